@@ -1,0 +1,31 @@
+"""What a part was made with, and what a shard must hold, as hashes known before anything is computed."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+NO_CONTENT = bytes(32)  # the content hash of a row that has no picture file
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one JSON text of a value: sorted keys, no blanks, ASCII.  Raises ValueError on NaN or infinity."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of a value's canonical JSON, 64 hex digits."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def content_hash(*fields: str | int) -> bytes:
+    """Return 32 bytes that stand for the given fields; ("ab", "c") and ("a", "bc") differ."""
+    return hashlib.sha256(canonical(fields)).digest()
+
+
+def shard_key(fingerprint: str, contents: Iterable[bytes]) -> str:
+    """Return the key of a shard: its part's fingerprint and, in order, the content of each of its rows."""
+    key = hashlib.sha256(bytes.fromhex(fingerprint))
+    for content in contents:
+        key.update(content)
+    return key.hexdigest()

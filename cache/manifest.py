@@ -1,0 +1,233 @@
+"""manifest.json: what a cache holds, byte for byte; read as if a stranger had written it.
+
+The cache id is the sha256 of the canonical manifest without `id`, `provenance` and `digest`; `digest` covers
+everything but itself, so that a flipped bit in the provenance is noticed too.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache import fingerprint, store
+from cache.schema import PARTS, TABLES, VERSION
+from common.errors import CacheError
+
+NAME = "manifest.json"
+MAX_BYTES = 64 << 20
+MAX_DEPTH = 8
+MAX_COUNT = 1 << 50
+DTYPES = ("<f2", "<f4", "<i4", "|u1", "|b1")
+UNHASHED = ("id", "provenance", "digest")
+
+Check = Callable[[Any], bool]
+
+
+def seal(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest with its `id` and `digest` filled in."""
+    identity = fingerprint.digest({key: value for key, value in manifest.items() if key not in UNHASHED})
+    named = {key: value for key, value in manifest.items() if key != "digest"} | {"id": identity}
+    return named | {"digest": fingerprint.digest(named)}
+
+
+def save(folder: Path, manifest: dict[str, Any]) -> str:
+    """Check, seal and publish a manifest; return the cache id.  It is the last file written."""
+    sealed = seal(manifest)
+    check(sealed, str(folder / NAME))
+    store.publish(folder / NAME, fingerprint.canonical(sealed) + b"\n", replace=True)
+    return sealed["id"]
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """Return the checked manifest of a cache directory.  Raises CacheError for anything that is not one."""
+    path = folder / NAME
+    if not path.exists():
+        raise CacheError(f"no {NAME} in {folder}/: not a cache, or its extraction has not finished")
+    data = store.read_regular(path, MAX_BYTES)
+    manifest = parse(data, str(path))
+    check(manifest, str(path))
+    if data != fingerprint.canonical(manifest) + b"\n" or seal(manifest) != manifest:
+        raise CacheError(f"{path} was changed after it was written: its own digest does not fit. Take it afresh")
+    return manifest
+
+
+def parse(data: bytes, where: str) -> dict[str, Any]:
+    """Parse strictly: no duplicate keys, no NaN, no infinity, bounded depth.  Raises CacheError."""
+    depth = 0
+    for byte in re.sub(rb'"(?:[^"\\]|\\.)*"', b"", data):
+        depth += (byte in b"[{") - (byte in b"]}")
+        if depth > MAX_DEPTH:
+            raise CacheError(f"{where} is nested deeper than {MAX_DEPTH} levels")
+    try:
+        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise CacheError(f"{where} is not the JSON that melcache writes: {error}") from error
+    if not isinstance(value, dict):
+        raise CacheError(f"{where} holds a {type(value).__name__}, not an object")
+    return value
+
+
+def check(manifest: dict[str, Any], where: str) -> None:
+    """Raise CacheError unless every field has its type and range and every column lies inside its file."""
+    version = manifest.get("version")
+    if manifest.get("format") != "melcache" or type(version) is not int:
+        raise CacheError(f"{where} is not a melcache manifest")
+    if version != VERSION:
+        raise CacheError(f"{where} has format version {version}, this melcache reads {VERSION}: update melcache")
+    _fields(manifest, _MANIFEST, where)
+    for name, part in manifest["parts"].items():
+        if name not in PARTS or not set(part["columns"]) <= set(PARTS[name]):
+            raise CacheError(f"{where}: part {name!r} or one of its columns is not in the schema")
+        _fields(part, _PART, f"{where}: part {name}")
+        if part["fingerprint"] != fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]}):
+            raise CacheError(f"{where}: part {name}: its fingerprint is not that of its recipe")
+        for column, spec in part["columns"].items():
+            _fields(spec, _SPEC, f"{where}: column {name}.{column}")
+    for shard in manifest["shards"]:
+        _fields(shard, _SHARD, f"{where}: shards")
+        _check_shard(shard, manifest["parts"], where)
+    _check_rows(manifest, where)
+
+
+def _check_shard(shard: dict[str, Any], parts: dict[str, Any], where: str) -> None:
+    here = f"{where}: {shard['file']}"
+    columns = parts.get(shard["part"], {}).get("columns")
+    if columns is None or set(columns) != set(shard["columns"]):
+        raise CacheError(f"{here}: its part is not listed, or its columns are not those of its part")
+    if re.fullmatch(rf"{re.escape(shard['part'])}-[0-9]{{5,}}\.{shard['key'][:12]}\.h5", shard["file"]) is None:
+        raise CacheError(f"{here}: the file name does not fit its part and key")
+    taken = []
+    for name, place in shard["columns"].items():
+        _fields(place, _PLACE, f"{here}: column {name}")
+        dtype = np.dtype(columns[name]["dtype"])
+        taken.append((place["offset"], place["offset"] + shard["rows"] * dtype.itemsize * _product(columns[name])))
+    taken.sort()
+    ends = [0, *(end for _, end in taken)]
+    if any(start < end for (start, _), end in zip(taken, ends, strict=False)) or ends[-1] > shard["bytes"]:
+        raise CacheError(f"{here}: columns overlap or reach past the end of the file")
+
+
+def _check_rows(manifest: dict[str, Any], where: str) -> None:
+    tables = manifest["tables"]
+    for part in manifest["parts"]:
+        shards = [shard for shard in manifest["shards"] if shard["part"] == part]
+        if not shards:
+            raise CacheError(f"{where}: part {part} has no shard")
+        following = 0
+        for shard in shards:
+            if shard["start"] != following:
+                raise CacheError(f"{where}: {shard['file']} starts at row {shard['start']}, not at {following}")
+            following += shard["rows"]
+        table = part.split(".")[0]
+        if following != tables[table]:
+            raise CacheError(f"{where}: part {part} has {following} rows, table {table} has {tables[table]}")
+    files = [shard["file"] for shard in manifest["shards"]]
+    if len(set(files)) != len(files):
+        raise CacheError(f"{where}: a file is listed twice")
+
+
+def _product(spec: dict[str, Any]) -> int:
+    product = 1
+    for axis in spec["shape"]:
+        product *= axis
+    return product
+
+
+def _fields(value: Any, wanted: dict[str, Check], where: str) -> None:
+    if not isinstance(value, dict) or set(value) != set(wanted):
+        raise CacheError(f"{where}: expected an object with exactly the fields {', '.join(sorted(wanted))}")
+    for field, good in wanted.items():
+        if not good(value[field]):
+            raise CacheError(f"{where}: field {field!r} is not what the format allows")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return result
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not allowed")
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COUNT
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(_text(key) and _count(item) for key, item in value.items())
+
+
+def _hex(digits: int) -> Check:
+    pattern = re.compile(f"[0-9a-f]{{{digits}}}")
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 10_000 and value.isprintable()
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_text, value))
+
+
+def _file(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[a-z0-9_.]+-[0-9]{5,}\.[0-9a-f]{12}\.h5", value) is not None
+
+
+def _dtype(value: Any) -> bool:
+    return isinstance(value, str) and (value in DTYPES or re.fullmatch(r"\|S[1-9][0-9]{0,5}", value) is not None)
+
+
+def _shape(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= 3 and all(type(n) is int and 0 < n <= 1 << 24 for n in value)
+
+
+def _limit(value: Any) -> bool:
+    return value is None or type(value) in (int, float)
+
+
+def _object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _part_name(value: Any) -> bool:
+    return isinstance(value, str) and value in PARTS
+
+
+_MANIFEST: dict[str, Check] = {
+    "format": _text,
+    "version": _count,
+    "dataset": lambda value: isinstance(value, dict)
+    and set(value) == {"name", "content", "licence", "source"}
+    and _hex(64)(value["content"])
+    and all(map(_text, value.values())),
+    "tables": lambda value: _counts(value) and set(value) == set(TABLES) and all(value.values()),
+    "candidates": _count,
+    "splits": _counts,
+    "coverage": _counts,
+    "warnings": _texts,
+    "parts": _object,
+    "shards": lambda value: isinstance(value, list) and len(value) <= 1_000_000,
+    "provenance": _object,
+    "id": _hex(64),
+    "digest": _hex(64),
+}
+_PART: dict[str, Check] = {"recipe": _object, "inputs": _object, "fingerprint": _hex(64), "columns": _object}
+_SPEC: dict[str, Check] = {"dtype": _dtype, "shape": _shape}
+_SHARD: dict[str, Check] = {
+    "part": _part_name,
+    "file": _file,
+    "start": _count,
+    "rows": lambda value: _count(value) and value > 0,
+    "bytes": _count,
+    "sha256": _hex(64),
+    "key": _hex(64),
+    "columns": _object,
+}
+_PLACE: dict[str, Check] = {"offset": _count, "xxh3": _hex(32), "min": _limit, "max": _limit}

@@ -1,0 +1,138 @@
+"""Open a cache and hand out its columns, without libhdf5: offsets from the manifest, bytes from the file.
+
+A stranger's HDF5 file can make h5py read any local file; these functions only ever open the manifest and the
+regular files that it lists, inside the cache directory.
+"""
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from cache import manifest as manifests
+from cache import store
+from cache.schema import PARTS, READS, split_column
+from common.errors import CacheError
+from common.paths import find_cache
+
+
+class Reader:
+    """A checked, read-only view of one cache directory.
+
+    `id` is the cache id (64 hex digits), `manifest` the parsed manifest, `path` the directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest: dict[str, Any] = manifests.load(path)
+        self.id: str = self.manifest["id"]
+        for shard in self.manifest["shards"]:
+            self._check_size(shard)
+
+    @property
+    def columns(self) -> list[str]:
+        """Full names of all columns, such as "entity.bert.text"."""
+        return [f"{part}.{column}" for part, spec in self.manifest["parts"].items() for column in spec["columns"]]
+
+    def require(self, head: str) -> tuple[str, ...]:
+        """Return the columns that a head reads.  Raises CacheError naming those that the cache lacks."""
+        missing = sorted(set(READS[head]) - set(self.columns))
+        if missing:
+            raise CacheError(
+                f"{self.path} lacks {', '.join(missing)}, which {head} reads. Extract again, or take a cache that has them"
+            )
+        return READS[head]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a column, rows first."""
+        part, column = self._split(name)
+        rows = self.manifest["tables"][part.split(".")[0]]
+        return (rows, *self.manifest["parts"][part]["columns"][column]["shape"])
+
+    def column(self, name: str, *, check: bool = True) -> np.ndarray:
+        """Return a column as a read-only array (rows, ...).
+
+        Zero copy (a map of the file) where the column lies in one shard, else one read per shard into a new
+        array.  `check` compares xxh3-128 first.  Raises CacheError for an unknown column or changed bytes.
+        """
+        part, column = self._split(name)
+        shards = self._shards(part)
+        if len(shards) > 1:
+            array = self.read(name, check=check)
+        else:
+            array = self._map(shards[0], column, name)
+            if check:
+                self._verify(array, shards[0], column, name)
+        array.flags.writeable = False
+        return array
+
+    def read(self, name: str, *, check: bool = True) -> np.ndarray:
+        """Return a fresh, writable copy of a column (rows, ...); the trainer's way in."""
+        part, column = self._split(name)
+        array = np.empty(self.shape(name), self.manifest["parts"][part]["columns"][column]["dtype"])
+        for shard in self._shards(part):
+            rows = array[shard["start"] : shard["start"] + shard["rows"]]
+            self._fill(rows, shard, column, name)
+            if check:
+                self._verify(rows, shard, column, name)
+        return array
+
+    def strings(self, name: str) -> list[str]:
+        """Return a text column as Python strings."""
+        return [value.decode() for value in self.column(name).tolist()]
+
+    def _split(self, name: str) -> tuple[str, str]:
+        part, column = split_column(name)
+        if column not in self.manifest["parts"].get(part, {}).get("columns", {}):
+            known = "it is in the schema but this cache was made without it" if column in PARTS.get(part, {}) else (
+                f"columns here: {', '.join(self.columns)}"
+            )
+            raise CacheError(f"no column {name!r} in {self.path}: {known}")
+        return part, column
+
+    def _shards(self, part: str) -> list[dict[str, Any]]:
+        return [shard for shard in self.manifest["shards"] if shard["part"] == part]
+
+    def _check_size(self, shard: dict[str, Any]) -> None:
+        path = self.path / shard["file"]
+        try:
+            size = path.lstat().st_size
+        except OSError as error:
+            raise CacheError(f"{path} is listed in the manifest but cannot be opened: {error.strerror}") from error
+        if size != shard["bytes"]:
+            raise CacheError(
+                f"{path} is {size:,} bytes, the manifest says {shard['bytes']:,}: copied only in part? "
+                f"Run: melcache verify {self.path}"
+            )
+
+    def _map(self, shard: dict[str, Any], column: str, name: str) -> np.ndarray:
+        shape = self.shape(name)
+        dtype = np.dtype(self.manifest["parts"][shard["part"]]["columns"][column]["dtype"])
+        with store.open_regular(self.path / shard["file"]) as descriptor:
+            view = mmap.mmap(descriptor, shard["bytes"], access=mmap.ACCESS_READ)
+        count = int(np.prod(shape, dtype=np.int64))
+        return np.frombuffer(view, dtype, count, shard["columns"][column]["offset"]).reshape(shape)
+
+    def _fill(self, rows: np.ndarray, shard: dict[str, Any], column: str, name: str) -> None:
+        target, offset = memoryview(rows.view(np.uint8).reshape(-1)), shard["columns"][column]["offset"]
+        with store.open_regular(self.path / shard["file"]) as descriptor:
+            while target:
+                count = os.preadv(descriptor, [target], offset)
+                if count == 0:
+                    raise CacheError(f"{self.path / shard['file']} ended inside {name}. Run: melcache verify {self.path}")
+                target, offset = target[count:], offset + count
+
+    def _verify(self, rows: np.ndarray, shard: dict[str, Any], column: str, name: str) -> None:
+        if xxhash.xxh3_128_hexdigest(rows.view(np.uint8).reshape(-1)) != shard["columns"][column]["xxh3"]:
+            raise CacheError(
+                f"{name} in {self.path / shard['file']} is not what was written (xxh3 differs). "
+                f"Run: melcache verify {self.path}"
+            )
+
+
+def open(path: str | Path) -> Reader:  # noqa: A001 - cache.open() is the public name
+    """Open a cache directory, or a name under shards/.  Raises CacheError."""
+    return Reader(find_cache(path))

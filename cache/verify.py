@@ -1,0 +1,47 @@
+"""Check every byte of a cache against its manifest."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache import manifest as manifests
+from cache import store
+from common.errors import CacheError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One file of a cache.  `problem` is "" where it is as written."""
+
+    file: str
+    bytes: int
+    problem: str = ""
+
+
+def verify(path: Path) -> Iterator[Finding]:
+    """Yield a finding for each shard, in the manifest's order, then for files that the manifest does not list.
+
+    Raises CacheError if the manifest itself is missing or damaged.
+    """
+    manifest = manifests.load(path)
+    for shard in manifest["shards"]:
+        yield Finding(shard["file"], shard["bytes"], _problem(path / shard["file"], shard["bytes"], shard["sha256"]))
+    listed = {manifests.NAME, *(shard["file"] for shard in manifest["shards"])}
+    for extra in sorted(entry.name for entry in path.iterdir()):
+        if extra not in listed and extra.endswith(".h5"):
+            yield Finding(extra, 0, "not listed in the manifest; left from another extraction, never read")
+
+
+def _problem(path: Path, size: int, sha256: str) -> str:
+    try:
+        with store.open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+            found = path.lstat().st_size
+            if found != size:
+                return f"{found:,} bytes, the manifest says {size:,}"
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+    except CacheError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "" if actual == sha256 else f"sha256 is {actual[:12]}..., the manifest says {sha256[:12]}..."

@@ -1,0 +1,198 @@
+"""Build one shard in memory, prove it whole and finite, and publish it.
+
+The file is ordinary HDF5 with contiguous datasets at 64-byte offsets under the root group: no filters, no
+variable-length types, no attributes. h5py writes into memory only; the disk sees one finished buffer.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xxhash
+
+from cache import fingerprint, store
+from cache.schema import PARTS, VERSION
+from common.errors import CacheError, NotFiniteError
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """What one producer writes for one table.
+
+    `recipe` is everything that decides the numbers (JSON values), `inputs` the fingerprints of the parts it
+    derives from, `columns` name -> (numpy dtype string, shape after the row axis).
+    """
+
+    name: str
+    recipe: dict[str, Any]
+    columns: dict[str, tuple[str, tuple[int, ...]]]
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def manifest_entry(self) -> dict[str, Any]:
+        """The part as it stands in the manifest; the recipe includes the stored columns and the format."""
+        specs = {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in self.columns.items()}
+        recipe = json.loads(fingerprint.canonical({**self.recipe, "columns": specs, "format": VERSION}))
+        identity = fingerprint.digest({"recipe": recipe, "inputs": self.inputs})
+        return {"recipe": recipe, "inputs": self.inputs, "fingerprint": identity, "columns": specs}
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of the recipe and the inputs."""
+        return self.manifest_entry["fingerprint"]
+
+    @property
+    def table(self) -> str:
+        """The table whose rows the part has."""
+        return self.name.split(".")[0]
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """A run of rows of a part, named by what it must hold."""
+
+    part: PartPlan
+    index: int
+    start: int
+    rows: int
+    key: str
+
+    @property
+    def file(self) -> str:
+        """The shard's file name."""
+        return f"{self.part.name}-{self.index:05d}.{self.key[:12]}.h5"
+
+
+class Shard:
+    """The rows of one shard while they are being computed.
+
+    `name_row` turns a row of the table into words for error messages.
+    """
+
+    def __init__(self, plan: ShardPlan, name_row: Callable[[int], str] = str) -> None:
+        self.plan = plan
+        self._name_row = name_row
+        self._arrays = {name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.columns.items()}
+        self._written = {name: np.zeros(plan.rows, bool) for name in self._arrays}
+
+    def put(self, column: str, rows: Any, values: Any) -> None:
+        """Store values (n, ...) at rows (n,) counted from the shard's start.
+
+        Raises NotFiniteError, naming the row, for NaN, infinity, or a number that the stored type cannot hold.
+        """
+        array = self._arrays[column]
+        values = np.asarray(values)
+        if array.dtype.kind == "f":
+            stored = values.astype(array.dtype) if values.dtype != array.dtype else values
+            finite = np.isfinite(stored).reshape(len(stored), -1).all(1)
+            if not finite.all():
+                bad = int(np.flatnonzero(~finite)[0])
+                row = self._name_row(self.plan.start + int(np.asarray(rows)[bad]))
+                raise NotFiniteError(
+                    f"{self.plan.part.name}.{column} of {row} is not finite in {array.dtype.name} "
+                    f"(largest magnitude {np.abs(values[bad]).max():g}). Nothing was stored"
+                )
+            values = stored
+        array[rows] = values
+        self._written[column][rows] = True
+
+    def get(self, column: str, rows: Any) -> np.ndarray:
+        """Return stored values of rows counted from the shard's start."""
+        return self._arrays[column][rows]
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Publish the shard and return its manifest entry.
+
+        If another extractor finished the same shard first, its file stays and its entry is returned.
+        """
+        for column, written in self._written.items():
+            if not written.all():
+                missing = self._name_row(self.plan.start + int(np.flatnonzero(~written)[0]))
+                raise CacheError(f"{self.plan.part.name}.{column}: {missing} was never written; this is a bug")
+        data, offsets = _build(self._arrays)
+        path = folder / self.plan.file
+        if not store.publish(path, data, replace=False):
+            adopted = adopt(self.plan, folder)
+            if adopted is not None:
+                return adopted
+            store.publish(path, data, replace=True)  # what lies there is not this shard
+        return _entry(self.plan, data, offsets)
+
+
+def adopt(plan: ShardPlan, folder: Path) -> dict[str, Any] | None:
+    """Return the manifest entry of a finished shard file, or None if there is none of exactly this layout.
+
+    libhdf5 never opens the file: outside its columns it must equal, byte for byte, the file that we would write.
+    """
+    path = folder / plan.file
+    if path.is_symlink() or not path.is_file():
+        return None
+    data = store.read_regular(path)
+    twin, offsets = _build({name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.columns.items()})
+    if len(twin) != len(data):
+        return None
+    structure = bytearray(data)
+    for name, (dtype, shape) in plan.part.columns.items():
+        size = plan.rows * np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+        structure[offsets[name] : offsets[name] + size] = bytes(size)
+    return _entry(plan, data, offsets) if structure == twin else None
+
+
+def _build(arrays: dict[str, np.ndarray]) -> tuple[bytes, dict[str, int]]:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver="v110", alignment_threshold=1, alignment_interval=ALIGNMENT) as file:
+        for name, array in arrays.items():
+            text = array.dtype.kind == "S"
+            dtype = h5py.string_dtype("utf-8", array.dtype.itemsize) if text else array.dtype
+            file.create_dataset(name, data=array.astype(dtype) if text else array, track_times=False)
+        file.flush()
+        offsets = {name: file[name].id.get_offset() for name in arrays}
+    return buffer.getvalue(), offsets
+
+
+def _entry(plan: ShardPlan, data: bytes, offsets: dict[str, int]) -> dict[str, Any]:
+    places = {}
+    for name, (dtype, shape) in plan.part.columns.items():
+        count = plan.rows * int(np.prod(shape, dtype=np.int64))
+        array = np.frombuffer(data, dtype, count, offsets[name])
+        numeric = array.dtype.kind in "fi" or name in ("image_status", "splits")
+        places[name] = {
+            "offset": offsets[name],
+            "xxh3": xxhash.xxh3_128_hexdigest(memoryview(array).cast("B")),
+            "min": array.min().item() if numeric else None,
+            "max": array.max().item() if numeric else None,
+        }
+    return {
+        "part": plan.part.name,
+        "file": plan.file,
+        "start": plan.start,
+        "rows": plan.rows,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "key": plan.key,
+        "columns": places,
+    }
+
+
+def columns_of(part: str, sizes: dict[str, int], feature: str, only: tuple[str, ...] = ()) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return a part's columns with axes letters replaced by `sizes` and the feature type by `feature`.
+
+    `sizes` also gives the bytes of string columns, by column name.  `only` keeps just those columns.
+    """
+    resolved = {}
+    for name, column in PARTS[part].items():
+        if only and name not in only:
+            continue
+        dtype = {"feature": feature, "S": f"|S{sizes.get(name, 1)}"}.get(column.dtype, column.dtype)
+        shape = tuple(int(axis) if axis.isdigit() else 32 if axis == "*" else sizes[axis] for axis in column.axes)
+        resolved[name] = (dtype, shape)
+    return resolved

@@ -1,0 +1,37 @@
+"""Every error that melcache raises for a user's mistake or for bad data.
+
+The command lines print such an error as one line and exit with its `exit_code`; anything else is a bug
+and keeps its traceback. Texts say: expected, found, where, what to do.
+"""
+
+
+class MelcacheError(Exception):
+    """Base of all public errors."""
+
+    exit_code = 2
+
+
+class DatasetError(MelcacheError):
+    """A release is missing, incomplete, or not in a layout that its adapter knows."""
+
+
+class CoverageError(MelcacheError):
+    """More of a release's images are missing or unreadable than `--max-missing` allows."""
+
+    exit_code = 3
+
+
+class WeightsError(MelcacheError):
+    """Encoder weights are missing, of another model, or not the file they claim to be."""
+
+
+class CacheError(MelcacheError):
+    """A cache is missing, incomplete, corrupt, or not what its manifest says."""
+
+
+class ConfigError(MelcacheError):
+    """Options that do not fit each other or the cache."""
+
+
+class NotFiniteError(MelcacheError):
+    """NaN or infinity where only finite numbers are allowed."""

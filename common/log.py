@@ -1,0 +1,90 @@
+"""What a person sees: progress with an ETA, and tables of plain text."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Self
+
+from tqdm import tqdm
+
+LINE_SECONDS = 30.0
+
+
+class Progress:
+    """Count work done: a tqdm bar on a terminal, elsewhere one plain line every 30 seconds.
+
+    `total` and `advance` count in `unit`s.
+    """
+
+    def __init__(self, total: int, label: str, unit: str, done: int = 0) -> None:
+        self._total, self._label, self._unit = total, label, unit
+        self._done = self._began = done
+        self._start = self._said = time.monotonic()
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, initial=done, desc=label, unit=unit, leave=False) if terminal else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, count: int = 1) -> None:
+        """Report `count` more units done."""
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif time.monotonic() - self._said >= LINE_SECONDS:
+            self._said = time.monotonic()
+            say(f"{self._label}: {self._done:,} of {self._total:,} {self._unit}, {self._remaining()} left")
+
+    def _remaining(self) -> str:
+        rate = (self._done - self._began) / (time.monotonic() - self._start)
+        return duration((self._total - self._done) / rate) if rate > 0 else "unknown time"
+
+
+def say(text: str) -> None:
+    """Print a line of progress on stderr, so that stdout holds results only."""
+    tqdm.write(text, file=sys.stderr)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes with a decimal unit: 1.2 MB."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return an aligned text table; cells that are numbers, or look like some, stand to the right."""
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
+    right = [all(_numeric(row[i]) for row in cells) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        parts = (cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True))
+        return "  ".join(parts).rstrip()
+
+    return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, cells)])
+
+
+def printable(text: str) -> str:
+    """Return text without control characters, which a stranger's cache could send to the terminal."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def _numeric(text: str) -> bool:
+    return text in ("", "-") or text[0] in "0123456789.+-" or text.endswith("%")

@@ -1,0 +1,102 @@
+"""A frozen dataclass is a command line: each field's type, default and help become one option."""
+
+import dataclasses
+import inspect
+import sys
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import typer
+
+from common.errors import MelcacheError
+
+Config = TypeVar("Config")
+
+
+def knob(default: Any, text: str, *, panel: str | None = None) -> Any:
+    """Declare a config field that is also a command-line option with help `text`."""
+    return dataclasses.field(default=default, metadata={"help": text, "panel": panel})
+
+
+def command(app: typer.Typer, *configs: type, name: str | None = None) -> Callable[[Callable[..., None]], None]:
+    """Register a function of one argument per config class as a command whose options are all their knobs.
+
+    Of several classes the first gives its defaults; a knob of the others that is not given stays at the default
+    of its class. MelcacheError becomes one line on stderr and the error's exit code.
+    """
+
+    def register(run: Callable[..., None]) -> None:
+        owners = [_knobs(config) for config in configs]
+
+        def entry(**given: Any) -> None:
+            values = [
+                {key: _parsed(given[key], hint) for key, (_, hint) in knobs.items() if given.get(key) is not None}
+                for knobs in owners
+            ]
+            try:
+                run(*(config(**chosen) for config, chosen in zip(configs, values, strict=True)))
+            except MelcacheError as error:
+                print(f"error: {error}", file=sys.stderr)
+                raise typer.Exit(error.exit_code) from None
+            except KeyboardInterrupt:
+                print("interrupted: what was finished is kept, the same command continues", file=sys.stderr)
+                raise typer.Exit(130) from None
+
+        parameters: dict[str, inspect.Parameter] = {}
+        for position, knobs in enumerate(owners):
+            for key, (field, hint) in knobs.items():
+                parameters.setdefault(key, _parameter(field, hint, optional=position > 0))
+        entry.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+        entry.__annotations__ = {key: parameter.annotation for key, parameter in parameters.items()}
+        entry.__doc__ = run.__doc__
+        app.command(name)(entry)
+
+    return register
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """Return a config as JSON values; paths as strings, tuples as lists."""
+    return {key: _json(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_json(item) for item in value]
+    return value if isinstance(value, (int, float, bool, str, type(None))) else str(value)
+
+
+def _knobs(config: type) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+    hints = get_type_hints(config)
+    return {f.name: (f, hints[f.name]) for f in dataclasses.fields(config) if "help" in f.metadata}
+
+
+def _parameter(field: dataclasses.Field[Any], hint: Any, *, optional: bool) -> inspect.Parameter:
+    required = field.default is dataclasses.MISSING
+    default = None if required else field.default
+    text = field.metadata["help"]
+    if get_origin(hint) is tuple:
+        hint, default = str, None if default is None else ",".join(map(str, default))
+    if optional:  # None marks "not given", so the class's own default holds; its help says which
+        text, default = f"{text} [default: {default}]", None
+    if default is None and get_origin(hint) not in (Union, types.UnionType) and not required:
+        hint = hint | None
+    flag = "--" + field.name.replace("_", "-")
+    flags = (f"{flag}/--no-{flag[2:]}",) if hint in (bool, bool | None) else (flag,)
+    option = typer.Option(*flags, help=text, rich_help_panel=field.metadata["panel"], show_default=default is not None)
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if required else default,
+        annotation=Annotated[hint, option],
+    )
+
+
+def _parsed(value: Any, hint: Any) -> Any:
+    if get_origin(hint) is not tuple or not isinstance(value, str):
+        return value
+    kind = get_args(hint)[0]
+    try:
+        return tuple(kind(item.strip()) for item in value.split(",") if item.strip())
+    except ValueError:
+        raise typer.BadParameter(f"'{value}' is not a comma-separated list of {kind.__name__}") from None

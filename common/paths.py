@@ -1,0 +1,24 @@
+"""Where things lie: caches under shards/, raw releases under data/, training runs under runs/."""
+
+from pathlib import Path
+
+from common.errors import CacheError
+
+SHARDS = Path("shards")
+DATA = Path("data")
+RUNS = Path("runs")
+
+
+def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
+    """Return the directory of a cache given as a path or as a name under `shards`.  Raises CacheError."""
+    path = Path(name)
+    for candidate in (path, shards / path):
+        if (candidate / "manifest.json").exists():
+            return candidate
+    for candidate in (path, shards / path):
+        if candidate.is_dir():
+            raise CacheError(
+                f"{candidate}/ has no manifest.json: its extraction has not finished. "
+                f"Finish it with: make extract DATASET={path.name}"
+            )
+    raise CacheError(f"No cache for '{name}' in {shards}/. Make it with: make extract DATASET={path.name}")

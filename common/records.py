@@ -1,0 +1,72 @@
+"""The records that every dataset adapter produces, whatever its release looks like."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SPLITS = ("train", "valid", "test")  # bit i of a mention's `splits` mask is SPLITS[i]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One picture that a release names.
+
+    `path` is where it lies (it need not exist). None: the release names a picture that can never be
+    found here, and `reason` says why in one word.
+    """
+
+    path: Path | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One entity of the knowledge base.  `text` is its description, "" where the release has none."""
+
+    id: str
+    name: str
+    text: str = ""
+    image: Image | None = None
+    description: str = ""  # a second, longer text (Wikipedia's, for DWE+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """One mention in its sentence.
+
+    `start`, `end` are character offsets into `sentence` (half open); both -1 when the mention does not stand
+    there. `gold` is an entity id, None for nil. `candidates` are entity ids in the release's order, None
+    where the release has no lists. `splits` is a bit mask over SPLITS, because some ids stand in two.
+    """
+
+    id: str
+    caption: str
+    sentence: str
+    surface: str
+    start: int
+    end: int
+    gold: str | None
+    splits: int
+    image: Image | None = None
+    candidates: tuple[str, ...] | None = None
+    type: str = ""
+
+
+@dataclass(slots=True)
+class Dataset:
+    """A whole release as records.
+
+    `counts` are the adapter's own findings (`spans not found`, `gold is nil`, ...), printed in the coverage
+    table; `licence` and `source` travel with every cache made from it.
+    """
+
+    name: str
+    mentions: list[Mention]
+    entities: list[Entity]
+    licence: str = "unknown"
+    source: str = "unknown"
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def split_mask(*names: str) -> int:
+    """Return the bit mask of the named splits.  Raises ValueError for an unknown name."""
+    return sum(1 << SPLITS.index(name) for name in set(names))

@@ -1,0 +1,62 @@
+"""Every knob of extraction, once; the command line and the manifest derive from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from common.errors import ConfigError
+from common.options import knob
+from common.paths import DATA, SHARDS
+
+CANDIDATES = {"wikidiverse": 10, "demo": 10}  # DRIN 4.1: top-10 there, top-100 for WikiMEL
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """What `python -m extract` does."""
+
+    dataset: str = knob("demo", "wikidiverse, wikimel, richpedia, mimic, jsonl or demo")
+    data: Path | None = knob(None, "folder of the release  [default: data/<dataset>]")
+    shards: Path = knob(SHARDS, "folder that holds caches; this one becomes <shards>/<name>")
+    name: str | None = knob(None, "name of the cache  [default: the dataset's]")
+    weights: str = knob("pretrained", "a folder of weight files, or pretrained, random-tiny, random-full")
+    max_missing: float = knob(0.05, "stop (exit 3) when more than this fraction of the named images is unusable")
+    limit: int | None = knob(None, "only the first n captions, and the entities that they need")
+    candidates: int | None = knob(None, "list length where the release has no lists  [default: 100; 10 for wikidiverse]")
+    device: str = knob("auto", "cpu, cuda or auto", panel="Machine")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = knob("auto", "auto: fp16 on cuda, fp32 on cpu", panel="Machine")
+    workers: int = knob(4, "threads that decode images", panel="Machine")
+    storage: Literal["float16", "float32"] = knob("float16", "type of stored features", panel="Encoders")
+    detector: Literal["v1", "v2"] = knob("v1", "Faster-RCNN R50-FPN: v1 as in the papers, v2 at twice the FLOPs", panel="Encoders")
+    objects: int = knob(3, "detected objects kept per image (K)", panel="Encoders")
+    entity_tokens: int = knob(128, "BERT tokens kept of an entity's text", panel="Encoders")
+    sentence_tokens: int = knob(512, "BERT tokens kept of a sentence", panel="Encoders")
+    text_batch: int = knob(64, "texts per encoder call", panel="Encoders")
+    image_batch: int = knob(16, "images per encoder call", panel="Encoders")
+    shard_rows: int = knob(2048, "rows per shard: what a kill can cost", panel="Encoders")
+
+    def __post_init__(self) -> None:
+        for name in ("objects", "text_batch", "image_batch", "shard_rows", "workers", "candidates", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+        for name in ("entity_tokens", "sentence_tokens"):
+            if not 3 <= getattr(self, name) <= 512:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; BERT takes 3 to 512 tokens")
+        if not 0 <= self.max_missing <= 1:
+            raise ConfigError(f"--max-missing is {self.max_missing}; it is a fraction, 0 to 1")
+
+    @property
+    def source(self) -> Path:
+        """The folder of the release."""
+        return self.data or DATA / self.dataset
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the cache."""
+        return self.shards / (self.name or self.dataset)
+
+    @property
+    def list_length(self) -> int:
+        """Length of retrieved candidate lists."""
+        return self.candidates or CANDIDATES.get(self.dataset, 100)

@@ -1,0 +1,97 @@
+"""The cleaned releases of MIMIC (KDD 2023), which most later papers use, as records: all three in one layout.
+
+    data/mimic/
+        kb_entity.json                  [{id, qid, entity_name, attr, type, image_list: [file names]}]
+        WIKIMEL_{train,dev,test}.json   [{mentions, sentence, imgPath, answer}]
+          or RichpediaMEL_{train,dev,test}.json, or wiki_diverse_{train,dev,test}.json: one of the three
+        kb_image/                       pictures of entities
+        mention_image/                  pictures of mentions, mention_images/ in the archive of Richpedia
+"""
+
+from collections import Counter
+from pathlib import Path
+from urllib.parse import unquote
+
+from common.errors import DatasetError
+from common.records import Dataset, Entity, Image, Mention, split_mask
+from extract.datasets import release
+
+SOURCE = "https://github.com/pengfei-luo/MIMIC"
+LICENCE = "none stated; after MELBench (MIT) and WikiDiverse (CC BY-SA 4.0)"
+FAMILIES = ("WIKIMEL", "RichpediaMEL", "wiki_diverse")
+
+
+def load(data: Path) -> Dataset:
+    """Return the records of the one release in `data`.
+
+    Raises DatasetError if there is none, more than one, or part of one, and for a record of a wrong type.
+    """
+    knowledge = release.find(data, "kb_entity.json")
+    families = {family: release.find_splits(data, [family + "_{}.json"]) for family in FAMILIES}
+    found = [family for family, files in families.items() if files]
+    if knowledge is None or not found:
+        looked = ["kb_entity.json", *(family + "_{train,dev,test}.json" for family in FAMILIES)]
+        raise release.missing("mimic", data, looked, SOURCE, LICENCE, __doc__)
+    if len(found) > 1:
+        raise DatasetError(f"{data} holds {' and '.join(found)}, expected one release. Give each its own folder")
+    counts: Counter = Counter()
+    entities = _entities(knowledge, release.Pictures(data / "kb_image"), counts)
+    pictures = release.pictures_in(data, "mention_image", "mention_images")
+    mentions = [
+        mention
+        for split, path in families[found[0]].items()
+        for mention in _mentions(path, split, pictures, counts)
+    ]
+    return release.finish("mimic", mentions, entities, counts, {}, LICENCE, SOURCE)
+
+
+def _entities(path: Path, pictures: release.Pictures, counts: Counter) -> list[Entity]:
+    """Return the entities; of two with the same qid the first."""
+    entities: dict[str, Entity] = {}
+    for row, record in enumerate(release.read_json(path, list)):
+        where = f"{path} record {row}"
+        expect = release.expect(record, dict, "an entity", where).get
+        qid = release.expect(expect("qid"), str, "qid", where)
+        name = unquote(release.expect(expect("entity_name"), str, "entity_name", where))
+        text = release.expect(expect("attr"), str, "attr", where)
+        images = release.strings(expect("image_list") or [], "image_list", where)
+        if qid in entities:
+            counts["entities listed twice"] += 1
+        else:
+            entities[qid] = Entity(qid, name, text, _picture(images[0], pictures) if images else None)
+    return list(entities.values())
+
+
+def _mentions(path: Path, split: str, pictures: release.Pictures, counts: Counter) -> list[Mention]:
+    mentions = []
+    captions: dict[tuple[str, str], str] = {}
+    for row, record in enumerate(release.read_json(path, list)):
+        where = f"{path} record {row}"
+        field = release.expect(record, dict, "a mention", where).get
+        sentence, surface, image, answer = (
+            release.expect(field(key) or "", str, key, where) for key in ("sentence", "mentions", "imgPath", "answer")
+        )
+        if surface not in sentence:
+            surface = unquote(surface)
+        start, end = release.locate(sentence, surface, counts)
+        id = f"{split}-{row}"
+        mentions.append(
+            Mention(
+                id=id,
+                caption=captions.setdefault((sentence, image), id),
+                sentence=sentence,
+                surface=surface,
+                start=start,
+                end=end,
+                gold=None if answer in ("", "nil") else answer,
+                splits=split_mask(split),
+                image=_picture(image, pictures) if image else None,
+            )
+        )
+    return mentions
+
+
+def _picture(path: str, pictures: release.Pictures) -> Image:
+    """Return the picture that a release names, perhaps converted: `KVQAimgs/7.png` is mention_image/7.jpg."""
+    name = path.rsplit("/", 1)[-1]
+    return pictures.find(name, name.split(".")[0] + ".jpg")

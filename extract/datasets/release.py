@@ -1,0 +1,290 @@
+"""What the adapters share: strict readers, picture folders, spans, and the texts of their errors."""
+
+import gzip
+import json
+import os
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from common.errors import DatasetError
+from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
+
+# what releases call the three splits
+SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
+# where two files differ in their suffix only, the earlier of these is taken; files with any other are no pictures
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".svg", "")
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+KINDS = {str: "a string", list: "a list", dict: "a mapping"}
+# a file that only one layout has, for the hint when DATASET=... and the folder do not fit
+MARKS = {"kb_entity.json": "mimic", "mentions.jsonl": "jsonl"}
+
+
+def missing(name: str, data: Path, looked: Iterable[str], source: str, licence: str, doc: str | None) -> DatasetError:
+    """Return the error for a release that is not there; `doc` is the adapter's docstring, whose trees it shows."""
+    where = data if data.is_dir() else f"{data}, which is no folder"
+    other = [kind for mark, kind in MARKS.items() if kind != name and (data / mark).exists()]
+    hint = f" (this looks like DATASET={other[0]})" if other else ""
+    line = f"No {name} release in {where}{hint}: looked for {', '.join(looked)}. Get it from {source} ({licence})."
+    return DatasetError(f"{line}\n{(doc or '').partition(chr(10) * 2)[2].rstrip()}".rstrip())
+
+
+def find(data: Path, *names: str) -> Path | None:
+    """Return the first of `names` that is a file under `data`, packed (.gz; for .json also .zip) or not."""
+    for name in names:
+        packed = (f"{name}.gz", f"{name[:-5]}.zip") if name.endswith(".json") else (f"{name}.gz",)
+        for path in (data / form for form in (name, *packed)):
+            if path.is_file():
+                return path
+    return None
+
+
+def find_splits(data: Path, patterns: Iterable[str], optional: tuple[str, ...] = ()) -> dict[str, Path]:
+    """Return the file of each split, in the order of SPLITS, {} if there is none at all.
+
+    A pattern is a file name in which `{}` stands for the split's name. Raises DatasetError if some are there
+    but another, not `optional`, is not.
+    """
+    found = {}
+    for split in SPLITS:
+        words = [word for word, meant in SPLIT_OF.items() if meant == split]
+        if path := find(data, *(pattern.format(word) for pattern in patterns for word in words)):
+            found[split] = path
+    absent = [split for split in SPLITS if split not in found and split not in optional]
+    if found and absent:
+        here = next(iter(found.values()))
+        raise DatasetError(f"{here} is there, but its counterpart for {' and '.join(absent)} is not: copied only in part?")
+    return found
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Return the file opened for reading, unpacked if it is a .gz."""
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file, of a .gz, or of the one .json in a .zip.
+
+    Raises DatasetError, naming the file, if it is damaged or not UTF-8.
+    """
+    try:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                raw = archive.read(_only_json(archive, path))
+        else:
+            with open_bytes(path) as file:
+                raw = file.read()
+    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path} can not be read: {error}. Copied only in part?") from error
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        try:
+            return raw.decode("utf-8-sig", "surrogatepass")  # some crawlers write half a pair as three bytes
+        except UnicodeDecodeError:
+            byte = f"byte 0x{raw[error.start]:02x} at position {error.start}"
+            raise DatasetError(f"{path} is not UTF-8: {byte}. Convert it, or fetch it again") from None
+
+
+def _only_json(archive: zipfile.ZipFile, path: Path) -> str:
+    names = [name for name in archive.namelist() if name.endswith(".json") and not name.startswith("__MACOSX/")]
+    if len(names) != 1:
+        raise DatasetError(f"{path} must hold one .json file, found {len(names)}. Unpack it beside the archive")
+    return names[0]
+
+
+def read_json(path: Path, kind: type) -> Any:
+    """Return the JSON value of a file (see read_text), a list or dict as `kind` says.
+
+    Control characters stay as they are, half surrogate pairs become U+FFFD. Raises DatasetError for what is
+    not JSON, with its position, for another kind, and for a key that stands twice in one object.
+    """
+    return expect(_parse(read_text(path), str(path)), kind, "the whole file", str(path))
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
+    """Yield where each record stands (`mentions.jsonl line 3`) and the record.  Empty lines are skipped."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            where = f"{path} line {number}"
+            yield where, expect(_parse(line, where), dict, "a record", where)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        value = json.loads(text, strict=False, object_pairs_hook=partial(_unique, where))
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise DatasetError(f"{where} is not JSON: {error.msg} at {place}. Copied only in part?") from None
+    except (RecursionError, ValueError) as error:  # nested too deep, or a number of thousands of digits
+        raise DatasetError(f"{where} is not JSON that can be read: {error}") from None
+    return _repair(value) if SURROGATE.search(text) else value
+
+
+def _unique(where: str, pairs: list[tuple[str, Any]]) -> dict:
+    """dict(pairs), but json's own would silently keep the last of two."""
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise DatasetError(f"{where}: key {twice!r} stands twice in one object")
+    return record
+
+
+def _repair(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_repair(item) for item in value]
+    if isinstance(value, dict):
+        return {_repair(key): _repair(item) for key, item in value.items()}
+    return value
+
+
+def expect(value: Any, kind: type, what: str, where: str) -> Any:
+    """Return `value`.  Raises DatasetError if it is not a `kind` (str, list or dict)."""
+    if not isinstance(value, kind):
+        raise DatasetError(f"{where}: {what} must be {KINDS[kind]}, found {value!r:.60}")
+    return value
+
+
+def strings(value: Any, what: str, where: str) -> list[str]:
+    """Return `value`.  Raises DatasetError if it is not a list of strings."""
+    return [expect(item, str, f"each of {what}", where) for item in expect(value, list, what, where)]
+
+
+def read_split_ids(path: Path, dataset: str = "") -> dict[str, int]:
+    """Return the split mask of every id in a `{train, dev, test: [ids]}` file, which may nest it under `dataset`."""
+    lists = read_json(path, dict)
+    masks: dict[str, int] = {}
+    for name, ids in expect(lists.get(dataset, lists), dict, "the lists", str(path)).items():
+        if name not in SPLIT_OF:
+            raise DatasetError(f"{path}: unknown split {name!r}, expected one of: {', '.join(SPLIT_OF)}")
+        mask = split_mask(SPLIT_OF[name])
+        for id in expect(ids, list, f"split {name!r}", str(path)):
+            masks[str(id)] = masks.get(str(id), 0) | mask
+    return masks
+
+
+def without_suffix(name: str) -> str:
+    """Return a file name without its last suffix."""
+    return os.path.splitext(name)[0]
+
+
+class Pictures:
+    """One folder of pictures, listed once: a look at the disk per picture takes minutes on a network disk.
+
+    `key` of a file name is what identifies the picture when the suffix is not the one that the release says.
+    """
+
+    def __init__(self, folder: Path, key: Callable[[str], str] = without_suffix):
+        self.folder = folder
+        self.key = key
+        self.names: set[str] = set()
+        self.by_key: dict[str, str] = {}
+        if folder.is_dir():
+            with os.scandir(folder) as entries:
+                self.names.update(entry.name for entry in entries if entry.is_file())
+        for name in self.names:
+            other = self.by_key.setdefault(key(name), name)
+            if _rank(name) < _rank(other):
+                self.by_key[key(name)] = name
+
+    def find(self, *names: str) -> Image:
+        """Return the first of `names` that is there, else one with the key of one of them, else where it should be."""
+        if not names[0] or names[0] in (".", "..") or "\0" in names[0] or len(names[0].encode()) > 255:
+            return Image(None, "name")
+        alike = (self.by_key.get(self.key(name), "") for name in names)
+        there = [name for name in names if name in self.names] or [name for name in alike if _is_picture(name)]
+        return Image(self.folder / (there or names)[0])
+
+
+def _rank(name: str) -> tuple[int, str]:
+    suffix = os.path.splitext(name)[1].lower()
+    return (SUFFIXES.index(suffix) if suffix in SUFFIXES else len(SUFFIXES), name)
+
+
+def _is_picture(name: str) -> bool:
+    return bool(name) and _rank(name)[0] < len(SUFFIXES)
+
+
+def pictures_in(data: Path, *folders: str) -> Pictures:
+    """Return the first of `folders` that is there; if none is, the first, so that every picture counts as missing."""
+    return Pictures(next((data / folder for folder in folders if (data / folder).is_dir()), data / folders[0]))
+
+
+def locate(
+    sentence: str, surface: str, counts: Counter, given: tuple[Any, Any] = (None, None), left: list[str] | None = None
+) -> tuple[int, int]:
+    """Return the character span of a mention in its sentence, (-1, -1) if it does not stand there.
+
+    `given` is the release's own span, trusted where the mention stands there, else the nearest occurrence is
+    taken; `left` are the words before the mention. Without both, of several occurrences the first that is a
+    whole word is taken ("Butler" is not found in "Butlers"). What was found is counted.
+    """
+    start, end = given
+    spanned = type(start) is int and type(end) is int and 0 <= start < end <= len(sentence)
+    if spanned and sentence[start:end] == surface:
+        return start, end
+    places = [place for place in range(len(sentence)) if surface and sentence.startswith(surface, place)]
+    if not places:
+        counts["spans not found"] += 1
+        return -1, -1
+    if spanned:
+        counts["spans moved to where the mention stands"] += 1
+        best = min(places, key=lambda place: abs(place - start))
+    elif left is not None:
+        best = min(places, key=lambda place: abs(len(sentence[:place].split()) - len(left)))
+    else:
+        counts["spans found more than once"] += sentence.count(surface) > 1
+        best = next((place for place in places if _is_whole_word(sentence, surface, place)), places[0])
+    return best, best + len(surface)
+
+
+def _is_whole_word(sentence: str, surface: str, place: int) -> bool:
+    end = place + len(surface)
+    grows_left = place > 0 and sentence[place - 1].isalnum() and surface[0].isalnum()
+    grows_right = end < len(sentence) and sentence[end].isalnum() and surface[-1].isalnum()
+    return not (grows_left or grows_right)
+
+
+def finish(
+    name: str,
+    mentions: list[Mention],
+    entities: list[Entity],
+    counts: Counter,
+    names: Mapping[str, str],
+    licence: str,
+    source: str,
+) -> Dataset:
+    """Return the dataset, with the entities that only gold or candidates name added, and the findings counted.
+
+    `names` gives such an entity its name, else its id is its name. Raises DatasetError if an id stands twice.
+    """
+    for what, records in (("mention", mentions), ("entity", entities)):
+        id, times = max(Counter(record.id for record in records).items(), key=lambda pair: pair[1], default=("", 0))
+        if times > 1:
+            places = [place for place, record in enumerate(records) if record.id == id]
+            raise DatasetError(f"{name}: {what} id {id!r} stands twice, in records {places[0]} and {places[1]}")
+    known = {entity.id for entity in entities}
+    named = (id for mention in mentions for id in (mention.gold, *(mention.candidates or ())) if id is not None)
+    added = [Entity(id, names.get(id, id)) for id in dict.fromkeys(named) if id not in known]
+    entities = entities + added
+    double = [mention for mention in mentions if mention.splits.bit_count() > 1]
+    found = {
+        "captions": len({mention.caption for mention in mentions}),
+        "captions in two splits": len({mention.caption for mention in double}),
+        "mentions in two splits": len(double),
+        "mentions in no split": sum(not mention.splits for mention in mentions),
+        "mentions without a picture": sum(mention.image is None for mention in mentions),
+        "gold is nil": sum(mention.gold is None for mention in mentions),
+        **counts,
+        "entities added from gold or candidates": len(added),
+        "entities without text": sum(not entity.text for entity in entities),
+        "entities without a picture": sum(entity.image is None for entity in entities),
+    }
+    return Dataset(name, mentions, entities, licence, source, {what: count for what, count in found.items() if count})

@@ -1,0 +1,140 @@
+"""CLIP ViT-B/32 with OpenAI's weights: one vector a picture, one a text, in the same space."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from common.errors import WeightsError
+from extract.encoders.compute import Compute, seeded
+from extract.encoders.weights import Wanted, Weights, random_identity, reachable, sha256_file
+
+# the plain "ViT-B-32" builds GELU where OpenAI's weights were trained with QuickGELU, and says nothing
+ARCHITECTURE = "ViT-B-32-quickgelu"
+FILE = Wanted(
+    "clip-vit-b-32",
+    ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "ViT-B-32.pt"),
+    "https://huggingface.co/timm/vit_base_patch32_clip_224.openai",
+)
+OPENAI_SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"  # of ViT-B-32.pt, from its own URL
+CONTEXT = 77
+
+
+class Clip:
+    """The joint encoder.  `recipe` and `width` (P) are known before the weights are loaded."""
+
+    def __init__(self, weights: Weights, compute: Compute, text_batch: int, image_batch: int) -> None:
+        self._weights, self._compute = weights, compute
+        self._text_batch, self._image_batch = text_batch, image_batch
+        self._path = None if weights.random else weights.find(FILE, _download)
+        if self._path and self._path.name == "ViT-B-32.pt" and sha256_file(self._path) != OPENAI_SHA256:
+            raise WeightsError(f"{self._path} is not OpenAI's ViT-B-32.pt: its sha256 is not {OPENAI_SHA256[:12]}...")
+        self.texts = self.images = 0
+        self.width = 32 if weights.tiny else 512
+        self.recipe: dict[str, Any] = {
+            "encoder": "open_clip",
+            "architecture": "CLIP, tiny" if weights.tiny else ARCHITECTURE,
+            "weights": sha256_file(self._path) if self._path else random_identity(weights.kind, "open_clip_torch"),
+            "image": "open_clip image_transform: shortest side to 224, bicubic with antialias, center crop, OpenAI mean, std",
+            "text": f"open_clip's BPE, {CONTEXT} tokens, end token kept when cut",
+            "compute": compute.precision,
+            "batch": f"{text_batch} texts of one shard in order of length, {image_batch} pictures in row order",
+        }
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Return the vectors of RGB pictures, not normalized: n pictures -> float32 (n, P)."""
+        outputs = [np.zeros((0, self.width), np.float32)]
+        for begin in range(0, len(images), self._image_batch):
+            pixels = torch.stack([self._transform(image) for image in images[begin : begin + self._image_batch]])
+            with self._compute.autocast():
+                outputs.append(self._model.encode_image(pixels.to(self._compute.device)).float().cpu().numpy())
+            self.images += len(pixels)
+        return np.concatenate(outputs)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str], advance: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
+        """Return vectors, not normalized, and which texts were cut: n texts -> float32 (n, P), bool (n,)."""
+        vectors, truncated = np.zeros((len(texts), self.width), np.float32), np.zeros(len(texts), bool)
+        tokens = [self._tokenizer.encode(text) for text in texts]
+        order = sorted(range(len(texts)), key=lambda i: (min(len(tokens[i]), CONTEXT - 2), i))
+        for begin in range(0, len(order), self._text_batch):
+            index = order[begin : begin + self._text_batch]
+            kept = [tokens[i][: CONTEXT - 2] for i in index]
+            # attention is causal and the vector is read at the end token, so padding behind it changes nothing
+            ids = torch.zeros(len(kept), max(map(len, kept)) + 2, dtype=torch.long)
+            for row, item in enumerate(kept):
+                ids[row, : len(item) + 2] = torch.tensor([self._start, *item, self._end])
+            with self._compute.autocast():
+                vectors[index] = self._model.encode_text(ids.to(self._compute.device)).float().cpu().numpy()
+            truncated[index] = [len(tokens[i]) > CONTEXT - 2 for i in index]
+            self.texts += len(index)
+            advance(len(index))
+        return vectors, truncated
+
+    @cached_property
+    def _model(self) -> torch.nn.Module:
+        return self._compute.place(_load(self._path, self._weights.tiny))
+
+    @cached_property
+    def _transform(self) -> Callable[[Image.Image], torch.Tensor]:
+        from open_clip.transform import image_transform
+
+        return image_transform(self._model.visual.image_size, is_train=False)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from open_clip.tokenizer import SimpleTokenizer  # its vocabulary is inside the package
+
+        return SimpleTokenizer(context_length=CONTEXT)
+
+    @property
+    def _start(self) -> int:
+        return self._tokenizer.sot_token_id
+
+    @property
+    def _end(self) -> int:
+        return self._tokenizer.eot_token_id
+
+
+def _load(path: Path | None, tiny: bool) -> torch.nn.Module:
+    import open_clip
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    with seeded():
+        if tiny:
+            vision = CLIPVisionCfg(layers=2, width=64, head_width=32, patch_size=32, image_size=224)
+            return CLIP(32, vision, CLIPTextCfg(layers=2, width=64, heads=2, context_length=CONTEXT), quick_gelu=True)
+        model = open_clip.create_model(ARCHITECTURE, pretrained=None)
+    if path is not None:
+        try:
+            state = _openai_state(path) if path.suffix == ".pt" else open_clip.factory.load_state_dict(str(path))
+            model.load_state_dict(state, strict=True)
+        except (RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WeightsError(
+                f"{path} does not hold the weights of {ARCHITECTURE}: {' '.join(str(error).split())[:200]}"
+            ) from error
+    return model
+
+
+def _openai_state(path: Path) -> dict[str, torch.Tensor]:
+    state = torch.jit.load(str(path), map_location="cpu").state_dict()
+    for extra in ("input_resolution", "context_length", "vocab_size"):
+        state.pop(extra, None)
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+def _download() -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    repository, name = "timm/vit_base_patch32_clip_224.openai", FILE.names[0]
+    try:
+        return Path(hf_hub_download(repository, name, local_files_only=True))
+    except LocalEntryNotFoundError:
+        reachable("huggingface.co")
+        return Path(hf_hub_download(repository, name))

@@ -1,0 +1,51 @@
+"""How encoders compute: device, precision, and random weights that stay finite."""
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+
+from extract.encoders.weights import RESIDUAL_GAIN, SEED
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Device and precision of every encoder; `precision` is "fp32", "bf16" or "fp16"."""
+
+    device: torch.device
+    precision: str
+
+    @classmethod
+    def choose(cls, device: torch.device, precision: str) -> "Compute":
+        """Resolve "auto": fp16 on CUDA (features are stored as float16), fp32 elsewhere."""
+        if precision == "auto":
+            precision = "fp16" if device.type == "cuda" else "fp32"
+        return cls(device, precision)
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Return the autocast context; nothing for fp32."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype)
+
+    def place(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Return the model on the device, frozen and in evaluation mode."""
+        return model.eval().requires_grad_(False).to(self.device)
+
+
+@contextlib.contextmanager
+def seeded():
+    """Draw random weights reproducibly without touching the global generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        yield
+
+
+def tame(model: torch.nn.Module) -> torch.nn.Module:
+    """Scale each residual branch's last norm of an untrained network, so that depth does not overflow."""
+    for module in model.modules():
+        last = getattr(module, "bn3", None) or (getattr(module, "bn2", None) if not hasattr(module, "conv3") else None)
+        if last is not None and hasattr(module, "downsample"):
+            last.weight.data.mul_(RESIDUAL_GAIN)
+    return model

@@ -1,0 +1,146 @@
+"""Faster-RCNN R50-FPN: the best K objects of a picture and Eq. 11's one vector that stands for them."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from extract.encoders import torchvision_files
+from extract.encoders.compute import Compute, seeded, tame
+from extract.encoders.resnet import ResNet
+from extract.encoders.weights import Wanted, Weights, random_identity, sha256_file
+
+FILES = {
+    "v1": Wanted(
+        "fasterrcnn_resnet50_fpn",
+        ("fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",),
+        "https://download.pytorch.org/models/fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+    ),
+    "v2": Wanted(
+        "fasterrcnn_resnet50_fpn_v2",
+        ("fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",),
+        "https://download.pytorch.org/models/fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
+    ),
+}
+THRESHOLD = 0.05  # torchvision's default
+
+
+class Objects:
+    """The detector and the vectors of what it finds.  `recipe` is known before the weights are loaded."""
+
+    def __init__(self, weights: Weights, compute: Compute, resnet: ResNet, version: str, keep: int) -> None:
+        self._weights, self._compute, self._resnet, self._version = weights, compute, resnet, version
+        wanted = FILES[version]
+        self._path = None if weights.random else weights.find(wanted, lambda: torchvision_files.download(wanted))
+        self.keep, self.width = keep, resnet.width
+        self.pictures = self.crops = 0
+        self.recipe: dict[str, Any] = {
+            "encoder": "torchvision FasterRCNN, tiny" if weights.tiny else f"torchvision {wanted.encoder}",
+            "weights": sha256_file(self._path) if self._path else random_identity(weights.kind, "torchvision"),
+            "resize": "the detector's own: shortest side to 800, longest to 1333" if not weights.tiny else "to 64",
+            "threshold": 0.0 if weights.random else THRESHOLD,
+            "objects": keep,
+            "crops": "boxes rounded outwards in pixels of the same decoded picture, then as the resnet part",
+            "resnet": resnet.recipe,
+            "compute": compute.precision,
+        }
+
+    def encode(self, images: Sequence[Image.Image]) -> dict[str, np.ndarray]:
+        """Return columns for n RGB pictures: boxes (n, K, 4), scores, labels (n, K), summary (n, V)."""
+        count = len(images)
+        found = {
+            "boxes": np.zeros((count, self.keep, 4), np.float32),
+            "scores": np.zeros((count, self.keep), np.float32),
+            "labels": np.zeros((count, self.keep), np.int32),
+            "summary": np.zeros((count, self.width), np.float32),
+        }
+        crops: list[Image.Image] = []
+        owners: list[tuple[int, int]] = []
+        for row, (image, detection) in enumerate(zip(images, self._detect(images), strict=True)):
+            for k in range(min(self.keep, len(detection["scores"]))):
+                found["boxes"][row, k] = detection["boxes"][k]
+                found["scores"][row, k] = detection["scores"][k]
+                found["labels"][row, k] = detection["labels"][k]
+                crops.append(image.crop(outward(detection["boxes"][k], image.size)))
+                owners.append((row, k))
+        vectors = self._resnet.encode(crops)
+        self.crops += len(crops)
+        for row in range(count):
+            mine = [i for i, (owner, _) in enumerate(owners) if owner == row]
+            found["summary"][row] = summary(vectors[mine], found["scores"][row, : len(mine)])
+        return found
+
+    @torch.inference_mode()
+    def _detect(self, images: Sequence[Image.Image]) -> list[dict[str, np.ndarray]]:
+        device = self._compute.device
+        pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1).to(device).float() / 255 for image in images]
+        with self._compute.autocast():
+            detections = self._model(pixels)
+        self.pictures += len(images)
+        return [{key: value.float().cpu().numpy() for key, value in detection.items()} for detection in detections]
+
+    @cached_property
+    def _model(self) -> torch.nn.Module:
+        return self._compute.place(_load(self._path, self._weights, self._version))
+
+
+def summary(vectors: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return sum_k s_k u_k / sum_k s_k over unit vectors u_k: vectors (k, V), scores (k,) -> (V,); zeros if none.
+
+    The product of two summaries is DRIN's Eq. 11, because its double sum of cosines factorizes.
+    """
+    total = scores.sum()
+    if total <= 0:
+        return np.zeros(vectors.shape[1], np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = vectors / np.where(norms > 0, norms, 1)
+    return (scores[:, None] * units).sum(0) / total
+
+
+def outward(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return a box as whole pixels inside a picture of `size` (width, height), at least one pixel each way."""
+    left, top = (int(np.clip(np.floor(box[i]), 0, size[i] - 1)) for i in (0, 1))
+    right, bottom = (int(np.clip(np.ceil(box[i + 2]), low + 1, size[i])) for i, low in ((0, left), (1, top)))
+    return left, top, right, bottom
+
+
+def _load(path: Path | None, weights: Weights, version: str) -> torch.nn.Module:
+    from torchvision.models import detection
+
+    with seeded():
+        if weights.tiny:
+            return _tiny()
+        build = detection.fasterrcnn_resnet50_fpn if version == "v1" else detection.fasterrcnn_resnet50_fpn_v2
+        threshold = 0.0 if weights.random else THRESHOLD  # untrained scores are about 1/91 each
+        model = build(weights=None, weights_backbone=None, box_score_thresh=threshold)
+    if path is None:
+        return tame(model)
+    torchvision_files.load_strictly(model, path, FILES[version])
+    return model
+
+
+def _tiny() -> torch.nn.Module:
+    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection.rpn import AnchorGenerator
+    from torchvision.ops import MultiScaleRoIAlign
+
+    backbone = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 7, stride=8, padding=3), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3, padding=1)
+    )
+    backbone.out_channels = 16
+    return FasterRCNN(
+        backbone,
+        num_classes=91,
+        rpn_anchor_generator=AnchorGenerator(((16, 32, 48),), ((1.0,),)),
+        box_roi_pool=MultiScaleRoIAlign(["0"], output_size=3, sampling_ratio=1),
+        min_size=64,
+        max_size=64,
+        rpn_pre_nms_top_n_test=50,
+        rpn_post_nms_top_n_test=10,
+        box_score_thresh=0.0,
+        box_detections_per_img=10,
+    )

@@ -1,0 +1,110 @@
+"""Where encoder weights come from, and proof that they are the ones meant."""
+
+import hashlib
+import importlib.metadata
+import os
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import WeightsError
+
+RANDOM = ("random-tiny", "random-full")
+SEED = 0
+RESIDUAL_GAIN = 0.2  # untrained batch norms do not normalize: at gain 1 fifty blocks overflow float16
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One weights file: the names it may have, where its library would download it, a hash that it must have.
+
+    `sha256` is a whole digest or a prefix; without it, eight hex digits behind the last dash of a torchvision
+    file name are checked.
+    """
+
+    encoder: str
+    names: tuple[str, ...]
+    url: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """`--weights`: a folder of files, "pretrained", "random-tiny" or "random-full"."""
+
+    kind: str
+    folder: Path | None = None
+
+    @property
+    def random(self) -> bool:
+        """The encoders are untrained; every output says so."""
+        return self.kind in RANDOM
+
+    @property
+    def tiny(self) -> bool:
+        """The encoders are of the real classes but of toy size."""
+        return self.kind == "random-tiny"
+
+    def find(self, wanted: Wanted, download: Callable[[], Path]) -> Path:
+        """Return the checked local file.  Raises WeightsError naming every place looked at and the file wanted."""
+        looked: list[str] = []
+        if self.folder is not None:
+            for path in (base / name for base in (self.folder, self.folder / wanted.encoder) for name in wanted.names):
+                looked.append(str(path))
+                if path.is_file():
+                    return _checked(path, wanted)
+        else:
+            try:
+                return _checked(download(), wanted)
+            except (OSError, RuntimeError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                looked.append(f"the download cache, then {wanted.url} ({reason})")
+        raise WeightsError(
+            f"no weights for {wanted.encoder}: looked at {'; '.join(looked)}. Wanted: {' or '.join(wanted.names)}, "
+            f"to be had at {wanted.url}. Put it into a folder and pass --weights FOLDER, or use --weights pretrained "
+            "where there is network, or --weights random-tiny to try things out"
+        )
+
+
+def parse(text: str) -> Weights:
+    """Read the `--weights` option.  Raises WeightsError for a folder that is not there."""
+    if text in (*RANDOM, "pretrained"):
+        if text != "pretrained":
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        return Weights(text)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # without network the hub otherwise retries for 24-48 s
+    if not Path(text).is_dir():
+        raise WeightsError(f"--weights {text}: no such folder, and not one of pretrained, {', '.join(RANDOM)}")
+    return Weights("files", Path(text))
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def random_identity(kind: str, *packages: str) -> str:
+    """Return what stands for the digest of random weights: kind, seed, and whatever decides the numbers drawn."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", *packages))
+    return f"{kind}, seed {SEED}, {versions}"
+
+
+def reachable(host: str) -> None:
+    """Raise OSError at once where `host` cannot be reached directly and no proxy is set."""
+    if not any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        socket.create_connection((host, 443), timeout=5).close()
+
+
+def _checked(path: Path, wanted: Wanted) -> Path:
+    prefix = wanted.sha256
+    if not prefix and (found := re.search(r"-([0-9a-f]{8})\.pth$", path.name)):
+        prefix = found[1]
+    if prefix and not (actual := sha256_file(path)).startswith(prefix):
+        raise WeightsError(
+            f"{path} is not the file it claims to be: its sha256 begins with {actual[: len(prefix)]}, expected {prefix}. "
+            f"Take it afresh from {wanted.url}"
+        )
+    return path

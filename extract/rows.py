@@ -1,0 +1,103 @@
+"""The rows of a cache's tables: their order, their texts and pictures, and hashes of both."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cache.fingerprint import NO_CONTENT, content_hash
+from cache.schema import IMAGE_STATUS
+from common.errors import DatasetError
+from common.records import Dataset, Entity, Image, Mention
+from extract import images
+
+Picture = tuple[bytes, int]  # content hash of the file, reason code
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Entities and mentions in row order.
+
+    Mentions of one sentence stand together (in order of first appearance), so that no shard border separates
+    them and each distinct sentence is encoded once.
+    """
+
+    entities: list[Entity]
+    mentions: list[Mention]
+    pictures: dict[Path, Picture]
+
+    @classmethod
+    def arrange(cls, dataset: Dataset, workers: int) -> "Rows":
+        """Order the rows and hash every distinct picture file.  Raises DatasetError for an empty release."""
+        if not dataset.mentions or not dataset.entities:
+            raise DatasetError(
+                f"{dataset.name} has {len(dataset.mentions)} mentions and {len(dataset.entities)} entities: nothing to extract"
+            )
+        first = {}
+        for mention in dataset.mentions:
+            first.setdefault(mention.sentence, len(first))
+        mentions = sorted(dataset.mentions, key=lambda mention: first[mention.sentence])
+        named = (record.image for record in (*dataset.entities, *mentions))
+        paths = dict.fromkeys(image.path for image in named if image is not None and image.path is not None)
+        with ThreadPoolExecutor(workers) as pool:
+            return cls(dataset.entities, mentions, dict(zip(paths, pool.map(_picture, paths), strict=True)))
+
+    def records(self, table: str) -> list[Entity] | list[Mention]:
+        """Return the records of table "entity" or "mention"."""
+        return self.entities if table == "entity" else self.mentions
+
+    def label(self, table: str, row: int) -> str:
+        """Return how messages call a row."""
+        return f"{table} {self.records(table)[row].id!r} (row {row})"
+
+    def picture(self, image: Image | None) -> Picture:
+        """Return the content hash and the reason code of a picture, before anything is decoded."""
+        if image is None:
+            return NO_CONTENT, IMAGE_STATUS.index("none")
+        if image.path is None:
+            return NO_CONTENT, IMAGE_STATUS.index("missing")
+        return self.pictures[image.path]
+
+
+def entity_text(entity: Entity) -> str:
+    """Return what the encoders read of an entity: `name: text`."""
+    return f"{entity.name}: {entity.text}" if entity.text else entity.name
+
+
+def mention_texts(mention: Mention) -> dict[str, str]:
+    """Return the texts of mention.clip by column."""
+    return {
+        "mention": mention.surface,
+        "sentence": mention.sentence,
+        "mention_sentence": f"{mention.surface} [SEP] {mention.sentence}",
+    }
+
+
+def text_content(record: Entity | Mention) -> bytes:
+    """Return the hash of everything that text encoders read of a row."""
+    if isinstance(record, Entity):
+        return content_hash(entity_text(record), record.description)
+    return content_hash(record.surface, record.sentence, record.start, record.end)
+
+
+def limit(dataset: Dataset, captions: int) -> Dataset:
+    """Keep the mentions of the first `captions` captions."""
+    kept = set(list(dict.fromkeys(mention.caption for mention in dataset.mentions))[:captions])
+    return replace(dataset, mentions=[mention for mention in dataset.mentions if mention.caption in kept])
+
+
+def strings(values: list[str], limit_bytes: int = 256) -> np.ndarray:
+    """Return fixed-length UTF-8, zero padded; longer texts are cut at a character, NUL is replaced."""
+    encoded = [_cut(value.replace("\0", "\ufffd").encode("utf-8", "replace"), limit_bytes) for value in values]
+    return np.array(encoded, dtype=f"|S{max(1, *map(len, encoded))}")
+
+
+def _cut(text: bytes, limit_bytes: int) -> bytes:
+    return text if len(text) <= limit_bytes else text[:limit_bytes].decode("utf-8", "ignore").encode()
+
+
+def _picture(path: Path) -> Picture:
+    data, status = images.read(path)
+    return (hashlib.sha256(data).digest() if data else NO_CONTENT), IMAGE_STATUS.index(status)
