@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 
 from common.errors import DatasetError
+from common.paths import DATA
 from common.records import Dataset
 
 ADAPTERS = {
@@ -24,6 +25,6 @@ def load(name: str, data: Path | None) -> Dataset:
     """
     if name not in ADAPTERS:
         raise DatasetError(f"unknown dataset {name!r}, expected one of: {', '.join(ADAPTERS)}")
-    dataset = import_module(ADAPTERS[name]).load(Path("data") / name if data is None else Path(data))
+    dataset = import_module(ADAPTERS[name]).load(DATA / name if data is None else data)
     dataset.name = name
     return dataset

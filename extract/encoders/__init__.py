@@ -1,0 +1,42 @@
+"""All encoders of one extraction; building them finds and hashes the weights, nothing is loaded until needed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from common import device
+from extract.config import ExtractConfig
+from extract.encoders import weights
+from extract.encoders.bert import Bert
+from extract.encoders.clip import Clip
+from extract.encoders.compute import Compute
+from extract.encoders.objects import Objects
+from extract.encoders.resnet import ResNet
+
+
+class Encoders:
+    """BERT, ResNet, CLIP and the detector.  Raises WeightsError before any work if a file is not to be had."""
+
+    def __init__(self, config: ExtractConfig) -> None:
+        self.weights = weights.parse(config.weights)
+        self.compute = Compute.choose(device.choose(config.device), config.precision)
+        self.bert = Bert(self.weights, self.compute, config.text_batch)
+        self.resnet = ResNet(self.weights, self.compute, config.image_batch)
+        self.clip = Clip(self.weights, self.compute, config.text_batch, config.image_batch)
+        self.objects = Objects(self.weights, self.compute, self.resnet, config.detector, config.objects)
+
+    def pictures(self, images: Sequence[Image.Image], kinds: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+        """Return columns by part kind ("resnet", "clip", "objects") of decoded RGB pictures."""
+        made = {}
+        if "resnet" in kinds:
+            made["resnet"] = {"image": self.resnet.encode(images)}
+        if "clip" in kinds:
+            made["clip"] = {"image": self.clip.encode_images(images)}
+        if "objects" in kinds:
+            made["objects"] = self.objects.encode(images)
+        return made
+
+    def sizes(self) -> dict[str, int]:
+        """Return the widths behind the axis letters of the schema."""
+        return {"D": self.bert.width, "V": self.resnet.width, "P": self.clip.width, "K": self.objects.keep}

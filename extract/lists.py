@@ -1,0 +1,68 @@
+"""Candidate lists as rows of the entity table: the release's own, or retrieved by name."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from common.log import Progress, say
+from common.records import Dataset
+from extract import candidates
+
+RECALLS = (1, 10, 100)
+
+
+@dataclass(frozen=True)
+class Lists:
+    """`candidates` (N, C) int32 with -1 padding, `gold` (N,) position of gold or -1, `lexical` (N, C) in [0, 1]."""
+
+    candidates: np.ndarray
+    gold: np.ndarray
+    lexical: np.ndarray
+    origin: str
+
+    def recalls(self) -> dict[str, float]:
+        """Return recall@k over all mentions, nil gold counted as a miss."""
+        ks = [k for k in RECALLS if k < self.candidates.shape[1]] + [self.candidates.shape[1]]
+        return dict(zip((f"recall@{k}" for k in ks), candidates.recall_at_k(self.gold, ks), strict=True))
+
+
+def make(dataset: Dataset, length: int) -> Lists:
+    """Take the released lists where every mention has one, else retrieve `length` entities by name."""
+    names = [entity.name for entity in dataset.entities]
+    surfaces = [mention.surface for mention in dataset.mentions]
+    rows = {entity.id: row for row, entity in enumerate(dataset.entities)}
+    if all(mention.candidates is not None for mention in dataset.mentions):
+        found = _released(dataset, rows)
+        scores, origin = candidates.lexical(surfaces, names, found), "the release"
+    else:
+        with Progress(len(set(surfaces)), "candidates", "strings") as progress:
+            found, scores = candidates.retrieve(surfaces, names, length, progress.advance)
+        origin = "rapidfuzz token_set_ratio of names, ties by name"
+    golds = np.array([-1 if m.gold is None else rows[m.gold] for m in dataset.mentions])
+    return Lists(found, positions(found, golds), scores, origin)
+
+
+def positions(found: np.ndarray, golds: np.ndarray) -> np.ndarray:
+    """Return where each gold row stands among its candidates, -1 if nowhere: (N, C), (N,) -> (N,) int32."""
+    hits = (found == golds[:, None]) & (golds >= 0)[:, None]
+    return np.where(hits.any(1), hits.argmax(1), -1).astype(np.int32)
+
+
+def keep_needed(dataset: Dataset, lists: Lists) -> tuple[Dataset, Lists]:
+    """Drop the entities that no mention has as gold or candidate (for a limited extraction)."""
+    rows = {entity.id: row for row, entity in enumerate(dataset.entities)}
+    golds = [rows[mention.gold] for mention in dataset.mentions if mention.gold is not None]
+    needed = np.unique(np.concatenate([lists.candidates[lists.candidates >= 0], np.array(golds, np.int32)]))
+    renumber = np.full(len(dataset.entities) + 1, -1, np.int32)  # the last slot stands for padding
+    renumber[needed] = np.arange(len(needed))
+    say(f"limited to {len(dataset.mentions):,} mentions and the {len(needed):,} entities that they need")
+    kept = replace(dataset, entities=[dataset.entities[row] for row in needed])
+    return kept, replace(lists, candidates=renumber[lists.candidates])
+
+
+def _released(dataset: Dataset, rows: dict[str, int]) -> np.ndarray:
+    lists = [[rows[c] for c in dict.fromkeys(m.candidates or ())] for m in dataset.mentions]
+    found = np.full((len(lists), max(1, *map(len, lists))), -1, np.int32)
+    for row, items in enumerate(lists):
+        found[row, : len(items)] = items
+    return found
