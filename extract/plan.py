@@ -1,6 +1,6 @@
 """What an extraction must produce: every part's recipe and every shard's key, before anything is encoded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -44,6 +44,13 @@ class Plan:
             {part.name.split(".")[1]: self._shard(part, index, begin, end) for part in parts}
             for index, (begin, end) in enumerate(self.borders[table])
         ]
+
+    def content(self) -> Iterator[bytes]:
+        """Yield what stands for every row of the dataset, whatever the encoders: the manifest's dataset content."""
+        for part in ("entity.ids", "mention.ids", "pair.candidates"):
+            contents = self._contents(part)
+            for begin, end in self.borders[part.split(".")[0]]:
+                yield from map(contents, range(begin, end))
 
     def owns_picture(self, table: str, row: int) -> bool:
         """Whether this row's picture is encoded for it (false where there is no file)."""

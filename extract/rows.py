@@ -20,8 +20,8 @@ Picture = tuple[bytes, int]  # content hash of the file, reason code
 class Rows:
     """Entities and mentions in row order.
 
-    Mentions of one sentence stand together (in order of first appearance), so that no shard border separates
-    them and each distinct sentence is encoded once.
+    Mentions of one sentence stand together (see `group`), so that no shard border separates them and each
+    distinct sentence is encoded once.
     """
 
     entities: list[Entity]
@@ -29,24 +29,21 @@ class Rows:
     pictures: dict[Path, Picture]
 
     @classmethod
-    def arrange(cls, dataset: Dataset, workers: int) -> "Rows":
-        """Order the rows and hash every distinct picture file.  Raises DatasetError for an empty release."""
-        if not dataset.mentions or not dataset.entities:
-            raise DatasetError(
-                f"{dataset.name} has {len(dataset.mentions)} mentions and {len(dataset.entities)} entities: nothing to extract"
-            )
-        first = {}
-        for mention in dataset.mentions:
-            first.setdefault(mention.sentence, len(first))
-        mentions = sorted(dataset.mentions, key=lambda mention: first[mention.sentence])
-        named = (record.image for record in (*dataset.entities, *mentions))
+    def hashed(cls, dataset: Dataset, workers: int) -> "Rows":
+        """Read and hash every distinct picture file of a release whose mentions are grouped by sentence."""
+        named = (record.image for record in (*dataset.entities, *dataset.mentions))
         paths = dict.fromkeys(image.path for image in named if image is not None and image.path is not None)
         with ThreadPoolExecutor(workers) as pool:
-            return cls(dataset.entities, mentions, dict(zip(paths, pool.map(_picture, paths), strict=True)))
+            return cls(dataset.entities, dataset.mentions, dict(zip(paths, pool.map(_picture, paths), strict=True)))
 
     def records(self, table: str) -> list[Entity] | list[Mention]:
         """Return the records of table "entity" or "mention"."""
         return self.entities if table == "entity" else self.mentions
+
+    def unplaced(self) -> int:
+        """Return how many distinct pictures the release names in a way that no file name follows from."""
+        images = (record.image for record in (*self.entities, *self.mentions))
+        return len({image for image in images if image is not None and image.path is None})
 
     def label(self, table: str, row: int) -> str:
         """Return how messages call a row."""
@@ -80,6 +77,18 @@ def text_content(record: Entity | Mention) -> bytes:
     if isinstance(record, Entity):
         return content_hash(entity_text(record), record.description)
     return content_hash(record.surface, record.sentence, record.start, record.end)
+
+
+def group(dataset: Dataset) -> Dataset:
+    """Bring mentions of one sentence together.  Raises DatasetError for an empty release."""
+    if not dataset.mentions or not dataset.entities:
+        raise DatasetError(
+            f"{dataset.name} has {len(dataset.mentions)} mentions and {len(dataset.entities)} entities: nothing to extract"
+        )
+    first: dict[str, int] = {}
+    for mention in dataset.mentions:
+        first.setdefault(mention.sentence, len(first))
+    return replace(dataset, mentions=sorted(dataset.mentions, key=lambda mention: first[mention.sentence]))
 
 
 def limit(dataset: Dataset, captions: int) -> Dataset:

@@ -1,11 +1,11 @@
 """The cleaned releases of MIMIC (KDD 2023), which most later papers use, as records: all three in one layout.
 
-    data/mimic/
-        kb_entity.json                  [{id, qid, entity_name, attr, type, image_list: [file names]}]
-        WIKIMEL_{train,dev,test}.json   [{mentions, sentence, imgPath, answer}]
-          or RichpediaMEL_{train,dev,test}.json, or wiki_diverse_{train,dev,test}.json: one of the three
-        kb_image/                       pictures of entities
-        mention_image/                  pictures of mentions, mention_images/ in the archive of Richpedia
+data/mimic/
+    kb_entity.json                  [{id, qid, entity_name, attr, type, image_list: [file names]}]
+    WIKIMEL_{train,dev,test}.json   [{mentions, sentence, imgPath, answer}]
+      or RichpediaMEL_{train,dev,test}.json, or wiki_diverse_{train,dev,test}.json: one of the three
+    kb_image/                       pictures of entities
+    mention_image/                  pictures of mentions, mention_images/ in the archive of Richpedia
 """
 
 from collections import Counter
@@ -38,9 +38,7 @@ def load(data: Path) -> Dataset:
     entities = _entities(knowledge, release.Pictures(data / "kb_image"), counts)
     pictures = release.pictures_in(data, "mention_image", "mention_images")
     mentions = [
-        mention
-        for split, path in families[found[0]].items()
-        for mention in _mentions(path, split, pictures, counts)
+        mention for split, path in families[found[0]].items() for mention in _mentions(path, split, pictures, counts)
     ]
     return release.finish("mimic", mentions, entities, counts, {}, LICENCE, SOURCE)
 

@@ -58,7 +58,9 @@ def find_splits(data: Path, patterns: Iterable[str], optional: tuple[str, ...] =
     absent = [split for split in SPLITS if split not in found and split not in optional]
     if found and absent:
         here = next(iter(found.values()))
-        raise DatasetError(f"{here} is there, but its counterpart for {' and '.join(absent)} is not: copied only in part?")
+        raise DatasetError(
+            f"{here} is there, but its counterpart for {' and '.join(absent)} is not: copied only in part?"
+        )
     return found
 
 

@@ -68,23 +68,30 @@ def load(data: Path) -> Dataset:
 
 def load_layout(data: Path, layout: Layout) -> Dataset:
     """Return the records of a release in one of the layouts above.  Raises DatasetError."""
-    names, texts = _side(data, "qid2ne.json"), _side(data, "qid2abs.json")
     counts: Counter = Counter()
     rows = _rows(data, layout, counts)
+    names, texts = _side(data, "qid2ne.json"), _side(data, "qid2abs.json")
     if not rows or not (names or texts):
-        looked = ("qid2ne.json", "qid2abs.json") if rows else (*layout.parts, *layout.wholes)
-        raise release.missing(layout.name, data, looked, layout.source, layout.licence, layout.doc)
+        raise _missing(data, layout, ("qid2ne.json", "qid2abs.json") if rows else (*layout.parts, *layout.wholes))
+    by_id, by_surface = _candidates(data)
     pictures = release.pictures_in(data, *PICTURE_FOLDERS)
-    lists = Lists(data)
     mentions: list[Mention] = []
     gold_names: dict[str, str] = {}
     for key, (row, splits, where) in rows.items():
+        sentence = release.expect(row.get("sentence"), str, "sentence", where)
+        image = _picture(_caption(key), row, where, pictures)
         for id, surface, gold, name in _annotations(key, row, where):
-            mentions.append(_mention(id, row, surface, gold, splits, where, pictures, lists, counts))
-            if gold is not None:
-                gold_names.setdefault(gold, name)
+            span = release.locate(sentence, surface, counts)
+            given = by_id.get(id, ()) if by_id else by_surface.get(surface, ()) if by_surface else None
+            mentions.append(Mention(id, _caption(key), sentence, surface, *span, gold, splits, image, given))
+            counts["mentions without candidates"] += given == ()
+            gold_names.setdefault(gold or "", name)
     entities = _entities(data, names, texts)
     return release.finish(layout.name, mentions, entities, counts, gold_names, layout.licence, layout.source)
+
+
+def _missing(data: Path, layout: Layout, looked: tuple[str, ...]) -> DatasetError:
+    return release.missing(layout.name, data, looked, layout.source, layout.licence, layout.doc)
 
 
 def _side(data: Path, *files: str) -> Path | None:
@@ -100,16 +107,17 @@ def _rows(data: Path, layout: Layout, counts: Counter) -> dict[str, tuple[dict, 
             other, splits, place = rows.get(key, (row, 0, where))
             if other != row:
                 raise DatasetError(f"{where} differs from {place}, expected one record per id")
-            rows[key] = (row, splits | split_mask(split), place)
+            rows[key] = (release.expect(row, dict, "a record", where), splits | split_mask(split), place)
     whole = None if rows else _side(data, *layout.wholes)
     if whole is None:
         return rows
     path = _side(data, "splits.json")
     if path is None:
-        raise release.missing(layout.name, data, [f"splits.json, for {whole}"], layout.source, layout.licence, layout.doc)
+        raise _missing(data, layout, (f"splits.json, to split {whole.name}",))
     masks = release.read_split_ids(path)
     for key, row in release.read_json(whole, dict).items():
-        rows[key] = (row, masks.get(key, masks.get(_caption(key), 0)), f"{whole} record {key!r}")
+        where = f"{whole} record {key!r}"
+        rows[key] = (release.expect(row, dict, "a record", where), masks.get(key, masks.get(_caption(key), 0)), where)
     counts["ids without text"] = len(masks.keys() - rows.keys() - {_caption(key) for key in rows})
     return rows
 
@@ -123,7 +131,6 @@ def _annotations(key: str, row: dict, where: str) -> Iterator[tuple[str, str, st
 
     A record has one mention, under the key id or id-k, or lists of them, which then get the ids id-k.
     """
-    release.expect(row, dict, "a record", where)
     values = [row.get(field) for field in ("mentions", "answer", "entities")]
     if isinstance(values[0], list):
         surfaces, golds, names = (release.expect(value, list, "a field", where) for value in values)
@@ -139,3 +146,51 @@ def _annotations(key: str, row: dict, where: str) -> Iterator[tuple[str, str, st
         gold = release.expect(gold or "", str, "answer", where)
         gold = None if gold in ("", "nil") else gold
         yield id, surface, gold, release.expect(name or gold or "", str, "entities", where)
+
+
+def _picture(caption: str, row: dict, where: str, pictures: release.Pictures) -> Image:
+    """Return a caption's picture: named after its id, except where the record lists files (Richpedia's later crawl)."""
+    listed = release.strings(row.get("img_list") or [], "img_list", where)
+    return pictures.find(listed[0].rsplit("/", 1)[-1] if listed else f"{caption}.jpg")
+
+
+def _candidates(data: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """Return the release's candidate lists by mention id and by surface; at least one of the two is empty."""
+    table, search = _side(data, "candidates-answer.tsv"), _side(data, "search_top100.json")
+    lists: dict[str, tuple[str, ...]] = {}
+    if table is not None:
+        qids: dict[str, str] = {}  # one string per qid: 2.6 million names of 18,880 entities
+        for line in release.read_text(table).split("\n"):
+            id, *given = line.strip().split("\t")
+            lists[id] = tuple(dict.fromkeys(qids.setdefault(qid, qid) for qid in given if qid))
+        return lists, {}
+    if search is not None:
+        for surface, given in release.read_json(search, dict).items():
+            lists[surface] = tuple(dict.fromkeys(release.strings(given, f"candidates of {surface!r}", str(search))))
+    return {}, lists
+
+
+def _entities(data: Path, names: Path | None, texts: Path | None) -> list[Entity]:
+    """Return the entities that have a text or a name, with the pictures and longer texts that the release has."""
+    longer = _side(data, "qid2brief.json", "qid2abs_long.json")
+    folders = [data / folder for folder in ENTITY_PICTURE_FOLDERS if (data / folder).is_dir()]
+    if not folders and (data / "entities").is_dir():  # a layout that has pictures: say that they are missing
+        folders = [data / ENTITY_PICTURE_FOLDERS[0]]
+    pictures = release.Pictures(folders[0]) if folders else None
+    text, name, description = (_strings_of(path) for path in (texts, names, longer))
+    return [
+        Entity(
+            id=qid,
+            name=name.get(qid, qid),
+            text=text.get(qid, ""),
+            image=pictures.find(f"{qid}.jpg") if pictures else None,
+            description=description.get(qid, ""),
+        )
+        for qid in dict.fromkeys([*text, *name])
+    ]
+
+
+def _strings_of(path: Path | None) -> dict[str, str]:
+    """Return a file of {qid: text}, {} without one.  null is no text."""
+    record = release.read_json(path, dict) if path else {}
+    return {key: release.expect(value or "", str, f"the value of {key!r}", str(path)) for key, value in record.items()}

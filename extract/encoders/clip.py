@@ -57,9 +57,9 @@ class Clip:
         return np.concatenate(outputs)
 
     @torch.inference_mode()
-    def encode_texts(self, texts: Sequence[str], advance: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
-        """Return vectors, not normalized, and which texts were cut: n texts -> float32 (n, P), bool (n,)."""
-        vectors, truncated = np.zeros((len(texts), self.width), np.float32), np.zeros(len(texts), bool)
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the vectors of texts, not normalized, cut at 77 tokens: n texts -> float32 (n, P)."""
+        vectors = np.zeros((len(texts), self.width), np.float32)
         tokens = [self._tokenizer.encode(text) for text in texts]
         order = sorted(range(len(texts)), key=lambda i: (min(len(tokens[i]), CONTEXT - 2), i))
         for begin in range(0, len(order), self._text_batch):
@@ -71,10 +71,13 @@ class Clip:
                 ids[row, : len(item) + 2] = torch.tensor([self._start, *item, self._end])
             with self._compute.autocast():
                 vectors[index] = self._model.encode_text(ids.to(self._compute.device)).float().cpu().numpy()
-            truncated[index] = [len(tokens[i]) > CONTEXT - 2 for i in index]
             self.texts += len(index)
-            advance(len(index))
-        return vectors, truncated
+        return vectors
+
+    def is_cut(self, text: str) -> bool:
+        """Whether a text has more than the 77 tokens that CLIP reads."""
+        # a token is at least a byte and cleaning lengthens no text more than fourfold, so short texts need no count
+        return len(text.encode()) * 4 > CONTEXT - 2 and len(self._tokenizer.encode(text)) > CONTEXT - 2
 
     @cached_property
     def _model(self) -> torch.nn.Module:

@@ -1,0 +1,61 @@
+"""What of a release is there and what is not: the table at the end of an extraction, and the stop before it."""
+
+from collections import Counter
+
+import numpy as np
+
+from cache.draft import Draft
+from cache.schema import IMAGE_STATUS
+from common.errors import CoverageError
+from common.log import table
+from common.records import SPLITS, Dataset
+from extract.lists import Lists
+
+
+def stop(unusable: dict[str, int], named: int, max_missing: float) -> None:
+    """Raise CoverageError if the pictures that cannot be used are too many of those that the release names."""
+    total = sum(unusable.values())
+    if total > max_missing * named:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(unusable.items()))
+        raise CoverageError(
+            f"{total:,} of the {named:,} pictures that the release names cannot be used ({reasons}): more than "
+            f"--max-missing {max_missing:g} allows. Put them where the release expects them, or pass "
+            f"--max-missing {min(1.0, np.ceil(100 * total / max(1, named)) / 100):g} to go on with blanks that are masked"
+        )
+
+
+def count(release: Dataset, lists: Lists, draft: Draft) -> dict[str, int]:
+    """Return every count of the coverage table, from the release and from what was stored."""
+    found = draft.column("mention.bert.found")
+    given = np.array([mention.start >= 0 for mention in release.mentions])
+    golds = np.array([mention.gold is not None for mention in release.mentions])
+    counts = {
+        "mentions": len(release.mentions),
+        "entities": len(release.entities),
+        **release.counts,
+        "spans not found": int((~given).sum()),
+        "spans beyond the token limit": int((given & ~found).sum()),
+        "gold is nil": int((~golds).sum()),
+        "gold not among candidates": int((golds & (lists.gold < 0)).sum()),
+    }
+    for name in ("entity", "mention"):
+        statuses = Counter(draft.column(f"{name}.ids.image_status").tolist())
+        counts |= {f"{name} images: {IMAGE_STATUS[code]}": number for code, number in sorted(statuses.items())}
+        counts |= {
+            f"{name} texts cut by {kind}": int(draft.column(f"{name}.{kind}.truncated").sum()) for kind in ("bert", "clip")
+        }
+    return counts
+
+
+def report(release: Dataset, lists: Lists, counts: dict[str, int]) -> str:
+    """Return the coverage table and the recall of the candidate lists as text."""
+    recalls = ", ".join(f"{name} {value:.1%}" for name, value in lists.recalls().items())
+    splits = ", ".join(
+        f"{name} {sum(mention.splits >> bit & 1 for mention in release.mentions):,}" for bit, name in enumerate(SPLITS)
+    )
+    rows = [(name, f"{number:,}") for name, number in counts.items()]
+    return "\n".join([
+        table(("coverage", release.name), rows),
+        f"splits: {splits}",
+        f"candidates: {lists.candidates.shape[1]} from {lists.origin}; {recalls} over all mentions",
+    ])

@@ -1,0 +1,256 @@
+"""The WikiDiverse releases as records.
+
+    data/wikidiverse/                                       with ten candidates (what DRIN's raw data has)
+        candidates/{train,valid,test}_w_10cands.json        [[sentence, img_url, mention, type, left, right,
+                                                              entity_url, candidates, topic, start, end]]
+        entities/entity2brief_{train,valid,test}.json       optional: {name: text}
+        entities/wikipedia_entity2desc_filtered.tsv         optional: name@@@@text
+        entities/wikipedia_entity2imgs.tsv                  optional: name@@@@url[AND]url...
+        images/ (or wikinewsImgs/ for the mentions')        md5 of a url's last segment, and its suffix
+
+    data/wikidiverse/                                       annotated (V2), no candidates
+        mentions/{train,valid,test}.json                    [[sentence, img_url, topic,
+          or WikiDiverse.json and splits.json                 [[mention, type, start, end, wiki_url], ...]]]
+        images/ (or wikinewsImgs/)
+
+    data/wikidiverse/                                       the copy of KGMEL, with Wikidata ids, no candidates
+        WikiDiverse.json                                    [{id, sentence, imgPath, mention, entity, answer}]
+        splits.json                                         {train, val, test: [ids]}
+        images/ (or image/WikiDiverse/, mention_image/)     mention_<n>.jpg
+
+Every .json may also be .json.gz or .zip, every .tsv also .tsv.gz; the files of candidates/, entities/ and mentions/
+may also lie in the folder itself.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, unquote_to_bytes
+
+from common.errors import DatasetError
+from common.records import Dataset, Entity, Image, Mention, split_mask
+from extract.datasets import release
+
+SOURCE = "https://github.com/wangxw5/wikiDiverse"
+LICENCE = "CC BY-SA 4.0"
+TEN = ("candidates/{}_w_10cands.json", "wikidiverse_w_cands/{}_w_10cands.json", "{}_w_10cands.json")
+ANNOTATED = ("mentions/{}.json", "{}.json")
+WHOLE = ("WikiDiverse.json", "dataset/WikiDiverse.json")
+SPLIT_LISTS = ("splits.json", "mapping/ids_split_mappings.json", "dataset/mapping/ids_split_mappings.json")
+BLANKS = bytes.maketrans(b"_-", b"  ")
+BLANK = "mention_54.jpg"  # KGMEL's blank file for the 238 captions whose picture it lacks (its ids_blank_image.json)
+
+
+def load(data: Path) -> Dataset:
+    """Return the records of a release in one of the layouts above, the first that is there.
+
+    Raises DatasetError if there is none, or part of one, and for a record of a wrong type.
+    """
+    counts: Counter = Counter()
+    if files := release.find_splits(data, TEN):
+        return _with_candidates(data, files, counts)
+    if files := release.find_splits(data, ANNOTATED):
+        rows = [
+            (f"{split}-{row}", split_mask(split), record, f"{path} record {row}")
+            for split, path in files.items()
+            for row, record in enumerate(release.read_json(path, list))
+        ]
+        return _annotated(data, rows, counts)
+    whole, lists = release.find(data, *WHOLE), release.find(data, *SPLIT_LISTS)
+    if whole is None or lists is None:
+        looked = SPLIT_LISTS if whole else (*TEN, *ANNOTATED, "WikiDiverse.json and splits.json")
+        raise release.missing("wikidiverse", data, looked, SOURCE, LICENCE, __doc__)
+    masks = release.read_split_ids(lists, "WikiDiverse")
+    rows = []
+    for row, record in enumerate(release.read_json(whole, list)):
+        id = str(record.get("id", row) if isinstance(record, dict) else row)
+        rows.append((id, masks.get(id, 0), record, f"{whole} record {row}"))
+    counts["ids without text"] = len(masks.keys() - {id for id, *_ in rows})
+    return (_kgmel if any(isinstance(record, dict) for _, _, record, _ in rows) else _annotated)(data, rows, counts)
+
+
+def _with_candidates(data: Path, files: dict[str, Path], counts: Counter) -> Dataset:
+    """Return the records of the release with ten candidates: one row a mention, of a caption with its neighbors."""
+    pictures = _mention_pictures(data)
+    titles: dict[str, str] = {}
+    mentions = []
+    for split, path in files.items():
+        captions: dict[tuple[str, str], str] = {}
+        for row, record in enumerate(release.read_json(path, list)):
+            where, id = f"{path} record {row}", f"{split}-{row}"
+            if len(release.expect(record, list, "a mention", where)) < 11:
+                raise DatasetError(f"{where}: expected 11 fields, found {len(record)}")
+            sentence, url, surface, kind, left, _, gold, candidates, _, *span = record
+            sentence, url, surface = release.strings([sentence, url, surface], "sentence, url and mention", where)
+            left = release.strings(left or [], "left context", where)
+            given = [_page(each, titles) for each in release.strings(candidates or [], "candidates", where)]
+            start, end = release.locate(sentence, surface, counts, tuple(span[:2]), left)
+            mentions.append(
+                Mention(
+                    id=id,
+                    caption=captions.setdefault((sentence, url), id),
+                    sentence=sentence,
+                    surface=surface,
+                    start=start,
+                    end=end,
+                    gold=_page(release.expect(gold or "", str, "entity url", where), titles),
+                    splits=split_mask(split),
+                    image=_picture(url, pictures),
+                    candidates=tuple(dict.fromkeys(page for page in given if page is not None)),
+                    type=release.expect(kind or "", str, "type", where),
+                )
+            )
+    return _finish(mentions, _entities(data, titles), counts)
+
+
+def _annotated(data: Path, rows: list[tuple[str, int, Any, str]], counts: Counter) -> Dataset:
+    """Return the records of the annotated release (V2).  A row is (id, split mask, record, place)."""
+    pictures = _mention_pictures(data)
+    titles: dict[str, str] = {}
+    mentions = []
+    for caption, splits, record, where in rows:
+        if len(release.expect(record, list, "a caption", where)) < 4:
+            raise DatasetError(f"{where}: expected sentence, url, topic and mentions, found {len(record)} fields")
+        sentence, url = release.strings(record[:2], "sentence and url", where)
+        annotations = release.expect(record[3], list, "the mentions", where)
+        for id, annotation in zip(_mention_ids(caption, annotations), annotations, strict=True):
+            if len(release.expect(annotation, list, "a mention", where)) < 5:
+                raise DatasetError(f"{where}: expected mention, type, start, end and url, found {annotation!r:.60}")
+            surface, kind, start, end, gold = annotation[:5]
+            surface, kind, gold = release.strings([surface, kind or "", gold or ""], "mention, type and url", where)
+            span = release.locate(sentence, surface, counts, (start, end))
+            mentions.append(
+                Mention(
+                    id,
+                    caption,
+                    sentence,
+                    surface,
+                    *span,
+                    _page(gold, titles),
+                    splits,
+                    _picture(url, pictures),
+                    None,
+                    kind,
+                )
+            )
+    return _finish(mentions, _entities(data, titles), counts)
+
+
+def _kgmel(data: Path, rows: list[tuple[str, int, Any, str]], counts: Counter) -> Dataset:
+    """Return the records of KGMEL's copy, which has Wikidata ids and neither offsets nor texts of entities."""
+    pictures = release.pictures_in(data, "images", "image/WikiDiverse", "dataset/image/WikiDiverse", "mention_image")
+    entities: dict[str, Entity] = {}
+    mentions = []
+    for caption, splits, record, where in rows:
+        field = release.expect(record, dict, "a caption", where).get
+        sentence = release.expect(field("sentence"), str, "sentence", where)
+        path = release.expect(field("imgPath") or "", str, "imgPath", where).rsplit("/", 1)[-1]
+        image = Image(None, "blank") if path == BLANK else pictures.find(path) if path else None
+        counts["captions with the blank picture"] += path == BLANK
+        surfaces, names, golds = (release.strings(field(key), key, where) for key in ("mention", "entity", "answer"))
+        if not len(surfaces) == len(names) == len(golds):
+            lengths = f"{len(surfaces)} mention, {len(names)} entity, {len(golds)} answer"
+            raise DatasetError(f"{where}: {lengths}, expected as many of each")
+        ids = _mention_ids(caption, surfaces)
+        for id, surface, name, gold in zip(ids, surfaces, names, golds, strict=True):
+            span = release.locate(sentence, surface, counts)
+            gold = None if gold in ("", "nil") else gold
+            mentions.append(Mention(id, caption, sentence, surface, *span, gold, splits, image))
+            if gold is not None:
+                entities.setdefault(gold, Entity(gold, name))
+    return _finish(mentions, list(entities.values()), counts)
+
+
+def _finish(mentions: list[Mention], entities: list[Entity], counts: Counter) -> Dataset:
+    return release.finish("wikidiverse", mentions, entities, counts, {}, LICENCE, SOURCE)
+
+
+def _mention_ids(caption: str, mentions: list) -> list[str]:
+    return [caption] if len(mentions) == 1 else [f"{caption}-{k}" for k in range(len(mentions))]
+
+
+def _page(url: str, titles: dict[str, str]) -> str | None:
+    """Return the id of the page that a url names, None for nil, and note its title in `titles`.
+
+    Urls are damaged (`nhttps://`, `]https://`), percent-encoded or not, with `_` or `-` for blanks, so a page's
+    id is its title without these: exact titles would find 82.0% of test's golds among the candidates, not 88.0%.
+    """
+    if url.strip().lower() in ("", "nil"):
+        return None
+    _, prefix, tail = url.partition("/wiki/")
+    title = " ".join(unquote(tail if prefix else url).replace("_", " ").split())
+    id = " ".join(title.replace("-", " ").split()) or title
+    titles.setdefault(id, title)
+    return id or None
+
+
+def _entities(data: Path, titles: dict[str, str]) -> list[Entity]:
+    """Return an entity for every page, with the texts and pictures of the side files that are there."""
+    briefs: dict[str, str] = {}
+    brief_files = release.find_splits(data, ("entities/entity2brief_{}.json", "entity2brief_{}.json"))
+    for path in brief_files.values():
+        for name, text in release.read_json(path, dict).items():
+            briefs.setdefault(_page(name, {}) or name, release.expect(text or "", str, f"text of {name!r}", str(path)))
+    descriptions, urls = (
+        _lookup(release.find(data, f"entities/{file}", file), titles)
+        for file in ("wikipedia_entity2desc_filtered.tsv", "wikipedia_entity2imgs.tsv")
+    )
+    pictures = release.Pictures(data / "images", _digest)
+    entities = []
+    for id, title in titles.items():
+        description = descriptions.get(id, "")
+        image = _first_picture(urls.get(id, ""), pictures)
+        text = briefs.get(id) or description
+        entities.append(Entity(id, title, text, image, description if brief_files else ""))
+    return entities
+
+
+def _lookup(path: Path | None, titles: dict[str, str]) -> dict[str, str]:
+    """Return what a `name@@@@value` table says of the pages in `titles`.
+
+    Streamed: 9.1 million lines, of which some 80 thousand are wanted. Of several lines for one page the one
+    whose name is its very title is taken, else the first.
+    """
+    if path is None:
+        return {}
+    wanted = {id.encode(): id for id in titles}
+    found: dict[str, str] = {}
+    with release.open_bytes(path) as lines:
+        for line in lines:
+            name, separator, value = line.partition(b"@@@@")
+            if b"%" in name:
+                name = unquote_to_bytes(name)
+            id = wanted.get(b" ".join(name.translate(BLANKS).split()))
+            if separator and id is not None:
+                exact = name.replace(b"_", b" ").decode("utf-8", "replace") == titles[id]
+                if exact or id not in found:
+                    found[id] = value.decode("utf-8", "replace").strip()
+    return found
+
+
+def _mention_pictures(data: Path) -> release.Pictures:
+    folder = next((name for name in ("wikinewsImgs", "images") if (data / name).is_dir()), "images")
+    return release.Pictures(data / folder, _digest)
+
+
+def _digest(name: str) -> str:
+    return name[:32]
+
+
+def _picture(url: str, pictures: release.Pictures) -> Image | None:
+    """Return the picture of a url: named by the md5 of its last segment, as written there (not unquoted)."""
+    segment = url.strip().rsplit("/", 1)[-1]
+    if not segment:
+        return Image(None, "name") if url.strip() else None
+    suffix = os.path.splitext(segment)[1]
+    digest = hashlib.md5(segment.encode(), usedforsecurity=False).hexdigest()
+    return pictures.find(digest + (".png" if suffix.lower() == ".svg" else suffix))
+
+
+def _first_picture(urls: str, pictures: release.Pictures) -> Image | None:
+    """Return the first of an entity's pictures that is there, else the first."""
+    images = [image for url in urls.split("[AND]") if (image := _picture(url, pictures))]
+    there = (image for image in images if image.path and image.path.name in pictures.names)
+    return next(there, images[0] if images else None)

@@ -1,0 +1,61 @@
+"""From a dataset release to a finished cache; `run` is the function to read first."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from cache import fingerprint
+from cache.draft import Draft
+from common.log import duration, say
+from common.records import SPLITS, Dataset
+from extract import coverage, datasets, lists, provenance, rows
+from extract.config import ExtractConfig
+from extract.encoders import Encoders
+from extract.plan import Plan
+from extract.work import Work
+
+
+def run(config: ExtractConfig) -> Path:
+    """Encode a release into `config.folder` and return that directory.
+
+    Finished shards of an interrupted run are kept. Raises MelcacheError: see common.errors.
+    """
+    start = time.monotonic()
+    encoders = Encoders(config)
+    release = rows.group(datasets.load(config.dataset, config.source))
+    if config.limit:
+        release = rows.limit(release, config.limit)
+    listed = lists.make(release, config.list_length)
+    if config.limit:
+        release, listed = lists.keep_needed(release, listed)
+    plan = Plan(config, rows.Rows.hashed(release, config.workers), listed, encoders)
+    work = Work(plan, encoders, Draft(config.folder), config)
+    for table in ("entity", "mention", "pair"):
+        work.table(table)
+    counts = coverage.count(release, listed, work.draft)
+    about = _about(config, release, plan, encoders) | {"coverage": counts}
+    identity = work.draft.finish(about, provenance.collect(encoders.compute, time.monotonic() - start))
+    print(coverage.report(release, listed, counts))
+    say(work.counters())
+    for warning in about["warnings"]:
+        say(f"warning: {warning}")
+    say(f"{config.folder}: cache id {identity[:16]}..., {duration(time.monotonic() - start)}")
+    return config.folder
+
+
+def _about(config: ExtractConfig, release: Dataset, plan: Plan, encoders: Encoders) -> dict[str, Any]:
+    """Return what the manifest says about the dataset."""
+    random = f"random weights ({encoders.weights.kind}): these features carry no meaning beyond a network's structure"
+    sizes = {"entity": len(release.entities), "mention": len(release.mentions), "pair": len(release.mentions)}
+    return {
+        "dataset": {
+            "name": config.name or config.dataset,
+            "content": fingerprint.digest([content.hex() for content in plan.content()]),
+            "licence": release.licence,
+            "source": release.source,
+        },
+        "tables": sizes,
+        "candidates": plan.lists.candidates.shape[1],
+        "splits": {name: sum(m.splits >> bit & 1 for m in release.mentions) for bit, name in enumerate(SPLITS)},
+        "warnings": [random] if encoders.weights.random else [],
+    }
