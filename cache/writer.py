@@ -92,10 +92,11 @@ class Shard:
         array = self._arrays[column]
         values = np.asarray(values)
         if array.dtype.kind == "f":
-            stored = values.astype(array.dtype) if values.dtype != array.dtype else values
-            finite = np.isfinite(stored).reshape(len(stored), -1).all(1)
+            with np.errstate(over="ignore"):  # an overflow becomes infinity and is named below
+                stored = values.astype(array.dtype) if values.dtype != array.dtype else values
+            finite = np.isfinite(stored)
             if not finite.all():
-                bad = int(np.flatnonzero(~finite)[0])
+                bad = int(np.argwhere(~finite)[0, 0])
                 row = self._name_row(self.plan.start + int(np.asarray(rows)[bad]))
                 raise NotFiniteError(
                     f"{self.plan.part.name}.{column} of {row} is not finite in {array.dtype.name} "

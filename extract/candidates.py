@@ -1,11 +1,15 @@
-"""Fuzzy candidate retrieval by name: rapidfuzz's token_set_ratio, as in the WikiMEL papers, made deterministic."""
+"""Candidate entities of a mention by its string alone: rapidfuzz's token_set_ratio against every name.
+
+Strings are compared after rapidfuzz's default processing (lower case, everything but letters and digits to blanks,
+trimmed). A score is that ratio / 100, in [0, 1] as float32; a string that is empty then scores 0 against all.
+"""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from rapidfuzz import fuzz, process, utils
 
-CHUNK = 256  # strings per call: 256 x 110,000 names is 113 MB of scores
+CHUNK_BYTES = 32 << 20  # of scores in float64 at a time
 
 
 def retrieve(
@@ -15,50 +19,67 @@ def retrieve(
     progress: Callable[[int], None] | None = None,
     workers: int = -1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the k best names of each surface: rows of `names` (N, k) int32 and scores (N, k) float32 in [0, 1].
+    """Return the k best names of each surface: their indices int32 (N, k) and scores float32 (N, k).
 
-    Best first, ties by name, then by row; -1 and 0 where there are fewer than k names. Each distinct surface is
-    compared once with every name.
+    Best score first, ties by name and then by index, -1 and 0 where there are fewer than k names. Every distinct
+    surface is compared once, on `workers` threads (-1: all cores), which do not change the result; `progress`
+    is told how many more distinct surfaces are done.
     """
-    by_name = np.array(sorted(range(len(names)), key=lambda row: (names[row], row)), np.int32)
-    sorted_names = [utils.default_process(names[row]) for row in by_name]
-    distinct = list(dict.fromkeys(surfaces))
+    order = np.array(sorted(range(len(names)), key=lambda index: (names[index], index)), np.int32)
+    processed = [utils.default_process(names[index]) for index in order]
+    distinct = {surface: row for row, surface in enumerate(dict.fromkeys(surfaces))}
+    queries = [utils.default_process(surface) for surface in distinct]
     width = min(k, len(names))
-    found = np.full((len(distinct), k), -1, np.int32)
-    best = np.zeros((len(distinct), k), np.float32)
-    for begin in range(0, len(distinct), CHUNK):
-        queries = [utils.default_process(surface) for surface in distinct[begin : begin + CHUNK]]
-        scores = process.cdist(queries, sorted_names, scorer=fuzz.token_set_ratio, dtype=np.float32, workers=workers)
-        for row, line in enumerate(scores, begin):
-            top = _top(line, width)
-            found[row, :width], best[row, :width] = by_name[top], line[top] / 100
+    found = np.full((len(queries), k), -1, np.int32)
+    scores = np.zeros((len(queries), k), np.float32)
+    step = max(1, CHUNK_BYTES // (8 * max(1, len(names))))
+    for begin in range(0, len(queries) if width else 0, step):
+        rows = slice(begin, begin + step)
+        columns, scores[rows, :width] = _best(_compare(queries[rows], processed, workers), width)
+        found[rows, :width] = order[columns]
         if progress is not None:
-            progress(len(queries))
-    place = {surface: row for row, surface in enumerate(distinct)}
-    rows = [place[surface] for surface in surfaces]
-    return found[rows], best[rows]
+            progress(len(columns))
+    places = np.array([distinct[surface] for surface in surfaces], np.intp)
+    return found[places], scores[places]
 
 
 def lexical(surfaces: Sequence[str], names: Sequence[str], candidates: np.ndarray) -> np.ndarray:
-    """Return the score of given lists: candidates (N, C) rows of `names`, -1 = padding -> (N, C) float32 in [0, 1]."""
+    """Return the same score for given lists: candidates (N, C) indices of names, -1 = padding -> float32 (N, C).
+
+    Padding scores 0.
+    """
     processed = [utils.default_process(name) for name in names]
-    result = np.zeros(candidates.shape, np.float32)
-    for row, surface in enumerate(surfaces):
-        query = utils.default_process(surface)
-        for column, entity in enumerate(candidates[row].tolist()):
-            if entity >= 0:
-                result[row, column] = np.float32(fuzz.token_set_ratio(query, processed[entity])) / 100
-    return result
+    scores = np.zeros(candidates.shape, np.float32)
+    for row, (surface, listed) in enumerate(zip(surfaces, candidates, strict=True)):
+        there = listed >= 0
+        choices = [processed[index] for index in listed[there]]
+        if choices:
+            scores[row, there] = _compare([utils.default_process(surface)], choices, workers=1)
+    return scores
 
 
-def recall_at_k(gold: np.ndarray, ks: Sequence[int]) -> list[float]:
-    """Return the fraction of mentions whose gold is among the first k: gold (N,) positions, -1 = not there."""
-    return [float(np.mean((gold >= 0) & (gold < k))) if len(gold) else 0.0 for k in ks]
+def recall_at_k(gold_index: np.ndarray, ks: Sequence[int]) -> list[float]:
+    """Return for each k the fraction of mentions with gold among the first k candidates.
+
+    gold_index (N,) is the position of gold among them, -1 when it is not there.
+    """
+    there = gold_index[gold_index >= 0]
+    return [float((there < k).sum() / max(1, len(gold_index))) for k in ks]
 
 
-def _top(scores: np.ndarray, k: int) -> np.ndarray:
-    """Return the k best positions, best first, ties by position; a full sort only of those that can be among them."""
-    bar = np.partition(scores, len(scores) - k)[len(scores) - k]
-    above, level = np.flatnonzero(scores > bar), np.flatnonzero(scores == bar)
-    chosen = np.concatenate([above, level[: k - len(above)]])
-    return chosen[np.lexsort((chosen, -scores[chosen]))]
+def _compare(queries: list[str], choices: list[str], workers: int) -> np.ndarray:
+    # divided in float64: float32(ratio) / 100 differs from float32(ratio / 100) in the last bit
+    ratios = process.cdist(queries, choices, scorer=fuzz.token_set_ratio, dtype=np.float64, workers=workers)
+    return (ratios / 100).astype(np.float32)
+
+
+def _best(scores: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return columns and scores of the `width` best of each row, ties by column: (n, E) -> (n, width) twice.
+
+    Score and column are packed into one integer, because a partition by score alone cuts ties at random. The bits
+    of a float that is not negative order as the float does.
+    """
+    last = scores.shape[1] - 1
+    keys = (scores.view(np.int32).astype(np.int64) << 32) | (last - np.arange(last + 1))
+    keys = np.sort(np.partition(keys, last + 1 - width, axis=1)[:, last + 1 - width :], axis=1)[:, ::-1]
+    return last - (keys & 0xFFFFFFFF), (keys >> 32).astype(np.int32).view(np.float32)

@@ -16,13 +16,13 @@ class ExtractConfig:
     """What `python -m extract` does."""
 
     dataset: str = knob("demo", "wikidiverse, wikimel, richpedia, mimic, jsonl or demo")
-    data: Path | None = knob(None, "folder of the release  [default: data/<dataset>]")
+    data: Path | None = knob(None, "folder of the release (default: data/<dataset>)")
     shards: Path = knob(SHARDS, "folder that holds caches; this one becomes <shards>/<name>")
-    name: str | None = knob(None, "name of the cache  [default: the dataset's]")
+    name: str | None = knob(None, "name of the cache (default: the dataset's)")
     weights: str = knob("pretrained", "a folder of weight files, or pretrained, random-tiny, random-full")
     max_missing: float = knob(0.05, "stop (exit 3) when more than this fraction of the named images is unusable")
     limit: int | None = knob(None, "only the first n captions, and the entities that they need")
-    candidates: int | None = knob(None, "list length where the release has no lists  [default: 100; 10 for wikidiverse]")
+    candidates: int | None = knob(None, "list length where the release has no lists (default: 100; 10 for wikidiverse)")
     device: str = knob("auto", "cpu, cuda or auto", panel="Machine")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = knob("auto", "auto: fp16 on cuda, fp32 on cpu", panel="Machine")
     workers: int = knob(4, "threads that decode images", panel="Machine")

@@ -6,11 +6,11 @@
         entities.jsonl      {"id": "Q90", "name": "Paris", "text": "capital of France", "image": "images/Q90.jpg"}
         images/             anywhere under the folder
 
-A mention needs `id`, `text`, and `start` and `end` (character offsets, half open; both -1 if it does not stand in
-the text) or `mention` (its surface, then searched for). Optional: `image` (a path relative to the folder), `gold`
-(an entity id, null for nil), `candidates`, `split` (train, valid, test, or a list of them), `caption` (an id that
-the mentions of one text share), `type`. An entity needs `id`; optional: `name` (else its id), `text`, `image`,
-`description` (a second, longer text). Either file may be packed as .gz.
+A mention needs `id`, `text`, and `start` and `end` (character offsets, half open) or `mention` (its surface, which
+is then searched for; with start and end -1 it does not stand in the text). Optional: `image` (a path relative to
+the folder), `gold` (an entity id, null for nil), `candidates`, `split` (train, valid, test, or a list of them),
+`caption` (an id that the mentions of one text share), `type`. An entity needs `id`; optional: `name` (else its
+id), `text`, `image`, `description` (a second, longer text). Either file may be packed as .gz.
 """
 
 import json

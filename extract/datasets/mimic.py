@@ -48,11 +48,11 @@ def _entities(path: Path, pictures: release.Pictures, counts: Counter) -> list[E
     entities: dict[str, Entity] = {}
     for row, record in enumerate(release.read_json(path, list)):
         where = f"{path} record {row}"
-        expect = release.expect(record, dict, "an entity", where).get
-        qid = release.expect(expect("qid"), str, "qid", where)
-        name = unquote(release.expect(expect("entity_name"), str, "entity_name", where))
-        text = release.expect(expect("attr"), str, "attr", where)
-        images = release.strings(expect("image_list") or [], "image_list", where)
+        field = release.expect(record, dict, "an entity", where).get
+        qid = release.expect(field("qid"), str, "qid", where)
+        name = unquote(release.expect(field("entity_name"), str, "entity_name", where))
+        text = release.expect(field("attr") or "", str, "attr", where)
+        images = release.strings(field("image_list") or [], "image_list", where)
         if qid in entities:
             counts["entities listed twice"] += 1
         else:
@@ -66,9 +66,8 @@ def _mentions(path: Path, split: str, pictures: release.Pictures, counts: Counte
     for row, record in enumerate(release.read_json(path, list)):
         where = f"{path} record {row}"
         field = release.expect(record, dict, "a mention", where).get
-        sentence, surface, image, answer = (
-            release.expect(field(key) or "", str, key, where) for key in ("sentence", "mentions", "imgPath", "answer")
-        )
+        sentence, surface = (release.expect(field(key), str, key, where) for key in ("sentence", "mentions"))
+        image, gold = (release.expect(field(key) or "", str, key, where) for key in ("imgPath", "answer"))
         if surface not in sentence:
             surface = unquote(surface)
         start, end = release.locate(sentence, surface, counts)
@@ -81,7 +80,7 @@ def _mentions(path: Path, split: str, pictures: release.Pictures, counts: Counte
                 surface=surface,
                 start=start,
                 end=end,
-                gold=None if answer in ("", "nil") else answer,
+                gold=None if gold in ("", "nil") else gold,
                 splits=split_mask(split),
                 image=_picture(image, pictures) if image else None,
             )

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from common.errors import DatasetError
 from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
@@ -19,7 +19,8 @@ from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
 SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
 # where two files differ in their suffix only, the earlier of these is taken; files with any other are no pictures
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".svg", "")
-SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+DAMAGE = (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
 KINDS = {str: "a string", list: "a list", dict: "a mapping"}
 # a file that only one layout has, for the hint when DATASET=... and the folder do not fit
 MARKS = {"kb_entity.json": "mimic", "mentions.jsonl": "jsonl"}
@@ -30,7 +31,8 @@ def missing(name: str, data: Path, looked: Iterable[str], source: str, licence: 
     where = data if data.is_dir() else f"{data}, which is no folder"
     other = [kind for mark, kind in MARKS.items() if kind != name and (data / mark).exists()]
     hint = f" (this looks like DATASET={other[0]})" if other else ""
-    line = f"No {name} release in {where}{hint}: looked for {', '.join(looked)}. Get it from {source} ({licence})."
+    files = ", ".join(looked).replace("{}", "{train,valid,test}")
+    line = f"No {name} release in {where}{hint}: looked for {files}. Get it from {source} ({licence})."
     return DatasetError(f"{line}\n{(doc or '').partition(chr(10) * 2)[2].rstrip()}".rstrip())
 
 
@@ -64,9 +66,13 @@ def find_splits(data: Path, patterns: Iterable[str], optional: tuple[str, ...] =
     return found
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """Return the file opened for reading, unpacked if it is a .gz."""
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file or a .gz, one at a time.  Raises DatasetError if it is damaged."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+            yield from lines
+    except DAMAGE as error:
+        raise DatasetError(f"{path} can not be read: {error}. Copied only in part?") from error
 
 
 def read_text(path: Path) -> str:
@@ -74,20 +80,19 @@ def read_text(path: Path) -> str:
 
     Raises DatasetError, naming the file, if it is damaged or not UTF-8.
     """
-    try:
-        if path.suffix == ".zip":
+    if path.suffix == ".zip":
+        try:
             with zipfile.ZipFile(path) as archive:
                 raw = archive.read(_only_json(archive, path))
-        else:
-            with open_bytes(path) as file:
-                raw = file.read()
-    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path} can not be read: {error}. Copied only in part?") from error
+        except DAMAGE as error:
+            raise DatasetError(f"{path} can not be read: {error}. Copied only in part?") from error
+    else:
+        raw = b"".join(read_lines(path))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         try:
-            return raw.decode("utf-8-sig", "surrogatepass")  # some crawlers write half a pair as three bytes
+            return _repair(raw.decode("utf-8-sig", "surrogatepass"))  # some crawlers write half a pair as three bytes
         except UnicodeDecodeError:
             byte = f"byte 0x{raw[error.start]:02x} at position {error.start}"
             raise DatasetError(f"{path} is not UTF-8: {byte}. Convert it, or fetch it again") from None
@@ -224,9 +229,9 @@ def locate(
 ) -> tuple[int, int]:
     """Return the character span of a mention in its sentence, (-1, -1) if it does not stand there.
 
-    `given` is the release's own span, trusted where the mention stands there, else the nearest occurrence is
-    taken; `left` are the words before the mention. Without both, of several occurrences the first that is a
-    whole word is taken ("Butler" is not found in "Butlers"). What was found is counted.
+    `given` is the release's own span, trusted where the mention stands there; else the nearest occurrence is
+    taken. `left` are the words before the mention: without a span, the occurrence after as many is taken.
+    Without both it is the first that is a whole word ("Butler" before "Butlers"). What was found is counted.
     """
     start, end = given
     spanned = type(start) is int and type(end) is int and 0 <= start < end <= len(sentence)
@@ -240,7 +245,8 @@ def locate(
         counts["spans moved to where the mention stands"] += 1
         best = min(places, key=lambda place: abs(place - start))
     elif left is not None:
-        best = min(places, key=lambda place: abs(len(sentence[:place].split()) - len(left)))
+        words = sum(bool(word.strip()) for word in left)
+        best = min(places, key=lambda place: abs(len(sentence[:place].split()) - words))
     else:
         counts["spans found more than once"] += sentence.count(surface) > 1
         best = next((place for place in places if _is_whole_word(sentence, surface, place)), places[0])
@@ -268,10 +274,11 @@ def finish(
     `names` gives such an entity its name, else its id is its name. Raises DatasetError if an id stands twice.
     """
     for what, records in (("mention", mentions), ("entity", entities)):
-        id, times = max(Counter(record.id for record in records).items(), key=lambda pair: pair[1], default=("", 0))
-        if times > 1:
-            places = [place for place, record in enumerate(records) if record.id == id]
-            raise DatasetError(f"{name}: {what} id {id!r} stands twice, in records {places[0]} and {places[1]}")
+        first: dict[str, int] = {}
+        for place, record in enumerate(records):
+            if first.setdefault(record.id, place) != place:
+                places = f"records {first[record.id]} and {place}"
+                raise DatasetError(f"{name}: {what} id {record.id!r} stands twice, in {places}")
     known = {entity.id for entity in entities}
     named = (id for mention in mentions for id in (mention.gold, *(mention.candidates or ())) if id is not None)
     added = [Entity(id, names.get(id, id)) for id in dict.fromkeys(named) if id not in known]
@@ -279,8 +286,8 @@ def finish(
     double = [mention for mention in mentions if mention.splits.bit_count() > 1]
     found = {
         "captions": len({mention.caption for mention in mentions}),
-        "captions in two splits": len({mention.caption for mention in double}),
-        "mentions in two splits": len(double),
+        "captions in more than one split": len({mention.caption for mention in double}),
+        "mentions in more than one split": len(double),
         "mentions in no split": sum(not mention.splits for mention in mentions),
         "mentions without a picture": sum(mention.image is None for mention in mentions),
         "gold is nil": sum(mention.gold is None for mention in mentions),

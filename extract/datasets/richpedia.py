@@ -1,7 +1,7 @@
 """The Richpedia-MEL releases as records, in the layouts of WikiMEL.
 
     data/richpedia/                     MEL-GHMFC
-        {train,test}.json               {qid: {sentence, mentions, entities, answer}}; valid.json or dev.json is optional
+        {train,test}.json               {qid: {sentence, mentions, entities, answer}}; dev.json is optional
           or Richpedia-MEL.json (MELBench) and splits.json {train, dev, test: [ids]}
         qid2ne.json, qid2abs.json       qid to name, qid to properties as text
         qid2abs_long.json               optional: longer texts (or qid2brief.json)

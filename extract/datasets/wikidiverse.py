@@ -23,6 +23,7 @@ may also lie in the folder itself.
 """
 
 import hashlib
+import itertools
 import os
 from collections import Counter
 from pathlib import Path
@@ -83,8 +84,8 @@ def _with_candidates(data: Path, files: dict[str, Path], counts: Counter) -> Dat
             if len(release.expect(record, list, "a mention", where)) < 11:
                 raise DatasetError(f"{where}: expected 11 fields, found {len(record)}")
             sentence, url, surface, kind, left, _, gold, candidates, _, *span = record
-            sentence, url, surface = release.strings([sentence, url, surface], "sentence, url and mention", where)
-            left = release.strings(left or [], "left context", where)
+            sentence, url, surface = release.strings([sentence, url or "", surface], "sentence, url, mention", where)
+            left = None if left is None else release.strings(left, "left context", where)
             given = [_page(each, titles) for each in release.strings(candidates or [], "candidates", where)]
             start, end = release.locate(sentence, surface, counts, tuple(span[:2]), left)
             mentions.append(
@@ -102,7 +103,7 @@ def _with_candidates(data: Path, files: dict[str, Path], counts: Counter) -> Dat
                     type=release.expect(kind or "", str, "type", where),
                 )
             )
-    return _finish(mentions, _entities(data, titles), counts)
+    return release.finish("wikidiverse", mentions, _entities(data, titles), counts, {}, LICENCE, SOURCE)
 
 
 def _annotated(data: Path, rows: list[tuple[str, int, Any, str]], counts: Counter) -> Dataset:
@@ -113,7 +114,7 @@ def _annotated(data: Path, rows: list[tuple[str, int, Any, str]], counts: Counte
     for caption, splits, record, where in rows:
         if len(release.expect(record, list, "a caption", where)) < 4:
             raise DatasetError(f"{where}: expected sentence, url, topic and mentions, found {len(record)} fields")
-        sentence, url = release.strings(record[:2], "sentence and url", where)
+        sentence, url = release.strings([record[0], record[1] or ""], "sentence and url", where)
         annotations = release.expect(record[3], list, "the mentions", where)
         for id, annotation in zip(_mention_ids(caption, annotations), annotations, strict=True):
             if len(release.expect(annotation, list, "a mention", where)) < 5:
@@ -135,7 +136,7 @@ def _annotated(data: Path, rows: list[tuple[str, int, Any, str]], counts: Counte
                     kind,
                 )
             )
-    return _finish(mentions, _entities(data, titles), counts)
+    return release.finish("wikidiverse", mentions, _entities(data, titles), counts, {}, LICENCE, SOURCE)
 
 
 def _kgmel(data: Path, rows: list[tuple[str, int, Any, str]], counts: Counter) -> Dataset:
@@ -160,11 +161,8 @@ def _kgmel(data: Path, rows: list[tuple[str, int, Any, str]], counts: Counter) -
             mentions.append(Mention(id, caption, sentence, surface, *span, gold, splits, image))
             if gold is not None:
                 entities.setdefault(gold, Entity(gold, name))
-    return _finish(mentions, list(entities.values()), counts)
-
-
-def _finish(mentions: list[Mention], entities: list[Entity], counts: Counter) -> Dataset:
-    return release.finish("wikidiverse", mentions, entities, counts, {}, LICENCE, SOURCE)
+    source = f"https://github.com/juyeonnn/KGMEL, after {SOURCE}"
+    return release.finish("wikidiverse", mentions, list(entities.values()), counts, {}, LICENCE, source)
 
 
 def _mention_ids(caption: str, mentions: list) -> list[str]:
@@ -193,9 +191,9 @@ def _entities(data: Path, titles: dict[str, str]) -> list[Entity]:
     for path in brief_files.values():
         for name, text in release.read_json(path, dict).items():
             briefs.setdefault(_page(name, {}) or name, release.expect(text or "", str, f"text of {name!r}", str(path)))
+    tables = ("wikipedia_entity2desc_filtered.tsv", 0), ("wikipedia_entity2imgs.tsv", 1)
     descriptions, urls = (
-        _lookup(release.find(data, f"entities/{file}", file), titles)
-        for file in ("wikipedia_entity2desc_filtered.tsv", "wikipedia_entity2imgs.tsv")
+        _lookup(release.find(data, f"entities/{table}", table), titles, header) for table, header in tables
     )
     pictures = release.Pictures(data / "images", _digest)
     entities = []
@@ -207,8 +205,8 @@ def _entities(data: Path, titles: dict[str, str]) -> list[Entity]:
     return entities
 
 
-def _lookup(path: Path | None, titles: dict[str, str]) -> dict[str, str]:
-    """Return what a `name@@@@value` table says of the pages in `titles`.
+def _lookup(path: Path | None, titles: dict[str, str], header: int) -> dict[str, str]:
+    """Return what a `name@@@@value` table says, after `header` lines, of the pages in `titles`.
 
     Streamed: 9.1 million lines, of which some 80 thousand are wanted. Of several lines for one page the one
     whose name is its very title is taken, else the first.
@@ -217,16 +215,15 @@ def _lookup(path: Path | None, titles: dict[str, str]) -> dict[str, str]:
         return {}
     wanted = {id.encode(): id for id in titles}
     found: dict[str, str] = {}
-    with release.open_bytes(path) as lines:
-        for line in lines:
-            name, separator, value = line.partition(b"@@@@")
-            if b"%" in name:
-                name = unquote_to_bytes(name)
-            id = wanted.get(b" ".join(name.translate(BLANKS).split()))
-            if separator and id is not None:
-                exact = name.replace(b"_", b" ").decode("utf-8", "replace") == titles[id]
-                if exact or id not in found:
-                    found[id] = value.decode("utf-8", "replace").strip()
+    for line in itertools.islice(release.read_lines(path), header, None):
+        name, separator, value = line.partition(b"@@@@")
+        if b"%" in name:
+            name = unquote_to_bytes(name)
+        id = wanted.get(b" ".join(name.translate(BLANKS).split()))
+        if separator and id is not None:
+            exact = name.replace(b"_", b" ").decode("utf-8", "replace") == titles[id]
+            if exact or id not in found:
+                found[id] = value.decode("utf-8", "replace").strip()
     return found
 
 

@@ -160,8 +160,8 @@ def _candidates(data: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple
     lists: dict[str, tuple[str, ...]] = {}
     if table is not None:
         qids: dict[str, str] = {}  # one string per qid: 2.6 million names of 18,880 entities
-        for line in release.read_text(table).split("\n"):
-            id, *given = line.strip().split("\t")
+        for line in release.read_text(table).splitlines():
+            id, *given = line.split("\t")
             lists[id] = tuple(dict.fromkeys(qids.setdefault(qid, qid) for qid in given if qid))
         return lists, {}
     if search is not None:

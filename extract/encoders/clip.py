@@ -42,7 +42,7 @@ class Clip:
             "image": "open_clip image_transform: shortest side to 224, bicubic with antialias, center crop, OpenAI mean, std",
             "text": f"open_clip's BPE, {CONTEXT} tokens, end token kept when cut",
             "compute": compute.precision,
-            "batch": f"{text_batch} texts of one shard in order of length, {image_batch} pictures in row order",
+            "batch": f"{text_batch} texts and {image_batch} pictures of one shard in row order",
         }
 
     @torch.inference_mode()
@@ -61,17 +61,14 @@ class Clip:
         """Return the vectors of texts, not normalized, cut at 77 tokens: n texts -> float32 (n, P)."""
         vectors = np.zeros((len(texts), self.width), np.float32)
         tokens = [self._tokenizer.encode(text) for text in texts]
-        order = sorted(range(len(texts)), key=lambda i: (min(len(tokens[i]), CONTEXT - 2), i))
-        for begin in range(0, len(order), self._text_batch):
-            index = order[begin : begin + self._text_batch]
-            kept = [tokens[i][: CONTEXT - 2] for i in index]
-            # attention is causal and the vector is read at the end token, so padding behind it changes nothing
-            ids = torch.zeros(len(kept), max(map(len, kept)) + 2, dtype=torch.long)
+        for begin in range(0, len(texts), self._text_batch):
+            kept = [item[: CONTEXT - 2] for item in tokens[begin : begin + self._text_batch]]
+            ids = torch.zeros(len(kept), CONTEXT, dtype=torch.long)  # open_clip takes no shorter context
             for row, item in enumerate(kept):
                 ids[row, : len(item) + 2] = torch.tensor([self._start, *item, self._end])
             with self._compute.autocast():
-                vectors[index] = self._model.encode_text(ids.to(self._compute.device)).float().cpu().numpy()
-            self.texts += len(index)
+                vectors[begin : begin + len(kept)] = self._model.encode_text(ids.to(self._compute.device)).float().cpu().numpy()
+            self.texts += len(kept)
         return vectors
 
     def is_cut(self, text: str) -> bool:

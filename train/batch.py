@@ -1,0 +1,69 @@
+"""A batch: mentions with their candidates, as tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a head sees.  Axes: B mentions, C candidates, T text width, V image width.
+
+    mention_text (B, T), mention_image (B, V), entity_text (B, C, T), entity_image (B, C, V); edges (B, C, 2, 2),
+    axes (mention modality, entity modality), text first; present (B, C): a real candidate, not padding; gold (B,)
+    position of gold, -1 = not there; mention_image_present (B,), entity_image_present (B, C).
+    Rows that are not present may hold anything, NaN too.
+    """
+
+    mention_text: Tensor
+    mention_image: Tensor
+    entity_text: Tensor
+    entity_image: Tensor
+    edges: Tensor
+    present: Tensor
+    gold: Tensor
+    mention_image_present: Tensor
+    entity_image_present: Tensor
+
+
+def make_batch(arrays: Mapping[str, np.ndarray]) -> Batch:
+    """Return a batch of named numpy arrays (see Batch); floating types are kept.
+
+    The two `*_image_present` arrays are optional: without them every picture is there.
+    Raises ConfigError for a missing or foreign name, a shape that does not fit, or gold outside the candidates.
+    """
+    names = Batch.__annotations__.keys()
+    optional = {"mention_image_present": arrays["present"].shape[:1], "entity_image_present": arrays["present"].shape}
+    missing, foreign = names - arrays.keys() - optional.keys(), arrays.keys() - names
+    if missing or foreign:
+        raise ConfigError(f"make_batch: missing {sorted(missing)}, not known {sorted(foreign)}")
+    filled = {name: np.ones(shape, bool) for name, shape in optional.items()} | dict(arrays)
+    count, candidates = filled["present"].shape
+    text, image = filled["mention_text"].shape[-1], filled["mention_image"].shape[-1]
+    shapes = {
+        "mention_text": (count, text),
+        "mention_image": (count, image),
+        "entity_text": (count, candidates, text),
+        "entity_image": (count, candidates, image),
+        "edges": (count, candidates, 2, 2),
+        "present": (count, candidates),
+        "gold": (count,),
+        "mention_image_present": (count,),
+        "entity_image_present": (count, candidates),
+    }
+    for name, shape in shapes.items():
+        if filled[name].shape != shape:
+            raise ConfigError(f"make_batch: {name} has shape {filled[name].shape}, expected {shape}")
+    gold = filled["gold"]
+    if count and (gold.min() < -1 or gold.max() >= candidates):
+        row = int(np.flatnonzero((gold < -1) | (gold >= candidates))[0])
+        raise ConfigError(f"'gold' holds {gold[row]} at row {row}, but mentions have {candidates} candidates")
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in filled.items()}
+    for name in ("present", "mention_image_present", "entity_image_present"):
+        tensors[name] = tensors[name].bool()
+    return Batch(**tensors | {"gold": tensors["gold"].long()})

@@ -1,0 +1,65 @@
+"""Every knob of training, once; the command line, the checkpoint and results.json derive from it.  No torch here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cache.schema import EDGES
+from common.errors import ConfigError
+from common.options import knob
+from common.paths import RUNS, SHARDS
+
+Activation = Literal["gelu", "relu", "tanh", "sigmoid", "identity"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What `python -m train` does, whatever the head."""
+
+    dataset: str = knob("demo", "name of a cache under --shards, or a path to one")
+    model: str = knob("drin", "the head: drin")
+    epochs: int = knob(30, "passes over the train split (DRIN 4.4)")
+    seeds: tuple[int, ...] = knob((0,), "comma-separated; each gives its own initial weights and order")
+    shards: Path = knob(SHARDS, "folder that holds caches")
+    run: Path | None = knob(None, "folder for results.json and checkpoints (default: runs/<dataset>-<model>)")
+    device: str = knob("auto", "cpu, cuda or auto")
+    batch: int = knob(64, "mentions per step (DRIN 4.4)", panel="Optimization")
+    learning_rate: float = knob(1e-3, "of Adam (DRIN 4.4)", panel="Optimization")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.seeds:
+            raise ConfigError("--seeds names no seed")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"--learning-rate is {self.learning_rate:g}; it must be positive")
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the run."""
+        return self.run or RUNS / f"{Path(self.dataset).name}-{self.model}"
+
+
+@dataclass(frozen=True)
+class DrinConfig:
+    """DRIN as in the paper; widths are the cache's.  Where the paper is silent, the choice is a switch."""
+
+    text_width: int = 768
+    image_width: int = 2048
+    width: int = knob(768, "D, hidden width (DRIN 4.4)", panel="drin")
+    layers: int = knob(2, "L, graph convolutions (DRIN 4.4)", panel="drin")
+    edges: tuple[str, ...] = knob(EDGES, "relations kept (DRIN Table 3)", panel="drin")
+    edge_from: Literal["next", "current"] = knob("next", "vertices that Eq. 13 reads", panel="drin")
+    edge_residual: Literal["outside", "inside"] = knob("outside", "where Eq. 13 adds A", panel="drin")
+    tied: bool = knob(False, "one matrix for W_1 and W_2", panel="drin")
+    vertex_activation: Activation = knob("gelu", "sigma of Eq. 12", panel="drin")
+    edge_activation: Activation = knob("sigmoid", "sigma of Eq. 13", panel="drin")
+    margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="drin")
+
+    def __post_init__(self) -> None:
+        if self.layers < 1 or self.width < 1:
+            raise ConfigError(f"--layers {self.layers} and --width {self.width} must be at least 1")
+        unknown = sorted(set(self.edges) - set(EDGES))
+        if unknown or not self.edges:
+            raise ConfigError(f"--edges {','.join(self.edges) or '(none)'}: choose from {', '.join(EDGES)}")

@@ -1,0 +1,70 @@
+"""Exact ranks and what follows from them: Top-k, MRR, mean rank, under three rules for ties."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from common.errors import NotFiniteError
+
+TieRule = Literal["optimistic", "expected", "pessimistic"]
+KS = (1, 3, 5, 10, 20)
+NEVER = 1 << 40  # rank of a gold that was not retrieved: above every k
+
+
+def ranks(scores: Tensor, gold: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many candidates stand above gold and how many tie with it.  (B, C), (B,), (B, C) -> (B,), (B,).
+
+    A mention whose gold is not among its candidates has better = NEVER and tied = 0.
+    Raises NotFiniteError for a present candidate with a NaN or infinite score: published code counts NaN as a hit.
+    """
+    bad = ~torch.isfinite(scores) & present
+    if bad.any():
+        row, column = (int(i) for i in bad.nonzero()[0])
+        raise NotFiniteError(f"the score of candidate {column} of mention {row} is {scores[row, column].item()}")
+    own = scores.gather(1, gold.clamp(min=0)[:, None])
+    better = ((scores > own) & present).sum(1)
+    tied = ((scores == own) & present).sum(1) - 1
+    there = gold >= 0
+    return better.where(there, NEVER), tied.where(there, 0)
+
+
+def top_k_hits(better: Tensor, tied: Tensor, k: int, rule: TieRule = "expected") -> Tensor:
+    """Return the top-k hit of each mention.  better (B,), tied (B,) -> float64 (B,) in [0, 1].
+
+    expected: the `tied` others share gold's score in random order, so a constant model scores chance.
+    """
+    if rule == "optimistic":
+        return (better < k).double()
+    if rule == "pessimistic":
+        return (better + tied < k).double()
+    return ((k - better).double() / (tied + 1)).clamp(0, 1)
+
+
+def summarize(better: Tensor, tied: Tensor, rule: TieRule = "expected") -> dict[str, float]:
+    """Return the metrics of a split as fractions of all its mentions.
+
+    top<k>, mrr (a gold that was not retrieved counts 0), recall (the ceiling of every top-k), top1_of_retrieved
+    (Top-1 divided by recall, as DRIN reports it) and mean_rank over the mentions whose gold was retrieved.
+    """
+    count = max(1, len(better))
+    there = better < NEVER
+    first, last = (better + 1)[there], (better + tied + 1)[there]
+    if rule == "optimistic":
+        last = first
+    elif rule == "pessimistic":
+        first = last
+    recall = float(there.sum()) / count
+    result = {f"top{k}": float(top_k_hits(better, tied, k, rule).sum()) / count for k in KS}
+    result["mrr"] = float(_mean_reciprocal(first, last).sum()) / count
+    result["mean_rank"] = float((first + last).double().mean() / 2) if len(first) else 0.0
+    result["recall"] = recall
+    result["top1_of_retrieved"] = result["top1"] / recall if recall else 0.0
+    return result | {"mentions": float(len(better))}
+
+
+def _mean_reciprocal(first: Tensor, last: Tensor) -> Tensor:
+    """Return the mean of 1/r over the ranks first..last, both included."""
+    highest = int(last.max()) if len(last) else 0
+    harmonic = torch.cat([torch.zeros(1), torch.arange(1, highest + 1).reciprocal()]).double().cumsum(0).to(last.device)
+    return (harmonic[last] - harmonic[first - 1]) / (last - first + 1)
