@@ -1,0 +1,61 @@
+# melcache: `make demo`, `make test`, `make extract DATASET=wikidiverse`, `make train DATASET=wikidiverse`
+DATASET ?= demo
+DATA ?= data/$(DATASET)
+SHARDS ?= shards
+WEIGHTS ?= $(if $(filter demo,$(DATASET)),random-tiny,pretrained)
+MAX_MISSING ?= 0.05
+LIMIT ?=
+MODEL ?= drin
+EPOCHS ?= 30
+SEEDS ?= 0
+DEVICE ?= auto
+RUN ?= runs/$(DATASET)-$(MODEL)
+
+PYTHON := .venv/bin/python
+READY := .venv/.ready
+
+.PHONY: setup demo extract train test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make setup                          the environment, in .venv"
+	@echo "make demo                           extract and train on the embedded demo data"
+	@echo "make extract DATASET=... DATA=...   a release to a cache; also SHARDS WEIGHTS MAX_MISSING LIMIT DEVICE"
+	@echo "make train DATASET=... MODEL=drin   a cache to an accuracy; also SHARDS EPOCHS SEEDS DEVICE RUN"
+	@echo "make test | lint | bench | clean"
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@command -v uv >/dev/null || python3 -m uv --version >/dev/null 2>&1 || python3 -m pip install --quiet --user uv \
+	  || python3 -m pip install --quiet --user --break-system-packages uv
+	@UV=$$(command -v uv || echo "python3 -m uv"); \
+	  $$UV venv --quiet --allow-existing --python ">=3.11,<3.14" .venv && \
+	  $$UV pip sync --quiet --require-hashes --python .venv requirements.lock && \
+	  $$UV pip install --quiet --no-deps --python .venv --editable .
+	@touch $@
+
+demo: $(READY)
+	@$(PYTHON) -m extract --dataset demo --shards $(SHARDS) --weights random-tiny
+	@$(PYTHON) -m train --dataset demo --shards $(SHARDS) --model drin --seeds 0,1,2 --width 128 --run runs/demo-drin
+
+extract: $(READY)
+	@$(PYTHON) -m extract --dataset $(DATASET) --data $(DATA) --shards $(SHARDS) --weights $(WEIGHTS) \
+	  --max-missing $(MAX_MISSING) --device $(DEVICE) $(if $(LIMIT),--limit $(LIMIT))
+
+train: $(READY)
+	@$(PYTHON) -m train --dataset $(DATASET) --shards $(SHARDS) --model $(MODEL) --epochs $(EPOCHS) \
+	  --seeds $(SEEDS) --device $(DEVICE) --run $(RUN)
+
+test: $(READY)
+	@$(PYTHON) -m pytest
+
+lint: $(READY)
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+bench: $(READY)
+	@$(PYTHON) -m bench.step
+
+clean:
+	rm -rf .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,154 @@
+"""Synthetic caches of any size, for tests and benchmarks without downloads.
+
+Entity vectors are Gaussian noise. With signal S the mention's vectors are sqrt(S) times those of its gold entity
+plus sqrt(1 - S) times fresh noise, and gold's four edges are raised by S; with S = 0 nothing tells gold from the
+others. The random numbers of a column depend on the seed and the column alone.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.draft import Draft
+from cache.fingerprint import content_hash, shard_key
+from cache.schema import EDGES, READS, split_column
+from cache.writer import PartPlan, Shard, ShardPlan, columns_of
+from common.errors import ConfigError
+from common.log import Progress
+
+SHAPES = {"wikidiverse": (16_327, 132_460, 10), "wikimel": (25_846, 109_976, 100)}  # mentions, entities, candidates
+SIZES = {"D": 768, "V": 2048, "P": 512, "K": 3}
+SPLIT_SHARES = (0.8, 0.1, 0.1)
+SHARD_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """What to make; `signal` in [0, 1], `head` names the columns (schema.READS)."""
+
+    mentions: int
+    entities: int
+    candidates: int
+    signal: float
+    seed: int
+    head: str = "drin"
+    text_width: int = SIZES["D"]
+    image_width: int = SIZES["V"]
+
+    def __post_init__(self) -> None:
+        if self.head not in READS:
+            raise ConfigError(f"--for {self.head}: choose from {', '.join(READS)}")
+        if not 0 <= self.signal <= 1:
+            raise ConfigError(f"--signal {self.signal:g}: it is between 0 (pure noise) and 1")
+        if self.mentions < 10 or not 2 <= self.candidates <= self.entities:
+            raise ConfigError(
+                f"{self.mentions} mentions, {self.entities} entities, {self.candidates} candidates: at least 10 mentions, "
+                "and 2 candidates but no more than there are entities"
+            )
+
+
+def write(folder: Path, wanted: Synthetic) -> str:
+    """Write a synthetic cache into `folder`, whose last component names it; return the cache id."""
+    draft = Draft(folder)
+    names = [*READS[wanted.head], "mention.ids.gold"]
+    parts = {part: tuple(n.rpartition(".")[2] for n in names if split_column(n)[0] == part) for part in _parts(names)}
+    lists = _Lists(wanted)
+    sizes = {"D": wanted.text_width, "V": wanted.image_width, "P": SIZES["P"], "K": SIZES["K"], "C": wanted.candidates}
+    with Progress(len(names), "synth", "columns") as progress:
+        for part, columns in parts.items():
+            plan = PartPlan(part, {"producer": "melcache synth", **_recipe(wanted)}, columns_of(part, sizes, "<f2", columns))
+            values = {column: lists.column(f"{part}.{column}", plan.columns[column]) for column in columns}
+            progress.advance(len(columns))
+            count = wanted.entities if plan.table == "entity" else wanted.mentions
+            for index, begin in enumerate(range(0, count, SHARD_ROWS)):
+                rows = min(SHARD_ROWS, count - begin)
+                key = shard_key(plan.fingerprint, [content_hash(part, begin, rows)])
+                shard = Shard(ShardPlan(plan, index, begin, rows, key))
+                for column, array in values.items():
+                    shard.put(column, np.arange(rows), array[begin : begin + rows])
+                draft.save(shard)
+    return draft.finish(_about(folder.name, wanted, lists), {"producer": "melcache synth"})
+
+
+def _parts(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(split_column(name)[0] for name in names))
+
+
+def _recipe(wanted: Synthetic) -> dict[str, Any]:
+    return {name: getattr(wanted, name) for name in Synthetic.__dataclass_fields__}
+
+
+def _about(name: str, wanted: Synthetic, lists: "_Lists") -> dict[str, Any]:
+    return {
+        "dataset": {
+            "name": name,
+            "content": hashlib.sha256(content_hash(name, *map(str, _recipe(wanted).values()))).hexdigest(),
+            "licence": "CC0-1.0 (generated)",
+            "source": "melcache synth",
+        },
+        "tables": {"entity": wanted.entities, "mention": wanted.mentions, "pair": wanted.mentions},
+        "candidates": wanted.candidates,
+        "splits": {split: int((lists.splits >> bit & 1).sum()) for bit, split in enumerate(("train", "valid", "test"))},
+        "coverage": {"mentions": wanted.mentions, "entities": wanted.entities},
+        "warnings": [f"synthetic data (signal {wanted.signal:g}, seed {wanted.seed}): not of any real dataset"],
+    }
+
+
+class _Lists:
+    """Candidates, gold and splits, and from them every column."""
+
+    def __init__(self, wanted: Synthetic) -> None:
+        self._wanted = wanted
+        rng = self._rng("lists")
+        n, e, c = wanted.mentions, wanted.entities, wanted.candidates
+        # distinct within a row: c steps of one random stride each, modulo e, never longer than e / c
+        strides = rng.integers(1, max(2, e // c + 1), (n, c))
+        strides[:, 0] = rng.integers(0, e, n)
+        self.candidates = (strides.cumsum(1) % e).astype(np.int32)
+        self.gold = rng.integers(0, c, n).astype(np.int32)
+        self.gold_row = self.candidates[np.arange(n), self.gold]
+        borders = np.cumsum([round(n * share) for share in SPLIT_SHARES[:2]])
+        self.splits = (1 << np.searchsorted(borders, rng.permutation(n), side="right")).astype(np.uint8)
+
+    def column(self, name: str, spec: tuple[str, tuple[int, ...]]) -> np.ndarray:
+        """Return all rows of a column."""
+        part, column = split_column(name)
+        fixed = {
+            "mention.ids.splits": self.splits,
+            "mention.ids.gold": self.gold_row,
+            "pair.candidates.candidates": self.candidates,
+            "pair.candidates.gold": self.gold,
+        }
+        if name in fixed:
+            return fixed[name]
+        dtype, shape = spec
+        table = part.split(".")[0]
+        count = self._wanted.entities if table == "entity" else self._wanted.mentions
+        if dtype == "|b1":
+            return np.ones(count, bool)
+        if part == "pair.alignment" or column == "lexical":
+            return self._edges(name)
+        noise = self._rng(name).standard_normal((count, *shape), np.float32)
+        source = _GOLD_SOURCE.get(name)
+        if source is None or self._wanted.signal == 0:
+            return noise.astype(np.float16)
+        gold = self._rng(source).standard_normal((self._wanted.entities, *shape), np.float32)[self.gold_row]
+        signal = self._wanted.signal
+        return (np.sqrt(signal) * gold + np.sqrt(1 - signal) * noise).astype(np.float16)
+
+    def _edges(self, name: str) -> np.ndarray:
+        values = self._rng(name).uniform(0, 1, self.candidates.shape).astype(np.float32) * 0.5
+        if name.rpartition(".")[2] in EDGES:  # the lexical score stays noise
+            values[np.arange(len(values)), self.gold] += np.float32(self._wanted.signal) * 0.5
+        return values
+
+    def _rng(self, name: str) -> np.random.Generator:
+        seed = int.from_bytes(hashlib.sha256(f"{self._wanted.seed} {name}".encode()).digest()[:8], "little")
+        return np.random.default_rng(seed)
+
+
+# whose vector a mention's vector resembles: the entity column of the same kind
+_GOLD_SOURCE = {"mention.bert.span": "entity.bert.text", "mention.resnet.image": "entity.resnet.image"}
