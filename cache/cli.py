@@ -14,7 +14,9 @@ from common.errors import MelcacheError
 from common.log import duration, printable, size, table
 from common.paths import find_cache
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help="Look at, check and make caches.")
+app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help="Look at, check and make caches."
+)
 PATH = Annotated[str, typer.Argument(help="a cache directory, or a name under shards/", metavar="PATH")]
 JSON = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 
@@ -49,7 +51,11 @@ def verify(path: PATH, as_json: JSON = False) -> None:
             if finding.problem:
                 print(f"{finding.file}: {printable(finding.problem)}")
         good, total = len([f for f in findings if not f.problem]), sum(f.bytes for f in findings)
-        state = f"{len(damaged)} damaged: remove them and run the extraction again, or copy them afresh" if damaged else "ok"
+        state = (
+            f"{len(damaged)} damaged: remove them and run the extraction again, or copy them afresh"
+            if damaged
+            else "ok"
+        )
         print(f"{folder}: {good} of {good + len(damaged)} shards as written, {size(total)}; {state}")
     if damaged:
         raise typer.Exit(1)
@@ -62,7 +68,7 @@ def synth(
     mentions: Annotated[int | None, typer.Option(help="N instead of the shape's")] = None,
     entities: Annotated[int | None, typer.Option(help="E instead of the shape's")] = None,
     candidates: Annotated[int | None, typer.Option(help="C instead of the shape's")] = None,
-    signal: Annotated[float, typer.Option(help="0: pure noise, 1: mentions equal their gold entity")] = 0.5,
+    signal: Annotated[float, typer.Option(help="S: 0 is pure noise, 0.1 and more separates gold")] = 0.5,
     seed: Annotated[int, typer.Option(help="of all random numbers")] = 0,
     head: Annotated[str, typer.Option("--for", help="the head whose columns are written")] = "drin",
     text_width: Annotated[int, typer.Option(help="D")] = 768,
@@ -90,7 +96,7 @@ def describe(folder: Path, manifest: dict[str, Any]) -> str:
             rows.append((*first, column, shape, kind["dtype"].strip("<|"), PARTS[part][column].holds))
     made = manifest["provenance"]
     lines = [
-        f"{manifest['dataset']['name']}: {', '.join(f'{n:,} {t}s' for t, n in manifest['tables'].items() if t != 'pair')}, "
+        f"{manifest['dataset']['name']}: {manifest['tables']['mention']:,} mentions, {manifest['tables']['entity']:,} entities, "
         f"{manifest['candidates']} candidates; {', '.join(f'{name} {n:,}' for name, n in manifest['splits'].items())}",
         f"licence: {manifest['dataset']['licence']}; source: {manifest['dataset']['source']}",
         f"id {manifest['id']}",

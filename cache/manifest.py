@@ -203,10 +203,12 @@ def _part_name(value: Any) -> bool:
 _MANIFEST: dict[str, Check] = {
     "format": _text,
     "version": _count,
-    "dataset": lambda value: isinstance(value, dict)
-    and set(value) == {"name", "content", "licence", "source"}
-    and _hex(64)(value["content"])
-    and all(map(_text, value.values())),
+    "dataset": lambda value: (
+        isinstance(value, dict)
+        and set(value) == {"name", "content", "licence", "source"}
+        and _hex(64)(value["content"])
+        and all(map(_text, value.values()))
+    ),
     "tables": lambda value: _counts(value) and set(value) == set(TABLES) and all(value.values()),
     "candidates": _count,
     "splits": _counts,

@@ -87,8 +87,10 @@ class Reader:
     def _split(self, name: str) -> tuple[str, str]:
         part, column = split_column(name)
         if column not in self.manifest["parts"].get(part, {}).get("columns", {}):
-            known = "it is in the schema but this cache was made without it" if column in PARTS.get(part, {}) else (
-                f"columns here: {', '.join(self.columns)}"
+            known = (
+                "it is in the schema but this cache was made without it"
+                if column in PARTS.get(part, {})
+                else (f"columns here: {', '.join(self.columns)}")
             )
             raise CacheError(f"no column {name!r} in {self.path}: {known}")
         return part, column
@@ -122,7 +124,9 @@ class Reader:
             while target:
                 count = os.preadv(descriptor, [target], offset)
                 if count == 0:
-                    raise CacheError(f"{self.path / shard['file']} ended inside {name}. Run: melcache verify {self.path}")
+                    raise CacheError(
+                        f"{self.path / shard['file']} ended inside {name}. Run: melcache verify {self.path}"
+                    )
                 target, offset = target[count:], offset + count
 
     def _verify(self, rows: np.ndarray, shard: dict[str, Any], column: str, name: str) -> None:

@@ -49,7 +49,9 @@ _OBJECTS = {
     "boxes": Column("K4", "<f4", "x1 y1 x2 y2 in pixels of the decoded image, best score first, 0 padded"),
     "scores": Column("K", "<f4", "detector confidence, 0 where there is no object"),
     "labels": Column("K", "<i4", "COCO category, 0 where there is no object"),
-    "summary": Column("V", "feature", "sum_i s_i u_i / sum_i s_i over unit object vectors u_i (DRIN Eq. 11); 0 if none"),
+    "summary": Column(
+        "V", "feature", "sum_i s_i u_i / sum_i s_i over unit object vectors u_i (DRIN Eq. 11); 0 if none"
+    ),
 }
 _RESNET = {"image": Column("V", "feature", "pooled ResNet-152 vector (DRIN Eq. 4, 5)"), "present": _PRESENT}
 _CONTENT = {
@@ -112,7 +114,9 @@ PARTS: dict[str, dict[str, Column]] = {
     "pair.alignment": {
         "text_to_text": Column("C", "<f4", "cosine of the two BERT [CLS] vectors (DRIN Eq. 6)"),
         "text_to_image": Column("C", "<f4", "CLIP cosine of sentence and entity picture (DRIN Eq. 7); 0 if missing"),
-        "image_to_text": Column("C", "<f4", "CLIP cosine of mention picture and entity text (DRIN Eq. 8); 0 if missing"),
+        "image_to_text": Column(
+            "C", "<f4", "CLIP cosine of mention picture and entity text (DRIN Eq. 8); 0 if missing"
+        ),
         "image_to_image": Column("C", "<f4", "product of the two object summaries (DRIN Eq. 11); 0 if missing"),
     },
 }

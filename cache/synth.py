@@ -1,8 +1,9 @@
 """Synthetic caches of any size, for tests and benchmarks without downloads.
 
-Entity vectors are Gaussian noise. With signal S the mention's vectors are sqrt(S) times those of its gold entity
-plus sqrt(1 - S) times fresh noise, and gold's four edges are raised by S; with S = 0 nothing tells gold from the
-others. The random numbers of a column depend on the seed and the column alone.
+Entity vectors are Gaussian noise and edges uniform in [0, 0.1). With signal S a mention's vectors are sqrt(s) times
+those of its gold entity plus sqrt(1 - s) times fresh noise, s = min(S, 1), and gold's four edges are raised by S, so
+that from S = 0.1 on each edge alone tells gold from the others. With S = 0 nothing does. The random numbers of a
+column depend on the seed and the column alone.
 """
 
 import hashlib
@@ -23,11 +24,12 @@ SHAPES = {"wikidiverse": (16_327, 132_460, 10), "wikimel": (25_846, 109_976, 100
 SIZES = {"D": 768, "V": 2048, "P": 512, "K": 3}
 SPLIT_SHARES = (0.8, 0.1, 0.1)
 SHARD_ROWS = 8192
+EDITION = 1  # raise it whenever the numbers made change: finished shards of an older one are then not taken
 
 
 @dataclass(frozen=True)
 class Synthetic:
-    """What to make; `signal` in [0, 1], `head` names the columns (schema.READS)."""
+    """What to make; `signal` is S, `head` names the columns (schema.READS)."""
 
     mentions: int
     entities: int
@@ -41,8 +43,8 @@ class Synthetic:
     def __post_init__(self) -> None:
         if self.head not in READS:
             raise ConfigError(f"--for {self.head}: choose from {', '.join(READS)}")
-        if not 0 <= self.signal <= 1:
-            raise ConfigError(f"--signal {self.signal:g}: it is between 0 (pure noise) and 1")
+        if not 0 <= self.signal <= 100:
+            raise ConfigError(f"--signal {self.signal:g}: 0 is pure noise, 0.1 and more separates gold")
         if self.mentions < 10 or not 2 <= self.candidates <= self.entities:
             raise ConfigError(
                 f"{self.mentions} mentions, {self.entities} entities, {self.candidates} candidates: at least 10 mentions, "
@@ -59,7 +61,9 @@ def write(folder: Path, wanted: Synthetic) -> str:
     sizes = {"D": wanted.text_width, "V": wanted.image_width, "P": SIZES["P"], "K": SIZES["K"], "C": wanted.candidates}
     with Progress(len(names), "synth", "columns") as progress:
         for part, columns in parts.items():
-            plan = PartPlan(part, {"producer": "melcache synth", **_recipe(wanted)}, columns_of(part, sizes, "<f2", columns))
+            plan = PartPlan(
+                part, {"producer": "melcache synth", **_recipe(wanted)}, columns_of(part, sizes, "<f2", columns)
+            )
             values = {column: lists.column(f"{part}.{column}", plan.columns[column]) for column in columns}
             progress.advance(len(columns))
             count = wanted.entities if plan.table == "entity" else wanted.mentions
@@ -78,7 +82,7 @@ def _parts(names: list[str]) -> list[str]:
 
 
 def _recipe(wanted: Synthetic) -> dict[str, Any]:
-    return {name: getattr(wanted, name) for name in Synthetic.__dataclass_fields__}
+    return {"edition": EDITION} | {name: getattr(wanted, name) for name in Synthetic.__dataclass_fields__}
 
 
 def _about(name: str, wanted: Synthetic, lists: "_Lists") -> dict[str, Any]:
@@ -136,13 +140,13 @@ class _Lists:
         if source is None or self._wanted.signal == 0:
             return noise.astype(np.float16)
         gold = self._rng(source).standard_normal((self._wanted.entities, *shape), np.float32)[self.gold_row]
-        signal = self._wanted.signal
+        signal = min(1.0, self._wanted.signal)
         return (np.sqrt(signal) * gold + np.sqrt(1 - signal) * noise).astype(np.float16)
 
     def _edges(self, name: str) -> np.ndarray:
-        values = self._rng(name).uniform(0, 1, self.candidates.shape).astype(np.float32) * 0.5
+        values = self._rng(name).uniform(0, 0.1, self.candidates.shape).astype(np.float32)
         if name.rpartition(".")[2] in EDGES:  # the lexical score stays noise
-            values[np.arange(len(values)), self.gold] += np.float32(self._wanted.signal) * 0.5
+            values[np.arange(len(values)), self.gold] += np.float32(self._wanted.signal)
         return values
 
     def _rng(self, name: str) -> np.random.Generator:

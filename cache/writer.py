@@ -81,7 +81,9 @@ class Shard:
     def __init__(self, plan: ShardPlan, name_row: Callable[[int], str] = str) -> None:
         self.plan = plan
         self._name_row = name_row
-        self._arrays = {name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.columns.items()}
+        self._arrays = {
+            name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.columns.items()
+        }
         self._written = {name: np.zeros(plan.rows, bool) for name in self._arrays}
 
     def put(self, column: str, rows: Any, values: Any) -> None:
@@ -138,7 +140,9 @@ def adopt(plan: ShardPlan, folder: Path) -> dict[str, Any] | None:
     if path.is_symlink() or not path.is_file():
         return None
     data = store.read_regular(path)
-    twin, offsets = _build({name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.columns.items()})
+    twin, offsets = _build(
+        {name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.columns.items()}
+    )
     if len(twin) != len(data):
         return None
     structure = bytearray(data)
@@ -184,7 +188,9 @@ def _entry(plan: ShardPlan, data: bytes, offsets: dict[str, int]) -> dict[str, A
     }
 
 
-def columns_of(part: str, sizes: dict[str, int], feature: str, only: tuple[str, ...] = ()) -> dict[str, tuple[str, tuple[int, ...]]]:
+def columns_of(
+    part: str, sizes: dict[str, int], feature: str, only: tuple[str, ...] = ()
+) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return a part's columns with axes letters replaced by `sizes` and the feature type by `feature`.
 
     `sizes` also gives the bytes of string columns, by column name.  `only` keeps just those columns.

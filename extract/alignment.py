@@ -42,7 +42,8 @@ def align(columns: dict[str, np.ndarray], candidates: np.ndarray) -> dict[str, n
     entity_there = entity_present[candidates]
     edges = {
         "text_to_text": _cosine(columns["mention.bert.cls"], columns["entity.bert.text"], candidates),
-        "text_to_image": _cosine(columns["mention.clip.sentence"], columns["entity.clip.image"], candidates) * entity_there,
+        "text_to_image": _cosine(columns["mention.clip.sentence"], columns["entity.clip.image"], candidates)
+        * entity_there,
         "image_to_text": _cosine(columns["mention.clip.image"], columns["entity.clip.text"], candidates)
         * mention_present[:, None],
         "image_to_image": similarities(

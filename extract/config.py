@@ -24,10 +24,14 @@ class ExtractConfig:
     limit: int | None = knob(None, "only the first n captions, and the entities that they need")
     candidates: int | None = knob(None, "list length where the release has no lists (default: 100; 10 for wikidiverse)")
     device: str = knob("auto", "cpu, cuda or auto", panel="Machine")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = knob("auto", "auto: fp16 on cuda, fp32 on cpu", panel="Machine")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = knob(
+        "auto", "auto: fp16 on cuda, fp32 on cpu", panel="Machine"
+    )
     workers: int = knob(4, "threads that decode images", panel="Machine")
     storage: Literal["float16", "float32"] = knob("float16", "type of stored features", panel="Encoders")
-    detector: Literal["v1", "v2"] = knob("v1", "Faster-RCNN R50-FPN: v1 as in the papers, v2 at twice the FLOPs", panel="Encoders")
+    detector: Literal["v1", "v2"] = knob(
+        "v1", "Faster-RCNN R50-FPN: v1 as in the papers, v2 at twice the FLOPs", panel="Encoders"
+    )
     objects: int = knob(3, "detected objects kept per image (K)", panel="Encoders")
     entity_tokens: int = knob(128, "BERT tokens kept of an entity's text", panel="Encoders")
     sentence_tokens: int = knob(512, "BERT tokens kept of a sentence", panel="Encoders")

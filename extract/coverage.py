@@ -42,7 +42,8 @@ def count(release: Dataset, lists: Lists, draft: Draft) -> dict[str, int]:
         statuses = Counter(draft.column(f"{name}.ids.image_status").tolist())
         counts |= {f"{name} images: {IMAGE_STATUS[code]}": number for code, number in sorted(statuses.items())}
         counts |= {
-            f"{name} texts cut by {kind}": int(draft.column(f"{name}.{kind}.truncated").sum()) for kind in ("bert", "clip")
+            f"{name} texts cut by {kind}": int(draft.column(f"{name}.{kind}.truncated").sum())
+            for kind in ("bert", "clip")
         }
     return counts
 
@@ -54,8 +55,10 @@ def report(release: Dataset, lists: Lists, counts: dict[str, int]) -> str:
         f"{name} {sum(mention.splits >> bit & 1 for mention in release.mentions):,}" for bit, name in enumerate(SPLITS)
     )
     rows = [(name, f"{number:,}") for name, number in counts.items()]
-    return "\n".join([
-        table(("coverage", release.name), rows),
-        f"splits: {splits}",
-        f"candidates: {lists.candidates.shape[1]} from {lists.origin}; {recalls} over all mentions",
-    ])
+    return "\n".join(
+        [
+            table(("coverage", release.name), rows),
+            f"splits: {splits}",
+            f"candidates: {lists.candidates.shape[1]} from {lists.origin}; {recalls} over all mentions",
+        ]
+    )

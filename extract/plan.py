@@ -127,11 +127,15 @@ class Plan:
             return self._pair_content
         text, pictures = self.text_content[table], self.pictures[table]
         if kind == "ids":
-            return lambda row: content_hash(*(str(c[row]) for c in self.ids[table].values())) + text[row] + pictures[row][0]
+            return lambda row: (
+                content_hash(*(str(c[row]) for c in self.ids[table].values())) + text[row] + pictures[row][0]
+            )
         if kind == "bert":
             return lambda row: text[row] + bytes([table == "mention" or self._owns_bert(row)])
         if kind == "clip":
-            return lambda row: text[row] + pictures[row][0] + bytes([*self._owns_clip(table, row), self.owns_picture(table, row)])
+            return lambda row: (
+                text[row] + pictures[row][0] + bytes([*self._owns_clip(table, row), self.owns_picture(table, row)])
+            )
         return lambda row: pictures[row][0] + bytes([self.owns_picture(table, row)])
 
     def _pair_content(self, row: int) -> bytes:

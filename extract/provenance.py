@@ -9,7 +9,17 @@ import torch
 
 from extract.encoders.compute import Compute
 
-PACKAGES = ("melcache", "torch", "torchvision", "transformers", "open_clip_torch", "h5py", "numpy", "pillow", "rapidfuzz")
+PACKAGES = (
+    "melcache",
+    "torch",
+    "torchvision",
+    "transformers",
+    "open_clip_torch",
+    "h5py",
+    "numpy",
+    "pillow",
+    "rapidfuzz",
+)
 
 
 def collect(compute: Compute, seconds: float) -> dict[str, Any]:

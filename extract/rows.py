@@ -43,7 +43,7 @@ class Rows:
     def unplaced(self) -> int:
         """Return how many distinct pictures the release names in a way that no file name follows from."""
         images = (record.image for record in (*self.entities, *self.mentions))
-        return len({image for image in images if image is not None and image.path is None})
+        return len({image for image in images if image is not None and image.path is None and image.reason != "blank"})
 
     def label(self, table: str, row: int) -> str:
         """Return how messages call a row."""
@@ -51,7 +51,7 @@ class Rows:
 
     def picture(self, image: Image | None) -> Picture:
         """Return the content hash and the reason code of a picture, before anything is decoded."""
-        if image is None:
+        if image is None or image.reason == "blank":  # the release's stand-in for a picture that it has not
             return NO_CONTENT, IMAGE_STATUS.index("none")
         if image.path is None:
             return NO_CONTENT, IMAGE_STATUS.index("missing")

@@ -111,7 +111,9 @@ class Work:
     def _clip_texts(self, table: str, shard: Shard) -> None:
         """Fill the text columns; `truncated` says whether any text of the row was cut."""
         slots = {
-            (column, row): text for row in _rows(shard.plan) for column, text in self.plan.clip_texts(table, row).items()
+            (column, row): text
+            for row in _rows(shard.plan)
+            for column, text in self.plan.clip_texts(table, row).items()
         }
         owners = {slot: self.plan.clip_owner[text] for slot, text in slots.items()}
         own = [slot for slot, owner in owners.items() if owner == (table, *slot)]
@@ -195,7 +197,9 @@ class Work:
 
     def _alignment_inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         if not hasattr(self, "_entity_columns"):
-            self._entity_columns = {name: self.draft.column(name) for name in alignment.READS if name.startswith("entity")}
+            self._entity_columns = {
+                name: self.draft.column(name) for name in alignment.READS if name.startswith("entity")
+            }
         return self._entity_columns | {
             name: self.draft.rows(name, rows) for name in alignment.READS if name.startswith("mention")
         }
@@ -230,7 +234,9 @@ class Work:
                 row, future = ahead.popleft()
                 image, status, content = future.result()
                 if content != self.plan.pictures[table][row][0]:
-                    raise DatasetError(f"{records[row].image.path} changed while it was being read. Run the command again")
+                    raise DatasetError(
+                        f"{records[row].image.path} changed while it was being read. Run the command again"
+                    )
                 self._verdicts[content] = IMAGE_STATUS.index(status)
                 self.decoded += 1
                 yield row, image

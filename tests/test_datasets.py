@@ -181,7 +181,7 @@ def test_unknown_split_name_is_an_error(tmp_path):
 
 
 def test_picture_is_found_under_another_suffix_and_else_expected_under_its_own(tmp_path):
-    lay(tmp_path, dict.fromkeys(("a.png", "b.jpg", "b.png", "c.jpg.part", "d.JPEG"), b""))
+    lay(tmp_path, dict.fromkeys(("a.png", "b.jpg", "b.png", "c.part", "d.JPEG"), b""))
     pictures = release.Pictures(tmp_path)
     found = {name: pictures.find(name).path.name for name in ("a.jpg", "b.png", "b.gif", "c.jpg", "d.jpg", "e.jpg")}
     assert found == {
@@ -516,6 +516,7 @@ def test_wrong_offsets_are_replaced_by_the_nearest_occurrence_or_the_context(tmp
         ("Move.gif", ".gif", ".gif"),
         ("Move.gif", "Move.gif", "Move.gif"),  # what the release's own script makes of a gif
         ("Gone.jpg", None, ".jpg"),
+        ("Gone.SVG", None, ".png"),
     ],
 )
 def test_picture_is_named_by_the_md5_of_the_last_url_segment(tmp_path, segment, stored, file):
@@ -539,7 +540,7 @@ DESCRIPTIONS = "entities/wikipedia_entity2desc_filtered.tsv"
 URLS = "entities/wikipedia_entity2imgs.tsv"
 SIDE = {
     **{f"entities/entity2brief_{split}.json": {"Ann_B": f"a singer, {split}"} for split in ("train", "valid", "test")},
-    DESCRIPTIONS: "Other@@@@no\nAnn-B@@@@wrong\nAnn_B@@@@long@@@@text\nAnn@@@@known\nbroken\n",
+    DESCRIPTIONS: "Other@@@@no\nAnn-B@@@@wrong\nAnn%5FB@@@@long@@@@text\nAnn@@@@known\nbroken\n",
     URLS: f"Ann@@@@url\nAnn_B@@@@{COMMONS}1.jpg[AND]{COMMONS}2.jpg\nSong@@@@{COMMONS}3.jpg\n",
 }
 
@@ -622,7 +623,7 @@ def test_annotated_row_of_a_wrong_type_is_named(tmp_path):
 
 def kgmel(id, surfaces, names, golds, picture="mention_9.jpg"):
     sentence = " and ".join(surfaces)
-    return dict(id=id, sentence=sentence, imgPath=picture, mention=surfaces, entity=names, answer=golds)
+    return {"id": id, "sentence": sentence, "imgPath": picture, "mention": surfaces, "entity": names, "answer": golds}
 
 
 def test_kgmel_copy_gives_an_id_in_two_lists_both_splits_and_a_page_its_first_name(tmp_path):
@@ -681,12 +682,12 @@ def test_mimic_layout_of_each_dataset_with_either_picture_folder(tmp_path, famil
     assert dataset.entities == [Entity("Q1", "Ann A", "a singer", Image(tmp_path / "kb_image" / "Q1.jpg"))]
 
 
-def test_mimic_pictures_with_dots_in_their_names_are_told_apart(tmp_path):
-    files = dict.fromkeys(("kb_image/St. Paul.jpg", "kb_image/St. Louis.jpg", "kb_image/a.jpg"), b"")
-    folder = lay(mimic(tmp_path), files)
-    pictures = release.Pictures(folder / "kb_image")
-    names = {name: pictures.find(name, name.split(".")[0] + ".jpg").path.name for name in ("St. Louis.png", "a.b.png")}
-    assert names == {"St. Louis.png": "St. Louis.jpg", "a.b.png": "a.jpg"}
+@pytest.mark.parametrize("named, stored", [("St. Louis.png", "St. Louis.jpg"), ("a.b.png", "a.jpg")])
+def test_mimic_pictures_with_dots_in_their_names_are_told_apart(tmp_path, named, stored):
+    files = dict.fromkeys(("St. Paul.jpg", "St. Louis.jpg", "a.jpg"), b"")  # its script cuts a name at the first dot
+    rows = [{"mentions": "Ann", "sentence": "Ann", "imgPath": named, "answer": "Q1"}]
+    folder = lay(mimic(tmp_path, test=rows), {f"mention_image/{name}": files[name] for name in files})
+    assert load("mimic", folder).mentions[2].image == Image(folder / "mention_image" / stored)
 
 
 def test_mimic_entity_takes_its_first_picture_and_may_have_none(tmp_path):

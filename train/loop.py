@@ -49,7 +49,13 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
 
 
 def fit_seed(
-    config: TrainConfig, head: Any, table: Table, trained: Tensor, splits: dict[str, Tensor], seed: int, progress: Progress
+    config: TrainConfig,
+    head: Any,
+    table: Table,
+    trained: Tensor,
+    splits: dict[str, Tensor],
+    seed: int,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Train one seed; return its metrics, its history and the weights of its best epoch (earliest wins)."""
     start = time.monotonic()

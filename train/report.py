@@ -18,7 +18,12 @@ SHOWN = ("top1", "top3", "top5", "top10", "top20", "mrr")
 
 
 def results(
-    config: TrainConfig, head: Any, reader: Reader, baseline: dict[str, Any], seeds: list[dict[str, Any]], seconds: float
+    config: TrainConfig,
+    head: Any,
+    reader: Reader,
+    baseline: dict[str, Any],
+    seeds: list[dict[str, Any]],
+    seconds: float,
 ) -> dict[str, Any]:
     """Return the content of results.json: metrics are fractions, `std` is that of the sample (0 for one seed)."""
     kept = [{key: value for key, value in seed.items() if key not in ("state",)} for seed in seeds]
@@ -36,7 +41,9 @@ def results(
         "recall_ceiling": {s: baseline[s]["recall"] for s in splits},
         "lexical": {s: baseline[s] for s in splits},
         "mean": {s: {m: statistics.fmean(found) for m, found in values[s].items()} for s in splits},
-        "std": {s: {m: statistics.stdev(found) if len(found) > 1 else 0.0 for m, found in values[s].items()} for s in splits},
+        "std": {
+            s: {m: statistics.stdev(found) if len(found) > 1 else 0.0 for m, found in values[s].items()} for s in splits
+        },
         "seeds": kept,
         "seconds": round(seconds, 2),
     }
@@ -54,7 +61,9 @@ def save(folder: Path, found: dict[str, Any], seeds: list[dict[str, Any]]) -> No
 def show(found: dict[str, Any], folder: Path) -> str:
     """Return the table of a run: the head and the lexical baseline on test, with everything a number needs."""
     test, spread, first = found["mean"]["test"], found["std"]["test"], found["lexical"]["test"]
-    shown = [name for name in SHOWN if not name.startswith("top") or int(name[3:]) < found["candidates"] or name == "top1"]
+    shown = [
+        name for name in SHOWN if not name.startswith("top") or int(name[3:]) < found["candidates"] or name == "top1"
+    ]
     several = len(found["seeds"]) > 1
     head = [f"{100 * test[m]:.1f}" + (f" ± {100 * spread[m]:.1f}" if several else "") for m in shown]
     rows = [

@@ -13,18 +13,16 @@ The first `load` writes the world to the folder `data`, in the layout of jsonl.p
 A few records are damaged on purpose, so that a coverage table has something to say (see BLEMISHES).
 """
 
-import contextlib
 import errno
 import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Pillow
+import PIL.Image
 
 from common.errors import DatasetError
 from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
@@ -44,13 +42,14 @@ STALE_SECONDS = 24 * 3600
 # what is wrong with which mention
 BLEMISHES = {40: "no picture", 41: "file missing", 42: "file cut short", 43: "gold is nil", 44: "not in its sentence"}
 
+# strings of words
 NAMES = (
     "acorn ashby bishop cedar corvin delta drake elm ember falcon fern gable garnet hazel hollow iris ivory jasper "
     "juniper kestrel knight laurel linden maple marlow mercer nettle noble onyx opal pepper perry quarry quill robin "
     "rowan sable saffron teasel thorn umber usher vesper violet walnut willow yarrow yew zephyr zinnia"
-).split()
-PLACES = "harbor forest market desert island valley castle village river mountain garden bridge".split()
-TRADES = "baker sailor weaver hunter doctor farmer singer painter miner tailor shepherd smith".split()
+)
+PLACES = "harbor forest market desert island valley castle village river mountain garden bridge"
+TRADES = "baker sailor weaver hunter doctor farmer singer painter miner tailor shepherd smith"
 COLORS = {
     "red": (225, 25, 25),
     "orange": (250, 130, 10),
@@ -79,7 +78,7 @@ ABSENT = "nobody told its name"
 _TEMPLATES = " ".join((DESCRIPTION, *TELLING, *SILENT, ABSENT))
 # every word of every text: the vocabulary of an untrained BERT must hold them whole
 WORDS: tuple[str, ...] = tuple(
-    dict.fromkeys((*NAMES, *PLACES, *TRADES, *COLORS, *KINDS, *filter(str.isalpha, _TEMPLATES.split())))
+    dict.fromkeys((*f"{NAMES} {PLACES} {TRADES}".split(), *COLORS, *KINDS, *filter(str.isalpha, _TEMPLATES.split())))
 )
 
 
@@ -109,41 +108,126 @@ def load(data: Path) -> Dataset:
     Raises DatasetError if the folder holds anything else than what this module wrote, to the last byte.
     """
     if not data.exists() or (data.is_dir() and not any(data.iterdir())):
-        _write(data)
+        _publish(data)
     _check(data)
     return replace(jsonl.load(data), name="demo", licence=LICENCE, source=SOURCE)
 
 
-def _write(data: Path) -> None:
-    """Write a world to a temporary folder beside `data` and rename it, so that a kill leaves nothing half done."""
-    prefix = f".partial-{data.name}-"
-    try:
-        data.parent.mkdir(parents=True, exist_ok=True)
-        for path in data.parent.glob(f"{prefix}*"):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(path)
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=data.parent) as parent:
-            folder = Path(parent) / data.name  # one deeper, because `parent` itself is readable by its owner only
-            write_world(folder)
-            with _lost_race_is_fine():
-                folder.rename(data)
-    except OSError as error:
-        raise DatasetError(
-            f"cannot write the demo world to {data}: {error.strerror}. Make room, or name another folder"
-        )
-
-
-def write_world(folder: Path) -> None:
-    """Write the world to `folder`, which must not be there: records, pictures, checksums.  Always the same one."""
+def write(folder: Path) -> None:
+    """Write the world to a new folder: records, pictures and checksums.  It is the same one every time."""
     rng = np.random.default_rng(SEED)
     (folder / "images").mkdir(parents=True)
     things = _things(rng)
-    entities, mentions = [], []
-    for thing in things:
-        image = Image(folder / "images" / f"{thing.id}.png")
-        entities.append(Entity(thing.id, thing.name, thing.fill(DESCRIPTION), image))
-        Pillow.fromarray(draw(rng, thing)).save(image.path)
+    entities = [
+        Entity(thing.id, thing.name, thing.fill(DESCRIPTION), _photograph(rng, thing, folder, thing.id))
+        for thing in things
+    ]
+    splits = rng.permutation(np.repeat(SPLITS, [round(share * MENTIONS) for share in SHARES]))
+    mentions = [_mention(rng, things, folder, number, str(split)) for number, split in enumerate(splits)]
+    jsonl.write(folder, mentions, entities)
+    (folder / SUMS).write_text(_sums(folder), encoding="utf-8", newline="\n")
 
 
-class _:
-    pass
+def _things(rng: np.random.Generator) -> list[Thing]:
+    """Return all things; the namesakes of one name differ in every fact."""
+    things = []
+    for name in NAMES.split():
+        choices = (list(COLORS), list(KINDS), PLACES.split(), TRADES.split())
+        facts = (rng.permutation(words)[:NAMESAKES].tolist() for words in choices)
+        things += [Thing(name, *values) for values in zip(*facts, strict=True)]
+    return things
+
+
+def _mention(rng: np.random.Generator, things: list[Thing], folder: Path, number: int, split: str) -> Mention:
+    """Return one mention of a thing drawn at random, its picture written."""
+    thing, blemish, id = things[rng.integers(len(things))], BLEMISHES.get(number), f"m{number:04}"
+    telling = number % 2 == 0
+    sentence = thing.fill(str(rng.choice(TELLING if telling else SILENT)))
+    image = _photograph(rng, None if telling else thing, folder, id, blemish)
+    if blemish == "not in its sentence":
+        sentence = ABSENT
+    start = sentence.find(thing.name)
+    return Mention(
+        id=id,
+        caption=id,
+        sentence=sentence,
+        surface=thing.name,
+        start=start,
+        end=start + len(thing.name) if start >= 0 else -1,
+        gold=None if blemish == "gold is nil" else thing.id,
+        splits=split_mask(split),
+        image=None if blemish == "no picture" else image,
+        type="text" if telling else "picture",
+    )
+
+
+def _photograph(
+    rng: np.random.Generator, thing: Thing | None, folder: Path, id: str, blemish: str | None = None
+) -> Image:
+    path = folder / "images" / f"{id}.png"
+    pixels = draw(rng, thing)
+    if blemish not in ("no picture", "file missing"):
+        PIL.Image.fromarray(pixels).save(path)
+    if blemish == "file cut short":
+        path.write_bytes(path.read_bytes()[:300])
+    return Image(path)
+
+
+def draw(rng: np.random.Generator, thing: Thing | None) -> np.ndarray:
+    """Return a photograph of a thing in a gray room, of the empty room for None: uint8 (SIDE, SIDE, 3).
+
+    Light, floor, grain, place, size and hue differ from photograph to photograph.
+    """
+    grain = rng.integers(-14, 15, (SIDE // 4, SIDE // 4, 1)).repeat(4, 0).repeat(4, 1)
+    canvas = np.full((SIDE, SIDE, 3), rng.integers(100, 150)) + grain
+    canvas[rng.integers(40, 56) :] -= 25
+    if thing:
+        y, x = np.mgrid[:SIDE, :SIDE] - SIDE // 2
+        right, down = rng.integers(-7, 8, 2)
+        inside = KINDS[thing.kind](x - right, y - down, int(rng.integers(18, 27)))
+        canvas[inside] = (COLORS[thing.color] + rng.integers(-15, 16, 3) + grain)[inside]
+    return canvas.clip(0, 255).astype(np.uint8)
+
+
+def _publish(data: Path) -> None:
+    """Write the world to a temporary folder beside `data`, then rename it: a kill leaves no half of it."""
+    prefix = f".partial-{data.name}-"
+    try:
+        data.parent.mkdir(parents=True, exist_ok=True)
+        for left in data.parent.glob(f"{prefix}*"):
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=data.parent) as private:
+            folder = Path(private) / data.name  # one deeper: only its owner may read the temporary folder itself
+            write(folder)
+            folder.rename(data)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # these: another process was faster, use its world
+            reason = f"{error.strerror or error}. Make room or name another folder"
+            raise DatasetError(f"cannot write the demo world to {data}: {reason}") from error
+
+
+def _check(data: Path) -> None:
+    """Raise DatasetError, naming the first file that differs, if `data` is not as `write` left it."""
+    try:
+        wanted = (data / SUMS).read_text(encoding="utf-8", errors="replace")
+        found = _sums(data)
+    except OSError as error:
+        raise DatasetError(
+            f"{data} is not a demo world: cannot read {error.filename}: {error.strerror}. Name an empty folder, "
+            "or remove this one and it is written anew"
+        ) from error
+    differing = set(wanted.splitlines()) ^ set(found.splitlines())
+    if wanted != found:
+        name = min((line.split("  ")[-1] for line in differing), default=SUMS)
+        raise DatasetError(
+            f"{data} is not as {SOURCE[13:]} edition {EDITION} wrote it ({name} differs). "
+            "Remove the folder and it is written anew"
+        )
+
+
+def _sums(folder: Path) -> str:
+    """Return the checksums of all files as sha256sum prints them, below a comment with the edition."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    lines = [f"{hashlib.sha256((folder / file).read_bytes()).hexdigest()}  {file}\n" for file in files if file != SUMS]
+    return f"# demo world, edition {EDITION}\n{''.join(lines)}"

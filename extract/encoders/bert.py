@@ -17,9 +17,7 @@ from extract.encoders.compute import Compute, seeded
 from extract.encoders.weights import Wanted, Weights, random_identity, reachable, sha256_file
 
 REPOSITORY = "google-bert/bert-base-cased"
-MODEL = Wanted(
-    "bert-base-cased", ("model.safetensors", "pytorch_model.bin"), f"https://huggingface.co/{REPOSITORY}"
-)
+MODEL = Wanted("bert-base-cased", ("model.safetensors", "pytorch_model.bin"), f"https://huggingface.co/{REPOSITORY}")
 FILES = ["config.json", "model.safetensors", "vocab.txt"]
 Span = tuple[int, int]
 
@@ -126,7 +124,9 @@ def _inner_mean(vectors: np.ndarray) -> np.ndarray:
     return vectors[1:-1].mean(0) if len(vectors) > 2 else vectors[0]
 
 
-def _spans(vectors: np.ndarray, offsets: list[Span], wanted: Sequence[Span], mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _spans(
+    vectors: np.ndarray, offsets: list[Span], wanted: Sequence[Span], mean: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     rows, found = np.tile(mean, (len(wanted), 1)), np.zeros(len(wanted), bool)
     for n, (start, end) in enumerate(wanted):
         # special tokens have the empty offset (0, 0), which touches nothing
@@ -145,7 +145,9 @@ def _load(folder: Path | None, config: dict[str, Any]) -> torch.nn.Module:
     try:
         model, info = BertModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{folder} does not hold a BERT that transformers can load: {str(error).splitlines()[0]}") from error
+        raise WeightsError(
+            f"{folder} does not hold a BERT that transformers can load: {str(error).splitlines()[0]}"
+        ) from error
     wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if wrong:
         raise WeightsError(

@@ -67,7 +67,9 @@ class Clip:
             for row, item in enumerate(kept):
                 ids[row, : len(item) + 2] = torch.tensor([self._start, *item, self._end])
             with self._compute.autocast():
-                vectors[begin : begin + len(kept)] = self._model.encode_text(ids.to(self._compute.device)).float().cpu().numpy()
+                vectors[begin : begin + len(kept)] = (
+                    self._model.encode_text(ids.to(self._compute.device)).float().cpu().numpy()
+                )
             self.texts += len(kept)
         return vectors
 

@@ -15,9 +15,7 @@ from extract.encoders.weights import Wanted, Weights, random_identity, sha256_fi
 SIDE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # the ImageNet V1 weights, as in the papers; V2 (f82ba261) has another recipe
-FILE = Wanted(
-    "resnet152", ("resnet152-394f9c45.pth",), "https://download.pytorch.org/models/resnet152-394f9c45.pth"
-)
+FILE = Wanted("resnet152", ("resnet152-394f9c45.pth",), "https://download.pytorch.org/models/resnet152-394f9c45.pth")
 
 
 class ResNet:
@@ -56,7 +54,9 @@ class ResNet:
 
     def _loaded(self) -> torch.nn.Module:
         if self._model is None:
-            self._model = self._compute.place(_load(self._path, self._weights.tiny)).to(memory_format=torch.channels_last)
+            self._model = self._compute.place(_load(self._path, self._weights.tiny)).to(
+                memory_format=torch.channels_last
+            )
         return self._model
 
 
