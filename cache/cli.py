@@ -94,9 +94,9 @@ def describe(folder: Path, manifest: dict[str, Any]) -> str:
             shape = "x".join(map(str, [manifest["tables"][part.split(".")[0]], *kind["shape"]]))
             first = (part, len(mine), held) if i == 0 else ("", "", "")
             rows.append((*first, column, shape, kind["dtype"].strip("<|"), PARTS[part][column].holds))
-    made = manifest["provenance"]
+    made, tables = manifest["provenance"], manifest["tables"]
     lines = [
-        f"{manifest['dataset']['name']}: {manifest['tables']['mention']:,} mentions, {manifest['tables']['entity']:,} entities, "
+        f"{manifest['dataset']['name']}: {tables['mention']:,} mentions, {tables['entity']:,} entities, "
         f"{manifest['candidates']} candidates; {', '.join(f'{name} {n:,}' for name, n in manifest['splits'].items())}",
         f"licence: {manifest['dataset']['licence']}; source: {manifest['dataset']['source']}",
         f"id {manifest['id']}",

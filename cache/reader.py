@@ -42,7 +42,8 @@ class Reader:
         missing = sorted(set(READS[head]) - set(self.columns))
         if missing:
             raise CacheError(
-                f"{self.path} lacks {', '.join(missing)}, which {head} reads. Extract again, or take a cache that has them"
+                f"{self.path} lacks {', '.join(missing)}, which {head} reads. "
+                "Extract again, or take a cache that has them"
             )
         return READS[head]
 
@@ -137,6 +138,6 @@ class Reader:
             )
 
 
-def open(path: str | Path) -> Reader:  # noqa: A001 - cache.open() is the public name
+def open(path: str | Path) -> Reader:
     """Open a cache directory, or a name under shards/.  Raises CacheError."""
     return Reader(find_cache(path))

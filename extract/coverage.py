@@ -20,7 +20,7 @@ def stop(unusable: dict[str, int], named: int, max_missing: float) -> None:
         raise CoverageError(
             f"{total:,} of the {named:,} pictures that the release names cannot be used ({reasons}): more than "
             f"--max-missing {max_missing:g} allows. Put them where the release expects them, or pass "
-            f"--max-missing {min(1.0, np.ceil(100 * total / max(1, named)) / 100):g} to go on with blanks that are masked"
+            f"--max-missing {min(1.0, np.ceil(100 * total / named) / 100):g} to go on with blanks that are masked"
         )
 
 

@@ -83,7 +83,7 @@ def group(dataset: Dataset) -> Dataset:
     """Bring mentions of one sentence together.  Raises DatasetError for an empty release."""
     if not dataset.mentions or not dataset.entities:
         raise DatasetError(
-            f"{dataset.name} has {len(dataset.mentions)} mentions and {len(dataset.entities)} entities: nothing to extract"
+            f"{dataset.name} has {len(dataset.mentions)} mentions and {len(dataset.entities)} entities: nothing to do"
         )
     first: dict[str, int] = {}
     for mention in dataset.mentions:

@@ -1,7 +1,7 @@
 """The embedded demo: a small made-up world in which neither the sentence nor the picture is enough.
 
-Each of 50 names is shared by five things of different color, kind, place and trade ("marlow: a red ball kept by
-the harbor baker"), so a string matcher is right one time in five. Half of the mentions tell the place and the trade
+Each of 50 names is shared by five things of different color, kind, place and trade ("marlow: red ball of the
+harbor baker"), so a string matcher is right one time in five. Half of the mentions tell the place and the trade
 and show an empty room (type "text"), the other half tell nothing and show the thing (type "picture").
 
 The first `load` writes the world to the folder `data`, in the layout of jsonl.py:
@@ -71,9 +71,9 @@ KINDS = {
     "fence": lambda x, y, r: (np.maximum(abs(x), abs(y)) <= r) & (x // 5 % 2 == 0),
     "ladder": lambda x, y, r: (np.maximum(abs(x), abs(y)) <= r) & (y // 5 % 2 == 0),
 }
-DESCRIPTION = "a {color} {kind} kept by the {place} {trade}"
-TELLING = ("the {place} {trade} found {name}", "the {place} {trade} sold {name}", "the {place} {trade} lost {name}")
-SILENT = ("many people remember {name}", "many people admire {name}", "many people mention {name}")
+DESCRIPTION = "{color} {kind} of the {place} {trade}"
+TELLING = ("{place} {trade} finds {name}", "{place} {trade} sells {name}", "{place} {trade} loses {name}")
+SILENT = ("everyone remembers {name}", "everyone admires {name}", "everyone mentions {name}")
 ABSENT = "nobody told its name"
 _TEMPLATES = " ".join((DESCRIPTION, *TELLING, *SILENT, ABSENT))
 # every word of every text: the vocabulary of an untrained BERT must hold them whole

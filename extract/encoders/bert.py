@@ -19,6 +19,7 @@ from extract.encoders.weights import Wanted, Weights, random_identity, reachable
 REPOSITORY = "google-bert/bert-base-cased"
 MODEL = Wanted("bert-base-cased", ("model.safetensors", "pytorch_model.bin"), f"https://huggingface.co/{REPOSITORY}")
 FILES = ["config.json", "model.safetensors", "vocab.txt"]
+POSITION_GAIN = 0.1  # of untrained weights, whose positions would otherwise drown the words
 Span = tuple[int, int]
 
 
@@ -112,10 +113,10 @@ class Bert:
 
 
 _TINY = {
-    "hidden_size": 64,
+    "hidden_size": 128,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "intermediate_size": 128,
+    "intermediate_size": 256,
     "initializer_range": 0.1,
 }
 
@@ -141,7 +142,9 @@ def _load(folder: Path | None, config: dict[str, Any]) -> torch.nn.Module:
 
     if folder is None:
         with seeded():
-            return BertModel(BertConfig(vocab_size=28996, **config))
+            model = BertModel(BertConfig(vocab_size=28996, **config))
+        model.embeddings.position_embeddings.weight.data.mul_(POSITION_GAIN)
+        return model
     try:
         model, info = BertModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:

@@ -39,7 +39,7 @@ class Clip:
             "encoder": "open_clip",
             "architecture": "CLIP, tiny" if weights.tiny else ARCHITECTURE,
             "weights": sha256_file(self._path) if self._path else random_identity(weights.kind, "open_clip_torch"),
-            "image": "open_clip image_transform: shortest side to 224, bicubic with antialias, center crop, OpenAI mean, std",
+            "image": "open_clip image_transform: short side to 224, bicubic with antialias, center crop, OpenAI mean",
             "text": f"open_clip's BPE, {CONTEXT} tokens, end token kept when cut",
             "compute": compute.precision,
             "batch": f"{text_batch} texts and {image_batch} pictures of one shard in row order",

@@ -12,7 +12,7 @@ from extract.encoders import torchvision_files
 from extract.encoders.compute import Compute, seeded, tame
 from extract.encoders.weights import Wanted, Weights, random_identity, sha256_file
 
-SIDE = 224
+SIDE, TINY_SIDE = 224, 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # the ImageNet V1 weights, as in the papers; V2 (f82ba261) has another recipe
 FILE = Wanted("resnet152", ("resnet152-394f9c45.pth",), "https://download.pytorch.org/models/resnet152-394f9c45.pth")
@@ -24,6 +24,7 @@ class ResNet:
     def __init__(self, weights: Weights, compute: Compute, batch: int) -> None:
         self._weights, self._compute, self._batch = weights, compute, batch
         self._path: Path | None = None
+        self._side = TINY_SIDE if weights.tiny else SIDE
         if not weights.random:
             self._path = weights.find(FILE, lambda: torchvision_files.download(FILE))
         self._model: torch.nn.Module | None = None
@@ -32,7 +33,7 @@ class ResNet:
         self.recipe: dict[str, Any] = {
             "encoder": "torchvision resnet152" if not weights.tiny else "torchvision ResNet, tiny",
             "weights": sha256_file(self._path) if self._path else random_identity(weights.kind, "torchvision"),
-            "resize": f"{SIDE} x {SIDE}, bicubic with antialias, on uint8",
+            "resize": f"{self._side} x {self._side}, bicubic with antialias, on uint8",
             "mean": MEAN,
             "std": STD,
             "compute": compute.precision,
@@ -44,7 +45,7 @@ class ResNet:
         """Return the pooled vectors of RGB pictures: n pictures -> float32 (n, V)."""
         outputs = []
         for begin in range(0, len(images), self._batch):
-            pixels = torch.stack([_pixels(image) for image in images[begin : begin + self._batch]])
+            pixels = torch.stack([_pixels(image, self._side) for image in images[begin : begin + self._batch]])
             with self._compute.autocast():
                 model = self._loaded()
                 batch = pixels.to(self._compute.device, memory_format=torch.channels_last)
@@ -60,8 +61,8 @@ class ResNet:
         return self._model
 
 
-def _pixels(image: Image.Image) -> torch.Tensor:
-    resized = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)  # Pillow always antialiases
+def _pixels(image: Image.Image, side: int) -> torch.Tensor:
+    resized = image.resize((side, side), Image.Resampling.BICUBIC)  # Pillow always antialiases
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float().div_(255)
     return pixels.sub_(torch.tensor(MEAN)[:, None, None]).div_(torch.tensor(STD)[:, None, None])
 

@@ -104,7 +104,7 @@ def _checked(path: Path, wanted: Wanted) -> Path:
         prefix = found[1]
     if prefix and not (actual := sha256_file(path)).startswith(prefix):
         raise WeightsError(
-            f"{path} is not the file it claims to be: its sha256 begins with {actual[: len(prefix)]}, expected {prefix}. "
+            f"{path} is not the file it claims to be: sha256 begins with {actual[: len(prefix)]}, not {prefix}. "
             f"Take it afresh from {wanted.url}"
         )
     return path

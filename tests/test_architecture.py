@@ -1,0 +1,99 @@
+"""The import rules of docs/architecture: folders meet only where they may, and light paths stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STANDARD = set(sys.stdlib_module_names)
+# what each folder may import beside the standard library and itself
+ALLOWED = {
+    "common": {"numpy", "tqdm", "typer"},
+    "cache": {"common", "numpy", "tqdm", "typer", "xxhash"},
+    "extract": {
+        "common", "cache", "numpy", "tqdm", "typer", "torch", "torchvision", "transformers", "tokenizers", "open_clip",
+        "PIL", "rapidfuzz", "huggingface_hub",
+    },
+    "train": {"common", "cache", "numpy", "tqdm", "typer", "torch", "safetensors"},
+}  # fmt: skip
+ONLY_HERE = {"common/device.py": {"torch"}, "cache/writer.py": {"h5py"}}
+# extraction writes caches; everything else reads them through cache.reader
+PRIVATE = {"train": {"cache.writer", "cache.draft"}}
+
+
+def imports(source: str) -> set[str]:
+    """Full names of all modules that a source imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def violations(path: str, source: str) -> list[str]:
+    """What a file imports against the rules."""
+    folder = path.split("/")[0]
+    allowed = ALLOWED[folder] | {folder} | STANDARD | ONLY_HERE.get(path, set())
+    names = imports(source)
+    outside = [name for name in names if name.split(".")[0] not in allowed]
+    private = [name for name in names for module in PRIVATE.get(folder, ()) if f"{name}.".startswith(f"{module}.")]
+    return sorted(outside + private)
+
+
+def sources() -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for folder in ALLOWED for path in (ROOT / folder).rglob("*.py"))
+
+
+def test_every_folder_imports_only_what_it_may():
+    assert len(sources()) > 30
+    assert {path: found for path in sources() if (found := violations(path, (ROOT / path).read_text()))} == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("train/loop.py", "import extract.images"),
+        ("train/loop.py", "def f():\n    from PIL import Image"),
+        ("train/table.py", "import h5py"),
+        ("train/table.py", "from cache import writer"),
+        ("train/table.py", "from cache.draft import Draft"),
+        ("extract/work.py", "from train.loop import fit"),
+        ("cache/reader.py", "import torch"),
+        ("cache/reader.py", "import h5py"),
+        ("common/log.py", "import torch"),
+        ("common/paths.py", "import cache"),
+    ],
+)
+def test_a_planted_violation_is_caught(path, source):
+    assert violations(path, (ROOT / path).read_text() + "\n" + source) != []
+
+
+def test_console_output_of_help_needs_no_torch():
+    code = (
+        "import sys, contextlib\n"
+        "import extract.cli, train.cli, cache.cli\n"
+        "for app in (extract.cli.app, train.cli.app, cache.cli.app):\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        app(['--help'])\n"
+        "heavy = {'torch', 'transformers', 'open_clip', 'torchvision', 'h5py'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "--max-missing" in done.stdout
+    assert "--edge-from" in done.stdout
+
+
+def test_the_trainer_runs_without_the_extract_extra():
+    blocked = "torchvision transformers open_clip PIL rapidfuzz h5py".split()
+    code = (
+        f"import sys\nfor name in {blocked}: sys.modules[name] = None\nimport train.loop, train.report, train.models\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

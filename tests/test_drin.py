@@ -1,0 +1,241 @@
+"""DRIN against an independent dense n x n float64 implementation of Eq. 12-15, written with plain loops."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cache.schema import EDGES
+from common.errors import ConfigError
+from train.batch import make_batch
+from train.losses import margin_ranking
+from train.models import MODELS
+from train.models.drin import DrinConfig
+
+torch.set_num_threads(1)
+
+ACTIVATIONS = {
+    "gelu": np.vectorize(lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2)))),
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "identity": lambda x: x,
+}
+
+
+def arrays(rng, mentions=3, candidates=4, text=5, image=6, missing=True):
+    """Random inputs; the last candidate of mention 0 and the last two of mention 1 are padding."""
+    present = np.ones((mentions, candidates), bool)
+    present[0, -1:], present[1, -2:] = False, False
+    made = {
+        "mention_text": rng.normal(size=(mentions, text)),
+        "mention_image": rng.normal(size=(mentions, image)),
+        "entity_text": rng.normal(size=(mentions, candidates, text)),
+        "entity_image": rng.normal(size=(mentions, candidates, image)),
+        "edges": rng.uniform(-1, 1, (mentions, candidates, 2, 2)),
+        "present": present,
+        "gold": np.array([0, -1, 2]),
+    }
+    if missing:
+        made["mention_image_present"] = np.array([True, True, False])
+        made["entity_image_present"] = rng.uniform(size=(mentions, candidates)) > 0.3
+    return made
+
+
+def dense_scores(config, weights, data):
+    """Scores of every mention over a dense adjacency of n = 2 + 2C vertices, padding left out of the graph."""
+    sigma, sigma_e = ACTIVATIONS[config.vertex_activation], ACTIVATIONS[config.edge_activation]
+    count, candidates = data["present"].shape
+    mention_there = data.get("mention_image_present", np.ones(count, bool))
+    entity_there = data.get("entity_image_present", np.ones((count, candidates), bool))
+    scores = np.full((count, candidates), -np.inf)
+    for b in range(count):
+        real = [c for c in range(candidates) if data["present"][b, c]]
+        n = 2 + 2 * len(real)
+        h = np.zeros((n, config.width))
+        h[0] = weights["mention_text.weight"] @ data["mention_text"][b]
+        if mention_there[b]:
+            h[1] = weights["mention_image.weight"] @ data["mention_image"][b]
+        a, mask = np.zeros((n, n)), np.zeros((n, n))
+        for i, c in enumerate(real):
+            h[2 + 2 * i] = weights["entity_text.weight"] @ data["entity_text"][b, c]
+            if entity_there[b, c]:
+                h[3 + 2 * i] = weights["entity_image.weight"] @ data["entity_image"][b, c]
+            for m, e in itertools.product((0, 1), (0, 1)):
+                there = (
+                    EDGES[2 * m + e] in config.edges and (m == 0 or mention_there[b]) and (e == 0 or entity_there[b, c])
+                )
+                if there:
+                    j = 2 + 2 * i + e
+                    mask[m, j] = mask[j, m] = 1
+                    a[m, j] = a[j, m] = data["edges"][b, c, m, e]
+        for layer in range(config.layers):
+            new = sigma(a @ (h @ weights[f"layers.{layer}.vertex.weight"].T)) + h
+            if layer < config.layers - 1:
+                first = weights[f"layers.{layer}.edge_mention.weight"]
+                second = first if config.tied else weights[f"layers.{layer}.edge_entity.weight"]
+                source = new if config.edge_from == "next" else h
+                affinity = np.zeros((n, n))
+                for m, j in itertools.product((0, 1), range(2, n)):
+                    affinity[m, j] = affinity[j, m] = (first @ source[m]) @ (second @ source[j])
+                a = mask * (sigma_e(affinity) + a if config.edge_residual == "outside" else sigma_e(affinity + a))
+            h = new
+        for i, c in enumerate(real):
+            scores[b, c] = h[0] @ h[2 + 2 * i] / (np.linalg.norm(h[0]) * np.linalg.norm(h[2 + 2 * i]))
+    return scores
+
+
+def build(config, seed=0):
+    torch.manual_seed(seed)
+    model = MODELS["drin"](config).double()
+    return model, {name: value.detach().numpy() for name, value in model.state_dict().items()}
+
+
+SWITCHES = [
+    {"edge_from": f, "edge_residual": r, "tied": t, "layers": n}
+    for f, r, t, n in itertools.product(("next", "current"), ("outside", "inside"), (False, True), (1, 2, 3))
+]
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(map(str, s.values())))
+def test_scores_equal_dense_equations(switches):
+    data = arrays(np.random.default_rng(1))
+    config = DrinConfig(text_width=5, image_width=6, width=7, **switches)
+    model, weights = build(config)
+    expected = dense_scores(config, weights, data)
+    found = model(make_batch(data)).detach().numpy()
+    np.testing.assert_allclose(found[data["present"]], expected[data["present"]], rtol=0, atol=1e-12)
+    assert np.all(np.isneginf(found[~data["present"]]))
+
+
+@pytest.mark.parametrize("vertex", ACTIVATIONS)
+@pytest.mark.parametrize("edge", ACTIVATIONS)
+def test_every_activation_equals_dense_equations(vertex, edge):
+    data = arrays(np.random.default_rng(2))
+    config = DrinConfig(5, 6, 7, layers=3, vertex_activation=vertex, edge_activation=edge)
+    model, weights = build(config)
+    found = model(make_batch(data)).detach().numpy()
+    there = data["present"]
+    np.testing.assert_allclose(found[there], dense_scores(config, weights, data)[there], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kept", [EDGES[:1], EDGES[1:], (EDGES[0], EDGES[3])])
+def test_removed_relations_equal_a_masked_adjacency(kept):
+    data = arrays(np.random.default_rng(3))
+    config = DrinConfig(5, 6, 7, layers=3, edges=kept)
+    model, weights = build(config)
+    found = model(make_batch(data)).detach().numpy()
+    there = data["present"]
+    np.testing.assert_allclose(found[there], dense_scores(config, weights, data)[there], rtol=0, atol=1e-12)
+
+
+def test_nan_in_padding_and_missing_pictures_reaches_no_score_and_no_gradient():
+    clean = arrays(np.random.default_rng(4))
+    dirty = {name: value.copy() for name, value in clean.items()}
+    padding = ~clean["present"]
+    for name in ("entity_text", "entity_image", "edges"):
+        dirty[name][padding] = np.nan
+    dirty["entity_image"][~clean["entity_image_present"]] = np.nan
+    dirty["mention_image"][~clean["mention_image_present"]] = np.inf
+    results = []
+    for data in (clean, dirty):
+        model, _ = build(DrinConfig(5, 6, 7, layers=3))
+        batch = make_batch(data)
+        scores = model(batch)
+        model.loss(scores, batch).backward()
+        results.append((scores.detach(), [p.grad for p in model.parameters()]))
+    (scores, gradients), (dirty_scores, dirty_gradients) = results
+    assert torch.equal(scores, dirty_scores)
+    assert all(torch.isfinite(g).all() and g.abs().sum() > 0 for g in gradients)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, dirty_gradients, strict=True))
+
+
+def test_scores_do_not_depend_on_the_other_mentions_of_a_batch():
+    data = arrays(np.random.default_rng(5))
+    model, _ = build(DrinConfig(5, 6, 7))
+    alone = [model(make_batch({name: value[i : i + 1] for name, value in data.items()})) for i in range(3)]
+    torch.testing.assert_close(torch.cat(alone), model(make_batch(data)), rtol=0, atol=1e-12)
+
+
+def test_float32_is_within_1e_5_of_the_float64_oracle_at_full_width():
+    rng = np.random.default_rng(6)
+    data = arrays(rng, text=64, image=96)
+    config = DrinConfig(64, 96, 768, layers=3)
+    model, weights = build(config)
+    single = {n: v.astype(np.float32) if v.dtype == np.float64 else v for n, v in data.items()}
+    found = model.float()(make_batch(single)).detach().numpy()
+    there = data["present"]
+    np.testing.assert_allclose(found[there], dense_scores(config, weights, data)[there], rtol=0, atol=1e-5)
+
+
+def test_parameter_names_are_the_public_ones():
+    names = set(MODELS["drin"](DrinConfig(5, 6, 7, layers=3)).state_dict())
+    projections = {f"{m}_{k}.weight" for m in ("mention", "entity") for k in ("text", "image")}
+    layers = {f"layers.{i}.{w}.weight" for i in (0, 1) for w in ("vertex", "edge_mention", "edge_entity")}
+    assert names == projections | layers | {"layers.2.vertex.weight"}
+    tied = set(MODELS["drin"](DrinConfig(5, 6, 7, layers=3, tied=True)).state_dict())
+    assert tied == {name for name in names if "edge_entity" not in name}
+
+
+def test_margin_ranking_equals_a_loop_over_equation_17():
+    rng = np.random.default_rng(7)
+    scores, present = rng.normal(size=(6, 5)), rng.uniform(size=(6, 5)) > 0.3
+    gold = np.array([0, 1, -1, 2, 4, 3])
+    present[[0, 1, 3, 4, 5], [0, 1, 2, 4, 3]] = True
+    present[4] = [False, False, False, False, True]  # gold alone: adds nothing
+    terms = []
+    for b in range(6):
+        others = [scores[b, c] for c in range(5) if present[b, c] and c != gold[b]]
+        if gold[b] >= 0 and others:
+            terms.append(max(np.mean(others) - scores[b, gold[b]] + 0.25, 0))
+    noisy = np.where(present, scores, np.nan)
+    found = margin_ranking(torch.tensor(noisy), torch.tensor(gold), torch.tensor(present), 0.25)
+    assert len(terms) == 4
+    assert found.item() == pytest.approx(np.mean(terms), abs=1e-12)
+
+
+def test_a_batch_without_any_usable_mention_has_loss_zero_and_finite_gradients():
+    data = arrays(np.random.default_rng(8)) | {"gold": np.full(3, -1)}
+    model, _ = build(DrinConfig(5, 6, 7))
+    batch = make_batch(data)
+    loss = model.loss(model(batch), batch)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_one_batch_is_overfitted():
+    data = arrays(np.random.default_rng(9), mentions=8, candidates=6, missing=False)
+    data["gold"], data["present"] = np.arange(8) % 6, np.ones((8, 6), bool)
+    model, _ = build(DrinConfig(5, 6, 32, margin=1.0))  # S- is a mean: a small margin may leave one candidate above
+    batch = make_batch(data)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+    for _ in range(600):
+        optimizer.zero_grad()
+        loss = model.loss(model(batch), batch)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+    assert (model(batch).argmax(1) == batch.gold).all()
+
+
+def test_make_batch_keeps_dtypes_and_names_what_does_not_fit():
+    data = arrays(np.random.default_rng(10))
+    assert make_batch(data).mention_text.dtype == torch.float64
+    half = {n: v.astype(np.float16) if v.dtype == np.float64 else v for n, v in data.items()}
+    assert make_batch(half).entity_image.dtype == torch.float16
+    with pytest.raises(ConfigError, match=r"'gold' holds 57 at row 1, but mentions have 4 candidates"):
+        make_batch(data | {"gold": np.array([0, 57, 1])})
+    with pytest.raises(ConfigError, match=r"edges has shape \(3, 4, 2\), expected \(3, 4, 2, 2\)"):
+        make_batch(data | {"edges": data["edges"][..., 0]})
+    with pytest.raises(ConfigError, match=r"missing \['gold'\], not known \['label'\]"):
+        make_batch({n: v for n, v in data.items() if n != "gold"} | {"label": data["gold"]})
+
+
+def test_config_refuses_what_the_equations_do_not_have():
+    with pytest.raises(ConfigError, match="choose from text_to_text"):
+        DrinConfig(edges=("text_to_sound",))
+    with pytest.raises(ConfigError, match="at least 1"):
+        DrinConfig(layers=0)
