@@ -14,7 +14,7 @@ RUN ?= runs/$(DATASET)-$(MODEL)
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: setup demo extract train test lint bench clean
+.PHONY: help setup demo extract train test lint bench clean
 .DEFAULT_GOAL := help
 
 help:

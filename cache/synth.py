@@ -47,8 +47,8 @@ class Synthetic:
             raise ConfigError(f"--signal {self.signal:g}: 0 is pure noise, 0.1 and more separates gold")
         if self.mentions < 10 or not 2 <= self.candidates <= self.entities:
             raise ConfigError(
-                f"{self.mentions} mentions, {self.entities} entities, {self.candidates} candidates: there must be at least "
-                "10 mentions, and 2 candidates but no more than there are entities"
+                f"{self.mentions} mentions, {self.entities} entities, {self.candidates} candidates: there must be "
+                "at least 10 mentions, and 2 candidates but no more than there are entities"
             )
 
 

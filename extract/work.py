@@ -53,8 +53,8 @@ class Work:
         """Return how often each encoder ran and how many shards that made."""
         e = self.encoders
         return (
-            f"decoded {self.decoded:,} pictures; encoded {e.bert.encoded:,} texts with BERT, "
-            f"{e.clip.texts:,} texts and {e.clip.images:,} pictures with CLIP, {e.resnet.encoded - e.objects.crops:,} pictures and "
+            f"decoded {self.decoded:,} pictures; encoded {e.bert.encoded:,} texts with BERT, {e.clip.texts:,} texts "
+            f"and {e.clip.images:,} pictures with CLIP, {e.resnet.encoded - e.objects.crops:,} pictures and "
             f"{e.objects.crops:,} crops with ResNet, {e.objects.pictures:,} pictures with the detector; "
             f"{self.shards_made:,} shards made, {self.shards_kept:,} kept"
         )
