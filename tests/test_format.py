@@ -26,7 +26,9 @@ def renewed(text: str) -> str:
     """FORMAT.md with the table and the reason codes of the schema."""
     text = BLOCK.sub(lambda found: found[1] + columns() + found[2], text)
     codes = ", ".join(f"{code} {name}" for code, name in enumerate(IMAGE_STATUS))
-    return re.sub(r"(is an index into: ).*?(\. Such a row)", lambda found: found[1] + codes + found[2], text, flags=re.DOTALL)
+    return re.sub(
+        r"(is an index into: ).*?(\. Such a row)", lambda found: found[1] + codes + found[2], text, flags=re.DOTALL
+    )
 
 
 def test_format_document_lists_every_column_and_reason():

@@ -52,13 +52,11 @@ PLACES = "harbor forest market desert island valley castle village river mountai
 TRADES = "baker sailor weaver hunter doctor farmer singer painter miner tailor shepherd smith"
 COLORS = {
     "red": (225, 25, 25),
-    "orange": (250, 130, 10),
-    "yellow": (240, 225, 20),
-    "green": (25, 160, 40),
-    "cyan": (20, 210, 215),
+    "yellow": (240, 220, 20),
+    "green": (20, 150, 40),
     "blue": (30, 50, 220),
-    "purple": (130, 30, 180),
-    "pink": (250, 110, 190),
+    "white": (245, 245, 245),
+    "black": (15, 15, 15),
 }
 # which pixels belong to a thing of radius r, by their distance x, y from its center; all whole numbers
 KINDS = {
@@ -178,13 +176,13 @@ def draw(rng: np.random.Generator, thing: Thing | None) -> np.ndarray:
 
     Light, floor, grain, place, size and hue differ from photograph to photograph.
     """
-    grain = rng.integers(-14, 15, (SIDE // 4, SIDE // 4, 1)).repeat(4, 0).repeat(4, 1)
-    canvas = np.full((SIDE, SIDE, 3), rng.integers(100, 150)) + grain
-    canvas[rng.integers(40, 56) :] -= 25
+    grain = rng.integers(-10, 11, (SIDE // 4, SIDE // 4, 1)).repeat(4, 0).repeat(4, 1)
+    canvas = np.full((SIDE, SIDE, 3), rng.integers(116, 136)) + grain
+    canvas[rng.integers(40, 56) :] -= 12
     if thing:
         y, x = np.mgrid[:SIDE, :SIDE] - SIDE // 2
-        right, down = rng.integers(-7, 8, 2)
-        inside = KINDS[thing.kind](x - right, y - down, int(rng.integers(18, 27)))
+        right, down = rng.integers(-5, 6, 2)
+        inside = KINDS[thing.kind](x - right, y - down, int(rng.integers(20, 28)))
         canvas[inside] = (COLORS[thing.color] + rng.integers(-15, 16, 3) + grain)[inside]
     return canvas.clip(0, 255).astype(np.uint8)
 

@@ -1,0 +1,140 @@
+"""The four edges against triple loops over DRIN's sums in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cache.schema import EDGES
+from extract import alignment
+from extract.encoders.objects import summary
+
+N, E, C, D, P, V, K = 7, 9, 5, 12, 6, 10, 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def cosine(a, b):
+    """Eq. 6-8 as written: a sum of products over the product of two lengths."""
+    dot = norm_a = norm_b = 0.0
+    for x, y in zip(a.tolist(), b.tolist(), strict=True):
+        dot, norm_a, norm_b = dot + x * y, norm_a + x * x, norm_b + y * y
+    return dot / math.sqrt(norm_a * norm_b) if norm_a * norm_b else 0.0
+
+
+def objects_similarity(mention, entity):
+    """Eq. 11 as written: the mean of all pairs' cosines, weighted by both scores."""
+    total = weight = 0.0
+    for u, s in mention:
+        for v, t in entity:
+            total, weight = total + s * t * cosine(u, v), weight + s * t
+    return total / weight if weight else 0.0
+
+
+def made(seed, dtype=np.float16, scale=1.0):
+    """Return stored columns, candidates with padding, and the raw objects behind the summaries."""
+    rng = np.random.default_rng(seed)
+
+    def features(rows, width):
+        return (rng.normal(size=(rows, width)) * scale).astype(dtype)
+
+    raw = {
+        side: [
+            [
+                (rng.normal(size=V).astype(np.float32), np.float32(rng.uniform(0.05, 1)))
+                for _ in range(rng.integers(K + 1))
+            ]
+            for _ in range(rows)
+        ]
+        for side, rows in (("mention", N), ("entity", E))
+    }
+    raw["mention"][0], raw["entity"][0] = [], []
+    columns = {
+        "mention.bert.cls": features(N, D),
+        "entity.bert.text": features(E, D),
+        "mention.clip.sentence": features(N, P),
+        "mention.clip.image": features(N, P),
+        "entity.clip.text": features(E, P),
+        "entity.clip.image": features(E, P),
+        "mention.clip.present": rng.random(N) < 0.6,
+        "entity.clip.present": rng.random(E) < 0.6,
+    }
+    for side, items in raw.items():
+        vectors = [summary(np.array([v for v, _ in i] or np.zeros((0, V))), np.array([s for _, s in i])) for i in items]
+        columns[f"{side}.objects.summary"] = np.array(vectors, np.float32)
+    candidates = np.stack([rng.permutation(E)[:C] for _ in range(N)]).astype(np.int32)
+    candidates[rng.random((N, C)) < 0.25] = -1
+    candidates[1] = -1
+    return columns, candidates, raw
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_edges_are_the_triple_loops_of_equations_6_to_8_and_11(seed):
+    columns, candidates, raw = made(seed)
+    edges = alignment.align(columns, candidates)
+    assert set(edges) == set(EDGES)
+    wide = {name: array.astype(np.float64) for name, array in columns.items()}
+    for m in range(N):
+        for c in range(C):
+            e = candidates[m, c]
+            expected = dict.fromkeys(EDGES, 0.0)
+            if e >= 0:
+                expected["text_to_text"] = cosine(wide["mention.bert.cls"][m], wide["entity.bert.text"][e])
+                if columns["entity.clip.present"][e]:
+                    expected["text_to_image"] = cosine(wide["mention.clip.sentence"][m], wide["entity.clip.image"][e])
+                if columns["mention.clip.present"][m]:
+                    expected["image_to_text"] = cosine(wide["mention.clip.image"][m], wide["entity.clip.text"][e])
+                expected["image_to_image"] = objects_similarity(raw["mention"][m], raw["entity"][e])
+            for edge in EDGES:
+                assert edges[edge][m, c] == pytest.approx(expected[edge], abs=2e-6), (edge, m, c)
+
+
+def test_padding_is_zero_although_it_gathers_the_last_entity():
+    columns, candidates, _ = made(11)
+    columns["entity.bert.text"][-1] = columns["mention.bert.cls"][1]
+    edges = alignment.align(columns, candidates)
+    for edge in EDGES:
+        assert (edges[edge][candidates < 0] == 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
+def test_edges_are_finite_and_within_one_for_tiny_huge_and_equal_vectors(scale):
+    columns, candidates, _ = made(5, scale=scale)
+    columns["entity.bert.text"][:] = columns["mention.bert.cls"][0]
+    columns["mention.bert.cls"][:] = columns["mention.bert.cls"][0]
+    for edge, values in alignment.align(columns, candidates).items():
+        assert values.dtype == np.float32, edge
+        assert np.isfinite(values).all() and (np.abs(values) <= 1).all(), edge
+    same = alignment.align(columns, candidates)["text_to_text"][candidates >= 0]
+    assert (np.abs(same - (1 if np.any(columns["mention.bert.cls"][0]) else 0)) < 1e-5).all()
+
+
+def test_a_zero_vector_has_cosine_zero_with_all():
+    columns, candidates, _ = made(6)
+    columns["mention.bert.cls"][2] = 0
+    assert (alignment.align(columns, candidates)["text_to_text"][2] == 0).all()
+
+
+def test_chunks_do_not_change_the_edges(monkeypatch):
+    columns, candidates, _ = made(7)
+    whole = alignment.align(columns, candidates)
+    monkeypatch.setattr(alignment, "CHUNK_BYTES", 1)
+    for edge, values in alignment.align(columns, candidates).items():
+        np.testing.assert_allclose(values, whole[edge], atol=1e-6, rtol=0)
+
+
+def test_align_reads_no_column_that_it_does_not_declare():
+    columns, candidates, _ = made(8)
+    assert set(columns) == set(alignment.READS)
+    assert {name.rpartition(".")[0] for name in alignment.READS} == set(alignment.INPUTS)
+    alignment.align(columns, candidates)
+
+
+def test_summary_of_objects_without_confidence_is_zero():
+    vectors = np.ones((2, V), np.float32)
+    assert (summary(vectors, np.zeros(2)) == 0).all()
+    assert summary(np.zeros((0, V), np.float32), np.zeros(0)).shape == (V,)

@@ -1,0 +1,513 @@
+"""The extraction stage from a release to a cache: every item encoded once, masks and counts, interruption, limits."""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import cache as melcache
+from cache.schema import IMAGE_STATUS
+from common.errors import CoverageError, DatasetError
+from extract import images, pipeline
+from extract.cli import app
+from extract.config import ExtractConfig
+
+ROOT = Path(__file__).parents[1]
+LONG = " ".join(["harbor"] * 150)
+ENTITIES = [  # name, text, picture
+    ("Paris", "capital of France", "red.png"),
+    ("Paris", "capital of France", "again.png"),  # other bytes on disk, the same picture file
+    ("Lyon", "", "blue.png"),
+    ("Rome", "capital of Italy", None),
+    ("Rome", "capital of Italy", "cut.png"),
+    ("Nice", "", "drawing.svg"),
+    ("Oslo", LONG, None),
+    ("Bonn", "on the Rhine", "absent.png"),
+    ("Bern", "", "green.png"),
+    ("Riga", "in Latvia", "red.png"),
+]
+MENTIONS = [  # caption, sentence, surface, picture, gold
+    ("c0", "Paris and Lyon at night", "Paris", "red.png", "e0"),
+    ("c1", "A walk in Rome", "Rome", "wide.png", "e3"),
+    ("c0", "Paris and Lyon at night", "Lyon", "red.png", "e2"),
+    ("c2", "Lyon", "Lyon", "cut.png", "e2"),
+    ("c3", "Paris and Lyon at night", "Paris", "wide.png", "e1"),
+    ("c4", "Nothing stands here", "Oslo", "absent.png", "e6"),
+    ("c5", f"{LONG} Bonn", "Bonn", None, "e7"),
+    ("c6", "A walk in Rome", "walk", "green.png", None),
+    ("c7", "Bern by day", "Bern", "blue.png", "e8"),
+]
+READABLE = {"red.png", "blue.png", "green.png", "wide.png"}
+UNREADABLE = {"cut.png", "drawing.svg"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def lay_pictures(folder):
+    folder.mkdir(parents=True)
+    for name, size, color in (
+        ("red.png", (40, 30), "red"),
+        ("blue.png", (64, 64), "blue"),
+        ("green.png", (33, 50), "green"),
+        ("wide.png", (90, 20), "yellow"),
+    ):
+        picture = Image.new("RGB", size, color)
+        picture.paste("black", (size[0] // 2, 0, size[0] // 2 + 3, size[1]))
+        picture.save(folder / name)
+    shutil.copyfile(folder / "red.png", folder / "again.png")
+    whole = (folder / "blue.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+
+
+def lay(folder, mentions=MENTIONS, entities=ENTITIES, candidates=None):
+    """Write a jsonl release; `candidates` by mention id."""
+    if not (folder / "images").exists():
+        lay_pictures(folder / "images")
+    lines = []
+    for i, (caption, sentence, surface, picture, gold) in enumerate(mentions):
+        start = sentence.find(surface)
+        end = start + len(surface) if start >= 0 else -1
+        line = {"id": f"m{i}", "caption": caption, "text": sentence, "mention": surface, "start": start, "end": end}
+        line |= {"gold": gold, "split": ["train", "valid", "test"][i % 3]}
+        line |= {"image": f"images/{picture}"} if picture else {}
+        lines.append(line | ({"candidates": candidates[f"m{i}"]} if candidates else {}))
+    (folder / "mentions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = [
+        {"id": f"e{i}", "name": name, "text": text} | ({"image": f"images/{picture}"} if picture else {})
+        for i, (name, text, picture) in enumerate(entities)
+    ]
+    (folder / "entities.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def config(data, shards, **changes):
+    known = {"sentence_tokens": 64, "candidates": 4, "max_missing": 1.0, "workers": 2, "device": "cpu", "name": "world"}
+    return ExtractConfig(dataset="jsonl", data=data, shards=shards, weights="random-tiny", **known | changes)
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """The Work objects of the runs of a test, in order."""
+    seen = []
+
+    class Watched(pipeline.Work):
+        def __init__(self, *arguments):
+            seen.append(self)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(pipeline, "Work", Watched)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return lay(tmp_path_factory.mktemp("release"))
+
+
+@pytest.fixture(scope="module")
+def made(data, tmp_path_factory):
+    """A finished cache of the world, in shards of four rows; tests only read it."""
+    torch.set_num_threads(1)
+    return melcache.open(pipeline.run(config(data, tmp_path_factory.mktemp("shards"), shard_rows=4)))
+
+
+def counted(work):
+    e = work.encoders
+    return {
+        "decoded": work.decoded,
+        "bert": e.bert.encoded,
+        "clip texts": e.clip.texts,
+        "clip pictures": e.clip.images,
+        "resnet pictures": e.resnet.encoded - e.objects.crops,
+        "detector": e.objects.pictures,
+    }
+
+
+def entity_texts():
+    return [f"{name}: {text}" if text else name for name, text, _ in ENTITIES]
+
+
+def expected_counts():
+    """What a set of every distinct text and picture file says; the neutral picture is one more of two encoders."""
+    sentences = {sentence for _, sentence, *_ in MENTIONS}
+    surfaces = {surface for _, _, surface, *_ in MENTIONS}
+    both = {f"{surface} [SEP] {sentence}" for _, sentence, surface, *_ in MENTIONS}
+    return {
+        "decoded": len(READABLE | UNREADABLE),
+        "bert": len(set(entity_texts())) + len(sentences),
+        "clip texts": len(set(entity_texts()) | sentences | surfaces | both),
+        "clip pictures": len(READABLE) + 1,
+        "resnet pictures": len(READABLE) + 1,
+        "detector": len(READABLE),
+    }
+
+
+# --- every distinct item once
+
+
+@pytest.mark.parametrize("shard_rows", [1, 4, 2048])
+def test_every_distinct_text_and_picture_is_encoded_once_whatever_the_shards(data, tmp_path, watched, shard_rows):
+    pipeline.run(config(data, tmp_path, shard_rows=shard_rows))
+    assert counted(watched[0]) == expected_counts()
+
+
+def test_a_second_run_encodes_nothing_and_has_the_same_id(data, tmp_path, watched):
+    ids = [melcache.open(pipeline.run(config(data, tmp_path, shard_rows=4))).id for _ in range(2)]
+    assert ids[0] == ids[1]
+    assert set(counted(watched[1]).values()) == {0}
+    assert watched[1].shards_made == 0
+    assert watched[1].shards_kept == watched[0].shards_made
+
+
+def test_a_repeated_item_has_its_owners_vector_bit_for_bit(made):
+    mentions = made.strings("mention.ids.id")
+    texts = {f"e{i}": text for i, text in enumerate(entity_texts())}
+    files = {"again.png": "red.png"}
+    held = {"text": [], "clip": [], "cls": [], "picture": []}
+    for row, name in enumerate(made.strings("entity.ids.id")):
+        picture = ENTITIES[int(name[1:])][2]
+        held["text"].append((texts[name], row))
+        held["clip"].append((texts[name], "entity.clip.text", row))
+        if picture in READABLE or picture in files:
+            held["picture"].append((files.get(picture, picture), "entity", row))
+    for row, name in enumerate(mentions):
+        _, sentence, surface, picture, _ = MENTIONS[int(name[1:])]
+        held["cls"].append((sentence, row))
+        for column, text in (("mention", surface), ("sentence", sentence)):
+            held["clip"].append((text, f"mention.clip.{column}", row))
+        held["clip"].append((f"{surface} [SEP] {sentence}", "mention.clip.mention_sentence", row))
+        if picture in READABLE:
+            held["picture"].append((picture, "mention", row))
+    repeats = 0
+    first = {}
+    vectors = {}
+    for text, row in held["text"]:
+        vectors[text, f"text {row}"] = [made.column(f"entity.bert.{c}")[row] for c in ("text", "mean", "pooler")]
+    for text, row in held["cls"]:
+        vectors["sentence", text, f"{row}"] = [made.column("mention.bert.cls")[row]]
+    for text, column, row in held["clip"]:
+        vectors["clip", text, f"{column} {row}"] = [made.column(column)[row]]
+    for picture, table, row in held["picture"]:
+        names = [f"{table}.{c}" for c in ("resnet.image", "clip.image", "objects.boxes", "objects.summary")]
+        vectors["picture", picture, f"{table} {row}"] = [made.column(name)[row] for name in names]
+    for (*item, slot), values in vectors.items():
+        owner = first.setdefault(tuple(item), values)
+        repeats += owner is not values
+        for value, expected in zip(values, owner, strict=True):
+            assert value.tobytes() == expected.tobytes(), (item, slot)
+            assert np.any(value), (item, slot)
+    assert repeats >= 15
+    assert len({b"".join(v.tobytes() for v in values) for values in first.values()}) == len(first)
+
+
+# --- masks, statuses, neutral rows, counts
+
+
+def test_statuses_masks_and_neutral_rows(made):
+    codes = {None: "none", "absent.png": "missing", "cut.png": "corrupt", "drawing.svg": "svg"}
+    for table, records in (("entity", [(e[2],) for e in ENTITIES]), ("mention", [(m[3],) for m in MENTIONS])):
+        names = made.strings(f"{table}.ids.id")
+        expected = [codes.get(records[int(name[1:])][0], "ok") for name in names]
+        status = [IMAGE_STATUS[code] for code in made.column(f"{table}.ids.image_status")]
+        assert status == expected
+        there = np.array([code == "ok" for code in expected])
+        for kind in ("resnet", "clip"):
+            assert (made.column(f"{table}.{kind}.present") == there).all()
+            blanks = made.column(f"{table}.{kind}.image")[~there]
+            assert len({row.tobytes() for row in blanks}) == 1 and np.any(blanks)
+            assert blanks[0].tobytes() not in {row.tobytes() for row in made.column(f"{table}.{kind}.image")[there]}
+        for column in ("boxes", "scores", "labels", "summary"):
+            assert not made.column(f"{table}.objects.{column}")[~there].any()
+    for kind in ("resnet", "clip"):
+        blank = {made.column(f"{t}.{kind}.image")[~made.column(f"{t}.{kind}.present")][0].tobytes() for t in TABLES}
+        assert len(blank) == 1
+
+
+TABLES = ("entity", "mention")
+
+
+def test_the_neutral_vector_is_the_encoders_of_the_declared_gray_picture(made, data, tmp_path):
+    encoders = pipeline.Encoders(config(data, tmp_path))
+    gray = Image.new("RGB", (224, 224), (128, 128, 128))
+    blank = int(np.flatnonzero(~made.column("entity.resnet.present"))[0])
+    expected = encoders.pictures([gray], ["resnet", "clip"])
+    for kind in ("resnet", "clip"):
+        np.testing.assert_array_equal(
+            made.column(f"entity.{kind}.image")[blank], expected[kind]["image"][0].astype(np.float16)
+        )
+    assert images.neutral().tobytes() == gray.tobytes()
+
+
+def test_coverage_counts_are_those_counted_by_hand(made):
+    counts = made.manifest["coverage"]
+    expected = {
+        "mentions": 9,
+        "entities": 10,
+        "spans not found": 1,
+        "spans beyond the token limit": 1,
+        "gold is nil": 1,
+        "entity images: ok": 5,
+        "entity images: none": 2,
+        "entity images: missing": 1,
+        "entity images: corrupt": 1,
+        "entity images: svg": 1,
+        "mention images: ok": 6,
+        "mention images: none": 1,
+        "mention images: missing": 1,
+        "mention images: corrupt": 1,
+        "entity texts cut by bert": 1,
+        "entity texts cut by clip": 1,
+        "mention texts cut by bert": 1,
+        "mention texts cut by clip": 1,
+    }
+    assert {name: counts[name] for name in expected} == expected
+    found = dict(zip(made.strings("mention.ids.id"), made.column("mention.bert.found"), strict=True))
+    assert {name for name, there in found.items() if not there} == {"m5", "m6"}
+    cut = dict(zip(made.strings("entity.ids.id"), made.column("entity.bert.truncated"), strict=True))
+    assert {name for name, there in cut.items() if there} == {"e6"}
+
+
+def test_mentions_keep_their_own_ids_gold_and_splits_after_grouping(made):
+    names = made.strings("mention.ids.id")
+    entities = made.strings("entity.ids.id")
+    assert sorted(names) == sorted(f"m{i}" for i in range(len(MENTIONS)))
+    for row, name in enumerate(names):
+        caption, _, surface, _, gold = MENTIONS[int(name[1:])]
+        assert made.strings("mention.ids.caption")[row] == caption
+        assert made.strings("mention.ids.surface")[row] == surface
+        assert made.column("mention.ids.splits")[row] == 1 << int(name[1:]) % 3
+        stored = made.column("mention.ids.gold")[row]
+        assert (entities[stored] if stored >= 0 else None) == gold
+
+
+def test_alignment_is_that_of_the_stored_columns(made):
+    for edge in ("text_to_text", "text_to_image", "image_to_text", "image_to_image"):
+        values = made.column(f"pair.alignment.{edge}")
+        assert np.isfinite(values).all() and np.any(values)
+    cls, text = (made.column(n).astype(float) for n in ("mention.bert.cls", "entity.bert.text"))
+    for m, listed in enumerate(made.column("pair.candidates.candidates")):
+        for c, e in enumerate(listed):
+            expected = cls[m] @ text[e] / np.linalg.norm(cls[m]) / np.linalg.norm(text[e])
+            assert made.column("pair.alignment.text_to_text")[m, c] == pytest.approx(expected, abs=1e-5)
+
+
+# --- too many missing
+
+
+def test_too_many_missing_pictures_stop_with_exit_code_3_and_say_what_to_do(data, tmp_path):
+    options = ["--dataset", "jsonl", "--data", str(data), "--shards", str(tmp_path), "--weights", "random-tiny"]
+    result = CliRunner().invoke(app, [*options, "--device", "cpu", "--max-missing", "0.1"])
+    assert result.exit_code == 3
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error")]
+    assert len(lines) == 1
+    assert "of the 8 pictures that the release names cannot be used" in lines[0]
+    assert "pass --max-missing 0." in lines[0] and "Put them where the release expects them" in lines[0]
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_pictures_that_turn_out_broken_stop_later_and_keep_finished_shards(data, tmp_path, watched):
+    # 1 of 8 is missing, 2 more turn out broken
+    with pytest.raises(CoverageError, match=r"2 of the 8 .*1 corrupt, 1 missing.*--max-missing 0\.25 to go on"):
+        pipeline.run(config(data, tmp_path, shard_rows=1, max_missing=0.2))
+    kept = {path.name for path in tmp_path.rglob("*.h5")}
+    assert len(kept) == watched[0].shards_made > 10
+    assert not list(tmp_path.rglob("manifest.json"))
+    finished = melcache.open(pipeline.run(config(data, tmp_path, shard_rows=1)))
+    assert watched[1].shards_kept == len(kept)
+    assert kept <= {shard["file"] for shard in finished.manifest["shards"]}
+
+
+def test_the_limit_on_missing_pictures_is_met_exactly(data, tmp_path):
+    pipeline.run(config(data, tmp_path, max_missing=3 / 8))
+
+
+# --- limits and candidates
+
+
+def test_limit_keeps_the_first_captions_and_only_the_entities_they_need(data, tmp_path):
+    made = melcache.open(pipeline.run(config(data, tmp_path, limit=2, candidates=2)))
+    assert sorted(made.strings("mention.ids.id")) == ["m0", "m1", "m2"]  # captions c0 and c1
+    needed = set(made.column("pair.candidates.candidates").ravel()) | set(made.column("mention.ids.gold"))
+    assert set(range(made.manifest["tables"]["entity"])) == needed - {-1}
+    names = made.strings("entity.ids.name")
+    assert {"Paris", "Lyon", "Rome"} <= set(names) and len(names) < len(ENTITIES)
+    for row, gold in enumerate(made.column("mention.ids.gold")):
+        listed, at = made.column("pair.candidates.candidates")[row], made.column("pair.candidates.gold")[row]
+        assert at < 0 or listed[at] == gold
+
+
+def test_limit_does_not_change_what_a_mention_holds(data, made, tmp_path):
+    few = melcache.open(pipeline.run(config(data, tmp_path, limit=2)))
+    for row, name in enumerate(few.strings("mention.ids.id")):
+        other = made.strings("mention.ids.id").index(name)
+        np.testing.assert_allclose(
+            few.column("mention.bert.span")[row].astype(float), made.column("mention.bert.span")[other], atol=2e-3
+        )
+        names = [r.strings("entity.ids.id") for r in (few, made)]
+        listed = [r.column("pair.candidates.candidates")[i] for r, i in ((few, row), (made, other))]
+        assert [names[0][e] for e in listed[0]] == [names[1][e] for e in listed[1]]
+
+
+def test_a_limit_that_leaves_no_entity_is_one_line(tmp_path):
+    candidates = {f"m{i}": ["e0"] if i else [] for i in range(2)}
+    mentions = [("c0", "Nil here", "Nil", None, None), ("c1", "Paris", "Paris", None, "e0")]
+    lay(tmp_path / "r", mentions, candidates=candidates)
+    with pytest.raises(DatasetError, match=r"--limit"):
+        pipeline.run(config(tmp_path / "r", tmp_path, limit=1))
+
+
+def test_released_candidates_are_taken_in_their_order_without_repeats(tmp_path):
+    lists = {f"m{i}": [f"e{(i + j) % 10}" for j in range(i % 4)] for i in range(len(MENTIONS))}
+    lists["m5"] = ["e6", "e1", "e6"]
+    made = melcache.open(pipeline.run(config(lay(tmp_path / "r", candidates=lists), tmp_path)))
+    entities = made.strings("entity.ids.id")
+    table = made.column("pair.candidates.candidates")
+    assert table.shape == (9, 3)
+    for row, name in enumerate(made.strings("mention.ids.id")):
+        expected = list(dict.fromkeys(lists[name]))
+        assert [entities[e] for e in table[row] if e >= 0] == expected
+        gold = MENTIONS[int(name[1:])][4]
+        assert made.column("pair.candidates.gold")[row] == (expected.index(gold) if gold in expected else -1)
+    assert not made.column("pair.candidates.lexical")[table < 0].any()
+    misses = sum(m[4] is not None and m[4] not in lists[f"m{i}"] for i, m in enumerate(MENTIONS))
+    assert made.manifest["coverage"]["gold not among candidates"] == misses > 0
+
+
+def test_without_released_lists_names_are_retrieved(made):
+    names = made.strings("entity.ids.name")
+    for surface, listed in zip(
+        made.strings("mention.ids.surface"), made.column("pair.candidates.candidates"), strict=True
+    ):
+        if surface in names:
+            assert names[listed[0]] == surface
+
+
+# --- interruption
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    shards = tmp_path_factory.mktemp("finished")
+    return config(data, shards, shard_rows=2), melcache.open(pipeline.run(config(data, shards, shard_rows=2))).id
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_resumed_run_redoes_what_is_missing_and_has_the_same_id(finished, watched, seed):
+    wanted, identity = finished
+    rng = random.Random(seed)
+    files = sorted(wanted.folder.glob("*.h5"))
+    lost = rng.sample(files, rng.randrange(1, len(files) + 1))
+    for path in [*lost, wanted.folder / "manifest.json"]:
+        path.unlink()
+    assert melcache.open(pipeline.run(wanted)).id == identity
+    assert watched[0].shards_made == len(lost)
+    assert all(count <= expected_counts()[name] for name, count in counted(watched[0]).items() if "pict" not in name)
+
+
+def test_a_changed_release_in_an_old_folder_has_the_id_of_a_fresh_extraction(tmp_path):
+    rng = random.Random(5)
+    words = "harbor forest market desert island valley castle village river mountain".split()
+
+    def texts(count):
+        return [" ".join(rng.choices(words, k=rng.randrange(2, 12))) for _ in range(count)]
+
+    entities = [(text.split()[0], text, None) for text in texts(16)]
+    entities += entities[:8]  # copies, in other shards than their owners
+    mentions = [(f"c{i}", text, text.split()[0], None, "e0") for i, text in enumerate(texts(12))]
+    options = {"shard_rows": 8, "storage": "float32", "name": "grown"}
+    release = lay(tmp_path / "r", mentions, entities)
+    pipeline.run(config(release, tmp_path / "old", **options))
+    entities[7:8] = [("harbor", "harbor " * 40, None)]  # another batch for the owners in the first shard
+    lay(release, mentions, entities)
+    grown = melcache.open(pipeline.run(config(release, tmp_path / "old", **options)))
+    fresh = melcache.open(pipeline.run(config(release, tmp_path / "new", **options)))
+    assert grown.id == fresh.id
+
+
+def test_an_extraction_after_a_limited_one_has_the_id_of_a_fresh_one(finished, data, tmp_path):
+    wanted, identity = finished
+    for limit in (1, 4, None):
+        folder = pipeline.run(config(data, tmp_path, shard_rows=2, limit=limit))
+    assert melcache.open(folder).id == identity
+
+
+# children of one process that has imported everything: an import takes longer than the extraction
+DRIVER = """
+import os, random, signal, sys, time, shutil
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import open_clip, open_clip.tokenizer, torchvision.models.detection, transformers
+from transformers import BertConfig, BertModel
+import cache
+from extract import pipeline
+from extract.config import ExtractConfig
+
+data, shards, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+
+def start(folder):
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            pipeline.run(ExtractConfig(
+                dataset="jsonl", data=data, shards=folder, name="world", weights="random-tiny", shard_rows=2,
+                sentence_tokens=64, candidates=4, max_missing=1.0, workers=2, device="cpu"))
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+def finish(folder):
+    _, status = os.waitpid(start(folder), 0)
+    assert status == 0, status
+    return cache.open(folder / "world").id
+
+begin = time.monotonic()
+identity = finish(shards / "whole")
+took = time.monotonic() - begin
+rng, work, kills, states, finished = random.Random(seed), shards / "work", 0, set(), 0
+while kills < 20:
+    child = start(work)
+    time.sleep(rng.uniform(0.2, 1) * took)
+    os.kill(child, signal.SIGKILL)
+    if os.waitpid(child, 0)[1] == 0 or (work / "world/manifest.json").exists():
+        assert cache.open(work / "world").id == identity
+        shutil.rmtree(work)
+        finished += 1
+        continue
+    kills += 1
+    states.add(len(list(work.glob("world/*.h5"))))
+assert finish(work) == identity
+left = [path.name for path in (work / "world").iterdir() if path.name.startswith(".")]
+print(f"{took:.2f} s, {kills} kills with {sorted(states)} shards there, {finished} finished, left {left}")
+assert not left and len(states) > 3
+assert {p.name for p in (work / "world").iterdir()} == {p.name for p in (shards / "whole/world").iterdir()}
+"""
+
+
+def test_extraction_killed_twenty_times_resumes_to_the_same_cache_and_leaves_nothing(data, tmp_path):
+    seed = 1
+    print(f"seed {seed}")
+    result = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(data), str(tmp_path), str(seed)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    print(result.stdout)
+    assert result.returncode == 0, result.stderr[-3000:]
