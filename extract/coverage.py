@@ -19,7 +19,7 @@ def stop(unusable: dict[str, int], named: int, max_missing: float) -> None:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(unusable.items()))
         raise CoverageError(
             f"{total:,} of the {named:,} pictures that the release names cannot be used ({reasons}): more than "
-            f"--max-missing {max_missing:g} allows. Put them where the release expects them, or pass "
+            f"--max-missing {max_missing:g} allows. Put them where the release expects them, or pass at least "
             f"--max-missing {min(1.0, np.ceil(100 * total / named) / 100):g} to go on with blanks that are masked"
         )
 
@@ -29,10 +29,9 @@ def count(release: Dataset, lists: Lists, draft: Draft) -> dict[str, int]:
     found = draft.column("mention.bert.found")
     given = np.array([mention.start >= 0 for mention in release.mentions])
     golds = np.array([mention.gold is not None for mention in release.mentions])
-    counts = {
+    counts = release.counts | {  # the adapter's own are of the whole release, whatever --limit keeps
         "mentions": len(release.mentions),
         "entities": len(release.entities),
-        **release.counts,
         "spans not found": int((~given).sum()),
         "spans beyond the token limit": int((given & ~found).sum()),
         "gold is nil": int((~golds).sum()),

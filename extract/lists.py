@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from common.errors import DatasetError
 from common.log import Progress, say
 from common.records import Dataset
 from extract import candidates
@@ -49,10 +50,17 @@ def positions(found: np.ndarray, golds: np.ndarray) -> np.ndarray:
 
 
 def keep_needed(dataset: Dataset, lists: Lists) -> tuple[Dataset, Lists]:
-    """Drop the entities that no mention has as gold or candidate (for a limited extraction)."""
+    """Drop the entities that no mention has as gold or candidate (for a limited extraction).
+
+    Raises DatasetError if none is left.
+    """
     rows = {entity.id: row for row, entity in enumerate(dataset.entities)}
     golds = [rows[mention.gold] for mention in dataset.mentions if mention.gold is not None]
     needed = np.unique(np.concatenate([lists.candidates[lists.candidates >= 0], np.array(golds, np.int32)]))
+    if not len(needed):
+        raise DatasetError(
+            f"the {len(dataset.mentions)} mentions that --limit keeps have neither gold nor candidates. Raise --limit"
+        )
     renumber = np.full(len(dataset.entities) + 1, -1, np.int32)  # the last slot stands for padding
     renumber[needed] = np.arange(len(needed))
     say(f"limited to {len(dataset.mentions):,} mentions and the {len(needed):,} entities that they need")

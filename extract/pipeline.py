@@ -22,9 +22,10 @@ def run(config: ExtractConfig) -> Path:
     """
     start = time.monotonic()
     encoders = Encoders(config)
-    release = rows.group(datasets.load(config.dataset, config.source))
+    release = datasets.load(config.dataset, config.source)
     if config.limit:
         release = rows.limit(release, config.limit)
+    release = rows.group(release)
     listed = lists.make(release, config.list_length)
     if config.limit:
         release, listed = lists.keep_needed(release, listed)

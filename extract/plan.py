@@ -1,5 +1,6 @@
 """What an extraction must produce: every part's recipe and every shard's key, before anything is encoded."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -36,12 +37,20 @@ class Plan:
         self.borders["pair"] = self.borders["mention"]
         self._find_owners()
         self.parts = {part.name: part for part in self._parts(encoders)}
+        self._keys: dict[str, list[str]] = {}  # of every shard by part; owners come before those that copy them
+        for part in self.parts.values():
+            self._keys[part.name] = keys = []
+            for index, (begin, end) in enumerate(self.borders[part.table]):
+                keys.append(self._key(part, index, begin, end))
 
     def shards(self, table: str) -> list[dict[str, ShardPlan]]:
         """Return, for each range of a table's rows, the shard plans by part kind."""
         parts = [part for part in self.parts.values() if part.table == table]
         return [
-            {part.name.split(".")[1]: self._shard(part, index, begin, end) for part in parts}
+            {
+                part.name.split(".")[1]: ShardPlan(part, index, begin, end - begin, self._keys[part.name][index])
+                for part in parts
+            }
             for index, (begin, end) in enumerate(self.borders[table])
         ]
 
@@ -113,14 +122,23 @@ class Plan:
         parts.append(PartPlan("pair.alignment", recipe, columns_of("pair.alignment", listed, feature), inputs))
         return sorted(parts, key=lambda part: TABLES.index(part.table))
 
-    def _shard(self, part: PartPlan, index: int, begin: int, end: int) -> ShardPlan:
-        contents = self._contents(part.name)
-        return ShardPlan(part, index, begin, end - begin, shard_key(part.fingerprint, map(contents, range(begin, end))))
+    def _key(self, part: PartPlan, index: int, begin: int, end: int) -> str:
+        contents = map(self._contents(part.name), range(begin, end))
+        return shard_key(part.fingerprint, [*contents, *self._inputs(part.name, index, begin, end)])
+
+    def _inputs(self, part: str, index: int, begin: int, end: int) -> Iterator[bytes]:
+        """Yield the keys of the shards that alignment reads: equal texts may differ in the last bits elsewhere."""
+        if part == "pair.alignment":
+            listed = self.lists.candidates[begin:end]
+            ranges = sorted({self._range("entity", int(row)) for row in np.unique(listed[listed >= 0])})
+            for name in alignment.INPUTS:
+                for i in ranges if name.startswith("entity") else [index]:
+                    yield bytes.fromhex(self._keys[name][i])
 
     def _contents(self, part: str) -> Callable[[int], bytes]:
         """Return the function from a row to the bytes that stand for what the part reads of it.
 
-        Whether a row owns its items belongs to it: the owner's batch decides the last bits of its vector.
+        Where its vectors come from belongs to it: the owner's batch decides their last bits.
         """
         table, kind = part.split(".")
         if table == "pair":
@@ -128,15 +146,17 @@ class Plan:
         text, pictures = self.text_content[table], self.pictures[table]
         if kind == "ids":
             return lambda row: (
-                content_hash(*(str(c[row]) for c in self.ids[table].values())) + text[row] + pictures[row][0]
+                content_hash(*(str(c[row]) for c in self.ids[table].values()), pictures[row][1])
+                + text[row]
+                + pictures[row][0]
             )
         if kind == "bert":
-            return lambda row: text[row] + bytes([table == "mention" or self._owns_bert(row)])
+            return lambda row: text[row] + (self._bert_origin(row) if table == "entity" else b"")
         if kind == "clip":
             return lambda row: (
-                text[row] + pictures[row][0] + bytes([*self._owns_clip(table, row), self.owns_picture(table, row)])
+                text[row] + pictures[row][0] + self._picture_origin(part, row) + self._clip_origins(table, row)
             )
-        return lambda row: pictures[row][0] + bytes([self.owns_picture(table, row)])
+        return lambda row: pictures[row][0] + self._picture_origin(part, row)
 
     def _pair_content(self, row: int) -> bytes:
         entities = [int(e) for e in self.lists.candidates[row]]
@@ -145,11 +165,34 @@ class Plan:
         there = [self.text_content["entity"][e] + self.pictures["entity"][e][0] if e >= 0 else b"" for e in entities]
         return content_hash(gold, *entities) + self.lists.lexical[row].tobytes() + own + b"".join(there)
 
-    def _owns_bert(self, row: int) -> bool:
-        return self.bert_owner[entity_text(self.rows.entities[row])] == row
+    def _bert_origin(self, row: int) -> bytes:
+        return self._origin("entity.bert", row, "entity", self.bert_owner[entity_text(self.rows.entities[row])])
 
-    def _owns_clip(self, table: str, row: int) -> list[bool]:
-        return [self.clip_owner[text] == (table, column, row) for column, text in self.clip_texts(table, row).items()]
+    def _clip_origins(self, table: str, row: int) -> bytes:
+        origins = []
+        for column, text in self.clip_texts(table, row).items():
+            owner_table, owner_column, owner = self.clip_owner[text]
+            origins.append(owner_column.encode() if column != owner_column else b"")
+            origins.append(self._origin(f"{table}.clip", row, owner_table, owner))
+        return b"".join(origins)
+
+    def _picture_origin(self, part: str, row: int) -> bytes:
+        owner = self.picture_owner.get(self.pictures[part.split(".")[0]][row][0])
+        return b"" if owner is None else self._origin(part, row, *owner)
+
+    def _origin(self, part: str, row: int, owner_table: str, owner: int) -> bytes:
+        """Return 32 bytes that say where a row's vector is made: for itself, in its own shard, or in which other."""
+        table, kind = part.split(".")
+        if (table, row) == (owner_table, owner):
+            return b"\1" * 32
+        index = self._range(owner_table, owner)
+        if table == owner_table and index == self._range(table, row):
+            return bytes(32)
+        return bytes.fromhex(self._keys[f"{owner_table}.{kind}"][index])
+
+    def _range(self, table: str, row: int) -> int:
+        """Return the index of the range, and so of the shards, that a row lies in."""
+        return bisect_right(self.borders[table], row, key=lambda border: border[0]) - 1
 
 
 def borders(count: int, size: int, groups: list[str] | None = None) -> Borders:

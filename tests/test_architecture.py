@@ -15,7 +15,7 @@ ALLOWED = {
     "cache": {"common", "numpy", "tqdm", "typer", "xxhash"},
     "extract": {
         "common", "cache", "numpy", "tqdm", "typer", "torch", "torchvision", "transformers", "tokenizers", "open_clip",
-        "PIL", "rapidfuzz", "huggingface_hub",
+        "PIL", "rapidfuzz", "huggingface_hub", "safetensors",
     },
     "train": {"common", "cache", "numpy", "tqdm", "typer", "torch", "safetensors"},
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image
 
 from common import device
@@ -20,6 +21,8 @@ class Encoders:
 
     def __init__(self, config: ExtractConfig) -> None:
         self.weights = weights.parse(config.weights)
+        if self.weights.tiny:
+            torch.set_num_threads(1)  # threads that wait for each other made toy models up to 140 times slower
         self.compute = Compute.choose(device.choose(config.device), config.precision)
         self.bert = Bert(self.weights, self.compute, config.text_batch)
         self.resnet = ResNet(self.weights, self.compute, config.image_batch)

@@ -20,6 +20,11 @@ REPOSITORY = "google-bert/bert-base-cased"
 MODEL = Wanted("bert-base-cased", ("model.safetensors", "pytorch_model.bin"), f"https://huggingface.co/{REPOSITORY}")
 FILES = ["config.json", "model.safetensors", "vocab.txt"]
 POSITION_GAIN = 0.1  # of untrained weights, whose positions would otherwise drown the words
+# of config.json: what changes the numbers, and not only who wrote the file
+DECISIVE = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
+    "max_position_embeddings", "type_vocab_size", "vocab_size",
+)  # fmt: skip
 Span = tuple[int, int]
 
 
@@ -49,18 +54,20 @@ class Bert:
         if weights.random:
             words = vocabulary.build()
             self._folder, identity = None, random_identity(weights.kind, "transformers")
-            self._config = _TINY if weights.tiny else {}
-            self.width = self._config.get("hidden_size", 768)
+            self._config = config = _TINY if weights.tiny else {}
         else:
             path = weights.find(MODEL, _download)
             self._folder, identity = path.parent, sha256_file(path)
             words = _vocabulary(self._folder)
-            self.width = int(_read(self._folder / "config.json")["hidden_size"])
+            found = _read(self._folder / "config.json")
+            config = {name: found[name] for name in DECISIVE if name in found}
+        self.width = int(config.get("hidden_size", 768))  # 768: BertConfig's own
         self._tokenizer = BertWordPieceTokenizer(vocab=words, lowercase=False)
         self.recipe: dict[str, Any] = {
             "encoder": "transformers BertModel",
             "architecture": "bert-base-cased" if not weights.tiny else "bert, tiny",
             "weights": identity,
+            "config": digest(config),
             "vocabulary": digest(words),
             "compute": compute.precision,
             "batch": f"{batch} texts of one shard in order of length",
@@ -138,6 +145,7 @@ def _spans(
 
 
 def _load(folder: Path | None, config: dict[str, Any]) -> torch.nn.Module:
+    from safetensors import SafetensorError
     from transformers import BertConfig, BertModel  # 12-18 s: only when there is something to encode
 
     if folder is None:
@@ -147,7 +155,7 @@ def _load(folder: Path | None, config: dict[str, Any]) -> torch.nn.Module:
         return model
     try:
         model, info = BertModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsError(
             f"{folder} does not hold a BERT that transformers can load: {str(error).splitlines()[0]}"
         ) from error
@@ -162,10 +170,12 @@ def _load(folder: Path | None, config: dict[str, Any]) -> torch.nn.Module:
 
 def _vocabulary(folder: Path) -> dict[str, int]:
     if (folder / "vocab.txt").is_file():
-        words = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
-        return {word: i for i, word in enumerate(words)}
+        words = (folder / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        return {word: i for i, word in enumerate(words)}  # splitlines() would also break at U+2028 and U+0085
     if (folder / "tokenizer.json").is_file():
-        return _read(folder / "tokenizer.json")["model"]["vocab"]
+        vocabulary = _read(folder / "tokenizer.json").get("model", {}).get("vocab")
+        if isinstance(vocabulary, dict):
+            return vocabulary
     raise WeightsError(f"no vocab.txt or tokenizer.json beside the weights in {folder}; both are part of {REPOSITORY}")
 
 

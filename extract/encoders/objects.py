@@ -113,13 +113,27 @@ def _load(path: Path | None, weights: Weights, version: str) -> torch.nn.Module:
 
     with seeded():
         if weights.tiny:
-            return _tiny()
+            return _settled(_tiny(), (8,))
         build = detection.fasterrcnn_resnet50_fpn if version == "v1" else detection.fasterrcnn_resnet50_fpn_v2
         threshold = 0.0 if weights.random else THRESHOLD  # untrained scores are about 1/91 each
-        model = build(weights=None, weights_backbone=None, box_score_thresh=threshold)
+        model = _settled(build(weights=None, weights_backbone=None, box_score_thresh=threshold), (4, 8, 16, 32))
     if path is None:
         return tame(model)
     torchvision_files.load_strictly(model, path, FILES[version])
+    return model
+
+
+def _settled(model: torch.nn.Module, strides: tuple[int, ...]) -> torch.nn.Module:
+    """Return the detector with the scales of its levels fixed.
+
+    torchvision infers them from the first pictures that it sees and keeps them; a flat one (33 pixels high, padded
+    to 64) gives wrong ones, so that every later picture's objects would depend on what came first.
+    """
+    pool, side = model.roi_heads.box_roi_pool, 32 * strides[-1]
+    levels = {
+        name: torch.zeros(1, 1, side // s, side // s) for name, s in zip(pool.featmap_names, strides, strict=True)
+    }
+    pool(levels, [torch.tensor([[0.0, 0.0, 1.0, 1.0]])], [(side, side)])
     return model
 
 
