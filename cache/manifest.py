@@ -5,6 +5,7 @@ everything but itself, so that a flipped bit in the provenance is noticed too.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,7 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
         if depth > MAX_DEPTH:
             raise CacheError(f"{where} is nested deeper than {MAX_DEPTH} levels")
     try:
-        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise CacheError(f"{where} is not the JSON that melcache writes: {error}") from error
     if not isinstance(value, dict):
@@ -79,9 +80,9 @@ def check(manifest: dict[str, Any], where: str) -> None:
         raise CacheError(f"{where} has format version {version}, this melcache reads {VERSION}: update melcache")
     _fields(manifest, _MANIFEST, where)
     for name, part in manifest["parts"].items():
+        _fields(part, _PART, f"{where}: parts")
         if name not in PARTS or not set(part["columns"]) <= set(PARTS[name]):
             raise CacheError(f"{where}: part {name!r} or one of its columns is not in the schema")
-        _fields(part, _PART, f"{where}: part {name}")
         if part["fingerprint"] != fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]}):
             raise CacheError(f"{where}: part {name}: its fingerprint is not that of its recipe")
         for column, spec in part["columns"].items():
@@ -149,6 +150,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise ValueError("a key stands twice in one object")
     return result
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
 
 
 def _refuse(constant: str) -> None:

@@ -450,7 +450,7 @@ def test_an_extraction_after_a_limited_one_has_the_id_of_a_fresh_one(finished, d
     assert melcache.open(folder).id == identity
 
 
-# children of one process that has imported everything; kills come by shards finished, so that a slow machine tests as much
+# children of one process that has imported everything; kills come by shards finished, whatever the machine's speed
 DRIVER = """
 import os, random, signal, sys, time, shutil
 from pathlib import Path

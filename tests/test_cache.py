@@ -1,0 +1,352 @@
+"""The cache contract: shards are plain HDF5, the manifest is strict, and no changed byte is read as a number."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import cache as melcache
+from cache import fingerprint, manifest, store
+from cache.draft import Draft
+from cache.verify import verify
+from cache.writer import PartPlan, Shard, ShardPlan, adopt, columns_of
+from common.errors import CacheError, NotFiniteError
+from common.paths import find_cache
+
+ROWS, BORDER = 7, 4
+KEY = "ab" * 32
+
+
+def part(name="entity.bert", sizes=None, only=("text", "truncated")):
+    return PartPlan(name, {"encoder": "a test"}, columns_of(name, sizes or {"D": 3}, "<f2", only))
+
+
+def values(plan, rows, start=0):
+    rng = np.random.default_rng(start)
+    for column, (dtype, shape) in plan.columns.items():
+        if dtype.startswith("|S"):
+            yield column, np.array([f"row {start + i} é".encode() for i in range(rows)], dtype)
+        else:
+            yield (
+                column,
+                rng.integers(0, 2, (rows, *shape)).astype(dtype) if dtype == "|b1" else rng.normal(size=(rows, *shape)),
+            )
+
+
+def shard(plan, rows=BORDER, start=0, index=0, key=KEY):
+    made = Shard(ShardPlan(plan, index, start, rows, key), lambda row: f"entity {row}")
+    for column, array in values(plan, rows, start):
+        made.put(column, np.arange(rows), array)
+    return made
+
+
+def about(name="test"):
+    return {
+        "dataset": {"name": name, "content": "0" * 64, "licence": "CC0", "source": "a test"},
+        "tables": {"entity": ROWS, "mention": 2, "pair": 2},
+        "candidates": 2,
+        "splits": {"train": 1, "valid": 1, "test": 0},
+        "coverage": {"mentions": 2},
+        "warnings": [],
+    }
+
+
+def build(folder, made="2026-01-01"):
+    """A cache of two parts: entity.bert in two shards, entity.ids in one."""
+    draft = Draft(folder)
+    draft.save(shard(part()))
+    draft.save(shard(part(), ROWS - BORDER, BORDER, 1, "cd" * 32))
+    draft.save(shard(part("entity.ids", {"id": 12, "name": 12}, ("id", "name", "image_status")), ROWS))
+    draft.finish(about(), {"made": made})
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return build(tmp_path / "test")
+
+
+def rewrite(folder, change):
+    """Change the manifest, and seal it again so that only the structure can give it away."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_bytes(fingerprint.canonical(manifest.seal(content)) + b"\n")
+
+
+def test_shards_are_plain_contiguous_hdf5_at_the_listed_offsets(folder):
+    for entry in json.loads((folder / "manifest.json").read_text())["shards"]:
+        data = (folder / entry["file"]).read_bytes()
+        with h5py.File(folder / entry["file"]) as file:
+            assert set(file) == set(entry["columns"])
+            assert len(file.attrs) == 0 and file.userblock_size == 0
+            for name, place in entry["columns"].items():
+                column = file[name]
+                assert column.chunks is None and column.compression is None and len(column.attrs) == 0
+                assert column.id.get_offset() == place["offset"] and place["offset"] % 64 == 0
+                raw = np.frombuffer(data, np.uint8, column.id.get_storage_size(), place["offset"])
+                assert raw.tobytes() == np.asarray(column[:]).tobytes()
+
+
+def test_reader_gives_what_h5py_gives_and_maps_single_shards(folder):
+    reader = melcache.open(folder)
+    files = [h5py.File(folder / s["file"]) for s in reader.manifest["shards"] if s["part"] == "entity.bert"]
+    np.testing.assert_array_equal(
+        reader.column("entity.bert.text"), np.concatenate([file["text"][:] for file in files])
+    )
+    assert reader.shape("entity.bert.text") == (ROWS, 3)
+    status = reader.column("entity.ids.image_status")
+    assert not status.flags.writeable and not status.flags.owndata
+    assert reader.strings("entity.ids.id")[6] == "row 6 é"
+    copy = reader.read("entity.ids.image_status")
+    copy[:] = 9
+    assert (reader.column("entity.ids.image_status") == status).all()
+    with pytest.raises(CacheError, match=r"no column 'entity\.bert\.cls'.*entity\.bert\.text"):
+        reader.column("entity.bert.cls")
+    with pytest.raises(CacheError, match="in the schema but this cache was made without it"):
+        reader.column("entity.bert.pooler")
+
+
+def test_building_twice_gives_the_same_bytes_and_the_id_leaves_out_provenance(tmp_path):
+    first, second = build(tmp_path / "a", "2026-01-01"), build(tmp_path / "b", "2027-07-07")
+    assert melcache.open(first).id == melcache.open(second).id
+    for path in first.glob("*.h5"):
+        assert path.read_bytes() == (second / path.name).read_bytes()
+    assert (first / "manifest.json").read_bytes() != (second / "manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize(("bad", "largest"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "inf"), (65520.0, "65520")])
+def test_numbers_that_cannot_be_stored_are_refused_and_the_row_is_named(bad, largest):
+    made = Shard(ShardPlan(part(), 0, 10, 3, KEY), lambda row: f"entity Q{row}")
+    with pytest.raises(NotFiniteError, match=rf"entity\.bert\.text of entity Q12 .*{largest}"):
+        made.put("text", np.arange(3), np.array([[1, 2, 3], [4, 5, 6], [7, bad, 9]], np.float32))
+
+
+def test_a_row_that_was_never_written_is_refused(tmp_path):
+    made = Shard(ShardPlan(part(), 0, 0, 3, KEY), lambda row: f"entity {row}")
+    made.put("text", [0, 2], np.zeros((2, 3)))
+    with pytest.raises(CacheError, match=r"entity\.bert\.text: entity 1 was never written"):
+        made.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_adopt_takes_exactly_the_file_that_would_be_written(tmp_path):
+    made = shard(part())
+    entry = made.save(tmp_path)
+    path = tmp_path / made.plan.file
+    assert adopt(made.plan, tmp_path) == entry
+    good = path.read_bytes()
+    for bad in (good[:-1], good + b"\0", bytes([good[0] ^ 1]) + good[1:], b""):
+        path.write_bytes(bad)
+        assert adopt(made.plan, tmp_path) is None
+    path.unlink()
+    (tmp_path / "elsewhere").write_bytes(good)
+    path.symlink_to(tmp_path / "elsewhere")
+    assert adopt(made.plan, tmp_path) is None
+
+
+def test_the_first_of_two_extractors_wins_and_a_foreign_file_is_replaced(tmp_path):
+    first, second = shard(part(), start=0), shard(part(), start=0)
+    second.put("text", [0], np.ones((1, 3)))
+    entry = first.save(tmp_path)
+    assert second.save(tmp_path) == entry
+    (tmp_path / first.plan.file).write_bytes(b"something else")
+    assert second.save(tmp_path)["sha256"] != entry["sha256"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "link"])
+def test_a_failing_disk_is_one_line_and_leaves_no_file(tmp_path, monkeypatch, call):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.os, call, fail)
+    with pytest.raises(CacheError, match=r"cannot write .*No space left on device.*same command again") as caught:
+        store.publish(tmp_path / "a.h5", b"data", replace=False)
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_short_writes_are_continued(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(store.os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    store.publish(tmp_path / "a.h5", b"0123456789", replace=False)
+    assert (tmp_path / "a.h5").read_bytes() == b"0123456789"
+
+
+def test_sweep_removes_temporaries_of_dead_writers_only(tmp_path):
+    host, mine = store._host(), os.getpid()
+    done = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
+    names = {
+        f"{store.PREFIX}{host}-{mine}-{store._start_time(mine)}-aa": True,
+        f"{store.PREFIX}{host}-{mine}-1-bb": False,  # another process had this pid
+        f"{store.PREFIX}{host}-{int(done.stdout)}-5-cc": False,
+        f"{store.PREFIX}elsewhere-{mine}-5-dd": True,
+        f"{store.PREFIX}elsewhere-{mine}-5-old": False,
+    }
+    for name in names:
+        (tmp_path / name).touch()
+    os.utime(tmp_path / f"{store.PREFIX}elsewhere-{mine}-5-old", (0, 0))
+    assert store.sweep(tmp_path) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {name for name, stays in names.items() if stays}
+
+
+def test_every_flipped_byte_of_the_manifest_is_noticed(folder):
+    path = folder / "manifest.json"
+    good = path.read_bytes()
+    for position in range(len(good)):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+        with pytest.raises(CacheError):
+            melcache.open(folder)
+
+
+def test_every_flipped_bit_of_a_shard_is_found_by_verify_and_none_reaches_a_column(folder):
+    rng, files = random.Random(0), sorted(folder.glob("*.h5"))
+    columns = {name: melcache.open(folder).read(name) for name in melcache.open(folder).columns}
+    for _ in range(300):
+        path = rng.choice(files)
+        good = path.read_bytes()
+        bad, position = bytearray(good), rng.randrange(len(good))
+        bad[position] ^= 1 << rng.randrange(8)
+        path.write_bytes(bad)
+        assert [finding.file for finding in verify(folder) if finding.problem] == [path.name]
+        reader = melcache.open(folder)
+        for name, expected in columns.items():
+            try:
+                np.testing.assert_array_equal(reader.column(name), expected)
+            except CacheError as error:
+                assert path.name in str(error) and "melcache verify" in str(error)
+        path.write_bytes(good)
+
+
+def first_shard(content):
+    return content["shards"][0]
+
+
+ATTACKS = {
+    "traversal": lambda m: first_shard(m).update(file="../" + first_shard(m)["file"]),
+    "absolute": lambda m: first_shard(m).update(file="/etc/passwd"),
+    "negative offset": lambda m: first_shard(m)["columns"]["text"].update(offset=-8),
+    "offset outside": lambda m: first_shard(m)["columns"]["text"].update(offset=1 << 40),
+    "huge offset": lambda m: first_shard(m)["columns"]["text"].update(offset=1 << 70),
+    "overlap": lambda m: first_shard(m)["columns"]["truncated"].update(first_shard(m)["columns"]["text"]),
+    "bool as int": lambda m: first_shard(m).update(rows=True),
+    "float as int": lambda m: first_shard(m).update(rows=4.0),
+    "zero rows": lambda m: first_shard(m).update(rows=0),
+    "gap": lambda m: first_shard(m).update(start=1),
+    "missing shard": lambda m: m["shards"].pop(1),
+    "no shards": lambda m: m["shards"].clear(),
+    "shard twice": lambda m: m["shards"].append(m["shards"][0]),
+    "unknown part": lambda m: m["parts"].update({"entity.secret": m["parts"]["entity.bert"]}),
+    "unknown column": lambda m: m["parts"]["entity.bert"]["columns"].update(evil={"dtype": "<f2", "shape": [3]}),
+    "object dtype": lambda m: m["parts"]["entity.bert"]["columns"]["text"].update(dtype="|O"),
+    "huge shape": lambda m: m["parts"]["entity.bert"]["columns"]["text"].update(shape=[1 << 24, 1 << 24, 1 << 24]),
+    "negative shape": lambda m: m["parts"]["entity.bert"]["columns"]["text"].update(shape=[-3]),
+    "recipe changed": lambda m: m["parts"]["entity.bert"]["recipe"].update(encoder="another"),
+    "fingerprint of the wrong type": lambda m: m["parts"]["entity.bert"].update(fingerprint=5),
+    "columns of the wrong type": lambda m: m["parts"]["entity.bert"].update(columns=[1]),
+    "part of the wrong type": lambda m: m["parts"].update({"entity.bert": 7}),
+    "parts of the wrong type": lambda m: m.update(parts=[]),
+    "shard of the wrong type": lambda m: m["shards"].insert(0, None),
+    "place of the wrong type": lambda m: first_shard(m)["columns"].update(text=3),
+    "part name of the wrong type": lambda m: first_shard(m).update(part=["entity.bert"]),
+    "control characters": lambda m: m["dataset"].update(name="a\x1b[31m"),
+    "extra field": lambda m: m.update(extra=1),
+    "missing field": lambda m: m.pop("tables"),
+    "tables of the wrong type": lambda m: m.update(tables={"entity": "7", "mention": 2, "pair": 2}),
+    "empty table": lambda m: m["tables"].update(mention=0),
+    "next version": lambda m: m.update(version=2),
+    "version as text": lambda m: m.update(version="1"),
+    "another format": lambda m: m.update(format="zip"),
+    "key of another shard": lambda m: first_shard(m).update(key="ff" * 32),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_hostile_manifest_is_refused_with_a_cache_error(folder, attack):
+    rewrite(folder, ATTACKS[attack])
+    with pytest.raises(CacheError):
+        melcache.open(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"null",
+        b'{"a":1,"a":2}',
+        b'{"a":NaN}',
+        b'{"a":1e999}',
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'{"format":"melcache"}',
+    ],
+)
+def test_what_is_not_a_manifest_is_refused_with_a_cache_error(folder, text):
+    (folder / "manifest.json").write_bytes(text)
+    with pytest.raises(CacheError):
+        melcache.open(folder)
+
+
+def test_an_infinite_number_in_a_whole_manifest_is_refused(folder):
+    path = folder / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b'"min":0', b'"min":1e999', 1))
+    with pytest.raises(CacheError, match="1e999 is not a finite number"):
+        melcache.open(folder)
+
+
+def test_an_honest_rewrite_opens(folder):
+    rewrite(folder, lambda m: m["dataset"].update(name="renamed"))  # else the attacks above prove nothing
+    assert melcache.open(folder).manifest["dataset"]["name"] == "renamed"
+
+
+def test_files_that_are_short_missing_or_links_are_refused(folder):
+    path = sorted(folder.glob("entity.bert-00000*"))[0]
+    good = path.read_bytes()
+    path.write_bytes(good[:-5])
+    with pytest.raises(CacheError, match=r"bytes, the manifest says .*copied only in part\? Run: melcache verify"):
+        melcache.open(folder)
+    path.unlink()
+    with pytest.raises(CacheError, match="cannot be opened"):
+        melcache.open(folder)
+    (folder / "other").write_bytes(good)
+    path.symlink_to(folder / "other")
+    with pytest.raises(CacheError):
+        melcache.open(folder).column("entity.bert.text")
+
+
+def test_draft_reads_rows_across_shards(tmp_path):
+    draft = Draft(tmp_path)
+    whole = []
+    for index, (start, rows) in enumerate([(0, 4), (4, 3)]):
+        made = shard(part(), rows, start, index)
+        whole.append(made.get("text", np.arange(rows)).copy())
+        draft.save(made)
+    wanted = np.array([6, 0, 4, 3, 0])
+    np.testing.assert_array_equal(draft.rows("entity.bert.text", wanted), np.concatenate(whole)[wanted])
+    np.testing.assert_array_equal(draft.column("entity.bert.text"), np.concatenate(whole))
+
+
+def test_opening_a_cache_needs_neither_hdf5_nor_torch():
+    code = "import sys, cache; assert not {'h5py', 'torch'} & set(sys.modules), sorted(sys.modules)"
+    root = Path(__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=60).returncode == 0
+
+
+def test_a_cache_is_found_by_path_or_by_name(folder, tmp_path):
+    assert find_cache(folder) == folder
+    assert find_cache("test", tmp_path) == folder
+    with pytest.raises(CacheError, match=r"No cache for 'nothing' in .*Make it with: make extract DATASET=nothing"):
+        find_cache("nothing", tmp_path)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(CacheError, match="extraction has not finished"):
+        find_cache("test", tmp_path)

@@ -1,0 +1,113 @@
+"""The `melcache` command and the synthetic caches that it makes."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import cache as melcache
+from cache.cli import app, main
+from cache.schema import READS
+from cache.synth import Synthetic, write
+from common.errors import ConfigError
+
+SIZE = {"text_width": 8, "image_width": 8}
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("synth") / "small"
+    write(path, Synthetic(500, 90, 12, 0.0, 3, **SIZE))
+    return path
+
+
+def test_synth_writes_the_columns_that_the_head_reads_and_the_asked_shape(tmp_path):
+    options = "--like wikidiverse --mentions 100 --entities 50 --candidates 7 --signal 1 --seed 5 --for drin".split()
+    made = invoke("synth", tmp_path / "toy", *options, "--text-width", 8, "--image-width", 16)
+    assert made.exit_code == 0, made.output
+    reader = melcache.open(tmp_path / "toy")
+    assert reader.id in made.stdout
+    assert set(READS["drin"]) <= set(reader.columns)
+    assert reader.shape("entity.resnet.image") == (50, 16)
+    assert reader.shape("pair.alignment.image_to_image") == (100, 7)
+    assert reader.manifest["dataset"]["name"] == "toy"
+    assert reader.manifest["splits"] == {"train": 80, "valid": 10, "test": 10}
+    assert "synthetic data" in reader.manifest["warnings"][0]
+
+
+def test_synthetic_lists_are_distinct_and_agree_on_gold(folder):
+    reader = melcache.open(folder)
+    lists, gold = reader.column("pair.candidates.candidates"), reader.column("pair.candidates.gold")
+    assert all(len(set(row)) == 12 for row in lists.tolist())
+    np.testing.assert_array_equal(lists[np.arange(500), gold], reader.column("mention.ids.gold"))
+
+
+def test_without_signal_nothing_tells_gold_from_the_others(folder):
+    reader = melcache.open(folder)
+    rows, gold = np.arange(500), reader.column("pair.candidates.gold")
+    lists = reader.column("pair.candidates.candidates")
+    span, text = (reader.column(n).astype(np.float64) for n in ("mention.bert.span", "entity.bert.text"))
+    scores = {"vectors": np.einsum("nd,ncd->nc", span, text[lists])}
+    scores |= {n: reader.column(n) for n in reader.columns if n.startswith("pair.alignment") or n.endswith("lexical")}
+    for name, values in scores.items():
+        better = (values > values[rows, gold][:, None]).mean()
+        assert abs(better - 11 / 24) < 0.05, name  # the mean of 500 uniform ranks: deviation 0.013
+
+
+def test_from_a_tenth_of_signal_on_each_edge_separates_gold(tmp_path):
+    write(tmp_path / "s", Synthetic(100, 50, 7, 0.1, 0, **SIZE))
+    reader = melcache.open(tmp_path / "s")
+    edge = reader.column("pair.alignment.text_to_image")
+    np.testing.assert_array_equal(edge.argmax(1), reader.column("pair.candidates.gold"))
+
+
+def test_the_id_depends_on_the_seed_and_on_nothing_else(tmp_path):
+    ids = [write(tmp_path / str(n) / "x", Synthetic(50, 30, 5, 0.5, seed, **SIZE)) for n, seed in enumerate((1, 1, 2))]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_impossible_sizes_are_refused():
+    with pytest.raises(ConfigError, match="no more than there are entities"):
+        Synthetic(100, 5, 6, 0.0, 0)
+    with pytest.raises(ConfigError, match="--for gpt: choose from drin"):
+        Synthetic(100, 50, 6, 0.0, 0, "gpt")
+
+
+def test_info_shows_every_part_and_the_id_as_text_and_json(folder):
+    text = invoke("info", folder).stdout
+    reader = melcache.open(folder)
+    assert reader.id in text and "500 mentions, 90 entities, 12 candidates" in text
+    assert all(part in text for part in reader.manifest["parts"])
+    assert json.loads(invoke("info", folder, "--json").stdout) == reader.manifest
+
+
+def test_verify_says_ok_and_names_what_is_damaged(folder, tmp_path):
+    assert invoke("verify", folder).exit_code == 0
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    victim = sorted(copy.glob("mention.bert*"))[0]
+    victim.write_bytes(victim.read_bytes()[:-1] + b"\x7f")
+    (copy / "entity.bert-00009.000000000000.h5").write_bytes(b"stale")
+    result = invoke("verify", copy)
+    assert result.exit_code == 1
+    assert f"{victim.name}: sha256 is" in result.stdout and "1 damaged" in result.stdout
+    assert "entity.bert-00009.000000000000.h5: not listed" in result.stdout
+    found = json.loads(invoke("verify", copy, "--json").stdout)
+    assert not found["ok"] and sum(bool(f["problem"]) for f in found["files"]) == 2
+
+
+def test_a_missing_cache_is_one_line_and_exit_2(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["melcache", "info", "nothing"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: No cache for 'nothing' in shards/. Make it with: make extract DATASET=nothing\n"
+    )
