@@ -35,6 +35,7 @@ class Work:
         # by content hash: what decoding said; by picture file: what reading it said
         self._verdicts: dict[bytes, int] = {}
         self._unplaced = plan.rows.unplaced()
+        self._ticks: dict[str, int] = {}  # rows reported as done, by shard
         self._stop_if_too_many()
 
     def table(self, table: str) -> None:
@@ -77,7 +78,13 @@ class Work:
     def _save(self, shard: Shard) -> None:
         self.draft.save(shard)
         self.shards_made += 1
-        self._progress.advance(shard.plan.rows)
+        self._tick(shard, shard.plan.rows)
+
+    def _tick(self, shard: Shard, rows: int) -> None:
+        """Report rows of a shard as done, but never more than it has."""
+        done = self._ticks.get(shard.plan.file, 0)
+        self._ticks[shard.plan.file] = min(done + rows, shard.plan.rows)
+        self._progress.advance(self._ticks[shard.plan.file] - done)
 
     def _entity_bert(self, shard: Shard) -> None:
         texts = {row: entity_text(self.plan.rows.entities[row]) for row in _rows(shard.plan)}
@@ -88,6 +95,7 @@ class Work:
             for column, values in (("text", batch.cls), ("mean", batch.mean), ("pooler", batch.pooler)):
                 shard.put(column, at, values)
             shard.put("truncated", at, batch.truncated)
+            self._tick(shard, len(at))
         copies = {row: owner for row, owner in owners.items() if owner != row}
         self._copy(shard, {c: {row: ("entity", c, o) for row, o in copies.items()} for c in shard.plan.part.columns})
 
@@ -107,6 +115,7 @@ class Work:
                 shard.put("found", at, found)
                 shard.put("cls", at, np.tile(cls, (len(at), 1)))
                 shard.put("truncated", at, np.full(len(at), cut))
+                self._tick(shard, len(at))
 
     def _clip_texts(self, table: str, shard: Shard) -> None:
         """Fill the text columns; `truncated` says whether any text of the row was cut."""
@@ -117,7 +126,8 @@ class Work:
         }
         owners = {slot: self.plan.clip_owner[text] for slot, text in slots.items()}
         own = [slot for slot, owner in owners.items() if owner == (table, *slot)]
-        vectors = self.encoders.clip.encode_texts([slots[slot] for slot in own])
+        texts = [slots[slot] for slot in own]
+        vectors = self.encoders.clip.encode_texts(texts, lambda: self._tick(shard, 0))
         for column in self.plan.clip_texts(table, shard.plan.start):
             at = [i for i, slot in enumerate(own) if slot[0] == column]
             shard.put(column, np.array([own[i][1] for i in at], int) - shard.plan.start, vectors[at])
@@ -146,6 +156,7 @@ class Work:
             for kind, columns in made.items():
                 for column, values in columns.items():
                     shards[kind].put(column, at, values)
+                self._tick(shards[kind], len(batch))
             self._stop_if_too_many()
         self._fill_pictures(table, span, shards, kinds, own)
 

@@ -1,5 +1,6 @@
 """CLIP ViT-B/32 with OpenAI's weights: one vector a picture, one a text, in the same space."""
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -57,8 +58,11 @@ class Clip:
         return np.concatenate(outputs)
 
     @torch.inference_mode()
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the vectors of texts, not normalized, cut at 77 tokens: n texts -> float32 (n, P)."""
+    def encode_texts(self, texts: Sequence[str], done: Callable[[], None] = lambda: None) -> np.ndarray:
+        """Return the vectors of texts, not normalized, cut at 77 tokens: n texts -> float32 (n, P).
+
+        `done` is called after each batch.
+        """
         vectors = np.zeros((len(texts), self.width), np.float32)
         tokens = [self._tokenizer.encode(text) for text in texts]
         for begin in range(0, len(texts), self._text_batch):
@@ -71,6 +75,7 @@ class Clip:
                     self._model.encode_text(ids.to(self._compute.device)).float().cpu().numpy()
                 )
             self.texts += len(kept)
+            done()
         return vectors
 
     def is_cut(self, text: str) -> bool:
@@ -111,7 +116,11 @@ def _load(path: Path | None, tiny: bool) -> torch.nn.Module:
         if tiny:
             vision = CLIPVisionCfg(layers=2, width=64, head_width=32, patch_size=32, image_size=224)
             return CLIP(32, vision, CLIPTextCfg(layers=2, width=64, heads=2, context_length=CONTEXT), quick_gelu=True)
-        model = open_clip.create_model(ARCHITECTURE, pretrained=None)
+        logging.disable(logging.WARNING)  # it warns that weights are random, as they are until the next lines
+        try:
+            model = open_clip.create_model(ARCHITECTURE, pretrained=None)
+        finally:
+            logging.disable(logging.NOTSET)
     if path is not None:
         try:
             state = _openai_state(path) if path.suffix == ".pt" else open_clip.factory.load_state_dict(str(path))
