@@ -8,7 +8,7 @@ from common.errors import ConfigError
 from common.options import knob
 from common.paths import DATA, SHARDS
 
-CANDIDATES = {"wikidiverse": 10, "demo": 10}  # DRIN 4.1: top-10 there, top-100 for WikiMEL
+CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,9 @@ class ExtractConfig:
     weights: str = knob("pretrained", "a folder of weight files, or pretrained, random-tiny, random-full")
     max_missing: float = knob(0.05, "stop (exit 3) when more than this fraction of the named images is unusable")
     limit: int | None = knob(None, "only the first n captions, and the entities that they need")
-    candidates: int | None = knob(None, "list length where the release has no lists (default: 100; 10 for wikidiverse)")
+    candidates: int | None = knob(
+        None, "list length where the release has no lists (default: 100; wikidiverse 10, demo 5)"
+    )
     device: str = knob("auto", "cpu, cuda or auto", panel="Machine")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = knob(
         "auto", "auto: fp16 on cuda, fp32 on cpu", panel="Machine"
