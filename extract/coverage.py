@@ -24,6 +24,12 @@ def stop(unusable: dict[str, int], named: int, max_missing: float) -> None:
         )
 
 
+def stop_if_absent(release: Dataset, max_missing: float) -> None:
+    """Raise CoverageError at once where too many of the named pictures have no file at all."""
+    paths = {r.image.path for r in (*release.entities, *release.mentions) if r.image is not None and r.image.path}
+    stop({"missing": sum(not path.exists() for path in paths)}, len(paths), max_missing)
+
+
 def count(release: Dataset, lists: Lists, draft: Draft) -> dict[str, int]:
     """Return every count of the coverage table, from the release and from what was stored."""
     found = draft.column("mention.bert.found")

@@ -25,6 +25,8 @@ def run(config: ExtractConfig) -> Path:
     release = datasets.load(config.dataset, config.source)
     if config.limit:
         release = rows.limit(release, config.limit)
+    else:
+        coverage.stop_if_absent(release, config.max_missing)  # before minutes of fuzzy matching
     release = rows.group(release)
     listed = lists.make(release, config.list_length)
     if config.limit:

@@ -16,7 +16,9 @@ def test_drin_beats_lexical_and_text_only_on_the_demo(tmp_path):
     shards = tmp_path / SHARDS
     pipeline.run(ExtractConfig(dataset="demo", data=tmp_path / "demo", shards=shards, weights="random-tiny"))
     config = TrainConfig(dataset="demo", shards=shards, seeds=(0, 1, 2), run=Path(tmp_path / "run"))
-    full, text = (loop.fit(config, head) for head in (DrinConfig(width=128), DrinConfig(width=128, edges=("text_to_text",))))
+    full, text = (
+        loop.fit(config, head) for head in (DrinConfig(width=128), DrinConfig(width=128, edges=("text_to_text",)))
+    )
     top = [[seed["test"]["top1"] for seed in found["seeds"]] for found in (full, text)]
     assert full["lexical"]["test"]["top1"] < 0.25
     assert min(top[0]) > max(top[1]) + 0.1
