@@ -105,7 +105,7 @@ def run_epoch(
     return mean
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(model: nn.Module, table: Table, rows: Tensor, size: int) -> dict[str, float]:
     """Return the metrics of a split, ties in expectation."""
     model.eval()

@@ -146,13 +146,14 @@ def _spans(
 
 def _load(folder: Path | None, config: dict[str, Any]) -> torch.nn.Module:
     from safetensors import SafetensorError
-    from transformers import BertConfig, BertModel  # 12-18 s: only when there is something to encode
+    from transformers import BertConfig, BertModel, logging  # 12-18 s: only when there is something to encode
 
     if folder is None:
         with seeded():
             model = BertModel(BertConfig(vocab_size=28996, **config))
         model.embeddings.position_embeddings.weight.data.mul_(POSITION_GAIN)
         return model
+    logging.set_verbosity_error()  # it reports the heads that the file has beside BertModel; what lacks is raised below
     try:
         model, info = BertModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
