@@ -37,7 +37,7 @@ def make(dataset: Dataset, length: int) -> Lists:
         scores, origin = candidates.lexical(surfaces, names, found), "the release"
     else:
         with Progress(len(set(surfaces)), "candidates", "strings") as progress:
-            found, scores = candidates.retrieve(surfaces, names, length, progress.advance)
+            found, scores = candidates.retrieve(surfaces, names, min(length, len(names)), progress.advance)
         origin = "rapidfuzz token_set_ratio of names, ties by name"
     golds = np.array([-1 if m.gold is None else rows[m.gold] for m in dataset.mentions])
     return Lists(found, positions(found, golds), scores, origin)

@@ -328,7 +328,7 @@ def test_pictures_that_turn_out_broken_stop_later_and_keep_finished_shards(data,
 
 
 def test_the_limit_on_missing_pictures_is_met_exactly(data, tmp_path):
-    pipeline.run(config(data, tmp_path, max_missing=3 / 8))
+    assert melcache.open(pipeline.run(config(data, tmp_path, max_missing=3 / 8))).id
 
 
 # --- limits and candidates
@@ -524,3 +524,9 @@ def test_extraction_killed_twenty_times_resumes_to_the_same_cache_and_leaves_not
     )
     print(result.stdout)
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_lists_are_no_longer_than_the_knowledge_base(data, tmp_path):
+    reader = melcache.open(pipeline.run(config(data, tmp_path, candidates=100)))
+    assert reader.manifest["candidates"] == reader.manifest["tables"]["entity"]
+    assert reader.column("pair.candidates.candidates").min() >= 0
