@@ -27,8 +27,10 @@ help:
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
-	@command -v uv >/dev/null || python3 -m uv --version >/dev/null 2>&1 || python3 -m pip install --quiet --user uv \
-	  || python3 -m pip install --quiet --user --break-system-packages uv
+	@command -v uv >/dev/null || python3 -m uv --version >/dev/null 2>&1 \
+	  || python3 -m pip install --quiet --user uv 2>/dev/null \
+	  || python3 -m pip install --quiet --user --break-system-packages uv 2>/dev/null \
+	  || python3 -m pip install --quiet uv || { echo "make setup needs uv: install it, or pip" >&2; exit 1; }
 	@UV=$$(command -v uv || echo "python3 -m uv"); \
 	  $$UV venv --quiet --allow-existing --python ">=3.11,<3.14" .venv && \
 	  $$UV pip sync --quiet --require-hashes --python .venv requirements.lock && \

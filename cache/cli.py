@@ -78,7 +78,10 @@ def synth(
     from cache import synth as synthesis
 
     shape = synthesis.SHAPES[like]
-    n, e, c = (given or default for given, default in zip((mentions, entities, candidates), shape, strict=True))
+    n, e, c = (
+        default if given is None else given
+        for given, default in zip((mentions, entities, candidates), shape, strict=True)
+    )
     wanted = synthesis.Synthetic(n, e, c, signal, seed, head, text_width, image_width)
     print(f"{out}: cache id {synthesis.write(out, wanted)}")
 

@@ -1,5 +1,6 @@
 """A cache while it is being written: finished shards, their rows, and at last the manifest."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from cache import manifest, store
 from cache.schema import TABLES, VERSION, split_column
 from cache.writer import PartPlan, Shard, ShardPlan, adopt
+from common.errors import CacheError
 
 
 class Draft:
@@ -17,15 +19,22 @@ class Draft:
         self.folder = folder
         self._plans: dict[str, PartPlan] = {}
         self._entries: dict[str, list[dict[str, Any]]] = {}
+        self._listed: dict[str, str] = {}  # sha256 by file, where a manifest is there already
         if folder.is_dir():
             store.sweep(folder)
+            with contextlib.suppress(CacheError):
+                self._listed = {shard["file"]: shard["sha256"] for shard in manifest.load(folder)["shards"]}
 
     def adopt(self, plan: ShardPlan) -> bool:
         """Take a shard that is finished already, of this name and layout.  Returns whether there was one."""
         entry = adopt(plan, self.folder)
-        if entry is not None:
-            self._add(plan, entry)
-        return entry is not None
+        if entry is None:
+            return False
+        if self._listed.get(plan.file, entry["sha256"]) != entry["sha256"]:
+            (self.folder / plan.file).unlink()  # damaged since it was listed: compute it again
+            return False
+        self._add(plan, entry)
+        return True
 
     def save(self, shard: Shard) -> None:
         """Publish a shard and count it as finished."""

@@ -58,7 +58,7 @@ def load(folder: Path) -> dict[str, Any]:
 def parse(data: bytes, where: str) -> dict[str, Any]:
     """Parse strictly: no duplicate keys, no NaN, no infinity, bounded depth.  Raises CacheError."""
     depth = 0
-    for byte in re.sub(rb'"(?:[^"\\]|\\.)*"', b"", data):
+    for byte in re.sub(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', b"", data):
         depth += (byte in b"[{") - (byte in b"]}")
         if depth > MAX_DEPTH:
             raise CacheError(f"{where} is nested deeper than {MAX_DEPTH} levels")
@@ -87,10 +87,21 @@ def check(manifest: dict[str, Any], where: str) -> None:
             raise CacheError(f"{where}: part {name}: its fingerprint is not that of its recipe")
         for column, spec in part["columns"].items():
             _fields(spec, _SPEC, f"{where}: column {name}.{column}")
+            _check_column(manifest, name, column, f"{where}: column {name}.{column}")
     for shard in manifest["shards"]:
         _fields(shard, _SHARD, f"{where}: shards")
         _check_shard(shard, manifest["parts"], where)
     _check_rows(manifest, where)
+
+
+def _check_column(manifest: dict[str, Any], part: str, name: str, where: str) -> None:
+    wanted, spec = PARTS[part][name], manifest["parts"][part]["columns"][name]
+    kinds = {"feature": ("<f2", "<f4"), "S": (spec["dtype"],) if spec["dtype"].startswith("|S") else ()}
+    axes = [{"4": 4, "*": 32, "C": manifest["candidates"]}.get(axis) for axis in wanted.axes]
+    if spec["dtype"] not in kinds.get(wanted.dtype, (wanted.dtype,)) or len(axes) != len(spec["shape"]):
+        raise CacheError(f"{where}: type or shape is not the schema's")
+    if any(size not in (None, found) for size, found in zip(axes, spec["shape"], strict=True)):
+        raise CacheError(f"{where}: shape {spec['shape']} does not fit the schema or the number of candidates")
 
 
 def _check_shard(shard: dict[str, Any], parts: dict[str, Any], where: str) -> None:
@@ -224,7 +235,9 @@ _MANIFEST: dict[str, Check] = {
     "warnings": _texts,
     "parts": _object,
     "shards": lambda value: isinstance(value, list) and len(value) <= 1_000_000,
-    "provenance": _object,
+    "provenance": lambda value: (
+        isinstance(value, dict) and _text(value.get("made", "")) and type(value.get("seconds", 0)) in (int, float)
+    ),
     "id": _hex(64),
     "digest": _hex(64),
 }

@@ -71,7 +71,7 @@ def sweep(folder: Path) -> int:
     """Remove temporary files whose writer is dead on this host, or that are a day old.  Returns how many."""
     removed = 0
     for path in folder.glob(f"{PREFIX}*"):
-        with contextlib.suppress(FileNotFoundError):  # another sweep was faster
+        with contextlib.suppress(OSError):  # another sweep was faster, or it is a colleague's
             if _abandoned(path):
                 path.unlink()
                 removed += 1

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cache import manifest
 from cache.draft import Draft
 from cache.fingerprint import content_hash, shard_key
 from cache.schema import EDGES, READS, split_column
@@ -24,6 +25,7 @@ SHAPES = {"wikidiverse": (16_327, 132_460, 10), "wikimel": (25_846, 109_976, 100
 SIZES = {"D": 768, "V": 2048, "P": 512, "K": 3}
 SPLIT_SHARES = (0.8, 0.1, 0.1)
 SHARD_ROWS = 8192
+SOURCE = "melcache synth"
 EDITION = 1  # raise it whenever the numbers made change: finished shards of an older one are then not taken
 
 
@@ -54,6 +56,8 @@ class Synthetic:
 
 def write(folder: Path, wanted: Synthetic) -> str:
     """Write a synthetic cache into `folder`, whose last component names it; return the cache id."""
+    if (folder / manifest.NAME).exists() and manifest.load(folder)["dataset"]["source"] != SOURCE:
+        raise ConfigError(f"{folder} holds a cache that was not synthesized; choose another place")
     draft = Draft(folder)
     names = [*READS[wanted.head], "mention.ids.gold"]
     parts = {part: tuple(n.rpartition(".")[2] for n in names if split_column(n)[0] == part) for part in _parts(names)}
@@ -91,7 +95,7 @@ def _about(name: str, wanted: Synthetic, lists: "_Lists") -> dict[str, Any]:
             "name": name,
             "content": hashlib.sha256(content_hash(name, *map(str, _recipe(wanted).values()))).hexdigest(),
             "licence": "CC0-1.0 (generated)",
-            "source": "melcache synth",
+            "source": SOURCE,
         },
         "tables": {"entity": wanted.entities, "mention": wanted.mentions, "pair": wanted.mentions},
         "candidates": wanted.candidates,

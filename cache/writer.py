@@ -149,7 +149,11 @@ def adopt(plan: ShardPlan, folder: Path) -> dict[str, Any] | None:
     for name, (dtype, shape) in plan.part.columns.items():
         size = plan.rows * np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
         structure[offsets[name] : offsets[name] + size] = bytes(size)
-    return _entry(plan, data, offsets) if structure == twin else None
+    if structure != twin:
+        return None
+    entry = _entry(plan, data, offsets)
+    limits = [limit for place in entry["columns"].values() for limit in (place["min"], place["max"])]
+    return entry if all(limit is None or np.isfinite(limit) for limit in limits) else None
 
 
 def _build(arrays: dict[str, np.ndarray]) -> tuple[bytes, dict[str, int]]:

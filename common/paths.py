@@ -1,5 +1,6 @@
 """Where things lie: caches under shards/, raw releases under data/, training runs under runs/."""
 
+import os
 from pathlib import Path
 
 from common.errors import CacheError
@@ -13,10 +14,10 @@ def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
     """Return the directory of a cache given as a path or as a name under `shards`.  Raises CacheError."""
     path = Path(name)
     for candidate in (path, shards / path):
-        if (candidate / "manifest.json").exists():
+        if os.path.exists(candidate / "manifest.json"):  # Path.exists() raises for a name too long
             return candidate
     for candidate in (path, shards / path):
-        if candidate.is_dir():
+        if os.path.isdir(candidate):
             raise CacheError(
                 f"{candidate}/ has no manifest.json: its extraction has not finished. "
                 f"Finish it with: make extract DATASET={path.name}"

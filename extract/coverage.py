@@ -1,5 +1,6 @@
 """What of a release is there and what is not: the table at the end of an extraction, and the stop before it."""
 
+import os
 from collections import Counter
 
 import numpy as np
@@ -15,7 +16,7 @@ from extract.lists import Lists
 def stop(unusable: dict[str, int], named: int, max_missing: float) -> None:
     """Raise CoverageError if the pictures that cannot be used are too many of those that the release names."""
     total = sum(unusable.values())
-    if total > max_missing * named:
+    if total and total / named > max_missing:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(unusable.items()))
         raise CoverageError(
             f"{total:,} of the {named:,} pictures that the release names cannot be used ({reasons}): more than "
@@ -27,7 +28,7 @@ def stop(unusable: dict[str, int], named: int, max_missing: float) -> None:
 def stop_if_absent(release: Dataset, max_missing: float) -> None:
     """Raise CoverageError at once where too many of the named pictures have no file at all."""
     paths = {r.image.path for r in (*release.entities, *release.mentions) if r.image is not None and r.image.path}
-    stop({"missing": sum(not path.exists() for path in paths)}, len(paths), max_missing)
+    stop({"missing": sum(not os.path.exists(path) for path in paths)}, len(paths), max_missing)
 
 
 def count(release: Dataset, lists: Lists, draft: Draft) -> dict[str, int]:

@@ -32,7 +32,13 @@ def make(dataset: Dataset, length: int) -> Lists:
     names = [entity.name for entity in dataset.entities]
     surfaces = [mention.surface for mention in dataset.mentions]
     rows = {entity.id: row for row, entity in enumerate(dataset.entities)}
-    if all(mention.candidates is not None for mention in dataset.mentions):
+    listed = sum(mention.candidates is not None for mention in dataset.mentions)
+    if 0 < listed < len(dataset.mentions):
+        raise DatasetError(
+            f"{listed:,} of {len(dataset.mentions):,} mentions have a candidate list and the others none. Give all of "
+            "them one (it may be empty), or none"
+        )
+    if listed:
         found = _released(dataset, rows)
         scores, origin = candidates.lexical(surfaces, names, found), "the release"
     else:

@@ -21,8 +21,8 @@ def run(config: ExtractConfig) -> Path:
     Finished shards of an interrupted run are kept. Raises MelcacheError: see common.errors.
     """
     start = time.monotonic()
-    encoders = Encoders(config)
     release = datasets.load(config.dataset, config.source)
+    encoders = Encoders(config)
     if config.limit:
         release = rows.limit(release, config.limit)
     else:
@@ -49,6 +49,7 @@ def run(config: ExtractConfig) -> Path:
 def _about(config: ExtractConfig, release: Dataset, plan: Plan, encoders: Encoders) -> dict[str, Any]:
     """Return what the manifest says about the dataset."""
     random = f"random weights ({encoders.weights.kind}): these features carry no meaning beyond a network's structure"
+    limited = f"limited to the first {config.limit} captions and the entities they need: not the whole {config.dataset}"
     sizes = {"entity": len(release.entities), "mention": len(release.mentions), "pair": len(release.mentions)}
     return {
         "dataset": {
@@ -60,5 +61,5 @@ def _about(config: ExtractConfig, release: Dataset, plan: Plan, encoders: Encode
         "tables": sizes,
         "candidates": plan.lists.candidates.shape[1],
         "splits": {name: sum(m.splits >> bit & 1 for m in release.mentions) for bit, name in enumerate(SPLITS)},
-        "warnings": [random] if encoders.weights.random else [],
+        "warnings": ([random] if encoders.weights.random else []) + ([limited] if config.limit else []),
     }

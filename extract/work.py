@@ -21,7 +21,6 @@ from extract.plan import Plan, Slot
 from extract.rows import entity_text
 
 OK = IMAGE_STATUS.index("ok")
-NONE = IMAGE_STATUS.index("none")
 PICTURES = ("resnet", "clip", "objects")
 Decoded = tuple[int, Image.Image | None]
 
@@ -157,7 +156,7 @@ class Work:
                 for column, values in columns.items():
                     shards[kind].put(column, at, values)
                 self._tick(shards[kind], len(batch))
-            self._stop_if_too_many()
+        self._stop_if_too_many()
         self._fill_pictures(table, span, shards, kinds, own)
 
     def _fill_pictures(

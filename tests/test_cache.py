@@ -264,6 +264,8 @@ ATTACKS = {
     "empty table": lambda m: m["tables"].update(mention=0),
     "next version": lambda m: m.update(version=2),
     "version as text": lambda m: m.update(version="1"),
+    "another dtype than the schema's": lambda m: m["parts"]["entity.bert"]["columns"]["truncated"].update(dtype="|u1"),
+    "seconds as text": lambda m: m["provenance"].update(seconds="x"),
     "another format": lambda m: m.update(format="zip"),
     "key of another shard": lambda m: first_shard(m).update(key="ff" * 32),
 }
@@ -350,3 +352,26 @@ def test_a_cache_is_found_by_path_or_by_name(folder, tmp_path):
     (folder / "manifest.json").unlink()
     with pytest.raises(CacheError, match="extraction has not finished"):
         find_cache("test", tmp_path)
+
+
+def test_a_listed_shard_that_was_damaged_is_not_adopted_again(folder):
+    entry = json.loads((folder / "manifest.json").read_text())["shards"][-2]
+    plan = ShardPlan(part(), 0, 0, BORDER, KEY)
+    path = folder / plan.file
+    data = bytearray(path.read_bytes())
+    assert Draft(folder).adopt(plan)
+    data[entry["columns"]["text"]["offset"]] ^= 1
+    path.write_bytes(data)
+    assert adopt(plan, folder) is not None  # the structure alone cannot tell
+    assert not Draft(folder).adopt(plan)
+    assert not path.exists()
+
+
+def test_a_shard_that_holds_infinity_is_not_adopted(tmp_path):
+    made = shard(part())
+    entry = made.save(tmp_path)
+    path = tmp_path / made.plan.file
+    data, place = bytearray(path.read_bytes()), entry["columns"]["text"]["offset"]
+    data[place : place + 2] = np.float16(np.inf).tobytes()
+    path.write_bytes(data)
+    assert adopt(made.plan, tmp_path) is None

@@ -289,3 +289,17 @@ def test_the_real_detectors_levels_have_their_strides(encoders, version):
 )
 def test_boxes_become_at_least_one_whole_pixel_inside_the_picture(box, expected):
     assert outward(np.array(box, np.float32), (20, 10)) == expected
+
+
+def test_the_trained_v1_detector_has_norms_without_epsilon(tmp_path):
+    """As torchvision's own builder: its COCO_V1 weights were trained with frozen norms of eps 0."""
+    from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+    from extract.encoders import objects, weights
+
+    path = tmp_path / "fasterrcnn.pth"
+    torch.save(fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), path)
+    model = objects._load(path, weights.Weights("files", tmp_path), "v1")
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert len(norms) > 50
+    assert {module.eps for module in norms} == {0.0}

@@ -530,3 +530,24 @@ def test_lists_are_no_longer_than_the_knowledge_base(data, tmp_path):
     reader = melcache.open(pipeline.run(config(data, tmp_path, candidates=100)))
     assert reader.manifest["candidates"] == reader.manifest["tables"]["entity"]
     assert reader.column("pair.candidates.candidates").min() >= 0
+
+
+def test_a_limited_cache_says_so(data, tmp_path):
+    reader = melcache.open(pipeline.run(config(data, tmp_path, limit=2)))
+    assert any("limited to the first 2 captions" in warning for warning in reader.manifest["warnings"])
+
+
+def test_lists_for_some_mentions_only_are_refused(data, tmp_path):
+    import json
+
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    lines = [json.loads(line) for line in (data / "mentions.jsonl").read_text().splitlines()]
+    ids = [json.loads(line)["id"] for line in (data / "entities.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("candidates", None)
+    lines[0]["candidates"] = ids[:2]
+    (copy / "mentions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (copy / "entities.jsonl").write_bytes((data / "entities.jsonl").read_bytes())
+    with pytest.raises(DatasetError, match=r"^1 of \d+ mentions have a candidate list and the others none"):
+        pipeline.run(config(copy, tmp_path))

@@ -112,6 +112,8 @@ def test_a_folder_that_is_not_there_is_refused():
 def test_pretrained_without_network_is_one_line_within_ten_seconds(tmp_path, monkeypatch):
     data = tmp_path / "data"
     data.mkdir()
+    (data / "mentions.jsonl").write_text('{"id": "m", "text": "a b", "mention": "a", "gold": "e"}\n')
+    (data / "entities.jsonl").write_text('{"id": "e", "name": "a"}\n')
     start = time.monotonic()
     result = CliRunner().invoke(app, ["--dataset", "jsonl", "--data", str(data), "--shards", str(tmp_path / "s")])
     assert time.monotonic() - start < 10

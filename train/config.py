@@ -30,9 +30,9 @@ class TrainConfig:
         for name in ("epochs", "batch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.seeds:
-            raise ConfigError("--seeds names no seed")
-        if self.learning_rate <= 0:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or not all(0 <= s < 1 << 63 for s in self.seeds):
+            raise ConfigError(f"--seeds {','.join(map(str, self.seeds))}: one or more different numbers from 0 on")
+        if not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"--learning-rate is {self.learning_rate:g}; it must be positive")
 
     @property

@@ -66,5 +66,7 @@ def summarize(better: Tensor, tied: Tensor, rule: TieRule = "expected") -> dict[
 def _mean_reciprocal(first: Tensor, last: Tensor) -> Tensor:
     """Return the mean of 1/r over the ranks first..last, both included."""
     highest = int(last.max()) if len(last) else 0
-    harmonic = torch.cat([torch.zeros(1), torch.arange(1, highest + 1).reciprocal()]).double().cumsum(0).to(last.device)
+    steps = torch.arange(highest + 1, dtype=torch.float64).clamp(min=1).reciprocal()
+    steps[0] = 0
+    harmonic = steps.cumsum(0).to(last.device)
     return (harmonic[last] - harmonic[first - 1]) / (last - first + 1)

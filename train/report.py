@@ -26,7 +26,7 @@ def results(
     seconds: float,
 ) -> dict[str, Any]:
     """Return the content of results.json: metrics are fractions, `std` is that of the sample (0 for one seed)."""
-    kept = [{key: value for key, value in seed.items() if key not in ("state",)} for seed in seeds]
+    kept = [{key: value for key, value in seed.items() if key != "state"} for seed in seeds]
     splits = ("valid", "test")
     values = {s: {m: [seed[s][m] for seed in seeds] for m in seeds[0][s]} for s in splits}
     return {

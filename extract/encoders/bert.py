@@ -153,9 +153,11 @@ def _load(folder: Path | None, config: dict[str, Any]) -> torch.nn.Module:
             model = BertModel(BertConfig(vocab_size=28996, **config))
         model.embeddings.position_embeddings.weight.data.mul_(POSITION_GAIN)
         return model
-    logging.set_verbosity_error()  # it reports the heads that the file has beside BertModel; what lacks is raised below
+    logging.set_verbosity_error()  # it reports the heads that the file has beside BertModel; what lacks, we raise
     try:
-        model, info = BertModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        model, info = BertModel.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsError(
             f"{folder} does not hold a BERT that transformers can load: {str(error).splitlines()[0]}"

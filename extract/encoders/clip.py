@@ -1,6 +1,7 @@
 """CLIP ViT-B/32 with OpenAI's weights: one vector a picture, one a text, in the same space."""
 
 import logging
+import pickle
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,9 @@ FILE = Wanted(
 )
 OPENAI_SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"  # of ViT-B-32.pt, from its own URL
 CONTEXT = 77
+_UNREADABLE = (
+    RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError,
+)  # fmt: skip
 
 
 class Clip:
@@ -111,6 +115,7 @@ class Clip:
 def _load(path: Path | None, tiny: bool) -> torch.nn.Module:
     import open_clip
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    from safetensors import SafetensorError
 
     with seeded():
         if tiny:
@@ -125,7 +130,7 @@ def _load(path: Path | None, tiny: bool) -> torch.nn.Module:
         try:
             state = _openai_state(path) if path.suffix == ".pt" else open_clip.factory.load_state_dict(str(path))
             model.load_state_dict(state, strict=True)
-        except (RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (*_UNREADABLE, SafetensorError) as error:
             raise WeightsError(
                 f"{path} does not hold the weights of {ARCHITECTURE}: {' '.join(str(error).split())[:200]}"
             ) from error

@@ -120,6 +120,10 @@ def _load(path: Path | None, weights: Weights, version: str) -> torch.nn.Module:
     if path is None:
         return tame(model)
     torchvision_files.load_strictly(model, path, FILES[version])
+    if version == "v1":  # trained with frozen norms of eps 0: torchvision's own builder sets it for these weights
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eps = 0.0
     return model
 
 
