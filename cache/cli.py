@@ -49,7 +49,7 @@ def verify(path: PATH, as_json: JSON = False) -> None:
     else:
         for finding in findings:
             if finding.problem:
-                print(f"{finding.file}: {printable(finding.problem)}")
+                print(printable(f"{finding.file}: {finding.problem}"))
         good, total = len([f for f in findings if not f.problem]), sum(f.bytes for f in findings)
         state = (
             f"{len(damaged)} damaged: remove them and run the extraction again, or copy them afresh"

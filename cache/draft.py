@@ -31,7 +31,7 @@ class Draft:
         if entry is None:
             return False
         if self._listed.get(plan.file, entry["sha256"]) != entry["sha256"]:
-            (self.folder / plan.file).unlink()  # damaged since it was listed: compute it again
+            (self.folder / plan.file).unlink(missing_ok=True)  # damaged since it was listed: compute it again
             return False
         self._add(plan, entry)
         return True
@@ -41,10 +41,10 @@ class Draft:
         self._add(shard.plan, shard.save(self.folder))
 
     def rows(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Return the given rows (n,) of a column whose shards are finished, (n, ...)."""
+        """Return the given rows (n,) of a column, (n, ...).  Raises CacheError if one is in no finished shard."""
         part, column = split_column(name)
         dtype, shape = self._plans[part].columns[column]
-        result = np.empty((len(rows), *shape), dtype)
+        result, found = np.empty((len(rows), *shape), dtype), 0
         for entry in self._entries[part]:
             inside = np.flatnonzero((rows >= entry["start"]) & (rows < entry["start"] + entry["rows"]))
             if len(inside):
@@ -52,6 +52,9 @@ class Draft:
                     self.folder / entry["file"], dtype, "r", entry["columns"][column]["offset"], (entry["rows"], *shape)
                 )
                 result[inside] = values[rows[inside] - entry["start"]]
+                found += len(inside)
+        if found != len(rows):
+            raise CacheError(f"{name}: {len(rows) - found} of {len(rows)} rows are in no finished shard; this is a bug")
         return result
 
     def column(self, name: str) -> np.ndarray:

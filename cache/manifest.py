@@ -211,6 +211,10 @@ def _limit(value: Any) -> bool:
     return value is None or type(value) in (int, float)
 
 
+def _seconds(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= MAX_COUNT
+
+
 def _object(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -228,7 +232,9 @@ _MANIFEST: dict[str, Check] = {
         and _hex(64)(value["content"])
         and all(map(_text, value.values()))
     ),
-    "tables": lambda value: _counts(value) and set(value) == set(TABLES) and all(value.values()),
+    "tables": lambda value: (
+        _counts(value) and set(value) == set(TABLES) and all(value.values()) and value["mention"] == value["pair"]
+    ),
     "candidates": _count,
     "splits": _counts,
     "coverage": _counts,
@@ -236,7 +242,7 @@ _MANIFEST: dict[str, Check] = {
     "parts": _object,
     "shards": lambda value: isinstance(value, list) and len(value) <= 1_000_000,
     "provenance": lambda value: (
-        isinstance(value, dict) and _text(value.get("made", "")) and type(value.get("seconds", 0)) in (int, float)
+        isinstance(value, dict) and _text(value.get("made", "")) and _seconds(value.get("seconds", 0))
     ),
     "id": _hex(64),
     "digest": _hex(64),

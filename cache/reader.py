@@ -82,8 +82,14 @@ class Reader:
         return array
 
     def strings(self, name: str) -> list[str]:
-        """Return a text column as Python strings."""
-        return [value.decode() for value in self.column(name).tolist()]
+        """Return a text column as Python strings.  Raises CacheError, naming the row, for what is not UTF-8."""
+        strings = []
+        for row, value in enumerate(self.column(name).tolist()):
+            try:
+                strings.append(value.decode())
+            except UnicodeDecodeError as error:
+                raise CacheError(f"{name} of row {row} in {self.path} is not UTF-8: {error.reason}") from None
+        return strings
 
     def _split(self, name: str) -> tuple[str, str]:
         part, column = split_column(name)
@@ -115,7 +121,10 @@ class Reader:
         shape = self.shape(name)
         dtype = np.dtype(self.manifest["parts"][shard["part"]]["columns"][column]["dtype"])
         with store.open_regular(self.path / shard["file"]) as descriptor:
-            view = mmap.mmap(descriptor, shard["bytes"], access=mmap.ACCESS_READ)
+            try:
+                view = mmap.mmap(descriptor, shard["bytes"], access=mmap.ACCESS_READ)
+            except ValueError:  # cut short since its size was checked
+                raise CacheError(self._ended(shard, name)) from None
         count = int(np.prod(shape, dtype=np.int64))
         return np.frombuffer(view, dtype, count, shard["columns"][column]["offset"]).reshape(shape)
 
@@ -125,10 +134,11 @@ class Reader:
             while target:
                 count = os.preadv(descriptor, [target], offset)
                 if count == 0:
-                    raise CacheError(
-                        f"{self.path / shard['file']} ended inside {name}. Run: melcache verify {self.path}"
-                    )
+                    raise CacheError(self._ended(shard, name))
                 target, offset = target[count:], offset + count
+
+    def _ended(self, shard: dict[str, Any], name: str) -> str:
+        return f"{self.path / shard['file']} ended inside {name}. Run: melcache verify {self.path}"
 
     def _verify(self, rows: np.ndarray, shard: dict[str, Any], column: str, name: str) -> None:
         if xxhash.xxh3_128_hexdigest(rows.view(np.uint8).reshape(-1)) != shard["columns"][column]["xxh3"]:

@@ -145,6 +145,6 @@ def _start_time(pid: int) -> int:
 
 def _abandoned(path: Path) -> bool:
     host, pid, start = [*path.name.removeprefix(PREFIX).split("-"), "", "", ""][:3]
-    if host == _host() and pid.isdigit() and start.isdigit() and start != "0":
+    if host == _host() and pid.isdecimal() and start.isdecimal() and start != "0":
         return _start_time(int(pid)) != int(start)
     return time.time() - path.lstat().st_mtime > STALE_SECONDS

@@ -47,6 +47,8 @@ class Synthetic:
             raise ConfigError(f"--for {self.head}: choose from {', '.join(READS)}")
         if not 0 <= self.signal <= 100:
             raise ConfigError(f"--signal {self.signal:g}: 0 is pure noise, 0.1 and more separates gold")
+        if min(self.text_width, self.image_width) < 1:
+            raise ConfigError(f"--text-width {self.text_width} --image-width {self.image_width}: at least 1 each")
         if self.mentions < 10 or not 2 <= self.candidates <= self.entities:
             raise ConfigError(
                 f"{self.mentions} mentions, {self.entities} entities, {self.candidates} candidates: there must be "
@@ -75,6 +77,8 @@ def write(folder: Path, wanted: Synthetic) -> str:
                 rows = min(SHARD_ROWS, count - begin)
                 key = shard_key(plan.fingerprint, [content_hash(part, begin, rows)])
                 shard = Shard(ShardPlan(plan, index, begin, rows, key))
+                if draft.adopt(shard.plan):  # else one that was damaged since it was listed would be kept by save
+                    continue
                 for column, array in values.items():
                     shard.put(column, np.arange(rows), array[begin : begin + rows])
                 draft.save(shard)

@@ -89,7 +89,8 @@ class Shard:
     def put(self, column: str, rows: Any, values: Any) -> None:
         """Store values (n, ...) at rows (n,) counted from the shard's start.
 
-        Raises NotFiniteError, naming the row, for NaN, infinity, or a number that the stored type cannot hold.
+        Raises, naming the row, NotFiniteError for NaN, infinity, or a number too large for the stored type, and
+        CacheError for an integer or a string that does not fit its column.
         """
         array = self._arrays[column]
         values = np.asarray(values)
@@ -105,12 +106,24 @@ class Shard:
                     f"(largest magnitude {np.abs(values[bad]).max():g}). Nothing was stored"
                 )
             values = stored
+        elif values.dtype != array.dtype and values.dtype.kind != "f":
+            values = self._fitting(column, rows, values)
         array[rows] = values
         self._written[column][rows] = True
 
     def get(self, column: str, rows: Any) -> np.ndarray:
         """Return stored values of rows counted from the shard's start."""
         return self._arrays[column][rows]
+
+    def _fitting(self, column: str, rows: Any, values: np.ndarray) -> np.ndarray:
+        dtype = self._arrays[column].dtype
+        stored = values.astype(dtype)  # wraps integers and cuts strings without a word
+        changed = stored != values
+        if changed.any():
+            bad = int(np.argwhere(changed)[0, 0])
+            row = self._name_row(self.plan.start + int(np.asarray(rows)[bad]))
+            raise CacheError(f"{self.plan.part.name}.{column} of {row} does not fit {dtype}. Nothing was stored")
+        return stored
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Publish the shard and return its manifest entry.

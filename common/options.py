@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 import typer
 
 from common.errors import MelcacheError
+from common.log import printable
 
 Config = TypeVar("Config")
 
@@ -37,7 +38,7 @@ def command(app: typer.Typer, *configs: type, name: str | None = None) -> Callab
             try:
                 run(*(config(**chosen) for config, chosen in zip(configs, values, strict=True)))
             except MelcacheError as error:
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {printable(str(error))}", file=sys.stderr)
                 raise typer.Exit(error.exit_code) from None
             except KeyboardInterrupt:
                 print("interrupted: what was finished is kept, the same command continues", file=sys.stderr)
