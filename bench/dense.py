@@ -1,4 +1,4 @@
-"""DRIN as a literal n x n graph (Eq. 12, 13): what the bipartite head is compared with."""
+"""DRIN as a literal n x n graph (Eq. 2-5, 12-15): what the head's algebra is compared with."""
 
 import torch
 from torch import Tensor
@@ -10,11 +10,13 @@ from train.models.drin import Drin
 
 def dense_scores(model: Drin, batch: Batch) -> Tensor:
     """Return scores (B, C) with the same weights, over vertices (B, n, D) and adjacency (B, n, n), n = 2 + 2C."""
-    mention, entity = model._vertices(batch)
     count, candidates = batch.present.shape
+    mention = torch.stack([model.mention_text(batch.mention_text), model.mention_image(batch.mention_image)], 1)
+    entity = torch.stack([model.entity_text(batch.entity_text), model.entity_image(batch.entity_image)], 2)
     vertices = torch.cat([mention, entity.reshape(count, 2 * candidates, -1)], 1)
-    mask = _adjacency(model._mask(batch).to(vertices.dtype))
-    adjacency = _adjacency(batch.edges.where(model._mask(batch), 0))
+    mask = _there(batch) & model.enabled
+    adjacency = _adjacency(batch.edges.where(mask, 0))
+    mask = _adjacency(mask.to(vertices.dtype))
     for layer in model.layers:
         new = functional.gelu(adjacency @ layer.vertex(vertices)) + vertices
         if hasattr(layer, "edge_mention"):
@@ -24,6 +26,13 @@ def dense_scores(model: Drin, batch: Batch) -> Tensor:
         vertices = new
     scores = functional.cosine_similarity(vertices[:, :1], vertices[:, 2::2], dim=-1)
     return scores.masked_fill(~batch.present, -torch.inf)
+
+
+def _there(batch: Batch) -> Tensor:
+    """Return where both ends of an edge are there, (B, C, 2, 2)."""
+    mention = torch.stack([torch.ones_like(batch.mention_image_present), batch.mention_image_present], 1)
+    entity = torch.stack([batch.present, batch.present & batch.entity_image_present], 2)
+    return mention[:, None, :, None] & entity[:, :, None, :]
 
 
 def _adjacency(edges: Tensor) -> Tensor:

@@ -53,6 +53,11 @@ class Reader:
         rows = self.manifest["tables"][part.split(".")[0]]
         return (rows, *self.manifest["parts"][part]["columns"][column]["shape"])
 
+    def dtype(self, name: str) -> np.dtype:
+        """Return the stored type of a column."""
+        part, column = self._split(name)
+        return np.dtype(self.manifest["parts"][part]["columns"][column]["dtype"])
+
     def column(self, name: str, *, check: bool = True) -> np.ndarray:
         """Return a column as a read-only array (rows, ...).
 
@@ -73,13 +78,27 @@ class Reader:
     def read(self, name: str, *, check: bool = True) -> np.ndarray:
         """Return a fresh, writable copy of a column (rows, ...); the trainer's way in."""
         part, column = self._split(name)
-        array = np.empty(self.shape(name), self.manifest["parts"][part]["columns"][column]["dtype"])
+        array = np.empty(self.shape(name), self.dtype(name))
         for shard in self._shards(part):
             rows = array[shard["start"] : shard["start"] + shard["rows"]]
             self._fill(rows, shard, column, name)
             if check:
                 self._verify(rows, shard, column, name)
         return array
+
+    def pieces(self, name: str, *, check: bool = True) -> list[tuple[int, np.ndarray]]:
+        """Return a column as read-only maps of its shards: (first row, rows (n, ...)) in order of rows.
+
+        For columns larger than memory: only what is touched is read.  `check` reads everything once.
+        """
+        part, column = self._split(name)
+        found = []
+        for shard in sorted(self._shards(part), key=lambda shard: shard["start"]):
+            rows = self._map(shard, column, name)
+            if check:
+                self._verify(rows, shard, column, name)
+            found.append((shard["start"], rows))
+        return found
 
     def strings(self, name: str) -> list[str]:
         """Return a text column as Python strings.  Raises CacheError, naming the row, for what is not UTF-8."""
@@ -118,8 +137,8 @@ class Reader:
             )
 
     def _map(self, shard: dict[str, Any], column: str, name: str) -> np.ndarray:
-        shape = self.shape(name)
-        dtype = np.dtype(self.manifest["parts"][shard["part"]]["columns"][column]["dtype"])
+        shape = (shard["rows"], *self.shape(name)[1:])
+        dtype = self.dtype(name)
         with store.open_regular(self.path / shard["file"]) as descriptor:
             try:
                 view = mmap.mmap(descriptor, shard["bytes"], access=mmap.ACCESS_READ)

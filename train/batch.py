@@ -17,12 +17,13 @@ class Batch:
     mention_text (B, T), mention_image (B, V), entity_text (B, C, T), entity_image (B, C, V); edges (B, C, 2, 2),
     axes (mention modality, entity modality), text first; present (B, C): a real candidate, not padding; gold (B,)
     position of gold, -1 = not there; mention_image_present (B,), entity_image_present (B, C).
-    Rows that are not present may hold anything, NaN too.
+    Features are finite everywhere and 0 for a missing picture; those of padding and its edges mean nothing.
+    entity_text is None where what the head projects of it is passed beside the batch.
     """
 
     mention_text: Tensor
     mention_image: Tensor
-    entity_text: Tensor
+    entity_text: Tensor | None
     entity_image: Tensor
     edges: Tensor
     present: Tensor
@@ -32,7 +33,7 @@ class Batch:
 
 
 def make_batch(arrays: Mapping[str, np.ndarray]) -> Batch:
-    """Return a batch of named numpy arrays (see Batch); floating types are kept.
+    """Return a batch of named numpy arrays (see Batch); floating types are kept, what is not present becomes 0.
 
     The two `*_image_present` arrays are optional: without them every picture is there.
     Raises ConfigError for a missing or foreign name, a shape that does not fit, or gold outside the candidates.
@@ -43,8 +44,24 @@ def make_batch(arrays: Mapping[str, np.ndarray]) -> Batch:
     if missing or foreign:
         raise ConfigError(f"make_batch: missing {sorted(missing)}, not known {sorted(foreign)}")
     filled = {name: np.ones(shape, bool) for name, shape in optional.items()} | dict(arrays)
-    count, candidates = filled["present"].shape
-    text, image = filled["mention_text"].shape[-1], filled["mention_image"].shape[-1]
+    _check_shapes(filled)
+    tensors = {name: torch.from_numpy(np.array(array, order="C")) for name, array in filled.items()}
+    for name in ("present", "mention_image_present", "entity_image_present"):
+        tensors[name] = tensors[name].bool()
+    there = tensors["present"]
+    for name, kept in (
+        ("mention_image", tensors["mention_image_present"]),
+        ("entity_text", there),
+        ("entity_image", there & tensors["entity_image_present"]),
+        ("edges", there),
+    ):
+        tensors[name][~kept] = 0
+    return Batch(**tensors | {"gold": tensors["gold"].long()})
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:
+    count, candidates = arrays["present"].shape
+    text, image = arrays["mention_text"].shape[-1], arrays["mention_image"].shape[-1]
     shapes = {
         "mention_text": (count, text),
         "mention_image": (count, image),
@@ -57,13 +74,9 @@ def make_batch(arrays: Mapping[str, np.ndarray]) -> Batch:
         "entity_image_present": (count, candidates),
     }
     for name, shape in shapes.items():
-        if filled[name].shape != shape:
-            raise ConfigError(f"make_batch: {name} has shape {filled[name].shape}, expected {shape}")
-    gold = filled["gold"]
+        if arrays[name].shape != shape:
+            raise ConfigError(f"make_batch: {name} has shape {arrays[name].shape}, expected {shape}")
+    gold = arrays["gold"]
     if count and (gold.min() < -1 or gold.max() >= candidates):
         row = int(np.flatnonzero((gold < -1) | (gold >= candidates))[0])
         raise ConfigError(f"'gold' holds {gold[row]} at row {row}, but mentions have {candidates} candidates")
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in filled.items()}
-    for name in ("present", "mention_image_present", "entity_image_present"):
-        tensors[name] = tensors[name].bool()
-    return Batch(**tensors | {"gold": tensors["gold"].long()})

@@ -9,7 +9,14 @@ from common.errors import ConfigError
 from common.options import knob
 from common.paths import RUNS, SHARDS
 
+KS = (1, 3, 5, 10, 20)  # of every Top-k
+
 Activation = Literal["gelu", "relu", "tanh", "sigmoid", "identity"]
+Resident = Literal["auto", "device", "host", "mmap"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16"]
+Together = Literal["auto", "yes", "no"]
+SELECTABLE = (*(f"top{k}" for k in KS), "mrr", "mean_rank")
+DECISIVE = ("epochs", "batch", "learning_rate", "select", "patience", "precision")  # what a result depends on
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,18 @@ class TrainConfig:
     shards: Path = knob(SHARDS, "folder that holds caches")
     run: Path | None = knob(None, "folder for results.json and checkpoints (default: runs/<dataset>-<model>)")
     device: str = knob("auto", "cpu, cuda or auto")
+    fresh: bool = knob(False, "train everything anew; without it what is finished or half done is kept")
     batch: int = knob(64, "mentions per step (DRIN 4.4)", panel="Optimization")
     learning_rate: float = knob(1e-3, "of Adam (DRIN 4.4)", panel="Optimization")
+    select: str = knob(
+        "top1", "valid metric that picks the epoch: top1 ... top20, mrr, mean_rank", panel="Optimization"
+    )
+    patience: int = knob(0, "stop after so many epochs without a better one, 0 = never", panel="Optimization")
+    resident: Resident = knob("auto", "where the features lie: auto takes the first that fits", panel="Machine")
+    precision: Precision = knob("auto", "of training; auto: tf32 on CUDA, else float32", panel="Machine")
+    together: Together = knob("auto", "train all seeds in one pass; auto: where memory allows", panel="Machine")
+    threads: int = knob(0, "of the CPU, 0 = the cores that this process may use", panel="Machine")
+    tensorboard: bool = knob(False, "also write curves for TensorBoard into the run folder", panel="Machine")
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):
@@ -32,6 +49,10 @@ class TrainConfig:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or not all(0 <= s < 1 << 63 for s in self.seeds):
             raise ConfigError(f"--seeds {','.join(map(str, self.seeds))}: one or more different numbers from 0 on")
+        if self.select not in SELECTABLE:
+            raise ConfigError(f"--select {self.select}: choose from {', '.join(SELECTABLE)}")
+        if min(self.patience, self.threads) < 0:
+            raise ConfigError(f"--patience {self.patience} and --threads {self.threads} must not be negative")
         if not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"--learning-rate is {self.learning_rate:g}; it must be positive")
 
@@ -53,6 +74,7 @@ class DrinConfig:
     edge_from: Literal["next", "current"] = knob("next", "vertices that Eq. 13 reads", panel="drin")
     edge_residual: Literal["outside", "inside"] = knob("outside", "where Eq. 13 adds A", panel="drin")
     tied: bool = knob(False, "one matrix for W_1 and W_2", panel="drin")
+    static: bool = knob(False, "edges stay as they were extracted: no Eq. 13 (DRIN Table 3)", panel="drin")
     vertex_activation: Activation = knob("gelu", "sigma of Eq. 12", panel="drin")
     edge_activation: Activation = knob("sigmoid", "sigma of Eq. 13", panel="drin")
     margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="drin")

@@ -6,17 +6,25 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import cache
-from common import device
+from cache import Reader
+from common import device as devices
 from common.errors import ConfigError, NotFiniteError
-from common.log import Progress
+from common.log import Progress, say
 from common.paths import find_cache
-from train import metrics, report
+from train import distributed, report
+from train.checkpoint import Checkpoints
 from train.config import TrainConfig
+from train.distributed import World
+from train.evaluation import Split, evaluate, lexical, split_of
 from train.models import MODELS
+from train.step import CapturedStep, Step
 from train.table import Table
+from train.training import Training
+
+STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
 
 
 def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
@@ -25,94 +33,177 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
     `head` is the head's config; its widths are taken from the cache. Raises MelcacheError: see common.errors.
     """
     start = time.monotonic()
+    world, device = _machine(config)
+    if config.precision == "auto":
+        config = dataclasses.replace(config, precision="tf32" if device.type == "cuda" else "float32")
     reader = cache.open(find_cache(config.dataset, config.shards))
-    table = Table(reader, config.model, device.choose(config.device))
-    head = dataclasses.replace(
-        head,
-        text_width=reader.shape("entity.bert.text")[1],
-        image_width=reader.shape("entity.resnet.image")[1],
-    )
-    splits = {name: table.rows(name) for name in ("train", "valid", "test")}
-    trained = table.trainable(splits["train"])
-    for name, rows in (splits | {"train": trained}).items():
-        if not len(rows):
+    table = Table(reader, config.model, device, config.resident)
+    head = with_widths(head, reader)
+    rows = table.trainable(table.rows("train"))
+    splits = {name: split_of(table, name) for name in ("valid", "test")}
+    for name, used in (("train", rows), *((name, split.rows) for name, split in splits.items())):
+        if not len(used):
             raise ConfigError(f"{reader.path} has no mention to use in its {name} split")
-    baseline = {name: lexical(table, rows) for name, rows in splits.items()}
-    seeds = []
-    steps = math.ceil(len(trained) / config.batch) * config.epochs * len(config.seeds)
-    with Progress(steps, config.model, "steps") as progress:
-        for seed in config.seeds:
-            seeds.append(fit_seed(config, head, table, trained, splits, seed, progress))
-    results = report.results(config, head, reader, baseline, seeds, time.monotonic() - start)
-    report.save(config.folder, results, seeds)
+    checkpoints = Checkpoints(config.folder, report.identity(config, head, reader), fresh=config.fresh)
+    found = {seed: checkpoints.finished(seed) for seed in config.seeds}
+    left = tuple(seed for seed, result in found.items() if result is None)
+    report.announce(config, [seed for seed in config.seeds if seed not in left], table.resident, world)
+    with report.Curves(config, found, world) as curves:
+        for seeds in _groups(config, head, table, left, checkpoints):
+            results = fit_seeds(config, head, table, rows, splits, seeds, checkpoints, curves, world)
+            found |= {result["seed"]: result for result in results}
+    baseline = {name: lexical(table, split.rows) for name, split in splits.items()}
+    results = report.results(config, head, reader, baseline, list(found.values()), time.monotonic() - start)
+    if world.first:
+        checkpoints.clean()
+        report.save(config.folder, results)
+    distributed.leave()
     return results
 
 
-def fit_seed(
+def fit_seeds(
     config: TrainConfig,
     head: Any,
     table: Table,
-    trained: Tensor,
-    splits: dict[str, Tensor],
-    seed: int,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Train one seed; return its metrics, its history and the weights of its best epoch (earliest wins)."""
+    rows: Tensor,
+    splits: dict[str, Split],
+    seeds: tuple[int, ...],
+    checkpoints: Checkpoints,
+    curves: report.Curves,
+    world: World,
+) -> list[dict[str, Any]]:
+    """Train some seeds together on mention `rows`, from their checkpoint if there is one; return their results."""
     start = time.monotonic()
-    torch.manual_seed(seed)
-    model = MODELS[config.model](head).to(table.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    order = torch.Generator().manual_seed(seed)
-    best: dict[str, Any] = {"top1": -1.0}
-    history = []
-    for epoch in range(1, config.epochs + 1):
-        shuffled = trained[torch.randperm(len(trained), generator=order).to(table.device)]
-        loss = run_epoch(model, optimizer, table, shuffled, config.batch, progress)
-        valid = evaluate(model, table, splits["valid"], config.batch)
-        history.append({"epoch": epoch, "loss": loss, "valid": valid})
-        if valid["top1"] > best["top1"]:
-            state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-            best = {"top1": valid["top1"], "epoch": epoch, "state": state, "valid": valid}
-    model.load_state_dict(best["state"])
-    return {
-        "seed": seed,
-        "epoch": best["epoch"],
-        "valid": best["valid"],
-        "test": evaluate(model, table, splits["test"], config.batch),
-        "seconds": round(time.monotonic() - start, 2),
-        "history": history,
-        "state": best["state"],
-    }
+    training = Training(config, lambda: MODELS[config.model](head), seeds, table.device)
+    if (unfinished := checkpoints.unfinished(seeds)) is not None:
+        training.load(*unfinished)
+    curves.begin(seeds, training.history)
+    step = _step(config, training, table, world)
+    before, size = training.seconds, _step_size(config.batch, world)
+    steps = math.ceil(len(rows) / size) * (config.epochs - training.epoch)
+    with Progress(steps, config.model, "steps") as progress:
+        for _ in range(training.epoch, config.epochs):
+            losses = run_epoch(step, table, rows[training.orders(len(rows))], size, progress, world)
+            training.epoch += 1
+            _check(losses, training, checkpoints)
+            for i in (i for i in range(len(seeds)) if not training.stopped(i)):
+                valid = evaluate(training.stack.model(i), table, splits["valid"], world)
+                training.record(i, float(losses[:, i].sum()) / len(rows), valid)
+                curves.add(seeds[i], training.history[i][-1])
+            training.seconds = before + time.monotonic() - start
+            if world.first:
+                training.keep(checkpoints)
+            if all(map(training.stopped, range(len(seeds)))):
+                break
+    return [_finish(i, training, table, splits, checkpoints, world) for i in range(len(seeds))]
 
 
 def run_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, table: Table, rows: Tensor, size: int, progress: Progress
-) -> float:
-    """Take one pass over `rows` (n,) in order; return the mean loss.  Raises NotFiniteError."""
-    model.train()
-    total = torch.zeros((), device=table.device)
-    for begin in range(0, len(rows), size):
-        batch = table.batch(rows[begin : begin + size])
-        loss = model.loss(model(batch), batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        total += loss.detach() * len(batch.gold)
+    step: Step | CapturedStep, table: Table, orders: Tensor, size: int, progress: Progress, world: World
+) -> Tensor:
+    """Take one pass over the mention rows in `orders` (S, n); return summed losses of each step, (steps, S) on the CPU.
+
+    Nothing in it waits for the device but the return.
+    """
+    count = orders.shape[1]
+    if world.size > 1 or table.device.type == "cuda":  # equal shapes; what is added has no gold and adds nothing
+        orders = torch.nn.functional.pad(orders, (0, -count % size), value=-1)
+    groups = orders.squeeze(0).split(size, -1) if len(orders) == 1 else orders.split(size, -1)
+    shares = [world.share(group) for group in groups]
+    sizes = [min(size, count - begin) for begin in range(0, count, size)]
+    whole_step = isinstance(step, CapturedStep) and table.resident == "device"
+    inputs = (rows.to(table.device) for rows in shares) if whole_step else table.batches(shares)
+    losses = []
+    for given, rows, real in zip(inputs, shares, sizes, strict=True):
+        own = int((rows.reshape(-1, rows.shape[-1])[0] >= 0).sum())
+        losses.append(step(given, own / real if world.size > 1 else 1.0) * real)
         progress.advance()
-    mean = float(total) / len(rows)  # the only wait for the device in an epoch
-    if not math.isfinite(mean):
-        raise NotFiniteError(f"the training loss became {mean}. Try a smaller --learning-rate")
-    return mean
+    total = torch.stack(losses)
+    world.add([total])
+    return total.cpu()
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, table: Table, rows: Tensor, size: int) -> dict[str, float]:
-    """Return the metrics of a split, ties in expectation."""
-    model.eval()
-    found = [metrics.ranks(model(batch), batch.gold, batch.present) for batch in map(table.batch, rows.split(size))]
-    return metrics.summarize(torch.cat([better for better, _ in found]), torch.cat([tied for _, tied in found]))
+def with_widths(head: Any, reader: Reader) -> Any:
+    """Return the head's config with the cache's feature widths."""
+    text, image = reader.shape("entity.bert.text")[1], reader.shape("entity.resnet.image")[1]
+    return dataclasses.replace(head, text_width=text, image_width=image)
 
 
-def lexical(table: Table, rows: Tensor) -> dict[str, float]:
-    """Return the metrics of the first stage's string score alone: no context, no picture, no training."""
-    return metrics.summarize(*metrics.ranks(table.lexical[rows], table.gold[rows], table.present[rows]))
+def _machine(config: TrainConfig) -> tuple[World, torch.device]:
+    """Set the process up; return its world and device."""
+    device = devices.choose(config.device)
+    devices.use_threads(config.threads)
+    if device.type == "cpu":
+        devices.keep_freed_memory()
+    return distributed.join(device)
+
+
+def _step(config: TrainConfig, training: Training, table: Table, world: World) -> Step | CapturedStep:
+    step = Step(training.stack, training.adam, world, config.precision)
+    if table.device.type != "cuda" or world.size > 1:
+        return step
+    return CapturedStep(step, table, [*training.stack.parameters.values(), *training.adam.state().values()])
+
+
+def _step_size(size: int, world: World) -> int:
+    if size % world.size:
+        raise ConfigError(f"--batch {size} cannot be split over {world.size} processes")
+    return size
+
+
+def _groups(
+    config: TrainConfig, head: Any, table: Table, seeds: tuple[int, ...], checkpoints: Checkpoints
+) -> list[tuple[int, ...]]:
+    """Return which seeds are trained together: those half done first, then all that fit, else one by one."""
+    groups = []
+    if (unfinished := checkpoints.unfinished(seeds)) is not None:
+        groups.append(tuple(unfinished[1]["seeds"]))
+        seeds = tuple(seed for seed in seeds if seed not in groups[0])
+    if not seeds:
+        return groups
+    together = config.together == "yes"
+    if config.together == "auto":
+        together = len(seeds) * _bytes_per_seed(config, head, table) < STACK_SHARE * devices.free_memory(table.device)
+        if not together and len(seeds) > 1:
+            say("seeds are trained one by one: together they may need more than half of the free memory")
+    return [*groups, *([seeds] if together else [(seed,) for seed in seeds])]
+
+
+def _bytes_per_seed(config: TrainConfig, head: Any, table: Table) -> int:
+    """Return about what one more seed needs: weights, gradient, two moments, best; a batch, and as much to go back."""
+    with torch.device("meta"):
+        weights = sum(parameter.numel() for parameter in MODELS[config.model](head).parameters())
+    slots = config.batch * table.candidates.shape[1]
+    return 4 * (5 * weights + 4 * slots * (head.text_width + head.image_width))
+
+
+def _check(losses: Tensor, training: Training, checkpoints: Checkpoints) -> None:
+    """Raise NotFiniteError, naming seed, epoch and batch, for the first loss (steps, S) that is no number."""
+    bad = (~torch.isfinite(losses)).nonzero()
+    if len(bad):
+        batch, seed = bad[0].tolist()
+        raise NotFiniteError(
+            f"the training loss of seed {training.seeds[seed]} became {losses[batch, seed].item()} in epoch "
+            f"{training.epoch}, batch {batch + 1} of {len(losses)}. The last checkpoint before is in "
+            f"{checkpoints.folder}/. Try a smaller --learning-rate, with --fresh"
+        )
+
+
+def _finish(
+    position: int, training: Training, table: Table, splits: dict[str, Split], checkpoints: Checkpoints, world: World
+) -> dict[str, Any]:
+    """Test the best epoch of a seed, keep it, and return the seed's result."""
+    model, state = training.stack.model(position), training.best(position)
+    model.load_state_dict(state)
+    epoch = training.best_epoch[position]
+    result = {
+        "seed": training.seeds[position],
+        "epoch": epoch,
+        "valid": training.history[position][epoch - 1]["valid"],
+        "test": evaluate(model, table, splits["test"], world),
+        "seconds": round(training.seconds / len(training.seeds), 2),
+        "history": training.history[position],
+    }
+    if world.first:
+        checkpoints.finish(result, state)
+    return result

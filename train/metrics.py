@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from common.errors import NotFiniteError
+from train.config import KS
 
 TieRule = Literal["optimistic", "expected", "pessimistic"]
-KS = (1, 3, 5, 10, 20)
 NEVER = 1 << 40  # rank of a gold that was not retrieved: above every k
 
 

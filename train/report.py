@@ -1,20 +1,83 @@
-"""Write down a run: results.json, one checkpoint a seed, and a table for people."""
+"""Write down a run: what identifies it, its curves, results.json, and a table for people."""
 
 import json
 import statistics
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import save as to_safetensors
+from typing import Any, Self
 
 from cache import Reader, store
-from common.log import duration, table
+from common.errors import ConfigError
+from common.log import duration, say, table
 from common.options import as_json
-from train.config import TrainConfig
+from train import checkpoint
+from train.config import DECISIVE, TrainConfig
+from train.distributed import World
 
 TIE_RULE = "expected"
 PROTOCOL = "A retrieved"  # given or retrieved lists; a gold that is not among them stays a miss
 SHOWN = ("top1", "top3", "top5", "top10", "top20", "mrr")
+
+
+def identity(config: TrainConfig, head: Any, reader: Reader) -> dict[str, Any]:
+    """Return what the numbers of a run depend on: two runs with one identity are one run."""
+    knobs = {name: value for name, value in as_json(config).items() if name in DECISIVE}
+    own = {f"{config.model}.{name}": value for name, value in as_json(head).items()}
+    return {"model": config.model, "cache_id": reader.id, "code": checkpoint.code(), **knobs, **own}
+
+
+def announce(config: TrainConfig, finished: list[int], resident: str, world: World) -> None:
+    """Say what will not be trained again, and where the features lie."""
+    if finished and world.first:
+        seeds = ", ".join(map(str, finished))
+        say(f"finished before, not trained again (--fresh would): seed {seeds} in {config.folder}/")
+    if resident != "device" and world.first:
+        say(f"features stay in {'host memory' if resident == 'host' else 'the shards'} and are gathered ahead")
+
+
+class Curves:
+    """metrics.jsonl, a line per seed and epoch as it ends, and the same for TensorBoard if wanted."""
+
+    def __init__(self, config: TrainConfig, found: dict[int, dict[str, Any] | None], world: World) -> None:
+        self._path, self._first = config.folder / "metrics.jsonl", world.first
+        self._lines = [_line(seed, epoch) for seed, known in found.items() if known for epoch in known["history"]]
+        self._board = _summary_writer(config.folder) if config.tensorboard and world.first else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    def begin(self, seeds: tuple[int, ...], history: list[list[dict[str, Any]]]) -> None:
+        """Start the file over with what is known of finished seeds and of those that now go on."""
+        self._lines += [_line(seed, epoch) for seed, known in zip(seeds, history, strict=True) for epoch in known]
+        if self._first:
+            store.publish(self._path, "".join(self._lines).encode(), replace=True)
+
+    def add(self, seed: int, epoch: dict[str, Any]) -> None:
+        """Add an epoch of a seed."""
+        self._lines.append(_line(seed, epoch))
+        if not self._first:
+            return
+        with self._path.open("a") as file:
+            file.write(self._lines[-1])
+        if self._board is not None:
+            values = {"loss": epoch["loss"]} | {f"valid/{name}": value for name, value in epoch["valid"].items()}
+            for name, value in values.items():
+                self._board.add_scalar(f"{name}/seed-{seed}", value, epoch["epoch"])
+
+
+def _line(seed: int, epoch: dict[str, Any]) -> str:
+    return json.dumps({"seed": seed} | epoch) + "\n"
+
+
+def _summary_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # seconds to import
+    except ImportError:
+        raise ConfigError("--tensorboard needs the package: uv pip install tensorboard") from None
+    return SummaryWriter(str(folder))
 
 
 def results(
@@ -26,7 +89,6 @@ def results(
     seconds: float,
 ) -> dict[str, Any]:
     """Return the content of results.json: metrics are fractions, `std` is that of the sample (0 for one seed)."""
-    kept = [{key: value for key, value in seed.items() if key != "state"} for seed in seeds]
     splits = ("valid", "test")
     values = {s: {m: [seed[s][m] for seed in seeds] for m in seeds[0][s]} for s in splits}
     return {
@@ -44,17 +106,13 @@ def results(
         "std": {
             s: {m: statistics.stdev(found) if len(found) > 1 else 0.0 for m, found in values[s].items()} for s in splits
         },
-        "seeds": kept,
+        "seeds": seeds,
         "seconds": round(seconds, 2),
     }
 
 
-def save(folder: Path, found: dict[str, Any], seeds: list[dict[str, Any]]) -> None:
-    """Write checkpoints, then results.json, each whole or not at all."""
-    about = {"model": found["model"], "config": json.dumps(found["config"]), "cache_id": found["cache_id"]}
-    for seed in seeds:
-        data = to_safetensors({name: tensor.contiguous() for name, tensor in seed["state"].items()}, about)
-        store.publish(folder / f"seed-{seed['seed']}.safetensors", data, replace=True)
+def save(folder: Path, found: dict[str, Any]) -> None:
+    """Write results.json whole or not at all."""
     store.publish(folder / "results.json", json.dumps(found, indent=1, allow_nan=False).encode() + b"\n", replace=True)
 
 

@@ -1,7 +1,11 @@
-"""A cache's columns as tensors on the device; a batch is a gather by row."""
+"""A cache's columns as tensors; a batch is a gather by row, on the device or ahead of it in a thread."""
 
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,53 +14,120 @@ from cache.schema import EDGES, READS
 from common.errors import CacheError
 from common.records import SPLITS
 from train.batch import Batch
+from train.config import Resident
+from train.features import Feature, choose
+
+# field of Batch: its column, and the column that says where there is one
+FEATURES = {
+    "mention_text": ("mention.bert.span", None),
+    "mention_image": ("mention.resnet.image", "mention.resnet.present"),
+    "entity_text": ("entity.bert.text", None),
+    "entity_image": ("entity.resnet.image", "entity.resnet.present"),
+}
+AHEAD = 2  # batches that are gathered while one is computed
 
 
 class Table:
-    """The columns that a head reads, resident on `device` in their stored type.
+    """The columns that a head reads: features where `resident` says, all that belongs to pairs on the device.
 
-    Raises CacheError if a column is missing or an index points outside its table.
+    Raises CacheError if a column is missing or an index points outside its table, ConfigError if the features do
+    not fit where they should lie.
     """
 
-    def __init__(self, reader: Reader, head: str, device: torch.device) -> None:
+    def __init__(self, reader: Reader, head: str, device: torch.device, resident: Resident = "auto") -> None:
         reader.require(head)
         self.device = device
-        self._columns = {name: torch.from_numpy(reader.read(name)).to(device) for name in READS[head]}
-        self.candidates = self._columns["pair.candidates.candidates"]
-        self.gold = self._columns["pair.candidates.gold"].long()
+        columns = {column for column, _ in FEATURES.values()}
+        needed = sum(np.dtype(np.float16).itemsize * int(np.prod(reader.shape(name))) for name in columns)
+        self.resident = choose(resident, needed, device)
+        self._small = {name: torch.from_numpy(reader.read(name)) for name in READS[head] if name not in columns}
+        self._features = {
+            field: Feature(
+                reader, column, None if there is None else ~self._small[there].numpy(), self.resident, device
+            )
+            for field, (column, there) in FEATURES.items()
+        }
+        self._splits = self._small["mention.ids.splits"]
+        self._host_candidates = self._small["pair.candidates.candidates"]
+        self._small = {name: column.to(device) for name, column in self._small.items()}
+        self.candidates = self._small["pair.candidates.candidates"]
+        self.gold = self._small["pair.candidates.gold"].long()
         self.present = self.candidates >= 0
-        self.lexical = self._columns["pair.candidates.lexical"]
+        self.lexical = self._small["pair.candidates.lexical"]
         entities, width = reader.manifest["tables"]["entity"], self.candidates.shape[1]
         for name, values, limit in (("candidates", self.candidates, entities), ("gold", self.gold, width)):
             if int(values.min()) < -1 or int(values.max()) >= limit:
                 raise CacheError(f"column pair.candidates.{name} of {reader.path} points outside its {limit} rows")
 
     def rows(self, split: str) -> Tensor:
-        """Return the mention rows of a split, (n,) int64 on the device."""
-        return (self._columns["mention.ids.splits"] >> SPLITS.index(split) & 1).nonzero()[:, 0]
+        """Return the mention rows of a split, (n,) int64 in host memory."""
+        return (self._splits >> SPLITS.index(split) & 1).nonzero()[:, 0]
 
     def trainable(self, rows: Tensor) -> Tensor:
         """Return those rows that a ranking loss can learn from: gold and at least one other candidate there."""
-        return rows[(self.gold[rows] >= 0) & (self.present[rows].sum(1) > 1)]
+        there = rows.to(self.device)
+        return rows[((self.gold[there] >= 0) & (self.present[there].sum(1) > 1)).cpu()]
 
     @cached_property
     def edges(self) -> Tensor:
         """The four alignments, (N, C, 2, 2) float32."""
-        stacked = torch.stack([self._columns[f"pair.alignment.{edge}"] for edge in EDGES], -1)
+        stacked = torch.stack([self._small[f"pair.alignment.{edge}"] for edge in EDGES], -1)
         return stacked.reshape(*stacked.shape[:2], 2, 2)
 
-    def batch(self, rows: Tensor) -> Batch:
-        """Gather the mentions in `rows` (B,); features become float32 after the gather, not before."""
-        columns = self._columns
-        entities = self.candidates[rows].long()  # -1 gathers the last entity; `present` masks it
+    def batches(self, groups: Iterable[Tensor], without: tuple[str, ...] = ()) -> Iterator[Batch]:
+        """Yield a batch for each group of mention rows, (B,) or (S, B); row -1 is a mention without gold.
+
+        The features named in `without` are left None.
+        """
+        if self.resident == "device":
+            yield from (self.batch(rows.to(self.device), without) for rows in groups)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            coming: deque[tuple[Tensor, Future[dict[str, Tensor]]]] = deque()
+            for rows in groups:
+                coming.append((rows, pool.submit(self._gather, rows, without)))
+                if len(coming) > AHEAD:
+                    yield self._batch(*_finished(coming.popleft()))
+            while coming:
+                yield self._batch(*_finished(coming.popleft()))
+
+    def batch(self, rows: Tensor, without: tuple[str, ...] = ()) -> Batch:
+        """Gather the mentions in `rows`, (B,) or (S, B); where the features lie on the device, nothing waits for it."""
+        return self._batch(rows, self._gather(rows, without))
+
+    def entities(self, field: str, rows: Tensor) -> Tensor:
+        """Return a feature of the entities in `rows` (n,), host memory, as float32 on the device."""
+        where = self.device if self.resident == "device" else "cpu"
+        return self._features[field].take(rows.to(where)).to(self.device).float()
+
+    def _gather(self, rows: Tensor, without: tuple[str, ...]) -> dict[str, Tensor]:
+        mentions = rows.clamp(min=0)
+        candidates = self.candidates if self.resident == "device" else self._host_candidates
+        entities = _select(candidates, mentions).clamp(min=0).long()  # of padding any entity; `present` masks it
+        wanted = {"mention": mentions, "entity": entities}
+        fields = [field for field in self._features if field not in without]
+        return {field: self._features[field].take(wanted[field.split("_")[0]]) for field in fields}
+
+    def _batch(self, rows: Tensor, found: dict[str, Tensor]) -> Batch:
+        """Return the batch; features become float32 after the gather, not before."""
+        rows = rows.to(self.device)
+        mentions = rows.clamp(min=0)
+        entities = _select(self.candidates, mentions).clamp(min=0).long()
+        features = {field: half.to(self.device, non_blocking=True).float() for field, half in found.items()}
         return Batch(
-            mention_text=columns["mention.bert.span"][rows].float(),
-            mention_image=columns["mention.resnet.image"][rows].float(),
-            entity_text=columns["entity.bert.text"][entities].float(),
-            entity_image=columns["entity.resnet.image"][entities].float(),
-            edges=self.edges[rows],
-            present=self.present[rows],
-            gold=self.gold[rows],
-            mention_image_present=columns["mention.resnet.present"][rows],
-            entity_image_present=columns["entity.resnet.present"][entities],
+            **dict.fromkeys(FEATURES) | features,
+            edges=_select(self.edges, mentions),
+            present=_select(self.present, mentions),
+            gold=_select(self.gold, mentions).masked_fill(rows < 0, -1),
+            mention_image_present=_select(self._small["mention.resnet.present"], mentions),
+            entity_image_present=_select(self._small["entity.resnet.present"], entities),
         )
+
+
+def _select(column: Tensor, rows: Tensor) -> Tensor:
+    """Return column[rows]; index_select copies whole rows, which indexing by more than one axis does not."""
+    return column.index_select(0, rows.reshape(-1)).view(*rows.shape, *column.shape[1:])
+
+
+def _finished(pair: tuple[Tensor, "Future[dict[str, Tensor]]"]) -> tuple[Tensor, dict[str, Tensor]]:
+    return pair[0], pair[1].result()

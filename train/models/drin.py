@@ -1,9 +1,19 @@
 """DRIN: a dynamic graph convolution over one mention and its candidates (DRIN Eq. 2-5, 12-15, 17).
 
 Vertices: mention text and image; text and image of each candidate. The graph is bipartite, so there is no n x n
-matrix: edges are (B, C, 2, 2), and each weight matrix meets the two mention vectors or what they aggregated, never
-the C candidates: (W_1 h_m) . (W_2 h_e) = (W_2^T W_1 h_m) . h_e.
+matrix, and exact algebra keeps each weight matrix away from the C candidates:
+
+    Eq. 12  sum_j A_ij W_h h_j = W_h sum_j A_ij h_j
+    Eq. 13  (W_1 h_m) . (W_2 h_e) = (W_2^T W_1 h_m) . h_e
+    Eq. 5   an entity image vertex is W x + s: x its picture's feature, s what the residuals of Eq. 12 added. Only dot
+            products and weighted sums read it, so it is never computed:
+            (W x + s) . q = x . (W^T q) + s . q   and   sum a (W x + s) = W (sum a x) + sum a s
+
+Only the entity text is projected for every candidate, because the norm in Eq. 14 needs it.
 """
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +23,7 @@ from cache.schema import EDGES
 from train.batch import Batch
 from train.config import DrinConfig
 from train.losses import margin_ranking
+from train.models.functions import Cosines, Dots, Sums
 
 ACTIVATIONS = {
     "gelu": functional.gelu,
@@ -21,18 +32,62 @@ ACTIVATIONS = {
     "sigmoid": torch.sigmoid,
     "identity": lambda x: x,
 }
+TEXT, BOTH = slice(0, 1), slice(0, 2)  # mention modalities
+
+
+@dataclass(frozen=True)
+class Images:
+    """Entity image vertices W x + s that are never computed.  feature (B, C, V), weight (D, V), added (B, C, D)."""
+
+    feature: Tensor
+    weight: Tensor
+    added: Tensor | None = None
+
+    def dots(self, queries: Tensor) -> tuple[Tensor, "Images"]:
+        """Return the dot product of every query with every vertex, (B, k, D) -> (B, k, C), and the vertices."""
+        found = (queries @ self.weight) @ self.feature.mT
+        if self.added is None:
+            return found, self
+        more, added = Dots.apply(self.added, queries)
+        return found + more, replace(self, added=added)
+
+    def sums(self, weights: Tensor) -> tuple[Tensor, "Images"]:
+        """Return weighted sums of the vertices, (B, k, C) -> (B, k, D), and the vertices."""
+        found = functional.linear(weights @ self.feature, self.weight)
+        if self.added is None:
+            return found, self
+        more, added = Sums.apply(self.added, weights)
+        return found + more, replace(self, added=added)
+
+    def plus(self, change: Tensor) -> "Images":
+        """Return the vertices with `change` (B, C, D) added."""
+        return replace(self, added=change if self.added is None else self.added + change)
+
+
+@dataclass(frozen=True)
+class State:
+    """What enters a layer.  mention (B, 2, D), text (B, C, D); edges by entity modality, (B, 2, C) each.
+
+    `to_image` is (B, 1, C) where its mention image row has no reader (the last layer).
+    """
+
+    mention: Tensor
+    text: Tensor
+    images: Images
+    to_text: Tensor
+    to_image: Tensor
 
 
 class Layer(nn.Module):
     """One convolution: `vertex` is W_h, `edge_mention` W_1, `edge_entity` W_2.
 
-    The last layer has no edge update, because nothing would read it; tied weights have no `edge_entity`.
+    The last layer and static edges have no edge update; tied weights have no `edge_entity`.
     """
 
     def __init__(self, config: DrinConfig, last: bool) -> None:
         super().__init__()
         self.vertex = nn.Linear(config.width, config.width, bias=False)
-        if not last:
+        if not last and not config.static:
             self.edge_mention = nn.Linear(config.width, config.width, bias=False)
             if not config.tied:
                 self.edge_entity = nn.Linear(config.width, config.width, bias=False)
@@ -52,57 +107,97 @@ class Drin(nn.Module):
         enabled = torch.tensor([edge in config.edges for edge in EDGES]).reshape(2, 2)
         self.register_buffer("enabled", enabled, persistent=False)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return the cosine of the final text vertices of the mention and each candidate (Eq. 14)."""
-        mask = self._mask(batch)  # M of Eq. 13
-        edges = torch.where(mask, batch.edges, 0).to(self.mention_text.weight.dtype)
-        mention, entity = self._vertices(batch)
-        for layer in self.layers[:-1]:
-            new = self._convolve(layer, mention, entity, edges)
-            edges = self._update(layer, *(new if self.config.edge_from == "next" else (mention, entity)), edges, mask)
-            mention, entity = new
-        scores = self._match(self.layers[-1], mention, entity, edges)
-        return scores.masked_fill(~batch.present, -torch.inf)
+    def project(self, entity_text: Tensor) -> Tensor:
+        """Return what of an entity depends on no mention, for `forward`.  (..., T) -> (..., D)."""
+        return self.entity_text(entity_text)
+
+    def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:
+        """Return the cosine of the final text vertices of the mention and each candidate (Eq. 14).
+
+        `projected` (B, C, D) stands for `project(batch.entity_text)` where that was computed once for a whole split.
+        """
+        *_, state = self._states(batch, self.project(batch.entity_text) if projected is None else projected)
+        return self._match(state).masked_fill(~batch.present, -torch.inf)
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """Return the margin ranking loss (Eq. 17)."""
         return margin_ranking(scores, batch.gold, batch.present, self.config.margin)
 
-    def _mask(self, batch: Batch) -> Tensor:
-        there = torch.stack([torch.ones_like(batch.mention_image_present), batch.mention_image_present], 1)
-        entity = torch.stack([batch.present, batch.present & batch.entity_image_present], 2)
-        return there[:, None, :, None] & entity[:, :, None, :] & self.enabled
+    def edge_weights(self, batch: Batch) -> list[Tensor]:
+        """Return the edges that enter each layer, (B, C, 2, 2) like Batch.edges (DRIN Figure 5).
 
-    def _vertices(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return mention (B, 2, D) and entity (B, C, 2, D) vertices; what is not present enters as 0 (Eq. 2-5)."""
-        entity_there = batch.present & batch.entity_image_present
-        mention_image = batch.mention_image.where(batch.mention_image_present[:, None], 0)
-        entity_text = batch.entity_text.where(batch.present[..., None], 0)
-        entity_image = batch.entity_image.where(entity_there[..., None], 0)
-        mention = torch.stack([self.mention_text(batch.mention_text), self.mention_image(mention_image)], 1)
-        return mention, torch.stack([self.entity_text(entity_text), self.entity_image(entity_image)], 2)
+        The image-to-image edge of a later layer is NaN in the last one: nothing reads it, so it is not computed.
+        """
+        found = []
+        for state in self._states(batch, self.project(batch.entity_text)):
+            unread = (0, 0, 0, 2 - state.to_image.shape[1])
+            to_image = functional.pad(state.to_image, unread, value=torch.nan)
+            found.append(torch.stack([state.to_text, to_image], -1).transpose(1, 2))
+        return found
 
-    def _convolve(self, layer: Layer, mention: Tensor, entity: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    def _states(self, batch: Batch, text: Tensor) -> Iterator[State]:
+        """Yield what enters each layer."""
+        masks = self._masks(batch)  # M of Eq. 13
+        edges = batch.edges.to(text.dtype)
+        mention = torch.stack([self.mention_text(batch.mention_text), self.mention_image(batch.mention_image)], 1)
+        images = Images(batch.entity_image, self.entity_image.weight)
+        a_text, a_image = (edges[..., e].mT.where(mask, 0) for e, mask in enumerate(masks))
+        yield (state := State(mention, text, images, a_text, a_image))
+        for position, layer in enumerate(self.layers[:-1], start=2):
+            new = self._convolve(layer, state)
+            if not self.config.static:
+                read = TEXT if position == self.config.layers else BOTH
+                new = self._update(layer, state, new, masks, read)
+            yield (state := new)
+
+    def _masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return where an edge to entity text and one to entity image may be, (B, 2, C) each."""
+        mention = torch.stack([torch.ones_like(batch.mention_image_present), batch.mention_image_present], 1)
+        entity = (batch.present, batch.present & batch.entity_image_present)
+        return tuple(mention[:, :, None] & there[:, None] & self.enabled[:, e, None] for e, there in enumerate(entity))
+
+    def _gather(self, state: State, modalities: slice) -> tuple[Tensor, State]:
+        """Return what those mention vertices sum up, (B, k, D), and the state."""
+        texts, text = Sums.apply(state.text, state.to_text[:, modalities])
+        pictures, images = state.images.sums(state.to_image[:, modalities])
+        return texts + pictures, replace(state, text=text, images=images)
+
+    def _convolve(self, layer: Layer, state: State) -> State:
         """Return the next vertices (Eq. 12)."""
         activate = ACTIVATIONS[self.config.vertex_activation]
-        gathered = layer.vertex(torch.einsum("bcme,bced->bmd", edges, entity))
-        scattered = torch.einsum("bcme,bmd->bced", edges, layer.vertex(mention))
-        return activate(gathered) + mention, activate(scattered) + entity
+        gathered, state = self._gather(state, BOTH)
+        received, sent = layer.vertex(torch.cat([gathered, state.mention], 1)).split(2, 1)
+        return replace(
+            state,
+            mention=activate(received) + state.mention,
+            text=activate(state.to_text.mT @ sent) + state.text,
+            images=state.images.plus(activate(state.to_image.mT @ sent)),
+        )
 
-    def _update(self, layer: Layer, mention: Tensor, entity: Tensor, edges: Tensor, mask: Tensor) -> Tensor:
-        """Return the next edges (Eq. 13)."""
+    def _update(self, layer: Layer, old: State, new: State, masks: tuple[Tensor, Tensor], read: slice) -> State:
+        """Return `new` with its next edges (Eq. 13), of the image edges those from the mention modalities in `read`."""
         activate = ACTIVATIONS[self.config.edge_activation]
         second = layer.edge_mention if self.config.tied else layer.edge_entity
-        query = layer.edge_mention(mention) @ second.weight
-        affinity = torch.einsum("bmd,bced->bcme", query, entity)
-        updated = activate(affinity) + edges if self.config.edge_residual == "outside" else activate(affinity + edges)
-        return updated.where(mask, 0)
+        source = new if self.config.edge_from == "next" else old
+        queries = layer.edge_mention(source.mention) @ second.weight
+        to_text, text = Dots.apply(source.text, queries)
+        to_image, images = source.images.dots(queries[:, read])
+        if source is new:
+            new = replace(new, text=text, images=images)
+        edges = []
+        for affinity, before, mask in ((to_text, new.to_text, masks[0]), (to_image, new.to_image, masks[1])):
+            rows = slice(0, affinity.shape[1])
+            if self.config.edge_residual == "outside":
+                updated = activate(affinity) + before[:, rows]
+            else:
+                updated = activate(affinity + before[:, rows])
+            edges.append(updated.where(mask[:, rows], 0))
+        return replace(new, to_text=edges[0], to_image=edges[1])
 
-    def _match(self, layer: Layer, mention: Tensor, entity: Tensor, edges: Tensor) -> Tensor:
+    def _match(self, state: State) -> Tensor:
         """Return the scores; of the last layer only the text vertices are computed (Eq. 12, 14)."""
         activate = ACTIVATIONS[self.config.vertex_activation]
-        gathered = layer.vertex(torch.einsum("bce,bced->bd", edges[:, :, 0], entity))
-        scattered = torch.einsum("bcm,bmd->bcd", edges[..., 0], layer.vertex(mention))
-        mention_text = activate(gathered) + mention[:, 0]
-        entity_text = activate(scattered) + entity[:, :, 0]
-        return functional.cosine_similarity(mention_text[:, None], entity_text, dim=-1)
+        gathered, state = self._gather(state, TEXT)
+        received, sent = self.layers[-1].vertex(torch.cat([gathered, state.mention], 1)).split([1, 2], 1)
+        mention = activate(received) + state.mention[:, TEXT]
+        return Cosines.apply(activate(state.to_text.mT @ sent) + state.text, mention[:, 0])[0]

@@ -1,0 +1,71 @@
+"""Score a split: every distinct entity is projected once, however many mentions it is a candidate of."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from common import device as devices
+from train import metrics
+from train.distributed import World
+from train.table import Table
+
+SLOTS = {"cpu": 6_400, "cuda": 131_072}  # candidates scored at once
+CHUNK = 8_192  # entities projected at once
+SHARE = 0.25  # of the free memory that projected entities may take
+
+
+@dataclass(frozen=True)
+class Split:
+    """The mentions of a split, `rows` (n,); their distinct entities (E,) and where among those each candidate stands.
+
+    `places` is (n, C), on the device.
+    """
+
+    rows: Tensor
+    entities: Tensor
+    places: Tensor
+
+
+def split_of(table: Table, name: str) -> Split:
+    """Return a split of the table."""
+    rows = table.rows(name)
+    candidates = table.candidates[rows.to(table.device)].clamp(min=0)
+    entities, places = torch.unique(candidates, return_inverse=True)
+    return Split(rows, entities.long().cpu(), places)
+
+
+@torch.no_grad()  # not inference_mode, whose tensors a head could never use in training
+def evaluate(model: nn.Module, table: Table, split: Split, world: World) -> dict[str, float]:
+    """Return the metrics of a split, ties in expectation; in float32, whatever the precision of training."""
+    model.eval()
+    projected = _project(model, table, split.entities)
+    size = max(1, SLOTS[table.device.type] // table.candidates.shape[1])
+    better = torch.zeros(len(split.rows), dtype=torch.int64, device=table.device)
+    tied = torch.zeros_like(better)
+    own = torch.arange(len(split.rows))[world.rank :: world.size]
+    groups = own.split(size)
+    without = () if projected is None else ("entity_text",)
+    for places, batch in zip(groups, table.batches((split.rows[group] for group in groups), without), strict=True):
+        there = places.to(table.device)
+        vectors = None if projected is None else projected[split.places[there]]
+        better[there], tied[there] = metrics.ranks(model(batch, vectors), batch.gold, batch.present)
+    world.add([better, tied])
+    return metrics.summarize(better, tied)
+
+
+def lexical(table: Table, rows: Tensor) -> dict[str, float]:
+    """Return the metrics of the first stage's string score alone: no context, no picture, no training."""
+    there = rows.to(table.device)
+    return metrics.summarize(*metrics.ranks(table.lexical[there], table.gold[there], table.present[there]))
+
+
+def _project(model: nn.Module, table: Table, entities: Tensor) -> Tensor | None:
+    """Return what the head projects of each entity, (E, D), or None where that takes too much memory."""
+    chunks, needed = [], 0
+    for rows in entities.split(CHUNK):
+        chunks.append(model.project(table.entities("entity_text", rows)))
+        needed = chunks[0].numel() * chunks[0].element_size() * len(entities) // len(chunks[0])
+        if len(chunks) == 1 and 2 * needed > SHARE * devices.free_memory(table.device):
+            return None
+    return torch.cat(chunks)

@@ -1,0 +1,93 @@
+"""Everything that changes while some seeds are trained together: what a checkpoint holds, and how it goes on."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from train.adam import Adam
+from train.checkpoint import Checkpoints
+from train.config import TrainConfig
+from train.stack import Stack
+
+CHECKPOINT_SHARE = 0.1  # of the time that checkpoints may take
+LOWER_IS_BETTER = {"mean_rank"}
+
+
+class Training:
+    """Seeds in training after `epoch` epochs: weights, optimizer, random states, history, and the best weights so far.
+
+    `history` and `best` hold one entry per seed; `best[i]["state"]` lives on the device.
+    """
+
+    def __init__(
+        self, config: TrainConfig, build: Callable[[], nn.Module], seeds: tuple[int, ...], device: torch.device
+    ) -> None:
+        self._select, self._patience = config.select, config.patience
+        self.seeds, self.epoch, self.seconds = seeds, 0, 0.0
+        self.stack = Stack(build, seeds, device)
+        self.adam = Adam(list(self.stack.parameters.values()), config.learning_rate)
+        self.history: list[list[dict[str, Any]]] = [[] for _ in seeds]
+        self.best_epoch = [0] * len(seeds)
+        self._best = [{n: t.clone() for n, t in self.stack.state(i).items()} for i in range(len(seeds))]
+        self._orders = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._kept, self._keeping = time.monotonic(), 0.0
+
+    def orders(self, count: int) -> Tensor:
+        """Return the next epoch's order of `count` mentions for each seed, (S, count)."""
+        return torch.stack([torch.randperm(count, generator=order) for order in self._orders])
+
+    def stopped(self, position: int) -> bool:
+        """Whether a seed has gone `--patience` epochs without a better one."""
+        return 0 < self._patience <= len(self.history[position]) - self.best_epoch[position]
+
+    def record(self, position: int, loss: float, valid: dict[str, float]) -> None:
+        """Add an epoch to a seed's history and keep its weights if it is the best so far (the earliest wins)."""
+        history = self.history[position]
+        sign = -1 if self._select in LOWER_IS_BETTER else 1
+        values = [sign * epoch["valid"][self._select] for epoch in history]
+        history.append({"epoch": self.epoch, "loss": loss, "valid": valid})
+        if sign * valid[self._select] > max(values, default=-math.inf):
+            self.best_epoch[position] = self.epoch
+            for name, tensor in self.stack.state(position).items():
+                self._best[position][name].copy_(tensor)
+
+    def best(self, position: int) -> dict[str, Tensor]:
+        """Return the weights of a seed's best epoch."""
+        return self._best[position]
+
+    def keep(self, checkpoints: Checkpoints) -> None:
+        """Write a checkpoint, unless that would take more than a tenth of the time."""
+        start = time.monotonic()
+        if self._keeping > CHECKPOINT_SHARE * (start - self._kept):
+            return
+        what = {
+            "seeds": self.seeds,
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+        }
+        checkpoints.keep(self._tensors(), what)
+        self._kept, self._keeping = time.monotonic(), time.monotonic() - start
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor], what: dict[str, Any]) -> None:
+        """Continue from a checkpoint: bit by bit the training that wrote it, on the CPU."""
+        for name, tensor in self._tensors().items():
+            tensor.copy_(tensors[name])
+        for i, order in enumerate(self._orders):
+            order.set_state(tensors[f"order.{i}"])
+        torch.set_rng_state(tensors["random"])
+        self.epoch, self.seconds = what["epoch"], what["seconds"]
+        self.history, self.best_epoch = what["history"], what["best_epoch"]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        best = {f"best.{i}.{name}": t for i, state in enumerate(self._best) for name, t in state.items()}
+        weights = {f"weight.{name}": tensor for name, tensor in self.stack.parameters.items()}
+        adam = {f"adam.{name}": tensor for name, tensor in self.adam.state().items()}
+        orders = {f"order.{i}": order.get_state() for i, order in enumerate(self._orders)}
+        return best | weights | adam | orders | {"random": torch.get_rng_state()}
