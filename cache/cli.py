@@ -74,15 +74,16 @@ def synth(
     text_width: Annotated[int, typer.Option(help="D")] = 768,
     image_width: Annotated[int, typer.Option(help="V")] = 2048,
 ) -> None:
-    """Write a synthetic cache for tests and benchmarks; splits are 80/10/10."""
+    """Write a synthetic cache for tests and benchmarks; its splits have the proportions of the shape's."""
     from cache import synth as synthesis
 
-    shape = synthesis.SHAPES[like]
+    splits, *sizes = synthesis.SHAPES[like]
     n, e, c = (
         default if given is None else given
-        for given, default in zip((mentions, entities, candidates), shape, strict=True)
+        for given, default in zip((mentions, entities, candidates), (sum(splits), *sizes), strict=True)
     )
-    wanted = synthesis.Synthetic(n, e, c, signal, seed, head, text_width, image_width)
+    shares = tuple(count / sum(splits) for count in splits)
+    wanted = synthesis.Synthetic(n, e, c, signal, seed, head, text_width, image_width, shares)
     print(f"{out}: cache id {synthesis.write(out, wanted)}")
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from train.batch import make_batch
 from train.losses import margin_ranking
 from train.models import MODELS
 from train.models.drin import DrinConfig
+from train.models.functions import Cosines, Dots, Sums
 
 torch.set_num_threads(1)
 
@@ -46,11 +48,21 @@ def arrays(rng, mentions=3, candidates=4, text=5, image=6, missing=True):
 
 def dense_scores(config, weights, data):
     """Scores of every mention over a dense adjacency of n = 2 + 2C vertices, padding left out of the graph."""
+    return dense_graph(config, weights, data)[0]
+
+
+def dense_edges(config, weights, data):
+    """The edges that enter each layer, (B, C, 2, 2) each."""
+    return dense_graph(config, weights, data)[1]
+
+
+def dense_graph(config, weights, data):
     sigma, sigma_e = ACTIVATIONS[config.vertex_activation], ACTIVATIONS[config.edge_activation]
     count, candidates = data["present"].shape
     mention_there = data.get("mention_image_present", np.ones(count, bool))
     entity_there = data.get("entity_image_present", np.ones((count, candidates), bool))
     scores = np.full((count, candidates), -np.inf)
+    entering = np.zeros((config.layers, count, candidates, 2, 2))
     for b in range(count):
         real = [c for c in range(candidates) if data["present"][b, c]]
         n = 2 + 2 * len(real)
@@ -72,8 +84,10 @@ def dense_scores(config, weights, data):
                     mask[m, j] = mask[j, m] = 1
                     a[m, j] = a[j, m] = data["edges"][b, c, m, e]
         for layer in range(config.layers):
+            for i, c in enumerate(real):
+                entering[layer, b, c] = a[:2, 2 + 2 * i : 4 + 2 * i]
             new = sigma(a @ (h @ weights[f"layers.{layer}.vertex.weight"].T)) + h
-            if layer < config.layers - 1:
+            if layer < config.layers - 1 and not config.static:
                 first = weights[f"layers.{layer}.edge_mention.weight"]
                 second = first if config.tied else weights[f"layers.{layer}.edge_entity.weight"]
                 source = new if config.edge_from == "next" else h
@@ -84,7 +98,7 @@ def dense_scores(config, weights, data):
             h = new
         for i, c in enumerate(real):
             scores[b, c] = h[0] @ h[2 + 2 * i] / (np.linalg.norm(h[0]) * np.linalg.norm(h[2 + 2 * i]))
-    return scores
+    return scores, list(entering)
 
 
 def build(config, seed=0):
@@ -95,8 +109,51 @@ def build(config, seed=0):
 
 SWITCHES = [
     {"edge_from": f, "edge_residual": r, "tied": t, "layers": n}
-    for f, r, t, n in itertools.product(("next", "current"), ("outside", "inside"), (False, True), (1, 2, 3))
-]
+    for f, r, t, n in itertools.product(("next", "current"), ("outside", "inside"), (False, True), (1, 2, 3, 4, 5))
+] + [{"static": True, "layers": n} for n in (1, 2, 3)]
+
+
+def dense_loss(config, weights, data):
+    """The loss of Eq. 17 on a dense adjacency again, in torch, so that autograd gives the oracle of the gradients."""
+    named = {"gelu": torch.nn.functional.gelu, "identity": lambda x: x}
+    named |= {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+    act, edge_act = named[config.vertex_activation], named[config.edge_activation]
+    data = {name: torch.from_numpy(value) for name, value in data.items()}
+    there, gold = data["present"], data["gold"]
+    image, entity_image = data["mention_image_present"], data["entity_image_present"] & there
+    losses = []
+    for b in range(len(gold)):
+        real = there[b].nonzero()[:, 0]
+        own = [weights["mention_text.weight"] @ data["mention_text"][b]]
+        own.append(weights["mention_image.weight"] @ data["mention_image"][b] * image[b])
+        for c in real:
+            own.append(weights["entity_text.weight"] @ data["entity_text"][b, c])
+            own.append(weights["entity_image.weight"] @ data["entity_image"][b, c] * entity_image[b, c])
+        h, n = torch.stack(own), len(own)
+        mask = torch.zeros(n, n, dtype=torch.float64)
+        a = torch.zeros(n, n, dtype=torch.float64)
+        for i, c in enumerate(real):
+            for m, e in itertools.product((0, 1), (0, 1)):
+                if EDGES[2 * m + e] in config.edges and (m == 0 or image[b]) and (e == 0 or entity_image[b, c]):
+                    j = 2 + 2 * i + e
+                    mask[m, j] = mask[j, m] = 1
+                    a[m, j] = a[j, m] = data["edges"][b, c, m, e]
+        for layer in range(config.layers):
+            new = act(a @ h @ weights[f"layers.{layer}.vertex.weight"].T) + h
+            if layer < config.layers - 1 and not config.static:
+                first = weights[f"layers.{layer}.edge_mention.weight"]
+                second = first if config.tied else weights[f"layers.{layer}.edge_entity.weight"]
+                source = new if config.edge_from == "next" else h
+                upper = (source @ first.T @ second @ source.T).triu()  # mention rows stand first
+                affinity = upper + upper.T
+                a = mask * (edge_act(affinity) + a if config.edge_residual == "outside" else edge_act(affinity + a))
+            h = new
+        scores = torch.nn.functional.cosine_similarity(h[:1], h[2::2])
+        if gold[b] >= 0 and len(real) > 1:
+            place = real.tolist().index(gold[b])
+            others = torch.cat([scores[:place], scores[place + 1 :]])
+            losses.append(torch.relu(others.mean() - scores[place] + config.margin))
+    return torch.stack(losses).mean()
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(map(str, s.values())))
@@ -108,6 +165,73 @@ def test_scores_equal_dense_equations(switches):
     found = model(make_batch(data)).detach().numpy()
     np.testing.assert_allclose(found[data["present"]], expected[data["present"]], rtol=0, atol=1e-12)
     assert np.all(np.isneginf(found[~data["present"]]))
+
+
+def assert_gradients_equal(config, data):
+    model, weights = build(config)
+    batch = make_batch(data)
+    model.loss(model(batch), batch).backward()
+    leaves = {name: torch.tensor(value, requires_grad=True) for name, value in weights.items()}
+    dense_loss(config, leaves, data).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.abs().max() > 0, name
+        torch.testing.assert_close(parameter.grad, leaves[name].grad, rtol=0, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(map(str, s.values())))
+def test_gradients_equal_dense_equations(switches):
+    assert_gradients_equal(DrinConfig(5, 6, 7, margin=1.0, **switches), arrays(np.random.default_rng(11)))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradients_of_every_activation_equal_dense_equations(activation):
+    config = DrinConfig(5, 6, 7, layers=3, margin=1.0, vertex_activation=activation, edge_activation=activation)
+    assert_gradients_equal(config, arrays(np.random.default_rng(12)))
+
+
+@pytest.mark.parametrize("function", [Dots, Sums, Cosines])
+def test_hand_written_gradients_pass_gradcheck(function):
+    vectors = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    other = {Dots: (2, 2, 4), Sums: (2, 1, 3), Cosines: (2, 4)}[function]
+    second = torch.randn(other, dtype=torch.float64, requires_grad=True)
+
+    def read_twice(vectors, second):
+        found, *rest = function.apply(vectors, second)
+        if function is Cosines:
+            return found
+        again, _ = function.apply(rest[0], second**2)
+        return found, again, rest[0]  # the vectors too: their gradient arrives beside those of the readings
+
+    assert torch.autograd.gradcheck(read_twice, (vectors, second))
+
+
+def test_cosine_with_a_zero_vector_is_zero_as_in_torch():
+    vectors, query = torch.zeros(1, 2, 3), torch.ones(1, 3)
+    found = Cosines.apply(vectors.requires_grad_(), query)[0]
+    found.sum().backward()
+    assert found.tolist() == [[0, 0]]
+    assert torch.isfinite(vectors.grad).all()
+
+
+def test_projecting_entities_once_changes_no_score():
+    data = arrays(np.random.default_rng(13))
+    model, _ = build(DrinConfig(5, 6, 7, layers=3))
+    batch = make_batch(data)
+    projected = model.project(batch.entity_text)
+    torch.testing.assert_close(model(replace(batch, entity_text=None), projected), model(batch), rtol=0, atol=1e-12)
+
+
+def test_edge_weights_are_the_adjacency_that_enters_each_layer():
+    data = arrays(np.random.default_rng(14))
+    config = DrinConfig(5, 6, 7, layers=3)
+    model, weights = build(config)
+    found = [edges.detach().numpy() for edges in model.edge_weights(make_batch(data))]
+    expected = dense_edges(config, weights, data)
+    assert len(found) == len(expected) == 3
+    for layer, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
+        unread = np.zeros((2, 2), bool) if layer == 0 else np.array([[0, 0], [0, layer == 2]], bool)
+        assert np.isnan(mine[..., unread]).all()
+        np.testing.assert_allclose(mine[..., ~unread], theirs[..., ~unread], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("vertex", ACTIVATIONS)
