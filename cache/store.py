@@ -7,6 +7,7 @@ ever opened for append.
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import socket
@@ -76,6 +77,27 @@ def sweep(folder: Path) -> int:
                 path.unlink()
                 removed += 1
     return removed
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if need be, against other processes that would hold it.  Raises CacheError if one does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise CacheError(f"cannot write to {folder}/: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise CacheError(f"another process is at work in {folder}/. Wait for it, or take another folder") from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(folder: Path) -> None:

@@ -20,17 +20,23 @@ def knob(default: Any, text: str, *, panel: str | None = None) -> Any:
     return dataclasses.field(default=default, metadata={"help": text, "panel": panel})
 
 
-def command(app: typer.Typer, *configs: type, name: str | None = None) -> Callable[[Callable[..., None]], None]:
+def command(
+    app: typer.Typer, *configs: type, name: str | None = None, default: bool = False
+) -> Callable[[Callable[..., None]], None]:
     """Register a function of one argument per config class as a command whose options are all their knobs.
 
     Of several classes the first gives its defaults; a knob of the others that is not given stays at the default
-    of its class. MelcacheError becomes one line on stderr and the error's exit code.
+    of its class. MelcacheError becomes one line on stderr and the error's exit code. The `default` command is
+    the one that runs where no other is named.
     """
 
     def register(run: Callable[..., None]) -> None:
         owners = [_knobs(config) for config in configs]
 
-        def entry(**given: Any) -> None:
+        def entry(context: typer.Context, **given: Any) -> None:
+            if context.invoked_subcommand is not None:
+                _refuse_options_before(context)
+                return
             values = [
                 {key: _parsed(given[key], hint) for key, (_, hint) in knobs.items() if given.get(key) is not None}
                 for knobs in owners
@@ -48,10 +54,11 @@ def command(app: typer.Typer, *configs: type, name: str | None = None) -> Callab
         for position, knobs in enumerate(owners):
             for key, (field, hint) in knobs.items():
                 parameters.setdefault(key, _parameter(field, hint, optional=position > 0))
-        entry.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
-        entry.__annotations__ = {key: parameter.annotation for key, parameter in parameters.items()}
+        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        entry.__signature__ = inspect.Signature([context, *parameters.values()])  # type: ignore[attr-defined]
+        entry.__annotations__ = {p.name: p.annotation for p in (context, *parameters.values())}
         entry.__doc__ = run.__doc__
-        app.command(name)(entry)
+        (app.callback(invoke_without_command=True) if default else app.command(name))(entry)
 
     return register
 
@@ -79,7 +86,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, *, optional: bool) -> i
     if get_origin(hint) is tuple:
         hint, default = str, None if default is None else ",".join(map(str, default))
     if optional:  # None marks "not given", so the class's own default holds; its help says which
-        text, default = f"{text} [default: {default}]", None
+        text, default = f"{text} \\[default: {default}]", None  # a bare [ would begin rich markup
     if default is None and get_origin(hint) not in (Union, types.UnionType) and not required:
         hint = hint | None
     flag = "--" + field.name.replace("_", "-")
@@ -91,6 +98,15 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, *, optional: bool) -> i
         default=inspect.Parameter.empty if required else default,
         annotation=Annotated[hint, option],
     )
+
+
+def _refuse_options_before(context: typer.Context) -> None:
+    """Raise BadParameter for options that stand before a subcommand, which would not see them."""
+    given = [key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"]
+    if given:
+        raise typer.BadParameter(
+            f"--{given[0].replace('_', '-')} belongs behind `{context.invoked_subcommand}`, whose option it becomes"
+        )
 
 
 def _parsed(value: Any, hint: Any) -> Any:

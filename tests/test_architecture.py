@@ -17,7 +17,7 @@ ALLOWED = {
         "common", "cache", "numpy", "tqdm", "typer", "torch", "torchvision", "transformers", "tokenizers", "open_clip",
         "PIL", "rapidfuzz", "huggingface_hub", "safetensors",
     },
-    "train": {"common", "cache", "numpy", "tqdm", "typer", "torch", "safetensors"},
+    "train": {"common", "cache", "numpy", "tqdm", "typer", "torch", "safetensors", "optuna"},
 }  # fmt: skip
 ONLY_HERE = {"common/device.py": {"torch"}, "cache/writer.py": {"h5py"}}
 # extraction writes caches; everything else reads them through cache.reader

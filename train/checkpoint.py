@@ -61,6 +61,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, about: dict[str, Any], *, fresh: bool) -> None:
         self.folder, self._about = folder, about
+        store.sweep(folder)
         if fresh:
             for path in (*folder.glob("seed-*.safetensors"), folder / UNFINISHED):
                 path.unlink(missing_ok=True)
@@ -78,17 +79,23 @@ class Checkpoints:
         save(self.folder / f"seed-{result['seed']}.safetensors", state, self._about, result)
 
     def unfinished(self, seeds: tuple[int, ...]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return tensors and description of seeds half done, or None.  Raises ConfigError for those of another run."""
+        """Return tensors and description of those of `seeds` that are half done, or None.
+
+        Raises ConfigError if what is half done belongs to another run.
+        """
         path = self.folder / UNFINISHED
         if not path.exists():
             return None
         tensors, about, what = load(path)
+        ours, theirs = self._about | {"seeds": list(seeds)}, about | {"seeds": what["seeds"]}
         differ = [name for name in about.keys() | self._about.keys() if about.get(name) != self._about.get(name)]
+        if not differ and all(self.finished(seed) for seed in what["seeds"]):  # killed before it could be removed
+            return None
         if not set(what["seeds"]) <= set(seeds):
             differ.append("seeds")
         if differ:
             raise ConfigError(
-                f"{path} is half a training with another {_named(sorted(differ), about, self._about)}. Finish it with "
+                f"{path} is half a training with another {_named(sorted(differ), theirs, ours)}. Finish it with "
                 "the options it was started with, start over with --fresh, or take another --run"
             )
         return tensors, what
@@ -97,9 +104,12 @@ class Checkpoints:
         """Keep seeds that are half done."""
         save(self.folder / UNFINISHED, tensors, self._about, what)
 
-    def clean(self) -> None:
-        """Remove what no longer counts: the half-done seeds, now finished, and seeds of an earlier, other run."""
+    def drop(self) -> None:
+        """Remove the half-done seeds, now finished."""
         (self.folder / UNFINISHED).unlink(missing_ok=True)
+
+    def clean(self) -> None:
+        """Remove seeds of an earlier, other run."""
         for path in self.folder.glob("seed-*.safetensors"):
             if describe(path)[0] != self._about:
                 path.unlink()

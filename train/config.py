@@ -1,6 +1,6 @@
 """Every knob of training, once; the command line, the checkpoint and results.json derive from it.  No torch here."""
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ Activation = Literal["gelu", "relu", "tanh", "sigmoid", "identity"]
 Resident = Literal["auto", "device", "host", "mmap"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 Together = Literal["auto", "yes", "no"]
+LOWER_IS_BETTER = ("mean_rank",)
 SELECTABLE = (*(f"top{k}" for k in KS), "mrr", "mean_rank")
 DECISIVE = ("epochs", "batch", "learning_rate", "select", "patience", "precision")  # what a result depends on
 
@@ -39,7 +40,7 @@ class TrainConfig:
     patience: int = knob(0, "stop after so many epochs without a better one, 0 = never", panel="Optimization")
     resident: Resident = knob("auto", "where the features lie: auto takes the first that fits", panel="Machine")
     precision: Precision = knob("auto", "of training; auto: tf32 on CUDA, else float32", panel="Machine")
-    together: Together = knob("auto", "train all seeds in one pass; auto: where memory allows", panel="Machine")
+    together: Together = knob("auto", "train all seeds in one pass; auto: on CUDA, if memory allows", panel="Machine")
     threads: int = knob(0, "of the CPU, 0 = the cores that this process may use", panel="Machine")
     tensorboard: bool = knob(False, "also write curves for TensorBoard into the run folder", panel="Machine")
 
@@ -60,6 +61,39 @@ class TrainConfig:
     def folder(self) -> Path:
         """The directory of the run."""
         return self.run or RUNS / f"{Path(self.dataset).name}-{self.model}"
+
+
+@dataclass(frozen=True)
+class SweepConfig(TrainConfig):
+    """What `python -m train sweep` does: everything a run does, with some knobs varied."""
+
+    vary: list[str] = knob(
+        (), "KNOB=A,B,C for choices, KNOB=LOW..HIGH for a range, KNOB=log:LOW..HIGH; repeat it", panel="Search"
+    )
+    sampler: Literal["tpe", "random", "grid"] = knob("tpe", "grid: every combination of choices", panel="Search")
+    trials: int = knob(20, "runs in all, those finished before included; a grid stops when it is full", panel="Search")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trials < 1:
+            raise ConfigError(f"--trials is {self.trials}; it must be at least 1")
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the search."""
+        return self.run or RUNS / f"{Path(self.dataset).name}-{self.model}-sweep"
+
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """What `python -m train explain` shows."""
+
+    run: Path = knob(MISSING, "folder of a finished run of drin")
+    mention: str = knob(MISSING, "id of a mention, as the release writes it")
+    seed: int | None = knob(None, "which of the run's seeds (default: its first)")
+    dataset: str | None = knob(None, "the run's cache, if it is not where it was")
+    shards: Path | None = knob(None, "folder that holds caches, if it is not where it was")
+    json: bool = knob(False, "print JSON instead of a table")
 
 
 @dataclass(frozen=True)

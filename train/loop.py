@@ -1,15 +1,17 @@
 """Train a head on a cache; `fit` is the function to read first."""
 
+import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import cache
-from cache import Reader
+from cache import Reader, store
 from common import device as devices
 from common.errors import ConfigError, NotFiniteError
 from common.log import Progress, say
@@ -33,31 +35,24 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
     `head` is the head's config; its widths are taken from the cache. Raises MelcacheError: see common.errors.
     """
     start = time.monotonic()
-    world, device = _machine(config)
-    if config.precision == "auto":
-        config = dataclasses.replace(config, precision="tf32" if device.type == "cuda" else "float32")
-    reader = cache.open(find_cache(config.dataset, config.shards))
-    table = Table(reader, config.model, device, config.resident)
-    head = with_widths(head, reader)
-    rows = table.trainable(table.rows("train"))
-    splits = {name: split_of(table, name) for name in ("valid", "test")}
-    for name, used in (("train", rows), *((name, split.rows) for name, split in splits.items())):
-        if not len(used):
-            raise ConfigError(f"{reader.path} has no mention to use in its {name} split")
-    checkpoints = Checkpoints(config.folder, report.identity(config, head, reader), fresh=config.fresh)
-    found = {seed: checkpoints.finished(seed) for seed in config.seeds}
-    left = tuple(seed for seed, result in found.items() if result is None)
-    report.announce(config, [seed for seed in config.seeds if seed not in left], table.resident, world)
-    with report.Curves(config, found, world) as curves:
-        for seeds in _groups(config, head, table, left, checkpoints):
-            results = fit_seeds(config, head, table, rows, splits, seeds, checkpoints, curves, world)
-            found |= {result["seed"]: result for result in results}
-    baseline = {name: lexical(table, split.rows) for name, split in splits.items()}
-    results = report.results(config, head, reader, baseline, list(found.values()), time.monotonic() - start)
-    if world.first:
-        checkpoints.clean()
-        report.save(config.folder, results)
-    distributed.leave()
+    with _machine(config) as (config, world, device):
+        reader = cache.open(find_cache(config.dataset, config.shards))
+        table = Table(reader, config.model, device, config.resident)
+        head = with_widths(head, reader)
+        rows, splits = _rows(table, reader)
+        checkpoints = Checkpoints(config.folder, report.identity(config, head, reader), fresh=config.fresh)
+        found = {seed: checkpoints.finished(seed) for seed in config.seeds}
+        left = tuple(seed for seed, result in found.items() if result is None)
+        report.announce(config, [seed for seed in config.seeds if seed not in left], table.resident, world)
+        with report.Curves(config, found, world) as curves:
+            for seeds in _groups(config, head, table, left, checkpoints.unfinished(config.seeds)):
+                results = fit_seeds(config, head, table, rows, splits, seeds, checkpoints, curves, world)
+                found |= {result["seed"]: result for result in results}
+        baseline = {name: lexical(table, split.rows) for name, split in splits.items()}
+        results = report.results(config, head, reader, baseline, list(found.values()), time.monotonic() - start)
+        if world.first:
+            checkpoints.clean()
+            report.save(config.folder, results)
     return results
 
 
@@ -95,7 +90,10 @@ def fit_seeds(
                 training.keep(checkpoints)
             if all(map(training.stopped, range(len(seeds)))):
                 break
-    return [_finish(i, training, table, splits, checkpoints, world) for i in range(len(seeds))]
+    results = [_finish(i, training, table, splits, checkpoints, world) for i in range(len(seeds))]
+    if world.first:
+        checkpoints.drop()
+    return results
 
 
 def run_epoch(
@@ -129,13 +127,31 @@ def with_widths(head: Any, reader: Reader) -> Any:
     return dataclasses.replace(head, text_width=text, image_width=image)
 
 
-def _machine(config: TrainConfig) -> tuple[World, torch.device]:
-    """Set the process up; return its world and device."""
+@contextlib.contextmanager
+def _machine(config: TrainConfig) -> Iterator[tuple[TrainConfig, World, torch.device]]:
+    """Set the process up and hold the run's folder; yield the config with its precision, the world, the device."""
     device = devices.choose(config.device)
     devices.use_threads(config.threads)
     if device.type == "cpu":
         devices.keep_freed_memory()
-    return distributed.join(device)
+    if config.precision == "auto":
+        config = dataclasses.replace(config, precision="tf32" if device.type == "cuda" else "float32")
+    world, device = distributed.join(device)
+    try:
+        with store.alone(config.folder) if world.first else contextlib.nullcontext():
+            yield config, world, device
+    finally:
+        distributed.leave()
+
+
+def _rows(table: Table, reader: Reader) -> tuple[Tensor, dict[str, Split]]:
+    """Return the mention rows to train on, and the other splits.  Raises ConfigError for an empty one."""
+    rows = table.trainable(table.rows("train"))
+    splits = {name: split_of(table, name) for name in ("valid", "test")}
+    for name, used in (("train", rows), *((name, split.rows) for name, split in splits.items())):
+        if not len(used):
+            raise ConfigError(f"{reader.path} has no mention to use in its {name} split")
+    return rows, splits
 
 
 def _step(config: TrainConfig, training: Training, table: Table, world: World) -> Step | CapturedStep:
@@ -152,17 +168,17 @@ def _step_size(size: int, world: World) -> int:
 
 
 def _groups(
-    config: TrainConfig, head: Any, table: Table, seeds: tuple[int, ...], checkpoints: Checkpoints
+    config: TrainConfig, head: Any, table: Table, seeds: tuple[int, ...], unfinished: Any
 ) -> list[tuple[int, ...]]:
-    """Return which seeds are trained together: those half done first, then all that fit, else one by one."""
+    """Return which seeds are trained together: those half done first, then on CUDA all that fit, else one by one."""
     groups = []
-    if (unfinished := checkpoints.unfinished(seeds)) is not None:
+    if unfinished is not None:
         groups.append(tuple(unfinished[1]["seeds"]))
         seeds = tuple(seed for seed in seeds if seed not in groups[0])
     if not seeds:
         return groups
     together = config.together == "yes"
-    if config.together == "auto":
+    if config.together == "auto" and table.device.type == "cuda":  # a CPU is busy with one: docs/benchmarks.md
         together = len(seeds) * _bytes_per_seed(config, head, table) < STACK_SHARE * devices.free_memory(table.device)
         if not together and len(seeds) > 1:
             say("seeds are trained one by one: together they may need more than half of the free memory")

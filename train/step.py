@@ -1,6 +1,7 @@
 """One optimization step of all seeds; on CUDA captured once and replayed."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import fields
 
 import torch
@@ -26,16 +27,26 @@ class Step:
 
     def __call__(self, batch: Batch, weight: float) -> Tensor:
         self._adam.zero_grad()
-        device = batch.gold.device.type
-        half = torch.autocast(device, torch.bfloat16) if self._precision == "bfloat16" else contextlib.nullcontext()
-        with half:
-            losses = self._stack.losses(batch)
-        if self._world.size > 1:
-            losses = losses * weight
-        losses.sum().backward()
+        with _tf32(self._precision == "tf32"):
+            with torch.autocast(batch.gold.device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
+                losses = self._stack.losses(batch)
+            if self._world.size > 1:
+                losses = losses * weight
+            losses.sum().backward()
         self._world.add([p.grad for p in self._stack.parameters.values() if p.grad is not None])
         self._adam.step()
         return losses.detach()
+
+
+@contextlib.contextmanager
+def _tf32(wanted: bool) -> Iterator[None]:
+    """Let CUDA multiply float32 matrices with 10 bits of mantissa, or with all 23; evaluation outside has all."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if wanted else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class CapturedStep:

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from train.adam import Adam
 from train.checkpoint import Checkpoints
-from train.config import TrainConfig
+from train.config import LOWER_IS_BETTER, TrainConfig
 from train.stack import Stack
 
 CHECKPOINT_SHARE = 0.1  # of the time that checkpoints may take
-LOWER_IS_BETTER = {"mean_rank"}
 
 
 class Training:

@@ -200,4 +200,7 @@ class Drin(nn.Module):
         gathered, state = self._gather(state, TEXT)
         received, sent = self.layers[-1].vertex(torch.cat([gathered, state.mention], 1)).split([1, 2], 1)
         mention = activate(received) + state.mention[:, TEXT]
-        return Cosines.apply(activate(state.to_text.mT @ sent) + state.text, mention[:, 0])[0]
+        text = activate(state.to_text.mT @ sent) + state.text
+        with torch.autocast(text.device.type, enabled=False):  # bfloat16 tells 0.90 from 0.904, not from 0.902
+            wide = torch.promote_types(text.dtype, torch.float32)
+            return Cosines.apply(text.to(wide), mention[:, 0].to(wide))[0]

@@ -12,10 +12,23 @@ from torch import Tensor
 SMALLEST_NORM = 1e-8  # as in torch.nn.functional.cosine_similarity: the cosine with a zero vector is 0
 
 
-class Dots(torch.autograd.Function):
-    """Dots.apply(vectors (B, C, D), queries (B, k, D)) -> dot products (B, k, C), vectors."""
+class Batched(torch.autograd.Function):
+    """A function of mentions that have nothing to do with each other: more seeds are only more mentions."""
 
-    generate_vmap_rule = True
+    @classmethod
+    def vmap(cls, info: Any, axes: tuple[int | None, ...], *inputs: Tensor) -> tuple[tuple[Tensor, ...], int]:
+        """Fold the stacked axis S into the batch: (S, B, ...) -> (S B, ...) and back."""
+        size = info.batch_size
+        moved = [
+            x.expand(size, *x.shape) if axis is None else x.movedim(axis, 0)
+            for x, axis in zip(inputs, axes, strict=True)
+        ]
+        found = cls.apply(*(x.flatten(0, 1) for x in moved))
+        return tuple(x.unflatten(0, (size, -1)) for x in found), 0
+
+
+class Dots(Batched):
+    """Dots.apply(vectors (B, C, D), queries (B, k, D)) -> dot products (B, k, C), vectors."""
 
     @staticmethod
     def forward(vectors: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,10 +47,8 @@ class Dots(torch.autograd.Function):
         return _outer_plus(to_dots, queries, to_vectors), torch.bmm(to_dots, vectors)
 
 
-class Sums(torch.autograd.Function):
+class Sums(Batched):
     """Sums.apply(vectors (B, C, D), weights (B, k, C)) -> weighted sums (B, k, D), vectors."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(vectors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,10 +68,8 @@ class Sums(torch.autograd.Function):
         return _outer_plus(weights, to_sums, to_vectors), to_weights
 
 
-class Cosines(torch.autograd.Function):
+class Cosines(Batched):
     """Cosines.apply(vectors (B, C, D), query (B, D)) -> cosines (B, C), and what backward keeps."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(vectors: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,7 +89,7 @@ class Cosines(torch.autograd.Function):
         along, away = gradient * inverse_query * inverse, gradient * cosines
         to_vectors = vectors * (-away * inverse * inverse)[..., None]
         to_query = torch.bmm(along[:, None], vectors)[:, 0] - away.sum(-1, keepdim=True) * inverse_query**2 * query
-        return _outer_plus(along[:, None], query[:, None], to_vectors), to_query
+        return to_vectors.baddbmm_(along[..., None], query[:, None]), to_query
 
 
 def _outer_plus(left: Tensor, right: Tensor, onto: Tensor | None) -> Tensor:

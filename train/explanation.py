@@ -1,0 +1,130 @@
+"""`python -m train explain`: the edges that enter each layer of a trained DRIN (DRIN Figure 5), as data."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import cache
+from cache import Reader
+from cache.schema import EDGES
+from common.errors import ConfigError
+from common.log import table
+from common.paths import find_cache
+from train import checkpoint
+from train.config import DrinConfig, ExplainConfig
+from train.models.drin import Drin
+from train.table import Table
+
+
+@torch.no_grad()
+def explain(config: ExplainConfig) -> dict[str, Any]:
+    """Return scores and edges of a mention's candidates, best first.
+
+    An edge is null in a layer that does not read it. Raises ConfigError if the run, the seed or the mention is
+    not there, or the cache is not the one that the run was trained on.
+    """
+    tensors, about, result = checkpoint.load(_seed_file(config))
+    if about["model"] != "drin":
+        raise ConfigError(f"{config.run} is a run of {about['model']}, which has no edges to show")
+    reader = _cache_of(config, about["cache_id"])
+    ids = _strings(reader, "mention.ids.id")
+    if config.mention not in ids:
+        raise ConfigError(
+            f"{reader.path} has no mention {config.mention!r}; the first of its {len(ids):,} is {ids[0]!r}"
+        )
+    row = ids.index(config.mention)
+    model = Drin(_head(about))
+    model.load_state_dict(tensors)
+    batch = Table(reader, "drin", torch.device("cpu"), "mmap").batch(torch.tensor([row]))
+    scores, layers = model(batch)[0].tolist(), [edges[0].flatten(1).tolist() for edges in model.edge_weights(batch)]
+    entity_ids, names = _strings(reader, "entity.ids.id"), _strings(reader, "entity.ids.name")
+    rows = reader.column("pair.candidates.candidates")[row].tolist()
+    candidates = [
+        {
+            "id": entity_ids[entity],
+            "name": names[entity],
+            "gold": position == int(batch.gold),
+            "score": scores[position],
+            "layers": [dict(zip(EDGES, map(_known, edges[position]), strict=True)) for edges in layers],
+        }
+        for position, entity in enumerate(rows)
+        if entity >= 0
+    ]
+    return {
+        "mention": config.mention,
+        "surface": _strings(reader, "mention.ids.surface")[row],
+        "run": str(config.run),
+        "seed": result["seed"],
+        "cache_id": reader.id,
+        "candidates": sorted(candidates, key=lambda candidate: -candidate["score"]),
+    }
+
+
+def as_text(found: dict[str, Any], *, as_json: bool) -> str:
+    """Return what `explain` found as JSON, or as a table: a row per candidate, the edges of each layer."""
+    if as_json:
+        return json.dumps(found, indent=1, allow_nan=False)
+    depth = len(found["candidates"][0]["layers"]) if found["candidates"] else 0
+    short = [edge.replace("text", "t").replace("image", "i").replace("_to_", ">") for edge in EDGES]
+    head = ("candidate", "name", "gold", "score", *(f"{edge} {layer + 1}" for layer in range(depth) for edge in short))
+    rows = [
+        (
+            candidate["id"],
+            candidate["name"][:40],
+            "*" if candidate["gold"] else "",
+            f"{candidate['score']:.3f}",
+            *("-" if v is None else f"{v:.3f}" for edges in candidate["layers"] for v in edges.values()),
+        )
+        for candidate in found["candidates"]
+    ]
+    return "\n".join(
+        [
+            f"mention {found['mention']} ({found['surface']}), seed {found['seed']} of {found['run']}",
+            table(head, rows),
+            "t text, i image, mention first; the number is the layer that the edge enters, - that it is not read there",
+        ]
+    )
+
+
+def _seed_file(config: ExplainConfig) -> Path:
+    if config.seed is not None:
+        path = config.run / f"seed-{config.seed}.safetensors"
+        found = [path] if path.exists() else []
+    else:
+        found = sorted(config.run.glob("seed-*.safetensors"), key=lambda path: int(path.stem.split("-")[1]))
+    if not found:
+        which = "" if config.seed is None else f" {config.seed}"
+        raise ConfigError(f"{config.run} holds no finished seed{which}. Train it: python -m train --run {config.run}")
+    return found[0]
+
+
+def _cache_of(config: ExplainConfig, wanted: str) -> Reader:
+    try:
+        used = json.loads((config.run / "results.json").read_text())["config"]
+    except (OSError, ValueError, KeyError):
+        used = {"dataset": config.dataset, "shards": config.shards}
+    dataset, shards = config.dataset or used["dataset"], config.shards or used["shards"]
+    if dataset is None or shards is None:
+        raise ConfigError(f"{config.run} has no results.json yet: say where its cache is with --dataset and --shards")
+    reader = cache.open(find_cache(dataset, Path(shards)))
+    if reader.id != wanted:
+        raise ConfigError(f"{reader.path} has id {reader.id[:16]}..., but the run was trained on {wanted[:16]}...")
+    return reader
+
+
+def _strings(reader: Reader, column: str) -> list[str]:
+    """Return a column's strings, or row numbers where the cache came without that part."""
+    rows = reader.manifest["tables"][column.split(".")[0]]
+    return reader.strings(column) if column in reader.columns else list(map(str, range(rows)))
+
+
+def _head(about: dict[str, Any]) -> DrinConfig:
+    own = {field.name: about[f"drin.{field.name}"] for field in dataclasses.fields(DrinConfig)}
+    return DrinConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in own.items()})
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value

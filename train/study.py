@@ -1,0 +1,224 @@
+"""`python -m train sweep`: search over named knobs with Optuna.
+
+Every trial is a run of its own, in a folder named after its knobs, so a killed search continues where it stood and what
+is asked twice is trained once. Trials are compared on valid; test is read of the best one alone.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import cache as melcache
+from cache import store
+from common.errors import ConfigError, NotFiniteError
+from common.log import say, table
+from common.options import as_json
+from common.paths import find_cache
+from train import checkpoint, loop, report
+from train.config import DECISIVE, LOWER_IS_BETTER, SweepConfig, TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Varied:
+    """One knob of a search: its choices, or a range from `low` to `high`, both included."""
+
+    name: str
+    kind: type
+    choices: tuple[str, ...] = ()
+    low: float = 0
+    high: float = 0
+    log: bool = False
+
+    def suggest(self, trial: Any) -> Any:
+        """Return the trial's value."""
+        if self.choices:
+            return _value(self.kind, trial.suggest_categorical(self.name, self.choices))
+        suggest = trial.suggest_int if self.kind is int else trial.suggest_float
+        return suggest(self.name, self.kind(self.low), self.kind(self.high), log=self.log)
+
+
+def search(config: SweepConfig, head: Any) -> dict[str, Any]:
+    """Run the trials that are left and return what sweep.json holds.
+
+    Raises ConfigError for a knob that cannot be varied, and for a folder that holds another search.
+    """
+    optuna = _optuna()
+    varied = [_varied(text, config, head) for text in config.vary]
+    if not varied:
+        raise ConfigError("sweep needs something to search: --vary learning-rate=log:1e-4..1e-2 --vary layers=1,2,3")
+    with store.alone(config.folder):
+        study = _study(optuna, config, head)
+        asked = _enqueue(optuna, study, config, varied)
+        while (done := len(_finished(study))) < asked:
+            trial = study.ask()
+            chosen = {knob.name: knob.suggest(trial) for knob in varied}
+            say(f"trial {done + 1} of {asked}: " + ", ".join(f"{name} {value}" for name, value in chosen.items()))
+            _run(optuna, study, trial, config, head, chosen)
+    found = _results(study, config)
+    store.publish(config.folder / "sweep.json", json.dumps(found, indent=1).encode() + b"\n", replace=True)
+    return found
+
+
+def show(found: dict[str, Any], config: SweepConfig) -> str:
+    """Return the table of a search, best trial first."""
+    names = list(found["trials"][0]["knobs"])
+    rows = [
+        (
+            trial["number"],
+            *(f"{v:.4g}" if isinstance(v := trial["knobs"][name], float) else v for name in names),
+            f"{trial['valid']:.4f}" if trial["valid"] is not None else trial["error"],
+        )
+        for trial in found["trials"]
+    ]
+    best = found["best"]
+    lines = [table(("trial", *names, f"valid {config.select}"), rows)]
+    if best is not None:
+        test = 100 * best["test"]["top1"]
+        lines.append(f"best: trial {best['number']}, test Top-1 {test:.1f}; {best['run']}/results.json")
+    return "\n".join([*lines, f"details in {config.folder}/sweep.json"])
+
+
+def _optuna() -> ModuleType:
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError("sweep needs Optuna: uv pip install optuna") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _varied(text: str, config: SweepConfig, head: Any) -> Varied:
+    """Return the knob that `text` (NAME=A,B or NAME=LOW..HIGH or NAME=log:LOW..HIGH) describes."""
+    name, found, values = text.partition("=")
+    name = name.strip().removeprefix("--").replace("-", "_")
+    own = {field.name: get_type_hints(type(head))[field.name] for field in dataclasses.fields(head) if field.metadata}
+    hints = {key: get_type_hints(TrainConfig)[key] for key in DECISIVE if key != "select"} | own
+    if not found or name not in hints:
+        raise ConfigError(f"--vary {text}: expected KNOB=VALUES, KNOB one of {', '.join(sorted(hints))}")
+    kind = get_origin(hints[name]) or hints[name]
+    kind = str if kind not in (int, float, bool, tuple) else kind
+    log, ranged = values.startswith("log:"), ".." in values
+    try:
+        if not ranged:
+            choices = tuple(choice.strip() for choice in values.split(",") if choice.strip())
+            owner = config if name in DECISIVE else head
+            for choice in choices:  # a config refuses what it cannot be
+                _allowed(hints[name], dataclasses.replace(owner, **{name: _value(kind, choice)}), name)
+            if len(set(choices)) == len(choices) > 0:
+                return Varied(name, kind, choices)
+        elif kind in (int, float):
+            low, high = (kind(value) for value in values.removeprefix("log:").split(".."))
+            if low < high and not (log and low <= 0):
+                return Varied(name, kind, low=low, high=high, log=log)
+    except ValueError:
+        pass
+    raise ConfigError(f"--vary {text}: expected {name}=A,B,C of different {kind.__name__}s, or a range LOW..HIGH")
+
+
+def _allowed(hint: Any, config: Any, name: str) -> None:
+    choices = get_args(hint) if get_origin(hint) is not tuple else ()
+    if choices and getattr(config, name) not in choices:
+        raise ConfigError(f"--vary {name}: {getattr(config, name)} is none of {', '.join(map(str, choices))}")
+
+
+def _value(kind: Callable[[str], Any], text: str) -> Any:
+    """Return a choice as its knob's type; the items of a list are joined by +, a flag is yes or no."""
+    if kind is tuple:
+        return tuple(text.split("+"))
+    if kind is bool:
+        return {"yes": True, "true": True, "no": False, "false": False}[text.lower()] if text else False
+    return kind(text)
+
+
+def _study(optuna: ModuleType, config: SweepConfig, head: Any) -> Any:
+    """Open the folder's study or begin it."""
+    database = config.folder / "sweep.sqlite3"
+    if config.fresh:
+        database.unlink(missing_ok=True)
+    direction = "minimize" if config.select in LOWER_IS_BETTER else "maximize"
+    storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
+    study = optuna.create_study(storage=storage, study_name="sweep", direction=direction, load_if_exists=True)
+    about = _identity(config, head)
+    before = study.user_attrs.get("about", about)
+    if differ := [name for name in about if about[name] != before.get(name)]:
+        raise ConfigError(
+            f"{database} holds a search with another {', '.join(differ)}. Finish it with the options it was started "
+            "with, start over with --fresh, or take another --run"
+        )
+    study.set_user_attr("about", about)
+    # a sampler that begins with the same numbers again would ask again what it asked before the kill
+    seed = len(study.get_trials(deepcopy=False))
+    study.sampler = {"tpe": optuna.samplers.TPESampler}.get(config.sampler, optuna.samplers.RandomSampler)(seed=seed)
+    return study
+
+
+def _identity(config: SweepConfig, head: Any) -> dict[str, Any]:
+    """Return what all trials have in common."""
+    everything = as_json(config)
+    common = {name: everything[name] for name in (*DECISIVE, "model", "seeds", "vary", "sampler")}
+    cache_id = melcache.open(find_cache(config.dataset, config.shards)).id
+    return {"cache": cache_id, "code": checkpoint.code()} | common | as_json(head)
+
+
+def _enqueue(optuna: ModuleType, study: Any, config: SweepConfig, varied: list[Varied]) -> int:
+    """Ask again for trials that a kill cut off, and for the combinations of a grid; return how many to run in all."""
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        if trial.params:
+            study.enqueue_trial(trial.params)
+    if config.sampler != "grid":
+        return config.trials
+    if any(not knob.choices for knob in varied):
+        raise ConfigError("--sampler grid needs choices, not ranges: --vary learning-rate=1e-4,3e-4,1e-3")
+    combinations = list(itertools.product(*(knob.choices for knob in varied)))
+    for combination in combinations:
+        study.enqueue_trial(dict(zip((k.name for k in varied), combination, strict=True)), skip_if_exists=True)
+    return min(config.trials, len(combinations))
+
+
+def _run(optuna: ModuleType, study: Any, trial: Any, config: SweepConfig, head: Any, chosen: dict[str, Any]) -> None:
+    """Train one trial and tell the study; a loss that diverged is a result, too."""
+    mine = {name: value for name, value in chosen.items() if name in DECISIVE}
+    run = config.folder / f"trial-{hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]}"
+    trial.set_user_attr("run", str(run))
+    own = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
+    trained = TrainConfig(**own | mine | {"run": run})
+    head = dataclasses.replace(head, **{name: value for name, value in chosen.items() if name not in DECISIVE})
+    try:
+        found = loop.fit(trained, head)
+    except NotFiniteError as error:
+        trial.set_user_attr("error", str(error))
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return
+    trial.set_user_attr("test", found["mean"]["test"])
+    study.tell(trial, statistics.fmean(seed["valid"][config.select] for seed in found["seeds"]))
+
+
+def _finished(study: Any) -> list[Any]:
+    """Return the trials that have a value or diverged; those that a kill cut off do not count."""
+    trials = study.get_trials(deepcopy=False)
+    return [trial for trial in trials if trial.values is not None or "error" in trial.user_attrs]
+
+
+def _results(study: Any, config: SweepConfig) -> dict[str, Any]:
+    worst = math.inf if config.select in LOWER_IS_BETTER else -math.inf
+    sign = 1 if config.select in LOWER_IS_BETTER else -1
+    trials = sorted(_finished(study), key=lambda t: sign * (t.value if t.values is not None else worst))
+    listed = [
+        {
+            "number": trial.number,
+            "knobs": trial.params,
+            "valid": trial.value,
+            "error": trial.user_attrs.get("error"),
+            "run": trial.user_attrs["run"],
+        }
+        for trial in trials
+    ]
+    best = listed[0] | {"test": trials[0].user_attrs["test"]} if listed and trials[0].values is not None else None
+    return {"about": study.user_attrs["about"], "protocol": report.PROTOCOL, "best": best, "trials": listed}
