@@ -8,6 +8,7 @@ from typing import Self
 from tqdm import tqdm
 
 LINE_SECONDS = 30.0
+_quiet = False
 
 
 class Progress:
@@ -20,7 +21,7 @@ class Progress:
         self._total, self._label, self._unit = total, label, unit
         self._done = self._began = done
         self._start = self._said = time.monotonic()
-        terminal = sys.stderr.isatty()
+        terminal = sys.stderr.isatty() and not _quiet
         self._bar = tqdm(total=total, initial=done, desc=label, unit=unit, leave=False) if terminal else None
 
     def __enter__(self) -> Self:
@@ -46,7 +47,14 @@ class Progress:
 
 def say(text: str) -> None:
     """Print a line of progress on stderr, so that stdout holds results only."""
-    tqdm.write(text, file=sys.stderr)
+    if not _quiet:
+        tqdm.write(text, file=sys.stderr)
+
+
+def be_quiet() -> None:
+    """Say nothing from now on: of several processes one speaks."""
+    global _quiet
+    _quiet = True
 
 
 def duration(seconds: float) -> str:

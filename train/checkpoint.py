@@ -17,6 +17,7 @@ from cache import store
 from common.errors import ConfigError
 
 UNFINISHED = "unfinished.safetensors"
+Half = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and description of seeds half done
 
 
 def code() -> str:
@@ -59,11 +60,14 @@ def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, An
 class Checkpoints:
     """The checkpoints of one run folder.  `about` identifies the run; see `identity`."""
 
-    def __init__(self, folder: Path, about: dict[str, Any], *, fresh: bool) -> None:
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         self.folder, self._about = folder, about
-        store.sweep(folder)
+
+    def tidy(self, *, fresh: bool) -> None:
+        """Remove what a killed process left behind, and with `fresh` all that was trained."""
+        store.sweep(self.folder)
         if fresh:
-            for path in (*folder.glob("seed-*.safetensors"), folder / UNFINISHED):
+            for path in (*self.folder.glob("seed-*.safetensors"), self.folder / UNFINISHED):
                 path.unlink(missing_ok=True)
 
     def finished(self, seed: int) -> dict[str, Any] | None:
@@ -78,7 +82,7 @@ class Checkpoints:
         """Keep a seed's result and the weights of its best epoch."""
         save(self.folder / f"seed-{result['seed']}.safetensors", state, self._about, result)
 
-    def unfinished(self, seeds: tuple[int, ...]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def unfinished(self, seeds: tuple[int, ...]) -> Half | None:
         """Return tensors and description of those of `seeds` that are half done, or None.
 
         Raises ConfigError if what is half done belongs to another run.

@@ -14,10 +14,11 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 def train(config: TrainConfig, drin: DrinConfig) -> None:
     """Train a head on a cache and report it beside the lexical baseline."""
     head = _head(config, drin)
-    from train import loop, report  # torch: not for --help
+    from train import distributed, loop, report  # torch: not for --help
 
     found = loop.fit(config, head)
-    print(report.show(found, config.folder))
+    if distributed.speaks():
+        print(report.show(found, config.folder))
 
 
 def sweep(config: SweepConfig, drin: DrinConfig) -> None:

@@ -29,7 +29,11 @@ class TrainConfig:
     epochs: int = knob(30, "passes over the train split (DRIN 4.4)")
     seeds: tuple[int, ...] = knob((0,), "comma-separated; each gives its own initial weights and order")
     shards: Path = knob(SHARDS, "folder that holds caches")
-    run: Path | None = knob(None, "folder for results.json and checkpoints (default: runs/<dataset>-<model>)")
+    run: Path | None = knob(
+        None,
+        "folder for results.json and checkpoints (default: runs/<dataset>-<model>)",
+        also=("--run-folder",),  # torchrun takes a --run for its own
+    )
     device: str = knob("auto", "cpu, cuda or auto")
     fresh: bool = knob(False, "train everything anew; without it what is finished or half done is kept")
     batch: int = knob(64, "mentions per step (DRIN 4.4)", panel="Optimization")

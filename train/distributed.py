@@ -7,6 +7,12 @@ import torch
 from torch import Tensor
 
 from common.errors import ConfigError
+from common.log import be_quiet
+
+
+def speaks() -> bool:
+    """Whether this is the process, of those that torchrun started, that prints."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,11 @@ class World:
         """Return this process's part of a batch, (..., B) -> (..., B / size); B must be a multiple of `size`."""
         return rows[..., self.rank :: self.size]
 
+    def wait(self) -> None:
+        """Go on when all processes are here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
     def add(self, tensors: list[Tensor]) -> None:
         """Sum tensors of one type over all processes, in place and in one message."""
         if self.size == 1:
@@ -40,6 +51,8 @@ def join(device: torch.device) -> tuple[World, torch.device]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World(), device
+    if not speaks():
+        be_quiet()
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         if device.index >= torch.cuda.device_count():

@@ -17,7 +17,7 @@ from common.errors import ConfigError, NotFiniteError
 from common.log import Progress, say
 from common.paths import find_cache
 from train import distributed, report
-from train.checkpoint import Checkpoints
+from train.checkpoint import Checkpoints, Half
 from train.config import TrainConfig
 from train.distributed import World
 from train.evaluation import Split, evaluate, lexical, split_of
@@ -40,13 +40,13 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
         table = Table(reader, config.model, device, config.resident)
         head = with_widths(head, reader)
         rows, splits = _rows(table, reader)
-        checkpoints = Checkpoints(config.folder, report.identity(config, head, reader), fresh=config.fresh)
-        found = {seed: checkpoints.finished(seed) for seed in config.seeds}
+        checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
+        found, unfinished = _known(config, checkpoints, world)
         left = tuple(seed for seed, result in found.items() if result is None)
-        report.announce(config, [seed for seed in config.seeds if seed not in left], table.resident, world)
+        report.announce(config, [seed for seed in config.seeds if seed not in left], table.resident)
         with report.Curves(config, found, world) as curves:
-            for seeds in _groups(config, head, table, left, checkpoints.unfinished(config.seeds)):
-                results = fit_seeds(config, head, table, rows, splits, seeds, checkpoints, curves, world)
+            for seeds, half in _groups(config, head, table, left, unfinished):
+                results = fit_seeds(config, head, table, rows, splits, seeds, half, checkpoints, curves, world)
                 found |= {result["seed"]: result for result in results}
         baseline = {name: lexical(table, split.rows) for name, split in splits.items()}
         results = report.results(config, head, reader, baseline, list(found.values()), time.monotonic() - start)
@@ -63,15 +63,16 @@ def fit_seeds(
     rows: Tensor,
     splits: dict[str, Split],
     seeds: tuple[int, ...],
+    half: Half | None,
     checkpoints: Checkpoints,
     curves: report.Curves,
     world: World,
 ) -> list[dict[str, Any]]:
-    """Train some seeds together on mention `rows`, from their checkpoint if there is one; return their results."""
+    """Train some seeds together on mention `rows`, from `half` if they are half done; return their results."""
     start = time.monotonic()
     training = Training(config, lambda: MODELS[config.model](head), seeds, table.device)
-    if (unfinished := checkpoints.unfinished(seeds)) is not None:
-        training.load(*unfinished)
+    if half is not None:
+        training.load(*half)
     curves.begin(seeds, training.history)
     step = _step(config, training, table, world)
     before, size = training.seconds, _step_size(config.batch, world)
@@ -144,6 +145,18 @@ def _machine(config: TrainConfig) -> Iterator[tuple[TrainConfig, World, torch.de
         distributed.leave()
 
 
+def _known(
+    config: TrainConfig, checkpoints: Checkpoints, world: World
+) -> tuple[dict[int, dict[str, Any] | None], Half | None]:
+    """Return the results of finished seeds, None for the others, and what is half done; the same in all processes."""
+    if world.first:
+        checkpoints.tidy(fresh=config.fresh)
+    world.wait()
+    found = {seed: checkpoints.finished(seed) for seed in config.seeds}, checkpoints.unfinished(config.seeds)
+    world.wait()  # for those that still read: the first one writes
+    return found
+
+
 def _rows(table: Table, reader: Reader) -> tuple[Tensor, dict[str, Split]]:
     """Return the mention rows to train on, and the other splits.  Raises ConfigError for an empty one."""
     rows = table.trainable(table.rows("train"))
@@ -168,13 +181,14 @@ def _step_size(size: int, world: World) -> int:
 
 
 def _groups(
-    config: TrainConfig, head: Any, table: Table, seeds: tuple[int, ...], unfinished: Any
-) -> list[tuple[int, ...]]:
+    config: TrainConfig, head: Any, table: Table, seeds: tuple[int, ...], unfinished: Half | None
+) -> list[tuple[tuple[int, ...], Half | None]]:
     """Return which seeds are trained together: those half done first, then on CUDA all that fit, else one by one."""
     groups = []
     if unfinished is not None:
-        groups.append(tuple(unfinished[1]["seeds"]))
-        seeds = tuple(seed for seed in seeds if seed not in groups[0])
+        first = tuple(unfinished[1]["seeds"])
+        groups.append((first, unfinished))
+        seeds = tuple(seed for seed in seeds if seed not in first)
     if not seeds:
         return groups
     together = config.together == "yes"
@@ -182,7 +196,7 @@ def _groups(
         together = len(seeds) * _bytes_per_seed(config, head, table) < STACK_SHARE * devices.free_memory(table.device)
         if not together and len(seeds) > 1:
             say("seeds are trained one by one: together they may need more than half of the free memory")
-    return [*groups, *([seeds] if together else [(seed,) for seed in seeds])]
+    return [*groups, *([(seeds, None)] if together else [((seed,), None) for seed in seeds])]
 
 
 def _bytes_per_seed(config: TrainConfig, head: Any, table: Table) -> int:

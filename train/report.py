@@ -25,12 +25,12 @@ def identity(config: TrainConfig, head: Any, reader: Reader) -> dict[str, Any]:
     return {"model": config.model, "cache_id": reader.id, "code": checkpoint.code(), **knobs, **own}
 
 
-def announce(config: TrainConfig, finished: list[int], resident: str, world: World) -> None:
+def announce(config: TrainConfig, finished: list[int], resident: str) -> None:
     """Say what will not be trained again, and where the features lie."""
-    if finished and world.first:
+    if finished:
         seeds = ", ".join(map(str, finished))
         say(f"finished before, not trained again (--fresh would): seed {seeds} in {config.folder}/")
-    if resident != "device" and world.first:
+    if resident != "device":
         say(f"features stay in {'host memory' if resident == 'host' else 'the shards'} and are gathered ahead")
 
 

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,36 +84,38 @@ class Table:
             yield from (self.batch(rows.to(self.device), without) for rows in groups)
             return
         with ThreadPoolExecutor(1) as pool:
-            coming: deque[tuple[Tensor, Future[dict[str, Tensor]]]] = deque()
+            coming: deque[tuple[Any, ...]] = deque()
             for rows in groups:
-                coming.append((rows, pool.submit(self._gather, rows, without)))
+                wanted = _wanted(rows, self._host_candidates)
+                coming.append((rows, *wanted, pool.submit(self._gather, *wanted, without)))
                 if len(coming) > AHEAD:
-                    yield self._batch(*_finished(coming.popleft()))
+                    yield self._finished(*coming.popleft())
             while coming:
-                yield self._batch(*_finished(coming.popleft()))
+                yield self._finished(*coming.popleft())
 
     def batch(self, rows: Tensor, without: tuple[str, ...] = ()) -> Batch:
         """Gather the mentions in `rows`, (B,) or (S, B); where the features lie on the device, nothing waits for it."""
-        return self._batch(rows, self._gather(rows, without))
+        mentions, entities = _wanted(rows, self.candidates)
+        if self.resident == "device":
+            return self._batch(rows, mentions, entities, self._gather(mentions, entities, without))
+        return self._batch(rows, mentions, entities, self._gather(mentions.cpu(), entities.cpu(), without))
 
     def entities(self, field: str, rows: Tensor) -> Tensor:
         """Return a feature of the entities in `rows` (n,), host memory, as float32 on the device."""
         where = self.device if self.resident == "device" else "cpu"
         return self._features[field].take(rows.to(where)).to(self.device).float()
 
-    def _gather(self, rows: Tensor, without: tuple[str, ...]) -> dict[str, Tensor]:
-        mentions = rows.clamp(min=0)
-        candidates = self.candidates if self.resident == "device" else self._host_candidates
-        entities = _select(candidates, mentions).clamp(min=0).long()  # of padding any entity; `present` masks it
+    def _finished(self, rows: Tensor, mentions: Tensor, entities: Tensor, found: Future[dict[str, Tensor]]) -> Batch:
+        there = [x.to(self.device, non_blocking=True) for x in (rows, mentions, entities)]
+        return self._batch(*there, found.result())
+
+    def _gather(self, mentions: Tensor, entities: Tensor, without: tuple[str, ...]) -> dict[str, Tensor]:
         wanted = {"mention": mentions, "entity": entities}
         fields = [field for field in self._features if field not in without]
         return {field: self._features[field].take(wanted[field.split("_")[0]]) for field in fields}
 
-    def _batch(self, rows: Tensor, found: dict[str, Tensor]) -> Batch:
+    def _batch(self, rows: Tensor, mentions: Tensor, entities: Tensor, found: dict[str, Tensor]) -> Batch:
         """Return the batch; features become float32 after the gather, not before."""
-        rows = rows.to(self.device)
-        mentions = rows.clamp(min=0)
-        entities = _select(self.candidates, mentions).clamp(min=0).long()
         features = {field: half.to(self.device, non_blocking=True).float() for field, half in found.items()}
         return Batch(
             **dict.fromkeys(FEATURES) | features,
@@ -129,5 +132,7 @@ def _select(column: Tensor, rows: Tensor) -> Tensor:
     return column.index_select(0, rows.reshape(-1)).view(*rows.shape, *column.shape[1:])
 
 
-def _finished(pair: tuple[Tensor, "Future[dict[str, Tensor]]"]) -> tuple[Tensor, dict[str, Tensor]]:
-    return pair[0], pair[1].result()
+def _wanted(rows: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mention rows (..., B) and entity rows (..., B, C) to read; of padding any, `present` masks it."""
+    mentions = rows.clamp(min=0)
+    return mentions, _select(candidates, mentions).clamp(min=0).long()

@@ -137,24 +137,26 @@ class Drin(nn.Module):
 
     def _states(self, batch: Batch, text: Tensor) -> Iterator[State]:
         """Yield what enters each layer."""
-        masks = self._masks(batch)  # M of Eq. 13
+        absent = self._absent(batch)  # where M of Eq. 13 is 0
         edges = batch.edges.to(text.dtype)
         mention = torch.stack([self.mention_text(batch.mention_text), self.mention_image(batch.mention_image)], 1)
         images = Images(batch.entity_image, self.entity_image.weight)
-        a_text, a_image = (edges[..., e].mT.where(mask, 0) for e, mask in enumerate(masks))
+        a_text, a_image = (edges[..., e].mT.masked_fill(mask, 0) for e, mask in enumerate(absent))
         yield (state := State(mention, text, images, a_text, a_image))
         for position, layer in enumerate(self.layers[:-1], start=2):
             new = self._convolve(layer, state)
             if not self.config.static:
                 read = TEXT if position == self.config.layers else BOTH
-                new = self._update(layer, state, new, masks, read)
+                new = self._update(layer, state, new, absent, read)
             yield (state := new)
 
-    def _masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return where an edge to entity text and one to entity image may be, (B, 2, C) each."""
-        mention = torch.stack([torch.ones_like(batch.mention_image_present), batch.mention_image_present], 1)
+    def _absent(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return where there is no edge to entity text, and none to entity image, (B, 2, C) each."""
+        picture = batch.mention_image_present
+        mention = torch.stack([torch.ones_like(picture), picture], 1)[:, :, None]
         entity = (batch.present, batch.present & batch.entity_image_present)
-        return tuple(mention[:, :, None] & there[:, None] & self.enabled[:, e, None] for e, there in enumerate(entity))
+        there = (mention & there[:, None] & self.enabled[:, e, None] for e, there in enumerate(entity))
+        return tuple(~mask for mask in there)
 
     def _gather(self, state: State, modalities: slice) -> tuple[Tensor, State]:
         """Return what those mention vertices sum up, (B, k, D), and the state."""
@@ -174,7 +176,7 @@ class Drin(nn.Module):
             images=state.images.plus(activate(state.to_image.mT @ sent)),
         )
 
-    def _update(self, layer: Layer, old: State, new: State, masks: tuple[Tensor, Tensor], read: slice) -> State:
+    def _update(self, layer: Layer, old: State, new: State, absent: tuple[Tensor, Tensor], read: slice) -> State:
         """Return `new` with its next edges (Eq. 13), of the image edges those from the mention modalities in `read`."""
         activate = ACTIVATIONS[self.config.edge_activation]
         second = layer.edge_mention if self.config.tied else layer.edge_entity
@@ -185,13 +187,13 @@ class Drin(nn.Module):
         if source is new:
             new = replace(new, text=text, images=images)
         edges = []
-        for affinity, before, mask in ((to_text, new.to_text, masks[0]), (to_image, new.to_image, masks[1])):
+        for affinity, before, mask in ((to_text, new.to_text, absent[0]), (to_image, new.to_image, absent[1])):
             rows = slice(0, affinity.shape[1])
             if self.config.edge_residual == "outside":
                 updated = activate(affinity) + before[:, rows]
             else:
                 updated = activate(affinity + before[:, rows])
-            edges.append(updated.where(mask[:, rows], 0))
+            edges.append(updated.masked_fill(mask[:, rows], 0))
         return replace(new, to_text=edges[0], to_image=edges[1])
 
     def _match(self, state: State) -> Tensor:

@@ -1,0 +1,529 @@
+"""What the trainer promises: stacked seeds, resume, residents, processes, precision, kernels, and its two studies."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import cache as melcache
+from bench.kernels import Count
+from cache import store
+from cache.synth import Synthetic, write
+from common import device as devices
+from common.errors import CacheError, ConfigError, NotFiniteError
+from train import features, loop
+from train.adam import Adam
+from train.checkpoint import UNFINISHED, Checkpoints
+from train.cli import app
+from train.config import DrinConfig, TrainConfig
+from train.distributed import World
+from train.models.drin import Drin
+from train.stack import Stack
+from train.step import CapturedStep, Step
+from train.table import Table
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+SMALL = DrinConfig(width=32)
+WIDTHS = DrinConfig(text_width=40, image_width=24, width=16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("synth") / "signal"
+    write(path, Synthetic(900, 300, 6, 0.6, 0, text_width=40, image_width=24))
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(folder):
+    return Table(melcache.open(folder), "drin", CPU)
+
+
+def config(folder, run, **given):
+    return TrainConfig(**{"dataset": str(folder), "run": run, "device": "cpu", "epochs": 3} | given)
+
+
+def new_step(seeds=(0,), precision="float32", head=WIDTHS):
+    stack = Stack(lambda: Drin(head), seeds, CPU)
+    return stack, Step(stack, Adam(list(stack.parameters.values()), 1e-3), World(), precision)
+
+
+def histories(found):
+    return [seed["history"] for seed in found["seeds"]]
+
+
+class Killed(BaseException):
+    """A kill between two epochs, without a second process."""
+
+
+def killed_after(monkeypatch, epochs):
+    """Let the process die right after that many epochs were kept."""
+    real, kept = Checkpoints.keep, []
+
+    def keep(self, tensors, what):
+        real(self, tensors, what)
+        kept.append(what["epoch"])
+        if len(kept) == epochs:
+            raise Killed
+
+    monkeypatch.setattr("train.training.CHECKPOINT_SHARE", 1e9)  # keep every epoch
+    monkeypatch.setattr(Checkpoints, "keep", keep)
+
+
+# seeds together
+
+
+def test_stacked_seeds_equal_each_seed_alone_after_an_epoch(folder, tmp_path):
+    together = loop.fit(config(folder, tmp_path / "a", epochs=1, seeds=(0, 3, 7), together="yes"), SMALL)
+    alone = loop.fit(config(folder, tmp_path / "b", epochs=1, seeds=(0, 3, 7), together="no"), SMALL)
+    for seed in (0, 3, 7):
+        one, other = (load_file(tmp_path / run / f"seed-{seed}.safetensors") for run in "ab")
+        assert one.keys() == other.keys()
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], rtol=0, atol=1e-5)
+    for one, other in zip(together["seeds"], alone["seeds"], strict=True):
+        assert one["history"][0]["loss"] == pytest.approx(other["history"][0]["loss"], abs=1e-5)
+    assert len({seed["history"][0]["loss"] for seed in together["seeds"]}) == 3  # each has its own order and weights
+
+
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_stacked_gradients_equal_those_alone(table, layers):
+    head = dataclasses.replace(WIDTHS, layers=layers)
+    stack, _ = new_step((1, 2), head=head)
+    rows = torch.arange(24).view(2, 12)
+    stack.losses(table.batch(rows)).sum().backward()
+    for i, seed in enumerate((1, 2)):
+        alone, _ = new_step((seed,), head=head)
+        alone.losses(table.batch(rows[i])).sum().backward()
+        for name, parameter in alone.parameters.items():
+            torch.testing.assert_close(stack.parameters[name].grad[i], parameter.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_seeds_go_one_by_one_when_memory_is_short(folder, tmp_path, monkeypatch, capsys):
+    fake = torch.device("cuda")  # only its type is asked
+    table = type("T", (), {"device": fake, "candidates": torch.zeros(1, 6)})
+    arguments = (config(folder, tmp_path, seeds=(0, 1)), WIDTHS, table, (0, 1), None)
+    monkeypatch.setattr(devices, "free_memory", lambda device: 1 << 40)
+    assert loop._groups(*arguments) == [((0, 1), None)]
+    monkeypatch.setattr(devices, "free_memory", lambda device: 1 << 10)
+    assert loop._groups(*arguments) == [((0,), None), ((1,), None)]
+    assert "one by one" in capsys.readouterr().err
+
+
+# resume
+
+
+@pytest.mark.parametrize("together", ["yes", "no"])
+def test_a_killed_run_ends_bit_by_bit_like_an_uninterrupted_one(folder, tmp_path, monkeypatch, together):
+    options = {"seeds": (0, 1), "together": together, "epochs": 4}
+    whole = loop.fit(config(folder, tmp_path / "whole", **options), SMALL)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        killed_after(patched, 2)
+        loop.fit(config(folder, tmp_path / "cut", **options), SMALL)
+    assert (tmp_path / "cut" / UNFINISHED).exists()
+    resumed = loop.fit(config(folder, tmp_path / "cut", **options), SMALL)
+    assert histories(resumed) == histories(whole)
+    assert [s["test"] for s in resumed["seeds"]] == [s["test"] for s in whole["seeds"]]
+    for seed in (0, 1):
+        one, other = (load_file(tmp_path / run / f"seed-{seed}.safetensors") for run in ("whole", "cut"))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    lines = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("whole", "cut")]
+    assert sorted(lines[0]) == sorted(lines[1])
+    assert len(lines[1]) == 2 * 4
+    assert not (tmp_path / "cut" / UNFINISHED).exists()
+
+
+def test_a_run_killed_by_the_system_continues(folder, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "train", "--dataset", str(folder), "--run", str(run), "--device", "cpu"]
+    command += ["--width", "32", "--epochs", "40", "--threads", "1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not (run / UNFINISHED).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert not (run / "results.json").exists()
+    given = config(folder, run, epochs=40, threads=1)
+    resumed = loop.fit(given, SMALL)
+    whole = loop.fit(dataclasses.replace(given, run=tmp_path / "whole"), SMALL)
+    assert histories(resumed) == histories(whole)
+
+
+def test_finished_seeds_are_not_trained_again(folder, tmp_path, monkeypatch, capsys):
+    first = loop.fit(config(folder, tmp_path, seeds=(0, 1)), SMALL)
+    trained = []
+    real = loop.fit_seeds
+
+    def recorded(*args):
+        trained.append(args[5])
+        return real(*args)
+
+    monkeypatch.setattr(loop, "fit_seeds", recorded)
+    second = loop.fit(config(folder, tmp_path, seeds=(0, 1, 2)), SMALL)
+    assert trained == [(2,)]
+    assert second["seeds"][:2] == first["seeds"]
+    assert "not trained again (--fresh would): seed 0, 1 in" in capsys.readouterr().err
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 9
+    loop.fit(config(folder, tmp_path, seeds=(0, 1), epochs=1), SMALL)  # another config: all anew, the old seed goes
+    assert trained[1:] == [(0,), (1,)]
+    assert sorted(path.name for path in tmp_path.glob("seed-*")) == ["seed-0.safetensors", "seed-1.safetensors"]
+
+
+def test_half_a_training_of_another_config_is_refused(folder, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        killed_after(patched, 1)
+        loop.fit(config(folder, tmp_path), SMALL)
+    with pytest.raises(ConfigError, match=r"half a training with another epochs \(3, now 9\)\. Finish it.*--fresh"):
+        loop.fit(config(folder, tmp_path, epochs=9), SMALL)
+    with pytest.raises(ConfigError, match=r"half a training with another seeds \(\[0\], now \[4\]\)"):
+        loop.fit(config(folder, tmp_path, seeds=(4,)), SMALL)
+    assert loop.fit(config(folder, tmp_path, epochs=1, fresh=True), SMALL)["seeds"][0]["epoch"] == 1
+
+
+def test_what_is_no_checkpoint_is_refused(folder, tmp_path):
+    (tmp_path / "seed-0.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match=r"seed-0.safetensors is not a checkpoint of melcache.*--fresh"):
+        loop.fit(config(folder, tmp_path), SMALL)
+
+
+def test_a_diverged_run_keeps_the_checkpoint_before(folder, tmp_path, monkeypatch):
+    given = config(folder, tmp_path, epochs=5)
+    real = loop.run_epoch
+
+    def diverge(step, *rest):
+        losses = real(step, *rest)
+        if (tmp_path / UNFINISHED).exists():
+            losses[3] = torch.nan
+        return losses
+
+    monkeypatch.setattr(loop, "run_epoch", diverge)
+    with pytest.raises(NotFiniteError, match=r"seed 0 became nan in epoch 2, batch 4 of 12.*checkpoint before is in"):
+        loop.fit(given, SMALL)
+    monkeypatch.setattr(loop, "run_epoch", real)
+    continued = loop.fit(given, SMALL)
+    assert [epoch["epoch"] for epoch in continued["seeds"][0]["history"]] == [1, 2, 3, 4, 5]
+
+
+def test_two_processes_never_share_a_run_folder(folder, tmp_path):
+    with store.alone(tmp_path), pytest.raises(CacheError, match="another process is at work in"):
+        loop.fit(config(folder, tmp_path), SMALL)
+
+
+def test_patience_stops_and_select_decides(folder, tmp_path):
+    found = loop.fit(config(folder, tmp_path / "a", epochs=30, patience=2), SMALL)["seeds"][0]
+    assert len(found["history"]) == found["epoch"] + 2 < 30
+    seed = loop.fit(config(folder, tmp_path / "b", epochs=4, select="mean_rank"), SMALL)["seeds"][0]
+    ranks = [epoch["valid"]["mean_rank"] for epoch in seed["history"]]
+    assert seed["epoch"] == 1 + int(np.argmin(ranks))
+
+
+# tables
+
+
+@pytest.fixture(scope="module")
+def in_pieces(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pieces") / "sharded"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("cache.synth.SHARD_ROWS", 70)
+        write(path, Synthetic(300, 400, 6, 0.5, 1, text_width=40, image_width=24))
+    return path
+
+
+@pytest.mark.parametrize("resident", ["host", "mmap"])
+def test_batches_are_the_same_wherever_the_features_lie(in_pieces, resident):
+    reader = melcache.open(in_pieces)
+    assert len(reader.pieces("entity.bert.text")) > 1
+    there, here = Table(reader, "drin", CPU, "device"), Table(reader, "drin", CPU, resident)
+    assert (there.resident, here.resident) == ("device", resident)
+    groups = [*torch.arange(300).split(64), torch.tensor([5, -1]), torch.arange(8).view(2, 4)]
+    for one, other in zip(there.batches(groups), here.batches(groups), strict=True):
+        for field in dataclasses.fields(one):
+            assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
+
+
+def test_training_does_not_depend_on_where_the_features_lie(in_pieces, tmp_path):
+    runs = [loop.fit(config(in_pieces, tmp_path / r, epochs=2, resident=r), SMALL) for r in ("device", "host", "mmap")]
+    assert histories(runs[0]) == histories(runs[1]) == histories(runs[2])
+
+
+def test_the_first_place_that_fits_is_taken_and_an_impossible_one_refused(monkeypatch):
+    free = {"cuda": 100, "cpu": 1000}
+    monkeypatch.setattr(devices, "free_memory", lambda device: free[device.type])
+    cuda = torch.device("cuda")
+    assert [features.choose("auto", needed, cuda) for needed in (60, 61, 600, 601)] == [
+        "device",
+        "host",
+        "host",
+        "mmap",
+    ]
+    with pytest.raises(
+        ConfigError, match=r"--resident device needs 150 B, but only 100 B are free\. Use --resident mmap"
+    ):
+        features.choose("device", 150, cuda)
+
+
+@pytest.mark.parametrize("resident", ["device", "host", "mmap"])
+def test_a_missing_picture_reads_zero_wherever_it_lies(in_pieces, resident):
+    reader, absent = melcache.open(in_pieces), np.zeros(400, bool)
+    absent[[3, 150]] = True
+    found = features.Feature(reader, "entity.resnet.image", absent, resident, CPU).take(
+        torch.tensor([[3, 4], [150, 3]])
+    )
+    assert found.any(-1).tolist() == [[False, True], [False, False]]
+    np.testing.assert_array_equal(found[0, 1], reader.column("entity.resnet.image")[4])
+
+
+# the machine
+
+
+def test_adam_takes_the_steps_of_torch():
+    torch.manual_seed(0)
+    ours = [torch.randn(5, 3, requires_grad=True), torch.randn(4, requires_grad=True)]
+    theirs = [tensor.detach().clone().requires_grad_() for tensor in ours]
+    adam, reference = Adam(ours, 1e-2), torch.optim.Adam(theirs, lr=1e-2, fused=True)
+    for step in range(5):
+        for mine, other in zip(ours, theirs, strict=True):
+            gradient = None if step == 2 and mine.ndim == 1 else torch.randn_like(mine)
+            mine.grad = gradient
+            other.grad = None if gradient is None else gradient.clone()
+        adam.step()
+        reference.step()
+        assert all(torch.equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2, 3, 4)])
+def test_a_step_dispatches_few_kernels_and_waits_for_nothing(table, seeds):
+    _, step = new_step(seeds)
+    rows = torch.arange(64).expand(len(seeds), 64).squeeze(0)
+    step(table.batch(rows), 1.0)
+    with Count() as counted:
+        step(table.batch(rows), 1.0)
+    assert counted.kernels.total() <= 210
+    assert not counted.waits
+
+
+def test_the_count_sees_waits():
+    with Count() as counted:
+        torch.ones(3).sum().item()
+        torch.ones(3).nonzero()
+    assert counted.waits == {"_local_scalar_dense": 1, "nonzero": 1}
+
+
+def test_bfloat16_is_close_to_float32_and_weights_stay_float32(table):
+    batch = table.batch(torch.arange(64))
+    gradients = {}
+    for precision in ("float32", "bfloat16"):
+        stack, step = new_step(precision=precision)
+        loss = step(batch, 1.0)
+        assert all(p.dtype == p.grad.dtype == torch.float32 for p in stack.parameters.values())
+        gradients[precision] = (float(loss), torch.cat([p.grad.flatten() for p in stack.parameters.values()]))
+    (exact, expected), (loss, found) = gradients.values()
+    assert loss == pytest.approx(exact, rel=0.02)
+    assert torch.nn.functional.cosine_similarity(expected, found, dim=0) > 0.999
+    assert loss != exact
+
+
+def test_tf32_is_for_training_only(table, monkeypatch):
+    seen = []
+    _, step = new_step(precision="tf32")
+    monkeypatch.setattr(step._adam, "step", lambda: seen.append(torch.get_float32_matmul_precision()))
+    step(table.batch(torch.arange(8)), 1.0)
+    assert (seen, torch.get_float32_matmul_precision()) == (["highest"], "highest")
+    monkeypatch.setattr(step._stack, "losses", lambda batch: seen.append(torch.get_float32_matmul_precision()) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        step(table.batch(torch.arange(8)), 1.0)
+    assert (seen[1], torch.get_float32_matmul_precision()) == ("high", "highest")
+
+
+def test_a_device_that_is_not_there_is_one_line(folder):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    run = CliRunner().invoke(app, ["--dataset", str(folder), "--device", "cuda"])
+    assert (run.exit_code, run.stderr) == (
+        2,
+        "error: --device cuda: this torch sees no CUDA device. Use --device cpu\n",
+    )
+
+
+@pytest.mark.gpu
+def test_a_captured_step_equals_a_plain_one(folder):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    cuda = torch.device("cuda")
+    table = Table(melcache.open(folder), "drin", cuda)
+    found = []
+    for captured in (False, True):
+        stack = Stack(lambda: Drin(WIDTHS), (0, 1), cuda)
+        adam = Adam(list(stack.parameters.values()), 1e-3)
+        step = Step(stack, adam, World(), "float32")
+        if captured:
+            step = CapturedStep(step, table, [*stack.parameters.values(), *adam.state().values()])
+        for rows in torch.arange(256).view(4, 2, 32).to(cuda):
+            loss = step(rows if captured else table.batch(rows), 1.0)
+        found.append((loss, stack.state(1)))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+def test_two_processes_give_the_result_of_one(folder, tmp_path):
+    options = ["--dataset", str(folder), "--device", "cpu", "--epochs", "2", "--width", "32", "--seeds", "0,1"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train"]
+    done = subprocess.run(
+        [*command, *options, "--run-folder", str(tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("protocol A") == 1  # one process speaks
+    two = json.loads((tmp_path / "two/results.json").read_text())
+    one = loop.fit(config(folder, tmp_path / "one", epochs=2, seeds=(0, 1)), SMALL)
+    for a, b in zip(two["seeds"], one["seeds"], strict=True):
+        for x, y in zip(a["history"], b["history"], strict=True):
+            assert x["loss"] == pytest.approx(y["loss"], abs=1e-4)
+            assert x["valid"]["mentions"] == y["valid"]["mentions"]
+            assert x["valid"]["mrr"] == pytest.approx(y["valid"]["mrr"], abs=0.01)
+        assert a["test"]["top1"] == pytest.approx(b["test"]["top1"], abs=0.02)
+
+
+def test_a_batch_that_cannot_be_split_is_refused(folder, tmp_path):
+    with pytest.raises(ConfigError, match="--batch 63 cannot be split over 2 processes"):
+        loop._step_size(63, World(0, 2))
+
+
+# studies
+
+
+def test_ablations_are_options(folder, tmp_path):
+    for options in (["--static"], ["--edges", "text_to_text"], ["--layers", "5"]):
+        common = ["--dataset", str(folder), "--run", str(tmp_path), "--epochs", "1", "--width", "16", "--fresh"]
+        run = CliRunner().invoke(app, [*common, *options])
+        assert run.exit_code == 0, run.stderr
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["config"]["drin"]["layers"] == 5
+
+
+def test_explain_shows_the_edges_that_enter_each_layer(folder, tmp_path):
+    loop.fit(config(folder, tmp_path, seeds=(3,)), dataclasses.replace(SMALL, layers=3))
+    run = CliRunner().invoke(app, ["explain", "--run", str(tmp_path), "--mention", "5", "--json"])
+    assert run.exit_code == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert (found["mention"], found["seed"], len(found["candidates"])) == ("5", 3, 6)
+    scores = [candidate["score"] for candidate in found["candidates"]]
+    assert scores == sorted(scores, reverse=True)
+    reader = melcache.open(folder)
+    rows = reader.column("pair.candidates.candidates")[5].tolist()
+    for candidate in found["candidates"]:
+        position = rows.index(int(candidate["id"]))
+        assert candidate["gold"] == (position == reader.column("pair.candidates.gold")[5])
+        assert len(candidate["layers"]) == 3
+        for edge, value in candidate["layers"][0].items():  # what enters the first layer was extracted
+            assert value == pytest.approx(float(reader.column(f"pair.alignment.{edge}")[5, position]))
+        assert candidate["layers"][1]["image_to_image"] is not None
+        assert candidate["layers"][2]["image_to_image"] is None
+        assert candidate["layers"][2]["text_to_text"] != candidate["layers"][1]["text_to_text"]
+    shown = CliRunner().invoke(app, ["explain", "--run", str(tmp_path), "--mention", "5"]).stdout.splitlines()
+    assert shown[1].split()[:6] == ["candidate", "name", "gold", "score", "t>t", "1"]
+    assert len(shown) == 3 + 6 + 1
+
+
+def test_explain_says_what_is_missing(folder, tmp_path):
+    for options, message in (
+        (["--run", str(tmp_path / "none"), "--mention", "5"], "holds no finished seed. Train it"),
+        (["--run", str(tmp_path), "--mention", "x"], "has no mention 'x'; the first of its 900 is '0'"),
+        (["--run", str(tmp_path), "--mention", "5", "--seed", "9"], "holds no finished seed 9"),
+    ):
+        if options[1] == str(tmp_path):
+            loop.fit(config(folder, tmp_path, epochs=1), SMALL)
+        run = CliRunner().invoke(app, ["explain", *options])
+        assert run.exit_code == 2
+        assert run.stderr.startswith("error: ")
+        assert message in run.stderr
+        assert run.stderr.count("\n") == 1
+
+
+SWEEP = ["--epochs", "1", "--width", "16", "--vary", "layers=1,2", "--vary", "learning-rate=log:1e-4..1e-2"]
+
+
+def sweep(folder, run, *options):
+    arguments = ["sweep", "--dataset", str(folder), "--run", str(run), "--device", "cpu", *options]
+    return CliRunner().invoke(app, arguments)
+
+
+def test_a_sweep_finds_the_best_trial_and_continues(folder, tmp_path, monkeypatch):
+    ran = []
+    real = loop.fit
+
+    def recorded(trained, head):
+        ran.append((trained.learning_rate, head.layers))
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return real(trained, head)
+
+    monkeypatch.setattr(loop, "fit", recorded)
+    assert sweep(folder, tmp_path, *SWEEP, "--trials", "3").exit_code == 130
+    done = sweep(folder, tmp_path, *SWEEP, "--trials", "3")
+    assert done.exit_code == 0, done.stderr
+    assert ran[1] == ran[2]  # the trial that was cut off is asked again
+    assert len(ran) == 4
+    assert len(set(ran)) == 3
+    written = json.loads((tmp_path / "sweep.json").read_text())
+    tops = [trial["valid"] for trial in written["trials"]]
+    assert tops == sorted(tops, reverse=True)
+    best = json.loads((tmp_path / written["best"]["run"].rpartition("/")[2] / "results.json").read_text())
+    assert best["mean"]["valid"]["top1"] == written["best"]["valid"]
+    assert best["config"]["drin"]["layers"] == int(written["best"]["knobs"]["layers"])
+    assert sweep(folder, tmp_path, *SWEEP, "--trials", "3").exit_code == 0
+    assert len(ran) == 4  # nothing left to do
+    other = sweep(folder, tmp_path, *SWEEP, "--trials", "3", "--batch", "32")
+    assert "holds a search with another batch" in other.stderr
+
+
+def test_a_grid_is_every_combination_and_a_diverged_trial_is_a_result(folder, tmp_path):
+    options = ["--sampler", "grid", "--epochs", "2", "--width", "16"]
+    done = sweep(folder, tmp_path, *options, "--vary", "static=yes,no", "--vary", "learning-rate=1e-3,1e30")
+    assert done.exit_code == 0, done.stderr
+    trials = json.loads((tmp_path / "sweep.json").read_text())["trials"]
+    assert {(t["knobs"]["static"], t["knobs"]["learning_rate"]) for t in trials} == {
+        (static, rate) for static in ("yes", "no") for rate in ("1e-3", "1e30")
+    }
+    assert [t["valid"] is None for t in trials] == [False, False, True, True]
+    assert "became nan" in trials[-1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "sweep needs something to search"),
+        (["--vary", "colour=1,2"], "KNOB one of batch"),
+        (["--vary", "layers"], "KNOB=VALUES"),
+        (["--vary", "layers=a,b"], "expected layers=A,B,C of different ints"),
+        (["--vary", "layers=2,2"], "different ints"),
+        (["--vary", "layers=0,1"], "--layers 0"),
+        (["--vary", "learning-rate=log:0..1"], "a range LOW..HIGH"),
+        (["--vary", "edge-from=next,last"], "last is none of next, current"),
+        (["--vary", "learning-rate=1e-4..1e-2", "--sampler", "grid"], "--sampler grid needs choices"),
+    ],
+)
+def test_what_a_sweep_cannot_search_is_one_line(folder, tmp_path, options, message):
+    run = sweep(folder, tmp_path, *options)
+    assert run.exit_code == 2
+    assert message in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+def test_an_option_before_a_subcommand_is_refused(folder):
+    run = CliRunner().invoke(app, ["--epochs", "3", "explain", "--run", "x", "--mention", "1"])
+    assert run.exit_code == 2
+    assert "--epochs belongs behind `explain`" in " ".join(run.stderr.replace("│", " ").split())
