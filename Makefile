@@ -56,7 +56,7 @@ lint: $(READY)
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 
 bench: $(READY)
-	@$(PYTHON) -m bench.step
+	@$(PYTHON) -m bench $(if $(RECORD),--record $(RECORD))
 
 clean:
 	rm -rf .pytest_cache .ruff_cache *.egg-info

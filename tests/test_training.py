@@ -166,7 +166,7 @@ def test_finished_seeds_are_not_trained_again(folder, tmp_path, monkeypatch, cap
     real = loop.fit_seeds
 
     def recorded(*args):
-        trained.append(args[5])
+        trained.append(args[3])
         return real(*args)
 
     monkeypatch.setattr(loop, "fit_seeds", recorded)

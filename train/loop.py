@@ -5,6 +5,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,6 +30,15 @@ from train.training import Training
 STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
 
 
+@dataclass(frozen=True)
+class Data:
+    """A cache's tables; the mention rows (n,) to train on, and the other splits by name."""
+
+    table: Table
+    rows: Tensor
+    splits: dict[str, Split]
+
+
 def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
     """Train one head with each seed, test the epoch that was best on valid, and return what results.json holds.
 
@@ -39,16 +49,16 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
         reader = cache.open(find_cache(config.dataset, config.shards))
         table = Table(reader, config.model, device, config.resident)
         head = with_widths(head, reader)
-        rows, splits = _rows(table, reader)
+        data = _data(table, reader)
         checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
         found, unfinished = _known(config, checkpoints, world)
         left = tuple(seed for seed, result in found.items() if result is None)
         report.announce(config, [seed for seed in config.seeds if seed not in left], table.resident)
         with report.Curves(config, found, world) as curves:
             for seeds, half in _groups(config, head, table, left, unfinished):
-                results = fit_seeds(config, head, table, rows, splits, seeds, half, checkpoints, curves, world)
+                results = fit_seeds(config, head, data, seeds, half, checkpoints, curves, world)
                 found |= {result["seed"]: result for result in results}
-        baseline = {name: lexical(table, split.rows) for name, split in splits.items()}
+        baseline = {name: lexical(table, split.rows) for name, split in data.splits.items()}
         results = report.results(config, head, reader, baseline, list(found.values()), time.monotonic() - start)
         if world.first:
             checkpoints.clean()
@@ -59,39 +69,38 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
 def fit_seeds(
     config: TrainConfig,
     head: Any,
-    table: Table,
-    rows: Tensor,
-    splits: dict[str, Split],
+    data: Data,
     seeds: tuple[int, ...],
     half: Half | None,
     checkpoints: Checkpoints,
     curves: report.Curves,
     world: World,
 ) -> list[dict[str, Any]]:
-    """Train some seeds together on mention `rows`, from `half` if they are half done; return their results."""
+    """Train some seeds together, from `half` if they are half done; return their results."""
     start = time.monotonic()
-    training = Training(config, lambda: MODELS[config.model](head), seeds, table.device)
+    training = Training(config, lambda: MODELS[config.model](head), seeds, data.table.device)
     if half is not None:
         training.load(*half)
     curves.begin(seeds, training.history)
-    step = _step(config, training, table, world)
+    step = _step(config, training, data.table, world)
     before, size = training.seconds, _step_size(config.batch, world)
-    steps = math.ceil(len(rows) / size) * (config.epochs - training.epoch)
+    count = len(data.rows)
+    steps = math.ceil(count / size) * (config.epochs - training.epoch)
     with Progress(steps, config.model, "steps") as progress:
         for _ in range(training.epoch, config.epochs):
-            losses = run_epoch(step, table, rows[training.orders(len(rows))], size, progress, world)
+            losses = run_epoch(step, data.table, data.rows[training.orders(count)], size, progress, world)
             training.epoch += 1
             _check(losses, training, checkpoints)
             for i in (i for i in range(len(seeds)) if not training.stopped(i)):
-                valid = evaluate(training.stack.model(i), table, splits["valid"], world)
-                training.record(i, float(losses[:, i].sum()) / len(rows), valid)
+                valid = evaluate(training.stack.model(i), data.table, data.splits["valid"], world)
+                training.record(i, float(losses[:, i].sum()) / count, valid)
                 curves.add(seeds[i], training.history[i][-1])
             training.seconds = before + time.monotonic() - start
             if world.first:
                 training.keep(checkpoints)
             if all(map(training.stopped, range(len(seeds)))):
                 break
-    results = [_finish(i, training, table, splits, checkpoints, world) for i in range(len(seeds))]
+    results = [_finish(i, training, data, checkpoints, world) for i in range(len(seeds))]
     if world.first:
         checkpoints.drop()
     return results
@@ -157,14 +166,14 @@ def _known(
     return found
 
 
-def _rows(table: Table, reader: Reader) -> tuple[Tensor, dict[str, Split]]:
-    """Return the mention rows to train on, and the other splits.  Raises ConfigError for an empty one."""
+def _data(table: Table, reader: Reader) -> Data:
+    """Return what of the cache is trained on and what it is tested on.  Raises ConfigError for an empty split."""
     rows = table.trainable(table.rows("train"))
     splits = {name: split_of(table, name) for name in ("valid", "test")}
     for name, used in (("train", rows), *((name, split.rows) for name, split in splits.items())):
         if not len(used):
             raise ConfigError(f"{reader.path} has no mention to use in its {name} split")
-    return rows, splits
+    return Data(table, rows, splits)
 
 
 def _step(config: TrainConfig, training: Training, table: Table, world: World) -> Step | CapturedStep:
@@ -219,9 +228,7 @@ def _check(losses: Tensor, training: Training, checkpoints: Checkpoints) -> None
         )
 
 
-def _finish(
-    position: int, training: Training, table: Table, splits: dict[str, Split], checkpoints: Checkpoints, world: World
-) -> dict[str, Any]:
+def _finish(position: int, training: Training, data: Data, checkpoints: Checkpoints, world: World) -> dict[str, Any]:
     """Test the best epoch of a seed, keep it, and return the seed's result."""
     model, state = training.stack.model(position), training.best(position)
     model.load_state_dict(state)
@@ -230,7 +237,7 @@ def _finish(
         "seed": training.seeds[position],
         "epoch": epoch,
         "valid": training.history[position][epoch - 1]["valid"],
-        "test": evaluate(model, table, splits["test"], world),
+        "test": evaluate(model, data.table, data.splits["test"], world),
         "seconds": round(training.seconds / len(training.seeds), 2),
         "history": training.history[position],
     }

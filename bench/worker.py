@@ -1,0 +1,93 @@
+"""One contender of a benchmark in a process of its own: prints `ready`, then the seconds of one step per line read."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import cache
+from bench.dense import dense_scores
+from common import device as devices
+from train.adam import Adam
+from train.batch import Batch
+from train.config import DrinConfig
+from train.distributed import World
+from train.models.drin import Drin
+from train.stack import Stack
+from train.step import CapturedStep, Step
+from train.table import Table
+
+BATCH = 64
+
+
+def melcache_step(table: Table, seeds: tuple[int, ...], precision: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the trainer's step on mention rows (B,) or (S, B): gather, forward, backward, Adam."""
+    stack = Stack(lambda: Drin(DrinConfig()), seeds, table.device)
+    adam = Adam(list(stack.parameters.values()), 1e-3)
+    step = Step(stack, adam, World(), precision)
+    if table.device.type == "cuda":
+        captured = CapturedStep(step, table, [*stack.parameters.values(), *adam.state().values()])
+        return lambda rows: captured(rows, 1.0)
+    return lambda rows: step(table.batch(rows), 1.0)
+
+
+def dense_step(table: Table, precision: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a plain PyTorch step of the literal graph, on a batch that is ready: no gather is counted."""
+    torch.manual_seed(0)
+    model = Drin(DrinConfig()).to(table.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    ready: dict[int, Batch] = {}
+
+    def step(rows: torch.Tensor) -> torch.Tensor:
+        batch = ready.setdefault(0, table.batch(rows))
+        optimizer.zero_grad(set_to_none=True)
+        loss = model.loss(dense_scores(model, batch), batch)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def steps(kind: str, table: Table, precision: str) -> Callable[[torch.Tensor], object]:
+    """Return what one turn of a contender does with rows (5, B)."""
+    if kind.startswith("dense"):
+        dense = dense_step(table, precision)
+        return lambda rows: dense(rows[0])
+    if kind == "together":
+        return melcache_step(table, (0, 1, 2, 3, 4), precision)
+    one = melcache_step(table, (0,), precision)
+    return (lambda rows: [one(row) for row in rows]) if kind == "one-by-one" else (lambda rows: one(rows[0]))
+
+
+def main() -> None:
+    """Serve steps until standard input ends."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=("melcache", "dense", "dense-kept", "together", "one-by-one"))
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    devices.use_threads(given.threads)
+    if given.kind != "dense" and given.device == "cpu":
+        devices.keep_freed_memory()
+    device = torch.device(given.device)
+    table = Table(cache.open(given.cache), "drin", device)
+    step = steps(given.kind, table, "tf32" if device.type == "cuda" else "float32")
+    rows, order = table.trainable(table.rows("train")), torch.Generator().manual_seed(0)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        batch = torch.stack([rows[torch.randperm(len(rows), generator=order)[:BATCH]] for _ in range(5)]).to(device)
+        start = time.perf_counter()
+        step(batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        print(time.perf_counter() - start, flush=True)
+
+
+if __name__ == "__main__":
+    main()
