@@ -103,7 +103,7 @@ def kernels(caches: dict[str, Path], threads: list[int], device: str) -> list[di
 
 def load(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[str, Any]]:
     """Load the tables and the same bytes with np.load."""
-    found = {name: loading.measure(path, WORK / f"{name}-npy", 7) for name, path in caches.items()}
+    found = {name: loading.measure(path, WORK / f"{name}-npy", 15) for name, path in caches.items()}
     return [{"cache": name} | {key: round(value, 3) for key, value in row.items()} for name, row in found.items()]
 
 

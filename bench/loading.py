@@ -26,12 +26,14 @@ def measure(path: Path, folder: Path, turns: int) -> dict[str, float]:
     paths = save_plain(reader, folder)
     ways: dict[str, Callable[[], list[np.ndarray]]] = {
         "np.load": lambda: [np.load(file) for file in paths],
-        "unchecked": lambda: [reader.read(name, check=False) for name in READS["drin"]],
-        "checked": lambda: [reader.read(name) for name in READS["drin"]],
+        "unchecked": lambda: list(reader.load(READS["drin"], check=False).values()),
+        "checked": lambda: list(reader.load(READS["drin"]).values()),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(turns + 1):  # the first one warms up
-        for name, load in ways.items():
+    names = list(ways)
+    for turn in range(turns + 1):  # the first one warms up; who follows whom changes, for memory is as it was left
+        for name in names[turn % 3 :] + names[: turn % 3]:
+            load = ways[name]
             start = time.perf_counter()
             arrays = load()
             took = time.perf_counter() - start

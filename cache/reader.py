@@ -6,6 +6,7 @@ regular files that it lists, inside the cache directory.
 
 import mmap
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from cache.schema import PARTS, READS, split_column
 from common.errors import CacheError
 from common.paths import find_cache
 
-READ_BYTES = 1 << 18  # read and hashed at once: fits a core's cache
+READ_BYTES = 1 << 21  # read, then hashed while a core still has it: the size of a huge page
+READERS = 8  # threads; more than memory can feed are no faster
 
 
 class Reader:
@@ -79,17 +81,27 @@ class Reader:
         return array
 
     def read(self, name: str, *, check: bool = True) -> np.ndarray:
-        """Return a fresh, writable copy of a column (rows, ...); the trainer's way in."""
-        part, column = self._split(name)
-        array = np.empty(self.shape(name), self.dtype(name))
+        """Return a fresh, writable copy of a column (rows, ...)."""
+        return self.load((name,), check=check)[name]
 
-        def fill(shard: dict[str, Any]) -> None:
-            self._fill(array[shard["start"] : shard["start"] + shard["rows"]], shard, column, name, check=check)
+    def load(self, names: Sequence[str], *, check: bool = True) -> dict[str, np.ndarray]:
+        """Return fresh, writable copies of columns, read and checked by all cores; the trainer's way in."""
+        parts = {name: self._split(name) for name in names}
+        found = {name: np.empty(self.shape(name), self.dtype(name)) for name in names}
 
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            for _ in pool.map(fill, self._shards(part)):  # passes errors on
-                pass
-        return array
+        def fill(name: str, column: str, shard: dict[str, Any]) -> None:
+            rows = found[name][shard["start"] : shard["start"] + shard["rows"]]
+            self._fill(rows, shard, column, name, check=check)
+
+        with ThreadPoolExecutor(min(READERS, len(os.sched_getaffinity(0)))) as pool:
+            jobs = [
+                pool.submit(fill, name, column, shard)
+                for name, (part, column) in parts.items()
+                for shard in self._shards(part)
+            ]
+        for job in jobs:
+            job.result()
+        return found
 
     def pieces(self, name: str, *, check: bool = True) -> list[tuple[int, np.ndarray]]:
         """Return a column as read-only maps of its shards: (first row, rows (n, ...)) in order of rows.
@@ -97,13 +109,12 @@ class Reader:
         For columns larger than memory: only what is touched is read.  `check` reads everything once.
         """
         part, column = self._split(name)
-        found = []
-        for shard in sorted(self._shards(part), key=lambda shard: shard["start"]):
-            rows = self._map(shard, column, name)
-            if check:
-                self._verify(rows, shard, column, name)
-            found.append((shard["start"], rows))
-        return found
+        shards = sorted(self._shards(part), key=lambda shard: shard["start"])
+        if check:  # through one small buffer: what a map has touched counts as the process's memory
+            for shard in shards:
+                buffer = np.empty((shard["rows"], *self.shape(name)[1:]), self.dtype(name))
+                self._fill(buffer, shard, column, name, check=True)
+        return [(shard["start"], self._map(shard, column, name, random=True)) for shard in shards]
 
     def strings(self, name: str) -> list[str]:
         """Return a text column as Python strings.  Raises CacheError, naming the row, for what is not UTF-8."""
@@ -141,7 +152,7 @@ class Reader:
                 f"Run: melcache verify {self.path}"
             )
 
-    def _map(self, shard: dict[str, Any], column: str, name: str) -> np.ndarray:
+    def _map(self, shard: dict[str, Any], column: str, name: str, *, random: bool = False) -> np.ndarray:
         shape = (shard["rows"], *self.shape(name)[1:])
         dtype = self.dtype(name)
         with store.open_regular(self.path / shard["file"]) as descriptor:
@@ -149,6 +160,8 @@ class Reader:
                 view = mmap.mmap(descriptor, shard["bytes"], access=mmap.ACCESS_READ)
             except ValueError:  # cut short since its size was checked
                 raise CacheError(self._ended(shard, name)) from None
+        if random:
+            view.madvise(mmap.MADV_RANDOM)  # else each row brings its neighbors in from the disk
         count = int(np.prod(shape, dtype=np.int64))
         return np.frombuffer(view, dtype, count, shard["columns"][column]["offset"]).reshape(shape)
 

@@ -275,11 +275,10 @@ def test_the_first_place_that_fits_is_taken_and_an_impossible_one_refused(monkey
 
 @pytest.mark.parametrize("resident", ["device", "host", "mmap"])
 def test_a_missing_picture_reads_zero_wherever_it_lies(in_pieces, resident):
-    reader, absent = melcache.open(in_pieces), np.zeros(400, bool)
+    name, reader, absent = "entity.resnet.image", melcache.open(in_pieces), np.zeros(400, bool)
     absent[[3, 150]] = True
-    found = features.Feature(reader, "entity.resnet.image", absent, resident, CPU).take(
-        torch.tensor([[3, 4], [150, 3]])
-    )
+    pieces = reader.pieces(name) if resident == "mmap" else [(0, reader.read(name))]
+    found = features.Feature(pieces, absent, resident, CPU).take(torch.tensor([[3, 4], [150, 3]]))
     assert found.any(-1).tolist() == [[False, True], [False, False]]
     np.testing.assert_array_equal(found[0, 1], reader.column("entity.resnet.image")[4])
 

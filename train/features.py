@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache import Reader
 from common import device as devices
 from common.errors import ConfigError
 from common.log import size
@@ -18,26 +17,19 @@ SHARE = 0.6  # of the free memory that tables may take; the rest is for batches,
 class Feature:
     """Rows (n, W) of a column in their stored type; rows whose picture is missing read 0.
 
-    `absent` (n,) marks those.
+    `pieces` are (first row, rows) in order; `absent` (n,) marks those. On the device there is one, and it is ours.
     """
 
     def __init__(
-        self, reader: Reader, name: str, absent: np.ndarray | None, resident: str, device: torch.device
+        self, pieces: list[tuple[int, np.ndarray]], absent: np.ndarray | None, resident: str, device: torch.device
     ) -> None:
-        self._absent, self._device = absent, device
-        self._pieces: list[tuple[int, np.ndarray]] = []
-        self._width = reader.shape(name)[1]
-        self._dtype = torch.from_numpy(np.empty(0, reader.dtype(name))).dtype
-        if resident == "mmap":
-            self._pieces = reader.pieces(name)
-            return
-        rows = reader.read(name)
-        if absent is not None:
-            rows[absent] = 0
-        if resident == "host":
-            self._pieces = [(0, rows)]
-        else:
-            self._rows = torch.from_numpy(rows).to(device)
+        self._pieces, self._absent, self._device = pieces, absent, device
+        self._width, self._dtype = pieces[0][1].shape[1], torch.from_numpy(pieces[0][1][:0].copy()).dtype
+        if resident == "device":
+            rows = pieces[0][1]
+            if absent is not None:
+                rows[absent] = 0
+            self._pieces, self._rows = [], torch.from_numpy(rows).to(device)
 
     def take(self, rows: Tensor) -> Tensor:
         """Return those rows, (..., W), in the stored type: `rows` (...) int64 where the column lies."""

@@ -41,13 +41,17 @@ class Table:
         columns = {column for column, _ in FEATURES.values()}
         needed = sum(np.dtype(np.float16).itemsize * int(np.prod(reader.shape(name))) for name in columns)
         self.resident = choose(resident, needed, device)
-        self._small = {name: torch.from_numpy(reader.read(name)) for name in READS[head] if name not in columns}
+        loaded = reader.load([name for name in READS[head] if self.resident != "mmap" or name not in columns])
         self._features = {
             field: Feature(
-                reader, column, None if there is None else ~self._small[there].numpy(), self.resident, device
+                reader.pieces(column) if self.resident == "mmap" else [(0, loaded.pop(column))],
+                None if there is None else ~loaded[there],
+                self.resident,
+                device,
             )
             for field, (column, there) in FEATURES.items()
         }
+        self._small = {name: torch.from_numpy(column) for name, column in loaded.items()}
         self._splits = self._small["mention.ids.splits"]
         self._host_candidates = self._small["pair.candidates.candidates"]
         self._small = {name: column.to(device) for name, column in self._small.items()}
