@@ -24,7 +24,8 @@ from train.table import Table
 
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / "runs" / "bench"
-TURNS = {"wikidiverse": 15, "wikimel": 7}
+TURNS = {"wikidiverse": 11, "wikimel": 7}
+STEPS = 4  # of a turn: a trainer takes them one after the other, with its weights in the processor's memory
 
 
 def main() -> None:
@@ -129,7 +130,7 @@ LINES = {"step": step, "seeds": seeds, "kernels": kernels, "load": load, "start"
 
 def worker(kind: str, path: Path, threads: int, device: str) -> list[str]:
     """Return the command of a contender."""
-    given = [kind, str(path), "--threads", str(threads), "--device", device]
+    given = [kind, str(path), "--threads", str(threads), "--device", device, "--steps", str(STEPS)]
     return [sys.executable, "-m", "bench.worker", *given]
 
 

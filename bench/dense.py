@@ -1,14 +1,30 @@
 """DRIN as a literal n x n graph (Eq. 2-5, 12-15): what the head's algebra is compared with."""
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from train.batch import Batch
 from train.models.drin import Drin
 
 
-def dense_scores(model: Drin, batch: Batch) -> Tensor:
+class Dense(nn.Module):
+    """DRIN as its equations stand, with a head's weights; Eq. 13 in the last layer too, though no score reads it."""
+
+    def __init__(self, model: Drin) -> None:
+        super().__init__()
+        self.model = model
+        width = model.config.width
+        self.last_edges = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(2))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return scores (B, C)."""
+        return dense_scores(self.model, batch, (self.last_edges[0], self.last_edges[1]))
+
+
+def dense_scores(model: Drin, batch: Batch, last_edges: tuple[Any, Any] = (None, None)) -> Tensor:
     """Return scores (B, C) with the same weights, over vertices (B, n, D) and adjacency (B, n, n), n = 2 + 2C."""
     count, candidates = batch.present.shape
     mention = torch.stack([model.mention_text(batch.mention_text), model.mention_image(batch.mention_image)], 1)
@@ -19,8 +35,9 @@ def dense_scores(model: Drin, batch: Batch) -> Tensor:
     mask = _adjacency(mask.to(vertices.dtype))
     for layer in model.layers:
         new = functional.gelu(adjacency @ layer.vertex(vertices)) + vertices
-        if hasattr(layer, "edge_mention"):
-            affinity = layer.edge_mention(new) @ layer.edge_entity(new).mT
+        first, second = (layer.edge_mention, layer.edge_entity) if hasattr(layer, "edge_mention") else last_edges
+        if first is not None:
+            affinity = first(new) @ second(new).mT
             upper = affinity.triu()  # mention rows come first: one weight per undirected pair
             adjacency = mask * (torch.sigmoid(upper + upper.triu(1).mT) + adjacency)
         vertices = new

@@ -1,4 +1,4 @@
-"""One contender of a benchmark in a process of its own: prints `ready`, then the seconds of one step per line read."""
+"""One contender of a benchmark in its own process: prints `ready`, then the seconds of a step for each line read."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import cache
-from bench.dense import dense_scores
+from bench.dense import Dense
 from common import device as devices
 from train.adam import Adam
 from train.batch import Batch
@@ -37,7 +37,7 @@ def melcache_step(table: Table, seeds: tuple[int, ...], precision: str) -> Calla
 def dense_step(table: Table, precision: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return a plain PyTorch step of the literal graph, on a batch that is ready: no gather is counted."""
     torch.manual_seed(0)
-    model = Drin(DrinConfig()).to(table.device)
+    model = Dense(Drin(DrinConfig())).to(table.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     ready: dict[int, Batch] = {}
@@ -45,7 +45,7 @@ def dense_step(table: Table, precision: str) -> Callable[[torch.Tensor], torch.T
     def step(rows: torch.Tensor) -> torch.Tensor:
         batch = ready.setdefault(0, table.batch(rows))
         optimizer.zero_grad(set_to_none=True)
-        loss = model.loss(dense_scores(model, batch), batch)
+        loss = model.model.loss(model(batch), batch)
         loss.backward()
         optimizer.step()
         return loss
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("kind", choices=("melcache", "dense", "dense-kept", "together", "one-by-one"))
     parser.add_argument("cache", type=Path)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=1, help="steps one after the other in a turn")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     devices.use_threads(given.threads)
@@ -81,12 +82,13 @@ def main() -> None:
     rows, order = table.trainable(table.rows("train")), torch.Generator().manual_seed(0)
     print("ready", flush=True)
     for _ in sys.stdin:
-        batch = torch.stack([rows[torch.randperm(len(rows), generator=order)[:BATCH]] for _ in range(5)]).to(device)
+        taken = [rows[torch.randperm(len(rows), generator=order)[: 5 * BATCH]] for _ in range(given.steps)]
         start = time.perf_counter()
-        step(batch)
+        for some in taken:
+            step(some.view(5, BATCH).to(device))
         if device.type == "cuda":
             torch.cuda.synchronize()
-        print(time.perf_counter() - start, flush=True)
+        print((time.perf_counter() - start) / given.steps, flush=True)
 
 
 if __name__ == "__main__":
