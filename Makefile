@@ -9,6 +9,7 @@ MODEL ?= drin
 EPOCHS ?= 30
 SEEDS ?= 0
 DEVICE ?= auto
+ARGS ?=
 RUN ?= runs/$(DATASET)-$(MODEL)
 
 PYTHON := .venv/bin/python
@@ -22,7 +23,9 @@ help:
 	@echo "make demo                           extract and train on the embedded demo data"
 	@echo "make extract DATASET=... DATA=...   a release to a cache; also SHARDS WEIGHTS MAX_MISSING LIMIT DEVICE"
 	@echo "make train DATASET=... MODEL=drin   a cache to an accuracy; also SHARDS EPOCHS SEEDS DEVICE RUN"
-	@echo "make test | lint | bench | clean"
+	@echo "                                    both take any other option in ARGS='--patience 5'"
+	@echo "make bench RECORD=docs/benchmarks.md  measure the trainer here; RECORD writes the figures down"
+	@echo "make test | lint | clean"
 
 setup: $(READY)
 
@@ -39,15 +42,15 @@ $(READY): requirements.lock pyproject.toml
 
 demo: $(READY)
 	@$(PYTHON) -m extract --dataset demo --shards $(SHARDS) --weights random-tiny
-	@$(PYTHON) -m train --dataset demo --shards $(SHARDS) --model drin --seeds 0,1,2 --width 128 --run runs/demo-drin
+	@$(PYTHON) -m train --dataset demo --shards $(SHARDS) --model drin --seeds 0,1,2 --width 128 --run runs/demo-drin --fresh
 
 extract: $(READY)
 	@$(PYTHON) -m extract --dataset $(DATASET) --data $(DATA) --shards $(SHARDS) --weights $(WEIGHTS) \
-	  --max-missing $(MAX_MISSING) --device $(DEVICE) $(if $(LIMIT),--limit $(LIMIT))
+	  --max-missing $(MAX_MISSING) --device $(DEVICE) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
 train: $(READY)
 	@$(PYTHON) -m train --dataset $(DATASET) --shards $(SHARDS) --model $(MODEL) --epochs $(EPOCHS) \
-	  --seeds $(SEEDS) --device $(DEVICE) --run $(RUN)
+	  --seeds $(SEEDS) --device $(DEVICE) --run $(RUN) $(ARGS)
 
 test: $(READY)
 	@$(PYTHON) -m pytest

@@ -175,18 +175,27 @@ def test_finished_seeds_are_not_trained_again(folder, tmp_path, monkeypatch, cap
     assert second["seeds"][:2] == first["seeds"]
     assert "not trained again (--fresh would): seed 0, 1 in" in capsys.readouterr().err
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 9
-    loop.fit(config(folder, tmp_path, seeds=(0, 1), epochs=1), SMALL)  # another config: all anew, the old seed goes
-    assert trained[1:] == [(0,), (1,)]
-    assert sorted(path.name for path in tmp_path.glob("seed-*")) == ["seed-0.safetensors", "seed-1.safetensors"]
+
+
+def test_a_run_of_another_config_is_not_replaced_unasked(folder, tmp_path):
+    loop.fit(config(folder, tmp_path, seeds=(0, 1), epochs=1), SMALL)
+    before = (tmp_path / "results.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"is of a run with another epochs \(1, now 2\)\. Use.*--fresh"):
+        loop.fit(config(folder, tmp_path, seeds=(7,), epochs=2), SMALL)
+    with pytest.raises(ConfigError, match=r"another drin.static \(False, now True\)"):
+        loop.fit(config(folder, tmp_path, epochs=1), dataclasses.replace(SMALL, static=True))
+    assert (tmp_path / "results.json").read_bytes() == before
+    loop.fit(config(folder, tmp_path, seeds=(7,), epochs=2, fresh=True), SMALL)
+    assert [path.name for path in tmp_path.glob("seed-*")] == ["seed-7.safetensors"]
 
 
 def test_half_a_training_of_another_config_is_refused(folder, tmp_path, monkeypatch):
     with monkeypatch.context() as patched, pytest.raises(Killed):
         killed_after(patched, 1)
         loop.fit(config(folder, tmp_path), SMALL)
-    with pytest.raises(ConfigError, match=r"half a training with another epochs \(3, now 9\)\. Finish it.*--fresh"):
+    with pytest.raises(ConfigError, match=r"unfinished.safetensors is of a run with another epochs \(3, now 9\)\. Use"):
         loop.fit(config(folder, tmp_path, epochs=9), SMALL)
-    with pytest.raises(ConfigError, match=r"half a training with another seeds \(\[0\], now \[4\]\)"):
+    with pytest.raises(ConfigError, match=r"of a run with another seeds \(0, now 4\)"):
         loop.fit(config(folder, tmp_path, seeds=(4,)), SMALL)
     assert loop.fit(config(folder, tmp_path, epochs=1, fresh=True), SMALL)["seeds"][0]["epoch"] == 1
 

@@ -1,11 +1,12 @@
 """What a run leaves on disk: a checkpoint per finished seed, and one of the seeds that are in training.
 
 Both are safetensors files; their metadata says of which config, cache and code they are. A seed that is finished under
-the same three is not trained again, one that is half done is continued.
+the same three is not trained again, one that is half done is continued, and others are refused.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +68,21 @@ class Checkpoints:
         """Remove what a killed process left behind, and with `fresh` all that was trained."""
         store.sweep(self.folder)
         if fresh:
-            for path in (*self.folder.glob("seed-*.safetensors"), self.folder / UNFINISHED):
+            for path in self._files():
                 path.unlink(missing_ok=True)
 
+    def check(self) -> None:
+        """Raise ConfigError if the folder holds checkpoints of another run: nothing is replaced unasked."""
+        for path in self._files():
+            about = describe(path)[0]
+            differ = [name for name in about.keys() | self._about.keys() if about.get(name) != self._about.get(name)]
+            if differ:
+                raise self._foreign(path, _named(sorted(differ), about, self._about))
+
     def finished(self, seed: int) -> dict[str, Any] | None:
-        """Return what is known of a finished seed, or None; one of another run will be replaced."""
+        """Return what is known of a finished seed, or None."""
         path = self.folder / f"seed-{seed}.safetensors"
-        if not path.exists():
-            return None
-        about, what = describe(path)
-        return what if about == self._about else None
+        return describe(path)[1] if path.exists() else None
 
     def finish(self, result: dict[str, Any], state: dict[str, Tensor]) -> None:
         """Keep a seed's result and the weights of its best epoch."""
@@ -85,23 +91,16 @@ class Checkpoints:
     def unfinished(self, seeds: tuple[int, ...]) -> Half | None:
         """Return tensors and description of those of `seeds` that are half done, or None.
 
-        Raises ConfigError if what is half done belongs to another run.
+        Raises ConfigError if others are.
         """
         path = self.folder / UNFINISHED
         if not path.exists():
             return None
-        tensors, about, what = load(path)
-        ours, theirs = self._about | {"seeds": list(seeds)}, about | {"seeds": what["seeds"]}
-        differ = [name for name in about.keys() | self._about.keys() if about.get(name) != self._about.get(name)]
-        if not differ and all(self.finished(seed) for seed in what["seeds"]):  # killed before it could be removed
+        tensors, _, what = load(path)
+        if all(self.finished(seed) for seed in what["seeds"]):  # killed before it could be removed
             return None
         if not set(what["seeds"]) <= set(seeds):
-            differ.append("seeds")
-        if differ:
-            raise ConfigError(
-                f"{path} is half a training with another {_named(sorted(differ), theirs, ours)}. Finish it with "
-                "the options it was started with, start over with --fresh, or take another --run"
-            )
+            raise self._foreign(path, f"seeds ({_listed(what['seeds'])}, now {_listed(seeds)})")
         return tensors, what
 
     def keep(self, tensors: dict[str, Tensor], what: dict[str, Any]) -> None:
@@ -112,11 +111,18 @@ class Checkpoints:
         """Remove the half-done seeds, now finished."""
         (self.folder / UNFINISHED).unlink(missing_ok=True)
 
-    def clean(self) -> None:
-        """Remove seeds of an earlier, other run."""
-        for path in self.folder.glob("seed-*.safetensors"):
-            if describe(path)[0] != self._about:
-                path.unlink()
+    def _files(self) -> list[Path]:
+        return [path for path in (self.folder / UNFINISHED, *self.folder.glob("seed-*.safetensors")) if path.exists()]
+
+    def _foreign(self, path: Path, differ: str) -> ConfigError:
+        return ConfigError(
+            f"{path} is of a run with another {differ}. Use the options it was trained with, take another --run, "
+            "or replace it with --fresh"
+        )
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ",".join(map(str, seeds))
 
 
 def _named(differ: list[str], theirs: dict[str, Any], ours: dict[str, Any]) -> str:

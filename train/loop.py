@@ -61,7 +61,6 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
         baseline = {name: lexical(table, split.rows) for name, split in data.splits.items()}
         results = report.results(config, head, reader, baseline, list(found.values()), time.monotonic() - start)
         if world.first:
-            checkpoints.clean()
             report.save(config.folder, results)
     return results
 
@@ -161,6 +160,7 @@ def _known(
     if world.first:
         checkpoints.tidy(fresh=config.fresh)
     world.wait()
+    checkpoints.check()
     found = {seed: checkpoints.finished(seed) for seed in config.seeds}, checkpoints.unfinished(config.seeds)
     world.wait()  # for those that still read: the first one writes
     return found
