@@ -36,6 +36,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--record", type=Path, help="document whose lines between <!-- bench --> marks are replaced")
     given = parser.parse_args()
+    if given.only and given.record:
+        parser.error("--record writes all lines: leave --only out")
     caches = {name: full_size(name) for name in SHAPES}
     found: dict[str, Any] = {"machine": machine(given.device), "commit": commit()}
     threads = [int(count) for count in given.threads.split(",")]

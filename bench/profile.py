@@ -25,7 +25,9 @@ class Bytes(TorchDispatchMode):
         found = func(*args, **(kwargs or {}))
         aliases = [result.alias_info for result in func._schema.returns]
         if not any(alias is not None and not alias.is_write for alias in aliases) and not _empty(func):
-            self.total += _size(args) + (0 if any(aliases) else _size((found,)))
+            arguments = zip(func._schema.arguments, args, strict=False)
+            written = [value for given, value in arguments if given.alias_info and given.alias_info.is_write]
+            self.total += _size(args) + _size(written) + (0 if any(aliases) else _size((found,)))
         return found
 
 

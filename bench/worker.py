@@ -40,10 +40,12 @@ def dense_step(table: Table, precision: str) -> Callable[[torch.Tensor], torch.T
     model = Dense(Drin(DrinConfig())).to(table.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    ready: dict[int, Batch] = {}
+    ready: list[Batch] = []
 
     def step(rows: torch.Tensor) -> torch.Tensor:
-        batch = ready.setdefault(0, table.batch(rows))
+        if not ready:
+            ready.append(table.batch(rows))
+        batch = ready[0]
         optimizer.zero_grad(set_to_none=True)
         loss = model.model.loss(model(batch), batch)
         loss.backward()

@@ -74,7 +74,7 @@ def synth(
     text_width: Annotated[int, typer.Option(help="D")] = 768,
     image_width: Annotated[int, typer.Option(help="V")] = 2048,
 ) -> None:
-    """Write a synthetic cache for tests and benchmarks; its splits have the proportions of the shape's."""
+    """Write a synthetic cache for tests and benchmarks; its splits are the shape's, of --mentions 80, 10 and 10%."""
     from cache import synth as synthesis
 
     splits, *sizes = synthesis.SHAPES[like]
@@ -82,7 +82,7 @@ def synth(
         default if given is None else given
         for given, default in zip((mentions, entities, candidates), (sum(splits), *sizes), strict=True)
     )
-    shares = tuple(count / sum(splits) for count in splits)
+    shares = synthesis.SPLIT_SHARES if mentions else tuple(count / sum(splits) for count in splits)
     wanted = synthesis.Synthetic(n, e, c, signal, seed, head, text_width, image_width, shares)
     print(f"{out}: cache id {synthesis.write(out, wanted)}")
 

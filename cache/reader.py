@@ -6,6 +6,7 @@ regular files that it lists, inside the cache directory.
 
 import mmap
 import os
+import resource
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -110,10 +111,11 @@ class Reader:
         """
         part, column = self._split(name)
         shards = sorted(self._shards(part), key=lambda shard: shard["start"])
-        if check:  # through one small buffer: what a map has touched counts as the process's memory
+        if check:  # not through the maps: what they have touched counts as the process's memory
             for shard in shards:
                 buffer = np.empty((shard["rows"], *self.shape(name)[1:]), self.dtype(name))
                 self._fill(buffer, shard, column, name, check=True)
+        _allow_open_files()
         return [(shard["start"], self._map(shard, column, name, random=True)) for shard in shards]
 
     def strings(self, name: str) -> list[str]:
@@ -160,6 +162,8 @@ class Reader:
                 view = mmap.mmap(descriptor, shard["bytes"], access=mmap.ACCESS_READ)
             except ValueError:  # cut short since its size was checked
                 raise CacheError(self._ended(shard, name)) from None
+            except OSError as error:
+                raise CacheError(f"cannot map {self.path / shard['file']}: {error.strerror}. Raise ulimit -n") from None
         if random:
             view.madvise(mmap.MADV_RANDOM)  # else each row brings its neighbors in from the disk
         count = int(np.prod(shape, dtype=np.int64))
@@ -191,6 +195,12 @@ class Reader:
                 f"{name} in {self.path / shard['file']} is not what was written (xxh3 differs). "
                 f"Run: melcache verify {self.path}"
             )
+
+
+def _allow_open_files() -> None:
+    """Raise this process's limit of open files as far as it may: Python keeps one open for every map."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def open(path: str | Path) -> Reader:

@@ -1,8 +1,8 @@
 """Every byte that melcache puts on disk goes through here: whole files, durable, visible at once or not at all.
 
 Measured on h5py 3.16: killed writers left 200 of 200 files unreadable, and rename without fsync lost 534 of 534
-finished files at a power cut. So a file is complete in memory before its first byte is written, and nothing is
-ever opened for append.
+finished files at a power cut. So a file is complete in memory before its first byte is written, and nothing but a
+log is ever opened for append.
 """
 
 import contextlib
@@ -41,6 +41,15 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
             "and run the same command again"
         ) from error
     return placed
+
+
+def append(path: Path, line: bytes) -> None:
+    """Add a line to a log that people read; a power cut may cost its end.  Raises CacheError as `publish` does."""
+    try:
+        with path.open("ab") as file:
+            file.write(line)
+    except OSError as error:
+        raise CacheError(f"cannot write {path}: {error.strerror or error}. Make room or mend the disk") from error
 
 
 def read_regular(path: Path, limit: int | None = None) -> bytes:

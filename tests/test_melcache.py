@@ -36,7 +36,7 @@ def test_synth_writes_the_columns_that_the_head_reads_and_the_asked_shape(tmp_pa
     assert reader.shape("entity.resnet.image") == (50, 16)
     assert reader.shape("pair.alignment.image_to_image") == (100, 7)
     assert reader.manifest["dataset"]["name"] == "toy"
-    assert reader.manifest["splits"] == {"train": 81, "valid": 10, "test": 9}
+    assert reader.manifest["splits"] == {"train": 80, "valid": 10, "test": 10}
     assert "synthetic data" in reader.manifest["warnings"][0]
 
 

@@ -175,6 +175,7 @@ def test_finished_seeds_are_not_trained_again(folder, tmp_path, monkeypatch, cap
     assert second["seeds"][:2] == first["seeds"]
     assert "not trained again (--fresh would): seed 0, 1 in" in capsys.readouterr().err
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 9
+    assert [s["seed"] for s in loop.fit(config(folder, tmp_path, seeds=(1,)), SMALL)["seeds"]] == [0, 1, 2]
 
 
 def test_a_run_of_another_config_is_not_replaced_unasked(folder, tmp_path):
@@ -222,6 +223,72 @@ def test_a_diverged_run_keeps_the_checkpoint_before(folder, tmp_path, monkeypatc
     monkeypatch.setattr(loop, "run_epoch", real)
     continued = loop.fit(given, SMALL)
     assert [epoch["epoch"] for epoch in continued["seeds"][0]["history"]] == [1, 2, 3, 4, 5]
+
+
+def test_a_stopped_seed_that_diverges_takes_no_other_with_it(folder, tmp_path, monkeypatch):
+    given = config(folder, tmp_path / "a", epochs=30, patience=1, seeds=(0, 1, 2), together="yes")
+    whole = loop.fit(given, SMALL)
+    lengths = [len(history) for history in histories(whole)]
+    assert min(lengths) < max(lengths), "the seeds must stop at different epochs"
+    real, epoch = loop.run_epoch, []
+
+    def diverge(*args):
+        epoch.append(1)
+        losses = real(*args)
+        losses[:, [i for i, length in enumerate(lengths) if length < len(epoch)]] = torch.nan
+        return losses
+
+    monkeypatch.setattr(loop, "run_epoch", diverge)
+    assert histories(loop.fit(dataclasses.replace(given, run=tmp_path / "b"), SMALL)) == histories(whole)
+
+
+def test_stacked_seeds_stop_where_they_stop_alone(folder, tmp_path):
+    given = config(folder, tmp_path / "a", epochs=30, patience=2, seeds=(0, 1, 2), together="yes")
+    stacked = loop.fit(given, SMALL)["seeds"]
+    alone = loop.fit(dataclasses.replace(given, run=tmp_path / "b", together="no"), SMALL)["seeds"]
+    assert [s["epoch"] for s in stacked] == [s["epoch"] for s in alone]
+    assert [len(s["history"]) for s in stacked] == [len(s["history"]) for s in alone]
+    assert min(len(s["history"]) for s in stacked) < 30
+
+
+def test_a_kill_between_two_finished_seeds_doubles_nothing(folder, tmp_path, monkeypatch):
+    given = config(folder, tmp_path, seeds=(0, 1), together="yes")
+    real, done = Checkpoints.finish, []
+
+    def finish(self, result, state):
+        if done:
+            raise Killed
+        done.append(real(self, result, state))
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        killed_after(patched, 99)
+        patched.setattr(Checkpoints, "finish", finish)
+        loop.fit(given, SMALL)
+    assert (tmp_path / UNFINISHED).exists()
+    assert (tmp_path / "seed-0.safetensors").exists()
+    loop.fit(given, SMALL)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["seed"], line["epoch"]) for line in lines] == [(s, e) for s in (0, 1) for e in (1, 2, 3)]
+    assert not (tmp_path / UNFINISHED).exists()
+
+
+def test_weights_that_diverge_in_the_last_step_are_told_like_a_loss(folder, tmp_path):
+    given = config(folder, tmp_path, batch=2000, learning_rate=1e30, seeds=(5,))
+    with pytest.raises(NotFiniteError, match=r"scores of seed 5 on valid are not finite after epoch 1.*--fresh"):
+        loop.fit(given, SMALL)
+
+
+def test_dropout_is_on_in_every_epoch(folder, tmp_path, monkeypatch):
+    modes = []
+    real = Drin.loss
+
+    def loss(self, scores, batch):
+        modes.append(self.training)
+        return real(self, scores, batch)
+
+    monkeypatch.setattr(Drin, "loss", loss)
+    loop.fit(config(folder, tmp_path, epochs=2), SMALL)
+    assert all(modes)
 
 
 def test_two_processes_never_share_a_run_folder(folder, tmp_path):
@@ -328,12 +395,13 @@ def test_the_count_sees_waits():
     assert counted.waits == {"_local_scalar_dense": 1, "nonzero": 1}
 
 
-def test_bfloat16_is_close_to_float32_and_weights_stay_float32(table):
-    batch = table.batch(torch.arange(64))
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_bfloat16_is_close_to_float32_and_weights_stay_float32(table, seeds):
+    batch = table.batch(torch.arange(64).expand(len(seeds), 64).squeeze(0))
     gradients = {}
     for precision in ("float32", "bfloat16"):
-        stack, step = new_step(precision=precision)
-        loss = step(batch, 1.0)
+        stack, step = new_step(seeds, precision=precision)
+        loss = step(batch, 1.0).mean()
         assert all(p.dtype == p.grad.dtype == torch.float32 for p in stack.parameters.values())
         gradients[precision] = (float(loss), torch.cat([p.grad.flatten() for p in stack.parameters.values()]))
     (exact, expected), (loss, found) = gradients.values()
@@ -364,6 +432,20 @@ def test_a_device_that_is_not_there_is_one_line(folder):
     )
 
 
+def test_a_cuda_device_beyond_the_last_is_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="--device cuda:7: this torch sees 2 CUDA devices, cuda:0 to cuda:1"):
+        devices.choose("cuda:7")
+
+
+def test_threads_follow_omp_num_threads(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1,2")
+    assert devices.use_threads(0) == 1
+    torch.set_num_threads(before)
+
+
 @pytest.mark.gpu
 def test_a_captured_step_equals_a_plain_one(folder):
     if not torch.cuda.is_available():
@@ -381,6 +463,19 @@ def test_a_captured_step_equals_a_plain_one(folder):
             loss = step(rows if captured else table.batch(rows), 1.0)
         found.append((loss, stack.state(1)))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("resident", ["device", "host", "mmap"])
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_a_run_on_a_gpu_follows_that_on_a_cpu(folder, tmp_path, resident, seeds):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    options = {"seeds": seeds, "resident": resident, "precision": "float32"}  # 720 mentions: the last batch is padded
+    here = loop.fit(config(folder, tmp_path / "cpu", **options), SMALL)
+    there = loop.fit(config(folder, tmp_path / "cuda", device="cuda", **options), SMALL)
+    for one, other in zip(histories(here), histories(there), strict=True):
+        assert [e["loss"] for e in one] == pytest.approx([e["loss"] for e in other], abs=1e-3)
 
 
 def test_two_processes_give_the_result_of_one(folder, tmp_path):
@@ -405,9 +500,20 @@ def test_two_processes_give_the_result_of_one(folder, tmp_path):
         assert a["test"]["top1"] == pytest.approx(b["test"]["top1"], abs=0.02)
 
 
-def test_a_batch_that_cannot_be_split_is_refused(folder, tmp_path):
+def test_a_batch_that_cannot_be_split_is_refused(folder, tmp_path, monkeypatch):
+    loop.fit(config(folder, tmp_path), SMALL)
+    monkeypatch.setattr("train.distributed.join", lambda device: (World(0, 2), device))
     with pytest.raises(ConfigError, match="--batch 63 cannot be split over 2 processes"):
-        loop._step_size(63, World(0, 2))
+        loop.fit(config(folder, tmp_path, batch=63, fresh=True), SMALL)
+    assert (tmp_path / "seed-0.safetensors").exists()  # refused before anything is removed
+
+
+def test_shares_of_a_batch_are_counted_without_looking():
+    for rows in (1, 5, 8):
+        padded = torch.nn.functional.pad(torch.arange(rows), (0, 8 - rows), value=-1)
+        for rank in range(4):
+            world = World(rank, 4)
+            assert world.count(rows) == int((world.share(padded) >= 0).sum())
 
 
 # studies
@@ -522,6 +628,10 @@ def test_a_grid_is_every_combination_and_a_diverged_trial_is_a_result(folder, tm
         (["--vary", "learning-rate=log:0..1"], "a range LOW..HIGH"),
         (["--vary", "edge-from=next,last"], "last is none of next, current"),
         (["--vary", "learning-rate=1e-4..1e-2", "--sampler", "grid"], "--sampler grid needs choices"),
+        (["--vary", "learning-rate=-1..1e-3"], "--learning-rate is -1; it must be positive"),
+        (["--vary", "margin=1..inf"], "a range LOW..HIGH"),
+        (["--vary", "static=maybe"], "different bools"),
+        (["--vary", "layers=1,2", "--vary", "layers=3,4"], "names a knob twice"),
     ],
 )
 def test_what_a_sweep_cannot_search_is_one_line(folder, tmp_path, options, message):

@@ -51,9 +51,3 @@ class Adam:
         """Return all that a continued training needs, by name; the tensors are the live ones."""
         named = {"mean": self._means, "square": self._squares, "step": self._steps}
         return {f"{name}.{i}": tensor for name, tensors in named.items() for i, tensor in enumerate(tensors)}
-
-    @torch.no_grad()
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from what `state` returned."""
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])

@@ -68,7 +68,7 @@ class Checkpoints:
         """Remove what a killed process left behind, and with `fresh` all that was trained."""
         store.sweep(self.folder)
         if fresh:
-            for path in self._files():
+            for path in (*self._files(), *(self.folder / name for name in ("results.json", "metrics.jsonl"))):
                 path.unlink(missing_ok=True)
 
     def check(self) -> None:
@@ -79,10 +79,10 @@ class Checkpoints:
             if differ:
                 raise self._foreign(path, _named(sorted(differ), about, self._about))
 
-    def finished(self, seed: int) -> dict[str, Any] | None:
-        """Return what is known of a finished seed, or None."""
-        path = self.folder / f"seed-{seed}.safetensors"
-        return describe(path)[1] if path.exists() else None
+    def finished(self) -> dict[int, dict[str, Any]]:
+        """Return what is known of the finished seeds."""
+        found = (describe(path)[1] for path in self.folder.glob("seed-*.safetensors"))
+        return {result["seed"]: result for result in found}
 
     def finish(self, result: dict[str, Any], state: dict[str, Tensor]) -> None:
         """Keep a seed's result and the weights of its best epoch."""
@@ -97,7 +97,7 @@ class Checkpoints:
         if not path.exists():
             return None
         tensors, _, what = load(path)
-        if all(self.finished(seed) for seed in what["seeds"]):  # killed before it could be removed
+        if set(what["seeds"]) <= self.finished().keys():  # killed before it could be removed
             return None
         if not set(what["seeds"]) <= set(seeds):
             raise self._foreign(path, f"seeds ({_listed(what['seeds'])}, now {_listed(seeds)})")

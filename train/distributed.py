@@ -31,6 +31,10 @@ class World:
         """Return this process's part of a batch, (..., B) -> (..., B / size); B must be a multiple of `size`."""
         return rows[..., self.rank :: self.size]
 
+    def count(self, rows: int) -> int:
+        """Return how many of a batch's first `rows` mentions are in this process's share."""
+        return len(range(self.rank, rows, self.size))
+
     def wait(self) -> None:
         """Go on when all processes are here."""
         if self.size > 1:

@@ -38,6 +38,7 @@ def split_of(table: Table, name: str) -> Split:
 @torch.no_grad()  # not inference_mode, whose tensors a head could never use in training
 def evaluate(model: nn.Module, table: Table, split: Split, world: World) -> dict[str, float]:
     """Return the metrics of a split, ties in expectation; in float32, whatever the precision of training."""
+    was_training = model.training
     model.eval()
     projected = _project(model, table, split.entities)
     size = max(1, SLOTS[table.device.type] // table.candidates.shape[1])
@@ -50,6 +51,7 @@ def evaluate(model: nn.Module, table: Table, split: Split, world: World) -> dict
         there = places.to(table.device)
         vectors = None if projected is None else projected[split.places[there]]
         better[there], tied[there] = metrics.ranks(model(batch, vectors), batch.gold, batch.present)
+    model.train(was_training)
     world.add([better, tied])
     return metrics.summarize(better, tied)
 

@@ -19,7 +19,6 @@ from train.models.drin import Drin
 from train.table import Table
 
 
-@torch.no_grad()
 def explain(config: ExplainConfig) -> dict[str, Any]:
     """Return scores and edges of a mention's candidates, best first.
 
@@ -33,34 +32,38 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
     ids = _strings(reader, "mention.ids.id")
     if config.mention not in ids:
         raise ConfigError(
-            f"{reader.path} has no mention {config.mention!r}; the first of its {len(ids):,} is {ids[0]!r}"
+            f"{reader.path} has no mention '{config.mention}'; the first of its {len(ids):,} is '{ids[0]}'"
         )
     row = ids.index(config.mention)
     model = Drin(_head(about))
     model.load_state_dict(tensors)
-    batch = Table(reader, "drin", torch.device("cpu"), "mmap").batch(torch.tensor([row]))
-    scores, layers = model(batch)[0].tolist(), [edges[0].flatten(1).tolist() for edges in model.edge_weights(batch)]
-    entity_ids, names = _strings(reader, "entity.ids.id"), _strings(reader, "entity.ids.name")
-    rows = reader.column("pair.candidates.candidates")[row].tolist()
-    candidates = [
-        {
-            "id": entity_ids[entity],
-            "name": names[entity],
-            "gold": position == int(batch.gold),
-            "score": scores[position],
-            "layers": [dict(zip(EDGES, map(_known, edges[position]), strict=True)) for edges in layers],
-        }
-        for position, entity in enumerate(rows)
-        if entity >= 0
-    ]
     return {
         "mention": config.mention,
         "surface": _strings(reader, "mention.ids.surface")[row],
         "run": str(config.run),
         "seed": result["seed"],
         "cache_id": reader.id,
-        "candidates": sorted(candidates, key=lambda candidate: -candidate["score"]),
+        "candidates": sorted(_candidates(model, reader, row), key=lambda candidate: -candidate["score"]),
     }
+
+
+@torch.no_grad()
+def _candidates(model: Drin, reader: Reader, row: int) -> list[dict[str, Any]]:
+    """Return id, name, score and the edges of each layer of a mention's candidates."""
+    batch = Table(reader, "drin", torch.device("cpu"), "mmap").batch(torch.tensor([row]))
+    scores, layers = model(batch)[0].tolist(), [edges[0].flatten(1).tolist() for edges in model.edge_weights(batch)]
+    ids, names = _strings(reader, "entity.ids.id"), _strings(reader, "entity.ids.name")
+    return [
+        {
+            "id": ids[entity],
+            "name": names[entity],
+            "gold": position == int(batch.gold),
+            "score": scores[position],
+            "layers": [dict(zip(EDGES, map(_known, edges[position]), strict=True)) for edges in layers],
+        }
+        for position, entity in enumerate(reader.column("pair.candidates.candidates")[row].tolist())
+        if entity >= 0
+    ]
 
 
 def as_text(found: dict[str, Any], *, as_json: bool) -> str:

@@ -53,14 +53,16 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
         checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
         found, unfinished = _known(config, checkpoints, world)
         left = tuple(seed for seed, result in found.items() if result is None)
-        report.announce(config, [seed for seed in config.seeds if seed not in left], table.resident)
+        report.announce(config, sorted(found.keys() - set(left)), table.resident)
         with report.Curves(config, found, world) as curves:
             for seeds, half in _groups(config, head, table, left, unfinished):
                 results = fit_seeds(config, head, data, seeds, half, checkpoints, curves, world)
                 found |= {result["seed"]: result for result in results}
         baseline = {name: lexical(table, split.rows) for name, split in data.splits.items()}
-        results = report.results(config, head, reader, baseline, list(found.values()), time.monotonic() - start)
+        seeds = [found[seed] for seed in sorted(found)]
+        results = report.results(config, head, reader, baseline, seeds, time.monotonic() - start)
         if world.first:
+            checkpoints.drop()
             report.save(config.folder, results)
     return results
 
@@ -82,23 +84,19 @@ def fit_seeds(
         training.load(*half)
     curves.begin(seeds, training.history)
     step = _step(config, training, data.table, world)
-    before, size = training.seconds, _step_size(config.batch, world)
-    count = len(data.rows)
-    steps = math.ceil(count / size) * (config.epochs - training.epoch)
+    before, count = training.seconds, len(data.rows)
+    steps = math.ceil(count / config.batch) * (config.epochs - training.epoch)
     with Progress(steps, config.model, "steps") as progress:
-        for _ in range(training.epoch, config.epochs):
-            losses = run_epoch(step, data.table, data.rows[training.orders(count)], size, progress, world)
+        while training.epoch < config.epochs and training.going():
+            losses = run_epoch(step, data.table, data.rows[training.orders(count)], config.batch, progress, world)
             training.epoch += 1
             _check(losses, training, checkpoints)
-            for i in (i for i in range(len(seeds)) if not training.stopped(i)):
-                valid = evaluate(training.stack.model(i), data.table, data.splits["valid"], world)
-                training.record(i, float(losses[:, i].sum()) / count, valid)
+            for i in training.going():
+                training.record(i, float(losses[:, i].sum()) / count, _validate(i, training, data, checkpoints, world))
                 curves.add(seeds[i], training.history[i][-1])
             training.seconds = before + time.monotonic() - start
             if world.first:
                 training.keep(checkpoints)
-            if all(map(training.stopped, range(len(seeds)))):
-                break
     results = [_finish(i, training, data, checkpoints, world) for i in range(len(seeds))]
     if world.first:
         checkpoints.drop()
@@ -115,15 +113,15 @@ def run_epoch(
     count = orders.shape[1]
     if world.size > 1 or table.device.type == "cuda":  # equal shapes; what is added has no gold and adds nothing
         orders = torch.nn.functional.pad(orders, (0, -count % size), value=-1)
+    if table.resident == "device":
+        orders = orders.to(table.device)
     groups = orders.squeeze(0).split(size, -1) if len(orders) == 1 else orders.split(size, -1)
     shares = [world.share(group) for group in groups]
     sizes = [min(size, count - begin) for begin in range(0, count, size)]
     whole_step = isinstance(step, CapturedStep) and table.resident == "device"
-    inputs = (rows.to(table.device) for rows in shares) if whole_step else table.batches(shares)
     losses = []
-    for given, rows, real in zip(inputs, shares, sizes, strict=True):
-        own = int((rows.reshape(-1, rows.shape[-1])[0] >= 0).sum())
-        losses.append(step(given, own / real if world.size > 1 else 1.0) * real)
+    for given, real in zip(shares if whole_step else table.batches(shares), sizes, strict=True):
+        losses.append(step(given, world.count(real) / real) * real)
         progress.advance()
     total = torch.stack(losses)
     world.add([total])
@@ -147,6 +145,8 @@ def _machine(config: TrainConfig) -> Iterator[tuple[TrainConfig, World, torch.de
         config = dataclasses.replace(config, precision="tf32" if device.type == "cuda" else "float32")
     world, device = distributed.join(device)
     try:
+        if config.batch % world.size:
+            raise ConfigError(f"--batch {config.batch} cannot be split over {world.size} processes")
         with store.alone(config.folder) if world.first else contextlib.nullcontext():
             yield config, world, device
     finally:
@@ -156,12 +156,15 @@ def _machine(config: TrainConfig) -> Iterator[tuple[TrainConfig, World, torch.de
 def _known(
     config: TrainConfig, checkpoints: Checkpoints, world: World
 ) -> tuple[dict[int, dict[str, Any] | None], Half | None]:
-    """Return the results of finished seeds, None for the others, and what is half done; the same in all processes."""
+    """Return the results of the folder's seeds, None for those to train, and what is half done.
+
+    The same in all processes. A folder is one run: seeds that were trained into it before stay in its results.
+    """
     if world.first:
         checkpoints.tidy(fresh=config.fresh)
     world.wait()
     checkpoints.check()
-    found = {seed: checkpoints.finished(seed) for seed in config.seeds}, checkpoints.unfinished(config.seeds)
+    found = dict.fromkeys(config.seeds) | checkpoints.finished(), checkpoints.unfinished(config.seeds)
     world.wait()  # for those that still read: the first one writes
     return found
 
@@ -181,12 +184,6 @@ def _step(config: TrainConfig, training: Training, table: Table, world: World) -
     if table.device.type != "cuda" or world.size > 1:
         return step
     return CapturedStep(step, table, [*training.stack.parameters.values(), *training.adam.state().values()])
-
-
-def _step_size(size: int, world: World) -> int:
-    if size % world.size:
-        raise ConfigError(f"--batch {size} cannot be split over {world.size} processes")
-    return size
 
 
 def _groups(
@@ -216,16 +213,33 @@ def _bytes_per_seed(config: TrainConfig, head: Any, table: Table) -> int:
     return 4 * (5 * weights + 4 * slots * (head.text_width + head.image_width))
 
 
+def _validate(
+    position: int, training: Training, data: Data, checkpoints: Checkpoints, world: World
+) -> dict[str, float]:
+    """Return a seed's metrics on valid.  Raises NotFiniteError if its last step of the epoch has diverged."""
+    try:
+        return evaluate(training.stack.model(position), data.table, data.splits["valid"], world)
+    except NotFiniteError as error:
+        raise NotFiniteError(
+            f"the scores of seed {training.seeds[position]} on valid are not finite after epoch {training.epoch} "
+            f"({error}). {_way_out(training, checkpoints)}"
+        ) from None
+
+
 def _check(losses: Tensor, training: Training, checkpoints: Checkpoints) -> None:
     """Raise NotFiniteError, naming seed, epoch and batch, for the first loss (steps, S) that is no number."""
-    bad = (~torch.isfinite(losses)).nonzero()
+    bad = (~torch.isfinite(losses[:, training.going()])).nonzero()
     if len(bad):
-        batch, seed = bad[0].tolist()
+        batch, seed = int(bad[0, 0]), training.going()[int(bad[0, 1])]
         raise NotFiniteError(
             f"the training loss of seed {training.seeds[seed]} became {losses[batch, seed].item()} in epoch "
-            f"{training.epoch}, batch {batch + 1} of {len(losses)}. The last checkpoint before is in "
-            f"{checkpoints.folder}/. Try a smaller --learning-rate, with --fresh"
+            f"{training.epoch}, batch {batch + 1} of {len(losses)}. {_way_out(training, checkpoints)}"
         )
+
+
+def _way_out(training: Training, checkpoints: Checkpoints) -> str:
+    alone = ", or train the other seeds without it: --together no" if len(training.seeds) > 1 else ""
+    return f"The last checkpoint before is in {checkpoints.folder}/. Try a smaller --learning-rate, with --fresh{alone}"
 
 
 def _finish(position: int, training: Training, data: Data, checkpoints: Checkpoints, world: World) -> dict[str, Any]:

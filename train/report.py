@@ -39,7 +39,7 @@ class Curves:
 
     def __init__(self, config: TrainConfig, found: dict[int, dict[str, Any] | None], world: World) -> None:
         self._path, self._first = config.folder / "metrics.jsonl", world.first
-        self._lines = [_line(seed, epoch) for seed, known in found.items() if known for epoch in known["history"]]
+        self._known = {seed: known["history"] for seed, known in found.items() if known}
         self._board = _summary_writer(config.folder) if config.tensorboard and world.first else None
 
     def __enter__(self) -> Self:
@@ -51,17 +51,16 @@ class Curves:
 
     def begin(self, seeds: tuple[int, ...], history: list[list[dict[str, Any]]]) -> None:
         """Start the file over with what is known of finished seeds and of those that now go on."""
-        self._lines += [_line(seed, epoch) for seed, known in zip(seeds, history, strict=True) for epoch in known]
+        self._known |= dict(zip(seeds, history, strict=True))
         if self._first:
-            store.publish(self._path, "".join(self._lines).encode(), replace=True)
+            lines = [_line(seed, epoch) for seed, known in self._known.items() for epoch in known]
+            store.publish(self._path, "".join(lines).encode(), replace=True)
 
     def add(self, seed: int, epoch: dict[str, Any]) -> None:
         """Add an epoch of a seed."""
-        self._lines.append(_line(seed, epoch))
         if not self._first:
             return
-        with self._path.open("a") as file:
-            file.write(self._lines[-1])
+        store.append(self._path, _line(seed, epoch).encode())
         if self._board is not None:
             values = {"loss": epoch["loss"]} | {f"valid/{name}": value for name, value in epoch["valid"].items()}
             for name, value in values.items():

@@ -81,7 +81,7 @@ class CapturedStep:
                 self._run()
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):  # a thread may gather meanwhile
             self._losses = self._run()
         with torch.no_grad():
             for tensor, old in zip(self._changed, before, strict=True):

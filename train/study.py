@@ -1,7 +1,7 @@
 """`python -m train sweep`: search over named knobs with Optuna.
 
 Every trial is a run of its own, in a folder named after its knobs, so a killed search continues where it stood and what
-is asked twice is trained once. Trials are compared on valid; test is read of the best one alone.
+is asked twice is trained once. Trials are compared on valid; the table shows test of the best one alone.
 """
 
 import dataclasses
@@ -50,8 +50,11 @@ def search(config: SweepConfig, head: Any) -> dict[str, Any]:
     """
     optuna = _optuna()
     varied = [_varied(text, config, head) for text in config.vary]
+    names = [knob.name for knob in varied]
     if not varied:
         raise ConfigError("sweep needs something to search: --vary learning-rate=log:1e-4..1e-2 --vary layers=1,2,3")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--vary names a knob twice: {', '.join(names)}")
     with store.alone(config.folder):
         study = _study(optuna, config, head)
         asked = _enqueue(optuna, study, config, varied)
@@ -103,28 +106,33 @@ def _varied(text: str, config: SweepConfig, head: Any) -> Varied:
         raise ConfigError(f"--vary {text}: expected KNOB=VALUES, KNOB one of {', '.join(sorted(hints))}")
     kind = get_origin(hints[name]) or hints[name]
     kind = str if kind not in (int, float, bool, tuple) else kind
-    log, ranged = values.startswith("log:"), ".." in values
     try:
-        if not ranged:
-            choices = tuple(choice.strip() for choice in values.split(",") if choice.strip())
-            owner = config if name in DECISIVE else head
-            for choice in choices:  # a config refuses what it cannot be
-                _allowed(hints[name], dataclasses.replace(owner, **{name: _value(kind, choice)}), name)
-            if len(set(choices)) == len(choices) > 0:
-                return Varied(name, kind, choices)
-        elif kind in (int, float):
-            low, high = (kind(value) for value in values.removeprefix("log:").split(".."))
-            if low < high and not (log and low <= 0):
-                return Varied(name, kind, low=low, high=high, log=log)
+        knob = _range(name, kind, values) if ".." in values else _choices(name, kind, values)
+        ends = [knob.low, knob.high] if not knob.choices else [_value(kind, choice) for choice in knob.choices]
     except ValueError:
-        pass
-    raise ConfigError(f"--vary {text}: expected {name}=A,B,C of different {kind.__name__}s, or a range LOW..HIGH")
+        what = f"{name}=A,B,C of different {kind.__name__}s"
+        raise ConfigError(f"--vary {text}: expected {what}, or a range LOW..HIGH of numbers") from None
+    for end in ends:  # a config refuses what it cannot be
+        changed = dataclasses.replace(config if name in DECISIVE else head, **{name: end})
+        known = get_args(hints[name]) if get_origin(hints[name]) is not tuple else ()
+        if known and getattr(changed, name) not in known:
+            raise ConfigError(f"--vary {text}: {end} is none of {', '.join(map(str, known))}")
+    return knob
 
 
-def _allowed(hint: Any, config: Any, name: str) -> None:
-    choices = get_args(hint) if get_origin(hint) is not tuple else ()
-    if choices and getattr(config, name) not in choices:
-        raise ConfigError(f"--vary {name}: {getattr(config, name)} is none of {', '.join(map(str, choices))}")
+def _choices(name: str, kind: type, text: str) -> Varied:
+    choices = tuple(choice.strip() for choice in text.split(",") if choice.strip())
+    if not choices or len({_value(kind, choice) for choice in choices}) < len(choices):
+        raise ValueError
+    return Varied(name, kind, choices)
+
+
+def _range(name: str, kind: type, text: str) -> Varied:
+    log = text.startswith("log:")
+    low, high = (kind(value) for value in text.removeprefix("log:").split(".."))
+    if kind not in (int, float) or not low < high < math.inf or (log and low <= 0):
+        raise ValueError
+    return Varied(name, kind, low=low, high=high, log=log)
 
 
 def _value(kind: Callable[[str], Any], text: str) -> Any:
@@ -132,7 +140,9 @@ def _value(kind: Callable[[str], Any], text: str) -> Any:
     if kind is tuple:
         return tuple(text.split("+"))
     if kind is bool:
-        return {"yes": True, "true": True, "no": False, "false": False}[text.lower()] if text else False
+        if text not in ("yes", "no"):
+            raise ValueError
+        return text == "yes"
     return kind(text)
 
 
@@ -142,6 +152,8 @@ def _study(optuna: ModuleType, config: SweepConfig, head: Any) -> Any:
     if config.fresh:
         database.unlink(missing_ok=True)
     direction = "minimize" if config.select in LOWER_IS_BETTER else "maximize"
+    if database.exists() and not database.read_bytes()[:16].startswith(b"SQLite format 3"):
+        raise ConfigError(f"{database} is not the database of a search. Remove it, or start over with --fresh")
     storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
     study = optuna.create_study(storage=storage, study_name="sweep", direction=direction, load_if_exists=True)
     about = _identity(config, head)

@@ -39,9 +39,10 @@ class Training:
         """Return the next epoch's order of `count` mentions for each seed, (S, count)."""
         return torch.stack([torch.randperm(count, generator=order) for order in self._orders])
 
-    def stopped(self, position: int) -> bool:
-        """Whether a seed has gone `--patience` epochs without a better one."""
-        return 0 < self._patience <= len(self.history[position]) - self.best_epoch[position]
+    def going(self) -> list[int]:
+        """Return the positions of seeds that have not gone `--patience` epochs without a better one."""
+        waited = [len(history) - best for history, best in zip(self.history, self.best_epoch, strict=True)]
+        return [i for i, epochs in enumerate(waited) if not 0 < self._patience <= epochs]
 
     def record(self, position: int, loss: float, valid: dict[str, float]) -> None:
         """Add an epoch to a seed's history and keep its weights if it is the best so far (the earliest wins)."""
