@@ -27,11 +27,15 @@ class Dense(nn.Module):
 def dense_scores(model: Drin, batch: Batch, last_edges: tuple[Any, Any] = (None, None)) -> Tensor:
     """Return scores (B, C) with the same weights, over vertices (B, n, D) and adjacency (B, n, n), n = 2 + 2C."""
     count, candidates = batch.present.shape
-    mention = torch.stack([model.mention_text(batch.mention_text), model.mention_image(batch.mention_image)], 1)
-    entity = torch.stack([model.entity_text(batch.entity_text), model.entity_image(batch.entity_image)], 2)
+    mention = torch.stack(
+        [model.mention_text(batch["mention.bert.span"]), model.mention_image(batch["mention.resnet.image"])], 1
+    )
+    entity = torch.stack(
+        [model.entity_text(batch["entity.bert.text"]), model.entity_image(batch["entity.resnet.image"])], 2
+    )
     vertices = torch.cat([mention, entity.reshape(count, 2 * candidates, -1)], 1)
     mask = _there(batch) & model.enabled
-    adjacency = _adjacency(batch.edges.where(mask, 0))
+    adjacency = _adjacency(batch["pair.alignment"].where(mask, 0))
     mask = _adjacency(mask.to(vertices.dtype))
     for layer in model.layers:
         new = functional.gelu(adjacency @ layer.vertex(vertices)) + vertices
@@ -47,8 +51,8 @@ def dense_scores(model: Drin, batch: Batch, last_edges: tuple[Any, Any] = (None,
 
 def _there(batch: Batch) -> Tensor:
     """Return where both ends of an edge are there, (B, C, 2, 2)."""
-    mention = torch.stack([torch.ones_like(batch.mention_image_present), batch.mention_image_present], 1)
-    entity = torch.stack([batch.present, batch.present & batch.entity_image_present], 2)
+    mention = torch.stack([torch.ones_like(batch["mention.resnet.present"]), batch["mention.resnet.present"]], 1)
+    entity = torch.stack([batch.present, batch.present & batch["entity.resnet.present"]], 2)
     return mention[:, None, :, None] & entity[:, :, None, :]
 
 

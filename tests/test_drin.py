@@ -217,8 +217,9 @@ def test_projecting_entities_once_changes_no_score():
     data = arrays(np.random.default_rng(13))
     model, _ = build(DrinConfig(5, 6, 7, layers=3))
     batch = make_batch(data)
-    projected = model.project(batch.entity_text)
-    torch.testing.assert_close(model(replace(batch, entity_text=None), projected), model(batch), rtol=0, atol=1e-12)
+    projected = model.project(batch.columns)
+    without = replace(batch, columns={name: batch[name] for name in batch.columns if name not in model.projects})
+    torch.testing.assert_close(model(without, projected), model(batch), rtol=0, atol=1e-12)
 
 
 def test_edge_weights_are_the_adjacency_that_enters_each_layer():
@@ -347,9 +348,9 @@ def test_one_batch_is_overfitted():
 
 def test_make_batch_keeps_dtypes_and_names_what_does_not_fit():
     data = arrays(np.random.default_rng(10))
-    assert make_batch(data).mention_text.dtype == torch.float64
+    assert make_batch(data)["mention.bert.span"].dtype == torch.float64
     half = {n: v.astype(np.float16) if v.dtype == np.float64 else v for n, v in data.items()}
-    assert make_batch(half).entity_image.dtype == torch.float16
+    assert make_batch(half)["entity.resnet.image"].dtype == torch.float16
     with pytest.raises(ConfigError, match=r"'gold' holds 57 at row 1, but mentions have 4 candidates"):
         make_batch(data | {"gold": np.array([0, 57, 1])})
     with pytest.raises(ConfigError, match=r"edges has shape \(3, 4, 2\), expected \(3, 4, 2, 2\)"):

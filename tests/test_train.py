@@ -85,14 +85,16 @@ def test_batch_gathers_the_rows_of_the_cache(separable):
     batch = table.batch(rows)
     candidates = reader.column("pair.candidates.candidates")[rows.numpy()]
     texts = reader.column("entity.bert.text").astype(np.float32)
-    np.testing.assert_array_equal(batch.entity_text.numpy(), texts[candidates])
+    np.testing.assert_array_equal(batch["entity.bert.text"].numpy(), texts[candidates])
     for m, e, name in (
         (0, 0, "text_to_text"),
         (0, 1, "text_to_image"),
         (1, 0, "image_to_text"),
         (1, 1, "image_to_image"),
     ):
-        np.testing.assert_array_equal(batch.edges[:, :, m, e], reader.column(f"pair.alignment.{name}")[rows.numpy()])
+        np.testing.assert_array_equal(
+            batch["pair.alignment"][:, :, m, e], reader.column(f"pair.alignment.{name}")[rows.numpy()]
+        )
     np.testing.assert_array_equal(batch.gold, reader.column("pair.candidates.gold")[rows.numpy()])
     splits = reader.column("mention.ids.splits")
     for bit, name in enumerate(("train", "valid", "test")):

@@ -1,6 +1,6 @@
 """A batch: mentions with their candidates, as tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,36 +9,53 @@ from torch import Tensor
 
 from common.errors import ConfigError
 
+# names that make_batch takes: the columns of DRIN as the head sees them
+NAMES = {
+    "mention_text": "mention.bert.span",
+    "mention_image": "mention.resnet.image",
+    "mention_image_present": "mention.resnet.present",
+    "entity_text": "entity.bert.text",
+    "entity_image": "entity.resnet.image",
+    "entity_image_present": "entity.resnet.present",
+    "edges": "pair.alignment",
+}
+
 
 @dataclass(frozen=True)
 class Batch:
-    """What a head sees.  Axes: B mentions, C candidates, T text width, V image width.
+    """What a head sees.  Axes: B mentions, C candidates.
 
-    mention_text (B, T), mention_image (B, V), entity_text (B, C, T), entity_image (B, C, V); edges (B, C, 2, 2),
-    axes (mention modality, entity modality), text first; present (B, C): a real candidate, not padding; gold (B,)
-    position of gold, -1 = not there; mention_image_present (B,), entity_image_present (B, C).
+    columns by their full name in the cache, of mentions (B, ...), of entities (B, C, ...), of pairs (B, C), and
+    "pair.alignment", all four (B, C, 2, 2) with axes (mention modality, entity modality), text first;
+    present (B, C): a real candidate, not padding; gold (B,) position of gold, -1 = not there.
     Features are finite everywhere and 0 for a missing picture; those of padding and its edges mean nothing.
-    entity_text is None where what the head projects of it is passed beside the batch.
     """
 
-    mention_text: Tensor
-    mention_image: Tensor
-    entity_text: Tensor | None
-    entity_image: Tensor
-    edges: Tensor
+    columns: dict[str, Tensor]
     present: Tensor
     gold: Tensor
-    mention_image_present: Tensor
-    entity_image_present: Tensor
+
+    def __getitem__(self, column: str) -> Tensor:
+        """Return a column."""
+        return self.columns[column]
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors, in an order that `like` knows."""
+        return [*self.columns.values(), self.present, self.gold]
+
+    def like(self, tensors: Sequence[Tensor]) -> "Batch":
+        """Return a batch of the same columns with other tensors."""
+        *columns, present, gold = tensors
+        return Batch(dict(zip(self.columns, columns, strict=True)), present, gold)
 
 
 def make_batch(arrays: Mapping[str, np.ndarray]) -> Batch:
-    """Return a batch of named numpy arrays (see Batch); floating types are kept, what is not present becomes 0.
+    """Return a batch for DRIN of numpy arrays (NAMES, present, gold); types are kept, what is not present becomes 0.
 
     The two `*_image_present` arrays are optional: without them every picture is there.
     Raises ConfigError for a missing or foreign name, a shape that does not fit, or gold outside the candidates.
     """
-    names = Batch.__annotations__.keys()
+    names = NAMES.keys() | {"present", "gold"}
     optional = {"mention_image_present": arrays["present"].shape[:1], "entity_image_present": arrays["present"].shape}
     missing, foreign = names - arrays.keys() - optional.keys(), arrays.keys() - names
     if missing or foreign:
@@ -56,7 +73,7 @@ def make_batch(arrays: Mapping[str, np.ndarray]) -> Batch:
         ("edges", there),
     ):
         tensors[name][~kept] = 0
-    return Batch(**tensors | {"gold": tensors["gold"].long()})
+    return Batch({NAMES[name]: tensors[name] for name in NAMES}, there, tensors["gold"].long())
 
 
 def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:

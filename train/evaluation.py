@@ -46,7 +46,7 @@ def evaluate(model: nn.Module, table: Table, split: Split, world: World) -> dict
     tied = torch.zeros_like(better)
     own = torch.arange(len(split.rows))[world.rank :: world.size]
     groups = own.split(size)
-    without = () if projected is None else ("entity_text",)
+    without = () if projected is None else model.projects
     for places, batch in zip(groups, table.batches((split.rows[group] for group in groups), without), strict=True):
         there = places.to(table.device)
         vectors = None if projected is None else projected[split.places[there]]
@@ -66,7 +66,7 @@ def _project(model: nn.Module, table: Table, entities: Tensor) -> Tensor | None:
     """Return what the head projects of each entity, (E, D), or None where that takes too much memory."""
     chunks, needed = [], 0
     for rows in entities.split(CHUNK):
-        chunks.append(model.project(table.entities("entity_text", rows)))
+        chunks.append(model.project(table.entities(model.projects, rows)))
         needed = chunks[0].numel() * chunks[0].element_size() * len(entities) // len(chunks[0])
         if len(chunks) == 1 and 2 * needed > SHARE * devices.free_memory(table.device):
             return None

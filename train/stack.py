@@ -1,7 +1,6 @@
 """Several seeds of one head as one model: every parameter with a leading axis S."""
 
 from collections.abc import Callable
-from dataclasses import fields
 
 import torch
 from torch import Tensor, nn
@@ -44,13 +43,12 @@ class Stack:
         """Return the loss of each seed, (S,)."""
         if len(self.seeds) == 1:
             return self._objective(batch)[None]
-        names = [field.name for field in fields(batch)]
 
         def loss(parameters: dict[str, Tensor], tensors: list[Tensor]) -> Tensor:
             named = {f"model.{name}": tensor for name, tensor in parameters.items()}
-            return torch.func.functional_call(self._objective, named, (Batch(*tensors),))
+            return torch.func.functional_call(self._objective, named, (batch.like(tensors),))
 
-        return torch.func.vmap(loss)(self.parameters, [getattr(batch, name) for name in names])
+        return torch.func.vmap(loss)(self.parameters, batch.tensors())
 
     def state(self, position: int) -> dict[str, Tensor]:
         """Return the weights of one seed by their public names; the tensors are the live ones."""

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -62,8 +61,9 @@ class CapturedStep:
 
     def __call__(self, given: Tensor | Batch, weight: float) -> Tensor:
         assert weight == 1.0, "one process only"
-        new = (given,) if isinstance(given, Tensor) else tuple(getattr(given, f.name) for f in fields(given))
+        new = (given,) if isinstance(given, Tensor) else tuple(given.tensors())
         if not self._inputs:
+            self._given = given
             self._capture(new)
         for fixed, value in zip(self._inputs, new, strict=True):
             fixed.copy_(value)
@@ -88,5 +88,6 @@ class CapturedStep:
                 tensor.copy_(old)
 
     def _run(self) -> Tensor:
-        batch = self._table.batch(*self._inputs) if len(self._inputs) == 1 else Batch(*self._inputs)
-        return self._step(batch, 1.0)
+        if isinstance(self._given, Tensor):
+            return self._step(self._table.batch(*self._inputs), 1.0)
+        return self._step(self._given.like(self._inputs), 1.0)

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,14 @@ import torch
 from torch import Tensor
 
 from cache import Reader
-from cache.schema import EDGES, READS
+from cache.schema import EDGES, READS, split_column
 from common.errors import CacheError
 from common.records import SPLITS
 from train.batch import Batch
 from train.config import Resident
 from train.features import Feature, choose
 
-# field of Batch: its column, and the column that says where there is one
-FEATURES = {
-    "mention_text": ("mention.bert.span", None),
-    "mention_image": ("mention.resnet.image", "mention.resnet.present"),
-    "entity_text": ("entity.bert.text", None),
-    "entity_image": ("entity.resnet.image", "entity.resnet.present"),
-}
+NOT_IN_BATCH = ("mention.ids.", "pair.candidates.")  # they say what a batch is, not what is in it
 AHEAD = 2  # batches that are gathered while one is computed
 
 
@@ -38,19 +31,16 @@ class Table:
     def __init__(self, reader: Reader, head: str, device: torch.device, resident: Resident = "auto") -> None:
         reader.require(head)
         self.device = device
-        columns = {column for column, _ in FEATURES.values()}
-        needed = sum(np.dtype(np.float16).itemsize * int(np.prod(reader.shape(name))) for name in columns)
+        features = [name for name in READS[head] if _is_feature(reader, name)]
+        needed = sum(reader.dtype(name).itemsize * int(np.prod(reader.shape(name))) for name in features)
         self.resident = choose(resident, needed, device)
-        loaded = reader.load([name for name in READS[head] if self.resident != "mmap" or name not in columns])
-        self._features = {
-            field: Feature(
-                reader.pieces(column) if self.resident == "mmap" else [(0, loaded.pop(column))],
-                None if there is None else ~loaded[there],
-                self.resident,
-                device,
-            )
-            for field, (column, there) in FEATURES.items()
-        }
+        loaded = reader.load([name for name in READS[head] if self.resident != "mmap" or name not in features])
+        self._features = {}
+        for name in features:
+            part, column = split_column(name)
+            absent = ~loaded[f"{part}.present"] if column == "image" else None
+            pieces = reader.pieces(name) if self.resident == "mmap" else [(0, loaded.pop(name))]
+            self._features[name] = Feature(pieces, absent, self.resident, device)
         self._small = {name: torch.from_numpy(column) for name, column in loaded.items()}
         self._splits = self._small["mention.ids.splits"]
         self._host_candidates = self._small["pair.candidates.candidates"]
@@ -63,6 +53,7 @@ class Table:
         for name, values, limit in (("candidates", self.candidates, entities), ("gold", self.gold, width)):
             if int(values.min()) < -1 or int(values.max()) >= limit:
                 raise CacheError(f"column pair.candidates.{name} of {reader.path} points outside its {limit} rows")
+        self._rows = self._by_row()
 
     def rows(self, split: str) -> Tensor:
         """Return the mention rows of a split, (n,) int64 in host memory."""
@@ -73,16 +64,10 @@ class Table:
         there = rows.to(self.device)
         return rows[((self.gold[there] >= 0) & (self.present[there].sum(1) > 1)).cpu()]
 
-    @cached_property
-    def edges(self) -> Tensor:
-        """The four alignments, (N, C, 2, 2) float32."""
-        stacked = torch.stack([self._small[f"pair.alignment.{edge}"] for edge in EDGES], -1)
-        return stacked.reshape(*stacked.shape[:2], 2, 2)
-
     def batches(self, groups: Iterable[Tensor], without: tuple[str, ...] = ()) -> Iterator[Batch]:
         """Yield a batch for each group of mention rows, (B,) or (S, B); row -1 is a mention without gold.
 
-        The features named in `without` are left None.
+        The features named in `without` are left out.
         """
         if self.resident == "device":
             yield from (self.batch(rows.to(self.device), without) for rows in groups)
@@ -104,31 +89,45 @@ class Table:
             return self._batch(rows, mentions, entities, self._gather(mentions, entities, without))
         return self._batch(rows, mentions, entities, self._gather(mentions.cpu(), entities.cpu(), without))
 
-    def entities(self, field: str, rows: Tensor) -> Tensor:
-        """Return a feature of the entities in `rows` (n,), host memory, as float32 on the device."""
-        where = self.device if self.resident == "device" else "cpu"
-        return self._features[field].take(rows.to(where)).to(self.device).float()
+    def entities(self, columns: Iterable[str], rows: Tensor) -> dict[str, Tensor]:
+        """Return columns of the entities in `rows` (n,), host memory; features as float32 on the device."""
+        where = rows.to(self.device)
+        found = {name: self._features[name].take(where if self.resident == "device" else rows) for name in columns}
+        return {name: column.to(self.device).float() for name, column in found.items()}
+
+    def _by_row(self) -> dict[str, Tensor]:
+        """Return the small columns that a batch holds; the four alignments as one, (N, C, 2, 2)."""
+        kept = {name: column for name, column in self._small.items() if not name.startswith(NOT_IN_BATCH)}
+        edges = [kept.pop(f"pair.alignment.{edge}") for edge in EDGES if f"pair.alignment.{edge}" in kept]
+        if edges:
+            kept["pair.alignment"] = torch.stack(edges, -1).unflatten(-1, (2, 2))
+        return kept
 
     def _finished(self, rows: Tensor, mentions: Tensor, entities: Tensor, found: Future[dict[str, Tensor]]) -> Batch:
         there = [x.to(self.device, non_blocking=True) for x in (rows, mentions, entities)]
         return self._batch(*there, found.result())
 
     def _gather(self, mentions: Tensor, entities: Tensor, without: tuple[str, ...]) -> dict[str, Tensor]:
-        wanted = {"mention": mentions, "entity": entities}
-        fields = [field for field in self._features if field not in without]
-        return {field: self._features[field].take(wanted[field.split("_")[0]]) for field in fields}
+        features = {name: feature for name, feature in self._features.items() if name not in without}
+        return {name: found.take(entities if _of_entities(name) else mentions) for name, found in features.items()}
 
     def _batch(self, rows: Tensor, mentions: Tensor, entities: Tensor, found: dict[str, Tensor]) -> Batch:
         """Return the batch; features become float32 after the gather, not before."""
-        features = {field: half.to(self.device, non_blocking=True).float() for field, half in found.items()}
-        return Batch(
-            **dict.fromkeys(FEATURES) | features,
-            edges=_select(self.edges, mentions),
-            present=_select(self.present, mentions),
-            gold=_select(self.gold, mentions).masked_fill(rows < 0, -1),
-            mention_image_present=_select(self._small["mention.resnet.present"], mentions),
-            entity_image_present=_select(self._small["entity.resnet.present"], entities),
-        )
+        features = {name: half.to(self.device, non_blocking=True).float() for name, half in found.items()}
+        small = {
+            name: _select(column, entities if _of_entities(name) else mentions) for name, column in self._rows.items()
+        }
+        gold = _select(self.gold, mentions).masked_fill(rows < 0, -1)
+        return Batch(features | small, _select(self.present, mentions), gold)
+
+
+def _is_feature(reader: Reader, name: str) -> bool:
+    """Whether a column holds a vector of floats for every mention or entity."""
+    return not name.startswith("pair.") and reader.dtype(name).kind == "f" and len(reader.shape(name)) > 1
+
+
+def _of_entities(name: str) -> bool:
+    return name.startswith("entity.")
 
 
 def _select(column: Tensor, rows: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ matrix, and exact algebra keeps each weight matrix away from the C candidates:
 Only the entity text is projected for every candidate, because the norm in Eq. 14 needs it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -96,6 +96,8 @@ class Layer(nn.Module):
 class Drin(nn.Module):
     """The head.  `model(batch)` -> scores (B, C), cosines; padding is -inf."""
 
+    projects = ("entity.bert.text",)  # columns that `project` alone reads
+
     def __init__(self, config: DrinConfig) -> None:
         super().__init__()
         self.config = config
@@ -107,16 +109,16 @@ class Drin(nn.Module):
         enabled = torch.tensor([edge in config.edges for edge in EDGES]).reshape(2, 2)
         self.register_buffer("enabled", enabled, persistent=False)
 
-    def project(self, entity_text: Tensor) -> Tensor:
-        """Return what of an entity depends on no mention, for `forward`.  (..., T) -> (..., D)."""
-        return self.entity_text(entity_text)
+    def project(self, columns: Mapping[str, Tensor]) -> Tensor:
+        """Return what of entities depends on no mention: of columns (..., W) vectors (..., D)."""
+        return self.entity_text(columns["entity.bert.text"])
 
     def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:
         """Return the cosine of the final text vertices of the mention and each candidate (Eq. 14).
 
-        `projected` (B, C, D) stands for `project(batch.entity_text)` where that was computed once for a whole split.
+        `projected` (B, C, D) stands for `project` where that was computed once for a whole split.
         """
-        *_, state = self._states(batch, self.project(batch.entity_text) if projected is None else projected)
+        *_, state = self._states(batch, self.project(batch.columns) if projected is None else projected)
         return self._match(state).masked_fill(~batch.present, -torch.inf)
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
@@ -124,12 +126,12 @@ class Drin(nn.Module):
         return margin_ranking(scores, batch.gold, batch.present, self.config.margin)
 
     def edge_weights(self, batch: Batch) -> list[Tensor]:
-        """Return the edges that enter each layer, (B, C, 2, 2) like Batch.edges (DRIN Figure 5).
+        """Return the edges that enter each layer, (B, C, 2, 2) like pair.alignment of Batch (DRIN Figure 5).
 
         The image-to-image edge of a later layer is NaN in the last one: nothing reads it, so it is not computed.
         """
         found = []
-        for state in self._states(batch, self.project(batch.entity_text)):
+        for state in self._states(batch, self.project(batch.columns)):
             unread = (0, 0, 0, 2 - state.to_image.shape[1])
             to_image = functional.pad(state.to_image, unread, value=torch.nan)
             found.append(torch.stack([state.to_text, to_image], -1).transpose(1, 2))
@@ -138,9 +140,11 @@ class Drin(nn.Module):
     def _states(self, batch: Batch, text: Tensor) -> Iterator[State]:
         """Yield what enters each layer."""
         absent = self._absent(batch)  # where M of Eq. 13 is 0
-        edges = batch.edges.to(text.dtype)
-        mention = torch.stack([self.mention_text(batch.mention_text), self.mention_image(batch.mention_image)], 1)
-        images = Images(batch.entity_image, self.entity_image.weight)
+        edges = batch["pair.alignment"].to(text.dtype)
+        mention = torch.stack(
+            [self.mention_text(batch["mention.bert.span"]), self.mention_image(batch["mention.resnet.image"])], 1
+        )
+        images = Images(batch["entity.resnet.image"], self.entity_image.weight)
         a_text, a_image = (edges[..., e].mT.masked_fill(mask, 0) for e, mask in enumerate(absent))
         yield (state := State(mention, text, images, a_text, a_image))
         for position, layer in enumerate(self.layers[:-1], start=2):
@@ -152,9 +156,9 @@ class Drin(nn.Module):
 
     def _absent(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return where there is no edge to entity text, and none to entity image, (B, 2, C) each."""
-        picture = batch.mention_image_present
+        picture = batch["mention.resnet.present"]
         mention = torch.stack([torch.ones_like(picture), picture], 1)[:, :, None]
-        entity = (batch.present, batch.present & batch.entity_image_present)
+        entity = (batch.present, batch.present & batch["entity.resnet.present"])
         there = (mention & there[:, None] & self.enabled[:, e, None] for e, there in enumerate(entity))
         return tuple(~mask for mask in there)
 
