@@ -123,18 +123,26 @@ PARTS: dict[str, dict[str, Column]] = {
 
 _ALWAYS = ("mention.ids.splits", "pair.candidates.candidates", "pair.candidates.gold", "pair.candidates.lexical")
 
+_EDGES = tuple(f"pair.alignment.{edge}" for edge in EDGES)
+_IMAGES = ("mention.resnet.image", "mention.resnet.present", "entity.resnet.image", "entity.resnet.present")
+_CLIP = (
+    "mention.clip.mention_sentence",
+    "mention.clip.image",
+    "mention.clip.present",
+    "entity.clip.text",
+    "entity.clip.image",
+    "entity.clip.present",
+)
+
 # The columns each head loads, nothing else; `melcache synth --for HEAD` writes just these.
 READS: dict[str, tuple[str, ...]] = {
-    "drin": (
-        *_ALWAYS,
-        "mention.bert.span",
-        "mention.resnet.image",
-        "mention.resnet.present",
-        "entity.bert.text",
-        "entity.resnet.image",
-        "entity.resnet.present",
-        *(f"pair.alignment.{edge}" for edge in EDGES),
-    ),
+    "drin": (*_ALWAYS, "mention.bert.span", "entity.bert.text", *_IMAGES, *_EDGES),
+    "lexical": _ALWAYS,
+    "prior": (*_ALWAYS, "mention.ids.surface", "mention.ids.gold"),
+    "bert": (*_ALWAYS, "mention.bert.span", "entity.bert.text"),
+    "jmel": (*_ALWAYS, "mention.bert.cls", "entity.bert.text", *_IMAGES),
+    "clip": (*_ALWAYS, *_CLIP),
+    "clip_linear": (*_ALWAYS, *_CLIP),
 }
 
 

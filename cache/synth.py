@@ -36,7 +36,7 @@ EDITION = 2  # raise it whenever the numbers made change: finished shards of an 
 
 @dataclass(frozen=True)
 class Synthetic:
-    """What to make; `signal` is S, `head` names the columns (schema.READS)."""
+    """What to make; `signal` is S, `head` names the columns (schema.READS), of several heads with commas."""
 
     mentions: int
     entities: int
@@ -49,8 +49,8 @@ class Synthetic:
     shares: tuple[float, float, float] = SPLIT_SHARES  # of mentions in train, valid and test
 
     def __post_init__(self) -> None:
-        if self.head not in READS:
-            raise ConfigError(f"--for {self.head}: choose from {', '.join(READS)}")
+        if unknown := set(self.head.split(",")) - READS.keys():
+            raise ConfigError(f"--for {self.head}: {min(unknown)} is none of {', '.join(READS)}")
         if not 0 <= self.signal <= 100:
             raise ConfigError(f"--signal {self.signal:g}: 0 is pure noise, 0.1 and more separates gold")
         if min(self.text_width, self.image_width) < 1:
@@ -67,10 +67,12 @@ def write(folder: Path, wanted: Synthetic) -> str:
     if (folder / manifest.NAME).exists() and manifest.load(folder)["dataset"]["source"] != SOURCE:
         raise ConfigError(f"{folder} holds a cache that was not synthesized; choose another place")
     draft = Draft(folder)
-    names = [*READS[wanted.head], "mention.ids.gold"]
+    read = [column for head in wanted.head.split(",") for column in READS[head]]
+    names = list(dict.fromkeys([*read, "mention.ids.gold"]))
     parts = {part: tuple(n.rpartition(".")[2] for n in names if split_column(n)[0] == part) for part in _parts(names)}
     lists = _Lists(wanted)
     sizes = {"D": wanted.text_width, "V": wanted.image_width, "P": SIZES["P"], "K": SIZES["K"], "C": wanted.candidates}
+    sizes["surface"] = 12
     with Progress(len(names), "synth", "columns") as progress:
         for part, columns in parts.items():
             plan = PartPlan(
@@ -147,6 +149,9 @@ class _Lists:
         count = self._wanted.entities if table == "entity" else self._wanted.mentions
         if dtype == "|b1":
             return np.ones(count, bool)
+        if name == "mention.ids.surface":  # without signal strings tell nothing of gold
+            named = self.gold_row if self._wanted.signal else self._rng(name).integers(0, 100, count)
+            return np.array([f"s{row}" for row in named], dtype)
         if part == "pair.alignment" or column == "lexical":
             return self._edges(name)
         values = np.empty((count, *shape), np.float16)
@@ -177,4 +182,10 @@ class _Lists:
 
 
 # whose vector a mention's vector resembles: the entity column of the same kind
-_GOLD_SOURCE = {"mention.bert.span": "entity.bert.text", "mention.resnet.image": "entity.resnet.image"}
+_GOLD_SOURCE = {
+    "mention.bert.span": "entity.bert.text",
+    "mention.bert.cls": "entity.bert.text",
+    "mention.resnet.image": "entity.resnet.image",
+    "mention.clip.mention_sentence": "entity.clip.text",
+    "mention.clip.image": "entity.clip.image",
+}

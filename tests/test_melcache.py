@@ -74,7 +74,7 @@ def test_the_id_depends_on_the_seed_and_on_nothing_else(tmp_path):
 def test_impossible_sizes_are_refused():
     with pytest.raises(ConfigError, match="no more than there are entities"):
         Synthetic(100, 5, 6, 0.0, 0)
-    with pytest.raises(ConfigError, match="--for gpt: choose from drin"):
+    with pytest.raises(ConfigError, match="--for gpt: gpt is none of drin, "):
         Synthetic(100, 50, 6, 0.0, 0, "gpt")
 
 

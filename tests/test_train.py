@@ -12,8 +12,10 @@ import cache as melcache
 from cache.synth import Synthetic, write
 from common.errors import CacheError, ConfigError, NotFiniteError
 from train import loop, metrics
+from train.baselines import lexical
 from train.cli import app
 from train.config import DrinConfig, TrainConfig
+from train.evaluation import measure
 from train.models.drin import Drin
 from train.table import Table
 
@@ -111,7 +113,7 @@ def test_lexical_baseline_equals_a_loop_over_ties(separable):
         better = int((table.lexical[row] > own).sum())
         tied = int((table.lexical[row] == own).sum())
         hits.append(0 if better else 1 / tied)
-    assert loop.lexical(table, rows)["top1"] == pytest.approx(np.mean(hits))
+    assert measure(lexical(table, rows), table, rows)["top1"] == pytest.approx(np.mean(hits))
 
 
 def test_only_mentions_with_gold_and_another_candidate_are_trained_on(separable):
@@ -131,7 +133,10 @@ def test_errors_are_one_line_with_a_way_out(tmp_path, separable):
     assert run.exit_code == 2
     assert run.stderr == f"error: No cache for 'nothing' in {tmp_path}/. Make it with: make extract DATASET=nothing\n"
     run = CliRunner().invoke(app, ["--dataset", str(separable), "--model", "gpt"])
-    assert (run.exit_code, run.stderr) == (2, "error: --model gpt: choose from drin\n")
+    assert (run.exit_code, run.stderr) == (
+        2,
+        "error: --model gpt: choose from lexical, prior, clip, bert, jmel, clip_linear, drin\n",
+    )
     with pytest.raises(ConfigError, match="--epochs is 0"):
         TrainConfig(epochs=0)
 

@@ -1,19 +1,20 @@
 """`python -m train`: the command line of stage two."""
 
+import dataclasses
+from typing import Any
+
 import typer
 
 from common.errors import ConfigError
 from common.options import command
-from train.config import DrinConfig, ExplainConfig, SweepConfig, TrainConfig
-
-CONFIGS = {"drin": DrinConfig}
+from train.config import HEAD_CONFIGS, HEADS, DrinConfig, ExplainConfig, JointConfig, SweepConfig, TrainConfig
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
-def train(config: TrainConfig, drin: DrinConfig) -> None:
+def train(config: TrainConfig, drin: DrinConfig, joint: JointConfig) -> None:
     """Train a head on a cache and report it beside the lexical baseline."""
-    head = _head(config, drin)
+    head = _head(config, drin, joint)
     from train import distributed, loop, report  # torch: not for --help
 
     found = loop.fit(config, head)
@@ -21,9 +22,9 @@ def train(config: TrainConfig, drin: DrinConfig) -> None:
         print(report.show(found, config.folder))
 
 
-def sweep(config: SweepConfig, drin: DrinConfig) -> None:
+def sweep(config: SweepConfig, drin: DrinConfig, joint: JointConfig) -> None:
     """Search over named knobs; each trial is a run of its own, and the best one on valid is named."""
-    head = _head(config, drin)
+    head = _head(config, drin, joint)
     from train import study
 
     print(study.show(study.search(config, head), config))
@@ -37,12 +38,23 @@ def explain(config: ExplainConfig) -> None:
     print(explanation.as_text(found, as_json=config.json))
 
 
-def _head(config: TrainConfig, drin: DrinConfig) -> DrinConfig:
-    if config.model not in CONFIGS:
-        raise ConfigError(f"--model {config.model}: choose from {', '.join(CONFIGS)}")
-    return {"drin": drin}[config.model]
+def _head(config: TrainConfig, *heads: Any) -> Any:
+    """Return the config of the head that was asked for; options that only others have are refused."""
+    if config.model not in HEADS:
+        raise ConfigError(f"--model {config.model}: choose from {', '.join(HEADS)}")
+    kind = HEAD_CONFIGS.get(config.model)
+    own = {field.name for field in dataclasses.fields(kind)} if kind else set()
+    for head in heads:
+        for field in dataclasses.fields(head):
+            if field.name not in own and getattr(head, field.name) != field.default:
+                flag = field.name.replace("_", "-")
+                raise ConfigError(f"--{flag} is no option of {config.model}; leave it out or choose another --model")
+    if kind is None:
+        return None
+    chosen = next(head for head in heads if type(head) is kind)
+    return dataclasses.replace(chosen, head=config.model) if "head" in own else chosen
 
 
-command(app, TrainConfig, DrinConfig, default=True)(train)
-command(app, SweepConfig, DrinConfig, name="sweep")(sweep)
+command(app, TrainConfig, DrinConfig, JointConfig, default=True)(train)
+command(app, SweepConfig, DrinConfig, JointConfig, name="sweep")(sweep)
 command(app, ExplainConfig, name="explain")(explain)

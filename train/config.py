@@ -11,6 +11,7 @@ from common.paths import RUNS, SHARDS
 
 KS = (1, 3, 5, 10, 20)  # of every Top-k
 
+HEADS = ("lexical", "prior", "clip", "bert", "jmel", "clip_linear", "drin")
 Activation = Literal["gelu", "relu", "tanh", "sigmoid", "identity"]
 Resident = Literal["auto", "device", "host", "mmap"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
@@ -25,7 +26,7 @@ class TrainConfig:
     """What `python -m train` does, whatever the head."""
 
     dataset: str = knob("demo", "name of a cache under --shards, or a path to one")
-    model: str = knob("drin", "the head: drin")
+    model: str = knob("drin", f"the head: {', '.join(HEADS)}")
     epochs: int = knob(30, "passes over the train split (DRIN 4.4)")
     seeds: tuple[int, ...] = knob((0,), "comma-separated; each gives its own initial weights and order")
     shards: Path = knob(SHARDS, "folder that holds caches")
@@ -123,3 +124,33 @@ class DrinConfig:
         unknown = sorted(set(self.edges) - set(EDGES))
         if unknown or not self.edges:
             raise ConfigError(f"--edges {','.join(self.edges) or '(none)'}: choose from {', '.join(EDGES)}")
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """bert, jmel and clip_linear; widths are the cache's."""
+
+    head: str = "bert"
+    text_width: int = 768
+    image_width: int = 2048
+    clip_width: int = 512
+    width: int = knob(768, "D, width of a modality in the joint space", panel="bert, jmel, clip_linear")
+    objective: Literal["auto", "margin", "contrastive"] = knob(
+        "auto", "loss; auto: contrastive for jmel, else margin", panel="bert, jmel, clip_linear"
+    )
+    margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="bert, jmel, clip_linear")
+    temperature: float = knob(0.1, "of the contrastive loss", panel="bert, jmel, clip_linear")
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ConfigError(f"--width {self.width} must be at least 1")
+        if not 0 < self.temperature < float("inf"):
+            raise ConfigError(f"--temperature is {self.temperature:g}; it must be positive")
+
+    def width_of(self, column: str) -> int:
+        """Return the width of a feature column."""
+        part = column.split(".")[1]
+        return {"bert": self.text_width, "resnet": self.image_width, "clip": self.clip_width}[part]
+
+
+HEAD_CONFIGS = {"drin": DrinConfig, "bert": JointConfig, "jmel": JointConfig, "clip_linear": JointConfig}

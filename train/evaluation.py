@@ -56,10 +56,10 @@ def evaluate(model: nn.Module, table: Table, split: Split, world: World) -> dict
     return metrics.summarize(better, tied)
 
 
-def lexical(table: Table, rows: Tensor) -> dict[str, float]:
-    """Return the metrics of the first stage's string score alone: no context, no picture, no training."""
+def measure(scores: Tensor, table: Table, rows: Tensor) -> dict[str, float]:
+    """Return the metrics of the scores (n, C) of mention rows (n,)."""
     there = rows.to(table.device)
-    return metrics.summarize(*metrics.ranks(table.lexical[there], table.gold[there], table.present[there]))
+    return metrics.summarize(*metrics.ranks(scores, table.gold[there], table.present[there]))
 
 
 def _project(model: nn.Module, table: Table, entities: Tensor) -> Tensor | None:

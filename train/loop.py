@@ -18,15 +18,22 @@ from common.errors import ConfigError, NotFiniteError
 from common.log import Progress, say
 from common.paths import find_cache
 from train import distributed, report
+from train.baselines import BASELINES
 from train.checkpoint import Checkpoints, Half
 from train.config import TrainConfig
 from train.distributed import World
-from train.evaluation import Split, evaluate, lexical, split_of
+from train.evaluation import Split, evaluate, measure, split_of
 from train.models import MODELS
 from train.step import CapturedStep, Step
 from train.table import Table
 from train.training import Training
 
+# field of a head's config: the column whose width it is
+WIDTHS = {
+    "text_width": "entity.bert.text",
+    "image_width": "entity.resnet.image",
+    "clip_width": "entity.clip.text",
+}
 STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
 
 
@@ -50,21 +57,32 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
         table = Table(reader, config.model, device, config.resident)
         head = with_widths(head, reader)
         data = _data(table, reader)
-        checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
-        found, unfinished = _known(config, checkpoints, world)
-        left = tuple(seed for seed, result in found.items() if result is None)
-        report.announce(config, sorted(found.keys() - set(left)), table.resident)
-        with report.Curves(config, found, world) as curves:
-            for seeds, half in _groups(config, head, table, left, unfinished):
-                results = fit_seeds(config, head, data, seeds, half, checkpoints, curves, world)
-                found |= {result["seed"]: result for result in results}
-        baseline = {name: lexical(table, split.rows) for name, split in data.splits.items()}
-        seeds = [found[seed] for seed in sorted(found)]
-        results = report.results(config, head, reader, baseline, seeds, time.monotonic() - start)
+        if config.model in BASELINES:
+            seeds = [_untrained(config.model, data)]
+        else:
+            checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
+            seeds = _fit_all(config, head, data, checkpoints, world)
+        lexical = _measure("lexical", data)
+        results = report.results(config, head, reader, lexical, seeds, time.monotonic() - start)
         if world.first:
-            checkpoints.drop()
             report.save(config.folder, results)
     return results
+
+
+def _fit_all(
+    config: TrainConfig, head: Any, data: Data, checkpoints: Checkpoints, world: World
+) -> list[dict[str, Any]]:
+    """Train the seeds that are not finished, some together; return the results of all seeds of the folder."""
+    found, unfinished = _known(config, checkpoints, world)
+    left = tuple(seed for seed, result in found.items() if result is None)
+    report.announce(config, sorted(found.keys() - set(left)), data.table.resident)
+    with report.Curves(config, found, world) as curves:
+        for seeds, half in _groups(config, head, data.table, left, unfinished):
+            results = fit_seeds(config, head, data, seeds, half, checkpoints, curves, world)
+            found |= {result["seed"]: result for result in results}
+    if world.first:
+        checkpoints.drop()
+    return [found[seed] for seed in sorted(found)]
 
 
 def fit_seeds(
@@ -130,8 +148,13 @@ def run_epoch(
 
 def with_widths(head: Any, reader: Reader) -> Any:
     """Return the head's config with the cache's feature widths."""
-    text, image = reader.shape("entity.bert.text")[1], reader.shape("entity.resnet.image")[1]
-    return dataclasses.replace(head, text_width=text, image_width=image)
+    fields = {field.name for field in dataclasses.fields(head)} if head is not None else set()
+    known = {name: column for name, column in WIDTHS.items() if name in fields and column in reader.columns}
+    return (
+        dataclasses.replace(head, **{name: reader.shape(column)[1] for name, column in known.items()})
+        if known
+        else head
+    )
 
 
 @contextlib.contextmanager
@@ -224,6 +247,19 @@ def _validate(
             f"the scores of seed {training.seeds[position]} on valid are not finite after epoch {training.epoch} "
             f"({error}). {_way_out(training, checkpoints)}"
         ) from None
+
+
+def _measure(baseline: str, data: Data) -> dict[str, dict[str, float]]:
+    """Return the metrics of a head without weights, by split."""
+    score = BASELINES[baseline]
+    return {name: measure(score(data.table, s.rows), data.table, s.rows) for name, s in data.splits.items()}
+
+
+def _untrained(model: str, data: Data) -> dict[str, Any]:
+    """Return the result of a head without weights, in the form of a seed's."""
+    start = time.monotonic()
+    measured = _measure(model, data)
+    return {"seed": 0, "epoch": 0, **measured, "seconds": round(time.monotonic() - start, 2), "history": []}
 
 
 def _check(losses: Tensor, training: Training, checkpoints: Checkpoints) -> None:

@@ -19,3 +19,11 @@ def margin_ranking(scores: Tensor, gold: Tensor, present: Tensor, margin: float)
     negative = safe.where(others, 0).sum(1) / count.clamp(min=1)
     losses = torch.relu(negative - positive + margin).where(counted, 0)
     return losses.sum() / counted.sum().clamp(min=1)
+
+
+def contrastive(scores: Tensor, gold: Tensor, present: Tensor, temperature: float) -> Tensor:
+    """Return the mean of -log softmax(scores / temperature) of gold over the present candidates, as above -> ()."""
+    counted = (gold >= 0) & (present.sum(1) > 1)
+    logits = (scores.where(present, -torch.inf) / temperature).where(counted[:, None], 0)
+    losses = -logits.log_softmax(1).gather(1, gold.clamp(min=0)[:, None])[:, 0]
+    return losses.where(counted, 0).sum() / counted.sum().clamp(min=1)

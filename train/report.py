@@ -92,7 +92,7 @@ def results(
     values = {s: {m: [seed[s][m] for seed in seeds] for m in seeds[0][s]} for s in splits}
     return {
         "model": config.model,
-        "config": as_json(config) | {config.model: as_json(head)},
+        "config": as_json(config) | ({config.model: as_json(head)} if head is not None else {}),
         "dataset": reader.manifest["dataset"]["name"],
         "protocol": PROTOCOL,
         "tie_rule": TIE_RULE,
@@ -123,10 +123,9 @@ def show(found: dict[str, Any], folder: Path) -> str:
     ]
     several = len(found["seeds"]) > 1
     head = [f"{100 * test[m]:.1f}" + (f" ± {100 * spread[m]:.1f}" if several else "") for m in shown]
-    rows = [
-        ("lexical", *(f"{100 * first[m]:.1f}" for m in shown), "-"),
-        (found["model"], *head, str(len(found["seeds"]))),
-    ]
+    rows = [("lexical", *(f"{100 * first[m]:.1f}" for m in shown), "-")]
+    if found["model"] != "lexical":
+        rows.append((found["model"], *head, str(len(found["seeds"]))))
     lines = [
         table((f"{found['dataset']} test, %", *shown, "seeds"), rows),
         f"protocol {found['protocol']}, {found['candidates']} candidates, {found['tie_rule']} ties, "

@@ -41,7 +41,7 @@ class Table:
             absent = ~loaded[f"{part}.present"] if column == "image" else None
             pieces = reader.pieces(name) if self.resident == "mmap" else [(0, loaded.pop(name))]
             self._features[name] = Feature(pieces, absent, self.resident, device)
-        self._small = {name: torch.from_numpy(column) for name, column in loaded.items()}
+        self._small = {name: torch.from_numpy(_numbers(column)) for name, column in loaded.items()}
         self._splits = self._small["mention.ids.splits"]
         self._host_candidates = self._small["pair.candidates.candidates"]
         self._small = {name: column.to(device) for name, column in self._small.items()}
@@ -58,6 +58,10 @@ class Table:
     def rows(self, split: str) -> Tensor:
         """Return the mention rows of a split, (n,) int64 in host memory."""
         return (self._splits >> SPLITS.index(split) & 1).nonzero()[:, 0]
+
+    def column(self, name: str) -> Tensor:
+        """Return a small column on the device; equal strings are equal numbers."""
+        return self._small[name]
 
     def trainable(self, rows: Tensor) -> Tensor:
         """Return those rows that a ranking loss can learn from: gold and at least one other candidate there."""
@@ -119,6 +123,11 @@ class Table:
         }
         gold = _select(self.gold, mentions).masked_fill(rows < 0, -1)
         return Batch(features | small, _select(self.present, mentions), gold)
+
+
+def _numbers(column: np.ndarray) -> np.ndarray:
+    """Return a column as it is, or strings as the places of their sorted distinct values."""
+    return np.unique(column, return_inverse=True)[1] if column.dtype.kind == "S" else column
 
 
 def _is_feature(reader: Reader, name: str) -> bool:
