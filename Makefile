@@ -42,7 +42,7 @@ $(READY): requirements.lock pyproject.toml
 
 demo: $(READY)
 	@$(PYTHON) -m extract --dataset demo --shards $(SHARDS) --weights random-tiny
-	@$(PYTHON) -m train --dataset demo --shards $(SHARDS) --model drin --seeds 0,1,2 --width 128 --run runs/demo-drin --fresh
+	@$(PYTHON) -m train --dataset demo --shards $(SHARDS) --model drin --seeds 0,1,2 --width 128 --run runs/demo --fresh
 
 extract: $(READY)
 	@$(PYTHON) -m extract --dataset $(DATASET) --data $(DATA) --shards $(SHARDS) --weights $(WEIGHTS) \

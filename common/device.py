@@ -37,6 +37,8 @@ def use_threads(count: int) -> int:
     if count == 0:
         given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # one number for each level of nesting
         count = int(given) if given.isdecimal() and int(given) else min(len(os.sched_getaffinity(0)), _quota())
+    if count > 4 * (os.cpu_count() or 1):
+        raise ConfigError(f"--threads {count}: this machine has {os.cpu_count()} cores")
     torch.set_num_threads(count)
     return count
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -44,7 +45,8 @@ def command(
             try:
                 run(*(config(**chosen) for config, chosen in zip(configs, values, strict=True)))
             except MelcacheError as error:
-                print(f"error: {printable(str(error))}", file=sys.stderr)
+                if os.environ.get("RANK", "0") == "0":  # of several processes under torchrun one speaks
+                    print(f"error: {printable(str(error))}", file=sys.stderr)
                 raise typer.Exit(error.exit_code) from None
             except KeyboardInterrupt:
                 print("interrupted: what was finished is kept, the same command continues", file=sys.stderr)
@@ -69,7 +71,7 @@ def as_json(config: Any) -> dict[str, Any]:
 
 
 def _json(value: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return [_json(item) for item in value]
     return value if isinstance(value, (int, float, bool, str, type(None))) else str(value)
 

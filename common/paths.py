@@ -22,4 +22,6 @@ def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
                 f"{candidate}/ has no manifest.json: its extraction has not finished. "
                 f"Finish it with: make extract DATASET={path.name}"
             )
-    raise CacheError(f"No cache for '{name}' in {shards}/. Make it with: make extract DATASET={path.name}")
+    there = sorted(manifest.parent.name for manifest in shards.glob("*/manifest.json"))
+    other = f", or take one of: {', '.join(there)}" if there else ""
+    raise CacheError(f"No cache for '{name}' in {shards}/. Make it with: make extract DATASET={path.name}{other}")

@@ -548,13 +548,14 @@ def test_explain_shows_the_edges_that_enter_each_layer(folder, tmp_path):
         assert candidate["layers"][2]["image_to_image"] is None
         assert candidate["layers"][2]["text_to_text"] != candidate["layers"][1]["text_to_text"]
     shown = CliRunner().invoke(app, ["explain", "--run", str(tmp_path), "--mention", "5"]).stdout.splitlines()
+    assert "of train, seed 3 of" in shown[0]
     assert shown[1].split()[:6] == ["candidate", "name", "gold", "score", "t>t", "1"]
-    assert len(shown) == 3 + 6 + 1
+    assert len(shown) == 3 + 6 + 2
 
 
 def test_explain_says_what_is_missing(folder, tmp_path):
     for options, message in (
-        (["--run", str(tmp_path / "none"), "--mention", "5"], "holds no finished seed. Train it"),
+        (["--run", str(tmp_path / "none"), "--mention", "5"], "holds no finished seed; a run of"),
         (["--run", str(tmp_path), "--mention", "x"], "has no mention 'x'; the first of its 900 is '0'"),
         (["--run", str(tmp_path), "--mention", "5", "--seed", "9"], "holds no finished seed 9"),
     ):
@@ -595,9 +596,11 @@ def test_a_sweep_finds_the_best_trial_and_continues(folder, tmp_path, monkeypatc
     written = json.loads((tmp_path / "sweep.json").read_text())
     tops = [trial["valid"] for trial in written["trials"]]
     assert tops == sorted(tops, reverse=True)
+    assert "drin " in done.stdout
+    assert "recall ceiling" in done.stdout
     best = json.loads((tmp_path / written["best"]["run"].rpartition("/")[2] / "results.json").read_text())
     assert best["mean"]["valid"]["top1"] == written["best"]["valid"]
-    assert best["config"]["drin"]["layers"] == int(written["best"]["knobs"]["layers"])
+    assert best["config"]["drin"]["layers"] == written["best"]["knobs"]["layers"]
     assert sweep(folder, tmp_path, *SWEEP, "--trials", "3").exit_code == 0
     assert len(ran) == 4  # nothing left to do
     other = sweep(folder, tmp_path, *SWEEP, "--trials", "3", "--batch", "32")
@@ -610,7 +613,7 @@ def test_a_grid_is_every_combination_and_a_diverged_trial_is_a_result(folder, tm
     assert done.exit_code == 0, done.stderr
     trials = json.loads((tmp_path / "sweep.json").read_text())["trials"]
     assert {(t["knobs"]["static"], t["knobs"]["learning_rate"]) for t in trials} == {
-        (static, rate) for static in ("yes", "no") for rate in ("1e-3", "1e30")
+        (static, rate) for static in (True, False) for rate in (1e-3, 1e30)
     }
     assert [t["valid"] is None for t in trials] == [False, False, True, True]
     assert "became nan" in trials[-1]["error"]

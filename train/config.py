@@ -73,7 +73,10 @@ class SweepConfig(TrainConfig):
     """What `python -m train sweep` does: everything a run does, with some knobs varied."""
 
     vary: list[str] = knob(
-        (), "KNOB=A,B,C for choices, KNOB=LOW..HIGH for a range, KNOB=log:LOW..HIGH; repeat it", panel="Search"
+        (),
+        "KNOB=A,B,C for choices (edges=text_to_text,text_to_text+image_to_image), KNOB=LOW..HIGH for a range, "
+        f"KNOB=log:LOW..HIGH; repeat it. KNOB: {', '.join(sorted(set(DECISIVE) - {'select'}))} or a head's option",
+        panel="Search",
     )
     sampler: Literal["tpe", "random", "grid"] = knob("tpe", "grid: every combination of choices", panel="Search")
     trials: int = knob(20, "runs in all, those finished before included; a grid stops when it is full", panel="Search")
@@ -109,7 +112,7 @@ class DrinConfig:
     image_width: int = 2048
     width: int = knob(768, "D, hidden width (DRIN 4.4)", panel="drin")
     layers: int = knob(2, "L, graph convolutions (DRIN 4.4)", panel="drin")
-    edges: tuple[str, ...] = knob(EDGES, "relations kept (DRIN Table 3)", panel="drin")
+    edges: tuple[str, ...] = knob(EDGES, f"relations kept (DRIN Table 3), of {','.join(EDGES)}", panel="drin")
     edge_from: Literal["next", "current"] = knob("next", "vertices that Eq. 13 reads", panel="drin")
     edge_residual: Literal["outside", "inside"] = knob("outside", "where Eq. 13 adds A", panel="drin")
     tied: bool = knob(False, "one matrix for W_1 and W_2", panel="drin")
@@ -121,6 +124,7 @@ class DrinConfig:
     def __post_init__(self) -> None:
         if self.layers < 1 or self.width < 1:
             raise ConfigError(f"--layers {self.layers} and --width {self.width} must be at least 1")
+        _check_margin(self.margin)
         unknown = sorted(set(self.edges) - set(EDGES))
         if unknown or not self.edges:
             raise ConfigError(f"--edges {','.join(self.edges) or '(none)'}: choose from {', '.join(EDGES)}")
@@ -144,6 +148,7 @@ class JointConfig:
     def __post_init__(self) -> None:
         if self.width < 1:
             raise ConfigError(f"--width {self.width} must be at least 1")
+        _check_margin(self.margin)
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(f"--temperature is {self.temperature:g}; it must be positive")
 
@@ -151,6 +156,11 @@ class JointConfig:
         """Return the width of a feature column."""
         part = column.split(".")[1]
         return {"bert": self.text_width, "resnet": self.image_width, "clip": self.clip_width}[part]
+
+
+def _check_margin(margin: float) -> None:
+    if not 0 <= margin < float("inf"):
+        raise ConfigError(f"--margin is {margin:g}; it must be 0 or more")
 
 
 HEAD_CONFIGS = {"drin": DrinConfig, "bert": JointConfig, "jmel": JointConfig, "clip_linear": JointConfig}

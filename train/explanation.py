@@ -13,6 +13,7 @@ from cache.schema import EDGES
 from common.errors import ConfigError
 from common.log import table
 from common.paths import find_cache
+from common.records import SPLITS
 from train import checkpoint
 from train.config import DrinConfig, ExplainConfig
 from train.models.drin import Drin
@@ -39,6 +40,7 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
     model.load_state_dict(tensors)
     return {
         "mention": config.mention,
+        "split": [name for bit, name in enumerate(SPLITS) if reader.column("mention.ids.splits")[row] >> bit & 1],
         "surface": _strings(reader, "mention.ids.surface")[row],
         "run": str(config.run),
         "seed": result["seed"],
@@ -85,9 +87,11 @@ def as_text(found: dict[str, Any], *, as_json: bool) -> str:
     ]
     return "\n".join(
         [
-            f"mention {found['mention']} ({found['surface']}), seed {found['seed']} of {found['run']}",
+            f"mention {found['mention']} ({found['surface']}) of {', '.join(found['split'])}, "
+            f"seed {found['seed']} of {found['run']}",
             table(head, rows),
-            "t text, i image, mention first; the number is the layer that the edge enters, - that it is not read there",
+            "t text, i image, mention first; the number is the layer the edge enters, - that it is not read there.",
+            "Layer 1 has the extracted edges, later ones what Eq. 13 made of them; 0: no picture, or relation removed",
         ]
     )
 
@@ -100,7 +104,9 @@ def _seed_file(config: ExplainConfig) -> Path:
         found = sorted(config.run.glob("seed-*.safetensors"), key=lambda path: int(path.stem.split("-")[1]))
     if not found:
         which = "" if config.seed is None else f" {config.seed}"
-        raise ConfigError(f"{config.run} holds no finished seed{which}. Train it: python -m train --run {config.run}")
+        raise ConfigError(
+            f"{config.run} holds no finished seed{which}; a run of `python -m train` writes seed-*.safetensors"
+        )
     return found[0]
 
 

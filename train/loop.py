@@ -51,9 +51,8 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
 
     `head` is the head's config; its widths are taken from the cache. Raises MelcacheError: see common.errors.
     """
-    start = time.monotonic()
+    reader = cache.open(find_cache(config.dataset, config.shards))
     with _machine(config) as (config, world, device):
-        reader = cache.open(find_cache(config.dataset, config.shards))
         table = Table(reader, config.model, device, config.resident)
         head = with_widths(head, reader)
         data = _data(table, reader)
@@ -63,7 +62,7 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
             checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
             seeds = _fit_all(config, head, data, checkpoints, world)
         lexical = _measure("lexical", data)
-        results = report.results(config, head, reader, lexical, seeds, time.monotonic() - start)
+        results = report.results(config, head, reader, lexical, seeds)
         if world.first:
             report.save(config.folder, results)
     return results
@@ -100,11 +99,13 @@ def fit_seeds(
     training = Training(config, lambda: MODELS[config.model](head), seeds, data.table.device)
     if half is not None:
         training.load(*half)
+        say(f"seeds {', '.join(map(str, seeds))} continue after epoch {training.epoch} of {config.epochs}")
     curves.begin(seeds, training.history)
     step = _step(config, training, data.table, world)
     before, count = training.seconds, len(data.rows)
     steps = math.ceil(count / config.batch) * (config.epochs - training.epoch)
-    with Progress(steps, config.model, "steps") as progress:
+    label = f"{config.model}, seed {','.join(map(str, seeds))}"
+    with Progress(steps, label, "steps") as progress:
         while training.epoch < config.epochs and training.going():
             losses = run_epoch(step, data.table, data.rows[training.orders(count)], config.batch, progress, world)
             training.epoch += 1
@@ -274,8 +275,9 @@ def _check(losses: Tensor, training: Training, checkpoints: Checkpoints) -> None
 
 
 def _way_out(training: Training, checkpoints: Checkpoints) -> str:
+    kept = f"The last checkpoint before is in {checkpoints.folder}/. " if checkpoints.unfinished(training.seeds) else ""
     alone = ", or train the other seeds without it: --together no" if len(training.seeds) > 1 else ""
-    return f"The last checkpoint before is in {checkpoints.folder}/. Try a smaller --learning-rate, with --fresh{alone}"
+    return f"{kept}Try a smaller --learning-rate, with --fresh{alone}"
 
 
 def _finish(position: int, training: Training, data: Data, checkpoints: Checkpoints, world: World) -> dict[str, Any]:
@@ -293,4 +295,6 @@ def _finish(position: int, training: Training, data: Data, checkpoints: Checkpoi
     }
     if world.first:
         checkpoints.finish(result, state)
+    top = 100 * result["valid"]["top1"]
+    say(f"seed {result['seed']}: best epoch {epoch} of {len(result['history'])}, valid Top-1 {top:.1f}")
     return result

@@ -85,9 +85,11 @@ def results(
     reader: Reader,
     baseline: dict[str, Any],
     seeds: list[dict[str, Any]],
-    seconds: float,
 ) -> dict[str, Any]:
-    """Return the content of results.json: metrics are fractions, `std` is that of the sample (0 for one seed)."""
+    """Return the content of results.json: metrics are fractions, `std` is that of the sample (0 for one seed).
+
+    `seconds` is the sum of what the seeds took, interruptions left out.
+    """
     splits = ("valid", "test")
     values = {s: {m: [seed[s][m] for seed in seeds] for m in seeds[0][s]} for s in splits}
     return {
@@ -106,7 +108,7 @@ def results(
             s: {m: statistics.stdev(found) if len(found) > 1 else 0.0 for m, found in values[s].items()} for s in splits
         },
         "seeds": seeds,
-        "seconds": round(seconds, 2),
+        "seconds": round(sum(seed["seconds"] for seed in seeds), 2),
     }
 
 
@@ -131,7 +133,7 @@ def show(found: dict[str, Any], folder: Path) -> str:
         f"protocol {found['protocol']}, {found['candidates']} candidates, {found['tie_rule']} ties, "
         f"{test['mentions']:,.0f} mentions; recall ceiling {100 * test['recall']:.1f}, "
         f"{found['model']} Top-1 of retrieved {100 * test['top1_of_retrieved']:.1f}",
-        f"cache {found['cache_id'][:16]}..., best epochs {', '.join(str(s['epoch']) for s in found['seeds'])}, "
-        f"{duration(found['seconds'])}; details in {folder}/results.json",
+        f"cache {found['cache_id'][:16]}...; best epochs {', '.join(str(s['epoch']) for s in found['seeds'])}; "
+        f"trained in {duration(found['seconds'])}; details in {folder}/results.json",
     ]
     return "\n".join([*lines, *(f"warning: {warning}" for warning in found["warnings"])])

@@ -11,6 +11,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -61,7 +62,10 @@ def search(config: SweepConfig, head: Any) -> dict[str, Any]:
         while (done := len(_finished(study))) < asked:
             trial = study.ask()
             chosen = {knob.name: knob.suggest(trial) for knob in varied}
-            say(f"trial {done + 1} of {asked}: " + ", ".join(f"{name} {value}" for name, value in chosen.items()))
+            say(
+                f"trial {done + 1} of {asked}: "
+                + ", ".join(f"{name} {_shown(value)}" for name, value in chosen.items())
+            )
             _run(optuna, study, trial, config, head, chosen)
     found = _results(study, config)
     store.publish(config.folder / "sweep.json", json.dumps(found, indent=1).encode() + b"\n", replace=True)
@@ -69,22 +73,32 @@ def search(config: SweepConfig, head: Any) -> dict[str, Any]:
 
 
 def show(found: dict[str, Any], config: SweepConfig) -> str:
-    """Return the table of a search, best trial first."""
+    """Return the table of a search, best trial first, and the table of the best one's run."""
     names = list(found["trials"][0]["knobs"])
+    percent = 1 if config.select in LOWER_IS_BETTER else 100
     rows = [
         (
-            trial["number"],
-            *(f"{v:.4g}" if isinstance(v := trial["knobs"][name], float) else v for name in names),
-            f"{trial['valid']:.4f}" if trial["valid"] is not None else trial["error"],
+            Path(trial["run"]).name,
+            *(_shown(trial["knobs"][name]) for name in names),
+            "diverged" if trial["valid"] is None else f"{percent * trial['valid']:.1f}",
         )
         for trial in found["trials"]
     ]
-    best = found["best"]
-    lines = [table(("trial", *names, f"valid {config.select}"), rows)]
-    if best is not None:
-        test = 100 * best["test"]["top1"]
-        lines.append(f"best: trial {best['number']}, test Top-1 {test:.1f}; {best['run']}/results.json")
-    return "\n".join([*lines, f"details in {config.folder}/sweep.json"])
+    lines = [table(("trial", *names, f"valid {config.select}"), rows), f"details in {config.folder}/sweep.json"]
+    if found["best"] is not None:
+        run = Path(found["best"]["run"])
+        lines += ["", "the best one:", report.show(json.loads((run / "results.json").read_text()), run)]
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float)
+        else "+".join(value)
+        if isinstance(value, (tuple, list))
+        else str(value)
+    )
 
 
 def _optuna() -> ModuleType:
@@ -175,7 +189,8 @@ def _identity(config: SweepConfig, head: Any) -> dict[str, Any]:
     everything = as_json(config)
     common = {name: everything[name] for name in (*DECISIVE, "model", "seeds", "vary", "sampler")}
     cache_id = melcache.open(find_cache(config.dataset, config.shards)).id
-    return {"cache": cache_id, "code": checkpoint.code()} | common | as_json(head)
+    own = {} if head is None else {name: value for name, value in as_json(head).items() if not name.endswith("_width")}
+    return {"cache": cache_id, "code": checkpoint.code()} | common | own
 
 
 def _enqueue(optuna: ModuleType, study: Any, config: SweepConfig, varied: list[Varied]) -> int:
@@ -184,11 +199,11 @@ def _enqueue(optuna: ModuleType, study: Any, config: SweepConfig, varied: list[V
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         if trial.params:
             study.enqueue_trial(trial.params)
-    if config.sampler != "grid":
-        return config.trials
-    if any(not knob.choices for knob in varied):
+    if config.sampler == "grid" and any(not knob.choices for knob in varied):
         raise ConfigError("--sampler grid needs choices, not ranges: --vary learning-rate=1e-4,3e-4,1e-3")
     combinations = list(itertools.product(*(knob.choices for knob in varied)))
+    if config.sampler != "grid" and not 0 < len(combinations) <= config.trials:  # else it would ask some twice
+        return config.trials
     for combination in combinations:
         study.enqueue_trial(dict(zip((k.name for k in varied), combination, strict=True)), skip_if_exists=True)
     return min(config.trials, len(combinations))
@@ -199,6 +214,7 @@ def _run(optuna: ModuleType, study: Any, trial: Any, config: SweepConfig, head: 
     mine = {name: value for name, value in chosen.items() if name in DECISIVE}
     run = config.folder / f"trial-{hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]}"
     trial.set_user_attr("run", str(run))
+    trial.set_user_attr("knobs", chosen)
     own = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
     trained = TrainConfig(**own | mine | {"run": run})
     head = dataclasses.replace(head, **{name: value for name, value in chosen.items() if name not in DECISIVE})
@@ -224,13 +240,12 @@ def _results(study: Any, config: SweepConfig) -> dict[str, Any]:
     trials = sorted(_finished(study), key=lambda t: sign * (t.value if t.values is not None else worst))
     listed = [
         {
-            "number": trial.number,
-            "knobs": trial.params,
+            "knobs": trial.user_attrs["knobs"],
             "valid": trial.value,
             "error": trial.user_attrs.get("error"),
             "run": trial.user_attrs["run"],
         }
-        for trial in trials
-    ]
+        for trial in {trial.user_attrs["run"]: trial for trial in reversed(trials)}.values()  # asked twice, shown once
+    ][::-1]
     best = listed[0] | {"test": trials[0].user_attrs["test"]} if listed and trials[0].values is not None else None
     return {"about": study.user_attrs["about"], "protocol": report.PROTOCOL, "best": best, "trials": listed}

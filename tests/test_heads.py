@@ -1,0 +1,197 @@
+"""Every head but DRIN: scores against loops, learning and chance, masks, and the heads without weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import cache as melcache
+from cache.schema import READS
+from cache.synth import Synthetic, write
+from train import loop
+from train.baselines import BASELINES, clip, prior
+from train.batch import Batch
+from train.cli import app
+from train.config import HEAD_CONFIGS, HEADS, JointConfig, TrainConfig
+from train.losses import contrastive
+from train.models import MODELS
+from train.models.joint import SIDES
+from train.table import Table
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+JOINT = tuple(SIDES)
+WIDTHS = {"text_width": 20, "image_width": 12, "clip_width": 16}
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+    """Return a function from signal and candidates to a cache with the columns of all heads."""
+    made = {}
+
+    def cache_of(signal, candidates=10):
+        if (signal, candidates) not in made:
+            path = tmp_path_factory.mktemp("heads") / f"signal-{signal}-{candidates}"
+            write(path, Synthetic(3000, 500, candidates, signal, 0, ",".join(READS), text_width=48, image_width=32))
+            made[signal, candidates] = path
+        return made[signal, candidates]
+
+    return cache_of
+
+
+def fit(path, run, model, **given):
+    config = TrainConfig(**{"dataset": str(path), "run": run, "device": "cpu", "model": model, "epochs": 3} | given)
+    head = None
+    if model in HEAD_CONFIGS:
+        kind = HEAD_CONFIGS[model]
+        head = kind(width=32, head=model) if kind is JointConfig else kind(width=32)
+    return loop.fit(config, head)
+
+
+def random_batch(head, count=5, candidates=4, seed=0):
+    rng = np.random.default_rng(seed)
+    config = JointConfig(head=head, width=6, **WIDTHS)
+    columns = {}
+    for mention, entity in zip(*SIDES[head], strict=True):
+        width = config.width_of(entity)
+        columns[mention] = torch.from_numpy(rng.normal(size=(count, width)))
+        columns[entity] = torch.from_numpy(rng.normal(size=(count, candidates, width)))
+    present = torch.ones(count, candidates, dtype=torch.bool)
+    present[0, 2:] = False
+    return config, Batch(columns, present, torch.tensor([0, 1, 3, 2, -1]))
+
+
+def test_every_head_has_columns_and_a_way_to_score():
+    assert set(HEADS) == set(READS) == set(MODELS) | set(BASELINES)
+    assert HEAD_CONFIGS.keys() == MODELS.keys()
+
+
+@pytest.mark.parametrize("head", JOINT)
+def test_joint_scores_equal_loops(head):
+    config, batch = random_batch(head)
+    model = MODELS[head](config).double()
+    found = model(batch).detach().numpy()
+    weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    for row in range(5):
+        for candidate in range(4):
+            if not batch.present[row, candidate]:
+                assert found[row, candidate] == -np.inf
+                continue
+            mention, entity = [], []
+            for i, (m, e) in enumerate(zip(*SIDES[head], strict=True)):
+                x, y = batch[m][row].numpy(), batch[e][row, candidate].numpy()
+                mention += [sum(w * v for w, v in zip(line, x, strict=True)) + bias
+                            for line, bias in zip(weights[f"mention.{i}.weight"], weights[f"mention.{i}.bias"], strict=True)]
+                entity += [sum(w * v for w, v in zip(line, y, strict=True)) + bias
+                           for line, bias in zip(weights[f"entity.{i}.weight"], weights[f"entity.{i}.bias"], strict=True)]
+            dot = sum(a * b for a, b in zip(mention, entity, strict=True))
+            norms = sum(a * a for a in mention) ** 0.5 * sum(b * b for b in entity) ** 0.5
+            assert found[row, candidate] == pytest.approx(dot / norms, abs=1e-12)
+
+
+def test_contrastive_loss_equals_loops():
+    scores = torch.tensor([[0.5, 0.1, -0.3], [0.2, 0.9, 0.4], [0.1, 0.2, 0.3], [0.7, 0.1, 0.1]], dtype=torch.float64)
+    present = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]]).bool()
+    gold = torch.tensor([1, 0, 0, -1])  # the third has no other candidate, the fourth no gold
+    scores = scores.masked_fill(~present, -torch.inf).requires_grad_()
+    losses = []
+    for row in (0, 1):
+        kept = [np.exp(float(scores[row, j].detach()) / 0.1) for j in range(3) if present[row, j]]
+        losses.append(-np.log(np.exp(float(scores[row, gold[row]].detach()) / 0.1) / sum(kept)))
+    loss = contrastive(scores, gold, present, 0.1)
+    assert float(loss.detach()) == pytest.approx(np.mean(losses))
+    loss.backward()
+    assert torch.isfinite(scores.grad).all()
+    assert not scores.grad[2:].any()
+
+
+@pytest.mark.parametrize("head", JOINT)
+def test_gradient_reaches_every_parameter_and_one_batch_is_learned(head):
+    config, batch = random_batch(head)
+    torch.manual_seed(0)
+    model = MODELS[head](config).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    model.loss(model(batch), batch).backward()
+    assert all(parameter.grad.any() for parameter in model.parameters())
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = model.loss(model(batch), batch)
+        loss.backward()
+        optimizer.step()
+    assert (model(batch).argmax(1)[:4] == batch.gold[:4]).all()
+    assert float(loss.detach()) < 0.05
+
+
+@pytest.mark.parametrize("head", JOINT)
+def test_padding_and_other_mentions_change_no_score(head):
+    config, batch = random_batch(head)
+    model = MODELS[head](config).double()
+    before = model(batch)
+    for name, column in batch.columns.items():
+        column[0, 2:] = 7 if name.startswith("entity.") else column[0, 2:]
+    after = model(batch)
+    assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "drin"])
+@pytest.mark.parametrize("candidates", [10, 100])
+def test_noise_stays_at_chance(caches, tmp_path, head, candidates):
+    found = fit(caches(0.0, candidates), tmp_path, head, seeds=(0, 1, 2), epochs=2)
+    deviation = np.sqrt(1 / candidates * (1 - 1 / candidates) / 300)
+    for seed in found["seeds"]:
+        assert abs(seed["test"]["top1"] - 1 / candidates) < 3.5 * deviation
+
+
+@pytest.mark.parametrize("head", ["clip", *JOINT])
+def test_signal_is_learned(caches, tmp_path, head):
+    assert fit(caches(0.6), tmp_path, head, epochs=8)["mean"]["test"]["top1"] > 0.8
+
+
+def test_prior_counts_what_a_string_meant_in_train(caches):
+    reader = melcache.open(caches(0.6))
+    table = Table(reader, "prior", CPU)
+    rows = table.rows("test")[:40]
+    found = prior(table, rows).numpy()
+    strings, gold = reader.strings("mention.ids.surface"), reader.column("mention.ids.gold")
+    train = np.flatnonzero(reader.column("mention.ids.splits") & 1)
+    candidates = reader.column("pair.candidates.candidates")
+    seen = 0
+    for i, row in enumerate(rows.tolist()):
+        for j, entity in enumerate(candidates[row]):
+            expected = sum(strings[t] == strings[row] and gold[t] == entity for t in train)
+            assert found[i, j] == expected
+            seen += expected
+    assert seen > 0
+
+
+def test_clip_adds_the_cosines_of_texts_and_images(caches):
+    reader = melcache.open(caches(0.6))
+    table = Table(reader, "clip", CPU)
+    found = clip(table, torch.arange(3)).numpy()
+    for row in range(3):
+        for j, entity in enumerate(reader.column("pair.candidates.candidates")[row]):
+            expected = 0.0
+            for mention, column in (("mention_sentence", "text"), ("image", "image")):
+                x = reader.column(f"mention.clip.{mention}")[row].astype(float)
+                y = reader.column(f"entity.clip.{column}")[entity].astype(float)
+                expected += x @ y / np.sqrt((x @ x) * (y @ y))
+            assert found[row, j] == pytest.approx(expected, abs=1e-5)
+
+
+def test_heads_without_weights_have_a_result_of_the_same_form(caches, tmp_path):
+    found = fit(caches(0.6), tmp_path, "prior")
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(found))
+    assert (found["seeds"][0]["epoch"], found["seeds"][0]["history"]) == (0, [])
+    lexical = fit(caches(0.6), tmp_path / "b", "lexical")
+    assert lexical["mean"]["test"] == lexical["lexical"]["test"]
+
+
+def test_an_option_of_another_head_is_refused(caches):
+    run = CliRunner().invoke(app, ["--dataset", str(caches(0.6)), "--model", "bert", "--layers", "3"])
+    assert (run.exit_code, run.stderr) == (
+        2,
+        "error: --layers is no option of bert; leave it out or choose another --model\n",
+    )
