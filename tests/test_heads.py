@@ -83,10 +83,14 @@ def test_joint_scores_equal_loops(head):
             mention, entity = [], []
             for i, (m, e) in enumerate(zip(*SIDES[head], strict=True)):
                 x, y = batch[m][row].numpy(), batch[e][row, candidate].numpy()
-                mention += [sum(w * v for w, v in zip(line, x, strict=True)) + bias
-                            for line, bias in zip(weights[f"mention.{i}.weight"], weights[f"mention.{i}.bias"], strict=True)]
-                entity += [sum(w * v for w, v in zip(line, y, strict=True)) + bias
-                           for line, bias in zip(weights[f"entity.{i}.weight"], weights[f"entity.{i}.bias"], strict=True)]
+                mention += [
+                    sum(w * v for w, v in zip(line, x, strict=True)) + bias
+                    for line, bias in zip(weights[f"mention.{i}.weight"], weights[f"mention.{i}.bias"], strict=True)
+                ]
+                entity += [
+                    sum(w * v for w, v in zip(line, y, strict=True)) + bias
+                    for line, bias in zip(weights[f"entity.{i}.weight"], weights[f"entity.{i}.bias"], strict=True)
+                ]
             dot = sum(a * b for a, b in zip(mention, entity, strict=True))
             norms = sum(a * a for a in mention) ** 0.5 * sum(b * b for b in entity) ** 0.5
             assert found[row, candidate] == pytest.approx(dot / norms, abs=1e-12)

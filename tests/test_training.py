@@ -508,6 +508,22 @@ def test_a_batch_that_cannot_be_split_is_refused(folder, tmp_path, monkeypatch):
     assert (tmp_path / "seed-0.safetensors").exists()  # refused before anything is removed
 
 
+@pytest.mark.parametrize("real", [1, 13, 16])
+def test_gradients_of_the_shares_of_a_batch_add_up_to_its_own(table, real):
+    rows = table.trainable(table.rows("train"))[:real]
+    stack, _ = new_step()
+    stack.losses(table.batch(rows)).sum().backward()
+    whole = {name: parameter.grad.clone() for name, parameter in stack.parameters.items()}
+    for parameter in stack.parameters.values():
+        parameter.grad = None
+    padded = torch.nn.functional.pad(rows, (0, 16 - real), value=-1)
+    for rank in range(2):  # as run_epoch and Step do it: the sum over processes is the sum of these
+        world = World(rank, 2)
+        (stack.losses(table.batch(world.share(padded))).sum() * world.count(real) / real).backward()
+    for name, parameter in stack.parameters.items():
+        torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-4, atol=1e-7)
+
+
 def test_shares_of_a_batch_are_counted_without_looking():
     for rows in (1, 5, 8):
         padded = torch.nn.functional.pad(torch.arange(rows), (0, 8 - rows), value=-1)
