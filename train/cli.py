@@ -1,13 +1,24 @@
 """`python -m train`: the command line of stage two."""
 
 import dataclasses
+import json
 from typing import Any
 
 import typer
 
 from common.errors import ConfigError
 from common.options import command
-from train.config import HEAD_CONFIGS, HEADS, DrinConfig, ExplainConfig, JointConfig, SweepConfig, TrainConfig
+from common.paths import find_cache
+from train.config import (
+    HEAD_CONFIGS,
+    HEADS,
+    DoctorConfig,
+    DrinConfig,
+    ExplainConfig,
+    JointConfig,
+    SweepConfig,
+    TrainConfig,
+)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -38,6 +49,15 @@ def explain(config: ExplainConfig) -> None:
     print(explanation.as_text(found, as_json=config.json))
 
 
+def doctor(config: DoctorConfig) -> None:
+    """Count what the splits of a dataset give away: repeated rows, shared pictures, golds seen in train, the prior."""
+    from cache import open as open_cache
+    from train import doctor as examination
+
+    found = examination.examine(open_cache(find_cache(config.dataset, config.shards)))
+    print(json.dumps(found, indent=1) if config.json else examination.show(found))
+
+
 def _head(config: TrainConfig, *heads: Any) -> Any:
     """Return the config of the head that was asked for; options that only others have are refused."""
     if config.model not in HEADS:
@@ -58,3 +78,4 @@ def _head(config: TrainConfig, *heads: Any) -> Any:
 command(app, TrainConfig, DrinConfig, JointConfig, default=True)(train)
 command(app, SweepConfig, DrinConfig, JointConfig, name="sweep")(sweep)
 command(app, ExplainConfig, name="explain")(explain)
+command(app, DoctorConfig, name="doctor")(doctor)

@@ -93,6 +93,15 @@ class SweepConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
+class DoctorConfig:
+    """What `python -m train doctor` examines."""
+
+    dataset: str = knob("demo", "name of a cache under --shards, or a path to one")
+    shards: Path = knob(SHARDS, "folder that holds caches")
+    json: bool = knob(False, "print JSON instead of a table")
+
+
+@dataclass(frozen=True)
 class ExplainConfig:
     """What `python -m train explain` shows."""
 
