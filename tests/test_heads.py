@@ -15,6 +15,7 @@ from train.baselines import BASELINES, clip, prior
 from train.batch import Batch
 from train.cli import app
 from train.config import HEAD_CONFIGS, HEADS, JointConfig, TrainConfig
+from train.evaluation import split_of
 from train.losses import contrastive
 from train.models import MODELS
 from train.models.joint import SIDES
@@ -191,6 +192,20 @@ def test_heads_without_weights_have_a_result_of_the_same_form(caches, tmp_path):
     assert (found["seeds"][0]["epoch"], found["seeds"][0]["history"]) == (0, [])
     lexical = fit(caches(0.6), tmp_path / "b", "lexical")
     assert lexical["mean"]["test"] == lexical["lexical"]["test"]
+
+
+def test_protocol_given_counts_only_mentions_whose_gold_is_in_their_list(caches):
+    table = Table(melcache.open(caches(0.6)), "lexical", CPU)
+    lost = table.rows("test")[::3]
+    table.gold[lost] = -1
+    kept = [row for row in table.rows("test").tolist() if row not in set(lost.tolist())]
+    assert split_of(table, "test", "given").rows.tolist() == kept
+    assert len(split_of(table, "test", "retrieved").rows) == len(kept) + len(lost)
+
+
+def test_the_protocol_stands_in_results(caches, tmp_path):
+    found = fit(caches(0.6), tmp_path, "lexical", protocol="given")
+    assert (found["protocol"], found["recall_ceiling"]["test"]) == ("D given", 1.0)
 
 
 def test_an_option_of_another_head_is_refused(caches):

@@ -12,13 +12,23 @@ from common.paths import RUNS, SHARDS
 KS = (1, 3, 5, 10, 20)  # of every Top-k
 
 HEADS = ("lexical", "prior", "clip", "bert", "jmel", "clip_linear", "drin")
+Protocol = Literal["retrieved", "given"]
 Activation = Literal["gelu", "relu", "tanh", "sigmoid", "identity"]
 Resident = Literal["auto", "device", "host", "mmap"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 Together = Literal["auto", "yes", "no"]
 LOWER_IS_BETTER = ("mean_rank",)
+FIXED = ("select", "protocol")  # what a search keeps: trials must be comparable
 SELECTABLE = (*(f"top{k}" for k in KS), "mrr", "mean_rank")
-DECISIVE = ("epochs", "batch", "learning_rate", "select", "patience", "precision")  # what a result depends on
+DECISIVE = (
+    "epochs",
+    "batch",
+    "learning_rate",
+    "select",
+    "patience",
+    "precision",
+    "protocol",
+)  # what a result depends on
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,10 @@ class TrainConfig:
         None,
         "folder for results.json and checkpoints (default: runs/<dataset>-<model>)",
         also=("--run-folder",),  # torchrun takes a --run for its own
+    )
+    protocol: Protocol = knob(
+        "retrieved",
+        "mentions that count: all (a gold not retrieved is a miss), or given: those with gold in their list",
     )
     device: str = knob("auto", "cpu, cuda or auto")
     fresh: bool = knob(False, "train everything anew; without it what is finished or half done is kept")
@@ -75,7 +89,7 @@ class SweepConfig(TrainConfig):
     vary: list[str] = knob(
         (),
         "KNOB=A,B,C for choices (edges=text_to_text,text_to_text+image_to_image), KNOB=LOW..HIGH for a range, "
-        f"KNOB=log:LOW..HIGH; repeat it. KNOB: {', '.join(sorted(set(DECISIVE) - {'select'}))} or a head's option",
+        f"KNOB=log:LOW..HIGH; repeat it. KNOB: {', '.join(sorted(set(DECISIVE) - set(FIXED)))} or a head's option",
         panel="Search",
     )
     sampler: Literal["tpe", "random", "grid"] = knob("tpe", "grid: every combination of choices", panel="Search")

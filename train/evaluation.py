@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from common import device as devices
 from train import metrics
+from train.config import Protocol
 from train.distributed import World
 from train.table import Table
 
@@ -27,9 +28,11 @@ class Split:
     places: Tensor
 
 
-def split_of(table: Table, name: str) -> Split:
-    """Return a split of the table."""
+def split_of(table: Table, name: str, protocol: Protocol = "retrieved") -> Split:
+    """Return the mentions of a split that the protocol counts."""
     rows = table.rows(name)
+    if protocol == "given":
+        rows = rows[(table.gold[rows.to(table.device)] >= 0).cpu()]
     candidates = table.candidates[rows.to(table.device)].clamp(min=0)
     entities, places = torch.unique(candidates, return_inverse=True)
     return Split(rows, entities.long().cpu(), places)

@@ -20,7 +20,7 @@ from common.paths import find_cache
 from train import distributed, report
 from train.baselines import BASELINES
 from train.checkpoint import Checkpoints, Half
-from train.config import TrainConfig
+from train.config import Protocol, TrainConfig
 from train.distributed import World
 from train.evaluation import Split, evaluate, measure, split_of
 from train.models import MODELS
@@ -55,7 +55,7 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
     with _machine(config) as (config, world, device):
         table = Table(reader, config.model, device, config.resident)
         head = with_widths(head, reader)
-        data = _data(table, reader)
+        data = _data(table, reader, config.protocol)
         if config.model in BASELINES:
             seeds = [_untrained(config.model, data)]
         else:
@@ -193,10 +193,10 @@ def _known(
     return found
 
 
-def _data(table: Table, reader: Reader) -> Data:
+def _data(table: Table, reader: Reader, protocol: Protocol) -> Data:
     """Return what of the cache is trained on and what it is tested on.  Raises ConfigError for an empty split."""
     rows = table.trainable(table.rows("train"))
-    splits = {name: split_of(table, name) for name in ("valid", "test")}
+    splits = {name: split_of(table, name, protocol) for name in ("valid", "test")}
     for name, used in (("train", rows), *((name, split.rows) for name, split in splits.items())):
         if not len(used):
             raise ConfigError(f"{reader.path} has no mention to use in its {name} split")

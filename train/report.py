@@ -14,7 +14,7 @@ from train.config import DECISIVE, TrainConfig
 from train.distributed import World
 
 TIE_RULE = "expected"
-PROTOCOL = "A retrieved"  # given or retrieved lists; a gold that is not among them stays a miss
+PROTOCOLS = {"retrieved": "A retrieved", "given": "D given"}
 SHOWN = ("top1", "top3", "top5", "top10", "top20", "mrr")
 
 
@@ -96,7 +96,7 @@ def results(
         "model": config.model,
         "config": as_json(config) | ({config.model: as_json(head)} if head is not None else {}),
         "dataset": reader.manifest["dataset"]["name"],
-        "protocol": PROTOCOL,
+        "protocol": PROTOCOLS[config.protocol],
         "tie_rule": TIE_RULE,
         "cache_id": reader.id,
         "warnings": reader.manifest["warnings"],

@@ -22,7 +22,7 @@ from common.log import say, table
 from common.options import as_json
 from common.paths import find_cache
 from train import checkpoint, loop, report
-from train.config import DECISIVE, LOWER_IS_BETTER, SweepConfig, TrainConfig
+from train.config import DECISIVE, FIXED, LOWER_IS_BETTER, SweepConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _varied(text: str, config: SweepConfig, head: Any) -> Varied:
     name, found, values = text.partition("=")
     name = name.strip().removeprefix("--").replace("-", "_")
     own = {field.name: get_type_hints(type(head))[field.name] for field in dataclasses.fields(head) if field.metadata}
-    hints = {key: get_type_hints(TrainConfig)[key] for key in DECISIVE if key != "select"} | own
+    hints = {key: get_type_hints(TrainConfig)[key] for key in DECISIVE if key not in FIXED} | own
     if not found or name not in hints:
         raise ConfigError(f"--vary {text}: expected KNOB=VALUES, KNOB one of {', '.join(sorted(hints))}")
     kind = get_origin(hints[name]) or hints[name]
@@ -248,4 +248,9 @@ def _results(study: Any, config: SweepConfig) -> dict[str, Any]:
         for trial in {trial.user_attrs["run"]: trial for trial in reversed(trials)}.values()  # asked twice, shown once
     ][::-1]
     best = listed[0] | {"test": trials[0].user_attrs["test"]} if listed and trials[0].values is not None else None
-    return {"about": study.user_attrs["about"], "protocol": report.PROTOCOL, "best": best, "trials": listed}
+    return {
+        "about": study.user_attrs["about"],
+        "protocol": report.PROTOCOLS[config.protocol],
+        "best": best,
+        "trials": listed,
+    }
