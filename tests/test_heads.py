@@ -17,7 +17,7 @@ from train.cli import app
 from train.config import HEAD_CONFIGS, HEADS, JointConfig, TrainConfig
 from train.evaluation import split_of
 from train.losses import contrastive
-from train.models import MODELS
+from train.models import MODELS, build
 from train.models.joint import SIDES
 from train.table import Table
 
@@ -206,6 +206,40 @@ def test_protocol_given_counts_only_mentions_whose_gold_is_in_their_list(caches)
 def test_the_protocol_stands_in_results(caches, tmp_path):
     found = fit(caches(0.6), tmp_path, "lexical", protocol="given")
     assert (found["protocol"], found["recall_ceiling"]["test"]) == ("D given", 1.0)
+
+
+@pytest.mark.parametrize("model", ["drin", "bert"])
+def test_the_lexical_score_helps_where_it_tells_something(caches, tmp_path, monkeypatch, model):
+    path = caches(0.0)
+    honest = fit(path, tmp_path / "noise", model, epochs=3, with_lexical=True)
+    assert abs(honest["mean"]["test"]["top1"] - 0.1) < 3.5 * np.sqrt(0.09 / 300)
+    real = Table.__init__
+
+    def telling(self, *args):
+        real(self, *args)
+        for column in (self.lexical, self._rows["pair.candidates.lexical"]):
+            column.zero_().scatter_(1, self.gold.clamp(min=0)[:, None], 0.5)
+
+    monkeypatch.setattr(Table, "__init__", telling)
+    without = fit(path, tmp_path / "without", model, epochs=3)
+    with_it = fit(path, tmp_path / "with", model, epochs=10, with_lexical=True)
+    assert without["mean"]["test"]["top1"] < 0.2
+    assert with_it["mean"]["test"]["top1"] > without["mean"]["test"]["top1"] + 0.05
+
+
+def test_without_training_the_head_decides_alone(caches):
+    table = Table(melcache.open(caches(0.6)), "bert", CPU)
+    head = JointConfig(head="bert", text_width=48, width=8)
+    torch.manual_seed(0)
+    plain = build("bert", head, with_lexical=False)
+    torch.manual_seed(0)
+    both = build("bert", head, with_lexical=True)
+    batch = table.batch(torch.arange(7))
+    assert torch.equal(plain(batch), both(batch))
+    with torch.no_grad():
+        both.weight.fill_(2.0)
+    expected = plain(batch) + 2 * table.lexical[:7]
+    torch.testing.assert_close(both(batch), expected)
 
 
 def test_an_option_of_another_head_is_refused(caches):

@@ -569,6 +569,22 @@ def test_explain_shows_the_edges_that_enter_each_layer(folder, tmp_path):
     assert len(shown) == 3 + 6 + 2
 
 
+def test_explain_adds_the_lexical_score_where_the_run_did(folder, tmp_path):
+    loop.fit(config(folder, tmp_path, epochs=1, with_lexical=True), SMALL)
+    run = CliRunner().invoke(app, ["explain", "--run", str(tmp_path), "--mention", "5", "--json"])
+    assert run.exit_code == 0, run.stderr
+    weight = float(load_file(tmp_path / "seed-0.safetensors")["weight"])
+    reader = melcache.open(folder)
+    row = reader.column("pair.candidates.candidates")[5].tolist()
+    table = Table(reader, "drin", CPU)
+    model = Drin(dataclasses.replace(SMALL, text_width=40, image_width=24))
+    tensors = load_file(tmp_path / "seed-0.safetensors")
+    model.load_state_dict({name[5:]: tensor for name, tensor in tensors.items() if name.startswith("head.")})
+    expected = model(table.batch(torch.tensor([5])))[0] + weight * table.lexical[5]
+    for candidate in json.loads(run.stdout)["candidates"]:
+        assert candidate["score"] == pytest.approx(float(expected[row.index(int(candidate["id"]))].detach()), abs=1e-6)
+
+
 def test_explain_says_what_is_missing(folder, tmp_path):
     for options, message in (
         (["--run", str(tmp_path / "none"), "--mention", "5"], "holds no finished seed; a run of"),

@@ -28,6 +28,7 @@ DECISIVE = (
     "patience",
     "precision",
     "protocol",
+    "with_lexical",
 )  # what a result depends on
 
 
@@ -49,6 +50,7 @@ class TrainConfig:
         "retrieved",
         "mentions that count: all (a gold not retrieved is a miss), or given: those with gold in their list",
     )
+    with_lexical: bool = knob(False, "add the string score, with a learned weight, to the head's")
     device: str = knob("auto", "cpu, cuda or auto")
     fresh: bool = knob(False, "train everything anew; without it what is finished or half done is kept")
     batch: int = knob(64, "mentions per step (DRIN 4.4)", panel="Optimization")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import cache
 from cache import Reader
@@ -16,7 +17,8 @@ from common.paths import find_cache
 from common.records import SPLITS
 from train import checkpoint
 from train.config import DrinConfig, ExplainConfig
-from train.models.drin import Drin
+from train.models import build
+from train.models.lexical import WithLexical
 from train.table import Table
 
 
@@ -36,7 +38,7 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
             f"{reader.path} has no mention '{config.mention}'; the first of its {len(ids):,} is '{ids[0]}'"
         )
     row = ids.index(config.mention)
-    model = Drin(_head(about))
+    model = build("drin", _head(about), with_lexical=about["with_lexical"])
     model.load_state_dict(tensors)
     return {
         "mention": config.mention,
@@ -50,10 +52,11 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _candidates(model: Drin, reader: Reader, row: int) -> list[dict[str, Any]]:
+def _candidates(model: nn.Module, reader: Reader, row: int) -> list[dict[str, Any]]:
     """Return id, name, score and the edges of each layer of a mention's candidates."""
     batch = Table(reader, "drin", torch.device("cpu"), "mmap").batch(torch.tensor([row]))
-    scores, layers = model(batch)[0].tolist(), [edges[0].flatten(1).tolist() for edges in model.edge_weights(batch)]
+    head = model.head if isinstance(model, WithLexical) else model
+    scores, layers = model(batch)[0].tolist(), [edges[0].flatten(1).tolist() for edges in head.edge_weights(batch)]
     ids, names = _strings(reader, "entity.ids.id"), _strings(reader, "entity.ids.name")
     return [
         {

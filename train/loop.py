@@ -23,7 +23,7 @@ from train.checkpoint import Checkpoints, Half
 from train.config import Protocol, TrainConfig
 from train.distributed import World
 from train.evaluation import Split, evaluate, measure, split_of
-from train.models import MODELS
+from train.models import build
 from train.step import CapturedStep, Step
 from train.table import Table
 from train.training import Training
@@ -96,7 +96,9 @@ def fit_seeds(
 ) -> list[dict[str, Any]]:
     """Train some seeds together, from `half` if they are half done; return their results."""
     start = time.monotonic()
-    training = Training(config, lambda: MODELS[config.model](head), seeds, data.table.device)
+    training = Training(
+        config, lambda: build(config.model, head, with_lexical=config.with_lexical), seeds, data.table.device
+    )
     if half is not None:
         training.load(*half)
         say(f"seeds {', '.join(map(str, seeds))} continue after epoch {training.epoch} of {config.epochs}")
@@ -232,7 +234,8 @@ def _groups(
 def _bytes_per_seed(config: TrainConfig, head: Any, table: Table) -> int:
     """Return about what one more seed needs: weights, gradient, two moments, best; a batch, and as much to go back."""
     with torch.device("meta"):
-        weights = sum(parameter.numel() for parameter in MODELS[config.model](head).parameters())
+        model = build(config.model, head, with_lexical=config.with_lexical)
+        weights = sum(parameter.numel() for parameter in model.parameters())
     slots = config.batch * table.candidates.shape[1]
     return 4 * (5 * weights + 4 * slots * (head.text_width + head.image_width))
 

@@ -127,7 +127,8 @@ def show(found: dict[str, Any], folder: Path) -> str:
     head = [f"{100 * test[m]:.1f}" + (f" ± {100 * spread[m]:.1f}" if several else "") for m in shown]
     rows = [("lexical", *(f"{100 * first[m]:.1f}" for m in shown), "-")]
     if found["model"] != "lexical":
-        rows.append((found["model"], *head, str(len(found["seeds"]))))
+        name = found["model"] + (" + lexical" if found["config"]["with_lexical"] else "")
+        rows.append((name, *head, str(len(found["seeds"]))))
     lines = [
         table((f"{found['dataset']} test, %", *shown, "seeds"), rows),
         f"protocol {found['protocol']}, {found['candidates']} candidates, {found['tie_rule']} ties, "

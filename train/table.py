@@ -17,7 +17,11 @@ from train.batch import Batch
 from train.config import Resident
 from train.features import Feature, choose
 
-NOT_IN_BATCH = ("mention.ids.", "pair.candidates.")  # they say what a batch is, not what is in it
+NOT_IN_BATCH = (
+    "mention.ids.",
+    "pair.candidates.candidates",
+    "pair.candidates.gold",
+)  # they say what a batch is, not what is in it
 AHEAD = 2  # batches that are gathered while one is computed
 
 
