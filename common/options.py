@@ -45,8 +45,9 @@ def command(
             try:
                 run(*(config(**chosen) for config, chosen in zip(configs, values, strict=True)))
             except MelcacheError as error:
-                if os.environ.get("RANK", "0") == "0":  # of several processes under torchrun one speaks
-                    print(f"error: {printable(str(error))}", file=sys.stderr)
+                rank = os.environ.get("RANK", "0")  # under torchrun one process alone may have failed
+                who = "error" if rank == "0" else f"error in process {rank}"
+                print(f"{who}: {printable(str(error))}", file=sys.stderr)
                 raise typer.Exit(error.exit_code) from None
             except KeyboardInterrupt:
                 print("interrupted: what was finished is kept, the same command continues", file=sys.stderr)
@@ -66,8 +67,8 @@ def command(
 
 
 def as_json(config: Any) -> dict[str, Any]:
-    """Return a config as JSON values; paths as strings, tuples as lists."""
-    return {key: _json(value) for key, value in dataclasses.asdict(config).items()}
+    """Return a config as JSON values; paths as strings, tuples as lists.  None, a head without options, is {}."""
+    return {} if config is None else {key: _json(value) for key, value in dataclasses.asdict(config).items()}
 
 
 def _json(value: Any) -> Any:

@@ -20,7 +20,7 @@ from cache import store
 from cache.synth import Synthetic, write
 from common import device as devices
 from common.errors import CacheError, ConfigError, NotFiniteError
-from train import features, loop
+from train import features, loop, prepare
 from train.adam import Adam
 from train.checkpoint import UNFINISHED, Checkpoints
 from train.cli import app
@@ -115,9 +115,9 @@ def test_seeds_go_one_by_one_when_memory_is_short(folder, tmp_path, monkeypatch,
     table = type("T", (), {"device": fake, "candidates": torch.zeros(1, 6)})
     arguments = (config(folder, tmp_path, seeds=(0, 1)), WIDTHS, table, (0, 1), None)
     monkeypatch.setattr(devices, "free_memory", lambda device: 1 << 40)
-    assert loop._groups(*arguments) == [((0, 1), None)]
+    assert prepare.groups(*arguments) == [((0, 1), None)]
     monkeypatch.setattr(devices, "free_memory", lambda device: 1 << 10)
-    assert loop._groups(*arguments) == [((0,), None), ((1,), None)]
+    assert prepare.groups(*arguments) == [((0,), None), ((1,), None)]
     assert "one by one" in capsys.readouterr().err
 
 
@@ -392,7 +392,8 @@ def test_the_count_sees_waits():
     with Count() as counted:
         torch.ones(3).sum().item()
         torch.ones(3).nonzero()
-    assert counted.waits == {"_local_scalar_dense": 1, "nonzero": 1}
+        torch.ones(3).to("meta")  # from one device to another
+    assert counted.waits == {"_local_scalar_dense": 1, "nonzero": 1, "_to_copy": 1}
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
@@ -674,6 +675,19 @@ def test_what_a_sweep_cannot_search_is_one_line(folder, tmp_path, options, messa
     assert run.exit_code == 2
     assert message in run.stderr
     assert run.stderr.count("\n") == 1
+
+
+def test_a_head_without_weights_and_torchrun_are_refused(folder, tmp_path, monkeypatch):
+    run = sweep(folder, tmp_path, "--model", "lexical", "--vary", "epochs=1,2")
+    assert run.stderr == "error: lexical has no weights: there is nothing to search\n"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "start it without torchrun" in sweep(folder, tmp_path, "--vary", "layers=1,2").stderr
+
+
+def test_a_head_without_weights_replaces_no_trained_run(folder, tmp_path):
+    loop.fit(config(folder, tmp_path, epochs=1), SMALL)
+    with pytest.raises(ConfigError, match="is of a run with another"):
+        loop.fit(config(folder, tmp_path, epochs=1, model="lexical"), None)
 
 
 def test_an_option_before_a_subcommand_is_refused(folder):

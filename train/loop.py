@@ -1,49 +1,28 @@
 """Train a head on a cache; `fit` is the function to read first."""
 
-import contextlib
-import dataclasses
+import functools
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import cache
-from cache import Reader, store
-from common import device as devices
-from common.errors import ConfigError, NotFiniteError
+from common.errors import NotFiniteError
 from common.log import Progress, say
 from common.paths import find_cache
-from train import distributed, report
+from train import report
 from train.baselines import BASELINES
 from train.checkpoint import Checkpoints, Half
-from train.config import Protocol, TrainConfig
+from train.config import TrainConfig
 from train.distributed import World
-from train.evaluation import Split, evaluate, measure, split_of
+from train.evaluation import evaluate, measure
 from train.models import build
+from train.prepare import Data, data_of, groups, machine, with_widths
 from train.step import CapturedStep, Step
 from train.table import Table
 from train.training import Training
-
-# field of a head's config: the column whose width it is
-WIDTHS = {
-    "text_width": "entity.bert.text",
-    "image_width": "entity.resnet.image",
-    "clip_width": "entity.clip.text",
-}
-STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
-
-
-@dataclass(frozen=True)
-class Data:
-    """A cache's tables; the mention rows (n,) to train on, and the other splits by name."""
-
-    table: Table
-    rows: Tensor
-    splits: dict[str, Split]
 
 
 def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
@@ -52,15 +31,16 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
     `head` is the head's config; its widths are taken from the cache. Raises MelcacheError: see common.errors.
     """
     reader = cache.open(find_cache(config.dataset, config.shards))
-    with _machine(config) as (config, world, device):
+    with machine(config) as (config, world, device):
         table = Table(reader, config.model, device, config.resident)
         head = with_widths(head, reader)
-        data = _data(table, reader, config.protocol)
+        data = data_of(table, reader, config.protocol)
+        checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
+        known = _known(config, checkpoints, world)
         if config.model in BASELINES:
             seeds = [_untrained(config.model, data)]
         else:
-            checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
-            seeds = _fit_all(config, head, data, checkpoints, world)
+            seeds = _fit_all(config, head, data, *known, checkpoints, world)
         lexical = _measure("lexical", data)
         results = report.results(config, head, reader, lexical, seeds)
         if world.first:
@@ -69,14 +49,19 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
 
 
 def _fit_all(
-    config: TrainConfig, head: Any, data: Data, checkpoints: Checkpoints, world: World
+    config: TrainConfig,
+    head: Any,
+    data: Data,
+    found: dict[int, dict[str, Any] | None],
+    unfinished: Half | None,
+    checkpoints: Checkpoints,
+    world: World,
 ) -> list[dict[str, Any]]:
-    """Train the seeds that are not finished, some together; return the results of all seeds of the folder."""
-    found, unfinished = _known(config, checkpoints, world)
+    """Train the seeds without a result, some together; return the results of all seeds of the folder."""
     left = tuple(seed for seed, result in found.items() if result is None)
     report.announce(config, sorted(found.keys() - set(left)), data.table.resident)
     with report.Curves(config, found, world) as curves:
-        for seeds, half in _groups(config, head, data.table, left, unfinished):
+        for seeds, half in groups(config, head, data.table, left, unfinished):
             results = fit_seeds(config, head, data, seeds, half, checkpoints, curves, world)
             found |= {result["seed"]: result for result in results}
     if world.first:
@@ -96,9 +81,8 @@ def fit_seeds(
 ) -> list[dict[str, Any]]:
     """Train some seeds together, from `half` if they are half done; return their results."""
     start = time.monotonic()
-    training = Training(
-        config, lambda: build(config.model, head, with_lexical=config.with_lexical), seeds, data.table.device
-    )
+    new = functools.partial(build, config.model, head, with_lexical=config.with_lexical)
+    training = Training(config, new, seeds, data.table.device)
     if half is not None:
         training.load(*half)
         say(f"seeds {', '.join(map(str, seeds))} continue after epoch {training.epoch} of {config.epochs}")
@@ -149,36 +133,6 @@ def run_epoch(
     return total.cpu()
 
 
-def with_widths(head: Any, reader: Reader) -> Any:
-    """Return the head's config with the cache's feature widths."""
-    fields = {field.name for field in dataclasses.fields(head)} if head is not None else set()
-    known = {name: column for name, column in WIDTHS.items() if name in fields and column in reader.columns}
-    return (
-        dataclasses.replace(head, **{name: reader.shape(column)[1] for name, column in known.items()})
-        if known
-        else head
-    )
-
-
-@contextlib.contextmanager
-def _machine(config: TrainConfig) -> Iterator[tuple[TrainConfig, World, torch.device]]:
-    """Set the process up and hold the run's folder; yield the config with its precision, the world, the device."""
-    device = devices.choose(config.device)
-    devices.use_threads(config.threads)
-    if device.type == "cpu":
-        devices.keep_freed_memory()
-    if config.precision == "auto":
-        config = dataclasses.replace(config, precision="tf32" if device.type == "cuda" else "float32")
-    world, device = distributed.join(device)
-    try:
-        if config.batch % world.size:
-            raise ConfigError(f"--batch {config.batch} cannot be split over {world.size} processes")
-        with store.alone(config.folder) if world.first else contextlib.nullcontext():
-            yield config, world, device
-    finally:
-        distributed.leave()
-
-
 def _known(
     config: TrainConfig, checkpoints: Checkpoints, world: World
 ) -> tuple[dict[int, dict[str, Any] | None], Half | None]:
@@ -195,49 +149,11 @@ def _known(
     return found
 
 
-def _data(table: Table, reader: Reader, protocol: Protocol) -> Data:
-    """Return what of the cache is trained on and what it is tested on.  Raises ConfigError for an empty split."""
-    rows = table.trainable(table.rows("train"))
-    splits = {name: split_of(table, name, protocol) for name in ("valid", "test")}
-    for name, used in (("train", rows), *((name, split.rows) for name, split in splits.items())):
-        if not len(used):
-            raise ConfigError(f"{reader.path} has no mention to use in its {name} split")
-    return Data(table, rows, splits)
-
-
 def _step(config: TrainConfig, training: Training, table: Table, world: World) -> Step | CapturedStep:
     step = Step(training.stack, training.adam, world, config.precision)
     if table.device.type != "cuda" or world.size > 1:
         return step
     return CapturedStep(step, table, [*training.stack.parameters.values(), *training.adam.state().values()])
-
-
-def _groups(
-    config: TrainConfig, head: Any, table: Table, seeds: tuple[int, ...], unfinished: Half | None
-) -> list[tuple[tuple[int, ...], Half | None]]:
-    """Return which seeds are trained together: those half done first, then on CUDA all that fit, else one by one."""
-    groups = []
-    if unfinished is not None:
-        first = tuple(unfinished[1]["seeds"])
-        groups.append((first, unfinished))
-        seeds = tuple(seed for seed in seeds if seed not in first)
-    if not seeds:
-        return groups
-    together = config.together == "yes"
-    if config.together == "auto" and table.device.type == "cuda":  # a CPU is busy with one: docs/benchmarks.md
-        together = len(seeds) * _bytes_per_seed(config, head, table) < STACK_SHARE * devices.free_memory(table.device)
-        if not together and len(seeds) > 1:
-            say("seeds are trained one by one: together they may need more than half of the free memory")
-    return [*groups, *([(seeds, None)] if together else [((seed,), None) for seed in seeds])]
-
-
-def _bytes_per_seed(config: TrainConfig, head: Any, table: Table) -> int:
-    """Return about what one more seed needs: weights, gradient, two moments, best; a batch, and as much to go back."""
-    with torch.device("meta"):
-        model = build(config.model, head, with_lexical=config.with_lexical)
-        weights = sum(parameter.numel() for parameter in model.parameters())
-    slots = config.batch * table.candidates.shape[1]
-    return 4 * (5 * weights + 4 * slots * (head.text_width + head.image_width))
 
 
 def _validate(

@@ -94,7 +94,7 @@ def results(
     values = {s: {m: [seed[s][m] for seed in seeds] for m in seeds[0][s]} for s in splits}
     return {
         "model": config.model,
-        "config": as_json(config) | ({config.model: as_json(head)} if head is not None else {}),
+        "config": as_json(config) | {config.model: as_json(head)},
         "dataset": reader.manifest["dataset"]["name"],
         "protocol": PROTOCOLS[config.protocol],
         "tie_rule": TIE_RULE,
@@ -128,7 +128,7 @@ def show(found: dict[str, Any], folder: Path) -> str:
     rows = [("lexical", *(f"{100 * first[m]:.1f}" for m in shown), "-")]
     if found["model"] != "lexical":
         name = found["model"] + (" + lexical" if found["config"]["with_lexical"] else "")
-        rows.append((name, *head, str(len(found["seeds"]))))
+        rows.append((name, *head, str(len(found["seeds"])) if found["seeds"][0]["history"] else "-"))
     lines = [
         table((f"{found['dataset']} test, %", *shown, "seeds"), rows),
         f"protocol {found['protocol']}, {found['candidates']} candidates, {found['tie_rule']} ties, "

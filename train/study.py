@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,10 @@ def search(config: SweepConfig, head: Any) -> dict[str, Any]:
 
     Raises ConfigError for a knob that cannot be varied, and for a folder that holds another search.
     """
+    if head is None:
+        raise ConfigError(f"{config.model} has no weights: there is nothing to search")
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ConfigError("sweep runs in one process: start it without torchrun")
     optuna = _optuna()
     varied = [_varied(text, config, head) for text in config.vary]
     names = [knob.name for knob in varied]
@@ -92,13 +97,9 @@ def show(found: dict[str, Any], config: SweepConfig) -> str:
 
 
 def _shown(value: Any) -> str:
-    return (
-        f"{value:.4g}"
-        if isinstance(value, float)
-        else "+".join(value)
-        if isinstance(value, (tuple, list))
-        else str(value)
-    )
+    if isinstance(value, (tuple, list)):
+        return "+".join(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _optuna() -> ModuleType:
@@ -189,7 +190,7 @@ def _identity(config: SweepConfig, head: Any) -> dict[str, Any]:
     everything = as_json(config)
     common = {name: everything[name] for name in (*DECISIVE, "model", "seeds", "vary", "sampler")}
     cache_id = melcache.open(find_cache(config.dataset, config.shards)).id
-    own = {} if head is None else {name: value for name, value in as_json(head).items() if not name.endswith("_width")}
+    own = {name: value for name, value in as_json(head).items() if not name.endswith("_width")}  # those are the cache's
     return {"cache": cache_id, "code": checkpoint.code()} | common | own
 
 
@@ -197,8 +198,8 @@ def _enqueue(optuna: ModuleType, study: Any, config: SweepConfig, varied: list[V
     """Ask again for trials that a kill cut off, and for the combinations of a grid; return how many to run in all."""
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        if trial.params:
-            study.enqueue_trial(trial.params)
+        if asked := trial.params or trial.system_attrs.get("fixed_params"):
+            study.enqueue_trial(asked)
     if config.sampler == "grid" and any(not knob.choices for knob in varied):
         raise ConfigError("--sampler grid needs choices, not ranges: --vary learning-rate=1e-4,3e-4,1e-3")
     combinations = list(itertools.product(*(knob.choices for knob in varied)))

@@ -26,6 +26,11 @@ class Batched(torch.autograd.Function):
         found = cls.apply(*(x.flatten(0, 1) for x in moved))
         return tuple(x.unflatten(0, (size, -1)) for x in found), 0
 
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs)
+
 
 class Dots(Batched):
     """Dots.apply(vectors (B, C, D), queries (B, k, D)) -> dot products (B, k, C), vectors."""
@@ -33,11 +38,6 @@ class Dots(Batched):
     @staticmethod
     def forward(vectors: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
         return torch.bmm(queries, vectors.mT), vectors.view_as(vectors)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, to_dots: Tensor | None, to_vectors: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -53,11 +53,6 @@ class Sums(Batched):
     @staticmethod
     def forward(vectors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         return torch.bmm(weights, vectors), vectors.view_as(vectors)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, to_sums: Tensor | None, to_vectors: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -1,0 +1,104 @@
+"""What stands before training: the machine, the data, the head's widths, and which seeds go together."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cache import Reader, store
+from common import device as devices
+from common.errors import ConfigError
+from common.log import say
+from train import distributed
+from train.checkpoint import Half
+from train.config import Protocol, TrainConfig
+from train.distributed import World
+from train.evaluation import Split, split_of
+from train.models import build
+from train.table import Table
+
+# field of a head's config: the column whose width it is
+WIDTHS = {
+    "text_width": "entity.bert.text",
+    "image_width": "entity.resnet.image",
+    "clip_width": "entity.clip.text",
+}
+STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
+
+
+@dataclass(frozen=True)
+class Data:
+    """A cache's tables; the mention rows (n,) to train on, and the other splits by name."""
+
+    table: Table
+    rows: Tensor
+    splits: dict[str, Split]
+
+
+@contextlib.contextmanager
+def machine(config: TrainConfig) -> Iterator[tuple[TrainConfig, World, torch.device]]:
+    """Set the process up and hold the run's folder; yield the config with its precision, the world, the device."""
+    device = devices.choose(config.device)
+    devices.use_threads(config.threads)
+    if device.type == "cpu":
+        devices.keep_freed_memory()
+    if config.precision == "auto":
+        config = dataclasses.replace(config, precision="tf32" if device.type == "cuda" else "float32")
+    world, device = distributed.join(device)
+    try:
+        if config.batch % world.size:
+            raise ConfigError(f"--batch {config.batch} cannot be split over {world.size} processes")
+        with store.alone(config.folder) if world.first else contextlib.nullcontext():
+            yield config, world, device
+    finally:
+        distributed.leave()
+
+
+def data_of(table: Table, reader: Reader, protocol: Protocol) -> Data:
+    """Return what of the cache is trained on and what it is tested on.  Raises ConfigError for an empty split."""
+    rows = table.trainable(table.rows("train"))
+    splits = {name: split_of(table, name, protocol) for name in ("valid", "test")}
+    for name, used in (("train", rows), *((name, split.rows) for name, split in splits.items())):
+        if not len(used):
+            raise ConfigError(f"{reader.path} has no mention to use in its {name} split")
+    return Data(table, rows, splits)
+
+
+def with_widths(head: Any, reader: Reader) -> Any:
+    """Return the head's config with the cache's feature widths."""
+    if head is None:
+        return None
+    fields = [name for name, column in WIDTHS.items() if hasattr(head, name) and column in reader.columns]
+    return dataclasses.replace(head, **{name: reader.shape(WIDTHS[name])[1] for name in fields})
+
+
+def groups(
+    config: TrainConfig, head: Any, table: Table, seeds: tuple[int, ...], unfinished: Half | None
+) -> list[tuple[tuple[int, ...], Half | None]]:
+    """Return which seeds are trained together: those half done first, then on CUDA all that fit, else one by one."""
+    found = []
+    if unfinished is not None:
+        first = tuple(unfinished[1]["seeds"])
+        found.append((first, unfinished))
+        seeds = tuple(seed for seed in seeds if seed not in first)
+    if not seeds:
+        return found
+    together = config.together == "yes"
+    if config.together == "auto" and table.device.type == "cuda":  # a CPU is busy with one: docs/benchmarks.md
+        together = len(seeds) * _bytes_per_seed(config, head, table) < STACK_SHARE * devices.free_memory(table.device)
+        if not together and len(seeds) > 1:
+            say("seeds are trained one by one: together they may need more than half of the free memory")
+    return [*found, *([(seeds, None)] if together else [((seed,), None) for seed in seeds])]
+
+
+def _bytes_per_seed(config: TrainConfig, head: Any, table: Table) -> int:
+    """Return about what one more seed needs: weights, gradient, two moments, best; a batch, and as much to go back."""
+    with torch.device("meta"):
+        model = build(config.model, head, with_lexical=config.with_lexical)
+        weights = sum(parameter.numel() for parameter in model.parameters())
+    slots = config.batch * table.candidates.shape[1]
+    return 4 * (5 * weights + 4 * slots * (head.text_width + head.image_width))
