@@ -103,7 +103,8 @@ def test_verify_says_ok_and_names_what_is_damaged(folder, tmp_path):
     assert not found["ok"] and sum(bool(f["problem"]) for f in found["files"]) == 2
 
 
-def test_a_missing_cache_is_one_line_and_exit_2(monkeypatch, capsys):
+def test_a_missing_cache_is_one_line_and_exit_2(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where no shards/ is
     monkeypatch.setattr("sys.argv", ["melcache", "info", "nothing"])
     with pytest.raises(SystemExit) as caught:
         main()
@@ -111,3 +112,5 @@ def test_a_missing_cache_is_one_line_and_exit_2(monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "error: No cache for 'nothing' in shards/. Make it with: make extract DATASET=nothing\n"
     )
+    write(tmp_path / "shards/toy", Synthetic(20, 10, 3, 0.5, 0, text_width=4, image_width=4))
+    assert str(invoke("info", "nothing").exception).endswith("DATASET=nothing, or take one of: toy")
