@@ -11,10 +11,10 @@ import torch
 import cache
 from bench.dense import Dense
 from common import device as devices
-from train.adam import Adam
+from train.adam import Adam, Schedule
 from train.batch import Batch
-from train.config import DrinConfig
 from train.distributed import World
+from train.heads import DrinConfig
 from train.models.drin import Drin
 from train.stack import Stack
 from train.step import CapturedStep, Step
@@ -26,7 +26,7 @@ BATCH = 64
 def melcache_step(table: Table, seeds: tuple[int, ...], precision: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the trainer's step on mention rows (B,) or (S, B): gather, forward, backward, Adam."""
     stack = Stack(lambda: Drin(DrinConfig()), seeds, table.device)
-    adam = Adam(list(stack.parameters.values()), 1e-3)
+    adam = Adam(list(stack.parameters.values()), Schedule(1e-3))
     step = Step(stack, adam, World(), precision)
     if table.device.type == "cuda":
         captured = CapturedStep(step, table, [*stack.parameters.values(), *adam.state().values()])

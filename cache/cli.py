@@ -73,6 +73,8 @@ def synth(
     head: Annotated[str, typer.Option("--for", help="the head whose columns are written")] = "drin",
     text_width: Annotated[int, typer.Option(help="D")] = 768,
     image_width: Annotated[int, typer.Option(help="V")] = 2048,
+    clip_width: Annotated[int, typer.Option(help="P")] = 512,
+    regions: Annotated[int, typer.Option(help="R")] = 49,
 ) -> None:
     """Write a synthetic cache for tests and benchmarks; its splits are the shape's, of --mentions 80, 10 and 10%."""
     from cache import synth as synthesis
@@ -83,7 +85,7 @@ def synth(
         for given, default in zip((mentions, entities, candidates), (sum(splits), *sizes), strict=True)
     )
     shares = synthesis.SPLIT_SHARES if mentions else tuple(count / sum(splits) for count in splits)
-    wanted = synthesis.Synthetic(n, e, c, signal, seed, head, text_width, image_width, shares)
+    wanted = synthesis.Synthetic(n, e, c, signal, seed, head, text_width, image_width, shares, clip_width, regions)
     print(f"{out}: cache id {synthesis.write(out, wanted)}")
 
 

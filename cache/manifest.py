@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cache import fingerprint, store
-from cache.schema import PARTS, TABLES, VERSION
+from cache.schema import OPTIONAL, PARTS, TABLES, VERSION
 from common.errors import CacheError
 
 NAME = "manifest.json"
@@ -134,8 +134,8 @@ def _check_rows(manifest: dict[str, Any], where: str) -> None:
                 raise CacheError(f"{where}: {shard['file']} starts at row {shard['start']}, not at {following}")
             following += shard["rows"]
         table = part.split(".")[0]
-        if following != tables[table]:
-            raise CacheError(f"{where}: part {part} has {following} rows, table {table} has {tables[table]}")
+        if following != tables.get(table):
+            raise CacheError(f"{where}: part {part} has {following} rows, table {table} has {tables.get(table)}")
     files = [shard["file"] for shard in manifest["shards"]]
     if len(set(files)) != len(files):
         raise CacheError(f"{where}: a file is listed twice")
@@ -233,7 +233,10 @@ _MANIFEST: dict[str, Check] = {
         and all(map(_text, value.values()))
     ),
     "tables": lambda value: (
-        _counts(value) and set(value) == set(TABLES) and all(value.values()) and value["mention"] == value["pair"]
+        _counts(value)
+        and set(TABLES) - set(OPTIONAL) <= set(value) <= set(TABLES)
+        and all(value.values())
+        and value["mention"] == value["pair"]
     ),
     "candidates": _count,
     "splits": _counts,

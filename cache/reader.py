@@ -43,15 +43,19 @@ class Reader:
         """Full names of all columns, such as "entity.bert.text"."""
         return [f"{part}.{column}" for part, spec in self.manifest["parts"].items() for column in spec["columns"]]
 
-    def require(self, head: str) -> tuple[str, ...]:
-        """Return the columns that a head reads.  Raises CacheError naming those that the cache lacks."""
-        missing = sorted(set(READS[head]) - set(self.columns))
+    def require(self, head: str, more: Sequence[str] = ()) -> tuple[str, ...]:
+        """Return the columns that a head reads, and `more`.  Raises CacheError naming those that the cache lacks."""
+        names = tuple(dict.fromkeys([*READS[head], *more]))
+        missing = sorted(set(names) - set(self.columns))
         if missing:
+            parts = sorted({split_column(name)[0] for name in missing} - self.manifest["parts"].keys())
+            what = f"the parts {', '.join(parts)}" if parts else f"the columns {', '.join(missing)}"
+            name = self.manifest["dataset"]["name"]
             raise CacheError(
-                f"{self.path} lacks {', '.join(missing)}, which {head} reads. "
-                "Extract again, or take a cache that has them"
+                f"{self.path} lacks {what}, which {head} reads. Compute them: python -m extract --dataset {name} "
+                f"--for {head}. Or take them from a teammate: melcache pull {name} URL --for {head}"
             )
-        return READS[head]
+        return names
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a column, rows first."""

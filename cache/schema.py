@@ -1,14 +1,17 @@
 """The contract in one place: tables, parts, columns, reason codes, and which columns each head reads.
 
 FORMAT.md is its text for people; tests/test_format.py holds the two together.
-Axes: N mentions, E entities, C candidates, K objects, D text width, V image width, P CLIP width.
+Axes: N mentions, E entities, C candidates, K objects, R regions, T tokens of all distinct sentences, D text width,
+V image width, P CLIP width, A scene and F face attributes.
 """
 
 from dataclasses import dataclass
 
 VERSION = 1
 
-TABLES = ("entity", "mention", "pair")  # the order in which parts are computed; pair has the rows of mention
+TABLES = ("entity", "mention", "token", "clip_token", "pair")  # in the order in which their parts are computed
+SEQUENCES = {"token": "mention.tokens", "clip_token": "mention.clip_tokens"}  # table: the part that points into it
+OPTIONAL = tuple(SEQUENCES)  # tables of parts that are made on demand
 
 # Why a row has no picture of its own. The position is the stored code: append, never reorder.
 IMAGE_STATUS = (
@@ -81,6 +84,8 @@ PARTS: dict[str, dict[str, Column]] = {
         "truncated": _TRUNCATED,
     },
     "entity.objects": _OBJECTS,
+    "token.bert": {"vector": Column("D", "feature", "BERT's last layer: the tokens of each distinct sentence")},
+    "clip_token.clip": {"vector": Column("P", "feature", "CLIP's text states, projected as its text vector is")},
     "mention.ids": {
         "id": Column("", "S", "mention id"),
         "caption": Column("", "S", "id of the caption that the mention stands in"),
@@ -106,10 +111,35 @@ PARTS: dict[str, dict[str, Column]] = {
         "truncated": _TRUNCATED,
     },
     "mention.objects": _OBJECTS,
+    "mention.tokens": {
+        "first": Column("", "<i4", "row of table token where the mention's sentence begins: its [CLS]"),
+        "count": Column("", "<i4", "tokens of the sentence, [CLS] and [SEP] included"),
+        "start": Column("", "<i4", "first token under the mention, 0 = [CLS]; -1 = not found"),
+        "end": Column("", "<i4", "first token behind the mention; -1 = not found"),
+    },
+    "mention.clip_tokens": {
+        "first": Column("", "<i4", "row of table clip_token where the mention's sentence begins"),
+        "count": Column("", "<i4", "CLIP tokens of the sentence, start and end tokens included, at most 77"),
+    },
+    "mention.regions": {
+        "image": Column("RV", "feature", "ResNet-152's last feature map, row by row (7 x 7 = 49 regions)"),
+        "present": _PRESENT,
+    },
+    "mention.crops": {
+        "clip": Column("KP", "feature", "CLIP vector of each detected object cut out, best first; 0 where none"),
+        "labels": Column("K", "<i4", "COCO category of each object (1 = person), 0 where none"),
+    },
+    "mention.attributes": {
+        "scene_probabilities": Column("A", "feature", "of each scene prompt, softmax within its question"),
+        "scene": Column("P", "feature", "CLIP text vector of the sentence of the likeliest scene attributes"),
+        "face_probabilities": Column("KF", "feature", "of each face prompt, per object; 0 unless it is a person"),
+        "faces": Column("KP", "feature", "CLIP text vector of each person's attribute sentence; 0 where none"),
+    },
     "pair.candidates": {
         "candidates": Column("C", "<i4", "rows of the entity table, -1 = padding"),
         "gold": Column("", "<i4", "position of gold among them, -1 = not there"),
         "lexical": Column("C", "<f4", "rapidfuzz token_set_ratio of default-processed strings / 100"),
+        "lexical_gold": Column("", "<f4", "the same of gold, be it among the candidates or not; 0 = no gold"),
     },
     "pair.alignment": {
         "text_to_text": Column("C", "<f4", "cosine of the two BERT [CLS] vectors (DRIN Eq. 6)"),
@@ -134,7 +164,10 @@ _CLIP = (
     "entity.clip.present",
 )
 
-# The columns each head loads, nothing else; `melcache synth --for HEAD` writes just these.
+_TOKENS = ("mention.tokens.first", "mention.tokens.count", "token.bert.vector")
+_REGIONS = ("mention.regions.image", "mention.regions.present")
+
+# The columns each head loads, nothing else; `melcache synth --for HEAD` writes these and its CHOICES.
 READS: dict[str, tuple[str, ...]] = {
     "drin": (*_ALWAYS, "mention.bert.span", "entity.bert.text", *_IMAGES, *_EDGES),
     "lexical": _ALWAYS,
@@ -143,7 +176,66 @@ READS: dict[str, tuple[str, ...]] = {
     "jmel": (*_ALWAYS, "mention.bert.cls", "entity.bert.text", *_IMAGES),
     "clip": (*_ALWAYS, *_CLIP),
     "clip_linear": (*_ALWAYS, *_CLIP),
+    "drin_authors": (*_ALWAYS, "mention.bert.span", "entity.bert.text", *_IMAGES, *_EDGES),
+    "dwe": (
+        *_ALWAYS,
+        "mention.clip.mention",
+        "mention.clip.mention_sentence",
+        "mention.clip.image",
+        "mention.clip.present",
+        "mention.clip_tokens.first",
+        "mention.clip_tokens.count",
+        "clip_token.clip.vector",
+        "mention.crops.clip",
+        "mention.crops.labels",
+        "mention.attributes.scene",
+        "mention.attributes.faces",
+        "entity.clip.text",
+    ),
+    "dwe_authors": (
+        *_ALWAYS,
+        "mention.clip.mention",
+        "mention.clip.mention_sentence",
+        "mention.clip.image",
+        "mention.clip.present",
+        "mention.crops.clip",
+        "mention.crops.labels",
+        "entity.clip.text",
+    ),
+    "dzmned": (*_ALWAYS, *_TOKENS, *_REGIONS, "mention.bert.span", "entity.bert.text"),
+    "mel_hi": (
+        *_ALWAYS,
+        *_TOKENS,
+        "mention.tokens.start",
+        "mention.tokens.end",
+        "mention.bert.span",
+        "mention.bert.cls",
+        "entity.bert.text",
+        *_IMAGES,
+    ),
+    "ghmfc": (*_ALWAYS, *_TOKENS, *_REGIONS, "entity.bert.text"),
 }
+
+# Columns that a head reads only where one of its switches asks for them.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "drin_authors": ("entity.bert.mean", "entity.bert.pooler"),
+    "dwe": ("entity.clip.description",),
+    "dwe_authors": ("entity.clip.description",),
+}
+
+# What the four edges of pairs outside the lists are computed from (protocols injected and whole-kb).
+ALIGNMENT_READS = (
+    "mention.bert.cls",
+    "mention.clip.sentence",
+    "mention.clip.image",
+    "mention.clip.present",
+    "mention.objects.summary",
+    "entity.bert.text",
+    "entity.clip.text",
+    "entity.clip.image",
+    "entity.clip.present",
+    "entity.objects.summary",
+)
 
 
 def split_column(name: str) -> tuple[str, str]:

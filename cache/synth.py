@@ -17,7 +17,7 @@ import numpy as np
 from cache import manifest
 from cache.draft import Draft
 from cache.fingerprint import content_hash, shard_key
-from cache.schema import EDGES, READS, split_column
+from cache.schema import CHOICES, EDGES, READS, SEQUENCES, split_column
 from cache.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
 from common.log import Progress
@@ -27,11 +27,12 @@ SHAPES = {
     "wikidiverse": ((13_205, 1_552, 1_570), 132_460, 10),
     "wikimel": ((18_092, 2_585, 5_169), 109_976, 100),
 }
-SIZES = {"D": 768, "V": 2048, "P": 512, "K": 3}
+SIZES = {"D": 768, "V": 2048, "P": 512, "K": 3, "R": 49, "A": 20, "F": 10}
+TOKENS = (8, 32)  # of a sentence: fewest, most
 SPLIT_SHARES = (0.8, 0.1, 0.1)
 SHARD_ROWS = 8192
 SOURCE = "melcache synth"
-EDITION = 2  # raise it whenever the numbers made change: finished shards of an older one are then not taken
+EDITION = 3  # raise it whenever the numbers made change: finished shards of an older one are then not taken
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,19 @@ class Synthetic:
     text_width: int = SIZES["D"]
     image_width: int = SIZES["V"]
     shares: tuple[float, float, float] = SPLIT_SHARES  # of mentions in train, valid and test
+    clip_width: int = SIZES["P"]
+    regions: int = SIZES["R"]
 
     def __post_init__(self) -> None:
         if unknown := set(self.head.split(",")) - READS.keys():
             raise ConfigError(f"--for {self.head}: {min(unknown)} is none of {', '.join(READS)}")
         if not 0 <= self.signal <= 100:
             raise ConfigError(f"--signal {self.signal:g}: 0 is pure noise, 0.1 and more separates gold")
-        if min(self.text_width, self.image_width) < 1:
-            raise ConfigError(f"--text-width {self.text_width} --image-width {self.image_width}: at least 1 each")
+        if min(self.text_width, self.image_width, self.clip_width, self.regions) < 1:
+            raise ConfigError(
+                f"--text-width {self.text_width} --image-width {self.image_width} --clip-width {self.clip_width} "
+                f"--regions {self.regions}: at least 1 each"
+            )
         if self.mentions < 10 or not 2 <= self.candidates <= self.entities:
             raise ConfigError(
                 f"{self.mentions} mentions, {self.entities} entities, {self.candidates} candidates: there must be "
@@ -67,12 +73,12 @@ def write(folder: Path, wanted: Synthetic) -> str:
     if (folder / manifest.NAME).exists() and manifest.load(folder)["dataset"]["source"] != SOURCE:
         raise ConfigError(f"{folder} holds a cache that was not synthesized; choose another place")
     draft = Draft(folder)
-    read = [column for head in wanted.head.split(",") for column in READS[head]]
-    names = list(dict.fromkeys([*read, "mention.ids.gold"]))
+    read = [column for head in wanted.head.split(",") for column in (*READS[head], *CHOICES.get(head, ()))]
+    names = list(dict.fromkeys([*read, "mention.ids.gold", "pair.candidates.lexical_gold"]))
     parts = {part: tuple(n.rpartition(".")[2] for n in names if split_column(n)[0] == part) for part in _parts(names)}
     lists = _Lists(wanted)
-    sizes = {"D": wanted.text_width, "V": wanted.image_width, "P": SIZES["P"], "K": SIZES["K"], "C": wanted.candidates}
-    sizes["surface"] = 12
+    sizes = SIZES | {"D": wanted.text_width, "V": wanted.image_width, "P": wanted.clip_width, "R": wanted.regions}
+    sizes |= {"C": wanted.candidates, "surface": 12}
     with Progress(len(names), "synth", "columns") as progress:
         for part, columns in parts.items():
             plan = PartPlan(
@@ -80,7 +86,7 @@ def write(folder: Path, wanted: Synthetic) -> str:
             )
             values = {column: lists.column(f"{part}.{column}", plan.columns[column]) for column in columns}
             progress.advance(len(columns))
-            count = wanted.entities if plan.table == "entity" else wanted.mentions
+            count = lists.rows(plan.table)
             for index, begin in enumerate(range(0, count, SHARD_ROWS)):
                 rows = min(SHARD_ROWS, count - begin)
                 key = shard_key(plan.fingerprint, [content_hash(part, begin, rows)])
@@ -90,7 +96,8 @@ def write(folder: Path, wanted: Synthetic) -> str:
                 for column, array in values.items():
                     shard.put(column, np.arange(rows), array[begin : begin + rows])
                 draft.save(shard)
-    return draft.finish(_about(folder.name, wanted, lists), {"producer": "melcache synth"})
+    sequences = {table: lists.rows(table) for table in SEQUENCES if any(part.startswith(f"{table}.") for part in parts)}
+    return draft.finish(_about(folder.name, wanted, lists, sequences), {"producer": "melcache synth"})
 
 
 def _parts(names: list[str]) -> list[str]:
@@ -101,7 +108,7 @@ def _recipe(wanted: Synthetic) -> dict[str, Any]:
     return {"edition": EDITION} | {name: getattr(wanted, name) for name in Synthetic.__dataclass_fields__}
 
 
-def _about(name: str, wanted: Synthetic, lists: "_Lists") -> dict[str, Any]:
+def _about(name: str, wanted: Synthetic, lists: "_Lists", sequences: dict[str, int]) -> dict[str, Any]:
     return {
         "dataset": {
             "name": name,
@@ -109,7 +116,7 @@ def _about(name: str, wanted: Synthetic, lists: "_Lists") -> dict[str, Any]:
             "licence": "CC0-1.0 (generated)",
             "source": SOURCE,
         },
-        "tables": {"entity": wanted.entities, "mention": wanted.mentions, "pair": wanted.mentions},
+        "tables": {"entity": wanted.entities, "mention": wanted.mentions, "pair": wanted.mentions} | sequences,
         "candidates": wanted.candidates,
         "splits": {split: int((lists.splits >> bit & 1).sum()) for bit, split in enumerate(("train", "valid", "test"))},
         "coverage": {"mentions": wanted.mentions, "entities": wanted.entities},
@@ -132,6 +139,15 @@ class _Lists:
         self.gold_row = self.candidates[np.arange(n), self.gold]
         borders = np.cumsum([round(n * share) for share in wanted.shares[:2]])
         self.splits = (1 << np.searchsorted(borders, rng.permutation(n), side="right")).astype(np.uint8)
+        rng = self._rng("sequences")  # every mention has a sentence of its own
+        self.counts = rng.integers(TOKENS[0], TOKENS[1] + 1, n).astype(np.int32)
+        self.starts = rng.integers(1, self.counts - 2).astype(np.int32)
+
+    def rows(self, table: str) -> int:
+        """Return how many rows a table has."""
+        if table in SEQUENCES:
+            return int(self.counts.sum())
+        return self._wanted.entities if table == "entity" else self._wanted.mentions
 
     def column(self, name: str, spec: tuple[str, tuple[int, ...]]) -> np.ndarray:
         """Return all rows of a column."""
@@ -141,14 +157,21 @@ class _Lists:
             "mention.ids.gold": self.gold_row,
             "pair.candidates.candidates": self.candidates,
             "pair.candidates.gold": self.gold,
+            "mention.tokens.start": self.starts,
+            "mention.tokens.end": self.starts + 2,
         }
         if name in fixed:
             return fixed[name]
+        if part in SEQUENCES.values():
+            return self.counts if column == "count" else (self.counts.cumsum() - self.counts).astype(np.int32)
+        if name == "pair.candidates.lexical_gold":
+            return self.column("pair.candidates.lexical", spec)[np.arange(len(self.gold)), self.gold]
         dtype, shape = spec
-        table = part.split(".")[0]
-        count = self._wanted.entities if table == "entity" else self._wanted.mentions
+        count = self.rows(part.split(".")[0])
         if dtype == "|b1":
             return np.ones(count, bool)
+        if column == "labels":
+            return self._rng(name).integers(1, 4, (count, *shape)).astype(np.int32)
         if name == "mention.ids.surface":  # without signal strings tell nothing of gold
             named = self.gold_row if self._wanted.signal else self._rng(name).integers(0, 100, count)
             return np.array([f"s{row}" for row in named], dtype)
@@ -156,12 +179,16 @@ class _Lists:
             return self._edges(name)
         values = np.empty((count, *shape), np.float16)
         source, signal = _GOLD_SOURCE.get(name), min(1.0, self._wanted.signal)
+        golds = self.gold_row
+        if part.split(".")[0] in SEQUENCES:
+            golds = np.repeat(golds, self.counts)  # each token resembles the gold of its mention
         for begin, noise in self._normal(name, count, shape):
             values[begin : begin + len(noise)] = noise if source is None else np.sqrt(1 - signal) * noise
         if source is not None and signal:
-            for begin, rows in self._normal(source, self._wanted.entities, shape):
-                mine = np.flatnonzero((self.gold_row >= begin) & (self.gold_row < begin + len(rows)))
-                values[mine] += np.sqrt(signal) * rows[self.gold_row[mine] - begin]
+            wide = (1,) * (len(shape) - 1)  # every region and every object resembles the entity's one vector
+            for begin, rows in self._normal(source, self._wanted.entities, shape[-1:]):
+                mine = np.flatnonzero((golds >= begin) & (golds < begin + len(rows)))
+                values[mine] += np.sqrt(signal) * rows[golds[mine] - begin].reshape(len(mine), *wide, shape[-1])
         return values
 
     def _normal(self, name: str, count: int, shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
@@ -188,4 +215,9 @@ _GOLD_SOURCE = {
     "mention.resnet.image": "entity.resnet.image",
     "mention.clip.mention_sentence": "entity.clip.text",
     "mention.clip.image": "entity.clip.image",
+    "mention.clip.mention": "entity.clip.text",
+    "mention.crops.clip": "entity.clip.text",
+    "mention.regions.image": "entity.resnet.image",
+    "token.bert.vector": "entity.bert.text",
+    "clip_token.clip.vector": "entity.clip.text",
 }

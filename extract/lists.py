@@ -14,11 +14,15 @@ RECALLS = (1, 10, 100)
 
 @dataclass(frozen=True)
 class Lists:
-    """`candidates` (N, C) int32 with -1 padding, `gold` (N,) position of gold or -1, `lexical` (N, C) in [0, 1]."""
+    """`candidates` (N, C) int32 with -1 padding, `gold` (N,) position of gold or -1, `lexical` (N, C) in [0, 1].
+
+    `lexical_gold` (N,) is gold's own score, be it listed or not; 0 where there is no gold.
+    """
 
     candidates: np.ndarray
     gold: np.ndarray
     lexical: np.ndarray
+    lexical_gold: np.ndarray
     origin: str
 
     def recalls(self) -> dict[str, float]:
@@ -46,7 +50,8 @@ def make(dataset: Dataset, length: int) -> Lists:
             found, scores = candidates.retrieve(surfaces, names, min(length, len(names)), progress.advance)
         origin = "rapidfuzz token_set_ratio of names, ties by name"
     golds = np.array([-1 if m.gold is None else rows[m.gold] for m in dataset.mentions])
-    return Lists(found, positions(found, golds), scores, origin)
+    own = candidates.lexical(surfaces, names, golds[:, None])[:, 0]
+    return Lists(found, positions(found, golds), scores, own, origin)
 
 
 def positions(found: np.ndarray, golds: np.ndarray) -> np.ndarray:

@@ -163,7 +163,8 @@ class Plan:
         own = self.text_content["mention"][row] + self.pictures["mention"][row][0]
         gold = int(self.lists.gold[row])
         there = [self.text_content["entity"][e] + self.pictures["entity"][e][0] if e >= 0 else b"" for e in entities]
-        return content_hash(gold, *entities) + self.lists.lexical[row].tobytes() + own + b"".join(there)
+        scores = self.lists.lexical[row].tobytes() + self.lists.lexical_gold[row].tobytes()
+        return content_hash(gold, *entities) + scores + own + b"".join(there)
 
     def _bert_origin(self, row: int) -> bytes:
         return self._origin("entity.bert", row, "entity", self.bert_owner[entity_text(self.rows.entities[row])])

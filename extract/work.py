@@ -198,8 +198,7 @@ class Work:
             rows, at = np.array(_rows(shard.plan)), np.arange(shard.plan.rows)
             lists = self.plan.lists
             if kind == "candidates":
-                columns = {"candidates": lists.candidates, "gold": lists.gold, "lexical": lists.lexical}
-                columns = {name: values[rows] for name, values in columns.items()}
+                columns = {name: getattr(lists, name)[rows] for name in shard.plan.part.columns}
             else:
                 columns = alignment.align(self._alignment_inputs(rows), lists.candidates[rows])
             for name, values in columns.items():

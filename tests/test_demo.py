@@ -8,7 +8,8 @@ from common.paths import SHARDS
 from extract import pipeline
 from extract.config import ExtractConfig
 from train import loop
-from train.config import DrinConfig, TrainConfig
+from train.config import TrainConfig
+from train.heads import DrinConfig
 
 
 @pytest.mark.slow  # 40 s

@@ -14,8 +14,9 @@ from train import loop
 from train.baselines import BASELINES, clip, prior
 from train.batch import Batch
 from train.cli import app
-from train.config import HEAD_CONFIGS, HEADS, JointConfig, TrainConfig
+from train.config import HEADS, TrainConfig
 from train.evaluation import split_of
+from train.heads import HEAD_CONFIGS, JointConfig
 from train.losses import contrastive
 from train.models import MODELS, build
 from train.models.joint import SIDES

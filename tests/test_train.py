@@ -14,8 +14,9 @@ from common.errors import CacheError, ConfigError, NotFiniteError
 from train import loop, metrics
 from train.baselines import lexical
 from train.cli import app
-from train.config import DrinConfig, TrainConfig
+from train.config import HEADS, TrainConfig
 from train.evaluation import measure
+from train.heads import DrinConfig
 from train.models.drin import Drin
 from train.table import Table
 
@@ -135,7 +136,7 @@ def test_errors_are_one_line_with_a_way_out(tmp_path, separable):
     run = CliRunner().invoke(app, ["--dataset", str(separable), "--model", "gpt"])
     assert (run.exit_code, run.stderr) == (
         2,
-        "error: --model gpt: choose from lexical, prior, clip, bert, jmel, clip_linear, drin\n",
+        f"error: --model gpt: choose from {', '.join(HEADS)}\n",
     )
     with pytest.raises(ConfigError, match="--epochs is 0"):
         TrainConfig(epochs=0)
@@ -146,7 +147,9 @@ def test_a_cache_without_a_needed_column_is_refused(tmp_path, monkeypatch):
         "cache.synth.READS", {"drin": tuple(melcache.open(synthetic(tmp_path / "a", 0.0, mentions=50)).columns[:3])}
     )
     folder = synthetic(tmp_path / "b", 0.0, mentions=50)
-    with pytest.raises(CacheError, match=r"lacks .*mention\.bert\.span"):
+    with pytest.raises(
+        CacheError, match=r"lacks the parts mention\.bert, mention\.resnet, pair\.alignment, which drin .*--for drin"
+    ):
         loop.fit(config(folder, tmp_path / "run"), SMALL)
 
 

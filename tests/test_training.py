@@ -21,11 +21,12 @@ from cache.synth import Synthetic, write
 from common import device as devices
 from common.errors import CacheError, ConfigError, NotFiniteError
 from train import features, loop, prepare
-from train.adam import Adam
+from train.adam import Adam, Schedule
 from train.checkpoint import UNFINISHED, Checkpoints
 from train.cli import app
-from train.config import DrinConfig, TrainConfig
+from train.config import TrainConfig
 from train.distributed import World
+from train.heads import DrinConfig
 from train.models.drin import Drin
 from train.stack import Stack
 from train.step import CapturedStep, Step
@@ -56,7 +57,7 @@ def config(folder, run, **given):
 
 def new_step(seeds=(0,), precision="float32", head=WIDTHS):
     stack = Stack(lambda: Drin(head), seeds, CPU)
-    return stack, Step(stack, Adam(list(stack.parameters.values()), 1e-3), World(), precision)
+    return stack, Step(stack, Adam(list(stack.parameters.values()), Schedule(1e-3)), World(), precision)
 
 
 def histories(found):
@@ -112,7 +113,7 @@ def test_stacked_gradients_equal_those_alone(table, layers):
 
 def test_seeds_go_one_by_one_when_memory_is_short(folder, tmp_path, monkeypatch, capsys):
     fake = torch.device("cuda")  # only its type is asked
-    table = type("T", (), {"device": fake, "candidates": torch.zeros(1, 6)})
+    table = type("T", (), {"device": fake, "bytes_per_mention": lambda self: 6_000})()
     arguments = (config(folder, tmp_path, seeds=(0, 1)), WIDTHS, table, (0, 1), None)
     monkeypatch.setattr(devices, "free_memory", lambda device: 1 << 40)
     assert prepare.groups(*arguments) == [((0, 1), None)]
@@ -366,7 +367,7 @@ def test_adam_takes_the_steps_of_torch():
     torch.manual_seed(0)
     ours = [torch.randn(5, 3, requires_grad=True), torch.randn(4, requires_grad=True)]
     theirs = [tensor.detach().clone().requires_grad_() for tensor in ours]
-    adam, reference = Adam(ours, 1e-2), torch.optim.Adam(theirs, lr=1e-2, fused=True)
+    adam, reference = Adam(ours, Schedule(1e-2)), torch.optim.Adam(theirs, lr=1e-2, fused=True)
     for step in range(5):
         for mine, other in zip(ours, theirs, strict=True):
             gradient = None if step == 2 and mine.ndim == 1 else torch.randn_like(mine)
@@ -456,7 +457,7 @@ def test_a_captured_step_equals_a_plain_one(folder):
     found = []
     for captured in (False, True):
         stack = Stack(lambda: Drin(WIDTHS), (0, 1), cuda)
-        adam = Adam(list(stack.parameters.values()), 1e-3)
+        adam = Adam(list(stack.parameters.values()), Schedule(1e-3))
         step = Step(stack, adam, World(), "float32")
         if captured:
             step = CapturedStep(step, table, [*stack.parameters.values(), *adam.state().values()])

@@ -1,6 +1,6 @@
-"""What a run leaves on disk: a checkpoint per finished seed, and one of the seeds that are in training.
+"""What a run leaves on disk: a checkpoint and the ranks on test per finished seed, and the seeds in training.
 
-Both are safetensors files; their metadata says of which config, cache and code they are. A seed that is finished under
+All are safetensors files; their metadata says of which config, cache and code they are. A seed that is finished under
 the same three is not trained again, one that is half done is continued, and others are refused.
 """
 
@@ -68,7 +68,8 @@ class Checkpoints:
         """Remove what a killed process left behind, and with `fresh` all that was trained."""
         store.sweep(self.folder)
         if fresh:
-            for path in (*self._files(), *(self.folder / name for name in ("results.json", "metrics.jsonl"))):
+            known = (self.folder / name for name in ("results.json", "metrics.jsonl"))
+            for path in (*self._files(), *known, *self.folder.glob("ranks-*.safetensors")):
                 path.unlink(missing_ok=True)
 
     def check(self) -> None:
@@ -83,6 +84,10 @@ class Checkpoints:
         """Return what is known of the finished seeds."""
         found = (describe(path)[1] for path in self.folder.glob("seed-*.safetensors"))
         return {result["seed"]: result for result in found}
+
+    def keep_ranks(self, seed: int, ranks: dict[str, Tensor]) -> None:
+        """Keep a seed's ranks on test: `rows` (n,) of mentions, and `better`, `tied` as metrics.ranks gives them."""
+        save(self.folder / f"ranks-{seed}.safetensors", ranks, self._about, {"seed": seed})
 
     def finish(self, result: dict[str, Any], state: dict[str, Tensor]) -> None:
         """Keep a seed's result and the weights of its best epoch."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -9,23 +10,15 @@ import typer
 from common.errors import ConfigError
 from common.options import command
 from common.paths import find_cache
-from train.config import (
-    HEAD_CONFIGS,
-    HEADS,
-    DoctorConfig,
-    DrinConfig,
-    ExplainConfig,
-    JointConfig,
-    SweepConfig,
-    TrainConfig,
-)
+from train.config import HEADS, DoctorConfig, ExplainConfig, SweepConfig, TrainConfig
+from train.heads import HEAD_CONFIGS, KINDS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
-def train(config: TrainConfig, drin: DrinConfig, joint: JointConfig) -> None:
+def train(config: TrainConfig, *heads: Any) -> None:
     """Train a head on a cache and report it beside the lexical baseline."""
-    head = _head(config, drin, joint)
+    head = _head(config, heads)
     from train import distributed, loop, report  # torch: not for --help
 
     found = loop.fit(config, head)
@@ -33,9 +26,9 @@ def train(config: TrainConfig, drin: DrinConfig, joint: JointConfig) -> None:
         print(report.show(found, config.folder))
 
 
-def sweep(config: SweepConfig, drin: DrinConfig, joint: JointConfig) -> None:
+def sweep(config: SweepConfig, *heads: Any) -> None:
     """Search over named knobs; each trial is a run of its own, and the best one on valid is named."""
-    head = _head(config, drin, joint)
+    head = _head(config, heads)
     from train import study
 
     print(study.show(study.search(config, head), config))
@@ -58,7 +51,7 @@ def doctor(config: DoctorConfig) -> None:
     print(json.dumps(found, indent=1) if config.json else examination.show(found))
 
 
-def _head(config: TrainConfig, *heads: Any) -> Any:
+def _head(config: TrainConfig, heads: Sequence[Any]) -> Any:
     """Return the config of the head that was asked for; options that only others have are refused."""
     if config.model not in HEADS:
         raise ConfigError(f"--model {config.model}: choose from {', '.join(HEADS)}")
@@ -75,7 +68,7 @@ def _head(config: TrainConfig, *heads: Any) -> Any:
     return dataclasses.replace(chosen, head=config.model) if "head" in own else chosen
 
 
-command(app, TrainConfig, DrinConfig, JointConfig, default=True)(train)
-command(app, SweepConfig, DrinConfig, JointConfig, name="sweep")(sweep)
+command(app, TrainConfig, *KINDS, default=True)(train)
+command(app, SweepConfig, *KINDS, name="sweep")(sweep)
 command(app, ExplainConfig, name="explain")(explain)
 command(app, DoctorConfig, name="doctor")(doctor)

@@ -4,26 +4,67 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
 
-from cache.schema import EDGES
 from common.errors import ConfigError
 from common.options import knob
 from common.paths import RUNS, SHARDS
 
 KS = (1, 3, 5, 10, 20)  # of every Top-k
 
-HEADS = ("lexical", "prior", "clip", "bert", "jmel", "clip_linear", "drin")
+HEADS = (
+    "lexical",
+    "prior",
+    "clip",
+    "bert",
+    "jmel",
+    "clip_linear",
+    "dzmned",
+    "mel_hi",
+    "ghmfc",
+    "dwe",
+    "dwe_authors",
+    "drin",
+    "drin_authors",
+)
 Protocol = Literal["retrieved", "given"]
-Activation = Literal["gelu", "relu", "tanh", "sigmoid", "identity"]
 Resident = Literal["auto", "device", "host", "mmap"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 Together = Literal["auto", "yes", "no"]
 LOWER_IS_BETTER = ("mean_rank",)
+# of a head that says nothing else (DRIN 4.4)
+OPTIMIZATION = {
+    "epochs": 30,
+    "batch": 64,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "warm_up": 0,
+    "decay": False,
+    "clip_norm": 0.0,
+    "restart": 0,
+}
+# what the authors' code does instead
+PRESETS = {
+    "drin_authors": {"restart": 10},
+    "dwe_authors": {
+        "epochs": 300,
+        "batch": 128,
+        "learning_rate": 5e-5,
+        "weight_decay": 1e-3,
+        "warm_up": 100,
+        "decay": True,
+        "clip_norm": 1.0,
+    },
+}
 FIXED = ("select", "protocol")  # what a search keeps: trials must be comparable
 SELECTABLE = (*(f"top{k}" for k in KS), "mrr", "mean_rank")
 DECISIVE = (
     "epochs",
     "batch",
     "learning_rate",
+    "weight_decay",
+    "warm_up",
+    "decay",
+    "clip_norm",
+    "restart",
     "select",
     "patience",
     "precision",
@@ -38,7 +79,7 @@ class TrainConfig:
 
     dataset: str = knob("demo", "name of a cache under --shards, or a path to one")
     model: str = knob("drin", f"the head: {', '.join(HEADS)}")
-    epochs: int = knob(30, "passes over the train split (DRIN 4.4)")
+    epochs: int | None = knob(None, "passes over the train split (default: 30, DRIN 4.4; dwe_authors 300)")
     seeds: tuple[int, ...] = knob((0,), "comma-separated; each gives its own initial weights and order")
     shards: Path = knob(SHARDS, "folder that holds caches")
     run: Path | None = knob(
@@ -53,8 +94,27 @@ class TrainConfig:
     with_lexical: bool = knob(False, "add the string score, with a learned weight, to the head's")
     device: str = knob("auto", "cpu, cuda or auto")
     fresh: bool = knob(False, "train everything anew; without it what is finished or half done is kept")
-    batch: int = knob(64, "mentions per step (DRIN 4.4)", panel="Optimization")
-    learning_rate: float = knob(1e-3, "of Adam (DRIN 4.4)", panel="Optimization")
+    batch: int | None = knob(None, "mentions per step (default: 64, DRIN 4.4; dwe_authors 128)", panel="Optimization")
+    learning_rate: float | None = knob(
+        None, "of Adam (default: 1e-3, DRIN 4.4; dwe_authors 5e-5, as for its WikiMEL)", panel="Optimization"
+    )
+    weight_decay: float | None = knob(
+        None, "decoupled, as in AdamW (default: 0; dwe_authors 1e-3)", panel="Optimization"
+    )
+    warm_up: int | None = knob(
+        None, "steps over which the learning rate grows from 0 (default: 0; dwe_authors 100)", panel="Optimization"
+    )
+    decay: bool | None = knob(
+        None, "let the learning rate fall to 0 at the last step (default: no; dwe_authors yes)", panel="Optimization"
+    )
+    clip_norm: float | None = knob(
+        None, "largest norm of a gradient, 0 = any (default: 0; dwe_authors 1)", panel="Optimization"
+    )
+    restart: int | None = knob(
+        None,
+        "epochs after which Adam forgets its moments, 0 = never (default: 0; drin_authors 10)",
+        panel="Optimization",
+    )
     select: str = knob(
         "top1", "valid metric that picks the epoch: top1 ... top20, mrr, mean_rank", panel="Optimization"
     )
@@ -66,6 +126,12 @@ class TrainConfig:
     tensorboard: bool = knob(False, "also write curves for TensorBoard into the run folder", panel="Machine")
 
     def __post_init__(self) -> None:
+        for name, value in (OPTIMIZATION | PRESETS.get(self.model, {})).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        for name in ("weight_decay", "warm_up", "clip_norm", "restart"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name):g}; it must be 0 or more")
         for name in ("epochs", "batch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1")
@@ -127,65 +193,3 @@ class ExplainConfig:
     dataset: str | None = knob(None, "the run's cache, if it is not where it was")
     shards: Path | None = knob(None, "folder that holds caches, if it is not where it was")
     json: bool = knob(False, "print JSON instead of a table")
-
-
-@dataclass(frozen=True)
-class DrinConfig:
-    """DRIN as in the paper; widths are the cache's.  Where the paper is silent, the choice is a switch."""
-
-    text_width: int = 768
-    image_width: int = 2048
-    width: int = knob(768, "D, hidden width (DRIN 4.4)", panel="drin")
-    layers: int = knob(2, "L, graph convolutions (DRIN 4.4)", panel="drin")
-    edges: tuple[str, ...] = knob(EDGES, f"relations kept (DRIN Table 3), of {','.join(EDGES)}", panel="drin")
-    edge_from: Literal["next", "current"] = knob("next", "vertices that Eq. 13 reads", panel="drin")
-    edge_residual: Literal["outside", "inside"] = knob("outside", "where Eq. 13 adds A", panel="drin")
-    tied: bool = knob(False, "one matrix for W_1 and W_2", panel="drin")
-    static: bool = knob(False, "edges stay as they were extracted: no Eq. 13 (DRIN Table 3)", panel="drin")
-    vertex_activation: Activation = knob("gelu", "sigma of Eq. 12", panel="drin")
-    edge_activation: Activation = knob("sigmoid", "sigma of Eq. 13", panel="drin")
-    margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="drin")
-
-    def __post_init__(self) -> None:
-        if self.layers < 1 or self.width < 1:
-            raise ConfigError(f"--layers {self.layers} and --width {self.width} must be at least 1")
-        _check_margin(self.margin)
-        unknown = sorted(set(self.edges) - set(EDGES))
-        if unknown or not self.edges:
-            raise ConfigError(f"--edges {','.join(self.edges) or '(none)'}: choose from {', '.join(EDGES)}")
-
-
-@dataclass(frozen=True)
-class JointConfig:
-    """bert, jmel and clip_linear; widths are the cache's."""
-
-    head: str = "bert"
-    text_width: int = 768
-    image_width: int = 2048
-    clip_width: int = 512
-    width: int = knob(768, "D, width of a modality in the joint space", panel="bert, jmel, clip_linear")
-    objective: Literal["auto", "margin", "contrastive"] = knob(
-        "auto", "loss; auto: contrastive for jmel, else margin", panel="bert, jmel, clip_linear"
-    )
-    margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="bert, jmel, clip_linear")
-    temperature: float = knob(0.1, "of the contrastive loss", panel="bert, jmel, clip_linear")
-
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ConfigError(f"--width {self.width} must be at least 1")
-        _check_margin(self.margin)
-        if not 0 < self.temperature < float("inf"):
-            raise ConfigError(f"--temperature is {self.temperature:g}; it must be positive")
-
-    def width_of(self, column: str) -> int:
-        """Return the width of a feature column."""
-        part = column.split(".")[1]
-        return {"bert": self.text_width, "resnet": self.image_width, "clip": self.clip_width}[part]
-
-
-def _check_margin(margin: float) -> None:
-    if not 0 <= margin < float("inf"):
-        raise ConfigError(f"--margin is {margin:g}; it must be 0 or more")
-
-
-HEAD_CONFIGS = {"drin": DrinConfig, "bert": JointConfig, "jmel": JointConfig, "clip_linear": JointConfig}

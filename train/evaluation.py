@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from common import device as devices
 from train import metrics
 from train.config import Protocol
 from train.distributed import World
+from train.models.head import Head
 from train.table import Table
 
 SLOTS = {"cpu": 6_400, "cuda": 131_072}  # candidates scored at once
@@ -39,8 +40,8 @@ def split_of(table: Table, name: str, protocol: Protocol = "retrieved") -> Split
 
 
 @torch.no_grad()  # not inference_mode, whose tensors a head could never use in training
-def evaluate(model: nn.Module, table: Table, split: Split, world: World) -> dict[str, float]:
-    """Return the metrics of a split, ties in expectation; in float32, whatever the precision of training."""
+def rank(model: Head, table: Table, split: Split, world: World) -> tuple[Tensor, Tensor]:
+    """Return metrics.ranks of a split's mentions, (n,) twice; in float32, whatever the precision of training."""
     was_training = model.training
     model.eval()
     projected = _project(model, table, split.entities)
@@ -56,16 +57,26 @@ def evaluate(model: nn.Module, table: Table, split: Split, world: World) -> dict
         better[there], tied[there] = metrics.ranks(model(batch, vectors), batch.gold, batch.present)
     model.train(was_training)
     world.add([better, tied])
-    return metrics.summarize(better, tied)
+    return better, tied
+
+
+def evaluate(model: Head, table: Table, split: Split, world: World) -> dict[str, float]:
+    """Return the metrics of a split, ties in expectation."""
+    return metrics.summarize(*rank(model, table, split, world))
+
+
+def rank_scores(scores: Tensor, table: Table, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return metrics.ranks of the scores (n, C) of mention rows (n,)."""
+    there = rows.to(table.device)
+    return metrics.ranks(scores, table.gold[there], table.present[there])
 
 
 def measure(scores: Tensor, table: Table, rows: Tensor) -> dict[str, float]:
     """Return the metrics of the scores (n, C) of mention rows (n,)."""
-    there = rows.to(table.device)
-    return metrics.summarize(*metrics.ranks(scores, table.gold[there], table.present[there]))
+    return metrics.summarize(*rank_scores(scores, table, rows))
 
 
-def _project(model: nn.Module, table: Table, entities: Tensor) -> Tensor | None:
+def _project(model: Head, table: Table, entities: Tensor) -> Tensor | None:
     """Return what the head projects of each entity, (E, D), or None where that takes too much memory."""
     chunks, needed = [], 0
     for rows in entities.split(CHUNK):

@@ -16,7 +16,8 @@ from common.log import table
 from common.paths import find_cache
 from common.records import SPLITS
 from train import checkpoint
-from train.config import DrinConfig, ExplainConfig
+from train.config import ExplainConfig
+from train.heads import DrinConfig
 from train.models import build
 from train.models.lexical import WithLexical
 from train.table import Table

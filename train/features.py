@@ -1,5 +1,6 @@
 """One feature column where it lies while training: on the device, in host memory, or mapped from its shards."""
 
+import math
 from typing import get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ SHARE = 0.6  # of the free memory that tables may take; the rest is for batches,
 
 
 class Feature:
-    """Rows (n, W) of a column in their stored type; rows whose picture is missing read 0.
+    """Rows (n, ..., W) of a column in their stored type; rows whose picture is missing read 0.
 
     `pieces` are (first row, rows) in order; `absent` (n,) marks those. On the device there is one, and it is ours.
     """
@@ -24,7 +25,8 @@ class Feature:
         self, pieces: list[tuple[int, np.ndarray]], absent: np.ndarray | None, resident: str, device: torch.device
     ) -> None:
         self._pieces, self._absent, self._device = pieces, absent, device
-        self._width, self._dtype = pieces[0][1].shape[1], torch.from_numpy(pieces[0][1][:0].copy()).dtype
+        self._shape, self._dtype = pieces[0][1].shape[1:], torch.from_numpy(pieces[0][1][:0].copy()).dtype
+        self.numbers = math.prod(self._shape)
         if resident == "device":
             rows = pieces[0][1]
             if absent is not None:
@@ -32,12 +34,12 @@ class Feature:
             self._pieces, self._rows = [], torch.from_numpy(rows).to(device)
 
     def take(self, rows: Tensor) -> Tensor:
-        """Return those rows, (..., W), in the stored type: `rows` (...) int64 where the column lies."""
+        """Return those rows, (..., ..., W), in the stored type: `rows` (...) int64 where the column lies."""
         flat = rows.reshape(-1)
         if not self._pieces:
-            return self._rows.index_select(0, flat).view(*rows.shape, -1)
+            return self._rows.index_select(0, flat).view(*rows.shape, *self._shape)
         wanted = flat.numpy()
-        found = torch.empty(len(flat), self._width, dtype=self._dtype, pin_memory=self._device.type == "cuda")
+        found = torch.empty(len(flat), *self._shape, dtype=self._dtype, pin_memory=self._device.type == "cuda")
         target = found.numpy()
         if len(self._pieces) == 1:
             np.take(self._pieces[0][1], wanted, axis=0, out=target, mode="clip")
@@ -49,7 +51,7 @@ class Feature:
                 target[inside] = self._pieces[owner][1][wanted[inside] - starts[owner]]
         if self._absent is not None:
             target[self._absent[wanted]] = 0
-        return found.view(*rows.shape, self._width)
+        return found.view(*rows.shape, *self._shape)
 
 
 def choose(resident: Resident, needed: int, device: torch.device) -> str:

@@ -12,14 +12,14 @@ import cache
 from common.errors import NotFiniteError
 from common.log import Progress, say
 from common.paths import find_cache
-from train import report
+from train import metrics, report
 from train.baselines import BASELINES
 from train.checkpoint import Checkpoints, Half
 from train.config import TrainConfig
 from train.distributed import World
-from train.evaluation import evaluate, measure
+from train.evaluation import evaluate, measure, rank, rank_scores
 from train.models import build
-from train.prepare import Data, data_of, groups, machine, with_widths
+from train.prepare import Data, data_of, groups, machine, table_of, with_widths
 from train.step import CapturedStep, Step
 from train.table import Table
 from train.training import Training
@@ -32,13 +32,13 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
     """
     reader = cache.open(find_cache(config.dataset, config.shards))
     with machine(config) as (config, world, device):
-        table = Table(reader, config.model, device, config.resident)
         head = with_widths(head, reader)
+        table = table_of(config, head, reader, device)
         data = data_of(table, reader, config.protocol)
         checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
         known = _known(config, checkpoints, world)
         if config.model in BASELINES:
-            seeds = [_untrained(config.model, data)]
+            seeds = [_untrained(config.model, data, checkpoints if world.first else None)]
         else:
             seeds = _fit_all(config, head, data, *known, checkpoints, world)
         lexical = _measure("lexical", data)
@@ -82,7 +82,7 @@ def fit_seeds(
     """Train some seeds together, from `half` if they are half done; return their results."""
     start = time.monotonic()
     new = functools.partial(build, config.model, head, with_lexical=config.with_lexical)
-    training = Training(config, new, seeds, data.table.device)
+    training = Training(config, new, seeds, data.table.device, len(data.rows))
     if half is not None:
         training.load(*half)
         say(f"seeds {', '.join(map(str, seeds))} continue after epoch {training.epoch} of {config.epochs}")
@@ -93,6 +93,8 @@ def fit_seeds(
     label = f"{config.model}, seed {','.join(map(str, seeds))}"
     with Progress(steps, label, "steps") as progress:
         while training.epoch < config.epochs and training.going():
+            if config.restart and training.epoch and training.epoch % config.restart == 0:
+                training.adam.restart()
             losses = run_epoch(step, data.table, data.rows[training.orders(count)], config.batch, progress, world)
             training.epoch += 1
             _check(losses, training, checkpoints)
@@ -175,11 +177,23 @@ def _measure(baseline: str, data: Data) -> dict[str, dict[str, float]]:
     return {name: measure(score(data.table, s.rows), data.table, s.rows) for name, s in data.splits.items()}
 
 
-def _untrained(model: str, data: Data) -> dict[str, Any]:
+def _untrained(model: str, data: Data, checkpoints: Checkpoints | None) -> dict[str, Any]:
     """Return the result of a head without weights, in the form of a seed's."""
     start = time.monotonic()
-    measured = _measure(model, data)
-    return {"seed": 0, "epoch": 0, **measured, "seconds": round(time.monotonic() - start, 2), "history": []}
+    rows = data.splits["test"].rows
+    tested = _tested(0, rank_scores(BASELINES[model](data.table, rows), data.table, rows), data, checkpoints)
+    valid = _measure(model, data)["valid"]
+    seconds = round(time.monotonic() - start, 2)
+    return {"seed": 0, "epoch": 0, "valid": valid, **tested, "seconds": seconds, "history": []}
+
+
+def _tested(seed: int, ranks: tuple[Tensor, Tensor], data: Data, checkpoints: Checkpoints | None) -> dict[str, Any]:
+    """Keep a seed's ranks on test; return its metrics, and those under the two other rules for ties."""
+    better, tied = ranks
+    if checkpoints is not None:
+        checkpoints.keep_ranks(seed, {"rows": data.splits["test"].rows, "better": better, "tied": tied})
+    other = {rule: metrics.summarize(better, tied, rule) for rule in ("optimistic", "pessimistic")}
+    return {"test": metrics.summarize(better, tied), "ties": other}
 
 
 def _check(losses: Tensor, training: Training, checkpoints: Checkpoints) -> None:
@@ -203,12 +217,13 @@ def _finish(position: int, training: Training, data: Data, checkpoints: Checkpoi
     """Test the best epoch of a seed, keep it, and return the seed's result."""
     model, state = training.stack.model(position), training.best(position)
     model.load_state_dict(state)
-    epoch = training.best_epoch[position]
+    epoch, seed = training.best_epoch[position], training.seeds[position]
+    ranks = rank(model, data.table, data.splits["test"], world)
     result = {
-        "seed": training.seeds[position],
+        "seed": seed,
         "epoch": epoch,
         "valid": training.history[position][epoch - 1]["valid"],
-        "test": evaluate(model, data.table, data.splits["test"], world),
+        **_tested(seed, ranks, data, checkpoints if world.first else None),
         "seconds": round(training.seconds / len(training.seeds), 2),
         "history": training.history[position],
     }

@@ -18,7 +18,7 @@ from train.checkpoint import Half
 from train.config import Protocol, TrainConfig
 from train.distributed import World
 from train.evaluation import Split, split_of
-from train.models import build
+from train.models import MODELS, build
 from train.table import Table
 
 # field of a head's config: the column whose width it is
@@ -58,6 +58,12 @@ def machine(config: TrainConfig) -> Iterator[tuple[TrainConfig, World, torch.dev
         distributed.leave()
 
 
+def table_of(config: TrainConfig, head: Any, reader: Reader, device: torch.device) -> Table:
+    """Return the columns that a head reads, those that its switches ask for included."""
+    more, tokens = getattr(head, "more", ()), getattr(head, "tokens", 0)
+    return Table(reader, config.model, device, config.resident, more, tokens)
+
+
 def data_of(table: Table, reader: Reader, protocol: Protocol) -> Data:
     """Return what of the cache is trained on and what it is tested on.  Raises ConfigError for an empty split."""
     rows = table.trainable(table.rows("train"))
@@ -87,8 +93,13 @@ def groups(
         seeds = tuple(seed for seed in seeds if seed not in first)
     if not seeds:
         return found
-    together = config.together == "yes"
-    if config.together == "auto" and table.device.type == "cuda":  # a CPU is busy with one: docs/benchmarks.md
+    stackable = MODELS[config.model].stackable
+    together = config.together == "yes" and stackable
+    if config.together == "yes" and not stackable:
+        say(f"seeds of {config.model} cannot be stacked: they are trained one by one")
+    if (
+        stackable and config.together == "auto" and table.device.type == "cuda"
+    ):  # a CPU is busy with one: docs/benchmarks.md
         together = len(seeds) * _bytes_per_seed(config, head, table) < STACK_SHARE * devices.free_memory(table.device)
         if not together and len(seeds) > 1:
             say("seeds are trained one by one: together they may need more than half of the free memory")
@@ -100,5 +111,4 @@ def _bytes_per_seed(config: TrainConfig, head: Any, table: Table) -> int:
     with torch.device("meta"):
         model = build(config.model, head, with_lexical=config.with_lexical)
         weights = sum(parameter.numel() for parameter in model.parameters())
-    slots = config.batch * table.candidates.shape[1]
-    return 4 * (5 * weights + 4 * slots * (head.text_width + head.image_width))
+    return 20 * weights + 4 * config.batch * table.bytes_per_mention()

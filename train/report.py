@@ -88,7 +88,8 @@ def results(
 ) -> dict[str, Any]:
     """Return the content of results.json: metrics are fractions, `std` is that of the sample (0 for one seed).
 
-    `seconds` is the sum of what the seeds took, interruptions left out.
+    `ties` holds test's means under the two other rules; `seconds` is the sum of what the seeds took, interruptions
+    left out.
     """
     splits = ("valid", "test")
     values = {s: {m: [seed[s][m] for seed in seeds] for m in seeds[0][s]} for s in splits}
@@ -106,6 +107,10 @@ def results(
         "mean": {s: {m: statistics.fmean(found) for m, found in values[s].items()} for s in splits},
         "std": {
             s: {m: statistics.stdev(found) if len(found) > 1 else 0.0 for m, found in values[s].items()} for s in splits
+        },
+        "ties": {
+            rule: {m: statistics.fmean(seed["ties"][rule][m] for seed in seeds) for m in seeds[0]["test"]}
+            for rule in seeds[0]["ties"]
         },
         "seeds": seeds,
         "seconds": round(sum(seed["seconds"] for seed in seeds), 2),
@@ -133,7 +138,9 @@ def show(found: dict[str, Any], folder: Path) -> str:
         table((f"{found['dataset']} test, %", *shown, "seeds"), rows),
         f"protocol {found['protocol']}, {found['candidates']} candidates, {found['tie_rule']} ties, "
         f"{test['mentions']:,.0f} mentions; recall ceiling {100 * test['recall']:.1f}, "
-        f"{found['model']} Top-1 of retrieved {100 * test['top1_of_retrieved']:.1f}",
+        f"{found['model']} Top-1 of retrieved {100 * test['top1_of_retrieved']:.1f}, "
+        f"with ties {100 * found['ties']['pessimistic']['top1']:.1f} (gold last) to "
+        f"{100 * found['ties']['optimistic']['top1']:.1f} (gold first)",
         f"cache {found['cache_id'][:16]}...; best epochs {', '.join(str(s['epoch']) for s in found['seeds'])}; "
         f"trained in {duration(found['seconds'])}; details in {folder}/results.json",
     ]

@@ -6,18 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from train.batch import Batch
+from train.models.head import Head
 
 
 class Objective(nn.Module):
-    """The loss of a head as a module, so that functional_call can swap the parameters under both."""
+    """The objective of a head as a module, so that functional_call can swap the parameters under it."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Head) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the loss, ()."""
-        return self.model.loss(self.model(batch), batch)
+        return self.model.objective(batch)
 
 
 class Stack:
@@ -26,7 +27,7 @@ class Stack:
     Each seed's initial weights are those it has alone.  Of a stack the batches carry the leading axis S too.
     """
 
-    def __init__(self, build: Callable[[], nn.Module], seeds: tuple[int, ...], device: torch.device) -> None:
+    def __init__(self, build: Callable[[], Head], seeds: tuple[int, ...], device: torch.device) -> None:
         models = []
         for seed in seeds:
             torch.manual_seed(seed)
@@ -48,7 +49,7 @@ class Stack:
             named = {f"model.{name}": tensor for name, tensor in parameters.items()}
             return torch.func.functional_call(self._objective, named, (batch.like(tensors),))
 
-        return torch.func.vmap(loss)(self.parameters, batch.tensors())
+        return torch.func.vmap(loss, randomness="different")(self.parameters, batch.tensors())
 
     def state(self, position: int) -> dict[str, Tensor]:
         """Return the weights of one seed by their public names; the tensors are the live ones."""
@@ -56,7 +57,7 @@ class Stack:
             return {name: tensor.detach() for name, tensor in self.parameters.items()}
         return {name: tensor.detach()[position] for name, tensor in self.parameters.items()}
 
-    def model(self, position: int) -> nn.Module:
+    def model(self, position: int) -> Head:
         """Return the model of one seed, sharing the stack's memory.  Only until the next call, and not for training."""
         model = self._objective.model
         if len(self.seeds) > 1:

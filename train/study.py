@@ -119,7 +119,8 @@ def _varied(text: str, config: SweepConfig, head: Any) -> Varied:
     hints = {key: get_type_hints(TrainConfig)[key] for key in DECISIVE if key not in FIXED} | own
     if not found or name not in hints:
         raise ConfigError(f"--vary {text}: expected KNOB=VALUES, KNOB one of {', '.join(sorted(hints))}")
-    kind = get_origin(hints[name]) or hints[name]
+    hint = next((known for known in get_args(hints[name]) if get_args(hints[name])[1:] == (type(None),)), hints[name])
+    kind = get_origin(hint) or hint
     kind = str if kind not in (int, float, bool, tuple) else kind
     try:
         knob = _range(name, kind, values) if ".." in values else _choices(name, kind, values)
@@ -129,7 +130,7 @@ def _varied(text: str, config: SweepConfig, head: Any) -> Varied:
         raise ConfigError(f"--vary {text}: expected {what}, or a range LOW..HIGH of numbers") from None
     for end in ends:  # a config refuses what it cannot be
         changed = dataclasses.replace(config if name in DECISIVE else head, **{name: end})
-        known = get_args(hints[name]) if get_origin(hints[name]) is not tuple else ()
+        known = get_args(hint) if get_origin(hint) is not tuple else ()
         if known and getattr(changed, name) not in known:
             raise ConfigError(f"--vary {text}: {end} is none of {', '.join(map(str, known))}")
     return knob

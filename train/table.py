@@ -1,7 +1,7 @@
 """A cache's columns as tensors; a batch is a gather by row, on the device or ahead of it in a thread."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -10,35 +10,45 @@ import torch
 from torch import Tensor
 
 from cache import Reader
-from cache.schema import EDGES, READS, split_column
+from cache.schema import EDGES, SEQUENCES, split_column
 from common.errors import CacheError
 from common.records import SPLITS
 from train.batch import Batch
 from train.config import Resident
 from train.features import Feature, choose
 
+# they say what a batch is, not what is in it
 NOT_IN_BATCH = (
     "mention.ids.",
     "pair.candidates.candidates",
     "pair.candidates.gold",
-)  # they say what a batch is, not what is in it
+    *(f"{part}.{column}" for part in SEQUENCES.values() for column in ("first", "count")),
+)
 AHEAD = 2  # batches that are gathered while one is computed
 
 
 class Table:
-    """The columns that a head reads: features where `resident` says, all that belongs to pairs on the device.
+    """The columns that a head reads, and `more`: features where `resident` says, what belongs to pairs on the device.
 
-    Raises CacheError if a column is missing or an index points outside its table, ConfigError if the features do
-    not fit where they should lie.
+    `tokens` bounds the length of sequences. Raises CacheError if a column is missing or an index points outside its
+    table, ConfigError if the features do not fit where they should lie.
     """
 
-    def __init__(self, reader: Reader, head: str, device: torch.device, resident: Resident = "auto") -> None:
-        reader.require(head)
+    def __init__(
+        self,
+        reader: Reader,
+        head: str,
+        device: torch.device,
+        resident: Resident = "auto",
+        more: tuple[str, ...] = (),
+        tokens: int = 0,
+    ) -> None:
+        names = reader.require(head, more)
         self.device = device
-        features = [name for name in READS[head] if _is_feature(reader, name)]
+        features = [name for name in names if _is_feature(reader, name)]
         needed = sum(reader.dtype(name).itemsize * int(np.prod(reader.shape(name))) for name in features)
         self.resident = choose(resident, needed, device)
-        loaded = reader.load([name for name in READS[head] if self.resident != "mmap" or name not in features])
+        loaded = reader.load([name for name in names if self.resident != "mmap" or name not in features])
         self._features = {}
         for name in features:
             part, column = split_column(name)
@@ -46,6 +56,11 @@ class Table:
             pieces = reader.pieces(name) if self.resident == "mmap" else [(0, loaded.pop(name))]
             self._features[name] = Feature(pieces, absent, self.resident, device)
         self._small = {name: torch.from_numpy(_numbers(column)) for name, column in loaded.items()}
+        self._sequences = {
+            table: Sequences(self._small, part, _rows_of(reader, table), tokens, device)
+            for table, part in SEQUENCES.items()
+            if f"{part}.first" in self._small
+        }
         self._splits = self._small["mention.ids.splits"]
         self._host_candidates = self._small["pair.candidates.candidates"]
         self._small = {name: column.to(device) for name, column in self._small.items()}
@@ -66,6 +81,16 @@ class Table:
     def column(self, name: str) -> Tensor:
         """Return a small column on the device; equal strings are equal numbers."""
         return self._small[name]
+
+    def bytes_per_mention(self) -> int:
+        """Return the bytes of one mention's features in a batch."""
+        found = 0
+        for name, feature in self._features.items():
+            vectors = self.candidates.shape[1] if _of_entities(name) else 1
+            if (table := _table(name)) in self._sequences:
+                vectors = self._sequences[table].length
+            found += 4 * vectors * feature.numbers
+        return found
 
     def trainable(self, rows: Tensor) -> Tensor:
         """Return those rows that a ranking loss can learn from: gold and at least one other candidate there."""
@@ -116,17 +141,51 @@ class Table:
         return self._batch(*there, found.result())
 
     def _gather(self, mentions: Tensor, entities: Tensor, without: tuple[str, ...]) -> dict[str, Tensor]:
-        features = {name: feature for name, feature in self._features.items() if name not in without}
-        return {name: found.take(entities if _of_entities(name) else mentions) for name, found in features.items()}
+        found = {}
+        for name, feature in self._features.items():
+            if name not in without:
+                sequences = self._sequences.get(_table(name))
+                own = mentions if sequences is None else sequences.rows(mentions)
+                found[name] = feature.take(entities if _of_entities(name) else own)
+        return found
 
     def _batch(self, rows: Tensor, mentions: Tensor, entities: Tensor, found: dict[str, Tensor]) -> Batch:
         """Return the batch; features become float32 after the gather, not before."""
         features = {name: half.to(self.device, non_blocking=True).float() for name, half in found.items()}
+        for name in [name for name in features if _table(name) in self._sequences]:
+            there = self._sequences[_table(name)].present(mentions)
+            features[name] = features[name].masked_fill(~there[..., None], 0)
+            features[f"{name.rpartition('.')[0]}.present"] = there
         small = {
             name: _select(column, entities if _of_entities(name) else mentions) for name, column in self._rows.items()
         }
         gold = _select(self.gold, mentions).masked_fill(rows < 0, -1)
         return Batch(features | small, _select(self.present, mentions), gold)
+
+
+class Sequences:
+    """Where each mention's tokens lie in their table: the first `length` of them.
+
+    Raises CacheError if that is outside the table's `count` rows.
+    """
+
+    def __init__(self, columns: Mapping[str, Tensor], part: str, count: int, limit: int, device: torch.device) -> None:
+        first, counts = (columns[f"{part}.{name}"].cpu().long() for name in ("first", "count"))
+        if len(first) and (int(first.min()) < 0 or int(counts.min()) < 1 or int((first + counts).max()) > count):
+            raise CacheError(f"part {part} points outside the {count} rows of its table, or to no token")
+        self.length = min(limit, int(counts.max())) if limit else int(counts.max())
+        self._columns = {place.type: (first.to(place), counts.to(place)) for place in (torch.device("cpu"), device)}
+        self._steps = {place: torch.arange(self.length, device=place) for place in self._columns}
+
+    def rows(self, mentions: Tensor) -> Tensor:
+        """Return the rows of the mentions' tokens, (..., B) -> (..., B, length); past the end the last one's."""
+        first, counts = (_select(column, mentions)[..., None] for column in self._columns[mentions.device.type])
+        return first + torch.minimum(self._steps[mentions.device.type], counts - 1)
+
+    def present(self, mentions: Tensor) -> Tensor:
+        """Return which of them are tokens of the sentence, (..., B) -> (..., B, length)."""
+        counts = self._columns[mentions.device.type][1]
+        return self._steps[mentions.device.type] < _select(counts, mentions)[..., None]
 
 
 def _numbers(column: np.ndarray) -> np.ndarray:
@@ -141,6 +200,14 @@ def _is_feature(reader: Reader, name: str) -> bool:
 
 def _of_entities(name: str) -> bool:
     return name.startswith("entity.")
+
+
+def _table(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _rows_of(reader: Reader, table: str) -> int:
+    return reader.manifest["tables"].get(table, 0)
 
 
 def _select(column: Tensor, rows: Tensor) -> Tensor:

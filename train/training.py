@@ -6,29 +6,42 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from train.adam import Adam
+from train.adam import Adam, Schedule
 from train.checkpoint import Checkpoints
 from train.config import LOWER_IS_BETTER, TrainConfig
+from train.models.head import Head
 from train.stack import Stack
 
 CHECKPOINT_SHARE = 0.1  # of the time that checkpoints may take
 
 
+def schedule_of(config: TrainConfig, steps: int) -> Schedule:
+    """Return the optimizer's settings for so many steps an epoch."""
+    decay_to = steps * config.epochs if config.decay else 0
+    return Schedule(config.learning_rate, config.warm_up, decay_to, config.weight_decay, config.clip_norm)
+
+
 class Training:
-    """Seeds in training after `epoch` epochs: weights, optimizer, random states, history, and the best weights so far.
+    """Seeds in training after `epoch` epochs of `mentions`: weights, optimizer, random states, history, best weights.
 
     `history` and `best` hold one entry per seed; `best[i]["state"]` lives on the device.
     """
 
     def __init__(
-        self, config: TrainConfig, build: Callable[[], nn.Module], seeds: tuple[int, ...], device: torch.device
+        self,
+        config: TrainConfig,
+        build: Callable[[], Head],
+        seeds: tuple[int, ...],
+        device: torch.device,
+        mentions: int,
     ) -> None:
         self._select, self._patience = config.select, config.patience
         self.seeds, self.epoch, self.seconds = seeds, 0, 0.0
         self.stack = Stack(build, seeds, device)
-        self.adam = Adam(list(self.stack.parameters.values()), config.learning_rate)
+        schedule = schedule_of(config, math.ceil(mentions / config.batch))
+        self.adam = Adam(list(self.stack.parameters.values()), schedule, stacked=len(seeds) > 1)
         self.history: list[list[dict[str, Any]]] = [[] for _ in seeds]
         self.best_epoch = [0] * len(seeds)
         self._best = [{n: t.clone() for n, t in self.stack.state(i).items()} for i in range(len(seeds))]

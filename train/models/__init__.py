@@ -2,16 +2,15 @@
 
 from typing import Any
 
-from torch import nn
-
 from train.models.drin import Drin
+from train.models.head import Head
 from train.models.joint import Joint
 from train.models.lexical import WithLexical
 
-MODELS = {"drin": Drin, "bert": Joint, "jmel": Joint, "clip_linear": Joint}
+MODELS: dict[str, type[Head]] = {"drin": Drin, "bert": Joint, "jmel": Joint, "clip_linear": Joint}
 
 
-def build(name: str, config: Any, *, with_lexical: bool) -> nn.Module:
+def build(name: str, config: Any, *, with_lexical: bool) -> Head:
     """Return a new head, its weights drawn from torch's generator."""
     head = MODELS[name](config)
     return WithLexical(head) if with_lexical else head

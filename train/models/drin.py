@@ -21,9 +21,10 @@ from torch.nn import functional
 
 from cache.schema import EDGES
 from train.batch import Batch
-from train.config import DrinConfig
+from train.heads import DrinConfig
 from train.losses import margin_ranking
 from train.models.functions import Cosines, Dots, Sums
+from train.models.head import Head
 
 ACTIVATIONS = {
     "gelu": functional.gelu,
@@ -93,7 +94,7 @@ class Layer(nn.Module):
                 self.edge_entity = nn.Linear(config.width, config.width, bias=False)
 
 
-class Drin(nn.Module):
+class Drin(Head):
     """The head.  `model(batch)` -> scores (B, C), cosines; padding is -inf."""
 
     projects = ("entity.bert.text",)  # columns that `project` alone reads

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from train.batch import Batch
-from train.config import JointConfig
+from train.heads import JointConfig
 from train.losses import contrastive, margin_ranking
 from train.models.functions import Cosines
+from train.models.head import Head
 
 # what is projected: the columns of the mention, and those of the entity beside them
 SIDES = {
@@ -22,8 +23,10 @@ SIDES = {
 }
 
 
-class Joint(nn.Module):
+class Joint(Head):
     """The head.  `model(batch)` -> scores (B, C), cosines; padding is -inf."""
+
+    two_towers = True
 
     def __init__(self, config: JointConfig) -> None:
         super().__init__()

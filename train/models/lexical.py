@@ -6,15 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from train.batch import Batch
+from train.models.head import Adjust, Head
 
 
-class WithLexical(nn.Module):
+class WithLexical(Head):
     """score = score of the head + weight * lexical score.  The weight is learned, from 0: at first it is the head."""
 
-    def __init__(self, head: nn.Module) -> None:
+    def __init__(self, head: Head) -> None:
         super().__init__()
         self.head = head
-        self.projects = head.projects
+        self.projects, self.stackable = head.projects, head.stackable
         self.weight = nn.Parameter(torch.zeros(()))
 
     def project(self, columns: Mapping[str, Tensor]) -> Tensor:
@@ -23,8 +24,16 @@ class WithLexical(nn.Module):
 
     def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:
         """Return scores (B, C); padding is -inf."""
-        return self.head(batch, projected) + self.weight * batch["pair.candidates.lexical"]
+        return self._plus(self.head(batch, projected), batch)
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """Return the head's loss of these scores."""
         return self.head.loss(scores, batch)
+
+    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
+        """Return the head's objective with the string score in it."""
+        assert adjust is None, "nothing wraps this"
+        return self.head.objective(batch, lambda scores: self._plus(scores, batch))
+
+    def _plus(self, scores: Tensor, batch: Batch) -> Tensor:
+        return scores + self.weight * batch["pair.candidates.lexical"]

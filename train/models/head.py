@@ -1,0 +1,43 @@
+"""What every trained head is: scores of a mention's candidates, and a loss."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from train.batch import Batch
+
+Adjust = Callable[[Tensor], Tensor]
+
+
+class Head(nn.Module):
+    """A head: `forward`, `loss`, and `project` for what of its entity columns depends on no mention.
+
+    Where the score is the cosine of `embed` and `project`, `two_towers` says so: then all entities can be scored.
+    Losses of more than the scores override `objective`. Heads are trained under torch.func.vmap unless `stackable`
+    is false.
+    """
+
+    projects: tuple[str, ...] = ()  # entity columns that `project` alone reads
+    two_towers = False
+    stackable = True
+
+    def project(self, columns: Mapping[str, Tensor]) -> Tensor:
+        """Return what of entities depends on no mention: of columns (..., W) vectors (..., D)."""
+        raise NotImplementedError
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Return the mention vectors (B, D) whose cosine with `project` is the score."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:
+        """Return scores (B, C), padding -inf.  `projected` (B, C, D) stands for `project` where it is known."""
+        raise NotImplementedError
+
+    def loss(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of scores (B, C), ()."""
+        raise NotImplementedError
+
+    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
+        """Return what training minimizes, (); `adjust` changes the scores before the loss."""
+        scores = self(batch)
+        return self.loss(scores if adjust is None else adjust(scores), batch)
