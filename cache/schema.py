@@ -151,7 +151,7 @@ PARTS: dict[str, dict[str, Column]] = {
     },
 }
 
-_ALWAYS = ("mention.ids.splits", "pair.candidates.candidates", "pair.candidates.gold", "pair.candidates.lexical")
+ALWAYS = ("mention.ids.splits", "pair.candidates.candidates", "pair.candidates.gold", "pair.candidates.lexical")
 
 _EDGES = tuple(f"pair.alignment.{edge}" for edge in EDGES)
 _IMAGES = ("mention.resnet.image", "mention.resnet.present", "entity.resnet.image", "entity.resnet.present")
@@ -169,16 +169,16 @@ _REGIONS = ("mention.regions.image", "mention.regions.present")
 
 # The columns each head loads, nothing else; `melcache synth --for HEAD` writes these and its CHOICES.
 READS: dict[str, tuple[str, ...]] = {
-    "drin": (*_ALWAYS, "mention.bert.span", "entity.bert.text", *_IMAGES, *_EDGES),
-    "lexical": _ALWAYS,
-    "prior": (*_ALWAYS, "mention.ids.surface", "mention.ids.gold"),
-    "bert": (*_ALWAYS, "mention.bert.span", "entity.bert.text"),
-    "jmel": (*_ALWAYS, "mention.bert.cls", "entity.bert.text", *_IMAGES),
-    "clip": (*_ALWAYS, *_CLIP),
-    "clip_linear": (*_ALWAYS, *_CLIP),
-    "drin_authors": (*_ALWAYS, "mention.bert.span", "entity.bert.text", *_IMAGES, *_EDGES),
+    "drin": (*ALWAYS, "mention.bert.span", "entity.bert.text", *_IMAGES, *_EDGES),
+    "lexical": ALWAYS,
+    "prior": (*ALWAYS, "mention.ids.surface", "mention.ids.gold"),
+    "bert": (*ALWAYS, "mention.bert.span", "entity.bert.text"),
+    "jmel": (*ALWAYS, "mention.bert.cls", "entity.bert.text", *_IMAGES),
+    "clip": (*ALWAYS, *_CLIP),
+    "clip_linear": (*ALWAYS, *_CLIP),
+    "drin_authors": (*ALWAYS, "mention.bert.span", "entity.bert.text", *_IMAGES, *_EDGES),
     "dwe": (
-        *_ALWAYS,
+        *ALWAYS,
         "mention.clip.mention",
         "mention.clip.mention_sentence",
         "mention.clip.image",
@@ -193,7 +193,7 @@ READS: dict[str, tuple[str, ...]] = {
         "entity.clip.text",
     ),
     "dwe_authors": (
-        *_ALWAYS,
+        *ALWAYS,
         "mention.clip.mention",
         "mention.clip.mention_sentence",
         "mention.clip.image",
@@ -202,9 +202,9 @@ READS: dict[str, tuple[str, ...]] = {
         "mention.crops.labels",
         "entity.clip.text",
     ),
-    "dzmned": (*_ALWAYS, *_TOKENS, *_REGIONS, "mention.bert.span", "entity.bert.text"),
+    "dzmned": (*ALWAYS, *_TOKENS, *_REGIONS, "mention.bert.span", "entity.bert.text"),
     "mel_hi": (
-        *_ALWAYS,
+        *ALWAYS,
         *_TOKENS,
         "mention.tokens.start",
         "mention.tokens.end",
@@ -213,7 +213,7 @@ READS: dict[str, tuple[str, ...]] = {
         "entity.bert.text",
         *_IMAGES,
     ),
-    "ghmfc": (*_ALWAYS, *_TOKENS, *_REGIONS, "entity.bert.text"),
+    "ghmfc": (*ALWAYS, *_TOKENS, *_REGIONS, "entity.bert.text"),
 }
 
 # Columns that a head reads only where one of its switches asks for them.

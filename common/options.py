@@ -66,6 +66,17 @@ def command(
     return register
 
 
+def value_of(kind: Callable[[str], Any], text: str) -> Any:
+    """Return a text as a knob's type; the items of a list are joined by +, a flag is yes or no.  Raises ValueError."""
+    if kind is tuple:
+        return tuple(text.split("+"))
+    if kind is bool:
+        if text not in ("yes", "no"):
+            raise ValueError
+        return text == "yes"
+    return kind(text)
+
+
 def as_json(config: Any) -> dict[str, Any]:
     """Return a config as JSON values; paths as strings, tuples as lists.  None, a head without options, is {}."""
     return {} if config is None else {key: _json(value) for key, value in dataclasses.asdict(config).items()}

@@ -21,10 +21,10 @@ UNFINISHED = "unfinished.safetensors"
 Half = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and description of seeds half done
 
 
-def code() -> str:
-    """Return a hash of the trainer's source: numbers of other code are other numbers."""
+def code(*more: Path) -> str:
+    """Return a hash of the trainer's source and of `more` files: numbers of other code are other numbers."""
     found = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in (*sorted(Path(__file__).parent.rglob("*.py")), *more):
         found.update(path.read_bytes())
     return found.hexdigest()[:16]
 

@@ -10,6 +10,7 @@ import typer
 from common.errors import ConfigError
 from common.options import command
 from common.paths import find_cache
+from train import plugin
 from train.config import HEADS, DoctorConfig, ExplainConfig, SweepConfig, TrainConfig
 from train.heads import HEAD_CONFIGS, KINDS
 
@@ -18,6 +19,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 def train(config: TrainConfig, *heads: Any) -> None:
     """Train a head on a cache and report it beside the lexical baseline."""
+    config = plugin.resolve(config)
     head = _head(config, heads)
     from train import distributed, loop, report  # torch: not for --help
 
@@ -28,6 +30,7 @@ def train(config: TrainConfig, *heads: Any) -> None:
 
 def sweep(config: SweepConfig, *heads: Any) -> None:
     """Search over named knobs; each trial is a run of its own, and the best one on valid is named."""
+    config = plugin.resolve(config)
     head = _head(config, heads)
     from train import study
 
@@ -53,7 +56,7 @@ def doctor(config: DoctorConfig) -> None:
 
 def _head(config: TrainConfig, heads: Sequence[Any]) -> Any:
     """Return the config of the head that was asked for; options that only others have are refused."""
-    if config.model not in HEADS:
+    if config.model not in HEADS and config.model not in HEAD_CONFIGS:
         raise ConfigError(f"--model {config.model}: choose from {', '.join(HEADS)}")
     kind = HEAD_CONFIGS.get(config.model)
     own = {field.name for field in dataclasses.fields(kind)} if kind else set()
@@ -64,6 +67,8 @@ def _head(config: TrainConfig, heads: Sequence[Any]) -> Any:
                 raise ConfigError(f"--{flag} is no option of {config.model}; leave it out or choose another --model")
     if kind is None:
         return None
+    if kind not in KINDS:
+        return plugin.configure(kind, config.option)
     chosen = next(head for head in heads if type(head) is kind)
     return dataclasses.replace(chosen, head=config.model) if "head" in own else chosen
 

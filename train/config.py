@@ -78,7 +78,7 @@ class TrainConfig:
     """What `python -m train` does, whatever the head."""
 
     dataset: str = knob("demo", "name of a cache under --shards, or a path to one")
-    model: str = knob("drin", f"the head: {', '.join(HEADS)}")
+    model: str = knob("drin", f"the head: {', '.join(HEADS)}, or FILE.py with one of your own (CONTRIBUTING.md)")
     epochs: int | None = knob(None, "passes over the train split (default: 30, DRIN 4.4; dwe_authors 300)")
     seeds: tuple[int, ...] = knob((0,), "comma-separated; each gives its own initial weights and order")
     shards: Path = knob(SHARDS, "folder that holds caches")
@@ -92,6 +92,7 @@ class TrainConfig:
         "mentions that count: all (a gold not retrieved is a miss), or given: those with gold in their list",
     )
     with_lexical: bool = knob(False, "add the string score, with a learned weight, to the head's")
+    option: list[str] = knob((), "KNOB=VALUE of a head of your own; repeat it")
     device: str = knob("auto", "cpu, cuda or auto")
     fresh: bool = knob(False, "train everything anew; without it what is finished or half done is kept")
     batch: int | None = knob(None, "mentions per step (default: 64, DRIN 4.4; dwe_authors 128)", panel="Optimization")

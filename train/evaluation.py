@@ -77,7 +77,9 @@ def measure(scores: Tensor, table: Table, rows: Tensor) -> dict[str, float]:
 
 
 def _project(model: Head, table: Table, entities: Tensor) -> Tensor | None:
-    """Return what the head projects of each entity, (E, D), or None where that takes too much memory."""
+    """Return what the head projects of each entity, (E, D); None if it projects none, or too much for the memory."""
+    if not model.projects:
+        return None
     chunks, needed = [], 0
     for rows in entities.split(CHUNK):
         chunks.append(model.project(table.entities(model.projects, rows)))

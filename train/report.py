@@ -1,5 +1,6 @@
 """Write down a run: what identifies it, its curves, results.json, and a table for people."""
 
+import inspect
 import json
 import statistics
 from pathlib import Path
@@ -22,7 +23,8 @@ def identity(config: TrainConfig, head: Any, reader: Reader) -> dict[str, Any]:
     """Return what the numbers of a run depend on: two runs with one identity are one run."""
     knobs = {name: value for name, value in as_json(config).items() if name in DECISIVE}
     own = {f"{config.model}.{name}": value for name, value in as_json(head).items()}
-    return {"model": config.model, "cache_id": reader.id, "code": checkpoint.code(), **knobs, **own}
+    code = checkpoint.code(Path(inspect.getfile(type(head)))) if head is not None else checkpoint.code()
+    return {"model": config.model, "cache_id": reader.id, "code": code, **knobs, **own}
 
 
 def announce(config: TrainConfig, finished: list[int], resident: str) -> None:

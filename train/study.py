@@ -11,7 +11,6 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -20,7 +19,7 @@ import cache as melcache
 from cache import store
 from common.errors import ConfigError, NotFiniteError
 from common.log import say, table
-from common.options import as_json
+from common.options import as_json, value_of
 from common.paths import find_cache
 from train import checkpoint, loop, report
 from train.config import DECISIVE, FIXED, LOWER_IS_BETTER, SweepConfig, TrainConfig
@@ -40,7 +39,7 @@ class Varied:
     def suggest(self, trial: Any) -> Any:
         """Return the trial's value."""
         if self.choices:
-            return _value(self.kind, trial.suggest_categorical(self.name, self.choices))
+            return value_of(self.kind, trial.suggest_categorical(self.name, self.choices))
         suggest = trial.suggest_int if self.kind is int else trial.suggest_float
         return suggest(self.name, self.kind(self.low), self.kind(self.high), log=self.log)
 
@@ -124,7 +123,7 @@ def _varied(text: str, config: SweepConfig, head: Any) -> Varied:
     kind = str if kind not in (int, float, bool, tuple) else kind
     try:
         knob = _range(name, kind, values) if ".." in values else _choices(name, kind, values)
-        ends = [knob.low, knob.high] if not knob.choices else [_value(kind, choice) for choice in knob.choices]
+        ends = [knob.low, knob.high] if not knob.choices else [value_of(kind, choice) for choice in knob.choices]
     except ValueError:
         what = f"{name}=A,B,C of different {kind.__name__}s"
         raise ConfigError(f"--vary {text}: expected {what}, or a range LOW..HIGH of numbers") from None
@@ -138,7 +137,7 @@ def _varied(text: str, config: SweepConfig, head: Any) -> Varied:
 
 def _choices(name: str, kind: type, text: str) -> Varied:
     choices = tuple(choice.strip() for choice in text.split(",") if choice.strip())
-    if not choices or len({_value(kind, choice) for choice in choices}) < len(choices):
+    if not choices or len({value_of(kind, choice) for choice in choices}) < len(choices):
         raise ValueError
     return Varied(name, kind, choices)
 
@@ -149,17 +148,6 @@ def _range(name: str, kind: type, text: str) -> Varied:
     if kind not in (int, float) or not low < high < math.inf or (log and low <= 0):
         raise ValueError
     return Varied(name, kind, low=low, high=high, log=log)
-
-
-def _value(kind: Callable[[str], Any], text: str) -> Any:
-    """Return a choice as its knob's type; the items of a list are joined by +, a flag is yes or no."""
-    if kind is tuple:
-        return tuple(text.split("+"))
-    if kind is bool:
-        if text not in ("yes", "no"):
-            raise ValueError
-        return text == "yes"
-    return kind(text)
 
 
 def _study(optuna: ModuleType, config: SweepConfig, head: Any) -> Any:

@@ -1,0 +1,102 @@
+"""Heads of one's own: the example of CONTRIBUTING.md, trained from the text that stands there; and clear errors."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cache.schema import READS
+from cache.synth import Synthetic, write
+from train.cli import app
+from train.heads import HEAD_CONFIGS
+from train.models import MODELS
+
+torch.set_num_threads(1)
+
+DOCUMENT = Path(__file__).parent.parent / "CONTRIBUTING.md"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plugin") / "signal"
+    write(path, Synthetic(1500, 200, 5, 0.9, 0, "bert", text_width=24))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _forgotten():
+    before = [dict(names) for names in (READS, HEAD_CONFIGS, MODELS)]
+    yield
+    for names, old in zip((READS, HEAD_CONFIGS, MODELS), before, strict=True):
+        names.clear()
+        names.update(old)
+
+
+def example():
+    section = DOCUMENT.read_text(encoding="utf-8").split("## A new head")[1]
+    return re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
+
+
+def train(file, folder, run, *options):
+    given = ["--model", str(file), "--dataset", str(folder), "--run", str(run), "--device", "cpu", "--epochs", "10"]
+    return CliRunner().invoke(app, [*given, *options])
+
+
+def head_file(folder, text=None, name="my_head.py"):
+    path = folder / name
+    path.write_text(example() if text is None else text, encoding="utf-8")
+    return path
+
+
+def test_the_example_has_thirty_lines_and_learns(folder, tmp_path):
+    assert len([line for line in example().splitlines() if line.strip()]) <= 30
+    options = ("--seeds", "0,1", "--together", "yes", "--option", "width=16", "--with-lexical")
+    run = train(head_file(tmp_path), folder, tmp_path / "run", *options)
+    assert run.exit_code == 0, run.output
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert found["model"] == "my_head"
+    assert found["config"]["my_head"] == {"text_width": 24, "width": 16}
+    assert found["mean"]["test"]["top1"] > 0.8
+    assert "my_head + lexical" in run.stdout
+
+
+def test_a_changed_file_is_another_run(folder, tmp_path):
+    file = head_file(tmp_path)
+    assert train(file, folder, tmp_path / "run").exit_code == 0
+    assert "finished before" in train(file, folder, tmp_path / "run").stderr
+    head_file(tmp_path, example().replace("margin=0.25", "margin=0.5"))
+    run = train(file, folder, tmp_path / "run")
+    assert run.exit_code == 2
+    assert "another code" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (None, ["--option", "depth=3"], "--option depth=3: expected KNOB=VALUE, KNOB one of text_width, width"),
+        (None, ["--option", "width=wide"], "--option width=wide: expected a int"),
+        (None, ["--layers", "3"], "--layers is no option of my_head"),
+        ("READS = ()\n", [], "my_head.py lacks Config, Model; see 'A new head' in CONTRIBUTING.md"),
+        (
+            "READS = ('entity.bert.soul',)\nConfig = Model = int\n",
+            [],
+            "READS names entity.bert.soul, which is no column",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_head_file_is_one_line(folder, tmp_path, text, options, message):
+    run = train(head_file(tmp_path, text), folder, tmp_path / "run", *options)
+    assert run.exit_code == 2
+    assert message in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_not_there_or_takes_a_known_name_is_refused(folder, tmp_path):
+    assert "there is no such file" in train(tmp_path / "nothing.py", folder, tmp_path / "run").stderr
+    run = train(head_file(tmp_path, name="drin.py"), folder, tmp_path / "run")
+    assert "drin is a head of melcache; give the file another name" in run.stderr
+    run = CliRunner().invoke(app, ["--model", "bert", "--dataset", str(folder), "--option", "width=3"])
+    assert "--option is for a head of your own" in run.stderr

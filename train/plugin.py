@@ -1,0 +1,68 @@
+"""A head of one's own: `--model FILE.py`, a file with the names Reads, Config and Model; CONTRIBUTING.md shows one."""
+
+import dataclasses
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from cache.schema import ALWAYS, PARTS, READS, split_column
+from common.errors import ConfigError
+from common.options import value_of
+from train.config import HEADS, TrainConfig
+from train.heads import HEAD_CONFIGS
+
+NEEDED = ("READS", "Config", "Model")
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """Return the config with its head's name, after loading the file if `model` is one.  Raises ConfigError."""
+    if not config.model.endswith(".py"):
+        if config.option:
+            raise ConfigError(
+                f"--option is for a head of your own (--model FILE.py); {config.model} has its own options"
+            )
+        return config
+    path = Path(config.model)
+    from train.models import MODELS  # torch
+
+    module = _load(path)
+    READS[path.stem] = (*ALWAYS, *module.READS)
+    HEAD_CONFIGS[path.stem] = module.Config
+    MODELS[path.stem] = module.Model
+    return dataclasses.replace(config, model=path.stem)
+
+
+def configure(kind: type, options: Sequence[str]) -> Any:
+    """Return a config of the class with the fields that `options` (KNOB=VALUE) name.  Raises ConfigError."""
+    hints, chosen = get_type_hints(kind), {}
+    known = [field.name for field in dataclasses.fields(kind)]
+    for option in options:
+        name, found, text = option.partition("=")
+        name = name.strip().replace("-", "_")
+        if not found or name not in known:
+            raise ConfigError(f"--option {option}: expected KNOB=VALUE, KNOB one of {', '.join(known)}")
+        try:
+            chosen[name] = value_of(hints[name], text)
+        except ValueError:
+            raise ConfigError(f"--option {option}: expected a {hints[name].__name__}") from None
+    return kind(**chosen)
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise ConfigError(f"--model {path}: there is no such file")
+    if path.stem in HEADS:
+        raise ConfigError(f"--model {path}: {path.stem} is a head of melcache; give the file another name")
+    spec = importlib.util.spec_from_file_location(f"head_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)  # an error in it is its author's, who wants the traceback
+    missing = [name for name in NEEDED if not hasattr(module, name)]
+    if missing:
+        raise ConfigError(f"{path} lacks {', '.join(missing)}; see 'A new head' in CONTRIBUTING.md")
+    unknown = [name for name in module.READS if split_column(name)[1] not in PARTS.get(split_column(name)[0], {})]
+    if unknown:
+        raise ConfigError(f"{path}: READS names {unknown[0]}, which is no column; FORMAT.md lists them")
+    return module
