@@ -5,6 +5,7 @@ SHARDS ?= shards
 WEIGHTS ?= $(if $(filter demo,$(DATASET)),random-tiny,pretrained)
 MAX_MISSING ?= 0.05
 LIMIT ?=
+FOR ?=
 MODEL ?= drin
 EPOCHS ?= 30
 SEEDS ?= 0
@@ -22,6 +23,7 @@ help:
 	@echo "make setup                          the environment, in .venv"
 	@echo "make demo                           extract and train on the embedded demo data"
 	@echo "make extract DATASET=... DATA=...   a release to a cache; also SHARDS WEIGHTS MAX_MISSING LIMIT DEVICE"
+	@echo "                                    and FOR=ghmfc,dwe: the parts that only these heads read"
 	@echo "make train DATASET=... MODEL=drin   a cache to an accuracy; also SHARDS EPOCHS SEEDS DEVICE RUN"
 	@echo "                                    both take any other option in ARGS='--patience 5'"
 	@echo "make bench RECORD=docs/benchmarks.md  measure the trainer here; RECORD writes the figures down"
@@ -46,7 +48,7 @@ demo: $(READY)
 
 extract: $(READY)
 	@$(PYTHON) -m extract --dataset $(DATASET) --data $(DATA) --shards $(SHARDS) --weights $(WEIGHTS) \
-	  --max-missing $(MAX_MISSING) --device $(DEVICE) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
+	  --max-missing $(MAX_MISSING) --device $(DEVICE) $(if $(LIMIT),--limit $(LIMIT)) $(if $(FOR),--for $(FOR)) $(ARGS)
 
 train: $(READY)
 	@$(PYTHON) -m train --dataset $(DATASET) --shards $(SHARDS) --model $(MODEL) --epochs $(EPOCHS) \

@@ -13,32 +13,41 @@ from common.errors import CacheError
 
 
 class Draft:
-    """Finished shards of one cache directory.  Opening one sweeps the temporaries of dead writers."""
+    """Finished shards of one cache directory.  Opening one sweeps the temporaries of dead writers.
+
+    `listed` are the fingerprints by part of the cache that is there already; `made` and `kept` count shards.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.made = self.kept = 0
         self._plans: dict[str, PartPlan] = {}
         self._entries: dict[str, list[dict[str, Any]]] = {}
-        self._listed: dict[str, str] = {}  # sha256 by file, where a manifest is there already
+        self.listed: dict[str, str] = {}
+        self._sums: dict[str, str] = {}  # sha256 by file, of the same cache
         if folder.is_dir():
             store.sweep(folder)
             with contextlib.suppress(CacheError):
-                self._listed = {shard["file"]: shard["sha256"] for shard in manifest.load(folder)["shards"]}
+                found = manifest.load(folder)
+                self.listed = {name: part["fingerprint"] for name, part in found["parts"].items()}
+                self._sums = {shard["file"]: shard["sha256"] for shard in found["shards"]}
 
     def adopt(self, plan: ShardPlan) -> bool:
         """Take a shard that is finished already, of this name and layout.  Returns whether there was one."""
         entry = adopt(plan, self.folder)
         if entry is None:
             return False
-        if self._listed.get(plan.file, entry["sha256"]) != entry["sha256"]:
+        if self._sums.get(plan.file, entry["sha256"]) != entry["sha256"]:
             (self.folder / plan.file).unlink(missing_ok=True)  # damaged since it was listed: compute it again
             return False
         self._add(plan, entry)
+        self.kept += 1
         return True
 
     def save(self, shard: Shard) -> None:
         """Publish a shard and count it as finished."""
         self._add(shard.plan, shard.save(self.folder))
+        self.made += 1
 
     def rows(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Return the given rows (n,) of a column, (n, ...).  Raises CacheError if one is in no finished shard."""

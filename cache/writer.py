@@ -4,6 +4,7 @@ The file is ordinary HDF5 with contiguous datasets at 64-byte offsets under the 
 variable-length types, no attributes. h5py writes into memory only; the disk sees one finished buffer.
 """
 
+import copy
 import hashlib
 import io
 import json
@@ -114,6 +115,15 @@ class Shard:
     def get(self, column: str, rows: Any) -> np.ndarray:
         """Return stored values of rows counted from the shard's start."""
         return self._arrays[column][rows]
+
+    def cut(self, plan: ShardPlan) -> "Shard":
+        """Return the rows of `plan`, which are some of this shard's, as a shard that shares their memory."""
+        piece = copy.copy(self)
+        rows = slice(plan.start - self.plan.start, plan.start - self.plan.start + plan.rows)
+        piece.plan = plan
+        piece._arrays = {name: array[rows] for name, array in self._arrays.items()}
+        piece._written = {name: written[rows] for name, written in self._written.items()}
+        return piece
 
     def _fitting(self, column: str, rows: Any, values: np.ndarray) -> np.ndarray:
         dtype = self._arrays[column].dtype

@@ -16,9 +16,14 @@ from common.log import printable
 Config = TypeVar("Config")
 
 
-def knob(default: Any, text: str, *, panel: str | None = None, also: tuple[str, ...] = ()) -> Any:
-    """Declare a config field that is also a command-line option with help `text`; `also` are more names of it."""
-    return dataclasses.field(default=default, metadata={"help": text, "panel": panel, "also": also})
+def knob(
+    default: Any, text: str, *, panel: str | None = None, also: tuple[str, ...] = (), flag: str | None = None
+) -> Any:
+    """Declare a config field that is also a command-line option with help `text`.
+
+    `flag` is the option's name where the field cannot have it (`for` is a word of Python); `also` are more names.
+    """
+    return dataclasses.field(default=default, metadata={"help": text, "panel": panel, "also": also, "flag": flag})
 
 
 def command(
@@ -103,7 +108,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, *, optional: bool) -> i
         text, default = f"{text} \\[default: {default}]", None  # a bare [ would begin rich markup
     if default is None and get_origin(hint) not in (Union, types.UnionType) and not required:
         hint = hint | None
-    flag = "--" + field.name.replace("_", "-")
+    flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
     flags = (f"{flag}/--no-{flag[2:]}",) if hint in (bool, bool | None) else (flag, *field.metadata["also"])
     option = typer.Option(*flags, help=text, rich_help_panel=field.metadata["panel"], show_default=default is not None)
     return inspect.Parameter(

@@ -4,11 +4,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cache.schema import CHOICES, READS, split_column
 from common.errors import ConfigError
 from common.options import knob
 from common.paths import DATA, SHARDS
 
 CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
+# made only for heads that read them, or where the folder's cache has them already
+ON_DEMAND = (
+    "token.bert",
+    "clip_token.clip",
+    "mention.tokens",
+    "mention.clip_tokens",
+    "mention.regions",
+    "mention.crops",
+    "mention.attributes",
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,7 @@ class ExtractConfig:
     name: str | None = knob(None, "name of the cache (default: the dataset's)")
     weights: str = knob("pretrained", "a folder of weight files, or pretrained, random-tiny, random-full")
     max_missing: float = knob(0.05, "stop (exit 3) when more than this fraction of the named images is unusable")
+    heads: tuple[str, ...] = knob((), "heads whose columns are made beside the standard ones: ghmfc,dwe", flag="--for")
     limit: int | None = knob(None, "only the first n captions, and the entities that they need")
     candidates: int | None = knob(
         None, "list length where the release has no lists (default: 100; wikidiverse 10, demo 5)"
@@ -39,6 +51,10 @@ class ExtractConfig:
     sentence_tokens: int = knob(512, "BERT tokens kept of a sentence", panel="Encoders")
     text_batch: int = knob(64, "texts per encoder call", panel="Encoders")
     image_batch: int = knob(16, "images per encoder call", panel="Encoders")
+    infer_gender: bool = knob(
+        False, "guess the gender of detected people (heads that read attributes)", panel="Encoders"
+    )
+    infer_race: bool = knob(False, "guess the race of people in pictures (--for dwe)", panel="Encoders")
     shard_rows: int = knob(2048, "rows per shard: what a kill can cost", panel="Encoders")
 
     def __post_init__(self) -> None:
@@ -49,8 +65,19 @@ class ExtractConfig:
         for name in ("entity_tokens", "sentence_tokens"):
             if not 3 <= getattr(self, name) <= 512:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; BERT takes 3 to 512 tokens")
+        if unknown := [head for head in self.heads if head not in READS]:
+            raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is no head; there are {', '.join(READS)}")
+        if (self.infer_gender or self.infer_race) and "mention.attributes" not in self.demanded:
+            raise ConfigError("--infer-gender and --infer-race are for heads that read attributes: add --for dwe")
         if not 0 <= self.max_missing <= 1:
             raise ConfigError(f"--max-missing is {self.max_missing}; it is a fraction, 0 to 1")
+
+    @property
+    def demanded(self) -> set[str]:
+        """The parts on demand that the heads read, whatever their switches, and what these derive from."""
+        columns = [column for head in self.heads for column in (*READS[head], *CHOICES.get(head, ()))]
+        parts = {split_column(column)[0] for column in columns} & set(ON_DEMAND)
+        return parts | {"mention.crops"} if "mention.attributes" in parts else parts
 
     @property
     def source(self) -> Path:

@@ -1,6 +1,7 @@
 """From a dataset release to a finished cache; `run` is the function to read first."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ def run(config: ExtractConfig) -> Path:
     listed = lists.make(release, config.list_length)
     if config.limit:
         release, listed = lists.keep_needed(release, listed)
-    plan = Plan(config, rows.Rows.hashed(release, config.workers), listed, encoders)
-    work = Work(plan, encoders, Draft(config.folder), config)
+    draft = Draft(config.folder)
+    plan = Plan(config, rows.Rows.hashed(release, config.workers), listed, encoders, draft.listed)
+    work = Work(plan, encoders, draft, config)
     for table in ("entity", "mention", "pair"):
         work.table(table)
-    counts = coverage.count(release, listed, work.draft)
+    counts = coverage.count(release, listed, draft)
     about = _about(config, release, plan, encoders) | {"coverage": counts}
-    identity = work.draft.finish(about, provenance.collect(encoders.compute, time.monotonic() - start))
+    identity = draft.finish(about, provenance.collect(encoders.compute, time.monotonic() - start))
     print(coverage.report(release, listed, counts))
     say(work.counters())
     for warning in about["warnings"]:
@@ -48,9 +50,6 @@ def run(config: ExtractConfig) -> Path:
 
 def _about(config: ExtractConfig, release: Dataset, plan: Plan, encoders: Encoders) -> dict[str, Any]:
     """Return what the manifest says about the dataset."""
-    random = f"random weights ({encoders.weights.kind}): these features carry no meaning beyond a network's structure"
-    limited = f"limited to the first {config.limit} captions and the entities they need: not the whole {config.dataset}"
-    sizes = {"entity": len(release.entities), "mention": len(release.mentions), "pair": len(release.mentions)}
     return {
         "dataset": {
             "name": config.name or config.dataset,
@@ -58,8 +57,21 @@ def _about(config: ExtractConfig, release: Dataset, plan: Plan, encoders: Encode
             "licence": release.licence,
             "source": release.source,
         },
-        "tables": sizes,
+        "tables": plan.tables(),
         "candidates": plan.lists.candidates.shape[1],
         "splits": {name: sum(m.splits >> bit & 1 for m in release.mentions) for bit, name in enumerate(SPLITS)},
-        "warnings": ([random] if encoders.weights.random else []) + ([limited] if config.limit else []),
+        "warnings": list(_warnings(config, plan, encoders)),
     }
+
+
+def _warnings(config: ExtractConfig, plan: Plan, encoders: Encoders) -> Iterator[str]:
+    """Yield what every output of this cache must repeat."""
+    if encoders.weights.random:
+        kind = encoders.weights.kind
+        yield f"random weights ({kind}): these features carry no meaning beyond a network's structure"
+    if config.limit:
+        yield f"limited to the first {config.limit} captions and the entities they need: not the whole {config.dataset}"
+    if "mention.attributes" in plan.parts:
+        for trait, inferred in (("gender", config.infer_gender), ("race", config.infer_race)):
+            if inferred:
+                yield f"{trait} inferred by CLIP from pictures of people: guesses, not facts about anyone"

@@ -3,6 +3,7 @@
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,31 @@ class Rows:
     def records(self, table: str) -> list[Entity] | list[Mention]:
         """Return the records of table "entity" or "mention"."""
         return self.entities if table == "entity" else self.mentions
+
+    @cached_property
+    def ids(self) -> dict[str, dict[str, np.ndarray]]:
+        """Columns of entity.ids and mention.ids that the release alone decides, by part."""
+        entities = {entity.id: row for row, entity in enumerate(self.entities)}
+        golds = [-1 if mention.gold is None else entities[mention.gold] for mention in self.mentions]
+        return {
+            "entity.ids": {
+                "id": strings([e.id for e in self.entities]),
+                "name": strings([e.name for e in self.entities]),
+            },
+            "mention.ids": {
+                "id": strings([m.id for m in self.mentions]),
+                "caption": strings([m.caption for m in self.mentions]),
+                "surface": strings([m.surface for m in self.mentions]),
+                "type": strings([m.type for m in self.mentions]),
+                "splits": np.array([m.splits for m in self.mentions], np.uint8),
+                "gold": np.array(golds, np.int32),
+            },
+        }
+
+    @cached_property
+    def text_content(self) -> dict[str, list[bytes]]:
+        """Hashes of everything that text encoders read of a row, by table."""
+        return {table: [text_content(record) for record in self.records(table)] for table in ("entity", "mention")}
 
     def unplaced(self) -> int:
         """Return how many distinct pictures the release names in a way that no file name follows from."""

@@ -127,7 +127,7 @@ def made(data, tmp_path_factory):
 def counted(work):
     e = work.encoders
     return {
-        "decoded": work.decoded,
+        "decoded": work.pictures.decoded,
         "bert": e.bert.encoded,
         "clip texts": e.clip.texts,
         "clip pictures": e.clip.images,
@@ -168,8 +168,8 @@ def test_a_second_run_encodes_nothing_and_has_the_same_id(data, tmp_path, watche
     ids = [melcache.open(pipeline.run(config(data, tmp_path, shard_rows=4))).id for _ in range(2)]
     assert ids[0] == ids[1]
     assert set(counted(watched[1]).values()) == {0}
-    assert watched[1].shards_made == 0
-    assert watched[1].shards_kept == watched[0].shards_made
+    assert watched[1].draft.made == 0
+    assert watched[1].draft.kept == watched[0].draft.made
 
 
 def test_a_repeated_item_has_its_owners_vector_bit_for_bit(made):
@@ -320,10 +320,10 @@ def test_pictures_that_turn_out_broken_stop_later_and_keep_finished_shards(data,
     with pytest.raises(CoverageError, match=r"2 of the 8 .*1 corrupt, 1 missing.*--max-missing 0\.25 to go on"):
         pipeline.run(config(data, tmp_path, shard_rows=1, max_missing=0.2))
     kept = {path.name for path in tmp_path.rglob("*.h5")}
-    assert len(kept) == watched[0].shards_made > 10
+    assert len(kept) == watched[0].draft.made > 10
     assert not list(tmp_path.rglob("manifest.json"))
     finished = melcache.open(pipeline.run(config(data, tmp_path, shard_rows=1)))
-    assert watched[1].shards_kept == len(kept)
+    assert watched[1].draft.kept == len(kept)
     assert kept <= {shard["file"] for shard in finished.manifest["shards"]}
 
 
@@ -410,7 +410,7 @@ def test_a_resumed_run_redoes_what_is_missing_and_has_the_same_id(finished, watc
     for path in [*lost, wanted.folder / "manifest.json"]:
         path.unlink()
     assert melcache.open(pipeline.run(wanted)).id == identity
-    assert watched[0].shards_made == len(lost)
+    assert watched[0].draft.made == len(lost)
     assert all(count <= expected_counts()[name] for name, count in counted(watched[0]).items() if "pict" not in name)
 
 

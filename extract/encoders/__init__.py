@@ -1,6 +1,8 @@
 """All encoders of one extraction; building them finds and hashes the weights, nothing is loaded until needed."""
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from extract.encoders import weights
 from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.compute import Compute
+from extract.encoders.crops import Crops
 from extract.encoders.objects import Objects
 from extract.encoders.resnet import ResNet
 
@@ -28,11 +31,18 @@ class Encoders:
         self.resnet = ResNet(self.weights, self.compute, config.image_batch)
         self.clip = Clip(self.weights, self.compute, config.text_batch, config.image_batch)
         self.objects = Objects(self.weights, self.compute, self.resnet, config.detector, config.objects)
+        self.crops = Crops(self.clip)
+        self._config = config
 
     def pictures(self, images: Sequence[Image.Image], kinds: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
-        """Return columns by part kind ("resnet", "clip", "objects") of decoded RGB pictures."""
+        """Return columns by part kind ("resnet", "regions", "clip", "objects") of decoded RGB pictures."""
         made = {}
-        if "resnet" in kinds:
+        if "regions" in kinds:
+            pooled, regions = self.resnet.encode_regions(images)
+            made["regions"] = {"image": regions}
+            if "resnet" in kinds:
+                made["resnet"] = {"image": pooled}
+        elif "resnet" in kinds:
             made["resnet"] = {"image": self.resnet.encode(images)}
         if "clip" in kinds:
             made["clip"] = {"image": self.clip.encode_images(images)}
@@ -42,4 +52,12 @@ class Encoders:
 
     def sizes(self) -> dict[str, int]:
         """Return the widths behind the axis letters of the schema."""
-        return {"D": self.bert.width, "V": self.resnet.width, "P": self.clip.width, "K": self.objects.keep}
+        own = {"D": self.bert.width, "V": self.resnet.width, "P": self.clip.width, "K": self.objects.keep}
+        return own | {"R": self.resnet.regions}
+
+    @cached_property
+    def attributes(self) -> Any:
+        """What CLIP vectors say of scenes and faces; only for an extraction that is asked for it."""
+        from extract.attributes import Attributes
+
+        return Attributes(self.clip.encode_texts, gender=self._config.infer_gender, race=self._config.infer_race)

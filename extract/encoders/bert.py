@@ -14,6 +14,7 @@ from cache.fingerprint import digest
 from common.errors import WeightsError
 from extract.encoders import vocabulary
 from extract.encoders.compute import Compute, seeded
+from extract.encoders.tokens import Span, Tokens
 from extract.encoders.weights import Wanted, Weights, random_identity, reachable, sha256_file
 
 REPOSITORY = "google-bert/bert-base-cased"
@@ -25,17 +26,18 @@ DECISIVE = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
     "max_position_embeddings", "type_vocab_size", "vocab_size",
 )  # fmt: skip
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Encoded:
     """One batch: `index` (b,) says which texts these are; vectors are float32 (b, D).
 
-    `spans[i]` is (n, D) for the n spans asked for of text i, `found[i]` (n,) whether each was there.
+    `states[i]` is (T, D), the last layer over the T tokens of text i; `spans[i]` is (n, D) for the n spans asked for,
+    `found[i]` (n,) whether each was there.
     """
 
     index: list[int]
+    states: list[np.ndarray]
     cls: np.ndarray
     mean: np.ndarray
     pooler: np.ndarray
@@ -63,6 +65,7 @@ class Bert:
             config = {name: found[name] for name in DECISIVE if name in found}
         self.width = int(config.get("hidden_size", 768))  # 768: BertConfig's own
         self._tokenizer = BertWordPieceTokenizer(vocab=words, lowercase=False)
+        self.tokens_recipe: dict[str, Any] = {"tokenizer": "WordPiece, cased", "vocabulary": digest(words)}
         self.recipe: dict[str, Any] = {
             "encoder": "transformers BertModel",
             "architecture": "bert-base-cased" if not weights.tiny else "bert, tiny",
@@ -73,41 +76,51 @@ class Bert:
             "batch": f"{batch} texts of one shard in order of length",
         }
 
+    def tokens(self, text: str, limit: int) -> Tokens:
+        """Return the tokens of a text, cut at `limit`; a cut text keeps its [SEP]."""
+        item = self._tokenizer.encode(text)
+        if len(item.ids) <= limit:
+            return Tokens(item.ids, item.offsets, cut=False)
+        item.truncate(limit - 1)
+        return Tokens([*item.ids, self._separator], item.offsets, cut=True)
+
     def encode(self, texts: Sequence[str], limit: int, spans: Sequence[Sequence[Span]] = ()) -> Iterator[Encoded]:
         """Yield batches of equal-length-sorted texts, cut at `limit` tokens.
 
         `spans[i]` are character offsets (half open) into text i. A span that is (-1, -1), or that no kept token
         touches, is not found and gets the mean of tokens 1..n-2.
         """
-        tokens = [self._tokenizer.encode(text) for text in texts]
-        order = sorted(range(len(texts)), key=lambda i: (min(len(tokens[i].ids), limit), i))
+        tokens = [self.tokens(text, limit) for text in texts]
+        order = sorted(range(len(texts)), key=lambda i: (len(tokens[i].ids), i))
         for begin in range(0, len(order), self._batch):
             index = order[begin : begin + self._batch]
-            yield self._encode([tokens[i] for i in index], index, limit, [spans[i] if spans else () for i in index])
+            yield self._encode([tokens[i] for i in index], index, [spans[i] if spans else () for i in index])
 
     @torch.inference_mode()
-    def _encode(self, tokens: list[Any], index: list[int], limit: int, spans: list[Sequence[Span]]) -> Encoded:
-        truncated = np.array([len(item.ids) > limit for item in tokens])
-        for item, cut in zip(tokens, truncated, strict=True):
-            if cut:
-                item.truncate(limit - 1)  # leaves room for the [SEP] that is put back below
-        kept = [[*item.ids, self._separator] if cut else item.ids for item, cut in zip(tokens, truncated, strict=True)]
-        length = max(map(len, kept))
-        ids = torch.zeros(len(kept), length, dtype=torch.long)
-        mask = torch.zeros(len(kept), length, dtype=torch.long)
-        for row, item in enumerate(kept):
-            ids[row, : len(item)], mask[row, : len(item)] = torch.tensor(item), 1
+    def _encode(self, tokens: list[Tokens], index: list[int], spans: list[Sequence[Span]]) -> Encoded:
+        length = max(len(item.ids) for item in tokens)
+        ids = torch.zeros(len(tokens), length, dtype=torch.long)
+        mask = torch.zeros(len(tokens), length, dtype=torch.long)
+        for row, item in enumerate(tokens):
+            ids[row, : len(item.ids)], mask[row, : len(item.ids)] = torch.tensor(item.ids), 1
         device = self._compute.device
         with self._compute.autocast():
             output = self._loaded()(input_ids=ids.to(device), attention_mask=mask.to(device))
         hidden, pooler = output.last_hidden_state.float().cpu().numpy(), output.pooler_output.float().cpu().numpy()
         self.encoded += len(index)
-        means = np.stack([_inner_mean(row[: len(item)]) for row, item in zip(hidden, kept, strict=True)])
-        pooled = [
-            _spans(row, item.offsets, wanted, mean)
-            for row, item, wanted, mean in zip(hidden, tokens, spans, means, strict=True)
-        ]
-        return Encoded(index, hidden[:, 0], means, pooler, truncated, [v for v, _ in pooled], [f for _, f in pooled])
+        states = [row[: len(item.ids)] for row, item in zip(hidden, tokens, strict=True)]
+        means = np.stack([_inner_mean(vectors) for vectors in states])
+        pooled = [_spans(*each) for each in zip(states, tokens, spans, means, strict=True)]
+        return Encoded(
+            index=index,
+            states=states,
+            cls=hidden[:, 0],
+            mean=means,
+            pooler=pooler,
+            truncated=np.array([item.cut for item in tokens]),
+            spans=[vectors for vectors, _ in pooled],
+            found=[found for _, found in pooled],
+        )
 
     @property
     def _separator(self) -> int:
@@ -133,14 +146,13 @@ def _inner_mean(vectors: np.ndarray) -> np.ndarray:
 
 
 def _spans(
-    vectors: np.ndarray, offsets: list[Span], wanted: Sequence[Span], mean: np.ndarray
+    vectors: np.ndarray, tokens: Tokens, wanted: Sequence[Span], mean: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     rows, found = np.tile(mean, (len(wanted), 1)), np.zeros(len(wanted), bool)
-    for n, (start, end) in enumerate(wanted):
-        # special tokens have the empty offset (0, 0), which touches nothing
-        inside = [i for i, (begin, stop) in enumerate(offsets) if begin < end and stop > start and stop > begin]
-        if inside and start >= 0:
-            rows[n], found[n] = vectors[inside].mean(0), True
+    for n, span in enumerate(wanted):
+        start, end = tokens.under(span)
+        if start >= 0:
+            rows[n], found[n] = vectors[start:end].mean(0), True
     return rows, found
 
 

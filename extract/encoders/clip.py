@@ -1,8 +1,9 @@
-"""CLIP ViT-B/32 with OpenAI's weights: one vector a picture, one a text, in the same space."""
+"""CLIP ViT-B/32 with OpenAI's weights: one vector a picture, one a text or one a token, in the same space."""
 
+import contextlib
 import logging
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ FILE = Wanted(
 )
 OPENAI_SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"  # of ViT-B-32.pt, from its own URL
 CONTEXT = 77
+TEXT = f"open_clip's BPE, {CONTEXT} tokens, end token kept when cut"
 _UNREADABLE = (
     RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError,
 )  # fmt: skip
@@ -38,14 +40,14 @@ class Clip:
         self._path = None if weights.random else weights.find(FILE, _download)
         if self._path and self._path.name == "ViT-B-32.pt" and sha256_file(self._path) != OPENAI_SHA256:
             raise WeightsError(f"{self._path} is not OpenAI's ViT-B-32.pt: its sha256 is not {OPENAI_SHA256[:12]}...")
-        self.texts = self.images = 0
+        self.texts = self.sentences = self.images = 0
         self.width = 32 if weights.tiny else 512
         self.recipe: dict[str, Any] = {
             "encoder": "open_clip",
             "architecture": "CLIP, tiny" if weights.tiny else ARCHITECTURE,
             "weights": sha256_file(self._path) if self._path else random_identity(weights.kind, "open_clip_torch"),
             "image": "open_clip image_transform: short side to 224, bicubic with antialias, center crop, OpenAI mean",
-            "text": f"open_clip's BPE, {CONTEXT} tokens, end token kept when cut",
+            "text": TEXT,
             "compute": compute.precision,
             "batch": f"{text_batch} texts and {image_batch} pictures of one shard in row order",
         }
@@ -68,19 +70,40 @@ class Clip:
         `done` is called after each batch.
         """
         vectors = np.zeros((len(texts), self.width), np.float32)
-        tokens = [self._tokenizer.encode(text) for text in texts]
         for begin in range(0, len(texts), self._text_batch):
-            kept = [item[: CONTEXT - 2] for item in tokens[begin : begin + self._text_batch]]
-            ids = torch.zeros(len(kept), CONTEXT, dtype=torch.long)  # open_clip takes no shorter context
-            for row, item in enumerate(kept):
-                ids[row, : len(item) + 2] = torch.tensor([self._start, *item, self._end])
+            ids = self._ids(texts[begin : begin + self._text_batch])
             with self._compute.autocast():
-                vectors[begin : begin + len(kept)] = (
-                    self._model.encode_text(ids.to(self._compute.device)).float().cpu().numpy()
-                )
-            self.texts += len(kept)
+                vectors[begin : begin + len(ids)] = self._model.encode_text(ids).float().cpu().numpy()
+            self.texts += len(ids)
             done()
         return vectors
+
+    @torch.inference_mode()
+    def encode_tokens(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
+        """Yield for each text the state of each of its T tokens in the space of the text vectors: float32 (T, P).
+
+        The end token's state is the vector of the text.
+        """
+        model = self._model
+        for begin in range(0, len(texts), self._text_batch):
+            batch = texts[begin : begin + self._text_batch]
+            with self._compute.autocast(), _kept(model.ln_final) as states:
+                model.encode_text(self._ids(batch))
+                projected = (states[0] @ model.text_projection).float().cpu().numpy()
+            self.sentences += len(batch)
+            yield from (row[: self.count(text)] for row, text in zip(projected, batch, strict=True))
+
+    def count(self, text: str) -> int:
+        """Return how many tokens CLIP reads of a text, start and end tokens included."""
+        return min(len(self._tokenizer.encode(text)) + 2, CONTEXT)
+
+    def _ids(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return token ids on the device, (n, 77), zeros behind the end token."""
+        ids = torch.zeros(len(texts), CONTEXT, dtype=torch.long)
+        for row, text in enumerate(texts):
+            kept = self._tokenizer.encode(text)[: CONTEXT - 2]
+            ids[row, : len(kept) + 2] = torch.tensor([self._start, *kept, self._end])
+        return ids.to(self._compute.device)
 
     def is_cut(self, text: str) -> bool:
         """Whether a text has more than the 77 tokens that CLIP reads."""
@@ -110,6 +133,17 @@ class Clip:
     @property
     def _end(self) -> int:
         return self._tokenizer.eot_token_id
+
+
+@contextlib.contextmanager
+def _kept(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Yield a list that gets the outputs of a module while it runs inside another."""
+    outputs: list[torch.Tensor] = []
+    handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        handle.remove()
 
 
 def _load(path: Path | None, tiny: bool) -> torch.nn.Module:

@@ -1,6 +1,6 @@
-"""ResNet-152: the pooled vector of a picture resized to 224 x 224 (DRIN Eq. 4, 5)."""
+"""ResNet-152 on pictures of 224 x 224: the pooled vector (DRIN Eq. 4, 5) and the regions that it is the mean of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from extract.encoders.compute import Compute, seeded, tame
 from extract.encoders.weights import Wanted, Weights, random_identity, sha256_file
 
 SIDE, TINY_SIDE = 224, 64
+STRIDE = 32  # pixels of the picture, each way, that one place of the last feature map stands for
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # the ImageNet V1 weights, as in the papers; V2 (f82ba261) has another recipe
 FILE = Wanted("resnet152", ("resnet152-394f9c45.pth",), "https://download.pytorch.org/models/resnet152-394f9c45.pth")
@@ -43,15 +44,38 @@ class ResNet:
     @torch.inference_mode()
     def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return the pooled vectors of RGB pictures: n pictures -> float32 (n, V)."""
-        outputs = []
+        pooled = [self._pooled(maps).float().cpu().numpy() for maps in self._maps(images)]
+        return np.concatenate([np.zeros((0, self.width), np.float32), *pooled])
+
+    @torch.inference_mode()
+    def encode_regions(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `encode` does, and the last feature maps row by row: n pictures -> (n, V), (n, R, V)."""
+        pooled, regions = [np.zeros((0, self.width), np.float32)], [np.zeros((0, self.regions, self.width), np.float32)]
+        for maps in self._maps(images):
+            pooled.append(self._pooled(maps).float().cpu().numpy())
+            regions.append(maps.flatten(2).transpose(1, 2).float().cpu().numpy())
+        return np.concatenate(pooled), np.concatenate(regions)
+
+    @property
+    def regions(self) -> int:
+        """R, the places of the last feature map."""
+        return (self._side // STRIDE) ** 2
+
+    def _maps(self, images: Sequence[Image.Image]) -> Iterator[torch.Tensor]:
+        """Yield the last feature maps of a batch at a time, (b, V, h, w)."""
         for begin in range(0, len(images), self._batch):
             pixels = torch.stack([_pixels(image, self._side) for image in images[begin : begin + self._batch]])
             with self._compute.autocast():
                 model = self._loaded()
-                batch = pixels.to(self._compute.device, memory_format=torch.channels_last)
-                outputs.append(model(batch).float().cpu().numpy())
+                x = pixels.to(self._compute.device, memory_format=torch.channels_last)
+                x = model.maxpool(model.relu(model.bn1(model.conv1(x))))
+                x = model.layer4(model.layer3(model.layer2(model.layer1(x))))
             self.encoded += len(pixels)
-        return np.concatenate(outputs) if outputs else np.zeros((0, self.width), np.float32)
+            yield x
+
+    def _pooled(self, maps: torch.Tensor) -> torch.Tensor:
+        with self._compute.autocast():
+            return self._loaded().avgpool(maps).flatten(1)
 
     def _loaded(self) -> torch.nn.Module:
         if self._model is None:

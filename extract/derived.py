@@ -1,0 +1,65 @@
+"""Fill what needs no text and no picture: it derives from lists and from stored columns."""
+
+from functools import cached_property
+
+import numpy as np
+
+from cache.draft import Draft
+from extract import alignment
+from extract.encoders import Encoders
+from extract.plan import Plan
+from extract.ranges import Range
+
+PERSON = 1  # COCO category
+
+
+class Derived:
+    """Ids, candidates, alignments and attributes."""
+
+    def __init__(self, plan: Plan, encoders: Encoders, draft: Draft) -> None:
+        self._plan, self._encoders, self._draft = plan, encoders, draft
+
+    def fill(self, rows: Range) -> None:
+        """Fill what is missing of a range; what it derives from is there."""
+        if f"{rows.table}.ids" in rows:
+            self._ids(rows)
+        if "mention.attributes" in rows:
+            self._attributes(rows)
+        if "pair.candidates" in rows:
+            for name in self._plan.parts["pair.candidates"].columns:
+                rows.put(f"pair.candidates.{name}", rows.rows, getattr(self._plan.lists, name)[rows.start : rows.stop])
+        if "pair.alignment" in rows:
+            mentions = {name: rows.get(name, rows.rows) for name in alignment.READS if name.startswith("mention")}
+            listed = self._plan.lists.candidates[rows.start : rows.stop]
+            for name, values in alignment.align(self._entities | mentions, listed).items():
+                rows.put(f"pair.alignment.{name}", rows.rows, values)
+
+    def _ids(self, rows: Range) -> None:
+        """Fill all columns but the reason codes, which are those of decoding."""
+        part, at = f"{rows.table}.ids", slice(rows.start, rows.stop)
+        for column, values in self._plan.rows.ids[part].items():
+            rows.put(f"{part}.{column}", rows.rows, values[at])
+        texts = self._plan.rows.text_content[rows.table][at]
+        pictures = [content for content, _ in self._plan.owners.pictures[rows.table][at]]
+        for column, contents in (("content_text", texts), ("content_image", pictures)):
+            rows.put(f"{part}.{column}", rows.rows, np.frombuffer(b"".join(contents), np.uint8).reshape(-1, 32))
+
+    def _attributes(self, rows: Range) -> None:
+        """Say what CLIP's stored vectors tell of scenes and faces; zeros without a picture, and where no person is."""
+        there = rows.get("mention.clip.present", rows.rows)
+        persons = rows.get("mention.crops.labels", rows.rows) == PERSON
+        pictures = rows.get("mention.clip.image", rows.rows)[there].astype(np.float32)
+        crops = rows.get("mention.crops.clip", rows.rows)[persons].astype(np.float32)
+        columns = self._plan.parts["mention.attributes"].columns
+        made = {name: np.zeros((len(there), *shape), np.float32) for name, (_, shape) in columns.items()}
+        if len(pictures):
+            made["scene_probabilities"][there], made["scene"][there] = self._encoders.attributes.scene(pictures)
+        if len(crops):
+            made["face_probabilities"][persons], made["faces"][persons] = self._encoders.attributes.faces(crops)
+        for name, values in made.items():
+            rows.put(f"mention.attributes.{name}", rows.rows, values)
+
+    @cached_property
+    def _entities(self) -> dict[str, np.ndarray]:
+        """What the alignments read of all entities."""
+        return {name: self._draft.column(name) for name in alignment.READS if name.startswith("entity")}

@@ -1,0 +1,61 @@
+"""Which row owns each repeated text and picture: the first one. It alone is encoded, all others copy its vector."""
+
+from extract.rows import Picture, Rows, entity_text, mention_texts
+
+MENTIONS_ONLY = ("mention.regions", "mention.crops")
+Row = tuple[str, int]  # table, row
+Slot = tuple[str, int]  # full name of a column, row
+
+
+class Owners:
+    """Owners of texts and pictures, in row order, entities before mentions.
+
+    So every distinct item is encoded once, whatever was interrupted in between. In parts that only mentions have, the
+    first mention owns a picture, be it an entity's too.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.described = any(entity.description for entity in rows.entities)
+        self.pictures: dict[str, list[Picture]] = {
+            table: [rows.picture(record.image) for record in rows.records(table)] for table in ("entity", "mention")
+        }
+        self._of_picture: dict[bytes, Row] = {}
+        self._of_mention_picture: dict[bytes, Row] = {}
+        self._of_clip_text: dict[str, Slot] = {}
+        self._of_entity_text: dict[str, int] = {}
+        for row, entity in enumerate(rows.entities):
+            self._of_entity_text.setdefault(entity_text(entity), row)
+        for table in ("entity", "mention"):
+            for row, (content, _) in enumerate(self.pictures[table]):
+                if any(content):
+                    self._of_picture.setdefault(content, (table, row))
+                    if table == "mention":
+                        self._of_mention_picture.setdefault(content, (table, row))
+                for column, text in self.clip_texts(table, row).items():
+                    self._of_clip_text.setdefault(text, (f"{table}.clip.{column}", row))
+
+    def clip_texts(self, table: str, row: int) -> dict[str, str]:
+        """Return the texts that CLIP reads of a row, by column."""
+        if table == "mention":
+            return mention_texts(self._rows.mentions[row])
+        entity = self._rows.entities[row]
+        texts = {"text": entity_text(entity)}
+        return texts | {"description": entity.description} if self.described else texts
+
+    def of_entity_text(self, row: int) -> int:
+        """Return the entity that owns a text that BERT reads."""
+        return self._of_entity_text[entity_text(self._rows.entities[row])]
+
+    def of_clip_text(self, text: str) -> Slot:
+        """Return the column and the row that own a text that CLIP reads."""
+        return self._of_clip_text[text]
+
+    def owns_picture(self, table: str, row: int) -> bool:
+        """Whether a picture is encoded for this row in the parts that entities and mentions have."""
+        return self._of_picture.get(self.pictures[table][row][0]) == (table, row)
+
+    def of_picture(self, part: str, row: int) -> Row | None:
+        """Return the row that owns the picture of a row of a part, None where there is no file."""
+        owners = self._of_mention_picture if part in MENTIONS_ONLY else self._of_picture
+        return owners.get(self.pictures[part.split(".")[0]][row][0])

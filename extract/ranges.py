@@ -1,0 +1,98 @@
+"""A range of rows while its missing shards are computed."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from cache.draft import Draft
+from cache.schema import split_column
+from cache.writer import Shard, ShardPlan
+from extract.owners import Slot
+from extract.plan import Plan
+
+COPIED = 256  # rows at a time; the regions of so many are 51 MB
+
+
+class Range:
+    """Rows `start` to `stop` of a table, and its parts of which some shard is not there yet: `part in range`.
+
+    Rows are counted as in their table. `advance` is told how many rows of how many parts are done.
+    """
+
+    def __init__(
+        self, plan: Plan, draft: Draft, table: str, index: int, missing: list[ShardPlan], advance: Callable[[int], None]
+    ) -> None:
+        self.table = table
+        self.start, self.stop = plan.borders[table][index]
+        self._draft, self._advance = draft, advance
+        self._missing: dict[str, list[ShardPlan]] = {}
+        for shard in missing:
+            self._missing.setdefault(shard.part.name, []).append(shard)
+        self._whole = {part: _empty(plan, part, index) for part in self._missing}
+        self._done = dict.fromkeys(self._missing, 0)
+
+    def __contains__(self, part: str) -> bool:
+        return part in self._whole
+
+    @property
+    def rows(self) -> range:
+        """All rows of the range."""
+        return range(self.start, self.stop)
+
+    def put(self, column: str, rows: Any, values: Any) -> None:
+        """Store values (n, ...) of rows (n,); of a part that is finished they are dropped."""
+        part, name = split_column(column)
+        if part in self._whole:
+            whole = self._whole[part]
+            whole.put(name, np.asarray(rows, int) - whole.plan.start, values)
+
+    def get(self, column: str, rows: Any) -> np.ndarray:
+        """Return stored values of rows (n,) of this range, or of any that are finished."""
+        part, name = split_column(column)
+        rows = np.asarray(rows, int)
+        if part not in self._whole:
+            return self._draft.rows(column, rows)
+        whole = self._whole[part]
+        inside = (rows >= whole.plan.start) & (rows < whole.plan.start + whole.plan.rows)
+        dtype, shape = whole.plan.part.columns[name]
+        values = np.empty((len(rows), *shape), dtype)
+        values[inside] = whole.get(name, rows[inside] - whole.plan.start)
+        if not inside.all():
+            values[~inside] = self._draft.rows(column, rows[~inside])
+        return values
+
+    def copy(self, column: str, owners: Mapping[int, Slot]) -> None:
+        """Copy values of repeated items: row -> the column and the row that own its item."""
+        by_column: dict[str, list[tuple[int, int]]] = {}
+        for row, (owner_column, owner) in owners.items():
+            by_column.setdefault(owner_column, []).append((row, owner))
+        for owner_column, pairs in by_column.items():
+            for begin in range(0, len(pairs), COPIED):
+                rows, sources = zip(*pairs[begin : begin + COPIED], strict=True)
+                self.put(column, rows, self.get(owner_column, sources))
+
+    def tick(self, part: str, rows: int) -> None:
+        """Report rows of a part as done, but never more than the range has."""
+        if part in self._whole:
+            done = self._done[part]
+            self._done[part] = min(done + rows, len(self.rows))
+            self._advance(self._done[part] - done)
+
+    def save(self, *parts: str) -> None:
+        """Publish the missing shards of those of the parts that are in the range."""
+        for part in parts:
+            if part in self._whole:
+                for shard in self._missing[part]:
+                    self._draft.save(self._whole[part].cut(shard))
+                self.tick(part, len(self.rows))
+                del self._whole[part]
+
+    def save_all(self) -> None:
+        """Publish what is left, ids last: they hold the verdicts on the pictures."""
+        self.save(*sorted(self._whole, key=lambda part: part.endswith(".ids")))
+
+
+def _empty(plan: Plan, part: str, index: int) -> Shard:
+    whole = plan.whole(part, index)
+    return Shard(whole, lambda row: plan.label(whole.part.table, row))

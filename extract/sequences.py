@@ -1,0 +1,86 @@
+"""How rows are cut into ranges and shards, and where the tokens of each distinct sentence stand in their table."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.records import Mention
+
+Borders = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The distinct sentences in mention row order; sentence s has the token rows `edges[s]` to `edges[s + 1]`.
+
+    `of` (N,) is the sentence of each mention.
+    """
+
+    texts: list[str]
+    of: np.ndarray
+    edges: np.ndarray
+
+    @classmethod
+    def counted(cls, mentions: Sequence[Mention], count: Callable[[str], int]) -> "Sentences":
+        """Lay out the sentences of mentions that are grouped by sentence; `count` says how many tokens one has."""
+        places = {text: place for place, text in enumerate(dict.fromkeys(mention.sentence for mention in mentions))}
+        of = np.array([places[mention.sentence] for mention in mentions])
+        return cls(list(places), of, np.cumsum([0, *map(count, places)]))
+
+    @property
+    def rows(self) -> int:
+        """How many rows the table has."""
+        return int(self.edges[-1])
+
+    @property
+    def first(self) -> np.ndarray:
+        """The token row where each mention's sentence begins, (N,)."""
+        return self.edges[self.of]
+
+    @property
+    def count(self) -> np.ndarray:
+        """How many tokens each mention's sentence has, (N,)."""
+        return np.diff(self.edges)[self.of]
+
+    def tokens_of(self, mention: int) -> np.ndarray:
+        """Return the token rows of a mention's sentence."""
+        sentence = self.of[mention]
+        return np.arange(self.edges[sentence], self.edges[sentence + 1])
+
+    def between(self, start: int, stop: int) -> list[str]:
+        """Return the sentences of mention rows `start` to `stop`, which must be all mentions of each."""
+        return self.texts[self.of[start] : self.of[stop - 1] + 1]
+
+    def edges_between(self, start: int, stop: int) -> np.ndarray:
+        """Return the token rows where the sentences of these mention rows begin, and where the last one ends."""
+        return self.edges[self.of[start] : self.of[stop - 1] + 2]
+
+    def sentence_at(self, row: int) -> str:
+        """Return the sentence that a token row belongs to."""
+        return self.texts[int(np.searchsorted(self.edges, row, "right")) - 1]
+
+
+def borders(count: int, size: int, groups: list[str] | None = None) -> Borders:
+    """Cut `count` rows into ranges of `size`; with `groups`, a range grows until its last group is whole."""
+    result, begin = [], 0
+    while begin < count:
+        end = min(begin + size, count)
+        while groups is not None and end < count and groups[end] == groups[end - 1]:
+            end += 1
+        result.append((begin, end))
+        begin = end
+    return result
+
+
+def pieces(edges: np.ndarray, size: int) -> Borders:
+    """Cut the rows from the first to the last of `edges` at some of them, into as long runs as `size` allows.
+
+    A run between two neighboring edges is never cut.
+    """
+    result, first = [], 0
+    while first < len(edges) - 1:
+        last = max(first + 1, int(np.searchsorted(edges, edges[first] + size, "right")) - 1)
+        result.append((int(edges[first]), int(edges[last])))
+        first = last
+    return result

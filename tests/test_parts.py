@@ -1,0 +1,630 @@
+"""Parts made on demand, tokens, regions, crops and attributes: against libraries and loops, and interrupted."""
+
+import json
+import random
+import shutil
+import sys
+import types
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import cache as melcache
+from cache.draft import Draft
+from common.errors import ConfigError
+from extract import pipeline, plan
+from extract.cli import app
+from extract.config import ON_DEMAND, ExtractConfig
+from extract.encoders import Encoders
+from extract.encoders.clip import Clip
+from extract.encoders.objects import Objects
+from extract.sequences import pieces
+from train.table import Table
+
+LONG = " ".join(["harbor"] * 90)
+ENTITIES = [
+    ("Paris", "capital of France", "red"),
+    ("Lyon", "", "green"),
+    ("Rome", "in Italy", None),
+    ("Oslo", "", "cut"),
+]
+MENTIONS = [  # sentence, surface, picture
+    ("Paris and Lyon at night", "Paris", "red"),
+    ("Lyon", "Lyon", "blue"),  # a sentence that is an entity's text, and a mention's string
+    ("Paris and Lyon at night", "Lyon", "red"),
+    ("A walk in Rome", "Rome", "wide"),
+    (f"{LONG} Oslo", "Oslo", None),  # beyond the token limit
+    ("Nothing stands here", "Oslo", "cut"),
+    ("A walk in Rome", "walk", "blue"),
+    ("Bern by day, Bern by night", "Bern", "flat"),
+    ("The unbelievableness of Bern", "unbelievableness", "red"),  # repeated in another range of rows
+]
+SIZES = {"red": (40, 30), "blue": (64, 64), "green": (33, 50), "wide": (90, 20), "flat": (80, 21)}
+SENTENCES = list(dict.fromkeys(sentence for sentence, *_ in MENTIONS))
+LABELS = {"red": [1, 3], "blue": [3, 1, 1], "green": [2], "wide": [1], "flat": []}
+SHARED = {"red"}  # pictures of an entity and of mentions
+OF_MENTIONS = {"red", "blue", "wide", "flat"}
+LIMIT, K, RANGES = 32, 3, 2  # of mentions in fours
+BOTH = ("ghmfc", "dwe")
+TOKENS, CLIP_TOKENS = {"token.bert", "mention.tokens"}, {"clip_token.clip", "mention.clip_tokens"}
+
+
+class Attributes:
+    """What the attributes part needs of its encoder; numbers that tell which vectors it was given."""
+
+    def __init__(self, encode_texts, *, gender, race):
+        self.recipe, self.sizes = {"gender": gender, "race": race}, {"A": 2, "F": 3}
+        self._encode_texts = encode_texts
+
+    def scene(self, images):
+        return np.stack([images[:, 0], images[:, 1]], 1), np.tile(self._encode_texts(["a scene"]), (len(images), 1))
+
+    def faces(self, crops):
+        return crops[:, :3], 2 * crops
+
+
+def detect(self, images):
+    """Stand for the detector: boxes by size of the picture, and labels with people among them."""
+    self.pictures += len(images)
+    names = {size: name for name, size in SIZES.items()}
+    found = []
+    for image in images:
+        labels = np.array(LABELS[names[image.size]], np.int32)
+        boxes = np.array([[1.2 + k, 2.3, 9.5 + 5 * k, 17.8] for k in range(len(labels))], np.float32).reshape(-1, 4)
+        found.append({"boxes": boxes, "scores": np.linspace(0.9, 0.5, len(labels), dtype=np.float32), "labels": labels})
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def doubles():
+    torch.set_num_threads(1)
+    module = types.ModuleType("extract.attributes")
+    module.Attributes = Attributes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "extract.attributes", module)
+        patch.setattr(Objects, "_detect", detect)
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("release")
+    for seed, (name, size) in enumerate(SIZES.items()):
+        pixels = np.random.default_rng(seed).integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8)
+        Image.fromarray(pixels).resize(size).save(folder / f"{name}.png")
+    (folder / "cut.png").write_bytes((folder / "red.png").read_bytes()[:200])
+    lines = []
+    for i, (sentence, surface, name) in enumerate(MENTIONS):
+        start = sentence.find(surface)
+        line = {"id": f"m{i}", "text": sentence, "mention": surface, "gold": "e0", "split": "train"}
+        line |= {"caption": f"c{i}", "start": start, "end": start + len(surface) if start >= 0 else -1}
+        lines.append(line | ({"image": f"{name}.png"} if name else {}))
+    (folder / "mentions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    entities = [
+        {"id": f"e{i}", "name": name, "text": text} | ({"image": f"{picture}.png"} if picture else {})
+        for i, (name, text, picture) in enumerate(ENTITIES)
+    ]
+    (folder / "entities.jsonl").write_text("".join(json.dumps(entity) + "\n" for entity in entities))
+    return folder
+
+
+def config(data, shards, **changes):
+    known = {"sentence_tokens": LIMIT, "max_missing": 1.0, "device": "cpu", "name": "world", "shard_rows": 4}
+    known |= {"weights": "random-tiny", "image_batch": 3, "text_batch": 3, "candidates": 3}
+    return ExtractConfig(dataset="jsonl", data=data, shards=shards, **known | changes)
+
+
+def extract(data, shards, **changes):
+    return melcache.open(pipeline.run(config(data, shards, **changes)))
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """The Work objects of the runs of a test, in order."""
+    seen = []
+
+    class Watched(pipeline.Work):
+        def __init__(self, *arguments):
+            seen.append(self)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(pipeline, "Work", Watched)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def standard(data, tmp_path_factory):
+    return extract(data, tmp_path_factory.mktemp("standard"))
+
+
+@pytest.fixture(scope="module")
+def made(data, tmp_path_factory):
+    """A cache with the parts of both heads; tests only read it."""
+    return extract(data, tmp_path_factory.mktemp("made"), heads=BOTH)
+
+
+@pytest.fixture(scope="module")
+def encoders():
+    return Encoders(ExtractConfig(weights="random-tiny", device="cpu", text_batch=3, image_batch=3))
+
+
+def counted(work):
+    e = work.encoders
+    return {
+        "decoded": work.pictures.decoded,
+        "bert": e.bert.encoded,
+        "clip texts": e.clip.texts,
+        "clip sentences": e.clip.sentences,
+        "clip pictures": e.clip.images - e.crops.encoded,
+        "clip crops": e.crops.encoded,
+        "resnet pictures": e.resnet.encoded - e.objects.crops,
+        "detector": e.objects.pictures,
+    }
+
+
+def numbers(work):
+    return {name: count for name, count in counted(work).items() if count}
+
+
+def files(reader):
+    return {shard["file"]: shard["sha256"] for shard in reader.manifest["shards"]}
+
+
+def picture_of(reader):
+    """The picture of each mention row."""
+    return [MENTIONS[int(name[1:])][2] for name in reader.strings("mention.ids.id")]
+
+
+def sentence_of(reader):
+    return [MENTIONS[int(name[1:])][0] for name in reader.strings("mention.ids.id")]
+
+
+# --- which parts
+
+
+@pytest.mark.parametrize(
+    ("heads", "parts"),
+    [
+        ((), set()),
+        (("drin", "bert", "clip"), set()),
+        (("mel_hi",), TOKENS),
+        (("ghmfc",), {*TOKENS, "mention.regions"}),
+        (("dwe_authors",), {"mention.crops"}),
+        (("dwe",), {*CLIP_TOKENS, "mention.crops", "mention.attributes"}),
+        (BOTH, set(ON_DEMAND)),
+    ],
+)
+def test_heads_ask_for_the_parts_that_they_read(heads, parts):
+    assert ExtractConfig(heads=heads).demanded == parts
+
+
+def test_an_unknown_head_is_one_line_that_names_those_that_exist():
+    result = CliRunner().invoke(app, ["--for", "ghmfc,drim"])
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "--for ghmfc,drim: drim is no head; there are drin, lexical, " in result.stderr
+    with pytest.raises(ConfigError, match=r"--infer-gender and --infer-race .* add --for dwe"):
+        ExtractConfig(infer_gender=True, heads=("ghmfc",))
+
+
+def test_parts_on_demand_leave_the_standard_ones_as_they_are(standard, made):
+    assert not set(ON_DEMAND) & standard.manifest["parts"].keys()
+    assert set(ON_DEMAND) < made.manifest["parts"].keys()
+    assert files(standard).items() < files(made).items()
+    for part, spec in standard.manifest["parts"].items():
+        assert made.manifest["parts"][part] == spec
+    assert {**made.manifest["tables"], **standard.manifest["tables"]} == made.manifest["tables"]
+
+
+def test_heads_find_their_columns(made):
+    for head in BOTH:
+        assert set(made.require(head)) <= set(made.columns)
+
+
+# --- tokens
+
+
+def test_token_rows_are_the_last_layer_of_bert_on_each_sentence_alone(made, encoders):
+    first, count = made.column("mention.tokens.first"), made.column("mention.tokens.count")
+    vectors = made.column("token.bert.vector").astype(np.float32)
+    begins = {}
+    for row, sentence in enumerate(sentence_of(made)):
+        ids = encoders.bert._tokenizer.encode(sentence).ids
+        ids = ids if len(ids) <= LIMIT else [*ids[: LIMIT - 1], ids[-1]]
+        with torch.inference_mode():
+            hidden = encoders.bert._loaded()(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy()
+        assert count[row] == len(ids)
+        assert begins.setdefault(sentence, first[row]) == first[row]
+        np.testing.assert_allclose(vectors[first[row] : first[row] + count[row]], hidden, atol=4e-3)
+        assert (made.column("mention.bert.cls")[row] == made.column("token.bert.vector")[first[row]]).all()
+    ends = sorted(
+        (first[row], first[row] + count[row]) for row in {s: r for r, s in enumerate(begins.values())}.values()
+    )
+    assert sum({s: count[r] for r, s in enumerate(sentence_of(made))}.values()) == len(vectors)
+    assert ends[0][0] == 0
+
+
+def test_start_and_end_are_the_pieces_of_the_mention(made, encoders):
+    def pieces_of(text):
+        return len(encoders.bert._tokenizer.encode(text).ids) - 2
+
+    start, end, longest = made.column("mention.tokens.start"), made.column("mention.tokens.end"), 0
+    for row, name in enumerate(made.strings("mention.ids.id")):
+        sentence, surface, _ = MENTIONS[int(name[1:])]
+        before = sentence.find(surface)
+        if before >= 0 and pieces_of(sentence) + 2 <= LIMIT:  # these are whole words
+            assert start[row] == 1 + pieces_of(sentence[:before])
+            assert end[row] == start[row] + pieces_of(surface)
+            longest = max(longest, pieces_of(surface))
+        else:
+            assert (start[row], end[row]) == (-1, -1)
+    assert longest > 3 and (start < 0).sum() == 2
+
+
+def test_the_mean_of_the_tokens_under_a_mention_is_its_span(made):
+    columns = ("first", "start", "end", "count")
+    first, start, end, count = (made.column(f"mention.tokens.{name}") for name in columns)
+    vectors = made.column("token.bert.vector").astype(np.float32)
+    found = made.column("mention.bert.found")
+    assert 0 < found.sum() < len(found)
+    for row, span in enumerate(made.column("mention.bert.span").astype(np.float32)):
+        if found[row]:
+            assert 1 <= start[row] < end[row] < count[row]
+            np.testing.assert_allclose(
+                vectors[first[row] + start[row] : first[row] + end[row]].mean(0), span, atol=2e-3
+            )
+        else:
+            assert (start[row], end[row]) == (-1, -1)
+
+
+def test_a_batch_holds_the_tokens_of_its_mentions(made):
+    table = Table(made, "mel_hi", torch.device("cpu"))
+    order = torch.tensor([5, 0, 3, 2, 7])
+    batch = table.batch(order)
+    start, end = (made.column(f"mention.tokens.{name}")[order] for name in ("start", "end"))
+    for i, row in enumerate(order.tolist()):
+        present = batch["token.bert.present"][i]
+        assert int(present.sum()) == made.column("mention.tokens.count")[row]
+        if start[i] >= 0:
+            mean = batch["token.bert.vector"][i, start[i] : end[i]].mean(0).numpy()
+            np.testing.assert_allclose(mean, made.column("mention.bert.span")[row].astype(np.float32), atol=2e-3)
+
+
+def test_clip_token_rows_are_open_clips_own_states_and_end_in_the_sentence_vector(made, encoders, monkeypatch):
+    model, tokenize = encoders.clip._model, open_clip.get_tokenizer("ViT-B-32")
+    monkeypatch.setattr(model, "text_pool_type", "none")  # open_clip's way to return every token
+    first, count = made.column("mention.clip_tokens.first"), made.column("mention.clip_tokens.count")
+    vectors = made.column("clip_token.clip.vector").astype(np.float32)
+    sentences = made.column("mention.clip.sentence").astype(np.float32)
+    for row, sentence in enumerate(sentence_of(made)):
+        ids = tokenize([sentence])
+        assert count[row] == (ids[0] != 0).sum()
+        with torch.inference_mode():
+            states = model.encode_text(ids)[0, : count[row]].numpy()
+        mine = vectors[first[row] : first[row] + count[row]]
+        np.testing.assert_allclose(mine, states, atol=4e-3)
+        np.testing.assert_allclose(mine[-1], sentences[row], atol=4e-3)
+    assert count.max() == 77
+
+
+def test_pieces_are_as_long_as_allowed_and_never_cut_a_unit():
+    rng = random.Random(0)
+    for _ in range(300):
+        edges = np.cumsum([rng.randrange(50), *(rng.randrange(1, 9) for _ in range(rng.randrange(1, 30)))])
+        size = rng.randrange(1, 20)
+        found = pieces(edges, size)
+        assert [begin for begin, _ in found] == [edges[0], *(end for _, end in found[:-1])]
+        assert found[-1][1] == edges[-1]
+        for begin, end in found:
+            units = np.diff(edges[(edges >= begin) & (edges <= end)])
+            assert units.sum() == end - begin  # both are edges
+            assert end - begin <= size or len(units) == 1
+            following = edges[edges > end]
+            assert not len(following) or following[0] - begin > size
+
+
+def test_a_wide_part_is_cut_into_shards_of_whole_sentences_with_the_same_rows(data, made, tmp_path, monkeypatch):
+    borders = set(made.column("mention.tokens.first").tolist()) | {made.manifest["tables"]["token"]}
+    for size in (2, 3):  # the second run finds shards of the same rows and numbers, but of other places
+        monkeypatch.setattr(plan, "SHARD_BYTES", size * (4 * 512 * 2 + 1))
+        cut = extract(data, tmp_path, heads=BOTH)
+        rows = [shard["rows"] for shard in cut.manifest["shards"] if shard["part"] == "mention.regions"]
+        assert rows == {2: [2, 2, 1, 2, 2], 3: [3, 2, 3, 1]}[size]  # of ranges of five and four
+        tokens = [shard for shard in cut.manifest["shards"] if shard["part"] == "token.bert"]
+        assert len(tokens) > RANGES
+        assert {shard["start"] + shard["rows"] for shard in tokens} <= borders
+        assert [shard["file"].split("-")[1][:5] for shard in tokens] == [f"{i:05d}" for i in range(len(tokens))]
+        for name in made.columns:
+            assert (made.column(name) == cut.column(name)).all(), name
+
+
+# --- pictures
+
+
+def test_the_mean_of_the_regions_is_the_pooled_vector(made):
+    regions = made.column("mention.regions.image").astype(np.float32)
+    assert regions.shape[1:] == (4, 512)
+    pooled = made.column("mention.resnet.image").astype(np.float32)
+    np.testing.assert_allclose(regions.mean(1), pooled, atol=3e-3)
+    assert (made.column("mention.regions.present") == made.column("mention.resnet.present")).all()
+    assert np.abs(regions - pooled[:, None]).max() > 0.1
+    owners = {}
+    for row, name in enumerate(picture_of(made)):
+        key = name if made.column("mention.regions.present")[row] else "neutral"
+        assert owners.setdefault(key, regions[row].tobytes()) == regions[row].tobytes()
+    assert len(set(owners.values())) == 1 + len(OF_MENTIONS)
+
+
+def test_regions_are_the_places_of_the_last_feature_map_row_by_row(encoders, monkeypatch):
+    monkeypatch.setattr(encoders.resnet, "_side", 224)
+    images = [Image.effect_noise((224, 224), 80 + i).convert("RGB") for i in range(4)]
+    seen = []
+    handle = encoders.resnet._loaded().layer4.register_forward_hook(lambda _m, _i, output: seen.append(output))
+    try:
+        pooled, regions = encoders.resnet.encode_regions(images)
+    finally:
+        handle.remove()
+    maps = torch.cat(seen).numpy()
+    assert regions.shape == (4, 49, 512) and encoders.resnet.regions == 49
+    for y in range(7):
+        for x in range(7):
+            assert (regions[:, 7 * y + x] == maps[:, :, y, x]).all()
+    assert (pooled == encoders.resnet.encode(images)).all()
+    assert [values.shape for values in encoders.resnet.encode_regions([])] == [(0, 512), (0, 49, 512)]
+
+
+def test_crops_are_clip_vectors_of_the_stored_boxes_cut_out(made, encoders, data):
+    vectors, labels = made.column("mention.crops.clip"), made.column("mention.crops.labels")
+    assert (labels == made.column("mention.objects.labels")).all()
+    boxes, objects = made.column("mention.objects.boxes"), 0
+    for row, name in enumerate(picture_of(made)):
+        there = LABELS.get(name, [])
+        assert labels[row].tolist() == there + [0] * (K - len(there))
+        assert not vectors[row, len(there) :].any()
+        for k in range(len(there)):
+            left, top, right, bottom = boxes[row, k].tolist()
+            with Image.open(data / f"{name}.png") as image:
+                crop = image.convert("RGB").crop((int(left), int(top), -int(-right // 1), -int(-bottom // 1)))
+            expected = encoders.clip.encode_images([crop])[0]
+            np.testing.assert_allclose(vectors[row, k].astype(np.float32), expected, atol=4e-3)
+            objects += 1
+    assert objects > 8
+
+
+def test_attributes_see_stored_vectors_and_are_zero_without_picture_or_person(made):
+    images, present = made.column("mention.clip.image").astype(np.float32), made.column("mention.clip.present")
+    crops, labels = made.column("mention.crops.clip").astype(np.float32), made.column("mention.crops.labels")
+    columns = ("scene_probabilities", "scene", "face_probabilities", "faces")
+    odds, scene, guesses, faces = (made.column(f"mention.attributes.{name}") for name in columns)
+    assert 0 < present.sum() < len(present) and {0, 1, 2, 3} - set(labels.ravel().tolist()) <= {2}
+    for row, there in enumerate(present):
+        assert (odds[row] == (images[row, :2].astype(np.float16) if there else 0)).all()
+        assert scene[row].any() == there
+        for k, label in enumerate(labels[row]):
+            assert (faces[row, k] == ((2 * crops[row, k]).astype(np.float16) if label == 1 else 0)).all()
+            assert (guesses[row, k] == (crops[row, k, :3].astype(np.float16) if label == 1 else 0)).all()
+
+
+def test_gender_and_race_are_off_unless_asked_for_and_the_cache_says_so(data, made, tmp_path):
+    assert not [line for line in made.manifest["warnings"] if "inferred" in line]
+    assert made.manifest["parts"]["mention.attributes"]["recipe"]["attributes"] == {"gender": False, "race": False}
+    asked = extract(data, tmp_path, heads=("dwe",), infer_gender=True)
+    assert [line.split(" by ")[0] for line in asked.manifest["warnings"][1:]] == ["gender inferred"]
+    assert asked.manifest["parts"]["mention.attributes"]["recipe"]["attributes"] == {"gender": True, "race": False}
+    for part, spec in asked.manifest["parts"].items():
+        assert (spec["fingerprint"] == made.manifest["parts"][part]["fingerprint"]) == (part != "mention.attributes")
+
+
+# --- once, and again
+
+
+def test_every_sentence_and_picture_is_encoded_once(data, tmp_path, watched):
+    extract(data, tmp_path, heads=BOTH)
+    texts = {f"{name}: {text}" if text else name for name, text, _ in ENTITIES}
+    strings = {surface for _, surface, _ in MENTIONS} | {f"{m[1]} [SEP] {m[0]}" for m in MENTIONS}
+    assert counted(watched[0]) == {
+        "decoded": len(SIZES) + 1 + len(SHARED),  # the broken one; shared ones for entities and for mentions
+        "bert": len(texts) + len(SENTENCES),  # mention.bert and token.bert of one pass
+        "clip texts": len(texts | strings | set(SENTENCES)) + RANGES,  # and the attributes' one
+        "clip sentences": len(SENTENCES),
+        "clip pictures": len(SIZES) + 1,  # the neutral one
+        "clip crops": sum(len(LABELS[name]) for name in OF_MENTIONS),
+        "resnet pictures": len(SIZES) + 1 + len(SHARED) + 1,  # the neutral one's regions
+        "detector": len(SIZES),
+    }
+
+
+def test_a_second_run_for_other_heads_adds_only_their_parts(data, made, tmp_path, watched):
+    first = extract(data, tmp_path, heads=("ghmfc",))
+    second = extract(data, tmp_path, heads=("dwe",))
+    assert second.id == made.id  # what the first run made is still listed
+    assert files(first).items() < files(second).items()
+    assert watched[1].draft.kept == watched[0].draft.made
+    assert watched[1].draft.made == len(files(second)) - len(files(first))
+    assert numbers(watched[1]) == {  # no detector: boxes are stored; no ResNet, no BERT
+        "decoded": len(OF_MENTIONS),
+        "clip texts": RANGES,
+        "clip sentences": len(SENTENCES),
+        "clip crops": sum(len(LABELS[name]) for name in OF_MENTIONS),
+    }
+
+
+def test_tokens_and_regions_added_later_are_those_of_one_run(data, made, tmp_path, watched):
+    extract(data, tmp_path)
+    assert extract(data, tmp_path, heads=("dwe",)).id != made.id
+    assert extract(data, tmp_path, heads=("ghmfc",)).id == made.id
+    assert numbers(watched[2]) == {
+        "decoded": len(OF_MENTIONS),
+        "bert": len(SENTENCES),
+        "resnet pictures": len(OF_MENTIONS) + 1,
+    }
+
+
+def test_a_run_without_for_keeps_the_parts_that_the_cache_lists(data, made, tmp_path, watched):
+    folder = tmp_path / "world"
+    shutil.copytree(made.path, folder)
+    assert extract(data, tmp_path).id == made.id
+    assert numbers(watched[0]) == {} and watched[0].draft.made == 0
+    damaged = next(folder.glob("mention.regions-*"))
+    damaged.unlink()
+    assert extract(data, tmp_path).id == made.id
+    assert watched[1].draft.made == 1
+
+
+def test_a_listed_part_that_would_be_made_otherwise_now_is_left_out(data, made, tmp_path, capsys):
+    shutil.copytree(made.path, tmp_path / "world")
+    asked = extract(data, tmp_path, heads=("dwe",), infer_race=True)
+    assert "mention.regions" in asked.manifest["parts"]
+    capsys.readouterr()
+    plain = extract(data, tmp_path)
+    said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert len(said) == 1 and said[0].startswith("mention.attributes of the cache in ")
+    assert plain.manifest["parts"].keys() == made.manifest["parts"].keys() - {"mention.attributes"}
+    assert not [line for line in plain.manifest["warnings"] if "inferred" in line]
+    assert extract(data, tmp_path, heads=("dwe",)).id == made.id
+
+
+def test_shards_of_an_unfinished_run_are_no_part_of_a_cache_that_was_not_asked_for_them(data, standard, made, tmp_path):
+    shutil.copytree(made.path, tmp_path / "world")
+    (tmp_path / "world" / "manifest.json").unlink()
+    assert extract(data, tmp_path).id == standard.id
+    again = extract(data, tmp_path, heads=BOTH)
+    assert again.id == made.id
+
+
+def test_limit_works_with_parts_on_demand(data, made, tmp_path):
+    few = extract(data, tmp_path, heads=BOTH, limit=4)
+    assert few.manifest["tables"]["token"] < made.manifest["tables"]["token"]
+    rows = [made.strings("mention.ids.id").index(name) for name in few.strings("mention.ids.id")]
+    assert 0 < len(rows) < len(MENTIONS)
+    for name in ("mention.crops.labels", "mention.tokens.count", "mention.tokens.start", "mention.clip_tokens.count"):
+        assert (few.column(name) == made.column(name)[rows]).all()
+    assert few.column("mention.tokens.first").max() < few.manifest["tables"]["token"]
+
+
+# --- keys
+
+
+def test_other_clip_weights_change_what_derives_from_clip_and_nothing_else(data, made, tmp_path, monkeypatch):
+    build = Clip.__init__
+
+    def other(self, *arguments):
+        build(self, *arguments)
+        self.recipe = self.recipe | {"weights": "others"}
+
+    monkeypatch.setattr(Clip, "__init__", other)
+    renewed = extract(data, tmp_path, heads=BOTH)
+    parts = {name: spec["fingerprint"] for name, spec in made.manifest["parts"].items()}
+    changed = {name for name, spec in renewed.manifest["parts"].items() if spec["fingerprint"] != parts[name]}
+    derived = {"clip_token.clip", "mention.crops", "mention.attributes", "pair.alignment"}
+    assert changed == {"entity.clip", "mention.clip", *derived}
+    assert made.manifest["parts"]["mention.crops"]["inputs"].keys() == {"mention.objects"}
+    assert made.manifest["parts"]["mention.attributes"]["inputs"].keys() == {"mention.clip", "mention.crops"}
+
+
+def changed_parts(data, made, tmp_path, edit):
+    """The parts some of whose shards another release in the same folder lacks."""
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy)
+    edit(copy)
+    other = extract(copy, tmp_path, heads=BOTH)
+    fresh = extract(copy, tmp_path / "fresh", heads=BOTH)
+    assert other.id == fresh.id
+    return {name.split("-")[0] for name in files(made).keys() - files(other).keys()} & set(ON_DEMAND)
+
+
+def replaced(old, new):
+    def edit(folder):
+        path = folder / "mentions.jsonl"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return edit
+
+
+def test_a_moved_span_encodes_no_token_anew(data, made, tmp_path):
+    shutil.copytree(made.path, tmp_path / "world")
+    edit = replaced('"caption": "c7", "start": 0, "end": 4', '"caption": "c7", "start": 13, "end": 17')
+    changed = {"mention.tokens", "mention.clip_tokens", "mention.attributes"}  # the key of mention.clip has the span
+    assert changed_parts(data, made, tmp_path, edit) == changed
+
+
+def test_a_longer_sentence_moves_all_tokens_behind_it(data, made, tmp_path):
+    shutil.copytree(made.path, tmp_path / "world")
+    edit = replaced('"text": "Lyon"', '"text": "Lyon by the river"')
+    assert changed_parts(data, made, tmp_path, edit) == {*TOKENS, *CLIP_TOKENS, "mention.attributes"}
+    grown = melcache.open(tmp_path / "world")
+    kept = [name for name in files(made).keys() & files(grown).keys() if name.startswith("token.bert")]
+    moved = [name for name in files(made).keys() & files(grown).keys() if name.startswith("mention.tokens")]
+    assert kept and not moved
+
+
+def test_a_picture_that_an_entity_has_too_is_known_to_the_keys(data, made, tmp_path):
+    """Its regions are then encoded in another batch, which decides their last bits."""
+    shutil.copytree(made.path, tmp_path / "world")
+
+    def edit(folder):
+        path = folder / "entities.jsonl"
+        path.write_text(path.read_text().replace("green.png", "blue.png"))
+
+    assert {"mention.regions", "mention.crops"} <= changed_parts(data, made, tmp_path, edit)
+
+
+# --- interruption
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def killer(monkeypatch):
+    """Let a run publish `left[0]` shards and then die."""
+    left, save = [0], Draft.save
+
+    def dying(self, shard):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        save(self, shard)
+
+    monkeypatch.setattr(Draft, "save", dying)
+    return left
+
+
+def test_a_run_killed_after_any_shard_is_resumed_to_the_same_cache(data, standard, made, tmp_path, killer, monkeypatch):
+    monkeypatch.setattr(plan, "SHARD_BYTES", 20_000)
+    killer[0] = -1  # never
+    whole = extract(data, tmp_path / "whole", heads=BOTH)
+    shutil.copytree(standard.path, tmp_path / "world")
+    kills = 0
+    while True:
+        killer[0] = 1
+        try:
+            resumed = extract(data, tmp_path, heads=BOTH)
+            break
+        except Killed:
+            kills += 1
+            assert melcache.open(tmp_path / "world").id == standard.id
+    assert resumed.id == whole.id
+    assert kills >= RANGES * len(ON_DEMAND)
+    for name in made.columns:
+        assert (made.column(name) == resumed.column(name)).all(), name
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_lost_shards_of_any_part_are_made_again(data, made, tmp_path, watched, seed):
+    folder = tmp_path / "world"
+    shutil.copytree(made.path, folder)
+    rng = random.Random(seed)
+    paths = sorted(folder.glob("*.h5"))
+    lost = rng.sample(paths, rng.randrange(1, len(paths)))
+    for path in [*lost, folder / "manifest.json"]:
+        path.unlink()
+    assert extract(data, tmp_path, heads=BOTH).id == made.id
+    assert watched[0].draft.made == len(lost)
