@@ -6,6 +6,8 @@ WEIGHTS ?= $(if $(filter demo,$(DATASET)),random-tiny,pretrained)
 MAX_MISSING ?= 0.05
 LIMIT ?=
 FOR ?=
+DESCRIPTIONS ?=
+CONTACT ?=
 MODEL ?= drin
 EPOCHS ?= 30
 SEEDS ?= 0
@@ -16,7 +18,7 @@ RUN ?= runs/$(DATASET)-$(MODEL)
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help setup demo extract train test lint bench clean
+.PHONY: help setup demo extract describe train test lint bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +26,8 @@ help:
 	@echo "make demo                           extract and train on the embedded demo data"
 	@echo "make extract DATASET=... DATA=...   a release to a cache; also SHARDS WEIGHTS MAX_MISSING LIMIT DEVICE"
 	@echo "                                    and FOR=ghmfc,dwe: the parts that only these heads read"
+	@echo "                                    DESCRIPTIONS=file: longer texts of entities, for DWE+"
+	@echo "make describe DATASET=... CONTACT=you@example.org   such a file, from Wikipedia"
 	@echo "make train DATASET=... MODEL=drin   a cache to an accuracy; also SHARDS EPOCHS SEEDS DEVICE RUN"
 	@echo "                                    both take any other option in ARGS='--patience 5'"
 	@echo "make bench RECORD=docs/benchmarks.md  measure the trainer here; RECORD writes the figures down"
@@ -48,7 +52,12 @@ demo: $(READY)
 
 extract: $(READY)
 	@$(PYTHON) -m extract --dataset $(DATASET) --data $(DATA) --shards $(SHARDS) --weights $(WEIGHTS) \
-	  --max-missing $(MAX_MISSING) --device $(DEVICE) $(if $(LIMIT),--limit $(LIMIT)) $(if $(FOR),--for $(FOR)) $(ARGS)
+	  --max-missing $(MAX_MISSING) --device $(DEVICE) $(if $(LIMIT),--limit $(LIMIT)) $(if $(FOR),--for $(FOR)) \
+	  $(if $(DESCRIPTIONS),--descriptions $(DESCRIPTIONS)) $(ARGS)
+
+describe: $(READY)
+	@$(PYTHON) -m extract describe --dataset $(DATASET) --data $(DATA) --contact "$(CONTACT)" \
+	  --out $(or $(DESCRIPTIONS),$(DATA:/=).descriptions.jsonl) $(ARGS)
 
 train: $(READY)
 	@$(PYTHON) -m train --dataset $(DATASET) --shards $(SHARDS) --model $(MODEL) --epochs $(EPOCHS) \

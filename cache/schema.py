@@ -78,7 +78,9 @@ PARTS: dict[str, dict[str, Column]] = {
     "entity.resnet": _RESNET,
     "entity.clip": {
         "text": Column("P", "feature", "CLIP text vector of `name: text`"),
-        "description": Column("P", "feature", "CLIP text vector of the second, longer text, where the release has one"),
+        "description": Column(
+            "P", "feature", "CLIP text vector of the second, longer text (DWE+); of `name: text` without one"
+        ),
         "image": Column("P", "feature", "CLIP image vector"),
         "present": _PRESENT,
         "truncated": _TRUNCATED,

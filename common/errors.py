@@ -33,5 +33,9 @@ class ConfigError(MelcacheError):
     """Options that do not fit each other or the cache."""
 
 
+class NetworkError(MelcacheError):
+    """A server does not answer, refuses, or answers what nobody asked."""
+
+
 class NotFiniteError(MelcacheError):
     """NaN or infinity where only finite numbers are allowed."""

@@ -26,7 +26,7 @@ class Entity:
     name: str
     text: str = ""
     image: Image | None = None
-    description: str = ""  # a second, longer text (Wikipedia's, for DWE+)
+    description: str = ""  # a second, longer text (Wikipedia's, for DWE+), from the release or --descriptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import typer
 
 from common.options import command
-from extract.config import ExtractConfig
+from extract.config import DescribeConfig, ExtractConfig
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -18,4 +18,15 @@ def extract(config: ExtractConfig) -> None:
     pipeline.run(config)
 
 
-command(app, ExtractConfig)(extract)
+def describe(config: DescribeConfig) -> None:
+    """Fetch the first paragraphs of Wikipedia's articles on a release's entities, for --descriptions.
+
+    Interrupted? The same command continues; no entity that was answered is asked again.
+    """
+    from extract import describe as fetching
+
+    fetching.run(config)
+
+
+command(app, ExtractConfig, default=True)(extract)
+command(app, DescribeConfig, name="describe")(describe)

@@ -11,7 +11,7 @@ from cache.writer import PartPlan
 from extract.lists import Lists
 from extract.owners import Owners, Row
 from extract.parts import INPUTS
-from extract.rows import Rows
+from extract.rows import Rows, bert_content
 from extract.sequences import Borders, Sentences
 
 OWN, OWN_OF_ENTITY = b"\1" * 32, b"\2" * 32
@@ -70,8 +70,10 @@ class Keys:
                 + text[row]
                 + pictures[row][0]
             )
-        if kind == "bert":
-            return lambda row: text[row] + (self._bert_origin(row) if table == "entity" else b"")
+        if part == "entity.bert":
+            return lambda row: bert_content(self._rows.entities[row]) + self._bert_origin(row)
+        if part == "mention.bert":
+            return lambda row: text[row]
         if kind == "clip":
             return lambda row: (
                 text[row] + pictures[row][0] + self._picture_origin(part, row) + self._clip_origins(table, row)

@@ -41,7 +41,8 @@ class Owners:
             return mention_texts(self._rows.mentions[row])
         entity = self._rows.entities[row]
         texts = {"text": entity_text(entity)}
-        return texts | {"description": entity.description} if self.described else texts
+        # without a description the other text: one vector of "" would tie all such entities of a list
+        return texts | {"description": entity.description or texts["text"]} if self.described else texts
 
     def of_entity_text(self, row: int) -> int:
         """Return the entity that owns a text that BERT reads."""

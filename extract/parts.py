@@ -45,7 +45,9 @@ def plan(
     for name, recipe in _recipes(config, encoders, lists, wanted).items():
         widths = sizes | {column: array.dtype.itemsize for column, array in ids.get(name, {}).items()}
         columns = columns_of(name, widths, {"float16": "<f2", "float32": "<f4"}[config.storage])
-        if name == "entity.clip" and not described:
+        if name == "entity.clip" and described:
+            recipe = recipe | {"description": "else name: text"}
+        elif name == "entity.clip":
             del columns["description"]
         inputs = {part: made[part].fingerprint for part in INPUTS.get(name, ()) if part in made}
         made[name] = PartPlan(name, recipe, columns, inputs)

@@ -9,7 +9,7 @@ from cache import fingerprint
 from cache.draft import Draft
 from common.log import duration, say
 from common.records import SPLITS, Dataset
-from extract import coverage, datasets, lists, provenance, rows
+from extract import coverage, datasets, descriptions, lists, provenance, rows
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.plan import Plan
@@ -23,6 +23,8 @@ def run(config: ExtractConfig) -> Path:
     """
     start = time.monotonic()
     release = datasets.load(config.dataset, config.source)
+    if config.descriptions:
+        release = descriptions.add(release, config.descriptions)
     encoders = Encoders(config)
     if config.limit:
         release = rows.limit(release, config.limit)

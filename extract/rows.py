@@ -105,6 +105,11 @@ def text_content(record: Entity | Mention) -> bytes:
     return content_hash(record.surface, record.sentence, record.start, record.end)
 
 
+def bert_content(entity: Entity) -> bytes:
+    """Return the hash of what BERT reads of an entity: no description, so that adding some costs no BERT."""
+    return content_hash(entity_text(entity), "")
+
+
 def group(dataset: Dataset) -> Dataset:
     """Bring mentions of one sentence together.  Raises DatasetError for an empty release."""
     if not dataset.mentions or not dataset.entities:

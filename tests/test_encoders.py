@@ -10,6 +10,8 @@ import torchvision.transforms.functional as transforms
 import transformers
 from PIL import Image
 
+from extract import prompts
+from extract.attributes import Attributes
 from extract.config import ExtractConfig
 from extract.encoders import Encoders, vocabulary
 from extract.encoders.clip import ARCHITECTURE, Clip
@@ -197,6 +199,19 @@ def test_is_cut_agrees_with_a_count_of_tokens(encoders):
     assert verdicts == [len(count(text)) + 2 > 77 for text in texts]
     assert 20 < sum(verdicts) < len(texts) - 20
     assert not encoders.clip.is_cut("a " * 75) and encoders.clip.is_cut("a " * 76)
+
+
+def test_attributes_are_clips_own_answers(encoders):
+    attributes = Attributes(encoders.clip.encode_texts, gender=False, race=False)
+    images = encoders.clip.encode_images([picture((50, 40), seed) for seed in range(4)])
+    probabilities, vectors = attributes.scene(images)
+    question, begin = prompts.SCENE[1], len(prompts.SCENE[0].prompts)
+    texts = torch.tensor(encoders.clip.encode_texts(list(question.prompts.values())))
+    cosines = torch.cosine_similarity(torch.tensor(images)[:, None], texts, dim=-1)
+    expected = torch.softmax(100 * cosines, 1)
+    np.testing.assert_allclose(probabilities[:, begin : begin + len(question.prompts)], expected, atol=1e-4)
+    assert vectors.shape == (4, encoders.clip.width)
+    np.testing.assert_array_equal(attributes.scene(images[[2]])[1][0], vectors[2])
 
 
 def test_the_architecture_builds_quick_gelu():

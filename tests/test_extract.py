@@ -213,6 +213,80 @@ def test_a_repeated_item_has_its_owners_vector_bit_for_bit(made):
     assert len({b"".join(v.tobytes() for v in values) for values in first.values()}) == len(first)
 
 
+# --- descriptions
+
+BRIEFS = {
+    "e0": "Paris stands on the Seine.",
+    "Lyon": "Lyon stands on the Rhone.",
+    "e3": "Rome: capital of Italy",
+    "x": "?",
+}
+
+
+@pytest.fixture(scope="module")
+def described(data, tmp_path_factory):
+    """A cache of the world with descriptions made from scratch, and the file of them; tests only read it."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("described")
+    (folder / "briefs.json").write_text(json.dumps(BRIEFS))
+    wanted = config(data, folder, shard_rows=4, descriptions=folder / "briefs.json")
+    return melcache.open(pipeline.run(wanted)), wanted.descriptions
+
+
+def test_an_entity_without_description_holds_its_other_text_where_others_have_one(made, described, data, tmp_path):
+    reader = described[0]
+    text, description = (reader.column(f"entity.clip.{name}") for name in ("text", "description"))
+    assert text.tobytes() == made.column("entity.clip.text").tobytes()
+    clip = pipeline.Encoders(config(data, tmp_path)).clip
+    for row, name in enumerate(reader.strings("entity.ids.id")):
+        given = BRIEFS.get(name) or ("Lyon stands on the Rhone." if ENTITIES[row][0] == "Lyon" else None)
+        expected = clip.encode_texts([given or entity_texts()[row]])[0]
+        np.testing.assert_allclose(description[row].astype(float), expected, atol=2e-3)
+        same = given in (None, "Rome: capital of Italy")  # that is e3's other text
+        assert (description[row].tobytes() == text[row].tobytes()) == same
+    assert {what: count for what, count in reader.manifest["coverage"].items() if "descri" in what} == {
+        "descriptions given": 4,
+        "descriptions used": 3,
+        "descriptions for no entity": 1,
+        "entities without a description": 7,
+    }
+    licence = reader.manifest["dataset"]["licence"]
+    assert licence.startswith(made.manifest["dataset"]["licence"] + "; descriptions: ")
+
+
+def test_descriptions_added_to_a_cache_cost_only_clip_and_give_the_id_of_a_fresh_one(
+    described, data, tmp_path, watched
+):
+    options = {"shard_rows": 4, "max_missing": 1.0}
+    plain = melcache.open(pipeline.run(config(data, tmp_path, **options)))
+    renewed = melcache.open(pipeline.run(config(data, tmp_path, **options, descriptions=described[1])))
+    assert renewed.id == described[0].id != plain.id
+    done = counted(watched[1])
+    assert (done["bert"], done["resnet pictures"], done["detector"]) == (0, 0, 0)
+    parts = [reader.manifest["parts"] for reader in (plain, renewed)]
+    changed = {name for name in parts[0] if parts[0][name]["fingerprint"] != parts[1][name]["fingerprint"]}
+    assert changed == {"entity.clip", "pair.alignment"}
+    stated = [part["entity.clip"]["recipe"].get("description") for part in parts]  # what stands in decides the numbers
+    assert stated == [None, "else name: text"]
+    keys = [{(shard["part"], shard["key"]) for shard in reader.manifest["shards"]} for reader in (plain, renewed)]
+    # mention.clip: in this world mentions share texts and pictures with entities, and so copy from entity.clip
+    remade = {part for part, _ in keys[1] - keys[0]}
+    assert remade <= {"entity.ids", "entity.clip", "mention.clip", "pair.candidates", "pair.alignment"}
+    assert {"entity.ids", "entity.clip"} <= remade
+
+
+def test_other_descriptions_change_the_shards_that_hold_them_and_those_that_copy_from_them(described, data, tmp_path):
+    path = tmp_path / "briefs.json"
+    path.write_text(json.dumps(BRIEFS | {"e0": "Paris is old."}))
+    reader = melcache.open(pipeline.run(config(data, tmp_path, shard_rows=4, descriptions=path)))
+    parts = [r.manifest["parts"] for r in (described[0], reader)]
+    assert parts[0] == parts[1]
+    keys = [{s["key"]: (s["part"], s["start"]) for s in r.manifest["shards"]} for r in (described[0], reader)]
+    remade = {place for key, place in keys[1].items() if key not in keys[0]}
+    assert ("entity.clip", 0) in remade and not any(part in ("entity.bert", "mention.bert") for part, _ in remade)
+    assert reader.id != described[0].id
+
+
 # --- masks, statuses, neutral rows, counts
 
 

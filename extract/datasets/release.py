@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from common.errors import DatasetError
 from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
@@ -21,6 +22,7 @@ SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".svg", "")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 DAMAGE = (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
+BLANKS = bytes.maketrans(b"_-", b"  ")
 KINDS = {str: "a string", list: "a list", dict: "a mapping"}
 # a file that only one layout has, for the hint when DATASET=... and the folder do not fit
 MARKS = {"kb_entity.json": "mimic", "mentions.jsonl": "jsonl"}
@@ -88,6 +90,11 @@ def read_text(path: Path) -> str:
             raise DatasetError(f"{path} can not be read: {error}. Copied only in part?") from error
     else:
         raw = b"".join(read_lines(path))
+    return decode(raw, str(path))
+
+
+def decode(raw: bytes, where: str) -> str:
+    """Return the text of bytes; halves of surrogate pairs become U+FFFD.  Raises DatasetError if it is not UTF-8."""
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -95,7 +102,7 @@ def read_text(path: Path) -> str:
             return _repair(raw.decode("utf-8-sig", "surrogatepass"))  # some crawlers write half a pair as three bytes
         except UnicodeDecodeError:
             byte = f"byte 0x{raw[error.start]:02x} at position {error.start}"
-            raise DatasetError(f"{path} is not UTF-8: {byte}. Convert it, or fetch it again") from None
+            raise DatasetError(f"{where} is not UTF-8: {byte}. Convert it, or fetch it again") from None
 
 
 def _only_json(archive: zipfile.ZipFile, path: Path) -> str:
@@ -115,11 +122,11 @@ def read_json(path: Path, kind: type) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
-    """Yield where each record stands (`mentions.jsonl line 3`) and the record.  Empty lines are skipped."""
-    for number, line in enumerate(read_text(path).split("\n"), 1):
+    """Yield where each record stands (`mentions.jsonl line 3`) and the record; empty lines are skipped."""
+    for number, line in enumerate(read_lines(path), 1):
         if line.strip():
             where = f"{path} line {number}"
-            yield where, expect(_parse(line, where), dict, "a record", where)
+            yield where, expect(_parse(decode(line, where), where), dict, "a record", where)
 
 
 def _parse(text: str, where: str) -> Any:
@@ -175,6 +182,11 @@ def read_split_ids(path: Path, dataset: str = "") -> dict[str, int]:
         for id in expect(ids, list, f"split {name!r}", str(path)):
             masks[str(id)] = masks.get(str(id), 0) | mask
     return masks
+
+
+def clean_title(title: bytes) -> bytes:
+    """Return what all ways to write a page's title have in common: percent-encoded or not, `_` or `-` for blanks."""
+    return b" ".join((unquote_to_bytes(title) if b"%" in title else title).translate(BLANKS).split())
 
 
 def without_suffix(name: str) -> str:

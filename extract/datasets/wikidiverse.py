@@ -40,7 +40,6 @@ TEN = ("candidates/{}_w_10cands.json", "wikidiverse_w_cands/{}_w_10cands.json", 
 ANNOTATED = ("mentions/{}.json", "{}.json")
 WHOLE = ("WikiDiverse.json", "dataset/WikiDiverse.json")
 SPLIT_LISTS = ("splits.json", "mapping/ids_split_mappings.json", "dataset/mapping/ids_split_mappings.json")
-BLANKS = bytes.maketrans(b"_-", b"  ")
 BLANK = "mention_54.jpg"  # KGMEL's blank file for the 238 captions whose picture it lacks (its ids_blank_image.json)
 
 
@@ -217,11 +216,9 @@ def _lookup(path: Path | None, titles: dict[str, str], header: int) -> dict[str,
     found: dict[str, str] = {}
     for line in itertools.islice(release.read_lines(path), header, None):
         name, separator, value = line.partition(b"@@@@")
-        if b"%" in name:
-            name = unquote_to_bytes(name)
-        id = wanted.get(b" ".join(name.translate(BLANKS).split()))
+        id = wanted.get(release.clean_title(name))
         if separator and id is not None:
-            exact = name.replace(b"_", b" ").decode("utf-8", "replace") == titles[id]
+            exact = unquote_to_bytes(name).replace(b"_", b" ").decode("utf-8", "replace") == titles[id]
             if exact or id not in found:
                 found[id] = value.decode("utf-8", "replace").strip()
     return found
