@@ -14,11 +14,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache.schema import IMAGE_STATUS
+from cache.schema import EDGES, IMAGE_STATUS
 from common.errors import CoverageError, DatasetError
 from extract import images, pipeline
 from extract.cli import app
 from extract.config import ExtractConfig
+from train import alignment
 
 ROOT = Path(__file__).parents[1]
 LONG = " ".join(["harbor"] * 150)
@@ -170,6 +171,16 @@ def test_a_second_run_encodes_nothing_and_has_the_same_id(data, tmp_path, watche
     assert set(counted(watched[1]).values()) == {0}
     assert watched[1].draft.made == 0
     assert watched[1].draft.kept == watched[0].draft.made
+
+
+def test_the_trainer_computes_the_edges_that_the_cache_holds(made):
+    lists = torch.from_numpy(made.column("pair.candidates.candidates").astype(np.int64))
+    aligned = alignment.table_of(made, "device", torch.device("cpu"))
+    found = alignment.edges(aligned, torch.arange(len(lists)), lists).flatten(2).numpy()
+    for i, edge in enumerate(EDGES):
+        stored = made.column(f"pair.alignment.{edge}")
+        assert stored.any(), edge
+        np.testing.assert_allclose(found[..., i], stored, rtol=0, atol=1e-6, err_msg=edge)
 
 
 def test_a_repeated_item_has_its_owners_vector_bit_for_bit(made):

@@ -1,9 +1,16 @@
-"""Heads without weights: lexical, prior, clip.  Each returns the scores (n, C) of mention rows (n,)."""
+"""Heads without weights: lexical, prior, clip.  Each returns the scores (n, C) of mention rows (n,).
+
+`prior` and `clip` also rank gold among all entities; the string score is known of candidates alone.
+"""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from train import whole
+from train.distributed import World
+from train.metrics import NEVER
+from train.models.functions import SMALLEST_NORM
 from train.table import Table
 
 CHUNK = 1024  # mentions scored at once
@@ -16,15 +23,42 @@ def lexical(table: Table, rows: Tensor) -> Tensor:
 
 def prior(table: Table, rows: Tensor) -> Tensor:
     """Return how often each candidate was meant by the mention's string in train; strings never seen tie at 0."""
+    there = rows.to(table.device)
+    return _meant(table, there, table.candidates[there].clamp(min=0).long()).float()
+
+
+def prior_of_all(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tensor]:
+    """Return metrics.ranks among all entities: those above gold are some that the mention's string meant in train."""
+    seen, counts = _meanings(table)
+    there = rows.to(table.device)
+    gold, surface = table.column("mention.ids.gold").long()[there], table.column("mention.ids.surface")[there]
+    own = _meant(table, there, gold.clamp(min=0)[:, None])[:, 0]
+    # a string's meanings stand together, those that were meant most often first
+    size = 1 + len(table.rows("train"))
+    order = ((seen // table.entity_count) * size + size - 1 - counts).sort().values
+    asked = surface * size + size - 1 - own
+    first, last = torch.searchsorted(order, surface * size), torch.searchsorted(order, (surface + 1) * size)
+    better = torch.searchsorted(order, asked) - first
+    tied = torch.searchsorted(order, asked, right=True) - first - better - 1
+    never = table.entity_count - (last - first) - 1  # gold was not meant: neither were these
+    tied = tied.where(own > 0, never)
+    return better.where(gold >= 0, NEVER), tied.where(gold >= 0, 0)
+
+
+def _meanings(table: Table) -> tuple[Tensor, Tensor]:
+    """Return the pairs of string and entity that train has, as string * E + entity, ascending, and how often."""
     surface, gold = table.column("mention.ids.surface"), table.column("mention.ids.gold").long()
     train = table.rows("train").to(table.device)
     train = train[gold[train] >= 0]
-    entities = 1 + max(int(table.candidates.max()), int(gold.max()))
-    seen, counts = (surface[train] * entities + gold[train]).unique(return_counts=True)
-    there = rows.to(table.device)
-    asked = surface[there][:, None] * entities + table.candidates[there].clamp(min=0).long()
+    return (surface[train] * table.entity_count + gold[train]).unique(return_counts=True)
+
+
+def _meant(table: Table, there: Tensor, entities: Tensor) -> Tensor:
+    """Return how often the strings of mention rows (n,) meant entities (n, k) in train, (n, k)."""
+    seen, counts = _meanings(table)
+    asked = table.column("mention.ids.surface")[there][:, None] * table.entity_count + entities
     place = torch.searchsorted(seen, asked).clamp(max=len(seen) - 1)
-    return counts[place].where(seen[place] == asked, 0).float()
+    return counts[place].where(seen[place] == asked, 0)
 
 
 @torch.no_grad()
@@ -38,8 +72,27 @@ def clip(table: Table, rows: Tensor) -> Tensor:
     return torch.cat(found)
 
 
+def clip_of_all(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tensor]:
+    """Return metrics.ranks among all entities."""
+
+    def mentions(those: Tensor) -> Tensor:
+        return _side(table, those, ("mention.clip.mention_sentence", "mention.clip.image"))
+
+    def entities(those: Tensor) -> Tensor:
+        return _side(table, those, ("entity.clip.text", "entity.clip.image"))
+
+    return whole.ranks(whole.Towers(mentions, entities), table, rows, world)
+
+
+def _side(table: Table, rows: Tensor, columns: tuple[str, str]) -> Tensor:
+    """Return the unit vectors of text and image side by side, whose product is the sum of both cosines."""
+    found = table.features(columns, rows)
+    return torch.cat([functional.normalize(found[name], dim=-1, eps=SMALLEST_NORM) for name in columns], -1)
+
+
 def _cosines(mention: Tensor, entities: Tensor) -> Tensor:
     return functional.cosine_similarity(mention[:, None], entities, dim=-1)
 
 
 BASELINES = {"lexical": lexical, "prior": prior, "clip": clip}
+OF_ALL = {"prior": prior_of_all, "clip": clip_of_all}

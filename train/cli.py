@@ -11,7 +11,7 @@ from common.errors import ConfigError
 from common.options import command
 from common.paths import find_cache
 from train import plugin
-from train.config import HEADS, DoctorConfig, ExplainConfig, SweepConfig, TrainConfig
+from train.config import HEADS, DoctorConfig, ExplainConfig, SlicesConfig, SweepConfig, TrainConfig
 from train.heads import HEAD_CONFIGS, KINDS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -45,6 +45,14 @@ def explain(config: ExplainConfig) -> None:
     print(explanation.as_text(found, as_json=config.json))
 
 
+def slices(config: SlicesConfig) -> None:
+    """Split a finished run's accuracy: gold seen in train, ambiguity of the string, mention type, pictures there."""
+    from train import slices as slicing
+
+    found = slicing.examine(config)
+    print(json.dumps(found, indent=1) if config.json else slicing.show(found))
+
+
 def doctor(config: DoctorConfig) -> None:
     """Count what the splits of a dataset give away: repeated rows, shared pictures, golds seen in train, the prior."""
     from cache import open as open_cache
@@ -76,4 +84,5 @@ def _head(config: TrainConfig, heads: Sequence[Any]) -> Any:
 command(app, TrainConfig, *KINDS, default=True)(train)
 command(app, SweepConfig, *KINDS, name="sweep")(sweep)
 command(app, ExplainConfig, name="explain")(explain)
+command(app, SlicesConfig, name="slices")(slices)
 command(app, DoctorConfig, name="doctor")(doctor)

@@ -25,11 +25,17 @@ HEADS = (
     "drin",
     "drin_authors",
 )
-Protocol = Literal["retrieved", "given"]
+PROTOCOLS = {
+    "retrieved": "A retrieved",
+    "injected": "B injected",
+    "whole-kb": "C whole-kb",
+    "given": "D given",
+}  # as results.json and tables name them
 Resident = Literal["auto", "device", "host", "mmap"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 Together = Literal["auto", "yes", "no"]
 LOWER_IS_BETTER = ("mean_rank",)
+SLICINGS = ("gold", "surface", "type", "picture")
 # of a head that says nothing else (DRIN 4.4)
 OPTIMIZATION = {
     "epochs": 30,
@@ -54,7 +60,7 @@ PRESETS = {
         "clip_norm": 1.0,
     },
 }
-FIXED = ("select", "protocol")  # what a search keeps: trials must be comparable
+FIXED = ("select", "protocol", "rerank", "select_among")  # what a search keeps: trials must be comparable
 SELECTABLE = (*(f"top{k}" for k in KS), "mrr", "mean_rank")
 DECISIVE = (
     "epochs",
@@ -69,6 +75,8 @@ DECISIVE = (
     "patience",
     "precision",
     "protocol",
+    "rerank",
+    "select_among",
     "with_lexical",
 )  # what a result depends on
 
@@ -87,9 +95,15 @@ class TrainConfig:
         "folder for results.json and checkpoints (default: runs/<dataset>-<model>)",
         also=("--run-folder",),  # torchrun takes a --run for its own
     )
-    protocol: Protocol = knob(
+    protocol: str = knob(
         "retrieved",
-        "mentions that count: all (a gold not retrieved is a miss), or given: those with gold in their list",
+        "what gold is ranked among. retrieved: the list, not in it is a miss; injected: the list, gold put in where it "
+        "is missing; whole-kb: all entities; given: the list, only mentions with gold in it",
+    )
+    rerank: int = knob(
+        0,
+        "whole-kb: rank only so many entities, the best by alignment score, 0 = all (heads that must see a list: as "
+        "many as the cache's lists hold)",
     )
     with_lexical: bool = knob(False, "add the string score, with a learned weight, to the head's")
     option: list[str] = knob((), "KNOB=VALUE of a head of your own; repeat it")
@@ -119,6 +133,9 @@ class TrainConfig:
     select: str = knob(
         "top1", "valid metric that picks the epoch: top1 ... top20, mrr, mean_rank", panel="Optimization"
     )
+    select_among: Literal["all", "list"] = knob(
+        "all", "whole-kb: rank valid after each epoch as test, or, faster, in the lists", panel="Optimization"
+    )
     patience: int = knob(0, "stop after so many epochs without a better one, 0 = never", panel="Optimization")
     resident: Resident = knob("auto", "where the features lie: auto takes the first that fits", panel="Machine")
     precision: Precision = knob("auto", "of training; auto: tf32 on CUDA, else float32", panel="Machine")
@@ -140,10 +157,26 @@ class TrainConfig:
             raise ConfigError(f"--seeds {','.join(map(str, self.seeds))}: one or more different numbers from 0 on")
         if self.select not in SELECTABLE:
             raise ConfigError(f"--select {self.select}: choose from {', '.join(SELECTABLE)}")
+        self._check_protocol()
         if min(self.patience, self.threads) < 0:
             raise ConfigError(f"--patience {self.patience} and --threads {self.threads} must not be negative")
         if not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"--learning-rate is {self.learning_rate:g}; it must be positive")
+
+    def _check_protocol(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise ConfigError(f"--protocol {self.protocol}: choose from {', '.join(PROTOCOLS)}")
+        if self.rerank < 0:
+            raise ConfigError(f"--rerank is {self.rerank}; it must be 0 or more")
+        if self.protocol != "whole-kb":
+            for name in ("rerank", "select_among"):
+                if getattr(self, name) != getattr(type(self), name):
+                    raise ConfigError(f"--{name.replace('_', '-')} is an option of --protocol whole-kb alone")
+        elif self.with_lexical:
+            raise ConfigError(
+                "--with-lexical needs string scores, which entities outside the lists do not have: leave it out, or "
+                "choose a --protocol other than whole-kb"
+            )
 
     @property
     def folder(self) -> Path:
@@ -182,6 +215,21 @@ class DoctorConfig:
     dataset: str = knob("demo", "name of a cache under --shards, or a path to one")
     shards: Path = knob(SHARDS, "folder that holds caches")
     json: bool = knob(False, "print JSON instead of a table")
+
+
+@dataclass(frozen=True)
+class SlicesConfig:
+    """What `python -m train slices` shows."""
+
+    run: Path = knob(MISSING, "folder of a finished run")
+    by: tuple[str, ...] = knob(SLICINGS, f"slicings, of {','.join(SLICINGS)}")
+    dataset: str | None = knob(None, "the run's cache, if it is not where it was")
+    shards: Path | None = knob(None, "folder that holds caches, if it is not where it was")
+    json: bool = knob(False, "print JSON instead of tables")
+
+    def __post_init__(self) -> None:
+        if not self.by or set(self.by) - set(SLICINGS):
+            raise ConfigError(f"--by {','.join(self.by) or '(none)'}: choose from {', '.join(SLICINGS)}")
 
 
 @dataclass(frozen=True)

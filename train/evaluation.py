@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from common import device as devices
-from train import metrics
-from train.config import Protocol
+from train import metrics, whole
+from train.baselines import BASELINES, OF_ALL
 from train.distributed import World
 from train.models.head import Head
 from train.table import Table
@@ -19,31 +19,67 @@ SHARE = 0.25  # of the free memory that projected entities may take
 
 @dataclass(frozen=True)
 class Split:
-    """The mentions of a split, `rows` (n,); their distinct entities (E,) and where among those each candidate stands.
+    """The mentions of a split, `rows` (n,), whose gold is ranked among their candidates in `table`.
 
-    `places` is (n, C), on the device.
+    Their distinct entities (E,), and `places` (n, C) of the candidates among those, on the device.
     """
 
+    table: Table
     rows: Tensor
     entities: Tensor
     places: Tensor
 
 
-def split_of(table: Table, name: str, protocol: Protocol = "retrieved") -> Split:
+@dataclass(frozen=True)
+class Whole:
+    """The mentions of a split, `rows` (n,), whose gold is ranked among all entities of `table`."""
+
+    table: Table
+    rows: Tensor
+
+
+def split_of(table: Table, name: str, protocol: str = "retrieved") -> Split:
     """Return the mentions of a split that the protocol counts."""
     rows = table.rows(name)
     if protocol == "given":
         rows = rows[(table.gold[rows.to(table.device)] >= 0).cpu()]
     candidates = table.candidates[rows.to(table.device)].clamp(min=0)
     entities, places = torch.unique(candidates, return_inverse=True)
-    return Split(rows, entities.long().cpu(), places)
+    return Split(table, rows, entities.long().cpu(), places)
 
 
 @torch.no_grad()  # not inference_mode, whose tensors a head could never use in training
-def rank(model: Head, table: Table, split: Split, world: World) -> tuple[Tensor, Tensor]:
+def rank(model: Head, split: Split | Whole, world: World) -> tuple[Tensor, Tensor]:
     """Return metrics.ranks of a split's mentions, (n,) twice; in float32, whatever the precision of training."""
     was_training = model.training
     model.eval()
+    if isinstance(split, Whole):
+        found = whole.ranks(whole.towers_of(model, split.table), split.table, split.rows, world)
+    else:
+        found = _rank_candidates(model, split, world)
+    model.train(was_training)
+    return found
+
+
+def evaluate(model: Head, split: Split | Whole, world: World) -> dict[str, float]:
+    """Return the metrics of a split, ties in expectation."""
+    return metrics.summarize(*rank(model, split, world))
+
+
+def rank_baseline(name: str, split: Split | Whole, listed: Table, world: World) -> tuple[Tensor, Tensor]:
+    """Return metrics.ranks of a split by a head without weights.
+
+    The string score is known of `listed` candidates alone: whatever the split, it ranks those.
+    """
+    if isinstance(split, Whole) and name in OF_ALL:
+        return OF_ALL[name](split.table, split.rows, world)
+    table = listed if name == "lexical" else split.table
+    there = split.rows.to(table.device)
+    return metrics.ranks(BASELINES[name](table, split.rows), table.gold[there], table.present[there])
+
+
+def _rank_candidates(model: Head, split: Split, world: World) -> tuple[Tensor, Tensor]:
+    table = split.table
     projected = _project(model, table, split.entities)
     size = max(1, SLOTS[table.device.type] // table.candidates.shape[1])
     better = torch.zeros(len(split.rows), dtype=torch.int64, device=table.device)
@@ -55,25 +91,8 @@ def rank(model: Head, table: Table, split: Split, world: World) -> tuple[Tensor,
         there = places.to(table.device)
         vectors = None if projected is None else projected[split.places[there]]
         better[there], tied[there] = metrics.ranks(model(batch, vectors), batch.gold, batch.present)
-    model.train(was_training)
     world.add([better, tied])
     return better, tied
-
-
-def evaluate(model: Head, table: Table, split: Split, world: World) -> dict[str, float]:
-    """Return the metrics of a split, ties in expectation."""
-    return metrics.summarize(*rank(model, table, split, world))
-
-
-def rank_scores(scores: Tensor, table: Table, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return metrics.ranks of the scores (n, C) of mention rows (n,)."""
-    there = rows.to(table.device)
-    return metrics.ranks(scores, table.gold[there], table.present[there])
-
-
-def measure(scores: Tensor, table: Table, rows: Tensor) -> dict[str, float]:
-    """Return the metrics of the scores (n, C) of mention rows (n,)."""
-    return metrics.summarize(*rank_scores(scores, table, rows))
 
 
 def _project(model: Head, table: Table, entities: Tensor) -> Tensor | None:
@@ -82,7 +101,7 @@ def _project(model: Head, table: Table, entities: Tensor) -> Tensor | None:
         return None
     chunks, needed = [], 0
     for rows in entities.split(CHUNK):
-        chunks.append(model.project(table.entities(model.projects, rows)))
+        chunks.append(model.project(table.features(model.projects, rows)))
         needed = chunks[0].numel() * chunks[0].element_size() * len(entities) // len(chunks[0])
         if len(chunks) == 1 and 2 * needed > SHARE * devices.free_memory(table.device):
             return None

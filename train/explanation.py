@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-import cache
 from cache import Reader
 from cache.schema import EDGES
 from common.errors import ConfigError
 from common.log import table
-from common.paths import find_cache
 from common.records import SPLITS
 from train import checkpoint
 from train.config import ExplainConfig
+from train.finished import cache_of
 from train.heads import DrinConfig
 from train.models import build
 from train.models.lexical import WithLexical
@@ -32,7 +31,7 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
     tensors, about, result = checkpoint.load(_seed_file(config))
     if about["model"] != "drin":
         raise ConfigError(f"{config.run} is a run of {about['model']}, which has no edges to show")
-    reader = _cache_of(config, about["cache_id"])
+    reader = cache_of(config, about["cache_id"])
     ids = _strings(reader, "mention.ids.id")
     if config.mention not in ids:
         raise ConfigError(
@@ -112,20 +111,6 @@ def _seed_file(config: ExplainConfig) -> Path:
             f"{config.run} holds no finished seed{which}; a run of `python -m train` writes seed-*.safetensors"
         )
     return found[0]
-
-
-def _cache_of(config: ExplainConfig, wanted: str) -> Reader:
-    try:
-        used = json.loads((config.run / "results.json").read_text())["config"]
-    except (OSError, ValueError, KeyError):
-        used = {"dataset": config.dataset, "shards": config.shards}
-    dataset, shards = config.dataset or used["dataset"], config.shards or used["shards"]
-    if dataset is None or shards is None:
-        raise ConfigError(f"{config.run} has no results.json yet: say where its cache is with --dataset and --shards")
-    reader = cache.open(find_cache(dataset, Path(shards)))
-    if reader.id != wanted:
-        raise ConfigError(f"{reader.path} has id {reader.id[:16]}..., but the run was trained on {wanted[:16]}...")
-    return reader
 
 
 def _strings(reader: Reader, column: str) -> list[str]:

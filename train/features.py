@@ -26,7 +26,7 @@ class Feature:
     ) -> None:
         self._pieces, self._absent, self._device = pieces, absent, device
         self._shape, self._dtype = pieces[0][1].shape[1:], torch.from_numpy(pieces[0][1][:0].copy()).dtype
-        self.numbers = math.prod(self._shape)
+        self.numbers, self.count = math.prod(self._shape), sum(len(rows) for _, rows in pieces)
         if resident == "device":
             rows = pieces[0][1]
             if absent is not None:

@@ -17,7 +17,7 @@ from train.baselines import BASELINES
 from train.checkpoint import Checkpoints, Half
 from train.config import TrainConfig
 from train.distributed import World
-from train.evaluation import evaluate, measure, rank, rank_scores
+from train.evaluation import evaluate, rank, rank_baseline
 from train.models import build
 from train.prepare import Data, data_of, groups, machine, table_of, with_widths
 from train.step import CapturedStep, Step
@@ -34,15 +34,16 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
     with machine(config) as (config, world, device):
         head = with_widths(head, reader)
         table = table_of(config, head, reader, device)
-        data = data_of(table, reader, config.protocol)
-        checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
-        known = _known(config, checkpoints, world)
-        if config.model in BASELINES:
-            seeds = [_untrained(config.model, data, checkpoints if world.first else None)]
-        else:
-            seeds = _fit_all(config, head, data, *known, checkpoints, world)
-        lexical = _measure("lexical", data)
-        results = report.results(config, head, reader, lexical, seeds)
+        with table.naming_bad_numbers():
+            data = data_of(config, reader, table, world)
+            checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
+            known = _known(config, checkpoints, world)
+            if config.model in BASELINES:
+                seeds = [_untrained(config.model, data, checkpoints, world)]
+            else:
+                seeds = _fit_all(config, head, data, *known, checkpoints, world)
+            lexical = {name: _measure("lexical", data, name, world) for name in data.splits}
+        results = report.results(config, head, reader, data, lexical, seeds)
         if world.first:
             report.save(config.folder, results)
     return results
@@ -163,7 +164,7 @@ def _validate(
 ) -> dict[str, float]:
     """Return a seed's metrics on valid.  Raises NotFiniteError if its last step of the epoch has diverged."""
     try:
-        return evaluate(training.stack.model(position), data.table, data.splits["valid"], world)
+        return evaluate(training.stack.model(position), data.watched, world)
     except NotFiniteError as error:
         raise NotFiniteError(
             f"the scores of seed {training.seeds[position]} on valid are not finite after epoch {training.epoch} "
@@ -171,18 +172,17 @@ def _validate(
         ) from None
 
 
-def _measure(baseline: str, data: Data) -> dict[str, dict[str, float]]:
-    """Return the metrics of a head without weights, by split."""
-    score = BASELINES[baseline]
-    return {name: measure(score(data.table, s.rows), data.table, s.rows) for name, s in data.splits.items()}
+def _measure(baseline: str, data: Data, split: str, world: World) -> dict[str, float]:
+    """Return the metrics of a head without weights."""
+    return metrics.summarize(*rank_baseline(baseline, data.splits[split], data.table, world))
 
 
-def _untrained(model: str, data: Data, checkpoints: Checkpoints | None) -> dict[str, Any]:
+def _untrained(model: str, data: Data, checkpoints: Checkpoints, world: World) -> dict[str, Any]:
     """Return the result of a head without weights, in the form of a seed's."""
     start = time.monotonic()
-    rows = data.splits["test"].rows
-    tested = _tested(0, rank_scores(BASELINES[model](data.table, rows), data.table, rows), data, checkpoints)
-    valid = _measure(model, data)["valid"]
+    ranks = rank_baseline(model, data.splits["test"], data.table, world)
+    tested = _tested(0, ranks, data, checkpoints if world.first else None)
+    valid = _measure(model, data, "valid", world)
     seconds = round(time.monotonic() - start, 2)
     return {"seed": 0, "epoch": 0, "valid": valid, **tested, "seconds": seconds, "history": []}
 
@@ -218,11 +218,12 @@ def _finish(position: int, training: Training, data: Data, checkpoints: Checkpoi
     model, state = training.stack.model(position), training.best(position)
     model.load_state_dict(state)
     epoch, seed = training.best_epoch[position], training.seeds[position]
-    ranks = rank(model, data.table, data.splits["test"], world)
+    ranks = rank(model, data.splits["test"], world)
+    valid = training.history[position][epoch - 1]["valid"]
     result = {
         "seed": seed,
         "epoch": epoch,
-        "valid": training.history[position][epoch - 1]["valid"],
+        "valid": valid,
         **_tested(seed, ranks, data, checkpoints if world.first else None),
         "seconds": round(training.seconds / len(training.seeds), 2),
         "history": training.history[position],

@@ -13,11 +13,11 @@ from cache import Reader, store
 from common import device as devices
 from common.errors import ConfigError
 from common.log import say
-from train import distributed
+from train import distributed, protocols
 from train.checkpoint import Half
-from train.config import Protocol, TrainConfig
+from train.config import TrainConfig
 from train.distributed import World
-from train.evaluation import Split, split_of
+from train.evaluation import Split, Whole, split_of
 from train.models import MODELS, build
 from train.table import Table
 
@@ -32,11 +32,21 @@ STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
 
 @dataclass(frozen=True)
 class Data:
-    """A cache's tables; the mention rows (n,) to train on, and the other splits by name."""
+    """The table with the lists to train on, its mention rows (n,) to train on, and valid and test as they are ranked.
+
+    `watched` is valid as it is ranked after each epoch.
+    """
 
     table: Table
     rows: Tensor
-    splits: dict[str, Split]
+    splits: dict[str, Split | Whole]
+    watched: Split | Whole
+
+    @property
+    def ranked(self) -> int:
+        """How many entities, at most, are ranked for a mention of test."""
+        test = self.splits["test"]
+        return test.table.entity_count if isinstance(test, Whole) else test.table.candidates.shape[1]
 
 
 @contextlib.contextmanager
@@ -59,19 +69,21 @@ def machine(config: TrainConfig) -> Iterator[tuple[TrainConfig, World, torch.dev
 
 
 def table_of(config: TrainConfig, head: Any, reader: Reader, device: torch.device) -> Table:
-    """Return the columns that a head reads, those that its switches ask for included."""
-    more, tokens = getattr(head, "more", ()), getattr(head, "tokens", 0)
-    return Table(reader, config.model, device, config.resident, more, tokens)
+    """Return the columns that a head reads, those that its switches and the protocol ask for included."""
+    more = (*getattr(head, "more", ()), *protocols.columns(config, reader))
+    return Table(reader, config.model, device, config.resident, more, getattr(head, "tokens", 0))
 
 
-def data_of(table: Table, reader: Reader, protocol: Protocol) -> Data:
+def data_of(config: TrainConfig, reader: Reader, table: Table, world: World) -> Data:
     """Return what of the cache is trained on and what it is tested on.  Raises ConfigError for an empty split."""
-    rows = table.trainable(table.rows("train"))
-    splits = {name: split_of(table, name, protocol) for name in ("valid", "test")}
+    if config.protocol == "injected":
+        table = protocols.injected(config, reader, table)
+    rows, splits = table.trainable(table.rows("train")), protocols.splits(config, reader, table, world)
     for name, used in (("train", rows), *((name, split.rows) for name, split in splits.items())):
         if not len(used):
             raise ConfigError(f"{reader.path} has no mention to use in its {name} split")
-    return Data(table, rows, splits)
+    watched = splits["valid"] if config.select_among == "all" else split_of(table, "valid")
+    return Data(table, rows, splits, watched)
 
 
 def with_widths(head: Any, reader: Reader) -> Any:

@@ -10,12 +10,12 @@ from cache import Reader, store
 from common.errors import ConfigError
 from common.log import duration, say, table
 from common.options import as_json
-from train import checkpoint
-from train.config import DECISIVE, TrainConfig
+from train import checkpoint, protocols
+from train.config import DECISIVE, PROTOCOLS, TrainConfig
 from train.distributed import World
+from train.prepare import Data
 
 TIE_RULE = "expected"
-PROTOCOLS = {"retrieved": "A retrieved", "given": "D given"}
 SHOWN = ("top1", "top3", "top5", "top10", "top20", "mrr")
 
 
@@ -85,13 +85,15 @@ def results(
     config: TrainConfig,
     head: Any,
     reader: Reader,
-    baseline: dict[str, Any],
+    data: Data,
+    lexical: dict[str, Any],
     seeds: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Return the content of results.json: metrics are fractions, `std` is that of the sample (0 for one seed).
 
-    `ties` holds test's means under the two other rules; `seconds` is the sum of what the seeds took, interruptions
-    left out.
+    `candidates` entities, at most, were ranked for a mention; under whole-kb the best by alignment score where
+    `reranked`. `watched` is the protocol that the epoch was chosen under. `lexical` always ranks the lists. `ties`
+    holds test's means under the two other rules; `seconds` is the sum of what the seeds took, interruptions left out.
     """
     splits = ("valid", "test")
     values = {s: {m: [seed[s][m] for seed in seeds] for m in seeds[0][s]} for s in splits}
@@ -103,9 +105,12 @@ def results(
         "tie_rule": TIE_RULE,
         "cache_id": reader.id,
         "warnings": reader.manifest["warnings"],
-        "candidates": reader.manifest["candidates"],
-        "recall_ceiling": {s: baseline[s]["recall"] for s in splits},
-        "lexical": {s: baseline[s] for s in splits},
+        "candidates": data.ranked,
+        "entities": data.table.entity_count,
+        "reranked": protocols.reranks(config),
+        "watched": PROTOCOLS[config.protocol if config.select_among == "all" else "retrieved"],
+        "recall_ceiling": {s: seeds[0][s]["recall"] for s in splits},
+        "lexical": {s: lexical[s] for s in splits},
         "mean": {s: {m: statistics.fmean(found) for m, found in values[s].items()} for s in splits},
         "std": {
             s: {m: statistics.stdev(found) if len(found) > 1 else 0.0 for m, found in values[s].items()} for s in splits
@@ -132,18 +137,33 @@ def show(found: dict[str, Any], folder: Path) -> str:
     ]
     several = len(found["seeds"]) > 1
     head = [f"{100 * test[m]:.1f}" + (f" ± {100 * spread[m]:.1f}" if several else "") for m in shown]
-    rows = [("lexical", *(f"{100 * first[m]:.1f}" for m in shown), "-")]
+    whole = found["protocol"] == PROTOCOLS["whole-kb"]
+    rows = [("lexical, in its list" if whole else "lexical", *(f"{100 * first[m]:.1f}" for m in shown), "-")]
     if found["model"] != "lexical":
         name = found["model"] + (" + lexical" if found["config"]["with_lexical"] else "")
         rows.append((name, *head, str(len(found["seeds"])) if found["seeds"][0]["history"] else "-"))
     lines = [
         table((f"{found['dataset']} test, %", *shown, "seeds"), rows),
-        f"protocol {found['protocol']}, {found['candidates']} candidates, {found['tie_rule']} ties, "
+        f"protocol {found['protocol']}, {_among(found)}, {found['tie_rule']} ties, "
         f"{test['mentions']:,.0f} mentions; recall ceiling {100 * test['recall']:.1f}, "
         f"{found['model']} Top-1 of retrieved {100 * test['top1_of_retrieved']:.1f}, "
         f"with ties {100 * found['ties']['pessimistic']['top1']:.1f} (gold last) to "
         f"{100 * found['ties']['optimistic']['top1']:.1f} (gold first)",
-        f"cache {found['cache_id'][:16]}...; best epochs {', '.join(str(s['epoch']) for s in found['seeds'])}; "
+        f"cache {found['cache_id'][:16]}...; best epochs {', '.join(str(s['epoch']) for s in found['seeds'])}"
+        f"{'' if found['watched'] == found['protocol'] else ' under ' + found['watched']}; "
         f"trained in {duration(found['seconds'])}; details in {folder}/results.json",
     ]
     return "\n".join([*lines, *(f"warning: {warning}" for warning in found["warnings"])])
+
+
+def _among(found: dict[str, Any]) -> str:
+    """Return what gold is ranked among."""
+    k, entities = found["candidates"], f"{found['entities']:,} entities"
+    if found["protocol"] != PROTOCOLS["whole-kb"]:
+        return f"{k} candidates"
+    if found["model"] == "lexical":
+        return f"within lists of {k}, since other entities have no string score"
+    if found["reranked"]:
+        recall = 100 * found["recall_ceiling"]["test"]
+        return f"re-ranking the {k} best of {entities} by alignment score; recall of these {k}: {recall:.1f}"
+    return f"all {entities}"

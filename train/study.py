@@ -22,7 +22,7 @@ from common.log import say, table
 from common.options import as_json, value_of
 from common.paths import find_cache
 from train import checkpoint, loop, report
-from train.config import DECISIVE, FIXED, LOWER_IS_BETTER, SweepConfig, TrainConfig
+from train.config import DECISIVE, FIXED, LOWER_IS_BETTER, PROTOCOLS, SweepConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +240,7 @@ def _results(study: Any, config: SweepConfig) -> dict[str, Any]:
     best = listed[0] | {"test": trials[0].user_attrs["test"]} if listed and trials[0].values is not None else None
     return {
         "about": study.user_attrs["about"],
-        "protocol": report.PROTOCOLS[config.protocol],
+        "protocol": PROTOCOLS[config.protocol],
         "best": best,
         "trials": listed,
     }

@@ -1,5 +1,7 @@
 """A cache's columns as tensors; a batch is a gather by row, on the device or ahead of it in a thread."""
 
+import contextlib
+import copy
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from cache import Reader
 from cache.schema import EDGES, SEQUENCES, split_column
-from common.errors import CacheError
+from common.errors import CacheError, NotFiniteError
 from common.records import SPLITS
 from train.batch import Batch
 from train.config import Resident
@@ -22,9 +24,11 @@ NOT_IN_BATCH = (
     "mention.ids.",
     "pair.candidates.candidates",
     "pair.candidates.gold",
+    "pair.candidates.lexical_gold",
     *(f"{part}.{column}" for part in SEQUENCES.values() for column in ("first", "count")),
 )
 AHEAD = 2  # batches that are gathered while one is computed
+SEARCHED = 1 << 24  # numbers searched at once for those that are not finite
 
 
 class Table:
@@ -44,7 +48,7 @@ class Table:
         tokens: int = 0,
     ) -> None:
         names = reader.require(head, more)
-        self.device = device
+        self.device, self._path = device, reader.path
         features = [name for name in names if _is_feature(reader, name)]
         needed = sum(reader.dtype(name).itemsize * int(np.prod(reader.shape(name))) for name in features)
         self.resident = choose(resident, needed, device)
@@ -68,10 +72,16 @@ class Table:
         self.gold = self._small["pair.candidates.gold"].long()
         self.present = self.candidates >= 0
         self.lexical = self._small["pair.candidates.lexical"]
-        entities, width = reader.manifest["tables"]["entity"], self.candidates.shape[1]
-        for name, values, limit in (("candidates", self.candidates, entities), ("gold", self.gold, width)):
-            if int(values.min()) < -1 or int(values.max()) >= limit:
-                raise CacheError(f"column pair.candidates.{name} of {reader.path} points outside its {limit} rows")
+        self.entity_count = reader.manifest["tables"]["entity"]
+        limits = {
+            "pair.candidates.candidates": self.entity_count,
+            "pair.candidates.gold": self.candidates.shape[1],
+            "mention.ids.gold": self.entity_count,
+        }
+        for name, limit in limits.items():
+            values = self._small.get(name)
+            if values is not None and (int(values.min()) < -1 or int(values.max()) >= limit):
+                raise CacheError(f"column {name} of {reader.path} points outside its {limit} rows")
         self._rows = self._by_row()
 
     def rows(self, split: str) -> Tensor:
@@ -100,7 +110,7 @@ class Table:
     def batches(self, groups: Iterable[Tensor], without: tuple[str, ...] = ()) -> Iterator[Batch]:
         """Yield a batch for each group of mention rows, (B,) or (S, B); row -1 is a mention without gold.
 
-        The features named in `without` are left out.
+        Features whose names begin with one of `without` are left out.
         """
         if self.resident == "device":
             yield from (self.batch(rows.to(self.device), without) for rows in groups)
@@ -122,11 +132,54 @@ class Table:
             return self._batch(rows, mentions, entities, self._gather(mentions, entities, without))
         return self._batch(rows, mentions, entities, self._gather(mentions.cpu(), entities.cpu(), without))
 
-    def entities(self, columns: Iterable[str], rows: Tensor) -> dict[str, Tensor]:
-        """Return columns of the entities in `rows` (n,), host memory; features as float32 on the device."""
+    def with_lists(self, candidates: Tensor, gold: Tensor, pairs: Mapping[str, Tensor]) -> "Table":
+        """Return a table of the same features, but with other lists, all on the device.
+
+        candidates (N, C) int32, -1 = padding; gold (N,) position of gold or -1; pairs: all that a batch holds of them.
+        """
+        other = copy.copy(self)
+        other.candidates, other.gold, other.present = candidates, gold, candidates >= 0
+        other._host_candidates = candidates.cpu()
+        other._rows = {name: column for name, column in self._rows.items() if _table(name) != "pair"} | pairs
+        other.lexical = other._rows.get("pair.candidates.lexical", candidates.new_zeros(0))
+        return other
+
+    def pairs(self) -> dict[str, Tensor]:
+        """Return what batches hold of pairs, (N, C, ...)."""
+        return {name: column for name, column in self._rows.items() if _table(name) == "pair"}
+
+    @contextlib.contextmanager
+    def naming_bad_numbers(self) -> Iterator[None]:
+        """Say of a score, vector or loss that is not finite which column is to blame, if one is."""
+        try:
+            yield
+        except NotFiniteError as error:
+            self.check_finite()
+            raise error from None
+
+    def check_finite(self) -> None:
+        """Raise NotFiniteError, naming column and row, if a number that batches may hold is not finite: reads all."""
+        for name, column in self.pairs().items():
+            present = self.present.reshape(self.present.shape + (1,) * (column.ndim - 2))
+            self._refuse(name, 0, column.masked_fill(~present, 0))
+        for name, feature in self._features.items():
+            for rows in torch.arange(feature.count).split(max(1, SEARCHED // feature.numbers)):
+                self._refuse(name, int(rows[0]), self.features((name,), rows)[name])
+
+    def features(self, columns: Iterable[str], rows: Tensor) -> dict[str, Tensor]:
+        """Return feature columns of the rows (n,), host memory, of their tables; as float32 on the device."""
         where = rows.to(self.device)
         found = {name: self._features[name].take(where if self.resident == "device" else rows) for name in columns}
         return {name: column.to(self.device).float() for name, column in found.items()}
+
+    def _refuse(self, name: str, first: int, values: Tensor) -> None:
+        bad = ~torch.isfinite(values).flatten(1)
+        if bad.any():
+            row, place = bad.nonzero()[0].tolist()
+            raise NotFiniteError(
+                f"column {name} of {self._path} holds {values.flatten(1)[row, place].item()} in row {first + row}, "
+                "where numbers must be finite: what wrote it was wrong. Extract the cache again, or take it afresh"
+            )
 
     def _by_row(self) -> dict[str, Tensor]:
         """Return the small columns that a batch holds; the four alignments as one, (N, C, 2, 2)."""
@@ -143,7 +196,7 @@ class Table:
     def _gather(self, mentions: Tensor, entities: Tensor, without: tuple[str, ...]) -> dict[str, Tensor]:
         found = {}
         for name, feature in self._features.items():
-            if name not in without:
+            if not name.startswith(without):
                 sequences = self._sequences.get(_table(name))
                 own = mentions if sequences is None else sequences.rows(mentions)
                 found[name] = feature.take(entities if _of_entities(name) else own)

@@ -1,0 +1,681 @@
+"""The four protocols: edges of any pair, gold put into lists, ranks among all entities, numbers that are refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from typer.testing import CliRunner
+
+import cache as melcache
+from cache.draft import Draft
+from cache.fingerprint import content_hash, shard_key
+from cache.reader import Reader
+from cache.schema import ALIGNMENT_READS, EDGES
+from cache.synth import Synthetic, write
+from cache.writer import PartPlan, Shard, ShardPlan
+from common.errors import CacheError, NotFiniteError
+from extract.alignment import align
+from train import alignment, loop, metrics, protocols, whole
+from train.baselines import clip_of_all, prior_of_all
+from train.cli import app
+from train.config import TrainConfig
+from train.distributed import World
+from train.heads import DrinConfig, JointConfig
+from train.models import build
+from train.table import Table
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+N, E, C = 90, 50, 6
+D, V, P = 20, 12, 16
+CLIP = ("mention.clip.mention_sentence", "entity.clip.text"), ("mention.clip.image", "entity.clip.image")
+
+
+def world(seed=0, mentions=N, listed=C, twins=True):
+    """Columns of a small world: pictures and golds are missing, lists are padded, of entities 7 and 8 all is the same.
+
+    Unless lists hold all entities, nobody means or lists the last entity.
+    """
+    rng = np.random.default_rng(seed)
+    gold = rng.integers(0, E - 1, mentions).astype(np.int32)
+    gold[rng.random(mentions) < 0.1] = -1
+    columns = {}
+    for side, rows in (("mention", mentions), ("entity", E)):
+        own = {
+            "mention": {"bert.span": D, "bert.cls": D, "clip.sentence": P, "clip.mention_sentence": P},
+            "entity": {"bert.text": D, "clip.text": P},
+        }[side]
+        for name, width in {**own, "clip.image": P, "resnet.image": V, "objects.summary": V}.items():
+            values = rng.normal(size=(rows, width))
+            if name == "objects.summary":
+                values *= (rng.random((rows, 1)) < 0.7) * 0.8 / np.linalg.norm(values, axis=1, keepdims=True)
+            columns[f"{side}.{name}"] = values.astype(np.float16)
+        for part in ("clip", "resnet"):
+            columns[f"{side}.{part}.present"] = rng.random(rows) < 0.7
+    for name, values in columns.items():
+        if twins and name.startswith("entity."):
+            values[8] = values[7]
+    lists = np.stack([rng.permutation(E)[:listed] for _ in range(mentions)]).astype(np.int32)
+    if listed < E:
+        lists = np.stack([rng.permutation(E - 1)[:listed] for _ in range(mentions)]).astype(np.int32)
+        lengths = rng.integers(1, listed + 1, mentions)
+        for row in np.flatnonzero((rng.random(mentions) < 0.6) & (gold >= 0)):
+            if gold[row] not in lists[row]:
+                lists[row, rng.integers(lengths[row])] = gold[row]
+        lists[np.arange(listed) >= lengths[:, None]] = -1
+    hits = (lists == gold[:, None]) & (gold >= 0)[:, None]
+    edges = align({name: columns[name] for name in ALIGNMENT_READS}, lists)
+    lexical = rng.integers(0, 20, lists.shape).astype(np.float32) / 20
+    splits = (1 << rng.integers(0, 3, mentions)).astype(np.uint8)
+    splits[:2] = 6  # in valid and in test
+    return columns | {
+        "mention.ids.splits": splits,
+        "mention.ids.gold": gold,
+        "mention.ids.surface": np.array([f"s{i % 9}" for i in gold], "S4"),
+        "pair.candidates.candidates": lists,
+        "pair.candidates.gold": np.where(hits.any(1), hits.argmax(1), -1).astype(np.int32),
+        "pair.candidates.lexical": lexical,
+        "pair.candidates.lexical_gold": rng.random(mentions).astype(np.float32),
+        **{f"pair.alignment.{edge}": values for edge, values in edges.items()},
+    }
+
+
+def lay(folder, columns):
+    """Write a cache of these columns."""
+    draft, parts = Draft(folder), {}
+    for name, values in columns.items():
+        parts.setdefault(name.rpartition(".")[0], {})[name.rpartition(".")[2]] = values
+    for part, held in parts.items():
+        rows = len(next(iter(held.values())))
+        plan = PartPlan(part, {"producer": "test"}, {n: (v.dtype.str, v.shape[1:]) for n, v in held.items()})
+        shard = Shard(ShardPlan(plan, 0, 0, rows, shard_key(plan.fingerprint, [content_hash(part)])))
+        for name, values in held.items():
+            shard.put(name, np.arange(rows), values)
+        draft.save(shard)
+    mentions, splits = len(columns["mention.ids.splits"]), columns["mention.ids.splits"]
+    about = {
+        "dataset": {"name": folder.name, "content": "0" * 64, "licence": "none", "source": "test"},
+        "tables": {"entity": E, "mention": mentions, "pair": mentions},
+        "candidates": columns["pair.candidates.candidates"].shape[1],
+        "splits": {name: int((splits >> bit & 1).sum()) for bit, name in enumerate(("train", "valid", "test"))},
+        "coverage": {},
+        "warnings": [],
+    }
+    draft.finish(about, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def columns():
+    return world()
+
+
+@pytest.fixture(scope="module")
+def folder(columns, tmp_path_factory):
+    return lay(tmp_path_factory.mktemp("protocols") / "world", columns)
+
+
+@pytest.fixture(scope="module")
+def everyone(tmp_path_factory):
+    """A cache whose lists hold all entities, in an order of their own."""
+    return lay(tmp_path_factory.mktemp("protocols") / "everyone", world(seed=3, mentions=240, listed=E))
+
+
+def fit(path, run, model, **given):
+    options = {"dataset": str(path), "run": run, "device": "cpu", "model": model, "epochs": 2, "batch": 16}
+    heads = {"bert": JointConfig, "clip_linear": JointConfig, "jmel": JointConfig, "drin": DrinConfig}
+    head = heads[model](width=8) if model in heads else None
+    if isinstance(head, JointConfig):
+        head = JointConfig(head=model, width=8)
+    return loop.fit(TrainConfig(**options | given), head)
+
+
+def table_of(path, *more, head="bert", resident="device"):
+    return Table(melcache.open(path), head, CPU, resident, ("mention.ids.gold", *more))
+
+
+def model_of(name="bert", seed=0):
+    torch.manual_seed(seed)
+    return build(name, JointConfig(head=name, width=8, text_width=D, image_width=V, clip_width=P), with_lexical=False)
+
+
+def unit(vector):
+    length = math.sqrt(sum(x * x for x in vector))
+    return [x / length if length else 0.0 for x in vector]
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def looped_edges(columns, mention, entity):
+    """Eq. 6-8 and 11 of one pair, in Python's floats; what has no picture has no edge."""
+    m = {name: columns[f"mention.{name}"][mention] for name in ("clip.present",)}
+    there = (bool(m["clip.present"]), bool(columns["entity.clip.present"][entity]))
+
+    def cosine(a, b):
+        return dot(unit(columns[a][mention].tolist()), unit(columns[b][entity].tolist()))
+
+    return {
+        "text_to_text": cosine("mention.bert.cls", "entity.bert.text"),
+        "text_to_image": cosine("mention.clip.sentence", "entity.clip.image") if there[1] else 0.0,
+        "image_to_text": cosine("mention.clip.image", "entity.clip.text") if there[0] else 0.0,
+        "image_to_image": dot(
+            columns["mention.objects.summary"][mention].tolist(), columns["entity.objects.summary"][entity].tolist()
+        ),
+    }
+
+
+def looped_ranks(scores, golds):
+    """How many stand above gold, and how many beside it, of scores (n, E) as lists."""
+    better, tied = [], []
+    for row, gold in zip(scores, golds, strict=True):
+        above = sum(score > row[gold] for score in row) if gold >= 0 else metrics.NEVER
+        better.append(above)
+        tied.append(sum(score == row[gold] for score in row) - 1 if gold >= 0 else 0)
+    return better, tied
+
+
+# the edges of any pair
+
+
+@pytest.mark.parametrize("resident", ["device", "host", "mmap"])
+def test_edges_equal_those_that_extraction_stores(folder, columns, resident):
+    aligned = alignment.table_of(melcache.open(folder), resident, CPU)
+    lists = torch.from_numpy(columns["pair.candidates.candidates"]).long()
+    found = alignment.edges(aligned, torch.arange(N), lists).flatten(2).numpy()
+    for i, edge in enumerate(EDGES):
+        stored = columns[f"pair.alignment.{edge}"]
+        assert stored.any(), edge
+        np.testing.assert_allclose(found[..., i], stored, rtol=0, atol=1e-6, err_msg=edge)
+        np.testing.assert_array_equal(found[..., i] == 0, stored == 0)
+
+
+def test_edges_equal_loops_for_pairs_outside_the_lists(folder, columns, monkeypatch):
+    monkeypatch.setattr(alignment, "PAIRS", 7)
+    rows, entities = torch.tensor([0, 5, 17]), torch.arange(E).expand(3, E)
+    found = alignment.edges(alignment.table_of(melcache.open(folder), "device", CPU), rows, entities)
+    assert found.shape == (3, E, 2, 2)
+    for i, mention in enumerate(rows.tolist()):
+        for entity in range(E):
+            expected = looped_edges(columns, mention, entity)
+            assert found[i, entity].flatten().tolist() == pytest.approx([expected[edge] for edge in EDGES], abs=1e-6)
+
+
+# B: gold is put in
+
+
+def test_gold_goes_to_the_first_padding_or_replaces_the_last_candidate():
+    candidates = torch.tensor([[4, 5, 6], [4, -1, -1], [-1, 5, -1], [4, 5, -1], [4, 5, 6], [1, 2, 3]])
+    gold = torch.tensor([-1, -1, -1, 1, -1, -1])
+    wanted = torch.tensor([9, 9, 9, 5, -1, 1])  # the fourth has its gold, the fifth is nil
+    rows, places = protocols.missing(candidates, gold, wanted)
+    assert (rows.tolist(), places.tolist()) == ([0, 1, 2, 5], [2, 1, 0, 2])
+
+
+def test_injected_lists_equal_a_loop(folder, columns):
+    config = TrainConfig(dataset=str(folder), model="drin", protocol="injected", device="cpu")
+    reader = melcache.open(folder)
+    before = Table(reader, "drin", CPU, "device", protocols.columns(config, reader))
+    table = protocols.injected(config, reader, before)
+    batch, put = table.batch(torch.arange(N)), 0
+    for row in range(N):
+        listed = columns["pair.candidates.candidates"][row].tolist()
+        lexical = columns["pair.candidates.lexical"][row].tolist()
+        edges = [[float(columns[f"pair.alignment.{edge}"][row, j]) for edge in EDGES] for j in range(C)]
+        gold = int(columns["mention.ids.gold"][row])
+        if gold >= 0 and gold not in listed:
+            place = listed.index(-1) if -1 in listed else C - 1
+            expected = looped_edges(columns, row, gold)
+            listed[place], lexical[place] = gold, float(columns["pair.candidates.lexical_gold"][row])
+            edges[place] = [expected[edge] for edge in EDGES]
+            put += 1
+        assert table.candidates[row].tolist() == listed
+        assert int(table.gold[row]) == (listed.index(gold) if gold >= 0 else -1)
+        assert batch.present[row].tolist() == [entity >= 0 for entity in listed]
+        assert batch["pair.candidates.lexical"][row].tolist() == lexical
+        np.testing.assert_allclose(batch["pair.alignment"][row].flatten(1), edges, atol=1e-6, rtol=0)
+        for j, entity in enumerate(listed):
+            if entity >= 0:
+                np.testing.assert_array_equal(batch["entity.bert.text"][row, j], columns["entity.bert.text"][entity])
+    untouched = (before.gold >= 0) | (torch.from_numpy(columns["mention.ids.gold"]) < 0)
+    assert 0 < put < N - int(untouched.sum()) + 1
+    assert torch.equal(before.candidates[untouched], table.candidates[untouched])
+    assert torch.equal(before.pairs()["pair.alignment"][untouched], table.pairs()["pair.alignment"][untouched])
+    assert before.candidates.tolist() == columns["pair.candidates.candidates"].tolist()
+
+
+@pytest.mark.parametrize("model", ["lexical", "prior", "clip", "bert", "drin"])
+@pytest.mark.parametrize("resident", ["device", "mmap"])
+def test_recall_of_injected_lists_is_one_but_for_nil(folder, columns, tmp_path, model, resident):
+    found = fit(folder, tmp_path, model, protocol="injected", resident=resident)
+    gold = columns["mention.ids.gold"][columns["mention.ids.splits"] >> 2 & 1 == 1]
+    assert 0.5 < np.mean(gold >= 0) < 1
+    assert found["protocol"] == "B injected"
+    for metric in (
+        found["recall_ceiling"]["test"],
+        found["mean"]["test"]["recall"],
+        found["lexical"]["test"]["recall"],
+    ):
+        assert metric == pytest.approx(np.mean(gold >= 0))
+    assert fit(folder, tmp_path / "a", "lexical")["recall_ceiling"]["test"] < metric
+
+
+def test_training_sees_injected_lists(folder, columns, tmp_path, monkeypatch):
+    seen = []
+    real = loop.run_epoch
+
+    def spy(step, table, orders, *rest):
+        seen.append((table, orders))
+        return real(step, table, orders, *rest)
+
+    monkeypatch.setattr(loop, "run_epoch", spy)
+    fit(folder, tmp_path, "bert", protocol="injected", epochs=1)
+    table, orders = seen[0]
+    train = np.flatnonzero((columns["mention.ids.splits"] & 1 == 1) & (columns["mention.ids.gold"] >= 0))
+    there = [row for row in train.tolist() if int(table.present[row].sum()) > 1]
+    assert sorted(orders[0].tolist()) == there
+    assert (table.gold[train] >= 0).all()
+
+
+def test_injecting_needs_columns_and_names_those_that_lack(columns, tmp_path):
+    older = lay(tmp_path / "older", {n: v for n, v in columns.items() if n != "pair.candidates.lexical_gold"})
+    with pytest.raises(
+        CacheError, match=r"lacks pair\.candidates\.lexical_gold, which --protocol injected reads.*again"
+    ):
+        fit(older, tmp_path / "run", "bert", protocol="injected")
+    lean = lay(tmp_path / "lean", {n: v for n, v in columns.items() if ".objects." not in n})
+    fit(lean, tmp_path / "bert", "bert", protocol="injected", epochs=1)  # reads no edges
+    with pytest.raises(CacheError, match=r"lacks entity\.objects\.summary, mention\.objects\.summary, which.*for drin"):
+        fit(lean, tmp_path / "drin", "drin", protocol="injected")
+    with pytest.raises(CacheError, match=r"lacks entity\.objects\.summary.*--protocol whole-kb reads for drin"):
+        fit(lean, tmp_path / "drin", "drin", protocol="whole-kb")
+    fit(lean, tmp_path / "whole", "bert", protocol="whole-kb", epochs=1)  # ranks all without a first stage
+
+
+# C: all entities
+
+
+def looped_scores(path, columns, rows, name="bert"):
+    """The head's cosine with every entity, from its layers' outputs in float64."""
+    model, table = model_of(name), table_of(path, head=name)
+    mentions = model.embed(table.batch(rows)).double().tolist()
+    entities = model.project(table.features(model.projects, torch.arange(E))).double().tolist()
+    return model, table, [[dot(unit(m), unit(e)) for e in entities] for m in mentions]
+
+
+@pytest.mark.parametrize("resident", ["device", "host", "mmap"])
+@pytest.mark.parametrize("name", ["bert", "jmel", "clip_linear"])
+def test_ranks_among_all_entities_equal_loops(folder, columns, name, resident):
+    rows = torch.arange(N)
+    model, _, scores = looped_scores(folder, columns, rows, name)
+    golds = columns["mention.ids.gold"].tolist()
+    table = table_of(folder, head=name, resident=resident)
+    better, tied = whole.ranks(whole.towers_of(model, table), table, rows, World())
+    assert (better.tolist(), tied.tolist()) == looped_ranks(scores, golds)
+    assert {tied[row].item() for row in range(N) if golds[row] in (7, 8)} == {1}  # the one beside the other
+
+
+@pytest.mark.parametrize(("chunk", "block", "group"), [(1, 90, 90), (7, 3, 50), (16, 90, 13), (49, 1, 8), (4096, 5, 1)])
+def test_no_size_of_a_chunk_changes_a_rank(folder, monkeypatch, chunk, block, group):
+    model, table, rows = model_of(), table_of(folder), torch.arange(N)
+    aligned = alignment.table_of(melcache.open(folder), "device", CPU)
+    expected = whole.ranks(whole.towers_of(model, table), table, rows, World())
+    best = whole.nearest(alignment.towers(aligned), aligned, rows, 11, World())
+    monkeypatch.setattr(whole, "CHUNK", {"cpu": chunk})
+    monkeypatch.setattr(whole, "BLOCK", {"cpu": block})
+    monkeypatch.setattr(whole, "GROUP", group)
+    found = whole.ranks(whole.towers_of(model, table), table, rows, World())
+    assert all(map(torch.equal, found, expected))
+    assert torch.equal(whole.nearest(alignment.towers(aligned), aligned, rows, 11, World()), best)
+
+
+def test_scores_are_sums_without_rounding():
+    rng = np.random.default_rng(0)
+    vectors = torch.from_numpy(rng.normal(size=(60, 700))).float()
+    table = type("T", (), {"entity_count": 60})()
+    towers = whole.Towers(lambda rows: whole._unit(vectors[rows]), lambda rows: whole._unit(vectors[rows]))
+    held = whole._vectors(towers, table, "entity", torch.arange(60)).double()
+    steps = (held * whole.GRID).long()
+    assert torch.equal(steps.double(), held * whole.GRID)
+    np.testing.assert_allclose(held, vectors / vectors.norm(dim=1, keepdim=True), rtol=0, atol=2 / whole.GRID)
+    exact = [[sum(a * b for a, b in zip(x, y, strict=True)) for y in steps.tolist()] for x in steps[:4].tolist()]
+    for order in (torch.arange(700), torch.randperm(700)):
+        products = held[:4, order] @ held[:, order].T * whole.GRID**2
+        assert products.long().tolist() == exact
+
+
+def test_constant_vectors_tie_with_every_entity(folder):
+    table, rows = table_of(folder), torch.arange(N)
+    towers = whole.Towers(lambda rows: torch.full((len(rows), 5), 0.3), lambda rows: torch.full((len(rows), 5), 0.3))
+    better, tied = whole.ranks(towers, table, rows, World())
+    there = table.column("mention.ids.gold") >= 0
+    assert not better[there].any() and (tied[there] == E - 1).all()
+    assert (better[~there] == metrics.NEVER).all() and not tied[~there].any()
+    assert metrics.summarize(better, tied)["top1"] == pytest.approx(float(there.float().mean()) / E)
+
+
+class Largest(TorchFunctionMode):
+    """Watch the size of every tensor that is made."""
+
+    numel = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for tensor in found if isinstance(found, (tuple, list)) else [found]:
+            if isinstance(tensor, torch.Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return found
+
+
+def test_no_tensor_is_larger_than_a_block_times_a_chunk(tmp_path, monkeypatch):
+    write(tmp_path / "wide", Synthetic(150, 1000, 4, 0.5, 0, "bert", text_width=16))
+    table, model = table_of(tmp_path / "wide"), build("bert", JointConfig(text_width=16, width=8), with_lexical=False)
+    monkeypatch.setattr(whole, "CHUNK", {"cpu": 256})
+    monkeypatch.setattr(whole, "BLOCK", {"cpu": 32})
+    monkeypatch.setattr(whole, "PIECES", {"mention": 64, "entity": 256})
+    rows, towers = torch.arange(150), whole.towers_of(model, table)
+    for search in (whole.ranks, lambda *given: whole.nearest(*given[:3], 5, World())):
+        with Largest() as largest:
+            search(towers, table, rows, World())
+        assert largest.numel == 32 * 256
+
+
+def test_processes_share_the_mentions(folder, monkeypatch):
+    model, table, rows = model_of(), table_of(folder), torch.arange(N)
+    towers = whole.towers_of(model, table)
+    aligned = alignment.table_of(melcache.open(folder), "device", CPU)
+    expected = whole.ranks(towers, table, rows, World())
+    best = whole.nearest(alignment.towers(aligned), aligned, rows, 4, World())
+    added = []
+    monkeypatch.setattr(World, "add", lambda self, tensors: added.append([tensor.clone() for tensor in tensors]))
+    for rank in range(3):
+        whole.ranks(towers, table, rows, World(rank, 3))
+    better, tied = (sum(parts) for parts in zip(*added, strict=True))
+    nil = table.column("mention.ids.gold") < 0
+    assert torch.equal(better.masked_fill(nil, metrics.NEVER), expected[0]) and torch.equal(tied, expected[1])
+    added.clear()
+    for rank in range(3):
+        whole.nearest(alignment.towers(aligned), aligned, rows, 4, World(rank, 3))
+    assert torch.equal(sum(found for (found,) in added), best)
+
+
+def test_prior_among_all_entities_equals_loops(folder, columns):
+    surface, gold = columns["mention.ids.surface"].tolist(), columns["mention.ids.gold"].tolist()
+    train = np.flatnonzero(columns["mention.ids.splits"] & 1)
+    counts = [[sum(surface[t] == string and gold[t] == e for t in train) for e in range(E)] for string in surface]
+    table = table_of(folder, head="prior")
+    better, tied = prior_of_all(table, torch.arange(N), World())
+    assert (better.tolist(), tied.tolist()) == looped_ranks(counts, gold)
+    assert len(set(better.tolist())) > 2
+
+
+def test_clip_among_all_entities_equals_loops(folder, columns):
+    scores = []
+    for row in range(N):
+        scores.append([])
+        for entity in range(E):
+            total = 0.0
+            for of_mention, of_entity in CLIP:
+                there = columns["mention.clip.present"][row] and columns["entity.clip.present"][entity]
+                if there or of_entity.endswith("text"):
+                    total += dot(unit(columns[of_mention][row].tolist()), unit(columns[of_entity][entity].tolist()))
+            scores[-1].append(total)
+    table = table_of(folder, head="clip")
+    better, tied = clip_of_all(table, torch.arange(N), World())
+    assert (better.tolist(), tied.tolist()) == looped_ranks(scores, columns["mention.ids.gold"].tolist())
+
+
+@pytest.mark.parametrize("model", ["clip", "prior", "bert", "clip_linear"])
+def test_lists_of_all_entities_make_retrieved_and_whole_kb_one(everyone, tmp_path, model):
+    listed, every = (fit(everyone, tmp_path / p, model, protocol=p) for p in ("retrieved", "whole-kb"))
+    assert listed["mean"]["test"]["mean_rank"] > 3
+    for one, other in zip(listed["seeds"], every["seeds"], strict=True):
+        assert one["test"] == other["test"] and one["valid"] == other["valid"] and one["ties"] == other["ties"]
+    assert listed["lexical"] == every["lexical"]
+    assert listed["mean"]["test"] == fit(everyone, tmp_path / "b", model, protocol="injected")["mean"]["test"]
+    given = fit(everyone, tmp_path / "d", model, protocol="given")["mean"]["test"]
+    assert given["top5"] == pytest.approx(listed["mean"]["test"]["top5"] / listed["mean"]["test"]["recall"])
+
+
+def test_drin_re_ranks_every_entity_as_it_ranks_lists_of_all(tmp_path):
+    # no twins: float32 rounds the scores of one entity at two places of a list to two numbers
+    path = lay(tmp_path / "everyone", world(seed=3, mentions=240, listed=E, twins=False))
+    listed = fit(path, tmp_path / "a", "drin")
+    every = fit(path, tmp_path / "c", "drin", protocol="whole-kb")
+    assert (every["reranked"], every["candidates"]) == (True, E)
+    assert every["mean"]["test"] == pytest.approx(listed["mean"]["test"])
+    assert every["ties"]["pessimistic"] == pytest.approx(listed["ties"]["pessimistic"])
+
+
+@pytest.mark.parametrize("model", ["bert", "clip", "prior"])
+def test_noise_stays_at_chance_among_all_entities(tmp_path, model):
+    write(tmp_path / "noise", Synthetic(2000, 80, 10, 0.0, 0, "bert,clip,prior", text_width=16, clip_width=8))
+    found = fit(tmp_path / "noise", tmp_path / "run", model, protocol="whole-kb", epochs=1, batch=64)
+    for k in (1, 20):
+        deviation = math.sqrt(k / 80 * (1 - k / 80) / 200)
+        assert abs(found["mean"]["test"][f"top{k}"] - k / 80) < 3.5 * deviation
+    assert found["mean"]["test"]["recall"] == 1
+
+
+def test_signal_is_found_among_all_entities(tmp_path):
+    write(tmp_path / "signal", Synthetic(1500, 200, 10, 0.8, 0, "bert", text_width=32))
+    found = fit(tmp_path / "signal", tmp_path / "run", "bert", protocol="whole-kb", epochs=10, learning_rate=1e-2)
+    assert found["mean"]["test"]["top1"] > 0.3  # chance 0.005
+
+
+# C, re-ranked
+
+
+def looped_alignment(columns, mention):
+    """The sum of the four edges with every entity, each less its mean over the entities that have it."""
+    edges = [looped_edges(columns, mention, entity) for entity in range(E)]
+    there = {
+        "text_to_image": columns["entity.clip.present"],
+        "image_to_image": columns["entity.objects.summary"].any(1),
+    }
+    found = [0.0] * E
+    for edge in EDGES:
+        having = [entity for entity in range(E) if edge not in there or there[edge][entity]]
+        mean = sum(edges[entity][edge] for entity in having) / len(having)
+        for entity in having:
+            found[entity] += edges[entity][edge] - mean
+    return found
+
+
+def test_re_ranked_are_the_best_by_alignment_score_and_gold_outside_is_a_miss(folder, columns, tmp_path):
+    config = TrainConfig(dataset=str(folder), model="drin", protocol="whole-kb", rerank=9, device="cpu")
+    reader = melcache.open(folder)
+    table = Table(reader, "drin", CPU, "device", protocols.columns(config, reader))
+    test = protocols.splits(config, reader, table, World())["test"]
+    hits = 0
+    for row in test.rows.tolist():
+        scores = looped_alignment(columns, row)
+        best = sorted(range(E), key=lambda entity: (-round(scores[entity], 9), entity))[:9]
+        assert test.table.candidates[row].tolist() == best
+        gold = int(columns["mention.ids.gold"][row])
+        assert int(test.table.gold[row]) == (best.index(gold) if gold in best else -1)
+        hits += gold in best
+        expected = [[looped_edges(columns, row, entity)[edge] for edge in EDGES] for entity in best]
+        batch = test.table.batch(torch.tensor([row]))
+        np.testing.assert_allclose(batch["pair.alignment"][0].flatten(1), expected, atol=1e-6, rtol=0)
+    assert 0 < hits < len(test.rows)
+    found = fit(folder, tmp_path, "drin", protocol="whole-kb", rerank=9)
+    assert found["recall_ceiling"]["test"] == found["mean"]["test"]["recall"] == pytest.approx(hits / len(test.rows))
+    assert (found["protocol"], found["candidates"], found["entities"]) == ("C whole-kb", 9, E)
+
+
+def test_any_head_may_re_rank(folder, tmp_path):
+    recalls = {
+        model: fit(folder, tmp_path / model, model, protocol="whole-kb", rerank=9)["recall_ceiling"]["test"]
+        for model in ("bert", "clip", "prior", "drin")
+    }
+    assert len(set(recalls.values())) == 1
+    assert fit(folder, tmp_path / "all", "bert", protocol="whole-kb")["recall_ceiling"]["test"] > recalls["bert"]
+
+
+def test_as_many_as_the_lists_hold_are_re_ranked_if_nothing_else_is_said(folder, tmp_path):
+    assert fit(folder, tmp_path, "drin", protocol="whole-kb", epochs=1)["candidates"] == C
+
+
+# what is said
+
+
+def run(*given):
+    return CliRunner().invoke(app, list(map(str, given)))
+
+
+def test_the_table_says_among_what_gold_is_ranked(folder, tmp_path):
+    common = ("--dataset", folder, "--epochs", 1, "--device", "cpu", "--protocol", "whole-kb", "--run")
+    shown = run(*common, tmp_path / "bert", "--model", "bert", "--width", 8).stdout
+    assert "protocol C whole-kb, all 50 entities, expected ties" in shown
+    assert "lexical, in its list" in shown
+    shown = run(*common, tmp_path / "drin", "--model", "drin", "--width", 8, "--rerank", 9).stdout
+    recall = 100 * json.loads((tmp_path / "drin/results.json").read_text())["recall_ceiling"]["test"]
+    assert (
+        f"re-ranking the 9 best of 50 entities by alignment score; recall of these 9: {recall:.1f}, expected" in shown
+    )
+    shown = run(*common, tmp_path / "lexical", "--model", "lexical").stdout
+    assert "protocol C whole-kb, within lists of 6, since other entities have no string score" in shown
+
+
+def test_valid_may_be_ranked_in_the_lists_and_test_among_all(folder, tmp_path):
+    quick = fit(folder, tmp_path / "quick", "bert", protocol="whole-kb", select_among="list", epochs=3)
+    listed = fit(folder, tmp_path / "listed", "bert", epochs=3)
+    assert quick["seeds"][0]["history"] == listed["seeds"][0]["history"]
+    assert quick["watched"] == "A retrieved"
+    assert quick["seeds"][0]["valid"] != listed["seeds"][0]["valid"]
+    every = fit(folder, tmp_path / "every", "bert", protocol="whole-kb", epochs=quick["seeds"][0]["epoch"])
+    assert (every["watched"], len(every["seeds"][0]["history"])) == ("C whole-kb", quick["seeds"][0]["epoch"])
+    assert every["seeds"][0]["history"][-1]["valid"] == quick["seeds"][0]["valid"]
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (("--protocol", "nonsense"), "--protocol nonsense: choose from retrieved, injected, whole-kb, given"),
+        (("--rerank", "5"), "--rerank is an option of --protocol whole-kb alone"),
+        (("--select-among", "list"), "--select-among is an option of --protocol whole-kb alone"),
+        (("--protocol", "whole-kb", "--rerank", "-1"), "--rerank is -1; it must be 0 or more"),
+        (
+            ("--protocol", "whole-kb", "--with-lexical"),
+            "--with-lexical needs string scores, which entities outside the lists do not have: leave it out, or choose "
+            "a --protocol other than whole-kb",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(folder, given, error):
+    found = run("--dataset", folder, "--model", "bert", *given)
+    assert (found.exit_code, found.stderr) == (2, f"error: {error}\n")
+
+
+# three rules for ties
+
+
+@pytest.mark.parametrize("protocol", ["retrieved", "injected", "whole-kb", "given"])
+def test_ties_under_three_rules_equal_loops(folder, columns, tmp_path, protocol):
+    """`prior` ties a lot: counts of how often a string meant an entity."""
+    found = fit(folder, tmp_path, "prior", protocol=protocol)
+    surface, gold = columns["mention.ids.surface"].tolist(), columns["mention.ids.gold"].tolist()
+    train = np.flatnonzero(columns["mention.ids.splits"] & 1)
+    hits, mentions = {"optimistic": 0, "expected": 0.0, "pessimistic": 0}, 0
+    for row in np.flatnonzero(columns["mention.ids.splits"] >> 2 & 1):
+        listed = [e for e in columns["pair.candidates.candidates"][row].tolist() if e >= 0]
+        if protocol == "given" and gold[row] not in listed:
+            continue
+        mentions += 1
+        if protocol == "injected" and gold[row] >= 0 and gold[row] not in listed:
+            listed = [*(listed[:-1] if len(listed) == C else listed), gold[row]]
+        listed = list(range(E)) if protocol == "whole-kb" else listed
+        if gold[row] < 0 or gold[row] not in listed:
+            continue
+        scores = {e: sum(surface[t] == surface[row] and gold[t] == e for t in train) for e in listed}
+        above = sum(score > scores[gold[row]] for score in scores.values())
+        beside = sum(score == scores[gold[row]] for score in scores.values())
+        hits["optimistic"] += above < 3
+        hits["pessimistic"] += above + beside <= 3
+        hits["expected"] += sum(above + place < 3 for place in range(beside)) / beside
+    assert hits["pessimistic"] < hits["expected"] < hits["optimistic"]
+    assert found["mean"]["test"]["top3"] == pytest.approx(hits["expected"] / mentions)
+    for rule in ("optimistic", "pessimistic"):
+        assert found["ties"][rule]["top3"] == pytest.approx(hits[rule] / mentions)
+
+
+# numbers that are not finite
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """Let a column read a number that is not finite, as a stranger's cache could."""
+    real = Reader.load
+
+    def plant(name, row, value=np.nan):
+        def load(self, names, **given):
+            found = real(self, names, **given)
+            if name in found:
+                found[name][row, 1] = value
+            return found
+
+        monkeypatch.setattr(Reader, "load", load)
+
+    return plant
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "name"),
+    [
+        ("bert", {}, "entity.bert.text"),
+        ("bert", {"protocol": "whole-kb"}, "entity.bert.text"),
+        ("bert", {"protocol": "whole-kb"}, "mention.bert.span"),
+        ("drin", {}, "entity.resnet.image"),
+        ("drin", {"protocol": "whole-kb"}, "entity.clip.text"),
+        ("drin", {"protocol": "whole-kb"}, "mention.objects.summary"),
+        ("drin", {"protocol": "injected"}, "entity.objects.summary"),
+        ("clip", {}, "mention.clip.mention_sentence"),
+        ("clip", {"protocol": "whole-kb"}, "entity.clip.text"),
+        ("lexical", {}, "pair.candidates.lexical"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_named_with_its_column(folder, columns, tmp_path, planted, model, given, name):
+    gold = columns["mention.ids.gold"]
+    outside = (columns["pair.candidates.gold"] < 0) & (gold >= 0)
+    row = (
+        int(gold[outside][0])
+        if name.startswith("entity.")
+        else int(np.flatnonzero(columns["mention.ids.splits"] & 4)[0])
+    )
+    if name.startswith("entity.resnet"):
+        row = int(np.flatnonzero(columns["entity.resnet.present"])[0])
+    if name == "pair.candidates.lexical":
+        row = int(
+            np.flatnonzero(
+                (columns["pair.candidates.candidates"] >= 0).all(1) & (columns["mention.ids.splits"] & 4 > 0)
+            )[0]
+        )
+    planted(name, row)
+    with pytest.raises(NotFiniteError, match=rf"^column {name} of .* holds nan in row {row}, where .* cache again"):
+        fit(folder, tmp_path, model, **given)
+
+
+def test_an_entity_in_no_list_that_is_not_finite_stops_whole_kb(folder, columns, tmp_path, planted):
+    assert max(columns["pair.candidates.candidates"].max(), columns["mention.ids.gold"].max()) < E - 1
+    planted("entity.bert.text", E - 1, np.inf)
+    fit(folder, tmp_path / "a", "bert", epochs=1)
+    with pytest.raises(NotFiniteError, match=r"column entity\.bert\.text of .* holds inf in row 49,"):
+        fit(folder, tmp_path / "c", "bert", protocol="whole-kb", epochs=1)
+
+
+def test_a_gold_outside_the_entities_is_refused(columns, tmp_path):
+    wrong = columns | {"mention.ids.gold": columns["mention.ids.gold"] + 1 * (columns["mention.ids.gold"] == 3) * E}
+    path = lay(tmp_path / "wrong", wrong | {"mention.ids.gold": wrong["mention.ids.gold"].astype(np.int32)})
+    with pytest.raises(CacheError, match=r"mention\.ids\.gold of .* points outside its 50 rows"):
+        fit(path, tmp_path / "run", "bert", protocol="whole-kb")
+
+
+def test_a_learning_rate_too_large_is_still_what_is_blamed(folder, tmp_path):
+    with pytest.raises(NotFiniteError, match=r"seed 0 .* not finite after epoch 1 .*smaller --learning-rate"):
+        fit(folder, tmp_path, "bert", learning_rate=1e38)

@@ -1,0 +1,131 @@
+"""Slices of a finished run: who is in which, by hand and by loops, and that their numbers add up to the run's."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import cache as melcache
+from cache.synth import Synthetic, write
+from common.errors import ConfigError
+from train import loop, slices
+from train.cli import app
+from train.config import SLICINGS, SlicesConfig, TrainConfig
+from train.heads import JointConfig
+
+torch.set_num_threads(1)
+
+ROWS = np.array([4, 5, 6, 7, 8])
+COLUMNS = {
+    # the first four are train's
+    "mention.ids.splits": np.array([1, 1, 1, 1, 4, 6, 4, 4, 4], np.uint8),
+    "mention.ids.surface": np.array([b"Vail", b"Vail", b"Vail", b"Alps", b"Vail", b"Alps", b"Rome", b"Alps", b"nil"]),
+    "mention.ids.gold": np.array([0, 0, 1, -1, 0, 1, 2, -1, 3], np.int32),
+    "mention.ids.type": np.array([b"LOC", b"", b"", b"", b"LOC", b"PER", b"", b"LOC", b"PER"]),
+    "mention.ids.image_status": np.array([0, 0, 0, 0, 0, 1, 2, 0, 9], np.uint8),
+    "entity.ids.image_status": np.array([0, 3, 0, 0], np.uint8),
+}
+
+
+def labels(name):
+    return [slicing.label(COLUMNS, ROWS).tolist() for slicing in slices.SLICINGS[name]]
+
+
+def test_every_mention_is_in_the_slice_where_a_person_puts_it():
+    assert labels("gold") == [["seen", "seen", "not seen", slices.NIL, "not seen"]]
+    assert labels("surface") == [["2 to 5", "none", "none", "none", "none"]]  # Alps means nil in train: no meaning
+    assert labels("type") == [["LOC", "PER", "none", "LOC", "PER"]]
+    assert labels("picture") == [
+        ["there", "missing", "missing", "there", "missing"],
+        ["there", "missing", "there", slices.NIL, "there"],
+    ]
+    assert set(slices.SLICINGS) == set(SLICINGS)
+
+
+@pytest.mark.parametrize(("meanings", "label"), [(1, "1"), (2, "2 to 5"), (5, "2 to 5"), (6, "more than 5")])
+def test_meanings_are_distinct_golds_of_a_string(meanings, label):
+    gold = np.array([*range(meanings), *range(meanings), 0], np.int32)
+    columns = {
+        "mention.ids.surface": np.array([b"x"] * len(gold)),
+        "mention.ids.gold": gold,
+        "mention.ids.splits": np.array([1] * (len(gold) - 1) + [4], np.uint8),
+    }
+    (slicing,) = slices.SLICINGS["surface"]
+    assert slicing.label(columns, np.array([len(gold) - 1])).tolist() == [label]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of two seeds on a cache with strings and golds, but without types and reasons of missing pictures."""
+    folder = tmp_path_factory.mktemp("slices")
+    write(folder / "synthetic", Synthetic(900, 600, 6, 0.4, 0, "bert,prior", text_width=12))
+    config = TrainConfig(
+        dataset=str(folder / "synthetic"), model="bert", run=folder / "run", seeds=(0, 3), epochs=2, device="cpu"
+    )
+    loop.fit(config, JointConfig(width=8))
+    return folder
+
+
+def test_slices_weighted_by_their_size_are_the_run(finished):
+    found = slices.examine(SlicesConfig(run=finished / "run", by=("gold", "surface")))
+    results = json.loads((finished / "run/results.json").read_text())
+    assert found["slices"].keys() == {"gold entity in train", "meanings of the string in train"}
+    for parts in found["slices"].values():
+        assert len(parts) > 1
+        sizes = [part["mentions"] for part in parts.values()]
+        assert sum(sizes) == results["mean"]["test"]["mentions"] == 90
+        for name in slices.SHOWN:
+            mean = sum(size * part["mean"][name] for size, part in zip(sizes, parts.values(), strict=True)) / sum(sizes)
+            assert mean == pytest.approx(results["mean"]["test"][name])
+
+
+def test_numbers_of_a_slice_equal_loops_over_its_ranks(finished):
+    reader = melcache.open(finished / "synthetic")
+    gold, splits = reader.column("mention.ids.gold"), reader.column("mention.ids.splits")
+    seen = set(gold[splits & 1 == 1].tolist())
+    tops = []
+    for seed in (0, 3):
+        ranks = load_file(finished / f"run/ranks-{seed}.safetensors")
+        rows = zip(ranks["rows"].tolist(), ranks["better"].tolist(), ranks["tied"].tolist(), strict=True)
+        hits = [(better == 0) / (tied + 1) for row, better, tied in rows if int(gold[row]) not in seen]
+        tops.append(np.mean(hits))
+    part = slices.examine(SlicesConfig(run=finished / "run"))["slices"]["gold entity in train"]["not seen"]
+    assert part["mentions"] == len(hits)
+    assert part["mean"]["top1"] == pytest.approx(np.mean(tops))
+    assert part["std"]["top1"] == pytest.approx(np.std(tops, ddof=1))
+    assert part["std"]["top1"] > 0
+
+
+def test_what_the_cache_lacks_is_left_out_and_said(finished):
+    run = CliRunner().invoke(app, ["slices", "--run", str(finished / "run")])
+    assert run.exit_code == 0, run.output
+    assert run.stdout.splitlines()[0] == "bert on synthetic test, %; protocol A retrieved, expected ties"
+    path = finished / "synthetic"
+    assert run.stdout.splitlines()[-3:] == [
+        f"left out: mention type, since {path} lacks mention.ids.type",
+        f"left out: mention picture, since {path} lacks mention.ids.image_status",
+        f"left out: picture of gold, since {path} lacks entity.ids.image_status",
+    ]
+    assert any(line.startswith("not seen  ") and line.count(" ± ") == 4 for line in run.stdout.splitlines())
+
+
+def test_json_holds_what_the_table_shows(finished):
+    run = CliRunner().invoke(app, ["slices", "--run", str(finished / "run"), "--by", "gold", "--json"])
+    assert json.loads(run.stdout) == slices.examine(SlicesConfig(run=finished / "run", by=("gold",)))
+
+
+def test_errors_are_one_line_with_a_way_out(finished, tmp_path):
+    with pytest.raises(ConfigError, match=r"holds no finished run: no results\.json.*python -m train"):
+        slices.examine(SlicesConfig(run=tmp_path))
+    with pytest.raises(ConfigError, match="--by letters: choose from gold, surface, type, picture"):
+        SlicesConfig(run=tmp_path, by=("letters",))
+    write(tmp_path / "other", Synthetic(100, 20, 4, 0.4, 1, "bert,prior", text_width=12))
+    with pytest.raises(ConfigError, match=r"other has id .* but the run was trained on"):
+        slices.examine(SlicesConfig(run=finished / "run", dataset=str(tmp_path / "other")))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/results.json").write_bytes((finished / "run/results.json").read_bytes())
+    with pytest.raises(ConfigError, match=r"ranks-0\.safetensors is not a checkpoint"):
+        slices.examine(SlicesConfig(run=tmp_path / "run"))

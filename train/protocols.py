@@ -1,0 +1,108 @@
+"""The four protocols: what each reads beside the head's own columns, and what it ranks gold among.
+
+A `retrieved`: the mention's list; a gold that is not in it is a miss. D `given`: the same of mentions with gold in it.
+B `injected`: the list, in all splits; gold is put in where it is missing, unless it is not in the knowledge base.
+C `whole-kb`: all entities. Heads whose score is a cosine of two towers rank them all; others, and all with --rerank,
+re-rank the k best by alignment score. Trained is in the lists, as in A. The string score is known there alone: its
+line is that of its own list.
+"""
+
+import torch
+from torch import Tensor
+
+from cache import Reader
+from cache.schema import ALIGNMENT_READS, READS
+from common.errors import CacheError
+from common.log import say
+from train import alignment, whole
+from train.config import TrainConfig
+from train.distributed import World
+from train.evaluation import Split, Whole, split_of
+from train.models import MODELS
+from train.table import Table
+
+COLUMNS = {
+    "injected": ("mention.ids.gold", "pair.candidates.lexical_gold"),
+    "whole-kb": ("mention.ids.gold",),
+}
+
+
+def columns(config: TrainConfig, reader: Reader) -> tuple[str, ...]:
+    """Return what the table holds for the protocol.  Raises CacheError if the cache lacks what the protocol reads."""
+    held = COLUMNS.get(config.protocol, ())
+    searched = reranks(config) or (config.protocol == "injected" and _reads_edges(config))
+    if missing := sorted({*held, *(ALIGNMENT_READS if searched else ())} - set(reader.columns)):
+        name = reader.manifest["dataset"]["name"]
+        raise CacheError(
+            f"{reader.path} lacks {', '.join(missing)}, which --protocol {config.protocol} reads for {config.model}. "
+            f"Run its extraction again, which keeps what is finished: python -m extract --dataset {name}"
+        )
+    return held
+
+
+def reranks(config: TrainConfig) -> bool:
+    """Whether the run re-ranks the best entities of a first stage, not those of the lists and not all."""
+    if config.protocol != "whole-kb" or config.model == "lexical":
+        return False
+    return config.rerank > 0 or (config.model in MODELS and not MODELS[config.model].two_towers)
+
+
+def splits(config: TrainConfig, reader: Reader, table: Table, world: World) -> dict[str, Split | Whole]:
+    """Return valid and test, ready to be ranked."""
+    names = ("valid", "test")
+    if reranks(config):
+        table = _reranked(config, reader, table, world)
+    elif config.protocol == "whole-kb" and config.model != "lexical":
+        return {name: Whole(table, table.rows(name)) for name in names}
+    return {name: split_of(table, name, config.protocol) for name in names}
+
+
+def injected(config: TrainConfig, reader: Reader, table: Table) -> Table:
+    """Return the table with gold in every list whose mention has one."""
+    gold = table.column("mention.ids.gold").long()
+    rows, places = missing(table.candidates, table.gold, gold)
+    candidates, positions = table.candidates.clone(), table.gold.clone()
+    candidates[rows, places], positions[rows] = gold[rows].to(candidates.dtype), places
+    pairs = {name: column.clone() for name, column in table.pairs().items()}
+    pairs["pair.candidates.lexical"][rows, places] = table.column("pair.candidates.lexical_gold")[rows]
+    if _reads_edges(config):
+        aligned = alignment.table_of(reader, config.resident, table.device)
+        with aligned.naming_bad_numbers():
+            edges = alignment.edges(aligned, rows.cpu(), gold[rows, None].cpu())
+        pairs["pair.alignment"][rows, places] = edges[:, 0]
+    return table.with_lists(candidates, positions, pairs)
+
+
+def missing(candidates: Tensor, gold: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mentions whose gold is not in their list, and its place there: the first padding, else the last one.
+
+    candidates (N, C), position of gold (N,), row of gold (N,) -> rows (m,), places (m,).
+    """
+    rows = ((gold < 0) & (wanted >= 0)).nonzero()[:, 0]
+    padding = candidates[rows] < 0
+    return rows, padding.int().argmax(1).where(padding.any(1), candidates.shape[1] - 1)
+
+
+def _reranked(config: TrainConfig, reader: Reader, table: Table, world: World) -> Table:
+    """Return the table with new lists for valid and test: the entities with the highest alignment scores."""
+    k = min(config.rerank or table.candidates.shape[1], table.entity_count)
+    say(f"looking for the {k} of {table.entity_count:,} entities that each mention of valid and test aligns with best")
+    aligned = alignment.table_of(reader, config.resident, table.device)
+    rows = torch.cat([table.rows("valid"), table.rows("test")]).unique()
+    there = rows.to(table.device)
+    with aligned.naming_bad_numbers():
+        best = whole.nearest(alignment.towers(aligned), aligned, rows, k, world)
+        edges = alignment.edges(aligned, rows, best.cpu()) if _reads_edges(config) else None
+    candidates = table.candidates.new_full((len(table.candidates), k), -1)
+    candidates[there] = best.to(candidates.dtype)
+    gold = table.column("mention.ids.gold")[:, None]
+    hits = (candidates == gold) & (gold >= 0)
+    pairs = {}
+    if edges is not None:
+        pairs["pair.alignment"] = torch.zeros(*candidates.shape, 2, 2, device=table.device)
+        pairs["pair.alignment"][there] = edges
+    return table.with_lists(candidates, hits.int().argmax(1).where(hits.any(1), -1), pairs)
+
+
+def _reads_edges(config: TrainConfig) -> bool:
+    return any(name.startswith("pair.alignment.") for name in READS[config.model])

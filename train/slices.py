@@ -1,0 +1,149 @@
+"""`python -m train slices`: a finished run's accuracy on parts of its test split, from the ranks that it kept."""
+
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.errors import ConfigError
+from common.log import table
+from train import checkpoint, metrics
+from train.config import SlicesConfig
+from train.finished import cache_of
+
+SHOWN = ("top1", "top5", "mrr", "recall")
+NIL = "no gold in the cache"
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """One way to slice: `label` says of columns (in `reads`) and mention rows (n,) in which slice each is, (n,) str.
+
+    Slices are shown in `order`, those that are not named there behind, by name.
+    """
+
+    title: str
+    reads: tuple[str, ...]
+    label: Callable[[Mapping[str, np.ndarray], np.ndarray], np.ndarray]
+    order: tuple[str, ...] = ()
+
+
+def examine(config: SlicesConfig) -> dict[str, Any]:
+    """Return each slice's size, and the mean and deviation of its metrics over the run's seeds.
+
+    Raises ConfigError if the run is not finished or its cache is not the one that it was trained on.
+    """
+    results = _results(config.run)
+    reader, seeds = cache_of(config, results["cache_id"]), []
+    for seed in results["seeds"]:
+        tensors, about, _ = checkpoint.load(config.run / f"ranks-{seed['seed']}.safetensors")
+        if about["cache_id"] != reader.id:
+            raise ConfigError(f"{config.run} holds ranks of another cache than its results.json. Train it with --fresh")
+        seeds.append(tensors)
+    found, left_out = {}, {}
+    for slicing in (slicing for name in config.by for slicing in SLICINGS[name]):
+        if missing := [name for name in slicing.reads if name not in reader.columns]:
+            left_out[slicing.title] = f"{reader.path} lacks {', '.join(missing)}"
+            continue
+        columns = {name: reader.column(name) for name in slicing.reads}
+        found[slicing.title] = _measure(slicing, slicing.label(columns, seeds[0]["rows"].numpy()), seeds)
+    known = {name: results[name] for name in ("model", "dataset", "protocol", "tie_rule", "cache_id")}
+    return {"run": str(config.run), **known, "seeds": len(seeds), "slices": found, "left_out": left_out}
+
+
+def show(found: dict[str, Any]) -> str:
+    """Return a table for each slicing, and a line for each that was left out."""
+    lines = [f"{found['model']} on {found['dataset']} test, %; protocol {found['protocol']}, {found['tie_rule']} ties"]
+    for title, slices in found["slices"].items():
+        rows = [
+            (label, f"{of['mentions']:,}", *(_shown(of, name, several=found["seeds"] > 1) for name in SHOWN))
+            for label, of in slices.items()
+        ]
+        lines += ["", table((title, "mentions", *SHOWN), rows)]
+    lines += [f"left out: {title}, since {why}" for title, why in found["left_out"].items()]
+    return "\n".join(lines)
+
+
+def _shown(of: dict[str, Any], name: str, *, several: bool) -> str:
+    return f"{100 * of['mean'][name]:.1f}" + (f" ± {100 * of['std'][name]:.1f}" if several else "")
+
+
+def _results(run: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((run / "results.json").read_text())
+        return {name: found[name] for name in ("seeds", "model", "dataset", "protocol", "tie_rule", "cache_id")}
+    except (OSError, ValueError, KeyError):
+        raise ConfigError(
+            f"{run} holds no finished run: no results.json that melcache wrote. `python -m train` writes one"
+        ) from None
+
+
+def _measure(slicing: Slicing, labels: np.ndarray, seeds: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
+    """Return of each slice that has a mention its size, and its metrics over the seeds."""
+    found = {}
+    present = set(labels.tolist())
+    for label in [*(name for name in slicing.order if name in present), *sorted(present - set(slicing.order))]:
+        inside = torch.from_numpy(labels == label)
+        measured = [metrics.summarize(seed["better"][inside], seed["tied"][inside]) for seed in seeds]
+        values = {name: [of[name] for of in measured] for name in SHOWN}
+        found[label] = {
+            "mentions": int(inside.sum()),
+            "mean": {name: statistics.fmean(of) for name, of in values.items()},
+            "std": {name: statistics.stdev(of) if len(of) > 1 else 0.0 for name, of in values.items()},
+        }
+    return found
+
+
+def _by_gold(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    gold = columns["mention.ids.gold"]
+    seen = np.isin(gold[rows], gold[columns["mention.ids.splits"] & 1 == 1])
+    return np.where(gold[rows] < 0, NIL, np.where(seen, "seen", "not seen"))
+
+
+def _by_surface(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Count the golds that a mention's string has in train, each once."""
+    surface, gold = columns["mention.ids.surface"], columns["mention.ids.gold"]
+    strings, place = np.unique(surface, return_inverse=True)
+    train = (columns["mention.ids.splits"] & 1 == 1) & (gold >= 0)
+    pairs = np.unique(np.stack([place[train], gold[train]]), axis=1)
+    meanings = np.bincount(pairs[0], minlength=len(strings))[place[rows]]
+    return np.select([meanings == 0, meanings == 1, meanings <= 5], MEANINGS[:3], MEANINGS[3])
+
+
+def _by_type(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    names = np.array([kind.decode(errors="replace") or "none" for kind in columns["mention.ids.type"][rows].tolist()])
+    return names.astype(str)
+
+
+def _by_mention_picture(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    return np.where(columns["mention.ids.image_status"][rows] == 0, "there", "missing")
+
+
+def _by_gold_picture(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    gold = columns["mention.ids.gold"][rows]
+    there = np.where(columns["entity.ids.image_status"][gold] == 0, "there", "missing")  # -1 reads the last one
+    return np.where(gold < 0, NIL, there)
+
+
+MEANINGS = ("none", "1", "2 to 5", "more than 5")
+_GOLD = ("mention.ids.splits", "mention.ids.gold")
+SLICINGS = {
+    "gold": (Slicing("gold entity in train", _GOLD, _by_gold, ("seen", "not seen", NIL)),),
+    "surface": (Slicing("meanings of the string in train", (*_GOLD, "mention.ids.surface"), _by_surface, MEANINGS),),
+    "type": (Slicing("mention type", ("mention.ids.type",), _by_type),),
+    "picture": (
+        Slicing("mention picture", ("mention.ids.image_status",), _by_mention_picture, ("there", "missing")),
+        Slicing(
+            "picture of gold",
+            ("mention.ids.gold", "entity.ids.image_status"),
+            _by_gold_picture,
+            ("there", "missing", NIL),
+        ),
+    ),
+}

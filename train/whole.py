@@ -1,0 +1,142 @@
+"""Protocol C: gold's rank among all entities.  What is held are vectors of a group of mentions and a chunk of entities,
+and scores of a block of that group with the chunk: never mentions times entities.
+
+A score is the dot product of two vectors that are rounded to GRID first. Such products and all their sums are exact in
+float64, in whatever order a processor adds them up: so entities with equal vectors tie, and ranks depend neither on
+the size of blocks and chunks nor on the number of threads. Vectors are computed in pieces of one size, because a row
+of a matrix product may differ in its last bit between sizes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from common.errors import NotFiniteError
+from common.log import Progress
+from train.distributed import World
+from train.metrics import NEVER
+from train.models.functions import SMALLEST_NORM
+from train.models.head import Head
+from train.table import Table
+
+GRID = 2.0**25  # |m||e| <= 8 keeps sums of products of such steps below 2^53; a float32 of 0.5 has steps of 2^-24
+GROUP = 8_192  # mentions whose vectors are held; all entities are projected once for each group
+PIECES = {"mention": 128, "entity": 4_096}  # whose vectors are computed at once: of a mention heads may read 49 regions
+BLOCK = {"cpu": 1_024, "cuda": 4_096}  # mentions compared at once
+CHUNK = {"cpu": 4_096, "cuda": 32_768}  # entities compared at once
+KEY = 2.0**31  # steps of a score that put entities in order; those nearer than one are ordered by row
+
+Vectors = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Towers:
+    """Vectors (n, D) of mention and of entity rows (n,), host memory, whose dot product is the score; |m||e| <= 8."""
+
+    mentions: Vectors
+    entities: Vectors
+
+
+def towers_of(model: Head, table: Table) -> Towers:
+    """Return the towers of a head whose score is a cosine."""
+
+    def mentions(rows: Tensor) -> Tensor:
+        return _unit(model.embed(table.batch(rows.to(table.device), without=("entity.",))))
+
+    def entities(rows: Tensor) -> Tensor:
+        return _unit(model.project(table.features(model.projects, rows)))
+
+    return Towers(mentions, entities)
+
+
+@torch.no_grad()
+def ranks(towers: Towers, table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tensor]:
+    """Return metrics.ranks of mention rows (n,) among all entities, (n,) twice; the table must hold mention.ids.gold.
+
+    Raises NotFiniteError for a vector that is not finite, be it of an entity that nobody would compare with gold.
+    """
+    gold = table.column("mention.ids.gold").long()[rows.to(table.device)]
+    better, tied = torch.zeros_like(gold), torch.zeros_like(gold)
+    known = (gold >= 0).nonzero()[:, 0]
+    for group in world.share(known).split(GROUP):
+        if len(group):
+            better[group], tied[group] = _count(towers, table, rows[group.cpu()], gold[group])
+    world.add([better, tied])
+    return better.masked_fill(gold < 0, NEVER), tied
+
+
+@torch.no_grad()
+def nearest(towers: Towers, table: Table, rows: Tensor, k: int, world: World) -> Tensor:
+    """Return the k entities with the highest scores of mention rows (n,), best first, equal ones by row: (n, k)."""
+    bits = table.entity_count.bit_length()
+    assert bits <= 28, "a score of up to 8 has 34 bits, a key 63"
+    found = torch.zeros(len(rows), k, dtype=torch.int64, device=table.device)
+    groups = world.share(torch.arange(len(rows))).split(GROUP)
+    steps = sum(len(group) > 0 for group in groups) * -(-table.entity_count // CHUNK[table.device.type])
+    with Progress(steps, "alignment of all entities", "chunks") as progress:
+        for group in groups:
+            if len(group):
+                found[group.to(table.device)] = _best(towers, table, rows[group], k, bits, progress)
+    world.add([found])
+    return found
+
+
+def _count(towers: Towers, table: Table, rows: Tensor, gold: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many entities stand above gold and how many others tie with it."""
+    mentions = _vectors(towers, table, "mention", rows)
+    golds, own = gold.cpu().unique(return_inverse=True)
+    vectors = _vectors(towers, table, "entity", golds)
+    own = (mentions.double() * vectors[own.to(table.device)].double()).sum(1, keepdim=True)
+    better, tied = torch.zeros_like(gold), torch.zeros_like(gold)
+    for begin, entities in _chunks(towers, table):
+        place = gold[:, None] - begin
+        outside = (place < 0) | (place >= len(entities))
+        place = place.clamp(0, len(entities) - 1)
+        for block in torch.arange(len(rows), device=table.device).split(BLOCK[table.device.type]):
+            scores = mentions[block].double() @ entities.T
+            scores.scatter_(1, place[block], scores.gather(1, place[block]).where(outside[block], -torch.inf))
+            better[block] += (scores > own[block]).sum(1, dtype=torch.int32)  # of int64 it takes 24 times as long
+            tied[block] += (scores == own[block]).sum(1, dtype=torch.int32)
+    return better, tied
+
+
+def _best(towers: Towers, table: Table, rows: Tensor, k: int, bits: int, progress: Progress) -> Tensor:
+    """Return the k best entities of mention rows, (n, k); score and row are one integer, so that ties have an order."""
+    mentions = _vectors(towers, table, "mention", rows)
+    best = torch.full((len(rows), k), -(1 << 62), device=table.device)
+    last = (1 << bits) - 1
+    for begin, entities in _chunks(towers, table):
+        order = last - torch.arange(begin, begin + len(entities), device=table.device)
+        for block in torch.arange(len(rows), device=table.device).split(BLOCK[table.device.type]):
+            scores = mentions[block].double() @ entities.T
+            keys = scores.mul_(KEY).round_().long().bitwise_left_shift_(bits).add_(order)
+            keys = keys.topk(min(k, len(entities))).values
+            best[block] = torch.cat([best[block], keys], 1).topk(k).values
+        progress.advance()
+    return last - (best & last)
+
+
+def _chunks(towers: Towers, table: Table) -> Iterator[tuple[int, Tensor]]:
+    """Yield first row and vectors (c, D) of all entities, float64."""
+    for rows in torch.arange(table.entity_count).split(CHUNK[table.device.type]):
+        yield int(rows[0]), _vectors(towers, table, "entity", rows).double()
+
+
+def _vectors(towers: Towers, table: Table, kind: str, rows: Tensor) -> Tensor:
+    """Return the vectors of rows (n,) on the grid, (n, D) float32."""
+    vectors = towers.mentions if kind == "mention" else towers.entities
+    size, found = min(PIECES[kind], table.entity_count), []
+    for piece in rows.split(size):
+        filled = torch.cat([piece, piece[:1].expand(size - len(piece))])  # pieces of one size: see above
+        found.append((vectors(filled)[: len(piece)] * GRID).round_().div_(GRID))
+        bad = ~torch.isfinite(found[-1]).all(1)
+        if bad.any():
+            raise NotFiniteError(f"the vector of {kind} {int(piece[bad.nonzero()[0, 0].cpu()])} is not finite")
+    return torch.cat(found)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return functional.normalize(vectors.float(), dim=-1, eps=SMALLEST_NORM)
