@@ -12,13 +12,14 @@ MODEL ?= drin
 EPOCHS ?= 30
 SEEDS ?= 0
 DEVICE ?= auto
+MODELS ?=
 ARGS ?=
 RUN ?= runs/$(DATASET)-$(MODEL)
 
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help setup demo extract describe train test lint bench clean
+.PHONY: help setup demo extract describe train reproduce test lint bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,7 +30,9 @@ help:
 	@echo "                                    DESCRIPTIONS=file: longer texts of entities, for DWE+"
 	@echo "make describe DATASET=... CONTACT=you@example.org   such a file, from Wikipedia"
 	@echo "make train DATASET=... MODEL=drin   a cache to an accuracy; also SHARDS EPOCHS SEEDS DEVICE RUN"
-	@echo "                                    both take any other option in ARGS='--patience 5'"
+	@echo "make reproduce DATASET=...          every head and five seeds, beside the published numbers; also SHARDS"
+	@echo "                                    MODELS=drin,bert SEEDS EPOCHS DEVICE RUN"
+	@echo "                                    all three take any other option in ARGS='--patience 5'"
 	@echo "make bench RECORD=docs/benchmarks.md  measure the trainer here; RECORD writes the figures down"
 	@echo "make test | lint | clean"
 
@@ -62,6 +65,13 @@ describe: $(READY)
 train: $(READY)
 	@$(PYTHON) -m train --dataset $(DATASET) --shards $(SHARDS) --model $(MODEL) --epochs $(EPOCHS) \
 	  --seeds $(SEEDS) --device $(DEVICE) --run $(RUN) $(ARGS)
+
+# what was not given is each head's own
+given = $(if $(filter-out file undefined,$(origin $(1))),$(2) $($(1)))
+reproduce: $(READY)
+	@$(PYTHON) -m train compare --dataset $(DATASET) --shards $(SHARDS) --device $(DEVICE) \
+	  $(if $(MODELS),--models $(MODELS)) $(call given,SEEDS,--seeds) $(call given,EPOCHS,--epochs) \
+	  $(call given,RUN,--run) $(ARGS)
 
 test: $(READY)
 	@$(PYTHON) -m pytest

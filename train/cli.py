@@ -11,7 +11,17 @@ from common.errors import ConfigError
 from common.options import command
 from common.paths import find_cache
 from train import plugin
-from train.config import HEADS, DoctorConfig, ExplainConfig, SlicesConfig, SweepConfig, TrainConfig
+from train.config import (
+    HEADS,
+    AblateConfig,
+    CompareConfig,
+    CostsConfig,
+    DoctorConfig,
+    ExplainConfig,
+    SlicesConfig,
+    SweepConfig,
+    TrainConfig,
+)
 from train.heads import HEAD_CONFIGS, KINDS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -35,6 +45,38 @@ def sweep(config: SweepConfig, *heads: Any) -> None:
     from train import study
 
     print(study.show(study.search(config, head), config))
+
+
+def compare(config: CompareConfig, *heads: Any) -> None:
+    """Train every head that the cache can feed; one table, with published numbers, intervals and corrected p values.
+
+    Each head runs with its own defaults, dwe_authors with its 300 epochs; an option that is given holds for all heads.
+    """
+    from train import compare as comparison
+
+    models = config.models or comparison.known()
+    models = models if config.baseline in models else (config.baseline, *models)
+    print(comparison.show(comparison.compare(config, _heads(models, heads)), config))
+
+
+def ablate(config: AblateConfig, *heads: Any) -> None:
+    """Train a head without each of its parts, as its paper does (DRIN Tables 3 and 4), and count what heads cost."""
+    _head(config, heads)  # refuses what is no option of the head
+    from train import ablate as ablation
+    from train.models import MODELS
+
+    print(ablation.show(ablation.ablate(config, _heads(tuple(MODELS), heads)), config))
+
+
+def costs(config: CostsConfig, *heads: Any) -> None:
+    """Count parameters and floating-point operations per mention of every head that the cache can feed (DRIN 5.5)."""
+    from cache import open as open_cache
+    from train import costs as counting
+    from train.models import MODELS
+
+    reader = open_cache(find_cache(config.dataset, config.shards))
+    found = counting.count_all(reader, _heads(tuple(MODELS), heads))
+    print(json.dumps(found, indent=1) if config.json else counting.show(found))
 
 
 def explain(config: ExplainConfig) -> None:
@@ -67,12 +109,8 @@ def _head(config: TrainConfig, heads: Sequence[Any]) -> Any:
     if config.model not in HEADS and config.model not in HEAD_CONFIGS:
         raise ConfigError(f"--model {config.model}: choose from {', '.join(HEADS)}")
     kind = HEAD_CONFIGS.get(config.model)
-    own = {field.name for field in dataclasses.fields(kind)} if kind else set()
-    for head in heads:
-        for field in dataclasses.fields(head):
-            if field.name not in own and getattr(head, field.name) != field.default:
-                flag = field.name.replace("_", "-")
-                raise ConfigError(f"--{flag} is no option of {config.model}; leave it out or choose another --model")
+    own = _options(kind)
+    _refuse_others(heads, own, config.model)
     if kind is None:
         return None
     if kind not in KINDS:
@@ -81,8 +119,36 @@ def _head(config: TrainConfig, heads: Sequence[Any]) -> Any:
     return dataclasses.replace(chosen, head=config.model) if "head" in own else chosen
 
 
+def _heads(models: Sequence[str], heads: Sequence[Any]) -> dict[str, Any]:
+    """Return the configs of several heads by name; options that none of them has are refused."""
+    if unknown := [model for model in models if model not in HEADS]:
+        raise ConfigError(f"--models {unknown[0]}: choose from {', '.join(HEADS)}")
+    kinds = {model: HEAD_CONFIGS.get(model) for model in models}
+    _refuse_others(heads, set().union(*map(_options, kinds.values())), ", ".join(models))
+    return {
+        model: _head(TrainConfig(model=model), [head for head in heads if type(head) is kind])
+        for model, kind in kinds.items()
+    }
+
+
+def _options(kind: type | None) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)} if kind else set()
+
+
+def _refuse_others(heads: Sequence[Any], own: set[str], whose: str) -> None:
+    """Raise ConfigError for an option that was given and is not among `own`."""
+    for head in heads:
+        for field in dataclasses.fields(head):
+            if field.name not in own and getattr(head, field.name) != field.default:
+                flag = field.name.replace("_", "-")
+                raise ConfigError(f"--{flag} is no option of {whose}; leave it out or choose another --model")
+
+
 command(app, TrainConfig, *KINDS, default=True)(train)
 command(app, SweepConfig, *KINDS, name="sweep")(sweep)
+command(app, CompareConfig, *KINDS, name="compare")(compare)
+command(app, AblateConfig, *KINDS, name="ablate")(ablate)
+command(app, CostsConfig, *KINDS, name="costs")(costs)
 command(app, ExplainConfig, name="explain")(explain)
 command(app, SlicesConfig, name="slices")(slices)
 command(app, DoctorConfig, name="doctor")(doctor)

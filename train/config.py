@@ -209,6 +209,61 @@ class SweepConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
+class SeriesConfig(TrainConfig):
+    """What `compare` and `ablate` have in common: several runs, each with the same options."""
+
+    seeds: tuple[int, ...] = knob((0, 1, 2, 3, 4), "comma-separated; the papers average five runs")
+    published: str | None = knob(
+        None, "whose published numbers stand beside: wikimel, wikidiverse, richpedia (default: the dataset's name)"
+    )
+
+
+@dataclass(frozen=True)
+class CompareConfig(SeriesConfig):
+    """What `python -m train compare` does: the same run for each of several heads."""
+
+    model: str = ""  # each run has its own
+    epochs: int | None = knob(
+        None, "passes over the train split, of all heads (default: each head's own: 30, dwe_authors 300)"
+    )
+    models: tuple[str, ...] = knob((), "comma-separated heads (default: all that the cache can feed)")
+    baseline: str = knob("lexical", "the head that the others are compared with, mention by mention")
+    run: Path | None = knob(None, "folder of the runs and of compare.json (default: runs/<dataset>-compare)")
+
+    def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in OPTIMIZATION}
+        super().__post_init__()
+        for name, value in given.items():  # None stays None: each head fills in its own
+            object.__setattr__(self, name, value)
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the comparison."""
+        return self.run or RUNS / f"{Path(self.dataset).name}-compare"
+
+
+@dataclass(frozen=True)
+class AblateConfig(SeriesConfig):
+    """What `python -m train ablate` does: a head, and the same head without each of its parts."""
+
+    run: Path | None = knob(None, "folder of the runs and of ablate.json (default: runs/<dataset>-<model>-ablate)")
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the ablation."""
+        return self.run or RUNS / f"{Path(self.dataset).name}-{self.model}-ablate"
+
+
+@dataclass(frozen=True)
+class CostsConfig:
+    """What `python -m train costs` counts."""
+
+    dataset: str = knob("demo", "name of a cache under --shards, or a path to one")
+    shards: Path = knob(SHARDS, "folder that holds caches")
+    json: bool = knob(False, "print JSON instead of a table")
+
+
+@dataclass(frozen=True)
 class DoctorConfig:
     """What `python -m train doctor` examines."""
 

@@ -3,6 +3,7 @@
 import functools
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,10 +26,11 @@ from train.table import Table
 from train.training import Training
 
 
-def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
+def fit(config: TrainConfig, head: Any, passed: Callable[[int], None] = lambda seeds: None) -> dict[str, Any]:
     """Train one head with each seed, test the epoch that was best on valid, and return what results.json holds.
 
-    `head` is the head's config; its widths are taken from the cache. Raises MelcacheError: see common.errors.
+    `head` is the head's config; its widths are taken from the cache. `passed` is called after each epoch with
+    the number of seeds that took it. Raises MelcacheError: see common.errors.
     """
     reader = cache.open(find_cache(config.dataset, config.shards))
     with machine(config) as (config, world, device):
@@ -41,7 +43,7 @@ def fit(config: TrainConfig, head: Any) -> dict[str, Any]:
             if config.model in BASELINES:
                 seeds = [_untrained(config.model, data, checkpoints, world)]
             else:
-                seeds = _fit_all(config, head, data, *known, checkpoints, world)
+                seeds = _fit_all(config, head, data, *known, checkpoints, world, passed)
             lexical = {name: _measure("lexical", data, name, world) for name in data.splits}
         results = report.results(config, head, reader, data, lexical, seeds)
         if world.first:
@@ -57,13 +59,14 @@ def _fit_all(
     unfinished: Half | None,
     checkpoints: Checkpoints,
     world: World,
+    passed: Callable[[int], None],
 ) -> list[dict[str, Any]]:
     """Train the seeds without a result, some together; return the results of all seeds of the folder."""
     left = tuple(seed for seed, result in found.items() if result is None)
     report.announce(config, sorted(found.keys() - set(left)), data.table.resident)
     with report.Curves(config, found, world) as curves:
         for seeds, half in groups(config, head, data.table, left, unfinished):
-            results = fit_seeds(config, head, data, seeds, half, checkpoints, curves, world)
+            results = fit_seeds(config, head, data, seeds, half, checkpoints, curves, world, passed)
             found |= {result["seed"]: result for result in results}
     if world.first:
         checkpoints.drop()
@@ -79,6 +82,7 @@ def fit_seeds(
     checkpoints: Checkpoints,
     curves: report.Curves,
     world: World,
+    passed: Callable[[int], None],
 ) -> list[dict[str, Any]]:
     """Train some seeds together, from `half` if they are half done; return their results."""
     start = time.monotonic()
@@ -105,6 +109,7 @@ def fit_seeds(
             training.seconds = before + time.monotonic() - start
             if world.first:
                 training.keep(checkpoints)
+            passed(len(seeds))
     results = [_finish(i, training, data, checkpoints, world) for i in range(len(seeds))]
     if world.first:
         checkpoints.drop()

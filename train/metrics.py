@@ -41,6 +41,16 @@ def top_k_hits(better: Tensor, tied: Tensor, k: int, rule: TieRule = "expected")
     return ((k - better).double() / (tied + 1)).clamp(0, 1)
 
 
+def per_mention(better: Tensor, tied: Tensor, metric: str) -> Tensor:
+    """Return a metric, top<k> or mrr, of each mention, ties in expectation.  (B,), (B,) -> float64 (B,) in [0, 1]."""
+    if metric != "mrr":
+        return top_k_hits(better, tied, int(metric.removeprefix("top")))
+    there = better < NEVER
+    found = torch.zeros(len(better), dtype=torch.float64)
+    found[there] = _mean_reciprocal((better + 1)[there], (better + tied + 1)[there])
+    return found
+
+
 def summarize(better: Tensor, tied: Tensor, rule: TieRule = "expected") -> dict[str, float]:
     """Return the metrics of a split as fractions of all its mentions.
 

@@ -56,8 +56,7 @@ def machine(config: TrainConfig) -> Iterator[tuple[TrainConfig, World, torch.dev
     devices.use_threads(config.threads)
     if device.type == "cpu":
         devices.keep_freed_memory()
-    if config.precision == "auto":
-        config = dataclasses.replace(config, precision="tf32" if device.type == "cuda" else "float32")
+    config = with_precision(config, device)
     world, device = distributed.join(device)
     try:
         if config.batch % world.size:
@@ -66,6 +65,13 @@ def machine(config: TrainConfig) -> Iterator[tuple[TrainConfig, World, torch.dev
             yield config, world, device
     finally:
         distributed.leave()
+
+
+def with_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """Return the config with the precision that "auto" stands for."""
+    if config.precision != "auto":
+        return config
+    return dataclasses.replace(config, precision="tf32" if device.type == "cuda" else "float32")
 
 
 def table_of(config: TrainConfig, head: Any, reader: Reader, device: torch.device) -> Table:

@@ -27,6 +27,12 @@ def identity(config: TrainConfig, head: Any, reader: Reader) -> dict[str, Any]:
     return {"model": config.model, "cache_id": reader.id, "code": code, **knobs, **own}
 
 
+def name_of(config: TrainConfig, head: Any) -> str:
+    """Return the head as tables name it, with what must stand beside its numbers."""
+    label = getattr(head, "label", "")
+    return config.model + (f" ({label})" if label else "") + (" + lexical" if config.with_lexical else "")
+
+
 def announce(config: TrainConfig, finished: list[int], resident: str) -> None:
     """Say what will not be trained again, and where the features lie."""
     if finished:
@@ -96,9 +102,9 @@ def results(
     holds test's means under the two other rules; `seconds` is the sum of what the seeds took, interruptions left out.
     """
     splits = ("valid", "test")
-    values = {s: {m: [seed[s][m] for seed in seeds] for m in seeds[0][s]} for s in splits}
     return {
         "model": config.model,
+        "name": name_of(config, head),
         "config": as_json(config) | {config.model: as_json(head)},
         "dataset": reader.manifest["dataset"]["name"],
         "protocol": PROTOCOLS[config.protocol],
@@ -111,16 +117,24 @@ def results(
         "watched": PROTOCOLS[config.protocol if config.select_among == "all" else "retrieved"],
         "recall_ceiling": {s: seeds[0][s]["recall"] for s in splits},
         "lexical": {s: lexical[s] for s in splits},
-        "mean": {s: {m: statistics.fmean(found) for m, found in values[s].items()} for s in splits},
-        "std": {
-            s: {m: statistics.stdev(found) if len(found) > 1 else 0.0 for m, found in values[s].items()} for s in splits
-        },
+        **moments(seeds),
         "ties": {
             rule: {m: statistics.fmean(seed["ties"][rule][m] for seed in seeds) for m in seeds[0]["test"]}
             for rule in seeds[0]["ties"]
         },
         "seeds": seeds,
         "seconds": round(sum(seed["seconds"] for seed in seeds), 2),
+    }
+
+
+def moments(seeds: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return mean and std over seeds of every metric of valid and test."""
+    values = {s: {m: [seed[s][m] for seed in seeds] for m in seeds[0][s]} for s in ("valid", "test")}
+    return {
+        "mean": {s: {m: statistics.fmean(found) for m, found in values[s].items()} for s in values},
+        "std": {
+            s: {m: statistics.stdev(found) if len(found) > 1 else 0.0 for m, found in values[s].items()} for s in values
+        },
     }
 
 

@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import statistics
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +22,7 @@ from common.options import as_json, value_of
 from common.paths import find_cache
 from train import checkpoint, loop, report
 from train.config import DECISIVE, FIXED, LOWER_IS_BETTER, PROTOCOLS, SweepConfig, TrainConfig
+from train.series import in_one_process, part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +51,7 @@ def search(config: SweepConfig, head: Any) -> dict[str, Any]:
     """
     if head is None:
         raise ConfigError(f"{config.model} has no weights: there is nothing to search")
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise ConfigError("sweep runs in one process: start it without torchrun")
+    in_one_process("sweep")
     optuna = _optuna()
     varied = [_varied(text, config, head) for text in config.vary]
     names = [knob.name for knob in varied]
@@ -205,8 +204,7 @@ def _run(optuna: ModuleType, study: Any, trial: Any, config: SweepConfig, head: 
     run = config.folder / f"trial-{hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]}"
     trial.set_user_attr("run", str(run))
     trial.set_user_attr("knobs", chosen)
-    own = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
-    trained = TrainConfig(**own | mine | {"run": run})
+    trained = part(config, run, mine)
     head = dataclasses.replace(head, **{name: value for name, value in chosen.items() if name not in DECISIVE})
     try:
         found = loop.fit(trained, head)

@@ -1,0 +1,131 @@
+"""`python -m train costs`: parameters and floating-point operations of each head, which DRIN 5.5 estimates.
+
+Counted on one batch of the cache, at its widths and list length: 2 for each multiplication and its addition in products
+of matrices and vectors, attention and norms. Activations, masks and sums are left out.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cache import Reader
+from common.errors import CacheError
+from common.log import table
+from train.config import TrainConfig
+from train.models import build
+from train.page import Section
+from train.prepare import table_of, with_widths
+
+Shape = tuple[int, ...]
+MILLION = 1e6
+
+
+def count_all(reader: Reader, heads: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the costs of the heads (name: config) that the cache can feed, and why others are not counted."""
+    counted, not_counted = [], []
+    for model, head in heads.items():
+        try:
+            reader.require(model, getattr(head, "more", ()))
+        except CacheError as error:
+            not_counted.append({"head": model, "reason": str(error)})
+        else:
+            counted.append({"head": model, **count(reader, model, head)})
+            if model == "drin":
+                counted[-1]["paper"] = 12 * head.layers * reader.manifest["candidates"] * head.width**2
+    return {
+        "dataset": reader.manifest["dataset"]["name"],
+        "cache_id": reader.id,
+        "candidates": reader.manifest["candidates"],
+        "heads": counted,
+        "not_counted": not_counted,
+    }
+
+
+def count(reader: Reader, model: str, head: Any) -> dict[str, int]:
+    """Return a head's parameters, and its operations per mention: `score` all candidates; `train`, gradients too.
+
+    Both on a batch of the size that the head is trained with, on which the losses of some heads depend.
+    """
+    config = TrainConfig(model=model, resident="mmap")
+    head = with_widths(head, reader)
+    columns = table_of(config, head, reader, torch.device("cpu"))
+    rows = columns.trainable(columns.rows("train"))[: config.batch]
+    batch, built = columns.batch(rows), build(model, head, with_lexical=False)
+    with FlopCounterMode(display=False, custom_mapping=UNSEEN) as score:
+        built.eval()(batch)  # with gradients: without them torch fuses attention into operators that nothing looks into
+    with FlopCounterMode(display=False, custom_mapping=UNSEEN) as train:
+        built.train().objective(batch).backward()
+    return {
+        "parameters": sum(parameter.numel() for parameter in built.parameters()),
+        "score": score.get_total_flops() // len(rows),
+        "train": train.get_total_flops() // len(rows),
+        "batch": len(rows),
+    }
+
+
+def section(found: dict[str, Any]) -> Section:
+    """Return the costs as a table."""
+    rows = [
+        (
+            cost["head"],
+            *(f"{cost[name] / MILLION:,.3f}" for name in ("parameters", "score", "train")),
+            str(cost["batch"]),
+        )
+        for cost in found["heads"]
+    ]
+    return Section(("head, millions", "parameters", "to score a mention", "to train on one", "batch"), tuple(rows))
+
+
+def notes(found: dict[str, Any]) -> list[str]:
+    """Return what the table needs to be understood."""
+    return [
+        f"costs at the widths of {found['dataset']} and {found['candidates']} candidates; multiplication and addition "
+        "count as two, entities as projected anew for each mention (tests project each one once)",
+        *(
+            f"DRIN 5.5 estimates 12 L r d^2 = {cost['paper'] / MILLION:,.1f} million for the graph of {cost['head']}"
+            for cost in found["heads"]
+            if "paper" in cost
+        ),
+        *(f"not counted: {other['head']}: {other['reason']}" for other in found["not_counted"]),
+    ]
+
+
+def show(found: dict[str, Any]) -> str:
+    """Return the costs as text."""
+    content = section(found)
+    return "\n".join([table(content.header, content.rows), *notes(found)])
+
+
+def _baddbmm(onto: Shape, left: Shape, right: Shape, **_: Any) -> int:
+    return 2 * math.prod(left) * right[-1]
+
+
+def _norm(vectors: Shape, *_: Any, **__: Any) -> int:
+    return 2 * math.prod(vectors)
+
+
+def _mul(left: Shape, right: Shape | float, out_shape: Shape, **_: Any) -> int:
+    """Count a product that is larger than both factors: an outer product, which is a matrix product of width 1."""
+    factors = [math.prod(factor) for factor in (left, right) if isinstance(factor, (tuple, list, torch.Size))]
+    return 2 * math.prod(out_shape) if len(factors) == 2 and math.prod(out_shape) > max(factors) else 0
+
+
+def _recurrent(steps: Shape, of_input: Shape, of_state: Shape, *_: Any, **__: Any) -> int:
+    return 2 * math.prod(steps[:-1]) * (math.prod(of_input) + math.prod(of_state))
+
+
+def _recurrent_backward(*shapes: Any, **_: Any) -> int:
+    return 2 * _recurrent(*shapes)
+
+
+# operators that torch's counter passes over
+UNSEEN = {
+    torch.ops.aten.baddbmm_: _baddbmm,
+    torch.ops.aten.linalg_vector_norm: _norm,
+    torch.ops.aten.mul: _mul,
+    torch.ops.aten.mkldnn_rnn_layer: _recurrent,  # an LSTM on the CPU
+    torch.ops.aten.mkldnn_rnn_layer_backward: _recurrent_backward,
+}

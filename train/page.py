@@ -1,0 +1,113 @@
+"""The result of a series for people: the same tables as plain text and as Markdown, beside its JSON."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache import store
+from common.log import duration, printable, table
+from train import published
+
+SHORT, LONG = ("top1", "top3", "top5", "mrr"), ("top1", "top5", "top10", "top20", "mrr")  # DRIN Table 2
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def as_text(sections: Sequence[Section], notes: Sequence[str]) -> str:
+    """Return tables and notes for a terminal."""
+    return "\n\n".join(
+        [*(table(section.header, section.rows) for section in sections), "\n".join(map(printable, notes))]
+    )
+
+
+def as_markdown(title: str, sections: Sequence[Section], notes: Sequence[str]) -> str:
+    """Return tables and notes as Markdown."""
+    lines = [f"# {_escaped(title)}", ""]
+    for section in sections:
+        rule = ("---", *("---:" for _ in section.header[1:]))
+        lines += [f"| {' | '.join(map(_escaped, row))} |" for row in (section.header, rule, *section.rows)] + [""]
+    return "\n".join([*lines, *(f"- {_escaped(note)}" for note in notes)]) + "\n"
+
+
+def write(folder: Path, name: str, found: dict[str, Any], markdown: str) -> None:
+    """Write `<name>.json` and `<name>.md`, each whole or not at all."""
+    store.publish(folder / f"{name}.json", json.dumps(found, indent=1, allow_nan=False).encode() + b"\n", replace=True)
+    store.publish(folder / f"{name}.md", markdown.encode(), replace=True)
+
+
+def columns(candidates: int) -> tuple[str, ...]:
+    """Return the metrics that DRIN's tables show for lists of that length, and the MRR."""
+    return (
+        LONG
+        if candidates > int(LONG[-2][3:])
+        else tuple(m for m in SHORT if m in ("top1", "mrr") or int(m[3:]) < candidates)
+    )
+
+
+def standing(found: dict[str, Any], what: str) -> Section:
+    """Return a row per run: its metrics on test, the published Top-1, the difference from the base, and its p."""
+    shown = columns(found["candidates"])
+    header = (what, *shown, "published", f"top1 - {found['base']}", "95% interval", "p", "seeds", "time")
+    ended = [_row(entry, shown) for entry in found["entries"]]
+    others = [
+        (other["name"], *("-" for _ in shown), _cited(other["published"]), *("-" for _ in range(5)))
+        for other in found["not_run"]
+    ]
+    return Section(header, (*ended, *others))
+
+
+def notes(found: dict[str, Any]) -> list[str]:
+    """Return what the numbers need to be understood, and which runs have none."""
+    tested = sum(entry["difference"] is not None for entry in found["entries"])
+    listed = [*found["entries"], *found["not_run"]]
+    cited = {entry["published"]["source"] for entry in listed if entry["published"]}
+    seeds = ", ".join(map(str, found["seeds"]))
+    return [
+        f"{found['dataset']} test, %: protocol {found['protocol']}, {found['candidates']} candidates, "
+        f"{found['tie_rule']} ties, {found['mentions']:,.0f} mentions, "
+        f"recall ceiling {100 * found['recall_ceiling']:.1f}; mean ± std over seeds {seeds}",
+        f"top1 - {found['base']}: mention by mention, each the mean over seeds; interval from {found['resamples']:,} "
+        f"bootstrap resamples of mentions, two-sided p from as many random exchanges, Holm-corrected for {tested}",
+        *([published.notes(cited)] if cited else []),
+        *(f"{other['state']}: {other['name']}: {other['reason']}" for other in found["not_run"]),
+        *(f"warning: {warning}" for warning in found["warnings"]),
+    ]
+
+
+def percent(entry: dict[str, Any], split: str, metric: str) -> str:
+    """Return a metric of an entry as 65.5 ± 0.8, without ± where there are no several seeds."""
+    spread = f" ± {100 * entry['std'][split][metric]:.1f}" if len(entry["seeds"]) > 1 else ""
+    return f"{100 * entry['mean'][split][metric]:.1f}{spread}"
+
+
+def _row(entry: dict[str, Any], shown: Sequence[str]) -> tuple[str, ...]:
+    difference = entry["difference"]
+    return (
+        entry["head"],
+        *(percent(entry, "test", metric) for metric in shown),
+        _cited(entry["published"]),
+        *(("-", "-", "-") if difference is None else _difference(difference["top1"])),
+        str(len(entry["seeds"]) or "-"),
+        "-" if entry["seconds"] is None else duration(entry["seconds"]),
+    )
+
+
+def _cited(numbers: dict[str, Any] | None) -> str:
+    return f"{numbers['top1']:.1f} {numbers['source']}" if numbers else "-"
+
+
+def _difference(tested: dict[str, Any]) -> tuple[str, str, str]:
+    low, high = tested["interval"]
+    return f"{100 * tested['mean']:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}", f"{tested['holm']:.4f}"
+
+
+def _escaped(text: str) -> str:
+    return printable(text).replace("|", "\\|")

@@ -1,0 +1,38 @@
+"""A picture of a comparison: Top-1 of each head with its interval, and the published number."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from cache import store
+from common.log import say
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Draw `<path>.png` and `<path>.svg`, if matplotlib is installed; else say how to get it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        say(f"no picture {path}.png: that needs matplotlib (uv pip install matplotlib)")
+        return
+    entries = found["entries"][::-1]  # the first one on top
+    figure = Figure(figsize=(7, 1.4 + 0.32 * len(entries)), layout="constrained")
+    axes = figure.subplots()
+    for place, entry in enumerate(entries):
+        low, high = (100 * end for end in entry["interval"]["top1"])
+        axes.plot([low, high], [place, place], color="C0", linewidth=2, solid_capstyle="butt")
+    tops = [100 * entry["mean"]["test"]["top1"] for entry in entries]
+    axes.plot(tops, range(len(entries)), "o", color="C0", label="here, 95% interval over mentions")
+    cited = [(entry["published"]["top1"], place) for place, entry in enumerate(entries) if entry["published"]]
+    if cited:
+        axes.plot(*zip(*cited, strict=True), "D", color="C1", fillstyle="none", label="published, other protocols")
+    axes.set_yticks(range(len(entries)), [entry["head"] for entry in entries])
+    axes.set_xlabel(f"Top-1, %, {found['dataset']} test, protocol {found['protocol']}")
+    axes.set_title("; ".join(warning.partition(":")[0] for warning in found["warnings"]), fontsize="small", color="C3")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    for kind in ("png", "svg"):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=kind, dpi=150)
+        store.publish(path.with_name(f"{path.name}.{kind}"), drawn.getvalue(), replace=True)

@@ -1,0 +1,130 @@
+"""A series: several runs in folders of their own under one, trained in turn (`compare`, `ablate`).
+
+Each is an ordinary run, so finished seeds are not trained again and a kill continues. One that diverges, or that the
+cache cannot feed, is listed with the reason and stops no other.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache import Reader, store
+from common import device as devices
+from common.errors import CacheError, ConfigError, NotFiniteError
+from common.log import Progress, say
+from train import loop, report
+from train.checkpoint import Checkpoints
+from train.config import SeriesConfig, TrainConfig
+from train.prepare import with_precision, with_widths
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a series: its name in tables, its config, and its head's, None for a head without weights."""
+
+    name: str
+    config: TrainConfig
+    head: Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: the content of its results.json, or else its `state` in a word or two, and the reason."""
+
+    run: Run
+    found: dict[str, Any] | None
+    state: str = ""
+    reason: str = ""
+
+
+def part(config: TrainConfig, folder: Path, changes: Mapping[str, Any]) -> TrainConfig:
+    """Return the config of one run of several: with `changes`, in its own folder."""
+    own = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
+    return TrainConfig(**own | changes | {"run": folder})
+
+
+def in_one_process(command: str) -> None:
+    """Raise ConfigError under torchrun."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ConfigError(f"{command} runs in one process: start it without torchrun")
+
+
+def train(config: SeriesConfig, runs: Sequence[Run], reader: Reader, command: str) -> list[Outcome]:
+    """Train what is left of the runs and return what became of each, in their order.
+
+    `<command>.*` in the folder is the result of all; --fresh removes it, and what the runs' folders hold.
+    Raises ConfigError, before anything is trained, for a folder that holds a run with other options.
+    """
+    with store.alone(config.folder):
+        lacking = {run.name: outcome for run in runs if (outcome := _lacking(run, reader))}
+        possible = [run for run in runs if run.name not in lacking]
+        if config.fresh:
+            for path in config.folder.glob(f"{command}.*"):
+                path.unlink()
+        left = {run.name: _left(run, reader, fresh=config.fresh) for run in possible if run.head is not None}
+        _announce(config, command, left, lacking)
+        with Progress(sum(left.values()), command, "epochs") as progress:
+            ended = {}
+            for place, run in enumerate(possible, start=1):
+                say(f"{command}, {place} of {len(possible)}: {run.name}")
+                ended[run.name] = _attempt(run, left.get(run.name, 0), progress)
+    return [(lacking | ended)[run.name] for run in runs]
+
+
+def _lacking(run: Run, reader: Reader) -> Outcome | None:
+    """Return the outcome of a run whose columns the cache lacks; the reason names the commands that get them."""
+    try:
+        reader.require(run.config.model, getattr(run.head, "more", ()))
+    except CacheError as error:
+        return Outcome(run, None, "not run", str(error))
+    return None
+
+
+def _left(run: Run, reader: Reader, *, fresh: bool) -> int:
+    """Return how many epochs are to be trained, of all seeds.  Raises ConfigError if the folder holds another run."""
+    config = with_precision(run.config, devices.choose(run.config.device))
+    checkpoints = Checkpoints(config.folder, report.identity(config, with_widths(run.head, reader), reader))
+    with store.alone(config.folder):
+        checkpoints.tidy(fresh=fresh)
+        checkpoints.check()
+    return config.epochs * len(set(config.seeds) - checkpoints.finished().keys())
+
+
+def _announce(config: SeriesConfig, command: str, left: dict[str, int], lacking: dict[str, Outcome]) -> None:
+    """Say what will be trained, and what cannot be."""
+    for outcome in lacking.values():
+        say(f"{outcome.state}: {outcome.run.name}: {outcome.reason}")
+    waiting = [name for name, epochs in left.items() if epochs]
+    done = (
+        f"; finished before: {', '.join(name for name in left if name not in waiting)}"
+        if len(waiting) < len(left)
+        else ""
+    )
+    say(
+        f"{command}: {len(waiting)} of {len(left)} heads to train with seeds {', '.join(map(str, config.seeds))}, "
+        f"{sum(left.values()):,} epochs in all{done}. Interrupted? The same command continues"
+    )
+
+
+def _attempt(run: Run, epochs: int, progress: Progress) -> Outcome:
+    """Train a run to its end or its divergence; `epochs` of the progress are its own."""
+    counted = 0
+
+    def passed(seeds: int) -> None:
+        nonlocal counted
+        counted += seeds
+        progress.advance(seeds)
+
+    try:
+        return Outcome(run, loop.fit(run.config, run.head, passed))
+    except NotFiniteError as error:
+        state, reason = "diverged", str(error)
+    except ConfigError as error:
+        state, reason = "not run", str(error)
+    finally:
+        progress.advance(epochs - counted)  # those it did not need: begun before a kill, stopped early, diverged
+    say(f"{state}: {run.name}: {reason}")
+    return Outcome(run, None, state, reason)

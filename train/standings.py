@@ -1,0 +1,114 @@
+"""How the runs of a series stand on test: means over seeds, and differences from one of them, mention by mention."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from common.errors import ConfigError
+from train import checkpoint, metrics, report
+from train.config import SeriesConfig
+from train.series import Outcome
+from train.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
+
+TESTED = ("top1", "mrr")  # metrics with intervals and p
+
+
+def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str) -> dict[str, Any]:
+    """Return what compare.json and ablate.json have in common; metrics are fractions.
+
+    Seeds are those asked for, whatever else a run's folder holds. `entries` are the runs that ended, with `interval`s
+    of TESTED and their `difference` from the run `base`: mean, its interval, `p` by randomization, `holm` of that over
+    all runs but `base`, `p_bootstrap`. Raises ConfigError if no run ended.
+    """
+    ended = [outcome for outcome in outcomes if outcome.found]
+    if not ended:
+        raise ConfigError(f"no run came to its end; {outcomes[0].run.name}: {outcomes[0].reason}")
+    entries = [_entry(outcome) for outcome in ended]
+    values = _values(ended)
+    for entry, intervals in zip(entries, _intervals(values), strict=True):
+        entry["interval"] = intervals
+    if base in (names := [outcome.run.name for outcome in ended]):
+        for entry, difference in zip(entries, _differences(values, names.index(base)), strict=True):
+            entry["difference"] = difference
+    first = ended[0].found
+    told = {warning: None for outcome in ended for warning in outcome.found["warnings"]}
+    return {
+        **{key: first[key] for key in ("dataset", "cache_id", "protocol", "tie_rule", "candidates")},
+        "mentions": first["mean"]["test"]["mentions"],
+        "recall_ceiling": first["recall_ceiling"]["test"],
+        "seeds": list(config.seeds),
+        "base": base,
+        "resamples": RESAMPLES,
+        "level": LEVEL,
+        "warnings": list(told),
+        "entries": entries,
+        "not_run": [
+            {"name": outcome.run.name, "state": outcome.state, "reason": outcome.reason}
+            for outcome in outcomes
+            if not outcome.found
+        ],
+    }
+
+
+def _entry(outcome: Outcome) -> dict[str, Any]:
+    run, seeds = outcome.run, _seeds(outcome)
+    trained = run.head is not None
+    return {
+        "name": run.name,
+        "head": outcome.found["name"],
+        "run": str(run.config.folder),
+        "seeds": [seed["seed"] for seed in seeds] if trained else [],
+        "epochs": [seed["epoch"] for seed in seeds] if trained else [],
+        **report.moments(seeds),
+        "seconds": round(sum(seed["seconds"] for seed in seeds), 2) if trained else None,
+        "difference": None,
+    }
+
+
+def _seeds(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return the results of the seeds asked for; a head without weights has one and takes no seed."""
+    seeds = outcome.found["seeds"]
+    return seeds if outcome.run.head is None else [s for s in seeds if s["seed"] in outcome.run.config.seeds]
+
+
+def _values(ended: Sequence[Outcome]) -> np.ndarray:
+    """Return the value of every mention for each run and metric of TESTED, mean over the run's seeds.  (n, R, M)"""
+    found, mentions = [], set()
+    for outcome in ended:
+        folder = outcome.run.config.folder
+        ranks = [checkpoint.load(folder / f"ranks-{seed['seed']}.safetensors")[0] for seed in _seeds(outcome)]
+        mentions |= {tuple(own["rows"].tolist()) for own in ranks}
+        own = [[metrics.per_mention(r["better"], r["tied"], metric).numpy() for metric in TESTED] for r in ranks]
+        found.append(np.mean(own, axis=0))
+    assert len(mentions) == 1, "runs on one cache under one protocol rank the same mentions"
+    return np.stack(found).transpose(2, 0, 1)
+
+
+def _intervals(values: np.ndarray) -> list[dict[str, list[float]]]:
+    low, high, _ = _by_run(values, paired_bootstrap)
+    return [{metric: [float(low[i, j]), float(high[i, j])] for j, metric in enumerate(TESTED)} for i in range(len(low))]
+
+
+def _differences(values: np.ndarray, base: int) -> list[dict[str, Any] | None]:
+    """Return the difference of each run from that at `base`, which has none."""
+    differences = values - values[:, [base]]
+    low, high, p_bootstrap = _by_run(differences, paired_bootstrap)
+    (p,) = _by_run(differences, lambda columns: (approximate_randomization(columns),))
+    others = [i for i in range(len(p)) if i != base]
+    found: list[dict[str, Any] | None] = [None if i == base else {} for i in range(len(p))]
+    for j, metric in enumerate(TESTED):
+        for i, corrected in zip(others, holm([float(p[i, j]) for i in others]), strict=True):
+            found[i][metric] = {
+                "mean": float(differences[:, i, j].mean()),
+                "interval": [float(low[i, j]), float(high[i, j])],
+                "p": float(p[i, j]),
+                "holm": corrected,
+                "p_bootstrap": float(p_bootstrap[i, j]),
+            }
+    return found
+
+
+def _by_run(values: np.ndarray, test: Callable[[np.ndarray], tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+    """Return what a test of columns says of (n, R, M), as arrays (R, M)."""
+    return [column.reshape(values.shape[1:]) for column in test(values.reshape(len(values), -1))]
