@@ -40,7 +40,9 @@ class Count(TorchDispatchMode):
 
 
 def _crosses(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a copy goes from one device to another."""
+    """Whether a copy goes from one device to another.  Of a number that vmap makes a tensor there is none."""
+    if not isinstance(args[0], torch.Tensor):
+        return False
     here = args[0].device.type
     there = args[1].device if len(args) > 1 and isinstance(args[1], torch.Tensor) else kwargs.get("device")
     return there is not None and torch.device(there).type != here

@@ -61,7 +61,8 @@ def command(
         parameters: dict[str, inspect.Parameter] = {}
         for position, knobs in enumerate(owners):
             for key, (field, hint) in knobs.items():
-                parameters.setdefault(key, _parameter(field, hint, optional=position > 0))
+                owned = [other[key][0] for other in owners if key in other]
+                parameters.setdefault(key, _parameter(field, hint, owned if position > 0 else []))
         context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         entry.__signature__ = inspect.Signature([context, *parameters.values()])  # type: ignore[attr-defined]
         entry.__annotations__ = {p.name: p.annotation for p in (context, *parameters.values())}
@@ -98,14 +99,14 @@ def _knobs(config: type) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
     return {f.name: (f, hints[f.name]) for f in dataclasses.fields(config) if "help" in f.metadata}
 
 
-def _parameter(field: dataclasses.Field[Any], hint: Any, *, optional: bool) -> inspect.Parameter:
+def _parameter(field: dataclasses.Field[Any], hint: Any, owned: list[dataclasses.Field[Any]]) -> inspect.Parameter:
     required = field.default is dataclasses.MISSING
     default = None if required else field.default
     text = field.metadata["help"]
     if get_origin(hint) is tuple:
-        hint, default = str, None if default is None else ",".join(map(str, default))
-    if optional:  # None marks "not given", so the class's own default holds; its help says which
-        text, default = f"{text} \\[default: {default}]", None  # a bare [ would begin rich markup
+        hint, default = str, _shown(default)
+    if owned:  # None marks "not given", so the class's own default holds; its help says which
+        text, default = f"{text} \\[default: {_defaults(owned)}]", None  # a bare [ would begin rich markup
     if default is None and get_origin(hint) not in (Union, types.UnionType) and not required:
         hint = hint | None
     flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
@@ -117,6 +118,18 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, *, optional: bool) -> i
         default=inspect.Parameter.empty if required else default,
         annotation=Annotated[hint, option],
     )
+
+
+def _shown(default: Any) -> Any:
+    return ",".join(map(str, default)) if isinstance(default, tuple) else default
+
+
+def _defaults(fields: list[dataclasses.Field[Any]]) -> str:
+    """Return the default that an option's help names; where classes differ, that of each panel."""
+    shown = {field.metadata["panel"]: _shown(field.default) for field in fields}
+    if len(set(shown.values())) == 1:
+        return str(_shown(fields[0].default))
+    return "; ".join(f"{panel} {default}" for panel, default in shown.items())
 
 
 def _refuse_options_before(context: typer.Context) -> None:

@@ -37,7 +37,8 @@ def caches(tmp_path_factory):
     def cache_of(signal, candidates=10):
         if (signal, candidates) not in made:
             path = tmp_path_factory.mktemp("heads") / f"signal-{signal}-{candidates}"
-            write(path, Synthetic(3000, 500, candidates, signal, 0, ",".join(READS), text_width=48, image_width=32))
+            widths = {"text_width": 48, "image_width": 32, "clip_width": 64}
+            write(path, Synthetic(3000, 500, candidates, signal, 0, ",".join(READS), **widths))
             made[signal, candidates] = path
         return made[signal, candidates]
 
@@ -49,7 +50,8 @@ def fit(path, run, model, **given):
     head = None
     if model in HEAD_CONFIGS:
         kind = HEAD_CONFIGS[model]
-        head = kind(width=32, head=model) if kind is JointConfig else kind(width=32)
+        small = {"width": 32, "head": model}
+        head = kind(**{name: value for name, value in small.items() if name in kind.__dataclass_fields__})
     return loop.fit(config, head)
 
 

@@ -99,9 +99,8 @@ class Adam:
 
     def _clip(self, gradients: list[Tensor]) -> None:
         """Shorten each seed's gradient to the largest norm allowed (as torch.nn.utils.clip_grad_norm_)."""
-        axis = 1 if self._stacked else 0
         squares = [
-            gradient.square().flatten(axis).sum(axis) if self._stacked else gradient.square().sum()
+            gradient.square().reshape(len(gradient), -1).sum(1) if self._stacked else gradient.square().sum()
             for gradient in gradients
         ]
         norm = torch.stack(squares).sum(0).sqrt()

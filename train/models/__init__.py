@@ -3,11 +3,20 @@
 from typing import Any
 
 from train.models.drin import Drin
+from train.models.dwe import Dwe
+from train.models.dwe_authors import DweAuthors
 from train.models.head import Head
 from train.models.joint import Joint
 from train.models.lexical import WithLexical
 
-MODELS: dict[str, type[Head]] = {"drin": Drin, "bert": Joint, "jmel": Joint, "clip_linear": Joint}
+MODELS: dict[str, type[Head]] = {
+    "drin": Drin,
+    "bert": Joint,
+    "jmel": Joint,
+    "clip_linear": Joint,
+    "dwe": Dwe,
+    "dwe_authors": DweAuthors,
+}
 
 
 def build(name: str, config: Any, *, with_lexical: bool) -> Head:

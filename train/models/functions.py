@@ -79,11 +79,13 @@ class Cosines(Batched):
         ctx.save_for_backward(*inputs, *output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor]:
         vectors, query, cosines, inverse, inverse_query = ctx.saved_tensors
         along, away = gradient * inverse_query * inverse, gradient * cosines
-        to_vectors = vectors * (-away * inverse * inverse)[..., None]
         to_query = torch.bmm(along[:, None], vectors)[:, 0] - away.sum(-1, keepdim=True) * inverse_query**2 * query
+        if not ctx.needs_input_grad[0]:  # vectors as they were extracted
+            return None, to_query
+        to_vectors = vectors * (-away * inverse * inverse)[..., None]
         return to_vectors.baddbmm_(along[..., None], query[:, None]), to_query
 
 

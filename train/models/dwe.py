@@ -1,0 +1,97 @@
+"""DWE from its paper (Song et al. 2024): the mention, enhanced by its sentence and its picture, against entity texts.
+
+    unit(x, Y)      LayerNorm(x + attention of x over Y)
+    refined         unit(objects, attributes of faces and scene)         attribute-enhanced
+    vision, text    unit(mention, refined), unit(mention, tokens)        vision- and text-enhanced
+    query           W (mention + sum over both units u of sigmoid(W_u [mention; u] + b_u) * u) + b
+
+Only a summary of the paper is to be had: what it leaves open, and how it is read here, stands in docs/models.md.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from train.batch import Batch
+from train.heads import DweConfig
+from train.models.attention import Attention
+from train.models.fusion import Gated
+from train.models.head import Adjust
+from train.models.matching import Matching, attributes_of, match, objects_of
+from train.pairwise import against, counted, info_nce, pick, triplet
+
+
+class Unit(nn.Module):
+    """Cross-attention with residual and LayerNorm: (B, Q, P), (B, K, P), there (B, K) -> (B, Q, P) twice.
+
+    The second is what attention alone brought.
+    """
+
+    def __init__(self, config: DweConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config.clip_width, config.heads)
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(config.clip_width)
+
+    def forward(self, questions: Tensor, vectors: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        brought = self.attention(questions, vectors, there)
+        return self.norm(questions + self.dropout(brought)), brought
+
+
+class Dwe(Matching):
+    """The head.  `model(batch)` -> scores (B, C), cosines; padding is -inf."""
+
+    def __init__(self, config: DweConfig) -> None:
+        super().__init__(config.entity_text)
+        self.config = config
+        if config.refine:
+            self.attributes = Unit(config)
+        self.vision, self.text = Unit(config), Unit(config)
+        self.fusion = Gated(config.clip_width)
+        self.out = nn.Linear(config.clip_width, config.clip_width)
+        nn.init.xavier_uniform_(self.out.weight)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Return the queries (B, P)."""
+        return self._query(batch)[0]
+
+    def loss(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Return the triplet loss of scores (B, C), ()."""
+        values = scores.detach() if self.config.negative == "hardest" else torch.rand_like(scores)
+        other = pick(values, batch.gold, batch.present)
+        pairs = against(scores.where(batch.present, 0), batch.gold, other)
+        return triplet(pairs, counted(batch.gold, batch.present), self.config.margin)
+
+    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
+        """Return the triplet loss and the weighted alignment loss, ()."""
+        query, *brought = self._query(batch)
+        scores = match(query, self.project(batch.columns)).masked_fill(~batch.present, -torch.inf)
+        ranking = self.loss(scores if adjust is None else adjust(scores), batch)
+        if not self.config.alignment_weight:
+            return ranking
+        return ranking + self.config.alignment_weight * self._alignment(batch, *brought)
+
+    def _query(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the queries, and what attention brought from objects and tokens, (B, P) each; whose objects, (B,)."""
+        mention = batch["mention.clip.mention"]
+        objects, there = objects_of(batch, persons_only=self.config.persons_only)
+        if self.config.refine:
+            objects, _ = self.attributes(objects, *attributes_of(batch))
+        tokens = batch["clip_token.clip.vector"], batch["clip_token.clip.present"]
+        vision, seen = (found[:, 0] for found in self.vision(mention[:, None], objects, there))
+        text, read = (found[:, 0] for found in self.text(mention[:, None], *tokens))
+        seeing, reading = (some.any(1) for some in (there, tokens[1]))
+        fused = self.fusion(mention, vision.where(seeing[:, None], 0), text.where(reading[:, None], 0))
+        return self.out(fused), seen, read, seeing & reading
+
+    def _alignment(self, batch: Batch, seen: Tensor, read: Tensor, fine: Tensor) -> Tensor:
+        """Return InfoNCE of the wholes (picture, sentence) and of the parts (objects, tokens), as the units read them.
+
+        Before the residual: with the mention on both sides there is nothing to learn. Attention over the whole, a set
+        of one, is `readout`.
+        """
+        scale = 1 / self.config.alignment_temperature
+        whole = self.vision.attention.readout(batch["mention.clip.image"])
+        sentence = self.text.attention.readout(batch["mention.clip.mention_sentence"])
+        counts = counted(batch.gold, batch.present)
+        coarse = info_nce(whole, sentence, counts & batch["mention.clip.present"], scale)
+        return coarse + info_nce(seen, read, counts & fine, scale)

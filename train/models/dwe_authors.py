@@ -1,0 +1,126 @@
+"""DWE as its released code computes it: one attention for both units, a plain sum, N-pair loss on dot products.
+
+    query = W Dropout(mention + attention of mention over objects + attention of mention over the sentence) + b
+
+each of CLIP's vectors having gone through LayerNorm(ReLU(Linear)) and Dropout. What the code has and the paper has not
+are switches. Attention over the sentence, a set of one, is `Readout`.
+"""
+
+import math
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from train.batch import Batch
+from train.heads import DweAuthorsConfig
+from train.models.attention import Attention, Readout
+from train.models.fusion import FUSIONS
+from train.models.head import Adjust
+from train.models.matching import Matching, match, objects_of
+from train.pairwise import against, counted, info_nce, n_pair, pick, squares, triplet, wide
+
+NORM_WEIGHT = 0.02  # of the squared norms beside the N-pair loss
+TIES = 1e-5  # many names share a string score: a random one of them is taken. Different scores differ by more
+
+
+class DweAuthors(Matching):
+    """The head.  `model(batch)` -> scores (B, C), cosines; padding is -inf."""
+
+    def __init__(self, config: DweAuthorsConfig) -> None:
+        super().__init__(config.entity_text)
+        self.config, width = config, config.clip_width
+        self.text_trans, self.img_trans = (_translation(width, config.dropout) for _ in range(2))
+        self.fusion = FUSIONS[config.fusion](width)
+        if "vision" in self.fusion.reads or config.alignment_weight:
+            self.attention = Attention(width, config.heads)
+            if not config.shared_attention:
+                self.text_attention = Readout(width)
+        self.out = nn.Sequential(nn.Dropout(config.dropout), _linear(self.fusion.parts * width, width))
+        if config.alignment_weight:
+            self.log_scale = nn.Parameter(torch.tensor(-math.log(config.alignment_temperature)))
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Return the queries (B, P)."""
+        return self._query(Views(self, batch))
+
+    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
+        """Return the weighted ranking and alignment losses, ()."""
+        views, counts = Views(self, batch), counted(batch.gold, batch.present)
+        ranking = self.config.ranking_weight * self._ranking(self._query(views), batch, counts, adjust)
+        if not self.config.alignment_weight:
+            return ranking
+        seen, scale = counts & batch["mention.clip.present"], self.log_scale.exp()
+        coarse = info_nce(views.image, views.sentence, seen, scale)
+        fine = info_nce(views.vision, views.text, seen & views.objects[1].any(1), scale)
+        return ranking + self.config.alignment_weight * (coarse + fine)
+
+    def _query(self, views: "Views") -> Tensor:
+        return self.out(self.fusion(*(getattr(views, name) for name in self.fusion.reads)))
+
+    def _ranking(self, query: Tensor, batch: Batch, counts: Tensor, adjust: Adjust | None) -> Tensor:
+        """Return the loss of gold against one other candidate; unless `adjust` asks for all, no other is scored."""
+        entities, other = self.project(batch.columns), self._negative(batch)
+        ends = against(entities, batch.gold, other)
+        if adjust is None:
+            scores = match(query, ends)
+        else:
+            every = adjust(match(query, entities)).where(batch.present, 0)
+            scores = against(every, batch.gold, other)
+        if self.config.loss == "triplet":
+            return triplet(scores, counts, self.config.margin)
+        lengths = wide(query).norm(dim=-1, keepdim=True) * wide(ends).norm(dim=-1)
+        norms = squares(query, counts) + squares(ends[:, 0], counts)
+        return n_pair(scores * lengths, counts) + NORM_WEIGHT * norms
+
+    def _negative(self, batch: Batch) -> Tensor:
+        """Return where each mention's other candidate stands, (B,): mostly the one whose name is most like its own."""
+        chance = torch.rand_like(batch["pair.candidates.lexical"])
+        hard = torch.rand_like(chance[:, :1]) < self.config.hard_negatives
+        values = torch.where(hard, batch["pair.candidates.lexical"] + TIES * chance, chance)
+        return pick(values, batch.gold, batch.present)
+
+
+class Views:
+    """What a head sees of mentions, (B, P) each, computed when it is asked for, and once: dropout draws anew."""
+
+    def __init__(self, head: DweAuthors, batch: Batch) -> None:
+        self._head, self._batch = head, batch
+
+    @cached_property
+    def mention(self) -> Tensor:
+        return self._head.text_trans(self._batch["mention.clip.mention"])
+
+    @cached_property
+    def sentence(self) -> Tensor:
+        return self._head.text_trans(self._batch["mention.clip.mention_sentence"])
+
+    @cached_property
+    def image(self) -> Tensor:
+        return self._head.img_trans(self._batch["mention.clip.image"])
+
+    @cached_property
+    def objects(self) -> tuple[Tensor, Tensor]:
+        """The objects, (B, K, P), and which of the rows are attended, (B, K)."""
+        config = self._head.config
+        vectors, there = objects_of(self._batch, persons_only=config.persons_only)
+        return self._head.img_trans(vectors), there if config.mask_padding else torch.ones_like(there)
+
+    @cached_property
+    def vision(self) -> Tensor:
+        return self._head.attention(self.mention[:, None], *self.objects)[:, 0]
+
+    @cached_property
+    def text(self) -> Tensor:
+        shared = self._head.config.shared_attention
+        return (self._head.attention.readout if shared else self._head.text_attention)(self.sentence)
+
+
+def _translation(width: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(_linear(width, width), nn.ReLU(), nn.LayerNorm(width), nn.Dropout(dropout))
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.xavier_uniform_(layer.weight)
+    return layer

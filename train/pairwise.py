@@ -1,0 +1,67 @@
+"""Losses over pairs: gold against one other candidate, and the pictures of a batch against its sentences.
+
+A mention counts where gold is among its candidates and is not alone; the others (among them what fills up a batch) add
+nothing, and of none left every loss is 0. Under bfloat16 all is computed in float32.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def counted(gold: Tensor, present: Tensor) -> Tensor:
+    """Return which mentions have gold and another candidate.  gold (B,), present (B, C) -> (B,)."""
+    return (gold >= 0) & (present.sum(1) > 1)
+
+
+def pick(values: Tensor, gold: Tensor, present: Tensor) -> Tensor:
+    """Return where the largest value of the present candidates other than gold stands.  values (B, C) -> (B,)."""
+    others = present.scatter(1, gold.clamp(min=0)[:, None], False)
+    return values.masked_fill(~others, -torch.inf).argmax(1)
+
+
+def against(values: Tensor, gold: Tensor, other: Tensor) -> Tensor:
+    """Return gold's values and the other's.  values (B, C, ...), gold and other (B,) -> (B, 2, ...)."""
+    where = torch.stack([gold.clamp(min=0), other], 1)
+    return values.take_along_dim(where.view(*where.shape, *[1] * (values.dim() - 2)), 1)
+
+
+def triplet(scores: Tensor, counts: Tensor, margin: float) -> Tensor:
+    """Return the mean of max(s_other - s_gold + margin, 0).  scores (B, 2) as of `against`, counts (B,) -> ()."""
+    return _mean(torch.relu(scores[:, 1] - scores[:, 0] + margin), counts)
+
+
+def n_pair(scores: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean of log(1 + exp(s_other - s_gold)), N-pair loss with one other (Sohn 2016, Eq. 5).
+
+    scores (B, 2) as of `against`, counts (B,) -> ().
+    """
+    return _mean(-functional.logsigmoid(scores[:, 0] - scores[:, 1]), counts)
+
+
+def squares(vectors: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean squared norm.  vectors (B, D), counts (B,) -> ()."""
+    return _mean(wide(vectors).square().sum(1), counts)
+
+
+def info_nce(left: Tensor, right: Tensor, counts: Tensor, scale: Tensor | float) -> Tensor:
+    """Return the symmetric InfoNCE of pairs within a batch: the mean of both directions' cross entropies.
+
+    Logits are cosines times `scale` (CLIP, Radford et al. 2021, Figure 3).  left and right (B, D), counts (B,) -> ().
+    """
+    with torch.autocast(left.device.type, enabled=False):
+        left, right = (functional.normalize(wide(side), dim=-1) for side in (left, right))
+        logits = scale * (left @ right.T)
+    # finite, so that a batch in which nothing counts has no NaN
+    logits = logits.masked_fill(~(counts[:, None] & counts), torch.finfo(logits.dtype).min)
+    found = logits.log_softmax(0).diagonal() + logits.log_softmax(1).diagonal()
+    return _mean(-found / 2, counts)
+
+
+def wide(vectors: Tensor) -> Tensor:
+    """Return vectors in float32 at least: bfloat16 tells 0.90 from 0.904, not from 0.902."""
+    return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+
+
+def _mean(losses: Tensor, counts: Tensor) -> Tensor:
+    return losses.where(counts, 0).sum() / counts.sum().clamp(min=1)
