@@ -204,7 +204,15 @@ READS: dict[str, tuple[str, ...]] = {
         "mention.crops.labels",
         "entity.clip.text",
     ),
-    "dzmned": (*ALWAYS, *_TOKENS, *_REGIONS, "mention.bert.span", "entity.bert.text"),
+    "dzmned": (
+        *ALWAYS,
+        "mention.bert.span",
+        "mention.ids.surface",
+        "mention.resnet.image",
+        "mention.resnet.present",
+        "entity.bert.text",
+        "entity.ids.name",
+    ),
     "mel_hi": (
         *ALWAYS,
         *_TOKENS,
@@ -223,6 +231,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "drin_authors": ("entity.bert.mean", "entity.bert.pooler"),
     "dwe": ("entity.clip.description",),
     "dwe_authors": ("entity.clip.description",),
+    "ghmfc": ("mention.bert.span",),
 }
 
 # What the four edges of pairs outside the lists are computed from (protocols injected and whole-kb).

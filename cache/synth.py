@@ -78,7 +78,7 @@ def write(folder: Path, wanted: Synthetic) -> str:
     parts = {part: tuple(n.rpartition(".")[2] for n in names if split_column(n)[0] == part) for part in _parts(names)}
     lists = _Lists(wanted)
     sizes = SIZES | {"D": wanted.text_width, "V": wanted.image_width, "P": wanted.clip_width, "R": wanted.regions}
-    sizes |= {"C": wanted.candidates, "surface": 12}
+    sizes |= {"C": wanted.candidates, "surface": 12, "name": 12}
     with Progress(len(names), "synth", "columns") as progress:
         for part, columns in parts.items():
             plan = PartPlan(
@@ -172,6 +172,8 @@ class _Lists:
             return np.ones(count, bool)
         if column == "labels":
             return self._rng(name).integers(1, 4, (count, *shape)).astype(np.int32)
+        if name == "entity.ids.name":
+            return np.array([f"s{row}" for row in range(count)], dtype)
         if name == "mention.ids.surface":  # without signal strings tell nothing of gold
             named = self.gold_row if self._wanted.signal else self._rng(name).integers(0, 100, count)
             return np.array([f"s{row}" for row in named], dtype)

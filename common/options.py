@@ -100,13 +100,14 @@ def _knobs(config: type) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
 
 
 def _parameter(field: dataclasses.Field[Any], hint: Any, owned: list[dataclasses.Field[Any]]) -> inspect.Parameter:
+    """Return the parameter of a knob; `owned` are the fields of this name in classes that keep their own default."""
     required = field.default is dataclasses.MISSING
     default = None if required else field.default
     text = field.metadata["help"]
     if get_origin(hint) is tuple:
         hint, default = str, _shown(default)
     if owned:  # None marks "not given", so the class's own default holds; its help says which
-        text, default = f"{text} \\[default: {_defaults(owned)}]", None  # a bare [ would begin rich markup
+        text, default = f"{text}{_defaults(owned)}", None
     if default is None and get_origin(hint) not in (Union, types.UnionType) and not required:
         hint = hint | None
     flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
@@ -124,12 +125,14 @@ def _shown(default: Any) -> Any:
     return ",".join(map(str, default)) if isinstance(default, tuple) else default
 
 
-def _defaults(fields: list[dataclasses.Field[Any]]) -> str:
-    """Return the default that an option's help names; where classes differ, that of each panel."""
-    shown = {field.metadata["panel"]: _shown(field.default) for field in fields}
-    if len(set(shown.values())) == 1:
-        return str(_shown(fields[0].default))
-    return "; ".join(f"{panel} {default}" for panel, default in shown.items())
+def _defaults(owned: list[dataclasses.Field[Any]]) -> str:
+    """Return the default of a knob, and what it is in other classes: " [default: 768; ghmfc: 512]"."""
+    first, *others = owned
+    if first.default is None:  # its help says what decides
+        return ""
+    differ = {other.metadata["panel"]: _shown(other.default) for other in others if other.default != first.default}
+    listed = "".join(f"; {panel}: {value}" for panel, value in differ.items())
+    return f" \\[default: {_shown(first.default)}{listed}]"  # a bare [ would begin rich markup
 
 
 def _refuse_options_before(context: typer.Context) -> None:

@@ -144,7 +144,8 @@ def test_padding_and_other_mentions_change_no_score(head):
     assert torch.equal(before, after)
 
 
-@pytest.mark.parametrize("head", [head for head in HEADS if head != "drin"])
+# the others learn nothing from noise in files of their own
+@pytest.mark.parametrize("head", [head for head in HEADS if head not in ("drin", "dzmned", "mel_hi", "ghmfc")])
 @pytest.mark.parametrize("candidates", [10, 100])
 def test_noise_stays_at_chance(caches, tmp_path, head, candidates):
     found = fit(caches(0.0, candidates), tmp_path, head, seeds=(0, 1, 2), epochs=2)

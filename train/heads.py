@@ -1,10 +1,11 @@
 """Every head's own knobs; where a paper is silent, the choice is a switch.  No torch here.
 
-`tokens` bounds the sequences that a head reads; `more` names the columns of schema.CHOICES that its switches ask for.
+`tokens` bounds the sequences that a head reads, `characters` the strings that it reads as bytes; `more` names the
+columns of schema.CHOICES that its switches ask for.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from cache.schema import EDGES
 from common.errors import ConfigError
@@ -134,9 +135,130 @@ class DweAuthorsConfig(_Matching):
             raise ConfigError(f"--hard-negatives is {self.hard_negatives:g}; it must be from 0 to 1")
 
 
+@dataclass(frozen=True)
+class DzmnedConfig:
+    """DZMNED (Moon et al. 2018); widths are the cache's.  `characters` bounds the names that it reads as bytes."""
+
+    text_width: int = 768
+    image_width: int = 2048
+    width: int = knob(768, "D, width of the space in which mention and entity meet", panel="dzmned")
+    characters: int = knob(32, "bytes read of a mention's string and of an entity's name", panel="dzmned")
+    character_width: int = knob(64, "of the vector that they give", panel="dzmned")
+    margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="dzmned")
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "width", "characters", "character_width")
+        _check_margin(self.margin)
+
+
+@dataclass(frozen=True)
+class MelHiConfig:
+    """MEL-HI (Zhang et al. 2021) as DRIN compares with it; widths are the cache's."""
+
+    text_width: int = 768
+    image_width: int = 2048
+    width: int = knob(768, "D, width of the space in which mention and entity meet", panel="mel_hi")
+    lstm_width: int = knob(0, "state of the LSTM, 0 = as wide as its input: three BERT vectors", panel="mel_hi")
+    tokens: int = knob(32, "T, tokens read of a sentence, [CLS] included", panel="mel_hi, ghmfc")
+    threshold: float = knob(0.3, "cosines above it let the picture in", panel="mel_hi")
+    margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="mel_hi")
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "width", "tokens")
+        if self.lstm_width < 0:
+            raise ConfigError(f"--lstm-width is {self.lstm_width}; it must be 0 (as wide as the input) or more")
+        if not -1 <= self.threshold <= 1:
+            raise ConfigError(f"--threshold is {self.threshold:g}; cosines lie between -1 and 1")
+        _check_margin(self.margin)
+
+
+# what the two forms of ghmfc are, switch by switch
+GHMFC = {
+    "original": {"blocks": "decoder", "phrases": True, "contrastive": 1.0, "entity": "cls", "ranking": "triplet"},
+    "light": {"blocks": "attention", "phrases": False, "contrastive": 0.0, "entity": "linear", "ranking": "mean"},
+}
+
+
+@dataclass(frozen=True)
+class GhmfcConfig:
+    """GHMFC (Wang et al. 2022), or the lighter form that DRIN compares with; widths are the cache's.
+
+    Switches that are None are decided by `ghmfc`: read them from `resolved`.
+    """
+
+    text_width: int = 768
+    image_width: int = 2048
+    ghmfc: Literal["original", "light"] = knob(
+        "original", "GHMFC as published, or DRIN's lighter form; decides what is not given of the rest", panel="ghmfc"
+    )
+    blocks: Literal["decoder", "attention"] | None = knob(
+        None,
+        "layers of co-attention with self-attention and feed-forward, and a filter behind the gate, or without "
+        "(default: decoder; light attention)",
+        panel="ghmfc",
+    )
+    phrases: bool | None = knob(None, "a second level, of 1-, 2- and 3-grams (default: yes; light no)", panel="ghmfc")
+    contrastive: float | None = knob(
+        None, "weight of the loss between text and picture (default: 1; light 0)", panel="ghmfc"
+    )
+    entity: Literal["cls", "linear"] | None = knob(
+        None, "the entity's vector: BERT's [CLS], or a linear layer of it (default: cls; light linear)", panel="ghmfc"
+    )
+    ranking: Literal["triplet", "mean"] | None = knob(
+        None,
+        "loss: each candidate against gold, or their mean as in DRIN (default: triplet; light mean)",
+        panel="ghmfc",
+    )
+    width: int = knob(512, "D, width of the stacks (GHMFC)", panel="ghmfc")
+    tokens: int = knob(32, "T, tokens read of a sentence, [CLS] included (GHMFC)", panel="mel_hi, ghmfc")
+    attention_layers: int = knob(2, "of each stack (GHMFC)", panel="ghmfc")
+    attention_heads: int = knob(8, "of each attention (GHMFC)", panel="ghmfc")
+    dropout: float = knob(0.4, "in training (GHMFC)", panel="ghmfc")
+    triplet_margin: float = knob(0.5, "of the triplet loss (GHMFC)", panel="ghmfc")
+    margin: float = knob(0.25, "of the ranking loss with the mean (DRIN 4.4)", panel="ghmfc")
+    contrastive_temperature: float = knob(0.6, "of the loss between text and picture (GHMFC)", panel="ghmfc")
+    mention_token: bool = knob(
+        False,
+        "the mention's own vector is one more token: GHMFC reads the sentence alone, so that all mentions of one "
+        "sentence are one vector",
+        panel="ghmfc",
+    )
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "width", "tokens", "attention_layers", "attention_heads")
+        if self.width % self.attention_heads:
+            raise ConfigError(f"--width {self.width} must be a multiple of --attention-heads {self.attention_heads}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"--dropout is {self.dropout:g}; it must be 0 or more, and less than 1")
+        if self.contrastive is not None and not 0 <= self.contrastive < float("inf"):
+            raise ConfigError(f"--contrastive is {self.contrastive:g}; it must be 0 or more")
+        if not 0 < self.contrastive_temperature < float("inf"):
+            raise ConfigError(f"--contrastive-temperature is {self.contrastive_temperature:g}; it must be positive")
+        _check_margin(self.margin)
+        if not 0 <= self.triplet_margin < float("inf"):
+            raise ConfigError(f"--triplet-margin is {self.triplet_margin:g}; it must be 0 or more")
+
+    @property
+    def resolved(self) -> "GhmfcConfig":
+        """The config with every switch decided."""
+        chosen = {name: value for name, value in GHMFC[self.ghmfc].items() if getattr(self, name) is None}
+        return replace(self, **chosen)
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """The columns of schema.CHOICES that the switches ask for."""
+        return ("mention.bert.span",) if self.mention_token else ()
+
+
 def _check_margin(margin: float) -> None:
     if not 0 <= margin < float("inf"):
         raise ConfigError(f"--margin is {margin:g}; it must be 0 or more")
+
+
+def _check_positive(config: Any, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1")
 
 
 HEAD_CONFIGS = {
@@ -146,5 +268,8 @@ HEAD_CONFIGS = {
     "clip_linear": JointConfig,
     "dwe": DweConfig,
     "dwe_authors": DweAuthorsConfig,
+    "dzmned": DzmnedConfig,
+    "mel_hi": MelHiConfig,
+    "ghmfc": GhmfcConfig,
 }
 KINDS = tuple(dict.fromkeys(HEAD_CONFIGS.values()))

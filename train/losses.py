@@ -1,4 +1,4 @@
-"""Losses over a mention's own candidates."""
+"""Losses over a mention's own candidates, and between the modalities of a batch."""
 
 import torch
 from torch import Tensor
@@ -21,9 +21,38 @@ def margin_ranking(scores: Tensor, gold: Tensor, present: Tensor, margin: float)
     return losses.sum() / counted.sum().clamp(min=1)
 
 
+def triplet(scores: Tensor, gold: Tensor, present: Tensor, margin: float) -> Tensor:
+    """Return the mean of max(S_j - S+ + margin, 0) over the present candidates j other than gold, as above -> ().
+
+    That is the expected triplet loss of a negative drawn from them.
+    """
+    position = gold.clamp(min=0)[:, None]
+    others = present.scatter(1, position, False)
+    count = others.sum(1)
+    counted = (gold >= 0) & (count > 0)
+    safe = scores.where(present, 0)
+    losses = torch.relu(safe - safe.gather(1, position) + margin).where(others, 0).sum(1) / count.clamp(min=1)
+    return losses.where(counted, 0).sum() / counted.sum().clamp(min=1)
+
+
 def contrastive(scores: Tensor, gold: Tensor, present: Tensor, temperature: float) -> Tensor:
     """Return the mean of -log softmax(scores / temperature) of gold over the present candidates, as above -> ()."""
     counted = (gold >= 0) & (present.sum(1) > 1)
     logits = (scores.where(present, -torch.inf) / temperature).where(counted[:, None], 0)
     losses = -logits.log_softmax(1).gather(1, gold.clamp(min=0)[:, None])[:, 0]
     return losses.where(counted, 0).sum() / counted.sum().clamp(min=1)
+
+
+def between_modalities(first: Tensor, second: Tensor, counted: Tensor, temperature: float) -> Tensor:
+    """Return NT-Xent (Chen et al. 2020) of two vectors (B, D) of each counted (B,) mention, ().
+
+    Of the 2n vectors at length 1, the mean of -log softmax(cosines / temperature) of each one's partner among the
+    others. The others of a batch are those in one process.
+    """
+    vectors = torch.nn.functional.normalize(torch.cat([first, second]), dim=-1)
+    there = torch.cat([counted, counted])
+    itself = torch.eye(len(there), dtype=torch.bool, device=there.device)
+    logits = vectors @ vectors.mT / temperature
+    partner = (vectors * vectors.roll(len(counted), 0)).sum(-1) / temperature
+    others = logits.masked_fill(itself | ~there, -torch.inf).where(there[:, None], 0)
+    return (others.logsumexp(1) - partner).where(there, 0).sum() / there.sum().clamp(min=1)

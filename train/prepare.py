@@ -21,11 +21,11 @@ from train.evaluation import Split, Whole, split_of
 from train.models import MODELS, build
 from train.table import Table
 
-# field of a head's config: the column whose width it is
+# field of a head's config: the columns whose width it is, of which a cache may lack some
 WIDTHS = {
-    "text_width": "entity.bert.text",
-    "image_width": "entity.resnet.image",
-    "clip_width": "entity.clip.text",
+    "text_width": ("entity.bert.text",),
+    "image_width": ("entity.resnet.image", "mention.resnet.image", "mention.regions.image"),
+    "clip_width": ("entity.clip.text",),
 }
 STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
 
@@ -77,7 +77,8 @@ def with_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
 def table_of(config: TrainConfig, head: Any, reader: Reader, device: torch.device) -> Table:
     """Return the columns that a head reads, those that its switches and the protocol ask for included."""
     more = (*getattr(head, "more", ()), *protocols.columns(config, reader))
-    return Table(reader, config.model, device, config.resident, more, getattr(head, "tokens", 0))
+    tokens, characters = getattr(head, "tokens", 0), getattr(head, "characters", 0)
+    return Table(reader, config.model, device, config.resident, more, tokens, characters)
 
 
 def data_of(config: TrainConfig, reader: Reader, table: Table, world: World) -> Data:
@@ -96,8 +97,10 @@ def with_widths(head: Any, reader: Reader) -> Any:
     """Return the head's config with the cache's feature widths."""
     if head is None:
         return None
-    fields = [name for name, column in WIDTHS.items() if hasattr(head, name) and column in reader.columns]
-    return dataclasses.replace(head, **{name: reader.shape(WIDTHS[name])[1] for name in fields})
+    known = set(reader.columns)
+    found = {name: next((c for c in columns if c in known), None) for name, columns in WIDTHS.items()}
+    widths = {name: reader.shape(column)[-1] for name, column in found.items() if column and hasattr(head, name)}
+    return dataclasses.replace(head, **widths)
 
 
 def groups(

@@ -34,8 +34,9 @@ SEARCHED = 1 << 24  # numbers searched at once for those that are not finite
 class Table:
     """The columns that a head reads, and `more`: features where `resident` says, what belongs to pairs on the device.
 
-    `tokens` bounds the length of sequences. Raises CacheError if a column is missing or an index points outside its
-    table, ConfigError if the features do not fit where they should lie.
+    `tokens` bounds the length of sequences. With `characters` strings are features too: so many of their UTF-8 bytes,
+    0 behind the last. Raises CacheError if a column is missing or an index points outside its table, ConfigError if
+    the features do not fit where they should lie.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class Table:
         resident: Resident = "auto",
         more: tuple[str, ...] = (),
         tokens: int = 0,
+        characters: int = 0,
     ) -> None:
         names = reader.require(head, more)
         self.device, self._path = device, reader.path
-        features = [name for name in names if _is_feature(reader, name)]
+        features = [name for name in names if _is_feature(reader, name, characters)]
         needed = sum(reader.dtype(name).itemsize * int(np.prod(reader.shape(name))) for name in features)
         self.resident = choose(resident, needed, device)
         loaded = reader.load([name for name in names if self.resident != "mmap" or name not in features])
@@ -58,6 +60,7 @@ class Table:
             part, column = split_column(name)
             absent = ~loaded[f"{part}.present"] if column == "image" else None
             pieces = reader.pieces(name) if self.resident == "mmap" else [(0, loaded.pop(name))]
+            pieces = [(start, _bytes(rows, characters)) for start, rows in pieces]
             self._features[name] = Feature(pieces, absent, self.resident, device)
         self._small = {name: torch.from_numpy(_numbers(column)) for name, column in loaded.items()}
         self._sequences = {
@@ -170,7 +173,7 @@ class Table:
         """Return feature columns of the rows (n,), host memory, of their tables; as float32 on the device."""
         where = rows.to(self.device)
         found = {name: self._features[name].take(where if self.resident == "device" else rows) for name in columns}
-        return {name: column.to(self.device).float() for name, column in found.items()}
+        return {name: _widened(column.to(self.device)) for name, column in found.items()}
 
     def _refuse(self, name: str, first: int, values: Tensor) -> None:
         bad = ~torch.isfinite(values).flatten(1)
@@ -204,7 +207,7 @@ class Table:
 
     def _batch(self, rows: Tensor, mentions: Tensor, entities: Tensor, found: dict[str, Tensor]) -> Batch:
         """Return the batch; features become float32 after the gather, not before."""
-        features = {name: half.to(self.device, non_blocking=True).float() for name, half in found.items()}
+        features = {name: _widened(half.to(self.device, non_blocking=True)) for name, half in found.items()}
         for name in [name for name in features if _table(name) in self._sequences]:
             there = self._sequences[_table(name)].present(mentions)
             features[name] = features[name].masked_fill(~there[..., None], 0)
@@ -246,8 +249,22 @@ def _numbers(column: np.ndarray) -> np.ndarray:
     return np.unique(column, return_inverse=True)[1] if column.dtype.kind == "S" else column
 
 
-def _is_feature(reader: Reader, name: str) -> bool:
-    """Whether a column holds a vector of floats for every mention or entity."""
+def _bytes(rows: np.ndarray, characters: int) -> np.ndarray:
+    """Return rows as they are, of strings (n,) their first bytes (n, L) uint8."""
+    if rows.dtype.kind != "S":
+        return rows
+    return rows.view(np.uint8).reshape(len(rows), -1)[:, :characters]
+
+
+def _widened(feature: Tensor) -> Tensor:
+    """Return floats as float32, bytes as they are."""
+    return feature.float() if feature.is_floating_point() else feature
+
+
+def _is_feature(reader: Reader, name: str, characters: int) -> bool:
+    """Whether a column holds a vector of floats for every mention or entity, or a string that is read as bytes."""
+    if reader.dtype(name).kind == "S":
+        return characters > 0
     return not name.startswith("pair.") and reader.dtype(name).kind == "f" and len(reader.shape(name)) > 1
 
 

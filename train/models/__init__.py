@@ -5,9 +5,12 @@ from typing import Any
 from train.models.drin import Drin
 from train.models.dwe import Dwe
 from train.models.dwe_authors import DweAuthors
+from train.models.dzmned import Dzmned
+from train.models.ghmfc import Ghmfc
 from train.models.head import Head
 from train.models.joint import Joint
 from train.models.lexical import WithLexical
+from train.models.mel_hi import MelHi
 
 MODELS: dict[str, type[Head]] = {
     "drin": Drin,
@@ -16,6 +19,9 @@ MODELS: dict[str, type[Head]] = {
     "clip_linear": Joint,
     "dwe": Dwe,
     "dwe_authors": DweAuthors,
+    "dzmned": Dzmned,
+    "mel_hi": MelHi,
+    "ghmfc": Ghmfc,
 }
 
 
