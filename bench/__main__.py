@@ -16,7 +16,7 @@ import cache
 from bench import loading, profile, startup
 from bench.kernels import Count
 from bench.pairs import race
-from bench.worker import BATCH, melcache_step
+from bench.worker import BATCH, melcache_step, table_of
 from cache.synth import SHAPES, Synthetic, write
 from common import device as devices
 from common.log import say
@@ -75,6 +75,23 @@ def step(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[
     return rows
 
 
+def authors(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[str, Any]]:
+    """Race drin_authors against the authors' step taken literally: on a ready batch, and with their inputs read."""
+    rows = []
+    kinds = ("authors", "authors-literal", "authors-reading") if device == "cpu" else ("authors", "authors-literal")
+    for name, path in caches.items():
+        counted = {kind: profile.count(table_of(path, kind, torch.device("cpu")), kind) for kind in kinds[:2]}
+        for count in threads if device == "cpu" else [2]:
+            found = race({kind: worker(kind, path, count, device) for kind in kinds}, TURNS[name], ROOT)
+            rows.append(
+                {"cache": name, "candidates": SHAPES[name][2], "threads": count}
+                | {f"{kind}_ms": round(found.milliseconds(kind), 2) for kind in kinds}
+                | {f"{kind}_ratio": round(found.ratio(kind, "authors"), 2) for kind in kinds[1:]}
+                | {f"{kind}_gflop": round(value["flops"] / 1e9, 1) for kind, value in counted.items()}
+            )
+    return rows
+
+
 def seeds(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[str, Any]]:
     """Race a step of five stacked seeds against five steps of one."""
     rows = []
@@ -127,7 +144,15 @@ def counts(caches: dict[str, Path], threads: list[int], device: str) -> list[dic
     return rows
 
 
-LINES = {"step": step, "seeds": seeds, "kernels": kernels, "load": load, "start": start, "counts": counts}
+LINES = {
+    "step": step,
+    "authors": authors,
+    "seeds": seeds,
+    "kernels": kernels,
+    "load": load,
+    "start": start,
+    "counts": counts,
+}
 
 
 def worker(kind: str, path: Path, threads: int, device: str) -> list[str]:

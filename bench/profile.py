@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.kernels import EMPTY
-from bench.worker import BATCH, dense_step, melcache_step
+from bench.worker import BATCH, melcache_step, steps
 from train.table import Table
 
 OPERATORS = 12
@@ -33,8 +33,7 @@ class Bytes(TorchDispatchMode):
 
 def count(table: Table, kind: str) -> dict[str, float]:
     """Return the floating-point operations of matrix products, and bytes moved, of one step of float32."""
-    step = melcache_step(table, (0,), "float32") if kind == "melcache" else dense_step(table, "float32")
-    rows = table.rows("train")[:BATCH]
+    step, rows = steps(kind, table, "float32"), table.rows("train")[:BATCH][None]
     step(rows)
     with FlopCounterMode(display=False) as operations:
         step(rows)

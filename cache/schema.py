@@ -178,7 +178,7 @@ READS: dict[str, tuple[str, ...]] = {
     "jmel": (*ALWAYS, "mention.bert.cls", "entity.bert.text", *_IMAGES),
     "clip": (*ALWAYS, *_CLIP),
     "clip_linear": (*ALWAYS, *_CLIP),
-    "drin_authors": (*ALWAYS, "mention.bert.span", "entity.bert.text", *_IMAGES, *_EDGES),
+    "drin_authors": (*ALWAYS, "mention.bert.span", *_IMAGES, *_EDGES),
     "dwe": (
         *ALWAYS,
         "mention.clip.mention",
@@ -228,7 +228,7 @@ READS: dict[str, tuple[str, ...]] = {
 
 # Columns that a head reads only where one of its switches asks for them.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "drin_authors": ("entity.bert.mean", "entity.bert.pooler"),
+    "drin_authors": ("entity.bert.text", "entity.bert.mean", "entity.bert.pooler"),
     "dwe": ("entity.clip.description",),
     "dwe_authors": ("entity.clip.description",),
     "ghmfc": ("mention.bert.span",),

@@ -23,8 +23,12 @@ class DrinConfig:
     width: int = knob(768, "D, hidden width (DRIN 4.4)", panel="drin")
     layers: int = knob(2, "L, graph convolutions (DRIN 4.4)", panel="drin")
     edges: tuple[str, ...] = knob(EDGES, f"relations kept (DRIN Table 3), of {','.join(EDGES)}", panel="drin")
-    edge_from: Literal["next", "current"] = knob("next", "vertices that Eq. 13 reads", panel="drin")
-    edge_residual: Literal["outside", "inside"] = knob("outside", "where Eq. 13 adds A", panel="drin")
+    edge_from: Literal["next", "current"] = knob(
+        "next", "vertices that Eq. 13 reads (drin_authors: current)", panel="drin"
+    )
+    edge_residual: Literal["outside", "inside"] = knob(
+        "outside", "where Eq. 13 adds A (drin_authors: inside)", panel="drin"
+    )
     tied: bool = knob(False, "one matrix for W_1 and W_2", panel="drin")
     static: bool = knob(False, "edges stay as they were extracted: no Eq. 13 (DRIN Table 3)", panel="drin")
     vertex_activation: Activation = knob("gelu", "sigma of Eq. 12", panel="drin")
@@ -35,9 +39,7 @@ class DrinConfig:
         if self.layers < 1 or self.width < 1:
             raise ConfigError(f"--layers {self.layers} and --width {self.width} must be at least 1")
         _check_margin(self.margin)
-        unknown = sorted(set(self.edges) - set(EDGES))
-        if unknown or not self.edges:
-            raise ConfigError(f"--edges {','.join(self.edges) or '(none)'}: choose from {', '.join(EDGES)}")
+        _check_edges(self.edges)
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,104 @@ def _check_positive(config: Any, *names: str) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1")
 
 
+def _check_edges(edges: tuple[str, ...]) -> None:
+    if not edges or not set(edges) <= set(EDGES):
+        raise ConfigError(f"--edges {','.join(edges) or '(none)'}: choose from {', '.join(EDGES)}")
+
+
+@dataclass(frozen=True)
+class DrinAuthorsConfig:
+    """DRIN as its authors' code computes it; each deviation from the paper is a switch.  The leak is off by default."""
+
+    text_width: int = 768
+    image_width: int = 2048
+    width: int = knob(768, "D, hidden width", panel="drin_authors")
+    layers: int = knob(2, "L, graph convolutions", panel="drin_authors")
+    edges: tuple[str, ...] = knob(EDGES, "relations kept", panel="drin_authors")
+    static: bool = knob(False, "edges stay as they were extracted", panel="drin_authors")
+    edge_from: Literal["next", "current"] = knob("current", "vertices that Eq. 13 reads", panel="drin_authors")
+    edge_residual: Literal["outside", "inside"] = knob("inside", "where Eq. 13 adds A", panel="drin_authors")
+    edge_directions: Literal["one", "both"] = knob(
+        "one", "one weight per pair (mention to entity), or both that Eq. 13 has to the letter", panel="drin_authors"
+    )
+    tied: bool = knob(False, "one matrix for W_u and W_v", panel="drin_authors")
+    affinity: Literal["mean", "sum"] = knob("mean", "over D of Eq. 13's product (paper: sum)", panel="drin_authors")
+    vertex_norm: bool = knob(True, "LayerNorm before sigma of Eq. 12 (paper: none)", panel="drin_authors")
+    vertex_residual: Literal["inside", "outside"] = knob(
+        "inside", "where Eq. 12 adds H: inside W_h, or outside sigma as in the paper", panel="drin_authors"
+    )
+    aggregation: Literal["mean", "sum"] = knob(
+        "mean", "over the candidates, of what a mention vertex receives (paper: sum)", panel="drin_authors"
+    )
+    biases: bool = knob(True, "linear layers have them (paper: none)", panel="drin_authors")
+    text_to_text: Literal["span", "cached"] = knob(
+        "span",
+        "that edge: cosine of the span with the entity's [CLS] (with pooler vectors: with those), or the cache's",
+        panel="drin_authors",
+    )
+    entity_vector: Literal["mean", "text", "pooler"] = knob(
+        "mean",
+        "of an entity's text: mean of its tokens (theirs for WikiMEL), pooler output (WikiDiverse), [CLS] (paper)",
+        panel="drin_authors",
+    )
+    ranking_loss: Literal["authors", "paper"] = knob(
+        "authors",
+        "authors: mean over all candidates of max(S_j - S+ + margin, 0), with S+ = 0 where gold is not retrieved",
+        panel="drin_authors",
+    )
+    margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="drin_authors")
+    leak_gold: bool = knob(
+        False,
+        "LEAKS GOLD: as theirs, a copy of gold is one more candidate of the graph, in tests too",
+        panel="drin_authors",
+    )
+    leak_control: bool = knob(False, "the same with a copy of a random candidate: no leak", panel="drin_authors")
+
+    def __post_init__(self) -> None:
+        if self.layers < 1 or self.width < 1:
+            raise ConfigError(f"--layers {self.layers} and --width {self.width} must be at least 1")
+        _check_margin(self.margin)
+        _check_edges(self.edges)
+        if self.leak_gold and self.leak_control:
+            raise ConfigError("--leak-gold and --leak-control exclude each other: choose one")
+
+    @property
+    def vertex_column(self) -> str:
+        """The entity vectors that become vertices."""
+        return f"entity.bert.{self.entity_vector}"
+
+    @property
+    def edge_column(self) -> str:
+        """The entity vectors that text_to_text compares with the span: theirs for WikiMEL are not the vertices'."""
+        return "entity.bert.pooler" if self.entity_vector == "pooler" else "entity.bert.text"
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """The columns of schema.CHOICES that the switches ask for."""
+        edge = (self.edge_column,) if self.text_to_text == "span" else ()
+        return tuple(dict.fromkeys((self.vertex_column, *edge)))
+
+    @property
+    def learns_without_gold(self) -> bool:
+        """Whether mentions whose gold was not retrieved are trained on, too."""
+        return self.ranking_loss == "authors"
+
+    @property
+    def label(self) -> str:
+        """What stands beside every number of such a run."""
+        return "leaks gold" if self.leak_gold else "leak control" if self.leak_control else ""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of results must know."""
+        if not self.leak_gold:
+            return ()
+        return (
+            "drin_authors leaks gold (--leak-gold): a copy of gold was in the graph, in tests too, as in the "
+            "authors' code. These numbers measure the leak, not the method",
+        )
+
+
 HEAD_CONFIGS = {
     "drin": DrinConfig,
     "bert": JointConfig,
@@ -271,5 +371,6 @@ HEAD_CONFIGS = {
     "dzmned": DzmnedConfig,
     "mel_hi": MelHiConfig,
     "ghmfc": GhmfcConfig,
+    "drin_authors": DrinAuthorsConfig,
 }
 KINDS = tuple(dict.fromkeys(HEAD_CONFIGS.values()))

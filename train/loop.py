@@ -37,7 +37,7 @@ def fit(config: TrainConfig, head: Any, passed: Callable[[int], None] = lambda s
         head = with_widths(head, reader)
         table = table_of(config, head, reader, device)
         with table.naming_bad_numbers():
-            data = data_of(config, reader, table, world)
+            data = data_of(config, head, reader, table, world)
             checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
             known = _known(config, checkpoints, world)
             if config.model in BASELINES:
@@ -95,7 +95,8 @@ def fit_seeds(
     step = _step(config, training, data.table, world)
     before, count = training.seconds, len(data.rows)
     steps = math.ceil(count / config.batch) * (config.epochs - training.epoch)
-    label = f"{config.model}, seed {','.join(map(str, seeds))}"
+    name = report.name_of(config, head)
+    label = f"{name}, seed {','.join(map(str, seeds))}"
     with Progress(steps, label, "steps") as progress:
         while training.epoch < config.epochs and training.going():
             if config.restart and training.epoch and training.epoch % config.restart == 0:
@@ -110,7 +111,7 @@ def fit_seeds(
             if world.first:
                 training.keep(checkpoints)
             passed(len(seeds))
-    results = [_finish(i, training, data, checkpoints, world) for i in range(len(seeds))]
+    results = [_finish(i, name, training, data, checkpoints, world) for i in range(len(seeds))]
     if world.first:
         checkpoints.drop()
     return results
@@ -218,7 +219,9 @@ def _way_out(training: Training, checkpoints: Checkpoints) -> str:
     return f"{kept}Try a smaller --learning-rate, with --fresh{alone}"
 
 
-def _finish(position: int, training: Training, data: Data, checkpoints: Checkpoints, world: World) -> dict[str, Any]:
+def _finish(
+    position: int, name: str, training: Training, data: Data, checkpoints: Checkpoints, world: World
+) -> dict[str, Any]:
     """Test the best epoch of a seed, keep it, and return the seed's result."""
     model, state = training.stack.model(position), training.best(position)
     model.load_state_dict(state)
@@ -236,5 +239,5 @@ def _finish(position: int, training: Training, data: Data, checkpoints: Checkpoi
     if world.first:
         checkpoints.finish(result, state)
     top = 100 * result["valid"]["top1"]
-    say(f"seed {result['seed']}: best epoch {epoch} of {len(result['history'])}, valid Top-1 {top:.1f}")
+    say(f"{name}, seed {seed}: best epoch {epoch} of {len(result['history'])}, valid Top-1 {top:.1f}")
     return result

@@ -35,6 +35,18 @@ def triplet(scores: Tensor, gold: Tensor, present: Tensor, margin: float) -> Ten
     return losses.where(counted, 0).sum() / counted.sum().clamp(min=1)
 
 
+def candidate_margins(scores: Tensor, gold: Tensor, present: Tensor, margin: float) -> Tensor:
+    """Return the mean of max(S_j - S+ + margin, 0) over each mention's present candidates j, gold included, as above.
+
+    S+ is 0 for a mention without gold among its candidates; one without candidates adds nothing.
+    """
+    count = present.sum(1)
+    safe = scores.where(present, 0)
+    positive = safe.gather(1, gold.clamp(min=0)[:, None]).where(gold[:, None] >= 0, 0)
+    losses = torch.relu(safe - positive + margin).where(present, 0).sum(1) / count.clamp(min=1)
+    return losses.sum() / (count > 0).sum().clamp(min=1)
+
+
 def contrastive(scores: Tensor, gold: Tensor, present: Tensor, temperature: float) -> Tensor:
     """Return the mean of -log softmax(scores / temperature) of gold over the present candidates, as above -> ()."""
     counted = (gold >= 0) & (present.sum(1) > 1)

@@ -81,11 +81,13 @@ def table_of(config: TrainConfig, head: Any, reader: Reader, device: torch.devic
     return Table(reader, config.model, device, config.resident, more, tokens, characters)
 
 
-def data_of(config: TrainConfig, reader: Reader, table: Table, world: World) -> Data:
+def data_of(config: TrainConfig, head: Any, reader: Reader, table: Table, world: World) -> Data:
     """Return what of the cache is trained on and what it is tested on.  Raises ConfigError for an empty split."""
     if config.protocol == "injected":
         table = protocols.injected(config, reader, table)
-    rows, splits = table.trainable(table.rows("train")), protocols.splits(config, reader, table, world)
+    without_gold = config.protocol in ("retrieved", "whole-kb") and getattr(head, "learns_without_gold", False)
+    rows = table.trainable(table.rows("train"), without_gold=without_gold)
+    splits = protocols.splits(config, reader, table, world)
     for name, used in (("train", rows), *((name, split.rows) for name, split in splits.items())):
         if not len(used):
             raise ConfigError(f"{reader.path} has no mention to use in its {name} split")

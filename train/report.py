@@ -110,7 +110,7 @@ def results(
         "protocol": PROTOCOLS[config.protocol],
         "tie_rule": TIE_RULE,
         "cache_id": reader.id,
-        "warnings": reader.manifest["warnings"],
+        "warnings": [*reader.manifest["warnings"], *getattr(head, "warnings", ())],
         "candidates": data.ranked,
         "entities": data.table.entity_count,
         "reranked": protocols.reranks(config),
@@ -154,13 +154,12 @@ def show(found: dict[str, Any], folder: Path) -> str:
     whole = found["protocol"] == PROTOCOLS["whole-kb"]
     rows = [("lexical, in its list" if whole else "lexical", *(f"{100 * first[m]:.1f}" for m in shown), "-")]
     if found["model"] != "lexical":
-        name = found["model"] + (" + lexical" if found["config"]["with_lexical"] else "")
-        rows.append((name, *head, str(len(found["seeds"])) if found["seeds"][0]["history"] else "-"))
+        rows.append((found["name"], *head, str(len(found["seeds"])) if found["seeds"][0]["history"] else "-"))
     lines = [
         table((f"{found['dataset']} test, %", *shown, "seeds"), rows),
         f"protocol {found['protocol']}, {_among(found)}, {found['tie_rule']} ties, "
         f"{test['mentions']:,.0f} mentions; recall ceiling {100 * test['recall']:.1f}, "
-        f"{found['model']} Top-1 of retrieved {100 * test['top1_of_retrieved']:.1f}, "
+        f"{found['name']} Top-1 of retrieved {100 * test['top1_of_retrieved']:.1f}, "
         f"with ties {100 * found['ties']['pessimistic']['top1']:.1f} (gold last) to "
         f"{100 * found['ties']['optimistic']['top1']:.1f} (gold first)",
         f"cache {found['cache_id'][:16]}...; best epochs {', '.join(str(s['epoch']) for s in found['seeds'])}"

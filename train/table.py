@@ -105,13 +105,17 @@ class Table:
             found += 4 * vectors * feature.numbers
         return found
 
-    def trainable(self, rows: Tensor) -> Tensor:
-        """Return those rows that a ranking loss can learn from: gold and at least one other candidate there."""
+    def trainable(self, rows: Tensor, *, without_gold: bool = False) -> Tensor:
+        """Return those rows that a ranking loss can learn from: gold and at least one other candidate there.
+
+        `without_gold`: a loss that also learns from mentions whose gold is not; they need a candidate.
+        """
         there = rows.to(self.device)
-        return rows[((self.gold[there] >= 0) & (self.present[there].sum(1) > 1)).cpu()]
+        count = self.present[there].sum(1)
+        return rows[(count > 0 if without_gold else (self.gold[there] >= 0) & (count > 1)).cpu()]
 
     def batches(self, groups: Iterable[Tensor], without: tuple[str, ...] = ()) -> Iterator[Batch]:
-        """Yield a batch for each group of mention rows, (B,) or (S, B); row -1 is a mention without gold.
+        """Yield a batch for each group of mention rows, (B,) or (S, B); row -1 is a mention without candidates.
 
         Features whose names begin with one of `without` are left out.
         """
@@ -216,7 +220,8 @@ class Table:
             name: _select(column, entities if _of_entities(name) else mentions) for name, column in self._rows.items()
         }
         gold = _select(self.gold, mentions).masked_fill(rows < 0, -1)
-        return Batch(features | small, _select(self.present, mentions), gold)
+        present = _select(self.present, mentions) & (rows >= 0)[..., None]
+        return Batch(features | small, present, gold)
 
 
 class Sequences:

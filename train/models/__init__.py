@@ -3,6 +3,7 @@
 from typing import Any
 
 from train.models.drin import Drin
+from train.models.drin_authors import DrinAuthors
 from train.models.dwe import Dwe
 from train.models.dwe_authors import DweAuthors
 from train.models.dzmned import Dzmned
@@ -22,6 +23,7 @@ MODELS: dict[str, type[Head]] = {
     "dzmned": Dzmned,
     "mel_hi": MelHi,
     "ghmfc": Ghmfc,
+    "drin_authors": DrinAuthors,
 }
 
 

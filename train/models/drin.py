@@ -140,7 +140,7 @@ class Drin(Head):
 
     def _states(self, batch: Batch, text: Tensor) -> Iterator[State]:
         """Yield what enters each layer."""
-        absent = self._absent(batch)  # where M of Eq. 13 is 0
+        absent = absent_edges(batch, self.enabled)  # where M of Eq. 13 is 0
         edges = batch["pair.alignment"].to(text.dtype)
         mention = torch.stack(
             [self.mention_text(batch["mention.bert.span"]), self.mention_image(batch["mention.resnet.image"])], 1
@@ -154,14 +154,6 @@ class Drin(Head):
                 read = TEXT if position == self.config.layers else BOTH
                 new = self._update(layer, state, new, absent, read)
             yield (state := new)
-
-    def _absent(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return where there is no edge to entity text, and none to entity image, (B, 2, C) each."""
-        picture = batch["mention.resnet.present"]
-        mention = torch.stack([torch.ones_like(picture), picture], 1)[:, :, None]
-        entity = (batch.present, batch.present & batch["entity.resnet.present"])
-        there = (mention & there[:, None] & self.enabled[:, e, None] for e, there in enumerate(entity))
-        return tuple(~mask for mask in there)
 
     def _gather(self, state: State, modalities: slice) -> tuple[Tensor, State]:
         """Return what those mention vertices sum up, (B, k, D), and the state."""
@@ -211,3 +203,12 @@ class Drin(Head):
         with torch.autocast(text.device.type, enabled=False):  # bfloat16 tells 0.90 from 0.904, not from 0.902
             wide = torch.promote_types(text.dtype, torch.float32)
             return Cosines.apply(text.to(wide), mention[:, 0].to(wide))[0]
+
+
+def absent_edges(batch: Batch, enabled: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where there is no edge to entity text, and none to entity image, (B, 2, C) each.  enabled (2, 2)."""
+    picture = batch["mention.resnet.present"]
+    mention = torch.stack([torch.ones_like(picture), picture], 1)[:, :, None]
+    entity = (batch.present, batch.present & batch["entity.resnet.present"])
+    there = (mention & there[:, None] & enabled[:, e, None] for e, there in enumerate(entity))
+    return tuple(~mask for mask in there)
