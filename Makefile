@@ -9,13 +9,15 @@ FOR ?=
 DESCRIPTIONS ?=
 CONTACT ?=
 MODEL ?= drin
-EPOCHS ?= 30
-SEEDS ?= 0
+EPOCHS ?=
+SEEDS ?=
 DEVICE ?= auto
 MODELS ?=
 ARGS ?=
-RUN ?= runs/$(DATASET)-$(MODEL)
+RUN ?=
 
+# what is not given is the command's own, or the head's
+GIVEN = $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(RUN),--run $(RUN))
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 
@@ -63,15 +65,11 @@ describe: $(READY)
 	  --out $(or $(DESCRIPTIONS),$(DATA:/=).descriptions.jsonl) $(ARGS)
 
 train: $(READY)
-	@$(PYTHON) -m train --dataset $(DATASET) --shards $(SHARDS) --model $(MODEL) --epochs $(EPOCHS) \
-	  --seeds $(SEEDS) --device $(DEVICE) --run $(RUN) $(ARGS)
+	@$(PYTHON) -m train --dataset $(DATASET) --shards $(SHARDS) --model $(MODEL) --device $(DEVICE) $(GIVEN) $(ARGS)
 
-# what was not given is each head's own
-given = $(if $(filter-out file undefined,$(origin $(1))),$(2) $($(1)))
 reproduce: $(READY)
 	@$(PYTHON) -m train compare --dataset $(DATASET) --shards $(SHARDS) --device $(DEVICE) \
-	  $(if $(MODELS),--models $(MODELS)) $(call given,SEEDS,--seeds) $(call given,EPOCHS,--epochs) \
-	  $(call given,RUN,--run) $(ARGS)
+	  $(if $(MODELS),--models $(MODELS)) $(GIVEN) $(ARGS)
 
 test: $(READY)
 	@$(PYTHON) -m pytest

@@ -56,18 +56,6 @@ def align(columns: dict[str, np.ndarray], candidates: np.ndarray) -> dict[str, n
 
 
 INPUTS = ("mention.bert", "mention.clip", "mention.objects", "entity.bert", "entity.clip", "entity.objects")
-READS = (
-    "mention.bert.cls",
-    "mention.clip.sentence",
-    "mention.clip.image",
-    "mention.clip.present",
-    "mention.objects.summary",
-    "entity.bert.text",
-    "entity.clip.text",
-    "entity.clip.image",
-    "entity.clip.present",
-    "entity.objects.summary",
-)
 
 
 def _cosine(mentions: np.ndarray, entities: np.ndarray, candidates: np.ndarray) -> np.ndarray:

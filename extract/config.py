@@ -55,9 +55,7 @@ class ExtractConfig:
     sentence_tokens: int = knob(512, "BERT tokens kept of a sentence", panel="Encoders")
     text_batch: int = knob(64, "texts per encoder call", panel="Encoders")
     image_batch: int = knob(16, "images per encoder call", panel="Encoders")
-    infer_gender: bool = knob(
-        False, "guess the gender of detected people (heads that read attributes)", panel="Encoders"
-    )
+    infer_gender: bool = knob(False, "guess the gender of people in pictures (--for dwe)", panel="Encoders")
     infer_race: bool = knob(False, "guess the race of people in pictures (--for dwe)", panel="Encoders")
     shard_rows: int = knob(2048, "rows per shard: what a kill can cost", panel="Encoders")
 

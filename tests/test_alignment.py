@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache.schema import EDGES
+from cache.schema import ALIGNMENT_READS, EDGES
 from extract import alignment
 from extract.encoders.objects import summary
 
@@ -129,8 +129,8 @@ def test_chunks_do_not_change_the_edges(monkeypatch):
 
 def test_align_reads_no_column_that_it_does_not_declare():
     columns, candidates, _ = made(8)
-    assert set(columns) == set(alignment.READS)
-    assert {name.rpartition(".")[0] for name in alignment.READS} == set(alignment.INPUTS)
+    assert set(columns) == set(ALIGNMENT_READS)
+    assert {name.rpartition(".")[0] for name in ALIGNMENT_READS} == set(alignment.INPUTS)
     alignment.align(columns, candidates)
 
 

@@ -538,10 +538,15 @@ def test_mentions_without_gold_are_trained_on_unless_the_protocol_leaves_them_ou
     table = without_some_golds(Table(reader, "drin_authors", CPU, more=DrinAuthorsConfig().more))
     train = table.rows("train")
     with_gold = [row for row in train.tolist() if row % 3]
-    assert data_of(table, reader, "retrieved", DrinAuthorsConfig()).rows.tolist() == train.tolist()
-    assert data_of(table, reader, "given", DrinAuthorsConfig()).rows.tolist() == with_gold
-    assert data_of(table, reader, "retrieved", DrinAuthorsConfig(ranking_loss="paper")).rows.tolist() == with_gold
-    assert data_of(table, reader, "retrieved", DrinConfig()).rows.tolist() == with_gold
+
+    def rows(protocol, head):
+        config = TrainConfig(model="drin_authors", protocol=protocol)
+        return data_of(config, head, reader, table, World()).rows.tolist()
+
+    assert rows("retrieved", DrinAuthorsConfig()) == train.tolist()
+    assert rows("given", DrinAuthorsConfig()) == with_gold
+    assert rows("retrieved", DrinAuthorsConfig(ranking_loss="paper")) == with_gold
+    assert rows("retrieved", DrinConfig()) == with_gold
 
 
 def test_rows_that_fill_a_batch_change_neither_loss_nor_gradients(caches):

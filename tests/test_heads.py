@@ -252,3 +252,10 @@ def test_an_option_of_another_head_is_refused(caches):
         2,
         "error: --layers is no option of bert; leave it out or choose another --model\n",
     )
+
+
+@pytest.mark.parametrize("model", BASELINES)
+def test_heads_without_weights_learn_no_weight_of_the_string_score(caches, model):
+    run = CliRunner().invoke(app, ["--dataset", str(caches(0.6)), "--model", model, "--with-lexical"])
+    assert run.exit_code == 2
+    assert f"--with-lexical learns a weight, and {model} is not trained: leave it out" in run.stderr

@@ -50,6 +50,7 @@ SHARED = {"red"}  # pictures of an entity and of mentions
 OF_MENTIONS = {"red", "blue", "wide", "flat"}
 LIMIT, K, RANGES = 32, 3, 2  # of mentions in fours
 BOTH = ("ghmfc", "dwe")
+DETECT = Objects._detect
 TOKENS, CLIP_TOKENS = {"token.bert", "mention.tokens"}, {"clip_token.clip", "mention.clip_tokens"}
 
 
@@ -628,3 +629,24 @@ def test_lost_shards_of_any_part_are_made_again(data, made, tmp_path, watched, s
         path.unlink()
     assert extract(data, tmp_path, heads=BOTH).id == made.id
     assert watched[0].draft.made == len(lost)
+
+
+@pytest.mark.slow  # 40 s
+def test_the_whole_demo_has_what_both_heads_read(tmp_path):
+    shards = tmp_path / "shards"
+    wanted = ExtractConfig(
+        dataset="demo", data=tmp_path / "demo", shards=shards, weights="random-tiny", device="cpu", heads=BOTH
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Objects, "_detect", DETECT)
+        reader = melcache.open(pipeline.run(wanted))
+    table = Table(reader, "mel_hi", torch.device("cpu"))
+    for head in BOTH:
+        reader.require(head)
+    start, end = reader.column("mention.tokens.start"), reader.column("mention.tokens.end")
+    spans = reader.column("mention.bert.span").astype(np.float32)
+    for rows in torch.arange(len(start)).split(256):
+        tokens = table.batch(rows)["token.bert.vector"].numpy()
+        for vectors, row in zip(tokens, rows.tolist(), strict=True):
+            if start[row] >= 0:
+                np.testing.assert_allclose(vectors[start[row] : end[row]].mean(0), spans[row], atol=4e-3)

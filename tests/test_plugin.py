@@ -1,8 +1,10 @@
 """Heads of one's own: the example of CONTRIBUTING.md, trained from the text that stands there; and clear errors."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from typer.testing import CliRunner
 
 from cache.schema import READS
 from cache.synth import Synthetic, write
+from common.errors import ConfigError
+from train import plugin
 from train.cli import app
 from train.heads import HEAD_CONFIGS
 from train.models import MODELS
@@ -73,9 +77,39 @@ def test_a_changed_file_is_another_run(folder, tmp_path):
     assert "another code" in run.stderr
 
 
+def test_a_changed_head_whose_config_stands_elsewhere_is_another_run(folder, tmp_path):
+    text = example().replace("@dataclass(frozen=True)\nclass Config:", "class Unused:")
+    text = text.replace("READS =", "from train.heads import JointConfig as Config\n\nREADS =")
+    assert train(head_file(tmp_path, text), folder, tmp_path / "run").exit_code == 0
+    run = train(head_file(tmp_path, text.replace("margin=0.25", "margin=0.5")), folder, tmp_path / "run")
+    assert run.exit_code == 2
+    assert "another code" in run.stderr
+
+
+def test_a_head_file_gets_what_its_columns_need_beside_them():
+    given = ("token.bert.vector", "mention.resnet.image", "entity.bert.text")
+    needed = ["mention.tokens.first", "mention.tokens.count", "mention.resnet.present"]
+    assert plugin._companions(given) == needed
+
+
+def test_options_of_a_head_file_have_its_types():
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        kind: Literal["a", "b"] = "a"
+        rate: float | None = None
+        names: tuple[str, ...] = ()
+        on: bool = False
+
+    found = plugin.configure(Config, ["kind=b", "rate=0.5", "names=x1+y2", "on=yes"])
+    assert found == Config("b", 0.5, ("x1", "y2"), True)
+    with pytest.raises(ConfigError, match="--option kind=c: choose from a, b"):
+        plugin.configure(Config, ["kind=c"])
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
+        ("READS = 'entity.bert.text'\nConfig = Model = int\n", [], "READS must be a tuple of column names"),
         (None, ["--option", "depth=3"], "--option depth=3: expected KNOB=VALUE, KNOB one of text_width, width"),
         (None, ["--option", "width=wide"], "--option width=wide: expected a int"),
         (None, ["--layers", "3"], "--layers is no option of my_head"),

@@ -217,12 +217,13 @@ def test_gold_goes_to_the_first_padding_or_replaces_the_last_candidate():
     assert (rows.tolist(), places.tolist()) == ([0, 1, 2, 5], [2, 1, 0, 2])
 
 
-def test_injected_lists_equal_a_loop(folder, columns):
+@pytest.mark.parametrize("resident", ["device", "host", "mmap"])
+def test_injected_lists_equal_a_loop(folder, columns, resident):
     config = TrainConfig(dataset=str(folder), model="drin", protocol="injected", device="cpu")
     reader = melcache.open(folder)
-    before = Table(reader, "drin", CPU, "device", protocols.columns(config, reader))
+    before = Table(reader, "drin", CPU, resident, protocols.columns(config, reader))
     table = protocols.injected(config, reader, before)
-    batch, put = table.batch(torch.arange(N)), 0
+    (batch,), put = table.batches([torch.arange(N)]), 0
     for row in range(N):
         listed = columns["pair.candidates.candidates"][row].tolist()
         lexical = columns["pair.candidates.lexical"][row].tolist()
@@ -263,6 +264,14 @@ def test_recall_of_injected_lists_is_one_but_for_nil(folder, columns, tmp_path, 
     ):
         assert metric == pytest.approx(np.mean(gold >= 0))
     assert fit(folder, tmp_path / "a", "lexical")["recall_ceiling"]["test"] < metric
+
+
+def test_nothing_is_put_into_lists_that_hold_every_gold(everyone):
+    config, reader = TrainConfig(dataset=str(everyone), protocol="injected", device="cpu"), melcache.open(everyone)
+    before = Table(reader, "drin", CPU, "device", protocols.columns(config, reader))
+    after = protocols.injected(config, reader, before)
+    assert torch.equal(before.candidates, after.candidates) and torch.equal(before.gold, after.gold)
+    assert all(torch.equal(column, after.pairs()[name]) for name, column in before.pairs().items())
 
 
 def test_training_sees_injected_lists(folder, columns, tmp_path, monkeypatch):
@@ -337,7 +346,7 @@ def test_no_size_of_a_chunk_changes_a_rank(folder, monkeypatch, chunk, block, gr
 def test_scores_are_sums_without_rounding():
     rng = np.random.default_rng(0)
     vectors = torch.from_numpy(rng.normal(size=(60, 700))).float()
-    table = type("T", (), {"entity_count": 60})()
+    table = type("T", (), {"entity_count": 60, "candidates": range(60)})()
     towers = whole.Towers(lambda rows: whole._unit(vectors[rows]), lambda rows: whole._unit(vectors[rows]))
     held = whole._vectors(towers, table, "entity", torch.arange(60)).double()
     steps = (held * whole.GRID).long()
@@ -357,6 +366,18 @@ def test_constant_vectors_tie_with_every_entity(folder):
     assert not better[there].any() and (tied[there] == E - 1).all()
     assert (better[~there] == metrics.NEVER).all() and not tied[~there].any()
     assert metrics.summarize(better, tied)["top1"] == pytest.approx(float(there.float().mean()) / E)
+
+
+def test_vectors_are_computed_in_pieces_of_one_size(folder, monkeypatch):
+    """A row of a matrix product may differ in its last bit between sizes: gold must equal itself."""
+    monkeypatch.setattr(whole, "PIECES", {"mention": 32, "entity": 20})
+    table, towers, sizes = table_of(folder), whole.towers_of(model_of(), table_of(folder)), set()
+
+    def watched(vectors):
+        return lambda rows: (sizes.add((vectors.__name__, len(rows))), vectors(rows))[1]
+
+    whole.ranks(whole.Towers(watched(towers.mentions), watched(towers.entities)), table, torch.arange(N), World())
+    assert sizes == {("mentions", 32), ("entities", 20)}
 
 
 class Largest(TorchFunctionMode):

@@ -12,7 +12,7 @@ from common.paths import find_cache
 from train import costs, page, published, report, series, standings
 from train.config import AblateConfig
 
-NAME, FULL = "ablate", "full"
+NAME, FULL, SHORT_TEXT = "ablate", "full", "without Wikipedia text"
 LAYERED = {f"layers {layers}": layers for layers in (1, 2, 3, 4, 5)}
 # head: what the full one takes beside its defaults, and what each variant changes of that
 ABLATIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
@@ -27,7 +27,7 @@ ABLATIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
     "dwe": (
         {"entity_text": "description"},
         {
-            "without Wikipedia text": {"entity_text": "text"},
+            SHORT_TEXT: {"entity_text": "text"},
             "without alignment loss": {"alignment_weight": 0.0},
             "raw visual features": {"refine": False},
         },
@@ -51,7 +51,7 @@ def ablate(config: AblateConfig, heads: Mapping[str, Any]) -> dict[str, Any]:
     found["not_run"] += lacking
     for entry in (*found["entries"], *found["not_run"]):
         entry["head"] = entry["name"]
-        entry["published"] = _published(dataset, config.model, entry["name"])
+        entry["published"] = _published(dataset, config.model, entry["name"], variants.get(entry["name"]))
     found["layers"] = _layers(dataset, config.model, variants)
     found["costs"] = costs.count_all(reader, heads)
     title = f"{found['dataset']}: {found['head']} without its parts"
@@ -89,10 +89,10 @@ def _run(config: AblateConfig, name: str, head: Any) -> series.Run:
     return series.Run(name, series.part(config, config.folder / name.replace(" ", "-"), {"fresh": False}), head)
 
 
-def _published(dataset: str | None, model: str, name: str) -> dict[str, Any] | None:
+def _published(dataset: str | None, model: str, name: str, head: Any) -> dict[str, Any] | None:
     """Return the published Top-k on test of a variant."""
     if model != "drin":
-        return None
+        return published.of_head(dataset, model, head) if name in (FULL, SHORT_TEXT) else None
     if name in LAYERED:
         layers = published.of_layers(dataset, LAYERED[name])
         return layers and {"source": "c"} | layers["test"]

@@ -40,12 +40,11 @@ def edges(table: Table, mentions: Tensor, entities: Tensor) -> Tensor:
         wanted = entities[block].clamp(min=0)
         for i, (of_mention, of_entity) in enumerate(SIDES):
             queries = _ready(table, of_mention, mentions[block])
-            vectors = _ready(table, of_entity, wanted.flatten()).view(*wanted.shape, -1)
+            vectors = _ready(table, of_entity, wanted.flatten()).unflatten(0, wanted.shape)
             found[block.to(table.device), :, i] = torch.bmm(vectors, queries[..., None])[..., 0]
     if not torch.isfinite(found).all():
         raise NotFiniteError("an edge is not finite")
-    found = found.clamp_(-1, 1)
-    return found.masked_fill((entities < 0).to(table.device)[..., None], 0).unflatten(-1, (2, 2))
+    return found.clamp_(-1, 1).masked_fill((entities < 0).to(table.device)[..., None], 0).unflatten(-1, (2, 2))
 
 
 def towers(table: Table) -> Towers:

@@ -112,6 +112,8 @@ def _head(config: TrainConfig, heads: Sequence[Any]) -> Any:
     own = _options(kind)
     _refuse_others(heads, own, config.model)
     if kind is None:
+        if config.with_lexical:
+            raise ConfigError(f"--with-lexical learns a weight, and {config.model} is not trained: leave it out")
         return None
     if kind not in KINDS:
         return plugin.configure(kind, config.option)

@@ -103,6 +103,10 @@ def _baddbmm(onto: Shape, left: Shape, right: Shape, **_: Any) -> int:
     return 2 * math.prod(left) * right[-1]
 
 
+def _mv(matrix: Shape, *_: Any, **__: Any) -> int:
+    return 2 * math.prod(matrix)
+
+
 def _norm(vectors: Shape, *_: Any, **__: Any) -> int:
     return 2 * math.prod(vectors)
 
@@ -124,6 +128,7 @@ def _recurrent_backward(*shapes: Any, **_: Any) -> int:
 # operators that torch's counter passes over
 UNSEEN = {
     torch.ops.aten.baddbmm_: _baddbmm,
+    torch.ops.aten.mv: _mv,
     torch.ops.aten.linalg_vector_norm: _norm,
     torch.ops.aten.mul: _mul,
     torch.ops.aten.mkldnn_rnn_layer: _recurrent,  # an LSTM on the CPU

@@ -228,8 +228,6 @@ class GhmfcConfig:
 
     def __post_init__(self) -> None:
         _check_positive(self, "width", "tokens", "attention_layers", "attention_heads")
-        if self.width % self.attention_heads:
-            raise ConfigError(f"--width {self.width} must be a multiple of --attention-heads {self.attention_heads}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"--dropout is {self.dropout:g}; it must be 0 or more, and less than 1")
         if self.contrastive is not None and not 0 <= self.contrastive < float("inf"):

@@ -19,6 +19,7 @@ from train.checkpoint import Checkpoints, Half
 from train.config import TrainConfig
 from train.distributed import World
 from train.evaluation import evaluate, rank, rank_baseline
+from train.finite import naming_columns
 from train.models import build
 from train.prepare import Data, data_of, groups, machine, table_of, with_widths
 from train.step import CapturedStep, Step
@@ -36,7 +37,7 @@ def fit(config: TrainConfig, head: Any, passed: Callable[[int], None] = lambda s
     with machine(config) as (config, world, device):
         head = with_widths(head, reader)
         table = table_of(config, head, reader, device)
-        with table.naming_bad_numbers():
+        with naming_columns(table):
             data = data_of(config, head, reader, table, world)
             checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
             known = _known(config, checkpoints, world)
@@ -108,9 +109,9 @@ def fit_seeds(
                 training.record(i, float(losses[:, i].sum()) / count, _validate(i, training, data, checkpoints, world))
                 curves.add(seeds[i], training.history[i][-1])
             training.seconds = before + time.monotonic() - start
+            passed(len(seeds))
             if world.first:
                 training.keep(checkpoints)
-            passed(len(seeds))
     results = [_finish(i, name, training, data, checkpoints, world) for i in range(len(seeds))]
     if world.first:
         checkpoints.drop()
@@ -231,7 +232,7 @@ def _finish(
     result = {
         "seed": seed,
         "epoch": epoch,
-        "valid": valid,
+        "valid": valid if data.watched is data.splits["valid"] else evaluate(model, data.splits["valid"], world),
         **_tested(seed, ranks, data, checkpoints if world.first else None),
         "seconds": round(training.seconds / len(training.seeds), 2),
         "history": training.history[position],

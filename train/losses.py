@@ -66,5 +66,5 @@ def between_modalities(first: Tensor, second: Tensor, counted: Tensor, temperatu
     itself = torch.eye(len(there), dtype=torch.bool, device=there.device)
     logits = vectors @ vectors.mT / temperature
     partner = (vectors * vectors.roll(len(counted), 0)).sum(-1) / temperature
-    others = logits.masked_fill(itself | ~there, -torch.inf).where(there[:, None], 0)
+    others = logits.masked_fill(itself | ~there, -torch.inf)
     return (others.logsumexp(1) - partner).where(there, 0).sum() / there.sum().clamp(min=1)

@@ -23,9 +23,8 @@ class Section:
 
 def as_text(sections: Sequence[Section], notes: Sequence[str]) -> str:
     """Return tables and notes for a terminal."""
-    return "\n\n".join(
-        [*(table(section.header, section.rows) for section in sections), "\n".join(map(printable, notes))]
-    )
+    tables = [table(section.header, section.rows) for section in sections]
+    return "\n\n".join([*tables, "\n".join(map(printable, notes))])
 
 
 def as_markdown(title: str, sections: Sequence[Section], notes: Sequence[str]) -> str:
@@ -45,11 +44,9 @@ def write(folder: Path, name: str, found: dict[str, Any], markdown: str) -> None
 
 def columns(candidates: int) -> tuple[str, ...]:
     """Return the metrics that DRIN's tables show for lists of that length, and the MRR."""
-    return (
-        LONG
-        if candidates > int(LONG[-2][3:])
-        else tuple(m for m in SHORT if m in ("top1", "mrr") or int(m[3:]) < candidates)
-    )
+    if candidates > 20:
+        return LONG
+    return tuple(metric for metric in SHORT if metric in ("top1", "mrr") or int(metric[3:]) < candidates)
 
 
 def standing(found: dict[str, Any], what: str) -> Section:

@@ -5,9 +5,9 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from cache.schema import ALWAYS, PARTS, READS, split_column
+from cache.schema import ALWAYS, PARTS, READS, SEQUENCES, split_column
 from common.errors import ConfigError
 from common.options import value_of
 from train.config import HEADS, TrainConfig
@@ -28,7 +28,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
     from train.models import MODELS  # torch
 
     module = _load(path)
-    READS[path.stem] = (*ALWAYS, *module.READS)
+    READS[path.stem] = tuple(dict.fromkeys([*ALWAYS, *module.READS, *_companions(module.READS)]))
     HEAD_CONFIGS[path.stem] = module.Config
     MODELS[path.stem] = module.Model
     return dataclasses.replace(config, model=path.stem)
@@ -43,11 +43,29 @@ def configure(kind: type, options: Sequence[str]) -> Any:
         name = name.strip().replace("-", "_")
         if not found or name not in known:
             raise ConfigError(f"--option {option}: expected KNOB=VALUE, KNOB one of {', '.join(known)}")
+        hint = next((part for part in get_args(hints[name]) if part in (int, float, bool, str)), hints[name])
+        if get_origin(hints[name]) is tuple:
+            hint = hints[name]
+        to = get_origin(hint) or hint
         try:
-            chosen[name] = value_of(hints[name], text)
+            chosen[name] = value_of(to if to in (int, float, bool, tuple) else str, text)
         except ValueError:
-            raise ConfigError(f"--option {option}: expected a {hints[name].__name__}") from None
+            raise ConfigError(f"--option {option}: expected a {to.__name__}") from None
+        if get_origin(hint) is Literal and chosen[name] not in get_args(hint):
+            raise ConfigError(f"--option {option}: choose from {', '.join(map(str, get_args(hint)))}")
     return kind(**chosen)
+
+
+def _companions(columns: Sequence[str]) -> list[str]:
+    """Return what a batch needs to hold these columns: which pictures are there, and where tokens lie."""
+    found = []
+    for name in columns:
+        part, column = split_column(name)
+        if column == "image" and "present" in PARTS[part]:
+            found.append(f"{part}.present")
+        if (table := part.split(".")[0]) in SEQUENCES:
+            found += [f"{SEQUENCES[table]}.first", f"{SEQUENCES[table]}.count"]
+    return found
 
 
 def _load(path: Path) -> Any:
@@ -62,6 +80,8 @@ def _load(path: Path) -> Any:
     missing = [name for name in NEEDED if not hasattr(module, name)]
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing)}; see 'A new head' in CONTRIBUTING.md")
+    if not isinstance(module.READS, tuple):
+        raise ConfigError(f"{path}: READS must be a tuple of column names; one alone needs a comma behind it")
     unknown = [name for name in module.READS if split_column(name)[1] not in PARTS.get(split_column(name)[0], {})]
     if unknown:
         raise ConfigError(f"{path}: READS names {unknown[0]}, which is no column; FORMAT.md lists them")

@@ -3,8 +3,8 @@
 A `retrieved`: the mention's list; a gold that is not in it is a miss. D `given`: the same of mentions with gold in it.
 B `injected`: the list, in all splits; gold is put in where it is missing, unless it is not in the knowledge base.
 C `whole-kb`: all entities. Heads whose score is a cosine of two towers rank them all; others, and all with --rerank,
-re-rank the k best by alignment score. Trained is in the lists, as in A. The string score is known there alone: its
-line is that of its own list.
+re-rank the k best by alignment score. Training is in the lists, as in A. The string score is known there alone: it
+ranks its own list whatever the protocol.
 """
 
 import torch
@@ -18,6 +18,7 @@ from train import alignment, whole
 from train.config import TrainConfig
 from train.distributed import World
 from train.evaluation import Split, Whole, split_of
+from train.finite import naming_columns
 from train.models import MODELS
 from train.table import Table
 
@@ -67,7 +68,7 @@ def injected(config: TrainConfig, reader: Reader, table: Table) -> Table:
     pairs["pair.candidates.lexical"][rows, places] = table.column("pair.candidates.lexical_gold")[rows]
     if _reads_edges(config):
         aligned = alignment.table_of(reader, config.resident, table.device)
-        with aligned.naming_bad_numbers():
+        with naming_columns(aligned):
             edges = alignment.edges(aligned, rows.cpu(), gold[rows, None].cpu())
         pairs["pair.alignment"][rows, places] = edges[:, 0]
     return table.with_lists(candidates, positions, pairs)
@@ -90,7 +91,7 @@ def _reranked(config: TrainConfig, reader: Reader, table: Table, world: World) -
     aligned = alignment.table_of(reader, config.resident, table.device)
     rows = torch.cat([table.rows("valid"), table.rows("test")]).unique()
     there = rows.to(table.device)
-    with aligned.naming_bad_numbers():
+    with naming_columns(aligned):
         best = whole.nearest(alignment.towers(aligned), aligned, rows, k, world)
         edges = alignment.edges(aligned, rows, best.cpu()) if _reads_edges(config) else None
     candidates = table.candidates.new_full((len(table.candidates), k), -1)

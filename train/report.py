@@ -13,6 +13,7 @@ from common.options import as_json
 from train import checkpoint, protocols
 from train.config import DECISIVE, PROTOCOLS, TrainConfig
 from train.distributed import World
+from train.models import MODELS
 from train.prepare import Data
 
 TIE_RULE = "expected"
@@ -23,8 +24,8 @@ def identity(config: TrainConfig, head: Any, reader: Reader) -> dict[str, Any]:
     """Return what the numbers of a run depend on: two runs with one identity are one run."""
     knobs = {name: value for name, value in as_json(config).items() if name in DECISIVE}
     own = {f"{config.model}.{name}": value for name, value in as_json(head).items()}
-    code = checkpoint.code(Path(inspect.getfile(type(head)))) if head is not None else checkpoint.code()
-    return {"model": config.model, "cache_id": reader.id, "code": code, **knobs, **own}
+    own_file = [Path(inspect.getfile(MODELS[config.model]))] if config.model in MODELS else []
+    return {"model": config.model, "cache_id": reader.id, "code": checkpoint.code(*own_file), **knobs, **own}
 
 
 def name_of(config: TrainConfig, head: Any) -> str:

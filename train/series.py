@@ -15,7 +15,7 @@ from cache import Reader, store
 from common import device as devices
 from common.errors import CacheError, ConfigError, NotFiniteError
 from common.log import Progress, say
-from train import loop, report
+from train import loop, protocols, report
 from train.checkpoint import Checkpoints
 from train.config import SeriesConfig, TrainConfig
 from train.prepare import with_precision, with_widths
@@ -78,6 +78,7 @@ def _lacking(run: Run, reader: Reader) -> Outcome | None:
     """Return the outcome of a run whose columns the cache lacks; the reason names the commands that get them."""
     try:
         reader.require(run.config.model, getattr(run.head, "more", ()))
+        protocols.columns(run.config, reader)
     except CacheError as error:
         return Outcome(run, None, "not run", str(error))
     return None
@@ -97,15 +98,10 @@ def _announce(config: SeriesConfig, command: str, left: dict[str, int], lacking:
     """Say what will be trained, and what cannot be."""
     for outcome in lacking.values():
         say(f"{outcome.state}: {outcome.run.name}: {outcome.reason}")
-    waiting = [name for name, epochs in left.items() if epochs]
-    done = (
-        f"; finished before: {', '.join(name for name in left if name not in waiting)}"
-        if len(waiting) < len(left)
-        else ""
-    )
+    finished = [name for name, epochs in left.items() if not epochs]
     say(
-        f"{command}: {len(waiting)} of {len(left)} heads to train with seeds {', '.join(map(str, config.seeds))}, "
-        f"{sum(left.values()):,} epochs in all{done}. Interrupted? The same command continues"
+        f"{command}: {len(left) - len(finished)} of {len(left)} runs to train, {sum(left.values()):,} epochs of seeds "
+        f"{', '.join(map(str, config.seeds))} in all{'; finished before: ' * bool(finished)}{', '.join(finished)}"
     )
 
 
@@ -125,6 +121,7 @@ def _attempt(run: Run, epochs: int, progress: Progress) -> Outcome:
     except ConfigError as error:
         state, reason = "not run", str(error)
     finally:
-        progress.advance(epochs - counted)  # those it did not need: begun before a kill, stopped early, diverged
+        if epochs > counted:  # begun before a kill, stopped early, diverged
+            progress.advance(epochs - counted)
     say(f"{state}: {run.name}: {reason}")
     return Outcome(run, None, state, reason)

@@ -18,6 +18,7 @@ from train.config import SlicesConfig
 from train.finished import cache_of
 
 SHOWN = ("top1", "top5", "mrr", "recall")
+KNOWN = ("model", "name", "dataset", "protocol", "tie_rule", "cache_id", "warnings")  # of results.json
 NIL = "no gold in the cache"
 
 
@@ -53,13 +54,13 @@ def examine(config: SlicesConfig) -> dict[str, Any]:
             continue
         columns = {name: reader.column(name) for name in slicing.reads}
         found[slicing.title] = _measure(slicing, slicing.label(columns, seeds[0]["rows"].numpy()), seeds)
-    known = {name: results[name] for name in ("model", "dataset", "protocol", "tie_rule", "cache_id")}
+    known = {name: results[name] for name in KNOWN}
     return {"run": str(config.run), **known, "seeds": len(seeds), "slices": found, "left_out": left_out}
 
 
 def show(found: dict[str, Any]) -> str:
     """Return a table for each slicing, and a line for each that was left out."""
-    lines = [f"{found['model']} on {found['dataset']} test, %; protocol {found['protocol']}, {found['tie_rule']} ties"]
+    lines = [f"{found['name']} on {found['dataset']} test, %; protocol {found['protocol']}, {found['tie_rule']} ties"]
     for title, slices in found["slices"].items():
         rows = [
             (label, f"{of['mentions']:,}", *(_shown(of, name, several=found["seeds"] > 1) for name in SHOWN))
@@ -67,7 +68,7 @@ def show(found: dict[str, Any]) -> str:
         ]
         lines += ["", table((title, "mentions", *SHOWN), rows)]
     lines += [f"left out: {title}, since {why}" for title, why in found["left_out"].items()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in found["warnings"])])
 
 
 def _shown(of: dict[str, Any], name: str, *, several: bool) -> str:
@@ -77,7 +78,7 @@ def _shown(of: dict[str, Any], name: str, *, several: bool) -> str:
 def _results(run: Path) -> dict[str, Any]:
     try:
         found = json.loads((run / "results.json").read_text())
-        return {name: found[name] for name in ("seeds", "model", "dataset", "protocol", "tie_rule", "cache_id")}
+        return {name: found[name] for name in ("seeds", *KNOWN)}
     except (OSError, ValueError, KeyError):
         raise ConfigError(
             f"{run} holds no finished run: no results.json that melcache wrote. `python -m train` writes one"

@@ -1,6 +1,5 @@
 """A cache's columns as tensors; a batch is a gather by row, on the device or ahead of it in a thread."""
 
-import contextlib
 import copy
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from cache import Reader
 from cache.schema import EDGES, SEQUENCES, split_column
-from common.errors import CacheError, NotFiniteError
+from common.errors import CacheError
 from common.records import SPLITS
 from train.batch import Batch
 from train.config import Resident
@@ -28,7 +27,6 @@ NOT_IN_BATCH = (
     *(f"{part}.{column}" for part in SEQUENCES.values() for column in ("first", "count")),
 )
 AHEAD = 2  # batches that are gathered while one is computed
-SEARCHED = 1 << 24  # numbers searched at once for those that are not finite
 
 
 class Table:
@@ -50,7 +48,7 @@ class Table:
         characters: int = 0,
     ) -> None:
         names = reader.require(head, more)
-        self.device, self._path = device, reader.path
+        self.device, self.path = device, reader.path
         features = [name for name in names if _is_feature(reader, name, characters)]
         needed = sum(reader.dtype(name).itemsize * int(np.prod(reader.shape(name))) for name in features)
         self.resident = choose(resident, needed, device)
@@ -155,38 +153,15 @@ class Table:
         """Return what batches hold of pairs, (N, C, ...)."""
         return {name: column for name, column in self._rows.items() if _table(name) == "pair"}
 
-    @contextlib.contextmanager
-    def naming_bad_numbers(self) -> Iterator[None]:
-        """Say of a score, vector or loss that is not finite which column is to blame, if one is."""
-        try:
-            yield
-        except NotFiniteError as error:
-            self.check_finite()
-            raise error from None
-
-    def check_finite(self) -> None:
-        """Raise NotFiniteError, naming column and row, if a number that batches may hold is not finite: reads all."""
-        for name, column in self.pairs().items():
-            present = self.present.reshape(self.present.shape + (1,) * (column.ndim - 2))
-            self._refuse(name, 0, column.masked_fill(~present, 0))
-        for name, feature in self._features.items():
-            for rows in torch.arange(feature.count).split(max(1, SEARCHED // feature.numbers)):
-                self._refuse(name, int(rows[0]), self.features((name,), rows)[name])
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return the rows of each feature column, and how many numbers each row holds."""
+        return {name: (feature.count, feature.numbers) for name, feature in self._features.items()}
 
     def features(self, columns: Iterable[str], rows: Tensor) -> dict[str, Tensor]:
         """Return feature columns of the rows (n,), host memory, of their tables; as float32 on the device."""
         where = rows.to(self.device)
         found = {name: self._features[name].take(where if self.resident == "device" else rows) for name in columns}
         return {name: _widened(column.to(self.device)) for name, column in found.items()}
-
-    def _refuse(self, name: str, first: int, values: Tensor) -> None:
-        bad = ~torch.isfinite(values).flatten(1)
-        if bad.any():
-            row, place = bad.nonzero()[0].tolist()
-            raise NotFiniteError(
-                f"column {name} of {self._path} holds {values.flatten(1)[row, place].item()} in row {first + row}, "
-                "where numbers must be finite: what wrote it was wrong. Extract the cache again, or take it afresh"
-            )
 
     def _by_row(self) -> dict[str, Tensor]:
         """Return the small columns that a batch holds; the four alignments as one, (N, C, 2, 2)."""

@@ -91,10 +91,13 @@ class Training:
     def load(self, tensors: dict[str, Tensor], what: dict[str, Any]) -> None:
         """Continue from a checkpoint: bit by bit the training that wrote it, on the CPU."""
         for name, tensor in self._tensors().items():
-            tensor.copy_(tensors[name])
+            if not name.startswith("random"):
+                tensor.copy_(tensors[name])
         for i, order in enumerate(self._orders):
             order.set_state(tensors[f"order.{i}"])
         torch.set_rng_state(tensors["random"])
+        if "random.cuda" in tensors:  # dropout and drawn negatives go on where they were
+            torch.cuda.set_rng_state(tensors["random.cuda"])
         self.epoch, self.seconds = what["epoch"], what["seconds"]
         self.history, self.best_epoch = what["history"], what["best_epoch"]
 
@@ -103,4 +106,7 @@ class Training:
         weights = {f"weight.{name}": tensor for name, tensor in self.stack.parameters.items()}
         adam = {f"adam.{name}": tensor for name, tensor in self.adam.state().items()}
         orders = {f"order.{i}": order.get_state() for i, order in enumerate(self._orders)}
-        return best | weights | adam | orders | {"random": torch.get_rng_state()}
+        random = {"random": torch.get_rng_state()}
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            random["random.cuda"] = torch.cuda.get_rng_state()
+        return best | weights | adam | orders | random

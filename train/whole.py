@@ -1,10 +1,10 @@
-"""Protocol C: gold's rank among all entities.  What is held are vectors of a group of mentions and a chunk of entities,
-and scores of a block of that group with the chunk: never mentions times entities.
+"""Protocol C: gold's rank among all entities, without a table of mentions times entities.
 
-A score is the dot product of two vectors that are rounded to GRID first. Such products and all their sums are exact in
-float64, in whatever order a processor adds them up: so entities with equal vectors tie, and ranks depend neither on
-the size of blocks and chunks nor on the number of threads. Vectors are computed in pieces of one size, because a row
-of a matrix product may differ in its last bit between sizes.
+Held are the vectors of a group of mentions and of a chunk of entities, and the scores of a block of the group with the
+chunk. A score is the dot product of two vectors that are rounded to GRID first. Such products and all their sums are
+exact in float64, in whatever order a processor adds them up: so entities with equal vectors tie, and ranks depend
+neither on the size of blocks and chunks nor on the number of threads. Vectors are computed in pieces of one size,
+because a row of a matrix product may differ in its last bit between sizes.
 """
 
 from collections.abc import Callable, Iterator
@@ -60,10 +60,12 @@ def ranks(towers: Towers, table: Table, rows: Tensor, world: World) -> tuple[Ten
     """
     gold = table.column("mention.ids.gold").long()[rows.to(table.device)]
     better, tied = torch.zeros_like(gold), torch.zeros_like(gold)
-    known = (gold >= 0).nonzero()[:, 0]
-    for group in world.share(known).split(GROUP):
-        if len(group):
-            better[group], tied[group] = _count(towers, table, rows[group.cpu()], gold[group])
+    known = (gold >= 0).nonzero()[:, 0].cpu()
+    groups = _groups(world.share(known))
+    with _progress(groups, table, "ranks among all entities") as progress:
+        for group in groups:
+            there = group.to(table.device)
+            better[there], tied[there] = _count(towers, table, rows[group], gold[there], progress)
     world.add([better, tied])
     return better.masked_fill(gold < 0, NEVER), tied
 
@@ -74,17 +76,23 @@ def nearest(towers: Towers, table: Table, rows: Tensor, k: int, world: World) ->
     bits = table.entity_count.bit_length()
     assert bits <= 28, "a score of up to 8 has 34 bits, a key 63"
     found = torch.zeros(len(rows), k, dtype=torch.int64, device=table.device)
-    groups = world.share(torch.arange(len(rows))).split(GROUP)
-    steps = sum(len(group) > 0 for group in groups) * -(-table.entity_count // CHUNK[table.device.type])
-    with Progress(steps, "alignment of all entities", "chunks") as progress:
+    groups = _groups(world.share(torch.arange(len(rows))))
+    with _progress(groups, table, "alignment with all entities") as progress:
         for group in groups:
-            if len(group):
-                found[group.to(table.device)] = _best(towers, table, rows[group], k, bits, progress)
+            found[group.to(table.device)] = _best(towers, table, rows[group], k, bits, progress)
     world.add([found])
     return found
 
 
-def _count(towers: Towers, table: Table, rows: Tensor, gold: Tensor) -> tuple[Tensor, Tensor]:
+def _groups(mentions: Tensor) -> list[Tensor]:
+    return [group for group in mentions.split(GROUP) if len(group)]
+
+
+def _progress(groups: list[Tensor], table: Table, label: str) -> Progress:
+    return Progress(len(groups) * -(-table.entity_count // CHUNK[table.device.type]), label, "chunks")
+
+
+def _count(towers: Towers, table: Table, rows: Tensor, gold: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
     """Return how many entities stand above gold and how many others tie with it."""
     mentions = _vectors(towers, table, "mention", rows)
     golds, own = gold.cpu().unique(return_inverse=True)
@@ -100,6 +108,7 @@ def _count(towers: Towers, table: Table, rows: Tensor, gold: Tensor) -> tuple[Te
             scores.scatter_(1, place[block], scores.gather(1, place[block]).where(outside[block], -torch.inf))
             better[block] += (scores > own[block]).sum(1, dtype=torch.int32)  # of int64 it takes 24 times as long
             tied[block] += (scores == own[block]).sum(1, dtype=torch.int32)
+        progress.advance()
     return better, tied
 
 
@@ -128,7 +137,8 @@ def _chunks(towers: Towers, table: Table) -> Iterator[tuple[int, Tensor]]:
 def _vectors(towers: Towers, table: Table, kind: str, rows: Tensor) -> Tensor:
     """Return the vectors of rows (n,) on the grid, (n, D) float32."""
     vectors = towers.mentions if kind == "mention" else towers.entities
-    size, found = min(PIECES[kind], table.entity_count), []
+    count = len(table.candidates) if kind == "mention" else table.entity_count
+    size, found = min(PIECES[kind], count), []
     for piece in rows.split(size):
         filled = torch.cat([piece, piece[:1].expand(size - len(piece))])  # pieces of one size: see above
         found.append((vectors(filled)[: len(piece)] * GRID).round_().div_(GRID))

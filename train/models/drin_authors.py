@@ -103,11 +103,8 @@ class DrinAuthors(Head):
         mention = torch.stack([self.mention_text(span), self.mention_image(batch["mention.resnet.image"])], 1)
         edges = batch["pair.alignment"]
         if self.config.text_to_text == "span":
-            edges = torch.cat(
-                [_cosines(batch[self.config.edge_column], span)[..., None].to(edges.dtype), edges.flatten(2)[..., 1:]],
-                -1,
-            )
-            edges = edges.unflatten(-1, (2, 2))
+            fit = _cosines(batch[self.config.edge_column], span).to(edges.dtype)
+            edges = torch.cat([fit[..., None], edges.flatten(2)[..., 1:]], -1).unflatten(-1, (2, 2))
         rows = edges.to(mention.dtype).movedim(1, 3)  # (B, mention modality, entity modality, C)
         if self.config.edge_directions == "both":
             rows = torch.cat([rows, rows], 1)
@@ -213,7 +210,7 @@ def some_place(batch: Batch) -> Tensor:
 
 
 def _bend(layer: Layer, mapped: Tensor) -> Tensor:
-    """Return gelu(LayerNorm(mapped)), as wide as `mapped`: autocast's norm is a float32."""
+    """Return gelu(LayerNorm(mapped)), as wide as `mapped`: on CUDA autocast's norm is a float32."""
     return functional.gelu(layer.norm(mapped).to(mapped.dtype) if hasattr(layer, "norm") else mapped)
 
 

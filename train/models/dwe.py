@@ -5,7 +5,11 @@
     vision, text    unit(mention, refined), unit(mention, tokens)        vision- and text-enhanced
     query           W (mention + sum over both units u of sigmoid(W_u [mention; u] + b_u) * u) + b
 
-Only a summary of the paper is to be had: what it leaves open, and how it is read here, stands in docs/models.md.
+Only a summary of the paper is to be had. Read here so: vectors are CLIP's as they are, with no layer before the units;
+the attributes of an object are those of all faces and of the scene; heads, dropout and the weights of the losses (1 to
+10) are the code's; each number of a unit has a gate; a unit over nothing adds nothing. The alignment loss compares what
+attention brings, before the residual (with the mention on both sides there is nothing to learn), and has whole picture
+and whole sentence read as sets of one.
 """
 
 import torch
@@ -86,8 +90,7 @@ class Dwe(Matching):
     def _alignment(self, batch: Batch, seen: Tensor, read: Tensor, fine: Tensor) -> Tensor:
         """Return InfoNCE of the wholes (picture, sentence) and of the parts (objects, tokens), as the units read them.
 
-        Before the residual: with the mention on both sides there is nothing to learn. Attention over the whole, a set
-        of one, is `readout`.
+        Attention over a whole, a set of one, is `readout`.
         """
         scale = 1 / self.config.alignment_temperature
         whole = self.vision.attention.readout(batch["mention.clip.image"])

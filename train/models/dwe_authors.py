@@ -2,8 +2,10 @@
 
     query = W Dropout(mention + attention of mention over objects + attention of mention over the sentence) + b
 
-each of CLIP's vectors having gone through LayerNorm(ReLU(Linear)) and Dropout. What the code has and the paper has not
-are switches. Attention over the sentence, a set of one, is `Readout`.
+each of CLIP's vectors having gone through LayerNorm(ReLU(Linear)) and Dropout. Attention over the sentence, a set of
+one, is `Readout`. What the paper has instead is a switch. Other than in the code: objects are padded to the cache's K,
+there to the most in a batch; a negative is one of the mention's candidates, there any entity, mostly a TF-IDF neighbor;
+biases decay like weights, which over 300 epochs takes a thousandth of them.
 """
 
 import math
@@ -59,7 +61,10 @@ class DweAuthors(Matching):
         return self.out(self.fusion(*(getattr(views, name) for name in self.fusion.reads)))
 
     def _ranking(self, query: Tensor, batch: Batch, counts: Tensor, adjust: Adjust | None) -> Tensor:
-        """Return the loss of gold against one other candidate; unless `adjust` asks for all, no other is scored."""
+        """Return the loss of gold against one other candidate; unless `adjust` asks for all, no other is scored.
+
+        A dot product is the score, which `adjust` may have changed, times both lengths.
+        """
         entities, other = self.project(batch.columns), self._negative(batch)
         ends = against(entities, batch.gold, other)
         if adjust is None:

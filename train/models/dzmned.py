@@ -2,18 +2,18 @@
 
     w = Linear(span)    c = Linear(k)    v = Linear(image)
     k = max over the string's trigrams of x_-1 + y_0 + z_1, three learned vectors for every character
-    a = softmax(sigmoid(Linear([w; c; v]))), over those that are there: a missing picture takes no part
+    a = softmax(sigmoid(Linear([w; c; v]))); the v of a missing picture is 0, which turns no sum
     combined match = cos(a_w w + a_c c + a_v v, Linear(entity text))
     character match = cos(k, k of the entity's name)
     score = mean of both matches; loss = margin ranking of each, added
 
 Where this departs from the paper, and why.  The word vector is BERT's span mean, not the state of an LSTM over the
 words around: BERT has read them.  Characters are bytes of UTF-8: any script has them, and no vocabulary lacks one.
-They are read by a convolution (Ma and Hovy 2016), where the paper has a bidirectional LSTM: a batch has 6,400 names of
-entities, and this takes a fifteenth of the time.  Those names are read like the mentions' strings and learned with the
-rest, where the paper takes vectors trained beforehand to tell edit distances.  For its knowledge graph embeddings
-stands the entity's text, as in DRIN's comparison.  The string score in `pair.candidates.lexical` would be a character
-match for free, but it is no vector to attend to, and so strong on some datasets that it would hide what the head does;
+They are read by a convolution (Ma and Hovy 2016), where the paper has a bidirectional LSTM, which would take its steps
+one after the other for 6,400 names a batch.  Those names are read like the mentions' strings and learned with the rest,
+where the paper takes vectors trained beforehand to tell edit distances.  For its knowledge graph embeddings stands the
+entity's text, as in DRIN's comparison.  The string score in `pair.candidates.lexical` would be a character match for
+free, but it is no vector to attend to, and so strong on some datasets that it would hide what the head does;
 --with-lexical adds it to any head.
 
 The mean of two cosines is the cosine of two unit vectors laid end to end: mention and entity are two towers.
@@ -76,18 +76,15 @@ class Dzmned(Head):
     def embed(self, batch: Batch) -> Tensor:
         """Return mentions: unit vectors of the modalities and of the characters, end to end, (B, D + H)."""
         characters = self.characters(batch["mention.ids.surface"])
-        picture = batch["mention.resnet.present"][..., None]
         modalities = torch.stack(
             [
                 self.word(batch["mention.bert.span"]),
                 self.character(characters),
-                self.image(batch["mention.resnet.image"]).where(picture, 0),
+                self.image(batch["mention.resnet.image"]).where(batch["mention.resnet.present"][..., None], 0),
             ],
             -2,
         )
-        gates = self.attention(modalities.flatten(-2)).sigmoid()
-        there = torch.cat([torch.ones_like(picture), torch.ones_like(picture), picture], -1)
-        weights = gates.masked_fill(~there, -torch.inf).softmax(-1)
+        weights = self.attention(modalities.flatten(-2)).sigmoid().softmax(-1)
         return _unit((weights[..., None] * modalities).sum(-2), characters)
 
     def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:

@@ -9,13 +9,15 @@
     loss = mean over the other candidates j of max(S_j - S+ + 0.5, 0), plus losses.between_modalities(T = 0.6) of the
            means of t and of v
 
-A layer of a stack adds to x self-attention, attention to what it reads, and a feed-forward net, each of LayerNorm(x),
-the stack a last LayerNorm.  This is the authors' design (seukgcode/MEL-GHMFC f1586db) but for two points: there the
-attention to the other side overwrites the self-attention's sum, and the loss between modalities leaves the partner out
-of its denominator.  There one negative is drawn, here its expectation over the candidates is taken.
+A layer of a stack adds to x self-attention, attention to what it reads, and a feed-forward net, each of LayerNorm(x);
+the stack ends with a LayerNorm.  The authors' code (seukgcode/MEL-GHMFC f1586db) differs in five points: it leaves
+[CLS] out, it has 196 regions, what it reads on the other side is added to x without the self-attention that asked, its
+loss between modalities has no partner in the denominator, and it draws one negative, where here is the expectation over
+the candidates.
 
 `light` is what DRIN compares with: layers of attention to the other side alone, no phrases, GELU for the LayerNorm
-before the gate, no filter Linear([h_t; f]) behind it, cos(f, Linear([CLS])), DRIN's loss.
+before the gate, no filter Linear([h_t; f]) behind it, cos(f, Linear([CLS])), DRIN's loss.  Who reads whom first, and
+how many layers there are, nobody says: as in the original.
 
 Tokens past the end are never read, pooled or part of a phrase.  Of a mention without picture nothing reads regions, and
 a_t = 1.
@@ -28,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.errors import ConfigError
 from train.batch import Batch
 from train.heads import GhmfcConfig
 from train.losses import between_modalities, margin_ranking, triplet
@@ -36,7 +39,10 @@ from train.models.head import Adjust, Head
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017), by hand because nn.MultiheadAttention does not run under vmap."""
+    """Multi-head attention (Vaswani et al. 2017).
+
+    nn.MultiheadAttention gives NaN where there is nothing to read, and its fused kernel runs seed by seed under vmap.
+    """
 
     def __init__(self, config: GhmfcConfig) -> None:
         super().__init__()
@@ -134,6 +140,10 @@ class Ghmfc(Head):
     def __init__(self, config: GhmfcConfig) -> None:
         super().__init__()
         self.config = config = config.resolved
+        if config.width % config.attention_heads:  # not of the config: other heads have a --width, too
+            raise ConfigError(
+                f"--width {config.width} must be a multiple of --attention-heads {config.attention_heads}"
+            )
         width, decoder = config.width, config.blocks == "decoder"
         self.token = _projection(config.text_width, width)
         self.region = _projection(config.image_width, width)

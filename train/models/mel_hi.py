@@ -101,7 +101,7 @@ class MelHi(Head):
         own = batch["mention.resnet.image"]
         picture = self.image(own)
         with_text = functional.cosine_similarity(batch["mention.bert.cls"], picture, -1, SMALLEST_NORM)
-        alike = cosine_scores(batch["entity.resnet.image"], own) > self.config.threshold
+        alike = (cosine_scores(batch["entity.resnet.image"], own) > self.config.threshold) & batch.present
         used = (with_text > self.config.threshold) & alike.any(-1)
         return picture.masked_fill(~used[..., None], 0)
 

@@ -1,0 +1,246 @@
+"""Ablations beside DRIN's tables, and what heads cost against counts by hand."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from typer.testing import CliRunner
+
+import cache as melcache
+from cache import schema
+from cache.synth import Synthetic, write
+from train import ablate, costs
+from train.cli import app
+from train.config import TrainConfig
+from train.heads import HEAD_CONFIGS, DrinConfig, JointConfig
+from train.models import MODELS, build
+from train.prepare import table_of, with_widths
+
+torch.set_num_threads(1)
+
+SIZE = {"text_width": 24, "image_width": 16, "clip_width": 16}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("synth") / "wikidiverse"
+    write(path, Synthetic(600, 150, 6, 0.4, 0, "drin,clip,bert", **SIZE))
+    return path
+
+
+def invoke(folder, run, *options):
+    arguments = ["ablate", "--dataset", str(folder), "--run", str(run), "--device", "cpu", "--threads", "1", *options]
+    return CliRunner().invoke(app, arguments)
+
+
+def entries(found):
+    return {entry["name"]: entry for entry in found["entries"]}
+
+
+def cells(text):
+    """Return the rows of the first table by their first cell."""
+    lines = text.split("\n\n")[0].splitlines()
+    starts = [match.start() for match in re.finditer(r"-+", lines[1])]
+    ends = [*starts[1:], None]
+    rows = [[line[a:b].strip() for a, b in zip(starts, ends, strict=True)] for line in lines]
+    return {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
+
+
+# ablate
+
+
+def test_an_ablation_is_drins_tables_3_and_4(folder, tmp_path):
+    options = ["--seeds", "0", "--epochs", "1", "--width", "8"]
+    done = invoke(folder, tmp_path, *options)
+    assert done.exit_code == 0, done.stderr
+    found = json.loads((tmp_path / "ablate.json").read_text())
+    heads = {}
+    for name, entry in entries(found).items():
+        heads[name] = json.loads((tmp_path / name.replace(" ", "-") / "results.json").read_text())["config"]["drin"]
+        assert (entry["difference"] is None) == (name == "full")
+    assert [heads[f"layers {n}"]["layers"] for n in (1, 3, 4, 5)] == [1, 3, 4, 5]
+    assert heads["static edges"]["static"]
+    assert set(schema.EDGES) - set(heads["without text_to_image"]["edges"]) == {"text_to_image"}
+    assert len(heads["without text_to_image"]["edges"]) == 3
+    assert len(heads) == 1 + 4 + 1 + 4
+    assert [row["entry"] for row in found["layers"]] == ["layers 1", "full", "layers 3", "layers 4", "layers 5"]
+    rows = cells(done.stdout)
+    assert [rows[name]["published"] for name in ("full", "without text_to_text", "layers 4")] == [
+        "51.1 c",
+        "48.6 c",
+        "47.2 c",
+    ]
+    table4 = done.stdout.split("\n\n")[1].splitlines()[2:]
+    assert [line.split()[0] for line in table4] == ["1", "2", "3", "4", "5"]
+    assert table4[1].split()[1] == f"{100 * entries(found)['full']['mean']['valid']['top1']:.1f}"
+    assert {cost["head"] for cost in found["costs"]["heads"]} <= set(MODELS)
+    again = invoke(folder, tmp_path, *options)
+    assert "0 of 10 runs to train" in again.stderr
+    assert again.stdout == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "bert"], "--model bert has no ablations; choose from drin"),
+        (["--model", "prior"], "--model prior has no ablations"),
+        (["--layers", "3"], "--layers is what the ablation varies: leave it out"),
+        (["--temperature", "3"], "--temperature is no option of drin"),
+    ],
+)
+def test_what_cannot_be_ablated_is_one_line(folder, tmp_path, options, message):
+    done = invoke(folder, tmp_path, *options)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
+
+
+def test_ablations_name_knobs_that_heads_have():
+    for model in ablate.ABLATIONS.keys() & HEAD_CONFIGS.keys():
+        more, changes = ablate.ABLATIONS[model]
+        full = dataclasses.replace(HEAD_CONFIGS[model](), **more)
+        for change in changes.values():
+            dataclasses.replace(full, **change)
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A head whose full form reads a column that few caches have."""
+
+    text: str = "short"
+    refine: bool = True
+
+    @property
+    def more(self):
+        return ("entity.clip.description",) if self.text == "long" else ()
+
+
+def test_without_the_columns_of_the_full_head_the_plain_one_is_ablated(folder, monkeypatch):
+    monkeypatch.setitem(schema.READS, "described", schema.READS["clip"])
+    variants = {"without text": {"text": "short"}, "raw": {"refine": False}}
+    monkeypatch.setitem(ablate.ABLATIONS, "described", ({"text": "long"}, variants))
+    reader = melcache.open(folder)
+    found, lacking = ablate._variants("described", {"described": Described()}, reader)
+    assert found == {"full": Described(), "raw": Described(refine=False)}
+    assert lacking[0]["name"] == "described with text long"
+    assert "entity.clip.description" in lacking[0]["reason"]
+    monkeypatch.setattr(type(reader), "columns", [*reader.columns, "entity.clip.description"])
+    found, lacking = ablate._variants("described", {"described": Described()}, reader)
+    assert lacking == []
+    assert found["full"] == Described("long")
+    assert found["without text"] == Described("short")
+    assert found["raw"] == Described("long", False)
+
+
+def test_dwe_without_wikipedia_stands_beside_dwe_and_the_full_one_beside_dwe_plus():
+    names = ("full", "without Wikipedia text", "raw visual features")
+    heads = (Described("long"), Described(), Described("long", refine=False))
+    found = [ablate._published("wikimel", "dwe", name, head) for name, head in zip(names, heads, strict=True)]
+    assert [row and row["top1"] for row in found] == [72.8, 44.7, None]
+
+
+# costs
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_counted_operations_of_drin_equal_a_count_by_hand(folder, layers):
+    c, d, w, v = 6, 20, SIZE["text_width"], SIZE["image_width"]
+    found = costs.count(melcache.open(folder), "drin", DrinConfig(width=d, layers=layers))
+    score = 2 * (1 + c) * w * d + 2 * v * d  # Eq. 2 to 4; Eq. 5 is folded into what follows
+    for layer in range(1, layers):
+        own = layer > 1  # entity images have something added to W x
+        read = 1 if layer + 1 == layers else 2  # mention vertices whose edges to images the next layer reads
+        score += 4 * c * d + 4 * c * v + 4 * v * d + 4 * c * d * own  # Eq. 12: two sums over texts, over images
+        score += 4 * 2 * d * d + 2 * 4 * c * d  # W_h of two sums and two mention vertices; what entities receive
+        score += 2 * 2 * 2 * d * d + 4 * c * d  # Eq. 13: W_2^T W_1 of two vertices, their products with texts
+        score += read * (2 * d * v + 2 * c * v + 2 * c * d)  # and with images
+    score += 2 * c * d + 2 * c * v + 2 * v * d + 2 * c * d * (layers > 1)  # the last layer: one sum over each
+    score += 3 * 2 * d * d + 4 * c * d  # W_h of three vectors, what texts receive
+    score += 2 * c * d + 2 * c * d + 2 * d  # Eq. 14: dot products and norms
+    assert found["score"] == score
+    assert found["parameters"] == 2 * w * d + 2 * v * d + layers * d * d + 2 * (layers - 1) * d * d
+
+
+def test_counted_operations_of_a_training_step_of_drin_equal_a_count_by_hand(folder):
+    c, d, w, v = 6, 20, SIZE["text_width"], SIZE["image_width"]
+    found = costs.count(melcache.open(folder), "drin", DrinConfig(width=d))
+    back = 2 * c * d + 2 * c * d  # Eq. 14: to query and vectors
+    back += 8 * c * d  # last layer: what texts received, to edges and to what was sent
+    back += 2 * 3 * 2 * d * d  # its W_h: to weight and to vectors
+    back += 4 * c * d  # its sum over texts: to edges, to texts
+    back += 4 * v * d + 2 * c * v + 4 * c * d  # its sum over images: W, features' weights, what was added
+    back += 8 * c * d  # Eq. 13 with texts: to queries, to texts
+    back += 2 * c * v + 4 * d * v + 4 * c * d  # with images: features, W, what was added
+    back += 2 * 2 * 2 * 2 * d * d  # W_2^T W_1: to weights and to vertices
+    back += 8 * c * d  # first layer: what texts and images received, to what was sent; its edges were extracted
+    back += 2 * 4 * 2 * d * d  # its W_h
+    back += 4 * c * d + 4 * v * d  # its sums: to texts, to W
+    back += 2 * (1 + c) * w * d + 2 * v * d  # Eq. 2 to 4: to weights
+    assert found["train"] == found["score"] + back
+
+
+def test_counted_operations_of_bert_equal_a_count_by_hand(folder):
+    c, d, w = 6, 20, SIZE["text_width"]
+    found = costs.count(melcache.open(folder), "bert", JointConfig(width=d))
+    score = 2 * (1 + c) * w * d + 4 * c * d + 2 * d  # two layers; dot products, norms
+    assert found["score"] == score
+    assert found["train"] == score + 4 * c * d + 2 * (1 + c) * w * d  # to query and vectors; to weights
+    assert found["parameters"] == 2 * (w * d + d)
+    assert found["batch"] == 64
+
+
+def test_an_lstm_is_counted():
+    model, steps = torch.nn.LSTM(10, 7, batch_first=True), torch.randn(3, 5, 10)
+    with FlopCounterMode(display=False, custom_mapping=costs.UNSEEN) as counted:
+        model(steps)
+    assert counted.get_total_flops() == 3 * 5 * 2 * 4 * 7 * (10 + 7)
+
+
+class Seen(TorchDispatchMode):
+    """Within it, the names of all operators are collected."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket)
+        return func(*args, **(kwargs or {}))
+
+
+PRODUCTS = """
+addbmm addmm addmm_ addmv addmv_ addr baddbmm baddbmm_ bmm convolution dot ger linear lstm matmul mm mv vdot
+mkldnn_rnn_layer _native_multi_head_attention _thnn_fused_gru_cell _thnn_fused_lstm_cell linalg_vector_norm
+""".split()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_head_computes_products_that_are_not_counted(model, tmp_path):
+    write(tmp_path / "all", Synthetic(80, 40, 4, 0.4, 0, model, regions=4, **SIZE))
+    kind = HEAD_CONFIGS[model]
+    head = kind(head=model) if "head" in kind.__dataclass_fields__ else kind()
+    reader = melcache.open(tmp_path / "all")
+    found = costs.count(reader, model, head)
+    assert found["train"] > found["score"] > 0
+    config = TrainConfig(model=model)
+    head = with_widths(head, reader)
+    table = table_of(config, head, reader, torch.device("cpu"))
+    with Seen() as seen:
+        build(model, head, with_lexical=False).objective(table.batch(torch.arange(20))).backward()
+    counted = flop_registry.keys() | costs.UNSEEN.keys()
+    assert {packet for packet in seen.names - counted if packet.__name__ in PRODUCTS} == set()
+
+
+def test_costs_are_a_command(folder):
+    done = CliRunner().invoke(app, ["costs", "--dataset", str(folder), "--width", "16"])
+    assert done.exit_code == 0, done.stderr
+    assert "DRIN 5.5 estimates 12 L r d^2 = 0.0 million" in done.stdout
+    found = json.loads(CliRunner().invoke(app, ["costs", "--dataset", str(folder), "--width", "16", "--json"]).stdout)
+    counted = {cost["head"]: cost for cost in found["heads"]}
+    assert counted["drin"]["paper"] == 12 * 2 * 6 * 16 * 16
+    assert counted["bert"]["parameters"] == 2 * (24 * 16 + 16)
+    for other in found["not_counted"]:
+        assert f"not counted: {other['head']}: " in done.stdout
