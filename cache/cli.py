@@ -1,24 +1,41 @@
 """`melcache`: what teammates do with a cache by hand."""
 
 import json
+import re
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
 from cache import manifest as manifests
+from cache import subset
 from cache import verify as verification
 from cache.schema import PARTS
-from common.errors import MelcacheError
+from common.errors import ConfigError, MelcacheError
 from common.log import duration, printable, size, table
-from common.paths import find_cache
+from common.paths import SHARDS, find_cache
+
+Done = TypeVar("Done")
 
 app = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help="Look at, check and make caches."
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Look at, check, share and make caches.",
 )
 PATH = Annotated[str, typer.Argument(help="a cache directory, or a name under shards/", metavar="PATH")]
 JSON = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
+URL = Annotated[
+    str, typer.Argument(help="a directory, s3://, gs:// or hf://datasets/org/name: of this cache alone", metavar="URL")
+]
+REQUIRE = Annotated[bool, typer.Option("--require-signed", help="refuse a cache that none of --signers has signed")]
+SIGNERS = Annotated[
+    Path | None,
+    typer.Option(help="file of whose signatures count, as man ssh-keygen's ALLOWED SIGNERS", metavar="FILE"),
+]
 
 
 def main() -> None:
@@ -39,9 +56,14 @@ def info(path: PATH, as_json: JSON = False) -> None:
 
 
 @app.command()
-def verify(path: PATH, as_json: JSON = False) -> None:
-    """Check every byte of a cache against its manifest; exit 1 if anything differs."""
+def verify(path: PATH, as_json: JSON = False, require_signed: REQUIRE = False, signers: SIGNERS = None) -> None:
+    """Check every byte of a cache against its manifest, and who signed it; exit 1 if anything differs."""
     folder = find_cache(path)
+    trusted = _trusted(require_signed, signers)
+    if trusted:
+        from cache import signing
+
+        print(f"{folder}: signed by {printable(signing.of_folder(folder, trusted))}", file=sys.stderr)
     findings = list(verification.verify(folder))
     damaged = [f for f in findings if f.problem and f.bytes]
     if as_json:
@@ -59,6 +81,75 @@ def verify(path: PATH, as_json: JSON = False) -> None:
         print(f"{folder}: {good} of {good + len(damaged)} shards as written, {size(total)}; {state}")
     if damaged:
         raise typer.Exit(1)
+
+
+@app.command()
+def push(
+    path: PATH,
+    url: URL,
+    replace: Annotated[bool, typer.Option("--replace", help="publish over another cache; its files stay")] = False,
+    check: Annotated[bool, typer.Option("--check", help="read what is there, and mend what is damaged")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Publish a cache for others to pull; interrupted? The same command continues."""
+    from cache import push as pushing
+
+    done = _kept(lambda: pushing.push(find_cache(path), url, replace=replace, check=check))
+    print(json.dumps(asdict(done), indent=1) if as_json else printable_lines(str(done)))
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="its name under shards/, or the path it shall have", metavar="NAME")],
+    url: URL,
+    heads: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            help="take only what this head reads (several with commas); more can be taken later",
+            metavar="HEAD",
+        ),
+    ] = "",
+    identity: Annotated[str, typer.Option("--id", help="the cache id it must have, 64 hex digits", metavar="ID")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="take the place of another cache here")] = False,
+    require_signed: REQUIRE = False,
+    signers: SIGNERS = None,
+    as_json: JSON = False,
+) -> None:
+    """Take a cache that others pushed, every byte checked; interrupted? The same command continues."""
+    from cache import pull as pulling
+
+    if identity and re.fullmatch(r"[0-9a-f]{64}", identity) is None:
+        raise ConfigError(f"--id {identity}: a cache id has 64 hex digits; melcache info prints it")
+    plain = Path(name).name == name and not (Path(name) / manifests.NAME).exists()
+    folder, dataset = (SHARDS / name, name) if plain else (Path(name), "")
+    trusted = _trusted(require_signed, signers)
+    done = _kept(
+        lambda: pulling.pull(
+            folder, url, heads=heads, identity=identity, replace=replace, signers=trusted, dataset=dataset
+        )
+    )
+    print(json.dumps(asdict(done), indent=1) if as_json else printable_lines(str(done)))
+
+
+@app.command()
+def card(path: PATH) -> None:
+    """Print the card of a cache, README.md where it is pushed."""
+    from cache import card as cards
+
+    folder = find_cache(path)
+    print(cards.page(subset.whole(folder, manifests.load(folder))), end="")
+
+
+@app.command()
+def sign(
+    path: PATH,
+    key: Annotated[Path, typer.Option(help="your private SSH key")] = Path("~/.ssh/id_ed25519"),
+) -> None:
+    """Sign the id of a cache with an SSH key; `push` takes the signature along."""
+    from cache import signing
+
+    print(f"{signing.sign(find_cache(path), key.expanduser())}: signed; push takes it along")
 
 
 @app.command()
@@ -89,6 +180,27 @@ def synth(
     print(f"{out}: cache id {synthesis.write(out, wanted)}")
 
 
+def _trusted(required: bool, signers: Path | None) -> Path | None:
+    """Return the file of signers where a signature is asked for."""
+    if required and signers is None:
+        raise ConfigError("--require-signed needs --signers FILE: whose signatures count")
+    return signers
+
+
+def _kept(action: Callable[[], Done]) -> Done:
+    """Return what a transfer returns; after Ctrl-C say that it can go on."""
+    try:
+        return action()
+    except KeyboardInterrupt:
+        print("interrupted: what has arrived is kept, the same command continues", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def printable_lines(text: str) -> str:
+    """Return lines without control characters."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def describe(folder: Path, manifest: dict[str, Any]) -> str:
     """Return a cache's content as text."""
     shards = manifest["shards"]
@@ -100,13 +212,18 @@ def describe(folder: Path, manifest: dict[str, Any]) -> str:
             shape = "x".join(map(str, [manifest["tables"][part.split(".")[0]], *kind["shape"]]))
             first = (part, len(mine), held) if i == 0 else ("", "", "")
             rows.append((*first, column, shape, kind["dtype"].strip("<|"), PARTS[part][column].holds))
-    made, tables = manifest["provenance"], manifest["tables"]
+    made, tables, whole = manifest["provenance"], manifest["tables"], subset.whole(folder, manifest)
+    held = size(sum(shard["bytes"] for shard in shards))
+    part = (
+        f"; here are {len(manifest['parts'])} of its {len(whole['parts'])} parts, {held} of "
+        f"{size(sum(shard['bytes'] for shard in whole['shards']))}"
+    )
     lines = [
         f"{manifest['dataset']['name']}: {tables['mention']:,} mentions, {tables['entity']:,} entities, "
         f"{manifest['candidates']} candidates; {', '.join(f'{name} {n:,}' for name, n in manifest['splits'].items())}",
         f"licence: {manifest['dataset']['licence']}; source: {manifest['dataset']['source']}",
-        f"id {manifest['id']}",
-        f"{folder}: {len(shards)} shards, {size(sum(shard['bytes'] for shard in shards))}; "
+        f"id {whole['id']}{part if whole is not manifest else ''}",
+        f"{folder}: {len(shards)} shards, {held}; "
         f"made {made.get('made', 'at an unknown time')} in {duration(float(made.get('seconds', 0)))}",
         "",
         table(("part", "shards", "size", "column", "shape", "type", "holds"), rows),
@@ -114,4 +231,4 @@ def describe(folder: Path, manifest: dict[str, Any]) -> str:
         table(("coverage", "rows"), [(name, f"{count:,}") for name, count in manifest["coverage"].items()]),
         *(f"warning: {warning}" for warning in manifest["warnings"]),
     ]
-    return "\n".join("\n".join(map(printable, line.split("\n"))) for line in lines)
+    return "\n".join(map(printable_lines, lines))

@@ -18,6 +18,7 @@ from cache.schema import OPTIONAL, PARTS, TABLES, VERSION
 from common.errors import CacheError
 
 NAME = "manifest.json"
+COPIES = "manifests"  # the folder of copies that stay when another manifest is published, and of signatures
 MAX_BYTES = 64 << 20
 MAX_DEPTH = 8
 MAX_COUNT = 1 << 50
@@ -38,7 +39,7 @@ def save(folder: Path, manifest: dict[str, Any]) -> str:
     """Check, seal and publish a manifest; return the cache id.  It is the last file written."""
     sealed = seal(manifest)
     check(sealed, str(folder / NAME))
-    store.publish(folder / NAME, fingerprint.canonical(sealed) + b"\n", replace=True)
+    store.publish(folder / NAME, written(sealed), replace=True)
     return sealed["id"]
 
 
@@ -47,12 +48,31 @@ def load(folder: Path) -> dict[str, Any]:
     path = folder / NAME
     if not path.exists():
         raise CacheError(f"no {NAME} in {folder}/: not a cache, or its extraction has not finished")
-    data = store.read_regular(path, MAX_BYTES)
-    manifest = parse(data, str(path))
-    check(manifest, str(path))
-    if data != fingerprint.canonical(manifest) + b"\n" or seal(manifest) != manifest:
-        raise CacheError(f"{path} was changed after it was written: its own digest does not fit. Take it afresh")
+    return read(store.read_regular(path, MAX_BYTES), str(path))
+
+
+def read(data: bytes, where: str) -> dict[str, Any]:
+    """Return the checked manifest of these bytes.  Raises CacheError for anything that is not one."""
+    manifest = parse(data, where)
+    check(manifest, where)
+    if data != written(manifest) or seal(manifest) != manifest:
+        raise CacheError(f"{where} was changed after it was written: its own digest does not fit. Take it afresh")
     return manifest
+
+
+def written(manifest: dict[str, Any]) -> bytes:
+    """Return the bytes of a sealed manifest's file."""
+    return fingerprint.canonical(manifest) + b"\n"
+
+
+def copy_of(identity: str) -> str:
+    """Return the name of the copy of a manifest, by cache id."""
+    return f"{COPIES}/{identity}.json"
+
+
+def signature_of(identity: str) -> str:
+    """Return the name of the signature of a cache id."""
+    return f"{COPIES}/{identity}.sig"
 
 
 def parse(data: bytes, where: str) -> dict[str, Any]:
@@ -245,7 +265,10 @@ _MANIFEST: dict[str, Check] = {
     "parts": _object,
     "shards": lambda value: isinstance(value, list) and len(value) <= 1_000_000,
     "provenance": lambda value: (
-        isinstance(value, dict) and _text(value.get("made", "")) and _seconds(value.get("seconds", 0))
+        isinstance(value, dict)
+        and _text(value.get("made", ""))
+        and _seconds(value.get("seconds", 0))
+        and ("of" not in value or _hex(64)(value["of"]))
     ),
     "id": _hex(64),
     "digest": _hex(64),

@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 
 from cache import manifest as manifests
-from cache import store
+from cache import store, subset
 from cache.schema import PARTS, READS, split_column
 from common.errors import CacheError
 from common.paths import find_cache
@@ -28,13 +28,14 @@ READERS = 8  # threads; more than memory can feed are no faster
 class Reader:
     """A checked, read-only view of one cache directory.
 
-    `id` is the cache id (64 hex digits), `manifest` the parsed manifest, `path` the directory.
+    `id` is the cache id (64 hex digits), of the whole cache where this is a part of one (cache.subset); `manifest`
+    the parsed manifest, `path` the directory.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest: dict[str, Any] = manifests.load(path)
-        self.id: str = self.manifest["id"]
+        self.id: str = subset.whole(path, self.manifest)["id"]
         for shard in self.manifest["shards"]:
             self._check_size(shard)
 
@@ -51,9 +52,11 @@ class Reader:
             parts = sorted({split_column(name)[0] for name in missing} - self.manifest["parts"].keys())
             what = f"the parts {', '.join(parts)}" if parts else f"the columns {', '.join(missing)}"
             name = self.manifest["dataset"]["name"]
+            others = {split_column(column)[0] for column in missing if column not in READS[head]}
             raise CacheError(
                 f"{self.path} lacks {what}, which {head} reads. Compute them: python -m extract --dataset {name} "
-                f"--for {head}. Or take them from a teammate: melcache pull {name} URL --for {head}"
+                f"--for {head}. Or take them from a teammate: melcache pull {name} URL --for "
+                f"{','.join([head, *sorted(others)])}"
             )
         return names
 

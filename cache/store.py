@@ -1,5 +1,7 @@
 """Every byte that melcache puts on disk goes through here: whole files, durable, visible at once or not at all.
 
+Only what arrives in pieces from elsewhere is written by cache.growing, under the same rules.
+
 Measured on h5py 3.16: killed writers left 200 of 200 files unreadable, and rename without fsync lost 534 of 534
 finished files at a power cut. So a file is complete in memory before its first byte is written, and nothing but a
 log is ever opened for append.
@@ -28,12 +30,12 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
     With `replace=False` a file already under that name wins and False is returned: two extractors that finish
     the same shard must agree on one.  Raises CacheError on a full, read-only or failing disk; nothing is left.
     """
-    temporary = path.parent / _temporary_name()
+    temporary = path.parent / temporary_name()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _removed_on_error(temporary):
             _write(temporary, memoryview(data))
-            placed = _place(temporary, path, replace)
+            placed = place(temporary, path, replace=replace)
             sync_directory(path.parent)
     except OSError as error:
         raise CacheError(
@@ -82,7 +84,7 @@ def sweep(folder: Path) -> int:
     removed = 0
     for path in folder.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # another sweep was faster, or it is a colleague's
-            if _abandoned(path):
+            if abandoned(path):
                 path.unlink()
                 removed += 1
     return removed
@@ -128,7 +130,8 @@ def _write(path: Path, data: memoryview) -> None:
         os.close(descriptor)
 
 
-def _place(temporary: Path, path: Path, replace: bool) -> bool:
+def place(temporary: Path, path: Path, *, replace: bool) -> bool:
+    """Give a finished temporary file its name.  Returns False, and removes it, if a file has that name already."""
     if not replace:
         try:
             os.link(temporary, path)  # rename would silently replace
@@ -161,7 +164,8 @@ def _host() -> str:
     return socket.gethostname().replace("-", "_").replace("/", "_")[:40]
 
 
-def _temporary_name() -> str:
+def temporary_name() -> str:
+    """Return a name that tells who writes the file: host, process, its start, and random digits."""
     pid = os.getpid()
     return f"{PREFIX}{_host()}-{pid}-{_start_time(pid)}-{secrets.token_hex(6)}"
 
@@ -174,7 +178,8 @@ def _start_time(pid: int) -> int:
         return 0
 
 
-def _abandoned(path: Path) -> bool:
+def abandoned(path: Path) -> bool:
+    """Return whether a temporary file's writer is dead on this host, or the file a day old."""
     host, pid, start = [*path.name.removeprefix(PREFIX).split("-"), "", "", ""][:3]
     if host == _host() and pid.isdecimal() and start.isdecimal() and start != "0":
         return _start_time(int(pid)) != int(start)

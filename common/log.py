@@ -14,7 +14,7 @@ _quiet = False
 class Progress:
     """Count work done: a tqdm bar on a terminal, elsewhere one plain line every 30 seconds.
 
-    `total` and `advance` count in `unit`s.
+    `total` and `advance` count in `unit`s; the unit B is shown as kB, MB or GB.
     """
 
     def __init__(self, total: int, label: str, unit: str, done: int = 0) -> None:
@@ -22,7 +22,11 @@ class Progress:
         self._done = self._began = done
         self._start = self._said = time.monotonic()
         terminal = sys.stderr.isatty() and not _quiet
-        self._bar = tqdm(total=total, initial=done, desc=label, unit=unit, leave=False) if terminal else None
+        self._bar = (
+            tqdm(total=total, initial=done, desc=label, unit=unit, unit_scale=unit == "B", leave=False)
+            if terminal
+            else None
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -38,7 +42,12 @@ class Progress:
             self._bar.update(count)
         elif time.monotonic() - self._said >= LINE_SECONDS:
             self._said = time.monotonic()
-            say(f"{self._label}: {self._done:,} of {self._total:,} {self._unit}, {self._remaining()} left")
+            say(f"{self._label}: {self._so_far()}, {self._remaining()} left")
+
+    def _so_far(self) -> str:
+        if self._unit == "B":
+            return f"{size(self._done)} of {size(self._total)}"
+        return f"{self._done:,} of {self._total:,} {self._unit}"
 
     def _remaining(self) -> str:
         rate = (self._done - self._began) / (time.monotonic() - self._start)

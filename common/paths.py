@@ -19,8 +19,8 @@ def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
     for candidate in (path, shards / path):
         if os.path.isdir(candidate):
             raise CacheError(
-                f"{candidate}/ has no manifest.json: its extraction has not finished. "
-                f"Finish it with: make extract DATASET={path.name}"
+                f"{candidate}/ has no manifest.json: its extraction has not finished, or its pull. "
+                f"Finish it with: make extract DATASET={path.name}, or the same melcache pull"
             )
     there = sorted(manifest.parent.name for manifest in shards.glob("*/manifest.json"))
     other = f", or take one of: {', '.join(there)}" if there else ""

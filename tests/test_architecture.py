@@ -19,7 +19,15 @@ ALLOWED = {
     },
     "train": {"common", "cache", "numpy", "tqdm", "typer", "torch", "safetensors", "optuna"},
 }  # fmt: skip
-ONLY_HERE = {"common/device.py": {"torch"}, "cache/writer.py": {"h5py"}, "train/plot.py": {"matplotlib"}}
+ONLY_HERE = {
+    "common/device.py": {"torch"},
+    "cache/writer.py": {"h5py"},
+    "cache/remotes/objects.py": {"fsspec"},
+    "cache/remotes/s3.py": {"fsspec", "s3fs", "botocore", "aiohttp"},
+    "cache/remotes/gcs.py": {"gcsfs", "google", "aiohttp"},
+    "cache/remotes/hub.py": {"huggingface_hub", "httpx2"},
+    "train/plot.py": {"matplotlib"},
+}
 # extraction writes caches; everything else reads them through cache.reader
 PRIVATE = {"train": {"cache.writer", "cache.draft"}}
 
@@ -67,6 +75,9 @@ def test_every_folder_imports_only_what_it_may():
         ("extract/work.py", "from train.loop import fit"),
         ("cache/reader.py", "import torch"),
         ("cache/reader.py", "import h5py"),
+        ("cache/push.py", "import fsspec"),
+        ("cache/remotes/base.py", "import s3fs"),
+        ("cache/remotes/s3.py", "import huggingface_hub"),
         ("common/log.py", "import torch"),
         ("common/paths.py", "import cache"),
     ],
@@ -83,6 +94,7 @@ def test_console_output_of_help_needs_no_torch():
         "    with contextlib.suppress(SystemExit):\n"
         "        app(['--help'])\n"
         "heavy = {'torch', 'transformers', 'open_clip', 'torchvision', 'h5py'} & set(sys.modules)\n"
+        "heavy |= {'fsspec', 's3fs', 'gcsfs', 'botocore', 'huggingface_hub'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)

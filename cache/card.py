@@ -1,0 +1,137 @@
+"""The card of a cache, README.md where it is shared: written from the manifest, left alone once a person changed it."""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from cache.schema import PARTS
+from common.log import size
+
+MARK = "<!-- written by melcache card, which renews this page until someone edits it: {} -->\n"
+
+# What a recipe's encoder is, the licence of its public weights, and where that is said.
+ENCODERS = {
+    "transformers BertModel": ("BERT, bert-base-cased", "Apache-2.0", "https://github.com/google-research/bert"),
+    "open_clip": ("CLIP ViT-B/32 of OpenAI", "MIT", "https://github.com/openai/CLIP"),
+    "torchvision resnet152": (
+        "ResNet-152, ImageNet weights V1",
+        "BSD-3-Clause; ImageNet's own terms, research that is not commercial, may bind weights trained on it",
+        "https://github.com/pytorch/vision",
+    ),
+    "torchvision fasterrcnn": (
+        "Faster R-CNN ResNet-50 FPN, COCO weights",
+        "BSD-3-Clause; COCO's annotations are CC BY 4.0",
+        "https://github.com/pytorch/vision",
+    ),
+}
+# The Hub's names of licences as the releases state them; any other is "other".
+LICENCES = {"CC BY-SA 4.0": "cc-by-sa-4.0", "CC0-1.0 (generated)": "cc0-1.0", "MIT": "mit", "unknown": "unknown"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+PEOPLE = (
+    "**This cache holds guesses about people.** `mention.attributes` was inferred from the faces in pictures, such as "
+    "apparent gender, race, age and emotion. A model guesses them, often wrongly and for some groups more often than "
+    "for others, and nobody shown was asked. They are here to reproduce published systems; do not use them to "
+    "identify, describe, sort or judge people."
+)
+
+
+def page(manifest: dict[str, Any], head: str = "") -> str:
+    """Return the card in Markdown: `head`, a line that marks it as ours while it is unchanged, and the sections."""
+    body = "\n\n".join(_sections(manifest)) + "\n"
+    return head + MARK.format(_digest(head + body)) + "\n" + body
+
+
+def front_matter(manifest: dict[str, Any]) -> str:
+    """Return the YAML that the Hub reads; JSON's strings are YAML's."""
+    dataset = manifest["dataset"]
+    licence = LICENCES.get(dataset["licence"], "other")
+    details = [f"license_details: {json.dumps(dataset['licence'])}"] if licence == "other" else []
+    tags = [f"- {tag}" for tag in ("melcache", "entity-linking", "multimodal", "features")]
+    name = f"pretty_name: {json.dumps(dataset['name'] + ', melcache features')}"
+    return "\n".join(["---", f"license: {licence}", *details, name, "viewer: false", "tags:", *tags, "---", ""])
+
+
+def ours(found: bytes) -> bool:
+    """Return whether a page is a card as it was written; one that a person has changed is not."""
+    before, begin, after = found.decode(errors="replace").partition(MARK.partition("{}")[0])
+    digest, _, body = after.partition(" -->\n\n")
+    return bool(begin) and digest == _digest(before + body)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _sections(manifest: dict[str, Any]) -> list[str]:
+    dataset, tables, shards = manifest["dataset"], manifest["tables"], manifest["shards"]
+    splits = ", ".join(f"{name} {count:,}" for name, count in manifest["splits"].items())
+    held = size(sum(shard["bytes"] for shard in shards))
+    people = [PEOPLE] if "mention.attributes" in manifest["parts"] else []
+    return [
+        f"# {_plain(dataset['name'])}: features for multimodal entity linking",
+        f"{tables['mention']:,} mentions ({splits}), {tables['entity']:,} entities and {manifest['candidates']} "
+        f"candidates a mention, as vectors: {len(shards)} HDF5 files, {held}. Names and ids are in it, the texts and "
+        "pictures themselves are not.",
+        f"Cache id `{manifest['id']}`; made {_plain(manifest['provenance'].get('made', 'at an unknown time'))}.",
+        *(f"> warning: {_plain(warning)}" for warning in manifest["warnings"]),
+        *people,
+        f"## Data\nSource: {_plain(dataset['source'])}. Licence: {_plain(dataset['licence'])}. Whoever passes the "
+        "features on minds these terms.",
+        f"## Parts\n{_table(('part', 'column', 'shape', 'type', 'holds'), _columns(manifest))}",
+        f"## Encoders\n{_encoders(manifest)}",
+        f"## Coverage\n{_table(('', 'rows'), [(n, f'{c:,}') for n, c in manifest['coverage'].items()])}",
+        f"## Load\nWith h5py alone, in this folder:\n```python\n{_example(manifest)}\n```\nWith melcache: "
+        f"`melcache pull {_plain(dataset['name'])} URL`, then `melcache verify`, then training.",
+    ]
+
+
+def _columns(manifest: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows = []
+    for part, spec in manifest["parts"].items():
+        for column, kind in spec["columns"].items():
+            shape = " x ".join(map(str, [manifest["tables"][part.split(".")[0]], *kind["shape"]]))
+            rows.append((part, column, shape, kind["dtype"].strip("<|"), _plain(PARTS[part][column].holds)))
+    return rows
+
+
+def _encoders(manifest: dict[str, Any]) -> str:
+    """Return a row for each part that an encoder made: which it is, its licence, its weights."""
+    rows = []
+    for part, spec in manifest["parts"].items():
+        recipe = spec["recipe"].get("encoder")
+        if not isinstance(recipe, dict):
+            continue
+        name, weights = str(recipe.get("encoder", "")), str(recipe.get("weights", ""))
+        known = next((about for begin, about in ENCODERS.items() if name.startswith(begin)), None)
+        if not _SHA256.fullmatch(weights):
+            known = (f"{name}, untrained", "-", "-")
+        rows.append((part, *map(_plain, known or (name, "not known to melcache", "-")), _plain(weights[:16])))
+    header = ("part", "encoder", "licence of the public weights", "said at", "sha256 of the weights")
+    return _table(header, rows) if rows else "No part is an encoder's."
+
+
+def _example(manifest: dict[str, Any]) -> str:
+    """Return five lines that load one column; any HDF5 library would do."""
+    part = next((part for part in ("entity.bert", "entity.clip", "entity.resnet") if part in manifest["parts"]), None)
+    part = part or next(iter(manifest["parts"]))
+    column = next(iter(manifest["parts"][part]["columns"]))
+    return "\n".join(
+        (
+            "import h5py, json, numpy as np",
+            'shards = json.load(open("manifest.json"))["shards"]',
+            f'files = [shard["file"] for shard in shards if shard["part"] == "{part}"]',
+            f'{column} = np.concatenate([h5py.File(file)["{column}"][:] for file in files])',
+            f"print({column}.shape, {column}.dtype)",
+        )
+    )
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Return a stranger's text without the signs that Markdown and HTML act upon."""
+    return re.sub(r"([\\`*_\[\]<>|#!])", r"\\\1", text)

@@ -1,0 +1,233 @@
+"""Take a cache from elsewhere, whole or what a head reads: resumed, and checked before a file has its name."""
+
+import contextlib
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache import manifest as manifests
+from cache import remotes, signing, store, subset
+from cache.growing import CONTENT, Growing
+from cache.remotes.base import Remote
+from cache.transfer import Transfer
+from common.errors import CacheError, ConfigError
+from common.log import duration, size
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull did: bytes `taken` and `kept` in `parts`, out of `whole` in `all_parts`; who signed, or ""."""
+
+    id: str
+    url: str
+    folder: str
+    parts: int
+    all_parts: int
+    taken: int
+    kept: int
+    whole: int
+    signer: str
+    seconds: float
+
+    def __str__(self) -> str:
+        kept = f", {size(self.kept)} were here" if self.kept else ""
+        some = f"; {self.parts} of {self.all_parts} parts are here" if self.parts < self.all_parts else ""
+        signed = f"\nsigned by {self.signer}" if self.signer else ""
+        return (
+            f"{self.folder}: took {size(self.taken)} of {size(self.whole)}{kept}, in {duration(self.seconds)}{some}\n"
+            f"cache id {self.id}{signed}"
+        )
+
+
+def pull(
+    folder: Path,
+    url: str,
+    *,
+    heads: str = "",
+    identity: str = "",
+    replace: bool = False,
+    signers: Path | None = None,
+    dataset: str = "",
+) -> Pulled:
+    """Take the cache at `url` into `folder` and return what was done.
+
+    `heads` names those whose parts are taken (with commas; parts by name too), else all; parts of the same cache that
+    are here stay. `identity` is the cache id that it must have; an older one is looked for. `replace` takes the
+    place of another cache. `signers` is a file of those of whom one must have signed it. `dataset` is the name that
+    the cache must have. Raises CacheError; what has arrived by then is kept, and the same call continues.
+    """
+    began, remote = time.monotonic(), remotes.open(url)
+    whole = _find(remote, identity, folder.resolve().name)
+    if dataset and whole["dataset"]["name"] != dataset:
+        name = whole["dataset"]["name"]
+        raise ConfigError(
+            f"{url} is a cache of {name}, not of {dataset}. Run: melcache pull {name} {url}; or give a path"
+        )
+    signature = _signature(remote, whole["id"])
+    signer = signing.verify(whole["id"], signature, signers, url) if signers else ""
+    parts = subset.wanted(heads, whole) if heads else list(whole["parts"])
+    with store.alone(folder):
+        parts = _with_what_is_here(folder, whole, parts, url, replace=replace)
+        manifest = subset.take(whole, parts)
+        taken = _Pull(folder, remote, manifest).run()
+        _write(folder, whole, manifest, signature)
+        store.sweep(folder)
+    counts = {"parts": len(parts), "all_parts": len(whole["parts"]), "taken": taken, "whole": _bytes(whole["shards"])}
+    kept, seconds = _bytes(manifest["shards"]) - taken, time.monotonic() - began
+    return Pulled(whole["id"], remote.url, str(folder), signer=signer, kept=kept, seconds=seconds, **counts)
+
+
+class _Pull:
+    """The shards of a manifest on their way into a folder."""
+
+    def __init__(self, folder: Path, remote: Remote, manifest: dict[str, Any]) -> None:
+        self._folder, self._remote, self._manifest = folder, remote, manifest
+
+    def run(self) -> int:
+        """Take what is not here and return its bytes.
+
+        A file that the manifest here lists with other bytes is taken last, without that manifest: a kill leaves
+        either the old cache or one that has to be finished, never a mixture that opens.
+        """
+        shards = self._manifest["shards"]
+        self._check_space(shards)
+        total, label = _bytes(shards), f"pull {self._folder.name}"
+        with Transfer(total, label, self._remote.threads) as self._transfer:
+            others = _listed_otherwise(self._folder, shards)
+            taken = self._transfer.each(self._one, [shard for shard in shards if shard["file"] not in others])
+            if others:
+                (self._folder / manifests.NAME).unlink()
+                store.sync_directory(self._folder)
+                taken += self._transfer.each(self._one, [shard for shard in shards if shard["file"] in others])
+        return sum(taken)
+
+    def _one(self, shard: dict[str, Any]) -> int:
+        """Have a file under its name and return the bytes that were taken for it."""
+        name = shard["file"]
+        if _is_here(self._folder / name, shard):
+            self._transfer.advance(shard["bytes"])
+            return 0
+        with Growing(self._folder / name, shard["sha256"]) as file:
+            begun = min(file.size, shard["bytes"])
+            if not self._continue(file, shard):  # what was begun was not of this content, or the line is bad
+                self._transfer.advance(-file.size)
+                file.clear()
+                begun = 0
+                if not self._continue(file, shard):
+                    file.clear()
+                    raise CacheError(
+                        f"{self._remote.where(name)} is not what its manifest lists, twice: damaged there. Whoever has "
+                        f"the cache mends it: melcache push {self._folder.name} {self._remote.url} --check"
+                    )
+            file.place(replace=True)
+        return shard["bytes"] - begun
+
+    def _continue(self, file: Growing, shard: dict[str, Any]) -> bool:
+        """Take the rest of a file and return whether all of it is right."""
+        digest = hashlib.sha256()
+        for block in file.blocks():
+            digest.update(block)
+            self._transfer.advance(len(block))
+        while file.size < shard["bytes"]:
+            wanted = min(self._remote.block_size, shard["bytes"] - file.size)
+            block = self._remote.block(shard["file"], file.size, wanted)
+            file.write(block)
+            digest.update(block)
+            self._transfer.advance(len(block))
+        return digest.hexdigest() == shard["sha256"]
+
+    def _check_space(self, shards: Sequence[dict[str, Any]]) -> None:
+        begun = {path.name[-CONTENT:]: path.lstat().st_size for path in self._folder.glob(f"{store.PREFIX}*")}
+        missing = [shard for shard in shards if not (self._folder / shard["file"]).exists()]
+        needed = sum(max(0, shard["bytes"] - begun.get(shard["sha256"][:CONTENT], 0)) for shard in missing)
+        disk = os.statvfs(self._folder)
+        if needed > disk.f_bavail * disk.f_frsize:
+            raise CacheError(
+                f"{self._folder} has {size(disk.f_bavail * disk.f_frsize)} free, the pull needs {size(needed)}. Make "
+                "room, or take fewer parts: --for HEAD"
+            )
+
+
+def _find(remote: Remote, identity: str, name: str) -> dict[str, Any]:
+    """Return the manifest to pull: the one that is published, or the one of that id."""
+    data, where = remote.state().data, remote.where(manifests.NAME)
+    if not identity:
+        if data is None:
+            raise CacheError(f"there is no cache at {remote.url}: no {manifests.NAME} in it.{_hint(remote, name)}")
+        return manifests.read(data, where)
+    copy = manifests.copy_of(identity)
+    if (kept := remote.read(copy, manifests.MAX_BYTES)) is not None:
+        data, where = kept, remote.where(copy)
+    if data is None or (found := manifests.read(data, where))["id"] != identity:
+        there = f"cache {found['id']} is there, not" if data is not None else "there is no cache"
+        raise CacheError(f"{remote.url}: {there} {identity}. Ask who gave you the id where it lies")
+    return found
+
+
+def _hint(remote: Remote, name: str) -> str:
+    with contextlib.suppress(CacheError):
+        if name and remote.read(f"{name}/{manifests.NAME}", manifests.MAX_BYTES) is not None:
+            return f" Did you mean {remote.where(name)}?"
+    return " Was the push finished? Is the URL the one that was pushed to?"
+
+
+def _signature(remote: Remote, identity: str) -> bytes | None:
+    with contextlib.suppress(CacheError):  # a store may answer "forbidden" for what is not there
+        return remote.read(manifests.signature_of(identity), signing.SIGNATURE_BYTES)
+    return None
+
+
+def _with_what_is_here(folder: Path, whole: dict[str, Any], parts: list[str], url: str, *, replace: bool) -> list[str]:
+    """Return the parts that will be here: those asked for and those of the same cache that are here already."""
+    if replace or not os.path.lexists(folder / manifests.NAME):
+        return parts
+    try:
+        here = manifests.load(folder)
+        identity = subset.whole(folder, here)["id"]
+    except CacheError as error:
+        raise CacheError(f"{error}; or put the cache of {url} in its place: melcache pull --replace") from error
+    of_whole = here["parts"].keys() <= whole["parts"].keys() and subset.take(whole, here["parts"])["id"] == here["id"]
+    if not of_whole:
+        raise CacheError(
+            f"{folder} is cache {identity}, {url} has {whole['id']}. Pull it into another folder, or put it in the "
+            "place of what is here: melcache pull --replace"
+        )
+    return [part for part in whole["parts"] if part in parts or part in here["parts"]]
+
+
+def _listed_otherwise(folder: Path, shards: Sequence[dict[str, Any]]) -> set[str]:
+    """Return the files that the manifest here lists with other bytes."""
+    try:
+        here = {shard["file"]: shard["sha256"] for shard in manifests.load(folder)["shards"]}
+    except CacheError:
+        return set()
+    return {shard["file"] for shard in shards if here.get(shard["file"], shard["sha256"]) != shard["sha256"]}
+
+
+def _is_here(path: Path, shard: dict[str, Any]) -> bool:
+    """Return whether a file is here already, byte for byte."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode) or path.lstat().st_size != shard["bytes"]:
+            return False
+        with store.open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == shard["sha256"]
+    except OSError:
+        return False
+
+
+def _write(folder: Path, whole: dict[str, Any], manifest: dict[str, Any], signature: bytes | None) -> None:
+    """Write what makes the files a cache, the manifest last."""
+    if manifest is not whole:  # the proof that this is a part of it
+        store.publish(folder / manifests.copy_of(whole["id"]), manifests.written(whole), replace=True)
+    if signature is not None:
+        store.publish(folder / manifests.signature_of(whole["id"]), signature, replace=True)
+    store.publish(folder / manifests.NAME, manifests.written(manifest), replace=True)
+
+
+def _bytes(shards: Sequence[dict[str, Any]]) -> int:
+    return sum(shard["bytes"] for shard in shards)

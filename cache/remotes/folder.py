@@ -1,0 +1,147 @@
+"""A directory as a remote: a shared disk, or a folder on this machine."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cache import manifest as manifests
+from cache import store
+from cache.growing import BLOCK, Growing
+from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State
+from common.errors import CacheError
+
+LOCK = f"{manifests.COPIES}/.publishing"
+LOCK_WAIT = 30.0  # seconds; it is held for a comparison and a rename
+LOCK_LOST = 600.0  # seconds after which the lock of another machine counts as left behind
+
+
+class Folder(Remote):
+    """A cache directory that others read and push to."""
+
+    threads = min(8, len(os.sched_getaffinity(0)))
+    block_size = BLOCK
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
+
+    def reason(self, error: BaseException) -> str:
+        """Return the system's words."""
+        return f"{getattr(error, 'strerror', None) or error}. Mend the disk or its permissions, and run it again"
+
+    def state(self) -> State:
+        """Return what is published now; the version is the hash of the manifest."""
+        data = self.read(manifests.NAME, manifests.MAX_BYTES)
+        return State(data, "" if data is None else hashlib.sha256(data).hexdigest())
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """Return a small file, None where there is none."""
+        if not os.path.lexists(self.path / name):
+            return None
+        return store.read_regular(self.path / name, limit)
+
+    def listing(self) -> dict[str, int]:
+        """Return the sizes of all regular files by name."""
+        return self.ask("list", lambda: dict(self._files()))
+
+    def block(self, name: str, start: int, size: int) -> bytes:
+        """Return exactly `size` bytes of a file from `start`."""
+        with store.open_regular(self.path / name) as descriptor:
+            block = self.ask("read", lambda: os.pread(descriptor, size, start))
+        if len(block) != size:
+            raise CacheError(f"{self.where(name)} ends inside what its manifest lists: damaged or still being copied")
+        return block
+
+    def create(self, name: str, source: Source, *, mend: bool = False) -> bool:
+        """Upload a file whole or not at all."""
+        with Growing(self.path / name, source.sha256) as file:
+            try:
+                file.clear()
+                for block in source.blocks(self.block_size):
+                    file.write(block)
+                return file.place(replace=mend)
+            except BaseException:
+                file.clear()  # else it stays for a writer that would continue it
+                raise
+
+    def publish(self, what: Publication, version: str) -> None:
+        """Publish a manifest under a lock, if what is published still has the version."""
+        self._make_manifests()
+        store.sweep(self.path)
+        store.publish(self.path / manifests.copy_of(what.id), what.manifest, replace=False)
+        if what.signature is not None:
+            store.publish(self.path / manifests.signature_of(what.id), what.signature, replace=True)
+        with self._turn():
+            if self.state().version != version:
+                raise MovedError(f"{self.url} has changed")
+            store.publish(self.path / manifests.NAME, what.manifest, replace=True)
+        if what.card is not None:
+            store.publish(self.path / CARD, what.card, replace=True)
+
+    def _files(self) -> Iterator[tuple[str, int]]:
+        for folder, prefix in ((self.path, ""), (self.path / manifests.COPIES, f"{manifests.COPIES}/")):
+            names = os.listdir(folder) if folder.is_dir() else []
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # another push's temporary file
+                    found = (folder / name).lstat()
+                    if stat.S_ISREG(found.st_mode):
+                        yield prefix + name, found.st_size
+
+    def _make_manifests(self) -> None:
+        folder = self.path / manifests.COPIES
+        with contextlib.suppress(FileExistsError):
+            self.ask("write to", folder.mkdir)
+            with contextlib.suppress(OSError):  # a group that shares the folder shares this one too
+                shutil.copymode(self.path, folder)
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise CacheError(f"{folder} is not a directory; remove it")
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        lock, mine = self.path / LOCK, store.temporary_name().encode()
+        deadline = time.monotonic() + LOCK_WAIT
+        while not self.ask("publish in", lambda: _made(lock, mine)):
+            self._break(lock)
+            if time.monotonic() > deadline:
+                raise CacheError(f"another push holds {lock} since {LOCK_WAIT:g} s. If nobody is pushing, remove it")
+            time.sleep(0.02)
+        try:
+            yield
+        finally:
+            if self.read(LOCK, 4096) == mine:
+                lock.unlink()
+
+    def _break(self, lock: Path) -> None:
+        """Remove the lock of a dead process; those that would do so take turns, so that none removes a new one."""
+        with contextlib.suppress(OSError, CacheError):  # gone meanwhile, or flock is not to be had here
+            descriptor = os.open(lock.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if _lost(lock, store.read_regular(lock, 4096).decode()):
+                    lock.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _made(lock: Path, holder: bytes) -> bool:
+    """Create the lock unless it is there; O_EXCL also holds where a file system has no links."""
+    try:
+        descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        return False
+    with open(descriptor, "wb") as file:
+        file.write(holder)
+    return True
+
+
+def _lost(lock: Path, holder: str) -> bool:
+    try:
+        return store.abandoned(lock.with_name(holder))
+    except (OSError, ValueError):  # no file has the holder's name: it is of another machine, or never wrote it
+        return time.time() - lock.lstat().st_mtime > LOCK_LOST

@@ -1,0 +1,93 @@
+"""Google Cloud Storage, through gcsfs."""
+
+import logging
+from typing import Any
+from urllib.parse import quote
+
+from cache.remotes.base import Source, no_connection, words
+from cache.remotes.objects import Objects
+from common.errors import ConfigError
+
+NOTE = "sha256"  # the metadata field in which an upload says what it holds
+
+
+class Gcs(Objects):
+    """A prefix in a bucket; versions are generations.  A file is uploaded in blocks, seen when whole."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        try:
+            from aiohttp import ClientError
+            from gcsfs.core import GCSFileSystem
+            from gcsfs.retry import HttpError
+            from google.auth.exceptions import GoogleAuthError
+        except ImportError:
+            raise ConfigError("gs:// needs gcsfs: pip install gcsfs, or uv sync --extra gcs") from None
+        logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # it prints the traceback of what it raises
+        self._bucket, _, self._prefix = self._root.partition("/")
+        self._http_error, self._auth_error, self._client_error = HttpError, GoogleAuthError, ClientError
+        self.failures = (OSError, HttpError, GoogleAuthError, ClientError, ValueError, RuntimeError)
+        self._fs = self.ask("open", lambda: GCSFileSystem(skip_instance_cache=True, use_listings_cache=False))
+
+    def passing(self, error: BaseException) -> bool:
+        """Return whether a failure may pass by itself: none, gcsfs has tried six times by then."""
+        return False
+
+    def reason(self, error: BaseException) -> str:
+        """Return in words what a failure means, and what to do."""
+        if isinstance(error, self._auth_error) or getattr(error, "code", None) == 401:
+            return f"no credentials ({words(error)}). Run: gcloud auth application-default login"
+        if isinstance(error, FileNotFoundError):
+            return f"there is no bucket {self._bucket}, or nobody may know. Mend the URL, or create it"
+        if "Forbidden" in str(error):
+            return f"{words(error)}. Are the credentials (gcloud auth list) those of someone who may?"
+        if isinstance(error, (self._client_error, ConnectionError, TimeoutError)):
+            return no_connection(error)
+        return f"{words(error)}. Check the URL and run it again"
+
+    def stamp(self, name: str, size: int) -> str:
+        """Return the hash that the upload noted, else that of the bytes."""
+        about = self.ask(
+            "read", lambda: self._fs.call("GET", "b/{}/o/{}", self._bucket, self._key(name), json_out=True)
+        )
+        return about.get("metadata", {}).get(NOTE) or self.sha256(name, size)
+
+    def create(self, name: str, source: Source, *, mend: bool = False) -> bool:
+        """Upload a file whole or not at all: the last block makes it appear, and is sent only if all are right."""
+        condition = {} if mend else {"ifGenerationMatch": "0"}
+        try:
+            begun = self._upload(name, uploadType="resumable", json={"metadata": {NOTE: source.sha256}}, **condition)
+            position = 0
+            for block in source.blocks(self.block_size):
+                span = f"bytes {position}-{position + len(block) - 1}/{source.size}"
+                self._send("PUT", begun["Location"], headers={"Content-Range": span}, data=block)
+                position += len(block)
+        except FileExistsError:  # what gcsfs makes of 412, of any condition
+            return False
+        return True
+
+    def _get(self, name: str, start: int, end: int) -> tuple[bytes, str]:
+        where = self._fs.url(f"{self._bucket}/{self._key(name)}")
+        headers, data = self._fs.call("GET", where, headers={"Range": f"bytes={start}-{end - 1}"})
+        return data[: end - start], headers["X-Goog-Generation"]
+
+    def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> bool:
+        match = {} if condition is None else {"ifGenerationMatch": condition or "0"}
+        try:
+            self._upload(name, uploadType="media", data=data, **match)
+        except FileExistsError:
+            return False
+        return True
+
+    def _ls(self, path: str) -> list[dict[str, Any]]:
+        return self._fs.ls(path, detail=True)
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}".lstrip("/")
+
+    def _upload(self, name: str, **arguments: Any) -> Any:
+        place = f"{self._fs._location}/upload/storage/v1/b/{quote(self._bucket)}/o"
+        return self._send("POST", place, name=self._key(name), **arguments)
+
+    def _send(self, method: str, place: str, **arguments: Any) -> Any:
+        return self.ask("upload to", lambda: self._fs.call(method, place, **arguments)[0])

@@ -1,0 +1,150 @@
+"""Object stores as remotes, through fsspec; and fsspec's memory, the example of one without conditional writes."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+from cache import manifest as manifests
+from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State
+from common.errors import CacheError
+from common.log import say
+
+
+class Objects(Remote):
+    """A prefix in an object store.  A condition is None, "" for a name that must be free, or the version to replace."""
+
+    conditional = True  # a write may be made to depend on what is there
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url.rstrip("/"))
+        self._root = url.partition("://")[2].strip("/")
+
+    @abstractmethod
+    def _get(self, name: str, start: int, end: int) -> tuple[bytes, str]:
+        """Return at most end - start bytes and the version.  Raises FileNotFoundError."""
+
+    @abstractmethod
+    def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> bool:
+        """Write a small object; return False where the condition does not hold.  `note` is its hash."""
+
+    @abstractmethod
+    def _ls(self, path: str) -> list[dict[str, Any]]:
+        """Return what lies directly under a path.  Raises FileNotFoundError."""
+
+    def _lacks_place(self, error: BaseException) -> bool:
+        """Return whether not only an object is missing, but the bucket."""
+        return False
+
+    def state(self) -> State:
+        """Return what is published now."""
+        found = self._small(manifests.NAME, manifests.MAX_BYTES)
+        return State(None, "") if found is None else State(*found)
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """Return a small file, None where there is none."""
+        found = self._small(name, limit)
+        return None if found is None else found[0]
+
+    def listing(self) -> dict[str, int]:
+        """Return the sizes of all files by name."""
+        return self.ask("list", lambda: dict(self._files()))
+
+    def block(self, name: str, start: int, size: int) -> bytes:
+        """Return exactly `size` bytes of a file from `start`."""
+        try:
+            block, _ = self.ask("read", lambda: self._get(name, start, start + size))
+        except CacheError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise CacheError(f"{self.where(name)} is not there, though its manifest lists it") from error
+            raise
+        if len(block) != size:
+            raise CacheError(f"{self.where(name)} ends inside what its manifest lists: damaged")
+        return block
+
+    def create(self, name: str, source: Source, *, mend: bool = False) -> bool:
+        """Upload a file whole or not at all."""
+        data = b"".join(source.blocks(self.block_size))
+        return self.ask("upload to", lambda: self._put(name, data, None if mend else "", source.sha256))
+
+    def publish(self, what: Publication, version: str) -> None:
+        """Publish a manifest by a conditional write; without such writes, look before and after."""
+        copy = manifests.copy_of(what.id)
+        self._set(copy, what.manifest, "")
+        if what.signature is not None:
+            self._set(manifests.signature_of(what.id), what.signature, None)
+        # some stores that speak S3 ignore conditions without a word: ask this one to create once more what is there
+        if self.conditional and not self._set(copy, what.manifest, ""):
+            if not self._set(manifests.NAME, what.manifest, version):
+                raise MovedError(f"{self.url} has changed")
+        else:
+            say(f"{self.url} cannot make a write depend on what is there: make sure that no one else pushes to it now")
+            self._compare_and_hope(what, version)
+        if what.card is not None:
+            self._set(CARD, what.card, None)
+
+    def _set(self, name: str, data: bytes, condition: str | None) -> bool:
+        return self.ask("write to", lambda: self._put(name, data, condition))
+
+    def _compare_and_hope(self, what: Publication, version: str) -> None:
+        if self.state().version != version:
+            raise MovedError(f"{self.url} has changed")
+        self._set(manifests.NAME, what.manifest, None)
+        if self.state().data != what.manifest:
+            raise MovedError(f"{self.url} has changed")
+
+    def _small(self, name: str, limit: int) -> tuple[bytes, str] | None:
+        def get() -> tuple[bytes, str] | None:
+            try:
+                return self._get(name, 0, limit + 1)
+            except FileNotFoundError as error:
+                if self._lacks_place(error):
+                    raise
+                return None
+
+        found = self.ask("read", get)
+        if found is not None and len(found[0]) > limit:
+            raise CacheError(f"{self.where(name)} has more than the {limit:,} bytes that such a file may have")
+        return found
+
+    def _files(self) -> Iterator[tuple[str, int]]:
+        for path, prefix in ((self._root, ""), (f"{self._root}/{manifests.COPIES}", f"{manifests.COPIES}/")):
+            try:
+                entries = self._ls(path)
+            except FileNotFoundError as error:
+                if self._lacks_place(error):
+                    raise
+                continue
+            for entry in entries:
+                if entry["type"] == "file":
+                    yield prefix + entry["name"].rpartition("/")[2], entry["size"]
+
+
+class Memory(Objects):
+    """fsspec's memory file system, of this process alone: for tests."""
+
+    conditional = False
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        self._fs = MemoryFileSystem()
+
+    def reason(self, error: BaseException) -> str:
+        """Return the error's words."""
+        return f"{error}"
+
+    def _get(self, name: str, start: int, end: int) -> tuple[bytes, str]:
+        whole = self._fs.cat_file(f"/{self._root}/{name}")
+        return whole[start:end], hashlib.sha256(whole).hexdigest()
+
+    def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> bool:
+        try:
+            self._fs.pipe_file(f"/{self._root}/{name}", data, mode="create" if condition == "" else "overwrite")
+        except FileExistsError:
+            return False
+        return True
+
+    def _ls(self, path: str) -> list[dict[str, Any]]:
+        return self._fs.ls(f"/{path}", detail=True)

@@ -1,0 +1,127 @@
+"""Signatures with real SSH keys: by ssh-keygen, over the cache id, for whole caches and their parts."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from typer.testing import CliRunner
+
+from cache import manifest, pull, push, signing, synth
+from cache.cli import app
+from cache.remotes.folder import Folder
+from common.errors import CacheError, ConfigError
+
+pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen of OpenSSH")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """A folder with the keys `alice` and `mallory`, and `signers`, which trusts alice alone."""
+    place = tmp_path_factory.mktemp("keys")
+    for who in ("alice", "mallory"):
+        made = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", who, "-f", str(place / who)]
+        subprocess.run(made, check=True, timeout=60)
+    public = (place / "alice.pub").read_text()
+    (place / "signers").write_text(f'alice@example.org namespaces="melcache" {public}')
+    (place / "files").write_text(f'alice@example.org namespaces="file" {public}')
+    return place
+
+
+@pytest.fixture
+def toy(tmp_path):
+    path = tmp_path / "made/toy"
+    synth.write(path, synth.Synthetic(60, 40, 5, 0.5, 0, "drin", text_width=8, image_width=16))
+    return path
+
+
+@pytest.fixture
+def remote(tmp_path):
+    return tmp_path / "team/toy"
+
+
+def melcache(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_signed_cache_is_verified_here_and_there_whole_and_in_parts(toy, keys, remote, tmp_path):
+    done = melcache("sign", toy, "--key", keys / "alice")
+    assert done.exit_code == 0 and "signed" in done.stdout
+    assert "signed by alice@example.org" in melcache("verify", toy, "--signers", keys / "signers").stderr
+    push.push(toy, str(remote))
+    here = tmp_path / "here/toy"
+    pulled = pull.pull(here, str(remote), heads="bert", signers=keys / "signers")
+    assert pulled.signer == "alice@example.org" and "signed by alice@example.org" in str(pulled)
+    checked = melcache("verify", here, "--require-signed", "--signers", keys / "signers")
+    assert checked.exit_code == 0 and "ok" in checked.stdout
+
+
+def test_the_signature_can_be_checked_by_hand(toy, keys):
+    path = signing.sign(toy, keys / "alice")
+    by_hand = ["ssh-keygen", "-Y", "verify", "-f", keys / "signers", "-I", "alice@example.org", "-n", "melcache"]
+    identity = manifest.load(toy)["id"]
+    for line, good in ((identity, True), ("0" * 64, False)):
+        done = subprocess.run([*by_hand, "-s", path], input=f"{line}\n", capture_output=True, text=True, timeout=60)
+        assert (done.returncode == 0) == good
+
+
+def test_unsigned_foreign_and_moved_signatures_are_refused_before_any_shard(toy, keys, remote, tmp_path, monkeypatch):
+    here, signers = tmp_path / "here/toy", keys / "signers"
+    monkeypatch.setattr(Folder, "block", None)  # taking a shard would fail otherwise
+
+    def refused(message, error=CacheError):
+        with pytest.raises(error, match=message) as caught:
+            pull.pull(here, str(remote), signers=signers)
+        assert "\n" not in str(caught.value) and not here.exists()
+
+    push.push(toy, str(remote))
+    refused(r"is not signed: no signature of .*Its maker runs: melcache sign")
+    signing.sign(toy, keys / "mallory")
+    assert push.push(toy, str(remote)).news == ("signature",)
+    refused(r"is signed by a key that is not in .*signers")
+    old = signing.sign(toy, keys / "alice").read_bytes()
+    found = manifest.load(toy)
+    found["warnings"].append("changed")
+    sealed = manifest.seal(found)
+    (toy / "manifest.json").write_bytes(manifest.written(sealed))
+    (toy / manifest.signature_of(sealed["id"])).write_bytes(old)  # alice's, of what the cache was before
+    push.push(toy, str(remote), replace=True)
+    refused(rf"the signature of .* does not fit cache {sealed['id'][:16]}")
+    for bad in (b"", b"-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n", b"\0" * 100):
+        (remote / manifest.signature_of(sealed["id"])).write_bytes(bad)
+        refused(r"is signed by a key that is not in|does not fit")
+
+
+def test_a_key_that_may_sign_other_things_only_is_refused(toy, keys):
+    signing.sign(toy, keys / "alice")
+    with pytest.raises(CacheError, match=r"does not fit cache|not in"):
+        signing.of_folder(toy, keys / "files")
+
+
+def test_a_changed_part_does_not_pass_as_one_of_the_signed_cache(toy, keys, remote, tmp_path):
+    signing.sign(toy, keys / "alice")
+    push.push(toy, str(remote))
+    here = tmp_path / "here/toy"
+    pull.pull(here, str(remote), heads="bert")
+    found = json.loads((here / "manifest.json").read_text())
+    found["shards"][0]["sha256"] = "0" * 64
+    (here / "manifest.json").write_bytes(manifest.written(manifest.seal(found)))
+    with pytest.raises(CacheError, match="is not a part of"):
+        signing.of_folder(here, keys / "signers")
+
+
+def test_mistakes_are_one_line(toy, keys, tmp_path):
+    for error, message, action in (
+        (ConfigError, "there is no key .*ssh-keygen -t ed25519", lambda: signing.sign(toy, tmp_path / "none")),
+        (CacheError, "cannot sign with", lambda: signing.sign(toy, keys / "signers")),
+        (
+            ConfigError,
+            "there is no file .*none of those whose signatures count",
+            lambda: signing.of_folder(toy, tmp_path / "none"),
+        ),
+        (CacheError, "is not signed", lambda: signing.of_folder(toy, keys / "signers")),
+    ):
+        with pytest.raises(error, match=message) as caught:
+            action()
+        assert "\n" not in str(caught.value)
+    assert "--require-signed needs --signers FILE" in str(melcache("verify", toy, "--require-signed").exception)
