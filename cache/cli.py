@@ -13,6 +13,7 @@ import typer
 from cache import manifest as manifests
 from cache import subset
 from cache import verify as verification
+from cache.reader import Reader
 from cache.schema import PARTS
 from common.errors import ConfigError, MelcacheError
 from common.log import duration, printable, size, table
@@ -178,6 +179,23 @@ def synth(
     shares = synthesis.SPLIT_SHARES if mentions else tuple(count / sum(splits) for count in splits)
     wanted = synthesis.Synthetic(n, e, c, signal, seed, head, text_width, image_width, shares, clip_width, regions)
     print(f"{out}: cache id {synthesis.write(out, wanted)}")
+
+
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(help="a cache directory, or a name under shards/", metavar="A")],
+    second: Annotated[str, typer.Argument(help="another", metavar="B")],
+    tolerance: Annotated[float, typer.Option(help="of values, relative to a row's largest")] = 2e-3,
+    as_json: JSON = False,
+) -> None:
+    """Say what differs between two caches: recipes field by field, rows by id, values; exit 1 if anything does."""
+    from cache import diff as differences
+
+    folders = [find_cache(name) for name in (first, second)]
+    found = differences.compare(*map(Reader, folders), tolerance)
+    print(json.dumps(found, indent=1) if as_json else differences.show(found, (first, second)))
+    if not found["same"]:
+        raise typer.Exit(1)
 
 
 def _trusted(required: bool, signers: Path | None) -> Path | None:

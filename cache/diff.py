@@ -1,0 +1,124 @@
+"""What differs between two caches: recipes field by field, rows by id, values within a tolerance."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from cache.reader import Reader
+from cache.schema import PARTS, SEQUENCES
+from common.log import printable, table
+
+TOLERANCE = 2e-3  # relative to the row's largest magnitude: float16 keeps 11 bits, and batches differ in the last
+BLOCK = 4096  # rows compared at once
+ABSENT = "(nothing)"
+# rows of another table: two caches may number them differently
+INDICES = ("pair.candidates.candidates", "pair.candidates.gold", "mention.ids.gold")
+
+
+def recipes(first: Any, second: Any, field: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (field, value here, value there) for each field of two recipes that differs, such as encoder.resize."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        for name in sorted(first.keys() | second.keys()):
+            inner = f"{field}.{name}" if field else name
+            yield from recipes(first.get(name, ABSENT), second.get(name, ABSENT), inner)
+    elif first != second:
+        yield field, first, second
+
+
+def compare(first: Reader, second: Reader, tolerance: float = TOLERANCE) -> dict[str, Any]:
+    """Return what `melcache diff` shows; `same` says whether both have one id."""
+    places = {name: _places(first, second, name) for name in first.manifest["tables"].keys() - SEQUENCES.keys()}
+    names = [name for name in PARTS if name in first.manifest["parts"] or name in second.manifest["parts"]]
+    return {
+        "ids": [first.id, second.id],
+        "same": first.id == second.id,
+        "dataset": list(recipes(first.manifest["dataset"], second.manifest["dataset"])),
+        "rows": {
+            name: {
+                "both": len(here),
+                "first": first.manifest["tables"][name],
+                "second": second.manifest["tables"][name],
+            }
+            for name, (here, _) in sorted(places.items())
+        },
+        "parts": {name: _part(first, second, name, places.get(name.split(".")[0]), tolerance) for name in names},
+    }
+
+
+def show(found: dict[str, Any], names: tuple[str, str]) -> str:
+    """Return the findings as text."""
+    if found["same"]:
+        return f"{names[0]} and {names[1]} are the same cache: id {found['ids'][0]}"
+    lines = [f"1: {names[0]}, id {found['ids'][0]}", f"2: {names[1]}, id {found['ids'][1]}"]
+    lines += [f"dataset: {_changed(*change)}" for change in found["dataset"]]
+    rows = [(name, counts["first"], counts["second"], counts["both"]) for name, counts in found["rows"].items()]
+    lines += ["", table(("table", "rows in 1", "rows in 2", "in both, by id"), rows), ""]
+    parts, changes = [], []
+    for name, part in found["parts"].items():
+        values = [f"{column}: {_values(*counts)}" for column, counts in part.get("values", {}).items() if counts[0]]
+        compared = any(counts[1] for counts in part.get("values", {}).values())
+        parts.append((name, part["state"], "; ".join(values) or ("equal" if compared else "-")))
+        changes += [f"{name}: {_changed(*change)}" for change in part.get("recipe", ())]
+    lines.append(table(("part", "made", "values of common rows"), parts))
+    return "\n".join([*lines, *([""] if changes else []), *map(printable, changes)])
+
+
+def _part(first: Reader, second: Reader, name: str, places: Any, tolerance: float) -> dict[str, Any]:
+    here, there = first.manifest["parts"].get(name), second.manifest["parts"].get(name)
+    if here is None or there is None:
+        return {"state": "only in 1" if there is None else "only in 2"}
+    state = "alike" if here["fingerprint"] == there["fingerprint"] else "differently"
+    found: dict[str, Any] = {"state": state}
+    if state == "differently":
+        found["recipe"] = [
+            *recipes(here["recipe"], there["recipe"]),
+            *recipes(here["inputs"], there["inputs"], "inputs"),
+        ]
+    if places is not None:
+        common = [column for column in here["columns"] if column in there["columns"]]
+        found["values"] = {
+            column: _count(first, second, f"{name}.{column}", *places, tolerance)
+            for column in common
+            if here["columns"][column]["shape"] == there["columns"][column]["shape"]
+            and f"{name}.{column}" not in INDICES
+            and name not in SEQUENCES.values()
+        }
+    return found
+
+
+def _count(
+    first: Reader, second: Reader, name: str, here: np.ndarray, there: np.ndarray, tolerance: float
+) -> list[Any]:
+    """Return how many common rows of a column differ by more than the tolerance, and the largest difference."""
+    left, right = first.column(name), second.column(name)
+    rows, largest = 0, 0.0
+    for begin in range(0, len(here), BLOCK):
+        a, b = left[here[begin : begin + BLOCK]], right[there[begin : begin + BLOCK]]
+        if a.dtype.kind != "f":
+            rows += int((a != b).reshape(len(a), -1).any(1).sum())
+            continue
+        a, b = (side.astype(np.float64).reshape(len(side), -1) for side in (a, b))
+        apart = np.abs(a - b).max(1)
+        rows += int((apart > tolerance * np.maximum(np.abs(a), np.abs(b)).max(1).clip(min=1e-6)).sum())
+        largest = max(largest, float(apart.max()))
+    return [rows, len(here), largest]
+
+
+def _places(first: Reader, second: Reader, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the rows that both caches have stand in each, by id; by position where a cache came without ids."""
+    column = f"{'mention' if name == 'pair' else name}.ids.id"
+    if column not in first.columns or column not in second.columns:
+        count = min(first.manifest["tables"][name], second.manifest["tables"][name])
+        return np.arange(count), np.arange(count)
+    known = {key: row for row, key in enumerate(second.column(column).tolist())}
+    pairs = [(row, known[key]) for row, key in enumerate(first.column(column).tolist()) if key in known]
+    return tuple(np.array(pairs, np.int64).reshape(-1, 2).T)
+
+
+def _values(rows: int, of: int, largest: float) -> str:
+    return f"{rows:,} of {of:,} differ" + (f", by at most {largest:.3g}" if largest else "")
+
+
+def _changed(field: str, first: Any, second: Any) -> str:
+    return f"{field} {first!r} vs {second!r}"

@@ -1,0 +1,95 @@
+"""`melcache diff`: which field of a recipe differs, which rows are new, and which values changed."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import cache as melcache
+from cache import diff
+from cache.cli import app
+from cache.draft import Draft
+from cache.writer import PartPlan, Shard, ShardPlan, columns_of
+
+
+def build(folder, ids, vectors, resize=232, present=None):
+    """A cache of entity.ids and entity.resnet with the given rows."""
+    draft = Draft(folder)
+    count, width = vectors.shape
+    sizes = {"id": 4, "name": 4, "V": width}
+    columns = {
+        "entity.ids": {"id": np.array(ids, "S4"), "name": np.array(ids, "S4")},
+        "entity.resnet": {"image": vectors, "present": np.ones(count, bool) if present is None else present},
+    }
+    recipes = {
+        "entity.ids": {},
+        "entity.resnet": {"encoder": {"name": "resnet152", "resize": resize}, "policy": "white"},
+    }
+    for name, arrays in columns.items():
+        plan = PartPlan(name, recipes[name], columns_of(name, sizes, "<f2", tuple(arrays)))
+        shard = Shard(ShardPlan(plan, 0, 0, count, f"{resize:064d}"))
+        for column, values in arrays.items():
+            shard.put(column, np.arange(count), values)
+        draft.save(shard)
+    about = {
+        "dataset": {"name": folder.name, "content": "0" * 64, "licence": "CC0", "source": "a test"},
+        "tables": {"entity": count, "mention": 1, "pair": 1},
+        "candidates": 1,
+        "splits": {},
+        "coverage": {},
+        "warnings": [],
+    }
+    draft.finish(about, {})
+    return melcache.open(folder)
+
+
+@pytest.fixture
+def vectors():
+    return np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+
+
+def test_recipes_name_the_field_and_both_values():
+    first = {"encoder": {"resize": 232, "mean": [0.4]}, "dtype": "f2"}
+    second = {"encoder": {"resize": 256, "mean": [0.4]}, "crop": 224, "dtype": "f2"}
+    assert list(diff.recipes(first, second)) == [("crop", diff.ABSENT, 224), ("encoder.resize", 232, 256)]
+    assert list(diff.recipes(first, first)) == []
+
+
+def test_rows_are_matched_by_id_wherever_they_stand(tmp_path, vectors):
+    first = build(tmp_path / "a", ["Q1", "Q2", "Q3", "Q4", "Q5"], vectors)
+    order = [4, 2, 0]
+    moved = build(tmp_path / "b", ["Q5", "Q3", "Q1", "Q9"], np.concatenate([vectors[order], vectors[:1]]))
+    found = diff.compare(first, moved)
+    assert found["rows"]["entity"] == {"both": 3, "first": 5, "second": 4}
+    assert found["parts"]["entity.resnet"]["state"] == "alike"
+    assert found["parts"]["entity.resnet"]["values"]["image"] == [0, 3, 0.0]
+
+
+def test_values_are_compared_within_the_tolerance(tmp_path, vectors):
+    ids = ["Q1", "Q2", "Q3", "Q4", "Q5"]
+    changed = vectors.copy()
+    changed[1] *= 1 + 1e-3  # as another batch may round it
+    changed[3, 0] += 1.0
+    seen = np.array([True, True, False, True, True])
+    found = diff.compare(build(tmp_path / "a", ids, vectors), build(tmp_path / "b", ids, changed, present=seen))
+    rows, of, largest = found["parts"]["entity.resnet"]["values"]["image"]
+    assert (rows, of) == (1, 5)
+    assert largest == pytest.approx(1.0, abs=2e-3)
+    assert found["parts"]["entity.resnet"]["values"]["present"] == [1, 5, 0.0]
+    strict = diff.compare(melcache.open(tmp_path / "a"), melcache.open(tmp_path / "b"), tolerance=1e-5)
+    assert strict["parts"]["entity.resnet"]["values"]["image"][0] == 2
+
+
+def test_the_command_says_what_differs_and_exits_1(tmp_path, vectors):
+    ids = ["Q1", "Q2", "Q3", "Q4", "Q5"]
+    build(tmp_path / "a", ids, vectors)
+    build(tmp_path / "b", ids, vectors, resize=256)
+    run = CliRunner().invoke(app, ["diff", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert run.exit_code == 1
+    assert "entity.resnet: encoder.resize 232 vs 256" in run.stdout
+    assert "entity.resnet: policy" not in run.stdout
+    run = CliRunner().invoke(app, ["diff", str(tmp_path / "a"), str(tmp_path / "a")])
+    assert (run.exit_code, "are the same cache" in run.stdout) == (0, True)
+    run = CliRunner().invoke(app, ["diff", str(tmp_path / "a"), str(tmp_path / "b"), "--json"])
+    assert json.loads(run.stdout)["parts"]["entity.resnet"]["recipe"] == [["encoder.resize", 232, 256]]
