@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -639,6 +640,29 @@ def test_help_names_the_default_of_each_head():
     assert "[default: False; dwe_authors: True]" in lines["--persons-only"]
     assert "dwe, dwe_authors: 0.5" in lines["--margin"]
     assert "[default: 0.4]" in lines["--dropout"]
+
+
+@pytest.mark.parametrize(
+    ("switches", "in_training", "in_evaluation"),
+    [
+        ({}, (2, 2, 1), (2, 1, 1)),
+        ({"alignment_weight": 0.0}, (2, 1, 1), (2, 1, 1)),
+        ({"fusion": "concat"}, (2, 2, 1), (2, 1, 0)),
+        ({"fusion": "concat", "alignment_weight": 0.0}, (2, 1, None), (2, 1, None)),
+    ],
+    ids=str,
+)
+def test_dwe_authors_computes_nothing_twice_and_nothing_that_is_not_read(switches, in_training, in_evaluation):
+    head, _ = head_of("dwe_authors", **switches)
+    layers = ("text_trans", "img_trans", "attention")
+    calls = Counter()
+    for name in layers:
+        if hasattr(head, name):
+            getattr(head, name).register_forward_hook(lambda *_, name=name: calls.update([name]))
+    for run, expected in ((head.objective, in_training), (head, in_evaluation)):
+        calls.clear()
+        run(batch_of(arrays(23)))
+        assert tuple(calls[name] if hasattr(head, name) else None for name in layers) == expected
 
 
 @BOTH
