@@ -26,6 +26,7 @@ DTYPES = ("<f2", "<f4", "<i4", "|u1", "|b1")
 UNHASHED = ("id", "provenance", "digest")
 
 Check = Callable[[Any], bool]
+NONE: dict[str, Check] = {}
 
 
 def seal(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def check(manifest: dict[str, Any], where: str) -> None:
         raise CacheError(f"{where} is not a melcache manifest")
     if version != VERSION:
         raise CacheError(f"{where} has format version {version}, this melcache reads {VERSION}: update melcache")
-    _fields(manifest, _MANIFEST, where)
+    _fields(manifest, _MANIFEST, where, _OPTIONAL)
     for name, part in manifest["parts"].items():
         _fields(part, _PART, f"{where}: parts")
         if name not in PARTS or not set(part["columns"]) <= set(PARTS[name]):
@@ -156,6 +157,13 @@ def _check_rows(manifest: dict[str, Any], where: str) -> None:
         table = part.split(".")[0]
         if following != tables.get(table):
             raise CacheError(f"{where}: part {part} has {following} rows, table {table} has {tables.get(table)}")
+    grown = manifest.get("generations")
+    if grown is not None:
+        ends = [list(column) for column in zip(*grown, strict=True)]
+        if [end[-1] for end in ends] != [tables["entity"], tables["mention"]] or any(
+            end != sorted(end) for end in ends
+        ):
+            raise CacheError(f"{where}: generations {grown} do not count up to the rows of the tables")
     files = [shard["file"] for shard in manifest["shards"]]
     if len(set(files)) != len(files):
         raise CacheError(f"{where}: a file is listed twice")
@@ -168,11 +176,11 @@ def _product(spec: dict[str, Any]) -> int:
     return product
 
 
-def _fields(value: Any, wanted: dict[str, Check], where: str) -> None:
-    if not isinstance(value, dict) or set(value) != set(wanted):
+def _fields(value: Any, wanted: dict[str, Check], where: str, more: dict[str, Check] = NONE) -> None:
+    if not isinstance(value, dict) or set(value) - set(more) != set(wanted):
         raise CacheError(f"{where}: expected an object with exactly the fields {', '.join(sorted(wanted))}")
-    for field, good in wanted.items():
-        if not good(value[field]):
+    for field, good in (wanted | more).items():
+        if field in value and not good(value[field]):
             raise CacheError(f"{where}: field {field!r} is not what the format allows")
 
 
@@ -235,6 +243,12 @@ def _seconds(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= MAX_COUNT
 
 
+def _generations(value: Any) -> bool:
+    """Whether it is how many rows entity and mention had after each extraction."""
+    pairs = isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    return pairs and all(_count(count) for pair in value for count in pair)
+
+
 def _object(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -273,6 +287,7 @@ _MANIFEST: dict[str, Check] = {
     "id": _hex(64),
     "digest": _hex(64),
 }
+_OPTIONAL: dict[str, Check] = {"generations": _generations}
 _PART: dict[str, Check] = {"recipe": _object, "inputs": _object, "fingerprint": _hex(64), "columns": _object}
 _SPEC: dict[str, Check] = {"dtype": _dtype, "shape": _shape}
 _SHARD: dict[str, Check] = {

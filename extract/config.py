@@ -38,6 +38,7 @@ class ExtractConfig:
     max_missing: float = knob(0.05, "stop (exit 3) when more than this fraction of the named images is unusable")
     heads: tuple[str, ...] = knob((), "heads whose columns are made beside the standard ones: ghmfc,dwe", flag="--for")
     limit: int | None = knob(None, "only the first n captions, and the entities that they need")
+    reorder: bool = knob(False, "number all rows anew; else those of the cache in the folder keep theirs")
     candidates: int | None = knob(
         None, "list length where the release has no lists (default: 100; wikidiverse 10, demo 5)"
     )

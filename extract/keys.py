@@ -113,7 +113,7 @@ class Keys:
     def _clip_origins(self, table: str, row: int) -> bytes:
         origins = []
         for column, text in self._owners.clip_texts(table, row).items():
-            owner_column, owner = self._owners.of_clip_text(text)
+            owner_column, owner = self._owners.of_clip_text(table, text)
             owner_table, _, owner_name = owner_column.split(".")
             origins.append(owner_name.encode() if column != owner_name else b"")
             origins.append(self._origin(f"{table}.clip", row, (owner_table, owner)))

@@ -1,17 +1,22 @@
 """Which row owns each repeated text and picture: the first one. It alone is encoded, all others copy its vector."""
 
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
 from extract.rows import Picture, Rows, entity_text, mention_texts
 
+ASKING = {"entity": ("entity", "mention"), "mention": ("mention",)}  # rows of which tables may copy from a table's
 MENTIONS_ONLY = ("mention.regions", "mention.crops")
 Row = tuple[str, int]  # table, row
 Slot = tuple[str, int]  # full name of a column, row
 
 
 class Owners:
-    """Owners of texts and pictures, in row order, entities before mentions.
+    """Owners of texts and pictures, in row order, entities before mentions, one generation after the other.
 
-    So every distinct item is encoded once, whatever was interrupted in between. In parts that only mentions have, the
-    first mention owns a picture, be it an entity's too.
+    So every distinct item is encoded once, whatever was interrupted in between; an entity whose item only a mention
+    of an earlier generation had owns it too. In parts that only mentions have, the first mention owns a picture, be
+    it an entity's too.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -20,20 +25,23 @@ class Owners:
         self.pictures: dict[str, list[Picture]] = {
             table: [rows.picture(record.image) for record in rows.records(table)] for table in ("entity", "mention")
         }
-        self._of_picture: dict[bytes, Row] = {}
-        self._of_mention_picture: dict[bytes, Row] = {}
-        self._of_clip_text: dict[str, Slot] = {}
         self._of_entity_text: dict[str, int] = {}
         for row, entity in enumerate(rows.entities):
             self._of_entity_text.setdefault(entity_text(entity), row)
-        for table in ("entity", "mention"):
-            for row, (content, _) in enumerate(self.pictures[table]):
-                if any(content):
-                    self._of_picture.setdefault(content, (table, row))
-                    if table == "mention":
-                        self._of_mention_picture.setdefault(content, (table, row))
-                for column, text in self.clip_texts(table, row).items():
-                    self._of_clip_text.setdefault(text, (f"{table}.clip.{column}", row))
+        # by the table whose row asks: an entity's item is never a mention's, because entities come first
+        self._of_picture: dict[str, dict[bytes, Row]] = {"entity": {}, "mention": {}}
+        self._of_clip_text: dict[str, dict[str, Slot]] = {"entity": {}, "mention": {}}
+        self._of_mention_picture: dict[bytes, Row] = {}
+        for table, row in _in_turn(rows.layout.generations):
+            content, _ = self.pictures[table][row]
+            if any(content):
+                for asking in ASKING[table]:
+                    self._of_picture[asking].setdefault(content, (table, row))
+                if table == "mention":
+                    self._of_mention_picture.setdefault(content, (table, row))
+            for column, text in self.clip_texts(table, row).items():
+                for asking in ASKING[table]:
+                    self._of_clip_text[asking].setdefault(text, (f"{table}.clip.{column}", row))
 
     def clip_texts(self, table: str, row: int) -> dict[str, str]:
         """Return the texts that CLIP reads of a row, by column."""
@@ -48,15 +56,23 @@ class Owners:
         """Return the entity that owns a text that BERT reads."""
         return self._of_entity_text[entity_text(self._rows.entities[row])]
 
-    def of_clip_text(self, text: str) -> Slot:
-        """Return the column and the row that own a text that CLIP reads."""
-        return self._of_clip_text[text]
+    def of_clip_text(self, table: str, text: str) -> Slot:
+        """Return the column and the row that own a text that CLIP reads of a table."""
+        return self._of_clip_text[table][text]
 
     def owns_picture(self, table: str, row: int) -> bool:
         """Whether a picture is encoded for this row in the parts that entities and mentions have."""
-        return self._of_picture.get(self.pictures[table][row][0]) == (table, row)
+        return self._of_picture[table].get(self.pictures[table][row][0]) == (table, row)
 
     def of_picture(self, part: str, row: int) -> Row | None:
         """Return the row that owns the picture of a row of a part, None where there is no file."""
-        owners = self._of_mention_picture if part in MENTIONS_ONLY else self._of_picture
-        return owners.get(self.pictures[part.split(".")[0]][row][0])
+        table = part.split(".")[0]
+        owners = self._of_mention_picture if part in MENTIONS_ONLY else self._of_picture[table]
+        return owners.get(self.pictures[table][row][0])
+
+
+def _in_turn(generations: Sequence[tuple[int, int]]) -> Iterator[Row]:
+    """Yield all rows: of each generation its entities, then its mentions."""
+    for before, after in pairwise([(0, 0), *generations]):
+        for table, begin, end in zip(("entity", "mention"), before, after, strict=True):
+            yield from ((table, row) for row in range(begin, end))

@@ -9,7 +9,7 @@ from cache import fingerprint
 from cache.draft import Draft
 from common.log import duration, say
 from common.records import SPLITS, Dataset
-from extract import coverage, datasets, descriptions, lists, provenance, rows
+from extract import coverage, datasets, descriptions, growth, lists, provenance, rows
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.plan import Plan
@@ -30,12 +30,14 @@ def run(config: ExtractConfig) -> Path:
         release = rows.limit(release, config.limit)
     else:
         coverage.stop_if_absent(release, config.max_missing)  # before minutes of fuzzy matching
-    release = rows.group(release)
+    earlier = None if config.limit or config.reorder else growth.Earlier.of(config.folder)
+    release, layout = growth.arrange(release, earlier, config.shard_rows)
     listed = lists.make(release, config.list_length)
     if config.limit:
         release, listed = lists.keep_needed(release, listed)
+        release, layout = growth.arrange(release, None, config.shard_rows)
     draft = Draft(config.folder)
-    plan = Plan(config, rows.Rows.hashed(release, config.workers), listed, encoders, draft.listed)
+    plan = Plan(config, rows.Rows.hashed(release, layout, config.workers), listed, encoders, draft.listed)
     work = Work(plan, encoders, draft, config)
     for table in ("entity", "mention", "pair"):
         work.table(table)
@@ -63,7 +65,7 @@ def _about(config: ExtractConfig, release: Dataset, plan: Plan, encoders: Encode
         "candidates": plan.lists.candidates.shape[1],
         "splits": {name: sum(m.splits >> bit & 1 for m in release.mentions) for bit, name in enumerate(SPLITS)},
         "warnings": list(_warnings(config, plan, encoders)),
-    }
+    } | ({} if config.limit else {"generations": [list(rows) for rows in plan.rows.layout.generations]})
 
 
 def _warnings(config: ExtractConfig, plan: Plan, encoders: Encoders) -> Iterator[str]:

@@ -15,7 +15,7 @@ from extract.keys import Keys, home, piece_key
 from extract.lists import Lists
 from extract.owners import Owners
 from extract.rows import Rows
-from extract.sequences import Sentences, borders, pieces
+from extract.sequences import Sentences, pieces
 
 SHARD_BYTES = 64 << 20  # of a part on demand: the regions of 2,048 pictures are 411 MB
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -42,9 +42,7 @@ class Plan:
             for table, part in SEQUENCES.items()
             if part in self.parts
         }
-        mentions = borders(len(rows.mentions), config.shard_rows, [m.sentence for m in rows.mentions])
-        entities = borders(len(rows.entities), config.shard_rows)
-        self.borders = {"entity": entities, "mention": mentions, "pair": mentions}
+        self.borders = rows.layout.borders | {"pair": rows.layout.borders["mention"]}
         self.keys = Keys(self.parts, self.borders, rows, lists, self.owners, self.sentences)
 
     def tables(self) -> dict[str, int]:

@@ -10,9 +10,9 @@ import numpy as np
 
 from cache.fingerprint import NO_CONTENT, content_hash
 from cache.schema import IMAGE_STATUS
-from common.errors import DatasetError
 from common.records import Dataset, Entity, Image, Mention
 from extract import images
+from extract.sequences import Layout
 
 Picture = tuple[bytes, int]  # content hash of the file, reason code
 
@@ -21,21 +21,23 @@ Picture = tuple[bytes, int]  # content hash of the file, reason code
 class Rows:
     """Entities and mentions in row order.
 
-    Mentions of one sentence stand together (see `group`), so that no shard border separates them and each
+    Mentions of one sentence stand together (see extract.growth), so that no shard border separates them and each
     distinct sentence is encoded once.
     """
 
     entities: list[Entity]
     mentions: list[Mention]
+    layout: Layout
     pictures: dict[Path, Picture]
 
     @classmethod
-    def hashed(cls, dataset: Dataset, workers: int) -> "Rows":
-        """Read and hash every distinct picture file of a release whose mentions are grouped by sentence."""
+    def hashed(cls, dataset: Dataset, layout: Layout, workers: int) -> "Rows":
+        """Read and hash every distinct picture file of a release whose records are in row order."""
         named = (record.image for record in (*dataset.entities, *dataset.mentions))
         paths = dict.fromkeys(image.path for image in named if image is not None and image.path is not None)
         with ThreadPoolExecutor(workers) as pool:
-            return cls(dataset.entities, dataset.mentions, dict(zip(paths, pool.map(_picture, paths), strict=True)))
+            found = dict(zip(paths, pool.map(_picture, paths), strict=True))
+            return cls(dataset.entities, dataset.mentions, layout, found)
 
     def records(self, table: str) -> list[Entity] | list[Mention]:
         """Return the records of table "entity" or "mention"."""
@@ -110,28 +112,21 @@ def bert_content(entity: Entity) -> bytes:
     return content_hash(entity_text(entity), "")
 
 
-def group(dataset: Dataset) -> Dataset:
-    """Bring mentions of one sentence together.  Raises DatasetError for an empty release."""
-    if not dataset.mentions or not dataset.entities:
-        raise DatasetError(
-            f"{dataset.name} has {len(dataset.mentions)} mentions and {len(dataset.entities)} entities: nothing to do"
-        )
-    first: dict[str, int] = {}
-    for mention in dataset.mentions:
-        first.setdefault(mention.sentence, len(first))
-    return replace(dataset, mentions=sorted(dataset.mentions, key=lambda mention: first[mention.sentence]))
-
-
 def limit(dataset: Dataset, captions: int) -> Dataset:
     """Keep the mentions of the first `captions` captions."""
     kept = set(list(dict.fromkeys(mention.caption for mention in dataset.mentions))[:captions])
     return replace(dataset, mentions=[mention for mention in dataset.mentions if mention.caption in kept])
 
 
-def strings(values: list[str], limit_bytes: int = 256) -> np.ndarray:
-    """Return fixed-length UTF-8, zero padded; longer texts are cut at a character, NUL is replaced."""
-    encoded = [_cut(value.replace("\0", "\ufffd").encode("utf-8", "replace"), limit_bytes) for value in values]
-    return np.array(encoded, dtype=f"|S{max(1, *map(len, encoded))}")
+def strings(values: list[str]) -> np.ndarray:
+    """Return fixed-length UTF-8, zero padded, each as `stored`; a power of two, so that few new texts need more."""
+    encoded = list(map(stored, values))
+    return np.array(encoded, dtype=f"|S{1 << (max(1, *map(len, encoded)) - 1).bit_length()}")
+
+
+def stored(value: str, limit_bytes: int = 256) -> bytes:
+    """Return a text as a column of strings holds it: longer ones are cut at a character, NUL is replaced."""
+    return _cut(value.replace("\0", "\ufffd").encode("utf-8", "replace"), limit_bytes)
 
 
 def _cut(text: bytes, limit_bytes: int) -> bytes:

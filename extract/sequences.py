@@ -11,6 +11,17 @@ Borders = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Where the rows of entity and mention are cut into the ranges that are computed at a time, and what came when.
+
+    `generations` counts the rows of both after the first extraction and after each that added some.
+    """
+
+    borders: dict[str, Borders]
+    generations: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class Sentences:
     """The distinct sentences in mention row order; sentence s has the token rows `edges[s]` to `edges[s + 1]`.
 

@@ -98,7 +98,7 @@ class Texts:
             for row in rows.rows
             for column, text in self._plan.owners.clip_texts(rows.table, row).items()
         }
-        owners = {slot: self._plan.owners.of_clip_text(text) for slot, text in texts.items()}
+        owners = {slot: self._plan.owners.of_clip_text(rows.table, text) for slot, text in texts.items()}
         own = [slot for slot, owner in owners.items() if owner == slot]
         vectors = self._encoders.clip.encode_texts([texts[slot] for slot in own], lambda: rows.tick(part, 0))
         for column in dict.fromkeys(column for column, _ in texts):

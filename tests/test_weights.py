@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cache import manifest as manifests
 from common.errors import WeightsError
-from extract import lists, pipeline, rows
+from extract import growth, lists, pipeline, rows
 from extract.cli import app
 from extract.config import ExtractConfig
 from extract.datasets import jsonl
@@ -252,13 +252,13 @@ def test_random_weights_are_named_in_the_manifests_warnings(tmp_path):
 
 
 def test_other_bert_weights_change_the_parts_of_bert_and_alignment_only(folder, source, tmp_path):
-    data = rows.group(jsonl.load(release(tmp_path / "r")))
+    data, layout = growth.arrange(jsonl.load(release(tmp_path / "r")), None, 2048)
 
     def fingerprints():
         config = ExtractConfig(weights="random-tiny", device="cpu")
         encoders = Encoders(config)
         encoders.bert = Bert(weights.parse(str(folder)), CPU, 4)
-        plan = Plan(config, rows.Rows.hashed(data, 1), lists.make(data, 3), encoders)
+        plan = Plan(config, rows.Rows.hashed(data, layout, 1), lists.make(data, 3), encoders)
         return {name: part.fingerprint for name, part in plan.parts.items()}
 
     before = fingerprints()

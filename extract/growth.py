@@ -1,0 +1,143 @@
+"""Which row each record of a release has: the one it has in the cache that is there already, else a new one behind.
+
+So adding to a dataset leaves the ranges of what was there as they are, and with them their keys and shards. A range
+that loses a record, or gets a mention of one of its sentences, is computed anew; no other is.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache import manifest as manifests
+from cache import store
+from common.errors import CacheError, DatasetError
+from common.log import say
+from common.records import Dataset, Entity, Mention
+from extract.rows import stored
+from extract.sequences import Borders, Layout, borders
+
+TABLES = ("entity", "mention")
+KEPT = 0.5  # of a table's rows must be in the release still; else their order is worth nothing
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The rows of the cache that is there already: their ids, as stored, in row order; and its layout."""
+
+    ids: dict[str, list[bytes]]
+    layout: Layout
+
+    @classmethod
+    def of(cls, folder: Path) -> "Earlier | None":
+        """Return what the cache in `folder` tells, None where there is none, or one of a limited extraction."""
+        try:
+            manifest = manifests.load(folder)
+            generations = tuple((entities, mentions) for entities, mentions in manifest.get("generations", ()))
+            if not generations:
+                return None
+            ids = {table: _ids(folder, manifest, table) for table in TABLES}
+        except CacheError as error:
+            if (folder / manifests.NAME).exists():
+                say(f"warning: rows are numbered anew: {error}")
+            return None
+        shards = {table: _shards(manifest, table) for table in TABLES}
+        cuts = {table: [(s["start"], s["start"] + s["rows"]) for s in found] for table, found in shards.items()}
+        return cls(ids, Layout(cuts, generations))
+
+
+def arrange(release: Dataset, earlier: Earlier | None, size: int) -> tuple[Dataset, Layout]:
+    """Return the release with its records in row order, mentions of one sentence together, and the layout.
+
+    New rows are cut into ranges of `size`. Raises DatasetError for an empty release.
+    """
+    if not release.mentions or not release.entities:
+        raise DatasetError(
+            f"{release.name} has {len(release.mentions)} mentions and {len(release.entities)} entities: nothing to do"
+        )
+    earlier = earlier or Earlier({"entity": [], "mention": []}, Layout({"entity": [], "mention": []}, ()))
+    together = {"entity": [entity.id for entity in release.entities], "mention": [m.sentence for m in release.mentions]}
+    orders, cuts, counts = {}, {}, []
+    for number, (table, records) in enumerate((("entity", release.entities), ("mention", release.mentions))):
+        groups, before = np.array(together[table], object), earlier.layout.borders[table]
+        orders[table], homes = _order(_places(table, records, earlier.ids[table]), groups, before)
+        ends = [generation[number] for generation in earlier.layout.generations]
+        cuts[table], stops = _cut(homes, groups[orders[table]].tolist(), before, ends, size)
+        counts.append(stops)
+    entities = [release.entities[row] for row in orders["entity"]]
+    mentions = [release.mentions[row] for row in orders["mention"]]
+    generations = dict.fromkeys(pair for pair in zip(*counts, strict=True) if any(pair))
+    return replace(release, entities=entities, mentions=mentions), Layout(cuts, tuple(generations))
+
+
+def _places(table: str, records: Sequence[Entity | Mention], ids: Sequence[bytes]) -> np.ndarray:
+    """Return the earlier row of each record, -1 where it is new; of equal ids the first is the first."""
+    rows = {key: row for row, key in enumerate(_counted(ids))}
+    places = np.array([rows.get(key, -1) for key in _counted(stored(record.id) for record in records)])
+    kept = int((places >= 0).sum())
+    if kept < KEPT * len(ids):
+        say(f"{table} rows are numbered anew: only {kept:,} of the {len(ids):,} in the cache are in the release still")
+        return np.full(len(places), -1)
+    if ids and (kept < len(ids) or kept < len(places)):
+        say(
+            f"{kept:,} {table} rows stay as they are in the cache, {len(places) - kept:,} are new, "
+            f"{len(ids) - kept:,} gone; --reorder numbers all anew"
+        )
+    return places
+
+
+def _counted(ids: Iterable[bytes]) -> list[tuple[bytes, int]]:
+    seen: Counter[bytes] = Counter()
+    result = []
+    for name in ids:
+        result.append((name, seen[name]))
+        seen[name] += 1
+    return result
+
+
+def _order(places: np.ndarray, groups: np.ndarray, cuts: Borders) -> tuple[np.ndarray, np.ndarray]:
+    """Return the records in row order, groups kept together where their first record is, and each one's home.
+
+    A home is the index of the earlier range that a row stays in, -1 for a row behind all of them.
+    """
+    end = cuts[-1][1] if cuts else 0
+    wanted = np.where(places >= 0, places, end + np.arange(len(places)))
+    first: dict[str, int] = {}
+    for row in np.argsort(wanted, kind="stable").tolist():
+        first.setdefault(groups[row], int(wanted[row]))
+    leaders = np.array([first[group] for group in groups])
+    order = np.lexsort((wanted, leaders))
+    homes = np.searchsorted([start for start, _ in cuts], leaders[order], "right") - 1
+    return order, np.where(leaders[order] < end, homes, -1)
+
+
+def _cut(
+    homes: np.ndarray, groups: list[str], cuts: Borders, ends: list[int], size: int
+) -> tuple[Borders, tuple[int, ...]]:
+    """Return the ranges of the rows, and how many rows the generations that ended at `ends` and the newest have."""
+    counts = np.bincount(homes[homes >= 0], minlength=len(cuts))
+    stops = np.cumsum(counts)
+    kept = int(counts.sum())
+    old = [(int(stop - count), int(stop)) for stop, count in zip(stops, counts, strict=True) if count]
+    new = [(kept + start, kept + stop) for start, stop in borders(len(homes) - kept, size, groups[kept:])]
+    before = [int(sum(count for (start, _), count in zip(cuts, counts, strict=True) if start < end)) for end in ends]
+    return old + new, (*before, len(homes))
+
+
+def _ids(folder: Path, manifest: dict[str, Any], table: str) -> list[bytes]:
+    dtype = np.dtype(manifest["parts"][f"{table}.ids"]["columns"]["id"]["dtype"])
+    result: list[bytes] = []
+    for shard in _shards(manifest, table):
+        data = store.read_regular(folder / shard["file"])
+        if hashlib.sha256(data).hexdigest() != shard["sha256"]:
+            raise CacheError(f"{folder / shard['file']} is damaged")
+        result += np.frombuffer(data, dtype, shard["rows"], shard["columns"]["id"]["offset"]).tolist()
+    return result
+
+
+def _shards(manifest: dict[str, Any], table: str) -> list[dict[str, Any]]:
+    return [shard for shard in manifest["shards"] if shard["part"] == f"{table}.ids"]

@@ -1,0 +1,377 @@
+"""Adding to a dataset: rows stay where they are, and only what is new is encoded."""
+
+import json
+import random
+import shutil
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import cache as melcache
+from cache import diff
+from cache import manifest as manifests
+from common.errors import CacheError
+from common.records import Dataset, Entity, Mention
+from extract import growth, pipeline
+from extract.config import ExtractConfig
+from extract.growth import Earlier
+from extract.rows import stored
+from extract.sequences import Layout
+
+COUNT = 200  # entities; one percent of them are two
+COLORS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple", "pink", "gray")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+# --- order and ranges, without encoders
+
+
+def entity(name):
+    return Entity(name, f"name of {name}")
+
+
+def mention(name, sentence):
+    return Mention(name, "c", sentence, "it", -1, -1, None, 1)
+
+
+def release(entities, mentions):
+    return Dataset("world", [mention(*one) for one in mentions], [entity(one) for one in entities])
+
+
+def as_cache(data, layout):
+    ids = {"entity": [stored(e.id) for e in data.entities], "mention": [stored(m.id) for m in data.mentions]}
+    return Earlier(ids, layout)
+
+
+def names(data):
+    return [e.id for e in data.entities], [m.id for m in data.mentions]
+
+
+def test_a_first_extraction_keeps_the_releases_order_and_brings_mentions_of_a_sentence_together():
+    data, layout = growth.arrange(release("dacb", [("m0", "x"), ("m1", "y"), ("m2", "x"), ("m3", "z")]), None, 2)
+    assert names(data) == (list("dacb"), ["m0", "m2", "m1", "m3"])
+    assert layout == Layout({"entity": [(0, 2), (2, 4)], "mention": [(0, 2), (2, 4)]}, ((4, 4),))
+
+
+def test_new_rows_stand_behind_the_old_ones_in_ranges_of_their_own():
+    first = growth.arrange(release("abcde", [("m0", "x"), ("m1", "y")]), None, 2)
+    data, layout = growth.arrange(release("aXbcYdeZ", [("m2", "w"), ("m0", "x"), ("m1", "y")]), as_cache(*first), 2)
+    assert names(data) == (list("abcdeXYZ"), ["m0", "m1", "m2"])
+    assert layout.borders["entity"] == [(0, 2), (2, 4), (4, 5), (5, 7), (7, 8)]
+    assert layout.borders["mention"] == [(0, 2), (2, 3)]
+    assert layout.generations == ((5, 2), (8, 3))
+
+
+def test_a_new_mention_of_an_old_sentence_stands_with_the_others_of_it():
+    old = [("m0", "x"), ("m1", "y"), ("m2", "z"), ("m3", "w")]
+    first = growth.arrange(release("a", old), None, 2)
+    data, layout = growth.arrange(release("a", [*old, ("m4", "y"), ("m5", "v")]), as_cache(*first), 2)
+    assert names(data)[1] == ["m0", "m1", "m4", "m2", "m3", "m5"]
+    assert layout.borders["mention"] == [(0, 3), (3, 5), (5, 6)]
+    assert layout.generations == ((1, 5), (1, 6))
+
+
+def test_rows_that_are_gone_shorten_their_range_only():
+    first = growth.arrange(release("abcdef", [("m0", "x")]), None, 2)
+    data, layout = growth.arrange(release("abdefG", [("m0", "x")]), as_cache(*first), 2)
+    assert names(data)[0] == list("abdefG")
+    assert layout.borders["entity"] == [(0, 2), (2, 3), (3, 5), (5, 6)]
+    assert layout.generations == ((5, 1), (6, 1))
+
+
+def test_a_table_that_has_hardly_a_row_left_is_numbered_anew(capsys):
+    first = growth.arrange(release("abcdef", [("m0", "x"), ("m1", "y")]), None, 2)
+    data, layout = growth.arrange(release("ZfYX", [("m1", "y"), ("m0", "x"), ("m2", "z")]), as_cache(*first), 2)
+    assert names(data) == (list("ZfYX"), ["m0", "m1", "m2"])
+    assert layout.generations == ((0, 2), (4, 3))
+    assert "entity rows are numbered anew: only 1 of the 6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_is_changed_every_record_is_there_once_and_no_sentence_is_cut(seed):
+    rng = random.Random(seed)
+    size = rng.randint(1, 7)
+    entities, mentions = [f"e{i}" for i in range(20)], [(f"m{i}", f"s{rng.randrange(15)}") for i in range(25)]
+    data, layout = growth.arrange(release(entities, mentions), None, size)
+    for step in range(4):
+        entities = [e for e in entities if rng.random() < 0.95] + [f"e{step}-{i}" for i in range(rng.randrange(4))]
+        mentions = [
+            (m, s if rng.random() < 0.9 else f"s{rng.randrange(15)}") for m, s in mentions if rng.random() < 0.9
+        ]
+        mentions += [(f"m{step}-{i}", f"s{rng.randrange(30)}") for i in range(rng.randrange(6))]
+        rng.shuffle(entities)
+        rng.shuffle(mentions)
+        old = as_cache(data, layout)
+        data, layout = growth.arrange(release(entities, mentions), old, size)
+        assert sorted(names(data)[0]) == sorted(entities)
+        assert sorted((m.id, m.sentence) for m in data.mentions) == sorted(mentions)
+        rows = [m.sentence for m in data.mentions]
+        starts = [row for row in range(len(rows)) if row == 0 or rows[row] != rows[row - 1]]
+        assert len(starts) == len(set(rows))
+        for table, count in (("entity", len(entities)), ("mention", len(mentions))):
+            cuts = layout.borders[table]
+            assert [0, *(end for _, end in cuts)] == [*(begin for begin, _ in cuts), count]
+            assert all(begin < end for begin, end in cuts)
+            if table == "mention":
+                assert {begin for begin, _ in cuts} <= set(starts)
+        assert layout.generations[-1] == (len(entities), len(mentions))
+        assert all(a <= b for before, after in pairwise(layout.generations) for a, b in zip(before, after, strict=True))
+        again = growth.arrange(release(entities, mentions), as_cache(data, layout), size)
+        assert (names(again[0]), again[1]) == (names(data), layout)
+
+
+# --- the whole extraction
+
+
+def lay(folder, entities, mentions):
+    """Write a jsonl release: entities id -> (name, text, color), mentions id -> (sentence, surface, color, gold)."""
+    folder.mkdir(exist_ok=True)
+    (folder / "images").mkdir(exist_ok=True)
+    lines = {"entities": [], "mentions": []}
+    for name, (title, text, color) in entities.items():
+        lines["entities"].append({"id": name, "name": title, "text": text, "image": picture(folder, color)})
+    for number, (name, (sentence, surface, color, gold)) in enumerate(mentions.items()):
+        start = sentence.find(surface)
+        line = {"id": name, "text": sentence, "mention": surface, "start": start, "end": start + len(surface)}
+        split = ("train", "valid", "test")[number % 3]
+        lines["mentions"].append(line | {"gold": gold, "split": split, "image": picture(folder, color)})
+    for name, found in lines.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in found))
+
+
+def picture(folder, color):
+    path = folder / "images" / f"{color}.png"
+    if not path.exists():
+        Image.new("RGB", (30, 24), tuple(random.Random(color).randbytes(3))).save(path)
+    return f"images/{color}.png"
+
+
+def world():
+    rng = random.Random(3)
+    words = "harbor forest market desert island valley castle village river mountain".split()
+    entities = {
+        f"e{i}": (f"{rng.choice(words)} {i}", " ".join(rng.choices(words, k=rng.randrange(1, 9))), COLORS[i % 10])
+        for i in range(COUNT)
+    }
+    mentions = {}
+    for i in range(12):
+        gold = f"e{rng.randrange(COUNT)}"
+        mentions[f"m{i}"] = (f"{entities[gold][0]} in spring {i // 2}", entities[gold][0], f"shot {i // 2}", gold)
+    return entities, mentions
+
+
+def config(tmp_path, **changes):
+    known = {"candidates": 4, "workers": 1, "device": "cpu", "name": "world", "shard_rows": 64}
+    return ExtractConfig(
+        dataset="jsonl", data=tmp_path / "r", shards=tmp_path / "s", weights="random-tiny", **known | changes
+    )
+
+
+def run(tmp_path, entities, mentions, watched, **changes):
+    lay(tmp_path / "r", entities, mentions)
+    reader = melcache.open(pipeline.run(config(tmp_path, **changes)))
+    return reader, watched[-1]
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    seen = []
+
+    class Watched(pipeline.Work):
+        def __init__(self, *arguments):
+            seen.append(self)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(pipeline, "Work", Watched)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """The world's release and cache before anything is added; tests copy it."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("first")
+    lay(folder / "r", *world())
+    pipeline.run(config(folder))
+    return folder
+
+
+@pytest.fixture
+def old(first, tmp_path):
+    shutil.copytree(first, tmp_path, dirs_exist_ok=True)
+    return melcache.open(tmp_path / "s" / "world")
+
+
+def inserted(entities, more):
+    """Put new entities somewhere in the middle of the release."""
+    items = list(entities.items())
+    return dict([*items[:77], *more.items(), *items[77:]])
+
+
+def encoded(work):
+    e = work.encoders
+    return {
+        "bert": e.bert.encoded,
+        "clip texts": e.clip.texts,
+        "clip pictures": e.clip.images,
+        "resnet": e.resnet.encoded - e.objects.crops,
+        "detector": e.objects.pictures,
+        "decoded": work.pictures.decoded,
+    }
+
+
+NEW = {"new0": ("palace 0", "a new one", "teal"), "new1": ("palace 1", "harbor forest", "navy")}
+
+
+def test_one_percent_more_entities_encodes_their_texts_and_pictures_and_nothing_else(old, tmp_path, watched):
+    entities, mentions = world()
+    grown, work = run(tmp_path, inserted(entities, NEW), mentions, watched)
+    assert encoded(work) == dict.fromkeys(("bert", "clip texts", "clip pictures", "resnet", "detector", "decoded"), 2)
+    kinds = ("bert", "clip", "resnet", "objects")
+    files = {
+        shard["file"]
+        for shard in old.manifest["shards"]
+        if shard["part"].split(".")[1] in kinds or shard["part"] == "mention.ids"
+    }
+    assert files <= {shard["file"] for shard in grown.manifest["shards"]}
+    assert grown.manifest["generations"] == [[COUNT, 12], [COUNT + 2, 12]]
+    assert grown.column("entity.ids.id")[-2:].tolist() == [b"new0", b"new1"]
+
+
+def test_a_grown_cache_holds_what_a_fresh_one_does_row_by_row(old, tmp_path, watched):
+    entities, mentions = world()
+    more = mentions | {"m99": ("a palace by night", "palace", "night", "new0")}
+    grown, _ = run(tmp_path, inserted(entities, NEW), more, watched)
+    fresh, _ = run(tmp_path, inserted(entities, NEW), more, watched, name="fresh")
+    assert grown.id != fresh.id
+    found = diff.compare(grown, fresh)
+    assert {part["state"] for part in found["parts"].values()} == {"alike"}
+    apart = {
+        f"{name}.{column}": rows
+        for name, part in found["parts"].items()
+        for column, (rows, *_) in part["values"].items()
+        if rows and name != "pair.alignment"  # lists tie by row
+    }
+    assert not apart
+    ids = {name: reader.column("entity.ids.id") for name, reader in (("grown", grown), ("fresh", fresh))}
+    golds = grown.column("mention.ids.gold")
+    named = dict(zip(grown.column("mention.ids.id").tolist(), ids["grown"][golds].tolist(), strict=True))
+    assert named == {name.encode(): gold.encode() for name, (*_, gold) in more.items()}
+    lists = [
+        np.sort(reader.column("entity.ids.name")[reader.column("pair.candidates.candidates")], 1).tolist()
+        for reader in (grown, fresh)
+    ]
+    assert lists[0] == lists[1]
+
+
+def test_the_same_release_again_changes_nothing_and_is_the_grown_cache(old, tmp_path, watched):
+    entities, mentions = world()
+    grown, _ = run(tmp_path, inserted(entities, NEW), mentions, watched)
+    again, work = run(tmp_path, inserted(entities, NEW), mentions, watched)
+    assert again.id == grown.id
+    assert work.draft.made == 0
+    lay(tmp_path / "r", *world())
+    back, work = run(tmp_path, entities, mentions, watched)
+    assert back.id == old.id
+    assert not any(encoded(work).values())
+
+
+def test_a_new_entity_that_has_an_old_mentions_text_and_picture_leaves_the_mention_alone(old, tmp_path, watched):
+    entities, mentions = world()
+    _, surface, shot, _ = mentions["m3"]
+    grown, work = run(tmp_path, entities | {"new0": (surface, "", shot)}, mentions, watched)
+    assert encoded(work) == dict.fromkeys(("bert", "clip texts", "clip pictures", "resnet", "detector", "decoded"), 1)
+    parts = ("mention.clip", "mention.resnet", "mention.objects", "mention.bert")
+    kept = {shard["file"] for shard in old.manifest["shards"] if shard["part"] in parts}
+    assert kept <= {shard["file"] for shard in grown.manifest["shards"]}
+
+
+def test_a_row_that_goes_costs_its_own_range(old, tmp_path, watched):
+    entities, mentions = world()
+    gone = next(name for name in list(entities)[64:128] if all(gold != name for *_, gold in mentions.values()))
+    entities.pop(gone)
+    grown, work = run(tmp_path, entities, mentions, watched)
+    assert 0 < encoded(work)["bert"] <= 63
+    assert gone.encode() not in grown.column("entity.ids.id").tolist()
+    assert [s["rows"] for s in grown.manifest["shards"] if s["part"] == "entity.ids"] == [64, 63, 64, 8]
+
+
+def test_a_grown_cache_that_has_lost_shards_is_mended_to_the_same_id(old, tmp_path, watched):
+    entities, mentions = world()
+    grown, _ = run(tmp_path, inserted(entities, NEW), mentions, watched)
+    rng = random.Random(1)
+    files = [shard["file"] for shard in grown.manifest["shards"] if not shard["part"].endswith(".ids")]
+    for name in rng.sample(files, 5):
+        (grown.path / name).unlink()
+    mended, work = run(tmp_path, inserted(entities, NEW), mentions, watched)
+    assert (mended.id, work.draft.made) == (grown.id, 5)
+
+
+def test_growth_that_is_killed_goes_on_to_the_same_cache(old, tmp_path, watched, monkeypatch):
+    entities, mentions = world()
+    whole = tmp_path / "whole"
+    shutil.copytree(tmp_path / "s", whole / "s")
+    wanted, _ = run(whole, inserted(entities, NEW), mentions, watched)
+    lay(tmp_path / "r", inserted(entities, NEW), mentions)
+
+    class KilledError(BaseException):
+        pass
+
+    class Killed(pipeline.Work):
+        def table(self, table):
+            if table == victim:
+                raise KilledError
+            super().table(table)
+
+    for victim in ("mention", "pair"):  # noqa: B007, read by Killed
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            patch.setattr(pipeline, "Work", Killed)
+            pipeline.run(config(tmp_path))
+        assert melcache.open(tmp_path / "s" / "world").id == old.id
+    grown, work = run(tmp_path, inserted(entities, NEW), mentions, watched)
+    assert grown.id == wanted.id
+    assert encoded(work)["bert"] == 0
+
+
+def test_reorder_gives_the_id_of_a_fresh_extraction(old, tmp_path, watched):
+    entities, mentions = world()
+    anew, _ = run(tmp_path, inserted(entities, NEW), mentions, watched, reorder=True)
+    fresh, _ = run(tmp_path, inserted(entities, NEW), mentions, watched, name="fresh")
+    content = [{k: v for k, v in r.manifest["dataset"].items() if k != "name"} for r in (anew, fresh)]
+    assert content[0] == content[1]
+    shards = [[(s["file"], s["sha256"]) for s in r.manifest["shards"]] for r in (anew, fresh)]
+    assert shards[0] == shards[1]
+
+
+def test_a_limited_cache_is_not_grown(tmp_path, watched):
+    entities, mentions = world()
+    limited, _ = run(tmp_path, entities, mentions, watched, limit=2)
+    assert "generations" not in limited.manifest
+    whole, _ = run(tmp_path, entities, mentions, watched)
+    assert whole.manifest["generations"] == [[COUNT, 12]]
+    assert whole.column("entity.ids.id").tolist() == [name.encode() for name in entities]
+
+
+def test_rows_are_numbered_anew_where_the_ids_of_the_cache_are_damaged(old, tmp_path, watched, capsys):
+    (path,) = (s["file"] for s in old.manifest["shards"] if s["part"] == "mention.ids")
+    data = bytearray((old.path / path).read_bytes())
+    data[-1] ^= 1
+    (old.path / path).write_bytes(data)
+    run(tmp_path, *world(), watched)
+    assert f"warning: rows are numbered anew: {old.path / path} is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "generations", [[], [[1, 2]], [[COUNT + 1, 12], [COUNT, 12]], [[COUNT]], [["x", 12]], "all", [[COUNT, 12.0]]]
+)
+def test_generations_that_do_not_count_up_to_the_tables_are_refused(old, generations):
+    changed = manifests.seal(old.manifest | {"generations": generations})
+    with pytest.raises(CacheError, match="generations"):
+        manifests.check(changed, "here")
