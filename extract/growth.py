@@ -1,7 +1,7 @@
 """Which row each record of a release has: the one it has in the cache that is there already, else a new one behind.
 
 So adding to a dataset leaves the ranges of what was there as they are, and with them their keys and shards. A range
-that loses a record, or gets a mention of one of its sentences, is computed anew; no other is.
+is computed anew where one of its records has changed or is gone; no other is.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class Earlier:
 
 
 def arrange(release: Dataset, earlier: Earlier | None, size: int) -> tuple[Dataset, Layout]:
-    """Return the release with its records in row order, mentions of one sentence together, and the layout.
+    """Return the release with its records in row order, mentions of one sentence together in a range, and the layout.
 
     New rows are cut into ranges of `size`. Raises DatasetError for an empty release.
     """
@@ -100,19 +100,19 @@ def _counted(ids: Iterable[bytes]) -> list[tuple[bytes, int]]:
 
 
 def _order(places: np.ndarray, groups: np.ndarray, cuts: Borders) -> tuple[np.ndarray, np.ndarray]:
-    """Return the records in row order, groups kept together where their first record is, and each one's home.
+    """Return the records in row order, groups kept together in their range, and each one's home in that order.
 
     A home is the index of the earlier range that a row stays in, -1 for a row behind all of them.
     """
     end = cuts[-1][1] if cuts else 0
+    homes = np.searchsorted([start for start, _ in cuts], places, "right") - 1  # -1 where it is new
     wanted = np.where(places >= 0, places, end + np.arange(len(places)))
-    first: dict[str, int] = {}
+    first: dict[tuple[int, str], int] = {}
     for row in np.argsort(wanted, kind="stable").tolist():
-        first.setdefault(groups[row], int(wanted[row]))
-    leaders = np.array([first[group] for group in groups])
+        first.setdefault((homes[row], groups[row]), int(wanted[row]))
+    leaders = np.array([first[key] for key in zip(homes, groups, strict=True)])
     order = np.lexsort((wanted, leaders))
-    homes = np.searchsorted([start for start, _ in cuts], leaders[order], "right") - 1
-    return order, np.where(leaders[order] < end, homes, -1)
+    return order, homes[order]
 
 
 def _cut(

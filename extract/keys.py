@@ -40,7 +40,7 @@ class Keys:
         sentences: Mapping[str, Sentences],
     ) -> None:
         self._borders, self._rows, self._lists = borders, rows, lists
-        self._owners, self._first = owners, {SEQUENCES[table]: places.first for table, places in sentences.items()}
+        self._owners, self._sentences = owners, sentences
         self._keys: dict[str, list[str]] = {}  # by part; owners come before those that copy them
         for name, part in parts.items():
             self._keys[name] = []
@@ -60,7 +60,7 @@ class Keys:
         """
         table, kind = part.split(".")
         if table in SEQUENCES:
-            return self._sentence_content
+            return self._sentence_content(self._sentences[table].of.tolist())
         if table == "pair":
             return self._pair_content
         text, pictures = self._rows.text_content[table], self._owners.pictures[table]
@@ -79,7 +79,7 @@ class Keys:
                 text[row] + pictures[row][0] + self._picture_origin(part, row) + self._clip_origins(table, row)
             )
         if part in SEQUENCES.values():
-            first = self._first[part].tolist()
+            first = next(self._sentences[t].first.tolist() for t, pointer in SEQUENCES.items() if pointer == part)
             return lambda row: text[row] + content_hash(first[row])
         if part == "mention.attributes":
             return lambda row: b""
@@ -93,10 +93,10 @@ class Keys:
             for i in ranges if name.startswith("entity") else [index]:
                 yield bytes.fromhex(self._keys[name][i])
 
-    def _sentence_content(self, row: int) -> bytes:
+    def _sentence_content(self, of: list[int]) -> Callable[[int], bytes]:
+        """Return the function from a mention to the hash of its sentence `of[row]`, b"" but for the first one of it."""
         mentions = self._rows.mentions
-        first = row == 0 or mentions[row - 1].sentence != mentions[row].sentence
-        return content_hash(mentions[row].sentence) if first else b""
+        return lambda row: content_hash(mentions[row].sentence) if row == 0 or of[row - 1] != of[row] else b""
 
     def _pair_content(self, row: int) -> bytes:
         texts, pictures = self._rows.text_content, self._owners.pictures

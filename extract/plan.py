@@ -38,7 +38,7 @@ class Plan:
             "clip_token": encoders.clip.count,
         }
         self.sentences = {
-            table: Sentences.counted(rows.mentions, counts[table])
+            table: Sentences.counted(rows.mentions, rows.layout.borders["mention"], counts[table])
             for table, part in SEQUENCES.items()
             if part in self.parts
         }

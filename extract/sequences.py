@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Sentences:
-    """The distinct sentences in mention row order; sentence s has the token rows `edges[s]` to `edges[s + 1]`.
+    """The sentences in mention row order, distinct within a range; s has the token rows `edges[s]` to `edges[s + 1]`.
 
     `of` (N,) is the sentence of each mention.
     """
@@ -33,11 +34,13 @@ class Sentences:
     edges: np.ndarray
 
     @classmethod
-    def counted(cls, mentions: Sequence[Mention], count: Callable[[str], int]) -> "Sentences":
-        """Lay out the sentences of mentions that are grouped by sentence; `count` says how many tokens one has."""
-        places = {text: place for place, text in enumerate(dict.fromkeys(mention.sentence for mention in mentions))}
-        of = np.array([places[mention.sentence] for mention in mentions])
-        return cls(list(places), of, np.cumsum([0, *map(count, places)]))
+    def counted(cls, mentions: Sequence[Mention], cuts: Borders, count: Callable[[str], int]) -> "Sentences":
+        """Lay out the sentences of mentions, grouped by them in each range; `count` is the tokens of one."""
+        texts = [mention.sentence for mention in mentions]
+        begins = np.array([True, *(after != before for before, after in pairwise(texts))])
+        begins[[start for start, _ in cuts]] = True
+        found = [texts[row] for row in np.flatnonzero(begins)]
+        return cls(found, np.cumsum(begins) - 1, np.cumsum([0, *map(count, found)]))
 
     @property
     def rows(self) -> int:

@@ -69,13 +69,22 @@ def test_new_rows_stand_behind_the_old_ones_in_ranges_of_their_own():
     assert layout.generations == ((5, 2), (8, 3))
 
 
-def test_a_new_mention_of_an_old_sentence_stands_with_the_others_of_it():
+def test_a_new_mention_of_an_old_sentence_moves_no_other():
     old = [("m0", "x"), ("m1", "y"), ("m2", "z"), ("m3", "w")]
     first = growth.arrange(release("a", old), None, 2)
     data, layout = growth.arrange(release("a", [*old, ("m4", "y"), ("m5", "v")]), as_cache(*first), 2)
-    assert names(data)[1] == ["m0", "m1", "m4", "m2", "m3", "m5"]
-    assert layout.borders["mention"] == [(0, 3), (3, 5), (5, 6)]
-    assert layout.generations == ((1, 5), (1, 6))
+    assert names(data)[1] == ["m0", "m1", "m2", "m3", "m4", "m5"]
+    assert layout.borders["mention"] == [(0, 2), (2, 4), (4, 6)]
+    assert layout.generations == ((1, 4), (1, 6))
+
+
+def test_mentions_whose_sentence_was_changed_stand_together_within_their_range():
+    old = [("m0", "x"), ("m1", "x"), ("m2", "x"), ("m3", "w")]
+    first = growth.arrange(release("a", old), None, 4)
+    changed = [("m0", "x"), ("m1", "y"), ("m2", "x"), ("m3", "y"), ("m4", "y"), ("m5", "z"), ("m6", "y")]
+    data, layout = growth.arrange(release("a", changed), as_cache(*first), 4)
+    assert names(data)[1] == ["m0", "m2", "m1", "m3", "m4", "m6", "m5"]
+    assert layout.borders["mention"] == [(0, 4), (4, 7)]
 
 
 def test_rows_that_are_gone_shorten_their_range_only():
@@ -113,14 +122,15 @@ def test_whatever_is_changed_every_record_is_there_once_and_no_sentence_is_cut(s
         assert sorted(names(data)[0]) == sorted(entities)
         assert sorted((m.id, m.sentence) for m in data.mentions) == sorted(mentions)
         rows = [m.sentence for m in data.mentions]
-        starts = [row for row in range(len(rows)) if row == 0 or rows[row] != rows[row - 1]]
-        assert len(starts) == len(set(rows))
+        for begin, end in layout.borders["mention"]:
+            starts = [row for row in range(begin, end) if row == begin or rows[row] != rows[row - 1]]
+            assert len(starts) == len(set(rows[begin:end]))
+        fresh = layout.generations[-2][1] if len(layout.generations) > 1 else 0
+        assert all(rows[end - 1] != rows[end] for _, end in layout.borders["mention"][:-1] if end > fresh)
         for table, count in (("entity", len(entities)), ("mention", len(mentions))):
             cuts = layout.borders[table]
             assert [0, *(end for _, end in cuts)] == [*(begin for begin, _ in cuts), count]
             assert all(begin < end for begin, end in cuts)
-            if table == "mention":
-                assert {begin for begin, _ in cuts} <= set(starts)
         assert layout.generations[-1] == (len(entities), len(mentions))
         assert all(a <= b for before, after in pairwise(layout.generations) for a, b in zip(before, after, strict=True))
         again = growth.arrange(release(entities, mentions), as_cache(data, layout), size)
@@ -281,6 +291,28 @@ def test_the_same_release_again_changes_nothing_and_is_the_grown_cache(old, tmp_
     back, work = run(tmp_path, entities, mentions, watched)
     assert back.id == old.id
     assert not any(encoded(work).values())
+
+
+@pytest.mark.parametrize(
+    "head, part, table", [("ghmfc", "mention.tokens", "token.bert"), ("dwe", "mention.clip_tokens", "clip_token.clip")]
+)
+def test_a_new_mention_of_an_old_sentence_encodes_that_sentence_again_and_no_other(
+    old, tmp_path, watched, head, part, table
+):
+    entities, mentions = world()
+    sentence, _, shot, gold = mentions["m4"]
+    first, _ = run(tmp_path, entities, mentions, watched, heads=(head,))
+    more = mentions | {"m99": (sentence, "spring", shot, gold)}
+    grown, work = run(tmp_path, entities, more, watched, heads=(head,))
+    found = encoded(work) | {"clip sentences": work.encoders.clip.sentences}
+    if head == "ghmfc":  # of the word, and of the word with its sentence; dwe's attributes have texts of their own
+        assert found.pop("clip texts") == 2
+    assert found | {"clip texts": 0} == dict.fromkeys(encoded(work), 0) | {"bert": 1, "clip sentences": head == "dwe"}
+    begin, count = (grown.column(f"{part}.{name}") for name in ("first", "count"))
+    vectors = grown.column(f"{table}.vector").astype(float)
+    new, twin = (vectors[begin[row] : begin[row] + count[row]] for row in (12, list(mentions).index("m4")))
+    np.testing.assert_allclose(new, twin, atol=4e-3)
+    assert begin[12] == len(first.column(f"{table}.vector"))
 
 
 def test_a_new_entity_that_has_an_old_mentions_text_and_picture_leaves_the_mention_alone(old, tmp_path, watched):
