@@ -120,7 +120,7 @@ def _find(remote: Remote, identity: str, name: str) -> dict[str, Any]:
     data, where = remote.state().data, remote.where(manifests.NAME)
     if not identity:
         if data is None:
-            raise CacheError(f"there is no cache at {remote.url}: no {manifests.NAME} in it.{_hint(remote, name)}")
+            raise CacheError(f"there is no cache at {remote.url}: no {manifests.NAME} in it.{hint(remote, name)}")
         return manifests.read(data, where)
     copy = manifests.copy_of(identity)
     if (kept := remote.read(copy, manifests.MAX_BYTES)) is not None:
@@ -131,7 +131,8 @@ def _find(remote: Remote, identity: str, name: str) -> dict[str, Any]:
     return found
 
 
-def _hint(remote: Remote, name: str) -> str:
+def hint(remote: Remote, name: str) -> str:
+    """Return what may be wrong where nothing is published at a remote: what follows that sentence."""
     with contextlib.suppress(CacheError):
         if name and remote.read(f"{name}/{manifests.NAME}", manifests.MAX_BYTES) is not None:
             return f" Did you mean {remote.where(name)}?"

@@ -62,14 +62,14 @@ def reasons(plan: Plan, todo: Sequence[Todo], draft: Draft, shared: Shared) -> l
 def report(found: Sequence[dict[str, str]]) -> str:
     """Return the reasons as text."""
     if not found:
-        return "nothing is computed that was made before, here or there"
-    return table(("computed", "although it is in", "because"), [tuple(reason.values()) for reason in found])
+        return "nothing is computed that was made before, here or there\n"
+    return table(("computed", "although it is in", "because"), [tuple(reason.values()) for reason in found]) + "\n"
 
 
 def _why(plan: Plan, part: str, ranges: Sequence[Todo], earlier: Earlier) -> str:
     now, then = plan.parts[part].manifest_entry, earlier.manifest["parts"][part]
     if now["fingerprint"] != then["fingerprint"]:
-        return "; ".join(_changed(*change) for change in diff.changes(now, then))
+        return _changed(diff.changes(now, then))
     keys = {entry["key"] for entry in earlier.manifest["shards"] if entry["part"] == part}
     changed = [item for item in ranges if any(s.part.name == part and s.key not in keys for s in item.missing)]
     count = f"{len(changed):,} of {len(plan.borders[home(plan.parts[part].table)]):,} ranges"
@@ -81,10 +81,13 @@ def _why(plan: Plan, part: str, ranges: Sequence[Todo], earlier: Earlier) -> str
         return f"{count}: which of their rows cannot be told ({error})"
 
 
-def _changed(name: str, now: Any, then: Any) -> str:
-    if name.startswith("inputs."):
-        return f"it derives from {name.removeprefix('inputs.')}, which differs"
-    return f"{name} {_short(now)} here, {_short(then)} there"
+def _changed(changes: Sequence[tuple[str, Any, Any]]) -> str:
+    """Return differences of recipes in words; those of columns follow from others, where there are any."""
+    derived = [name.removeprefix("inputs.") for name, *_ in changes if name.startswith("inputs.")]
+    recipe = [change for change in changes if not change[0].startswith("inputs.")]
+    recipe = [change for change in recipe if not change[0].startswith("columns.")] or recipe
+    told = [f"{name} {_short(now)} here, {_short(then)} there" for name, now, then in recipe]
+    return "; ".join([*told, *([f"made from {' and '.join(derived)}, made otherwise"] if derived else [])])
 
 
 def _short(value: Any) -> str:

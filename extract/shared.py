@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from cache import fetch, known, remotes
+from cache import fetch, known, pull, remotes
 from cache import manifest as manifests
 from cache import push as pushing
 from cache.draft import FETCHED, KEPT, MADE, Draft
@@ -56,11 +56,15 @@ class Shared:
         except CacheError as error:
             say(f"warning: {error}. Everything that is missing is computed here")
             return {}
-        return {
-            name: listed
-            for name, listed in found.items()
-            if _is(listed, plans[name]) and self._listing[name] == listed.entry["bytes"]
-        }
+        good = {name: listed for name, listed in found.items() if _is(listed, plans[name])}
+        whole = {name: listed for name, listed in good.items() if self._listing[name] == listed.entry["bytes"]}
+        if damaged := sorted(good.keys() - whole.keys()):
+            say(
+                f"warning: {len(damaged):,} files at {self.url}, {damaged[0]} first, have another size than is listed "
+                f"and are computed here. Whoever has the cache mends them: melcache push {self._folder.name} "
+                f"{self.url} --check"
+            )
+        return whole
 
     def take(self, todo: list[Todo], draft: Draft) -> list[Todo]:
         """Fetch what lies there of the missing shards into the draft, several at once; return what is still to do."""
@@ -95,16 +99,18 @@ class Shared:
         saved = duration(sum(seconds for seconds in told if seconds is not None))
         least = "at least " if None in told else ""
         gain = f" ({size(self.bytes)}, saving {least}{saved} by the rates recorded there)" if self.taken else ""
-        return f"shards: {kept} were here, {fetched} came from {self.url}{gain}, {made} were computed"
+        return f"shards: {kept} were here, {fetched} fetched from {self.url}{gain}, {made} computed"
 
     def _ask(self, remote: Remote) -> None:
         try:
             data = remote.state().data
             self._listing = remote.listing()
             if data is None:
-                say(f"nothing is published at {self.url} yet; is that the URL that was pushed to?")
-            else:
-                self.manifest = manifests.read(data, remote.where(manifests.NAME))
+                say(f"nothing is published at {self.url}.{pull.hint(remote, self._folder.name)}")
+                return
+            self.manifest = manifests.read(data, remote.where(manifests.NAME))
+            if (name := self.manifest["dataset"]["name"]) != self._folder.name:
+                say(f"warning: {self.url} is a cache of {name}; this is {self._folder.name}")
         except CacheError as error:
             say(f"warning: {error}. What it does not give is computed here")
 
@@ -130,7 +136,7 @@ class _GivenUpError(Exception):
 
 
 def _count(shards: Counter[str]) -> str:
-    return f"{sum(shards.values()):,} of {len(shards)} parts"
+    return f"{sum(shards.values()):,} in {len(shards)} parts" if shards else "none"
 
 
 def _is(listed: Listed, plan: ShardPlan) -> bool:
