@@ -4,7 +4,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,8 +32,9 @@ class Calibration:
         self._batch = config.image_batch if encoders.compute.device.type == "cuda" else PICTURES
         for name, texts in _by(_texts_of, items.text_items).items():
             self._measure(name, [_spread(texts, BATCHES * config.text_batch)], self._text_run(name))
+        batches = self._decoded() if items.decoded else []
         for name in _by(_pictures_of, items.picture_items):
-            self._measure(name, self._batches, self._picture_run(name))
+            self._measure(name, batches, self._picture_run(name))
 
     def seconds(self, part: str) -> float | None:
         """Return how long the encoders take for a part, None where it needs none."""
@@ -80,10 +80,9 @@ class Calibration:
     def _rate(self, name: str) -> float:
         return self.measured[name]["seconds_per_item"] if name in self.measured else 0.0
 
-    @cached_property
-    def _batches(self) -> list[list[Image.Image]]:
-        """A sample of the pictures, decoded as an extraction does it; the neutral one where none can be."""
-        paths = sorted({path for paths in self._items.picture_items.values() for path in paths})
+    def _decoded(self) -> list[list[Image.Image]]:
+        """Return a sample of the pictures, decoded as an extraction does it; the neutral one where none can be."""
+        paths = sorted(set(self._items.decoded.values()))
         sample, begin = _spread(paths, MOST * self._batch), time.monotonic()
         with ThreadPoolExecutor(self._config.workers) as pool:
             decoded = list(pool.map(_decode, sample))

@@ -24,7 +24,7 @@ class Items:
         self._plan = plan
         self.text_items: dict[str, list[str]] = defaultdict(list)
         self.picture_items: dict[str, list[Path]] = defaultdict(list)
-        self.decoded: set[tuple[str, int]] = set()  # rows of tables whose pictures are opened
+        self.decoded: dict[tuple[str, int], Path] = {}  # pictures that are opened, by table and row
         for item in todo:
             parts = dict.fromkeys(shard.part.name for shard in item.missing)
             rows = range(*plan.borders[item.table][item.index])
@@ -48,13 +48,12 @@ class Items:
 
     def _pictures(self, part: str, rows: range, with_resnet: bool) -> Iterator[Path]:
         table, kind = part.split(".")
-        owners, records = self._plan.owners, self._plan.rows.records(table) if table in ("entity", "mention") else []
-        if kind not in KINDS or not records:
+        if table not in ("entity", "mention") or kind not in (*KINDS, "ids"):
             return
+        owners, records = self._plan.owners, self._plan.rows.records(table)
         for row in rows:
             shared = owners.owns_picture(table, row)
-            mine = owners.of_picture(part, row) == (table, row) if part in MENTIONS_ONLY else shared
-            if mine:
-                self.decoded.add((table, row))
-            if mine and not (kind == "regions" and with_resnet and shared):
-                yield records[row].image.path
+            if owners.of_picture(part, row) == (table, row) if part in MENTIONS_ONLY else shared:
+                path = self.decoded[table, row] = records[row].image.path
+                if kind != "ids" and not (kind == "regions" and with_resnet and shared):  # ids hold why one is none
+                    yield path

@@ -89,8 +89,12 @@ class Shared:
         return [replace(item, missing=[shard for shard in item.missing if shard.file not in came]) for item in todo]
 
     def push(self) -> str:
-        """Publish the finished cache there and return what was done."""
-        return str(pushing.push(self._folder, self.url))
+        """Publish the finished cache there and return what was done.  Raises CacheError where that is refused."""
+        try:
+            return str(pushing.push(self._folder, self.url))
+        except CacheError as error:
+            hand = f"By hand: melcache push {self._folder} {self.url}"
+            raise CacheError(f"{self._folder} is finished, but not published: {error}. {hand}") from error
 
     def account(self, draft: Draft) -> str:
         """Return in one line what was here, what was fetched and what was computed."""
