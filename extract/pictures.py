@@ -54,7 +54,9 @@ class Pictures:
         statuses = np.array([self._status(table, row) for row in rows.rows], np.uint8)
         rows.put(f"{table}.ids.image_status", rows.rows, statuses)
         if (statuses != OK).any():
-            self._make_neutrals([kind for kind in kinds if kind not in BLANK])
+            held = [kind for kind in kinds if kind not in BLANK]
+            self._make_neutrals(held)
+            rows.spent(*(f"{table}.{kind}" for kind in held))
         own = [kind for kind in kinds if f"{table}.{kind}" in MENTIONS_ONLY]
         self._complete(rows, [kind for kind in kinds if kind not in own], statuses == OK)
         if own:  # of pictures that an entity has too
@@ -74,8 +76,7 @@ class Pictures:
         while batch := list(islice(stream, self._config.image_batch)):
             at = [row for row, image in batch if image is not None]
             decoded = [image for _, image in batch if image is not None]
-            if kinds:
-                rows.spent(*(f"{rows.table}.{kind}" for kind in kinds))  # decoding serves all of them
+            rows.spent(*(f"{rows.table}.{kind}" for kind in kinds))  # decoding serves all of them
             for together in _passes(kinds) if decoded else []:
                 made = self._encoders.pictures(decoded, together)
                 rows.spent(*(f"{rows.table}.{kind}" for kind in together))

@@ -19,6 +19,10 @@ from common.errors import CacheError, ConfigError
 from extract import pipeline, shared
 from extract.cli import app
 from extract.config import ExtractConfig
+from extract.encoders.bert import Bert
+from extract.encoders.clip import Clip
+from extract.encoders.objects import Objects
+from extract.encoders.resnet import ResNet
 
 ROOT = Path(__file__).parent.parent
 ENTITIES = [("Paris", "in France", "red"), ("Lyon", "", "blue"), ("Rome", "in Italy", None), ("Oslo", "", "red")]
@@ -362,6 +366,37 @@ def test_the_record_of_a_mixed_cache_adds_up(data, team, tmp_path, monkeypatch):
     assert new > 1 and abs(new - round(new)) < 2e-3  # whole seconds by that clock
     assert made["made"] >= team[0].manifest["provenance"]["made"]
     assert made["seconds"] > sum(noted["seconds"] for noted in there.values()) - there["entity.bert"]["seconds"]
+
+
+def test_time_counts_for_the_part_that_it_was_spent_on(data, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("extract.clock.time.monotonic", lambda: now[0])
+
+    def slow(owner, name, seconds):
+        inner = getattr(owner, name)
+
+        def call(self, *arguments):
+            now[0] += seconds
+            return inner(self, *arguments)
+
+        monkeypatch.setattr(owner, name, call)
+
+    slow(Bert, "_encode", 1)
+    slow(Clip, "encode_texts", 10)
+    slow(Clip, "encode_images", 100)
+    slow(ResNet, "encode", 1000)  # of pictures, and of the crops of objects
+    slow(Objects, "_detect", 10000)
+    parts = melcache.open(pipeline.run(config(data, tmp_path, shard_rows=9))).manifest["provenance"]["parts"]
+    assert {part: noted["seconds"] for part, noted in parts.items() if noted["seconds"]} == {
+        "entity.bert": 1,
+        "mention.bert": 1,
+        "entity.resnet": 1000 + 550,  # and half of the neutral picture, which is encoded with the entities
+        "entity.clip": 10 + 100 + 550,
+        "entity.objects": 10000 + 1000,
+        "mention.resnet": 1000,
+        "mention.clip": 10 + 100,
+        "mention.objects": 10000 + 1000,
+    }
 
 
 def test_a_record_of_seconds_is_read_strictly(team):

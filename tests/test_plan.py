@@ -14,7 +14,12 @@ from extract import calibration, forecast, pipeline
 from extract.cli import app
 from extract.config import ExtractConfig
 
-ENTITIES = [("Paris", "in France", "red"), ("Lyon", "", "blue"), ("Rome", "in Italy", "cut"), ("Oslo", "", "red")]
+ENTITIES = [
+    ("Paris", "in France", "red"),
+    ("Lyon", "", "blue"),
+    ("Rome", "in Italy", "cut"),
+    ("Paris", "in France", "red"),
+]
 MENTIONS = [  # sentence, surface, picture; pictures of an entity too, of mentions only, and repeated
     ("Paris at night", "Paris", "red"),
     ("Old Lyon", "Lyon", None),
