@@ -72,9 +72,9 @@ def _why(plan: Plan, part: str, ranges: Sequence[Todo], earlier: Earlier) -> str
         return _changed(diff.changes(now, then))
     keys = {entry["key"] for entry in earlier.manifest["shards"] if entry["part"] == part}
     changed = [item for item in ranges if any(s.part.name == part and s.key not in keys for s in item.missing)]
-    count = f"{len(changed):,} of {len(plan.borders[home(plan.parts[part].table)]):,} ranges"
+    count = f"{len(changed or ranges):,} of {len(plan.borders[home(plan.parts[part].table)]):,} ranges"
     if not changed:
-        return f"{len(ranges):,} ranges are listed, but their files are gone, damaged or did not come"
+        return f"{count}: listed, but their files are gone, damaged or did not come"
     try:
         return f"{count}: {_rows(plan, part, changed, earlier)}"
     except CacheError as error:

@@ -99,11 +99,13 @@ class Shared:
     def account(self, draft: Draft) -> str:
         """Return in one line what was here, what was fetched and what was computed."""
         kept, fetched, made = (_count(draft.shards(origin)) for origin in (KEPT, FETCHED, MADE))
-        told = [listed.seconds for listed in self.taken]
-        saved = duration(sum(seconds for seconds in told if seconds is not None))
-        least = "at least " if None in told else ""
-        gain = f" ({size(self.bytes)}, saving {least}{saved} by the rates recorded there)" if self.taken else ""
+        gain = f" ({size(self.bytes)}{self._saved()})" if self.taken else ""
         return f"shards: {kept} were here, {fetched} fetched from {self.url}{gain}, {made} computed"
+
+    def _saved(self) -> str:
+        told = [listed.seconds for listed in self.taken if listed.seconds is not None]
+        least = "at least " if len(told) < len(self.taken) else ""
+        return f", saving {least}{duration(sum(told))} by the rates recorded there" if told else ""
 
     def _ask(self, remote: Remote) -> None:
         try:

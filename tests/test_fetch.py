@@ -399,6 +399,14 @@ def test_time_counts_for_the_part_that_it_was_spent_on(data, tmp_path, monkeypat
     }
 
 
+def test_a_cache_without_a_record_of_seconds_is_fetched_too(data, team, remote, tmp_path, capsys):
+    told = team[0].manifest | {"provenance": {}}
+    (remote / "manifest.json").write_bytes(manifest.written(manifest.seal(told)))
+    made = melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote))))
+    assert made.id == team[0].id and made.manifest["provenance"]["parts"] == {}
+    assert re.search(r"parts fetched from \S+ \([0-9.]+ kB\), none computed", capsys.readouterr().err)
+
+
 def test_a_record_of_seconds_is_read_strictly(team):
     told = dict(team[0].manifest)
     for wrong in (
@@ -452,7 +460,7 @@ def test_a_damaged_shard_here_is_named(data, team, tmp_path, capsys):
     assert line == [
         "mention.bert",
         str(tmp_path / "world"),
-        "1 ranges are listed, but their files are gone, damaged or did not come",
+        "1 of 2 ranges: listed, but their files are gone, damaged or did not come",
     ]
 
 
