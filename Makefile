@@ -7,6 +7,10 @@ MAX_MISSING ?= 0.05
 LIMIT ?=
 FOR ?=
 DESCRIPTIONS ?=
+REMOTE ?=
+PUSH ?=
+PLAN ?=
+EXPLAIN ?=
 CONTACT ?=
 MODEL ?= drin
 EPOCHS ?=
@@ -30,6 +34,8 @@ help:
 	@echo "make extract DATASET=... DATA=...   a release to a cache; also SHARDS WEIGHTS MAX_MISSING LIMIT DEVICE"
 	@echo "                                    and FOR=ghmfc,dwe: the parts that only these heads read"
 	@echo "                                    DESCRIPTIONS=file: longer texts of entities, for DWE+"
+	@echo "                                    REMOTE=url: fetch what a teammate has computed; PUSH=1: publish the result"
+	@echo "                                    PLAN=1: only show what there is to do; EXPLAIN=1: and why"
 	@echo "make describe DATASET=... CONTACT=you@example.org   such a file, from Wikipedia"
 	@echo "make train DATASET=... MODEL=drin   a cache to an accuracy; also SHARDS EPOCHS SEEDS DEVICE RUN"
 	@echo "make reproduce DATASET=...          every head and five seeds, beside the published numbers; also SHARDS"
@@ -58,7 +64,8 @@ demo: $(READY)
 extract: $(READY)
 	@$(PYTHON) -m extract --dataset $(DATASET) --data $(DATA) --shards $(SHARDS) --weights $(WEIGHTS) \
 	  --max-missing $(MAX_MISSING) --device $(DEVICE) $(if $(LIMIT),--limit $(LIMIT)) $(if $(FOR),--for $(FOR)) \
-	  $(if $(DESCRIPTIONS),--descriptions $(DESCRIPTIONS)) $(ARGS)
+	  $(if $(DESCRIPTIONS),--descriptions $(DESCRIPTIONS)) $(if $(REMOTE),--remote '$(REMOTE)') \
+	  $(if $(filter 1,$(PUSH)),--push) $(if $(filter 1,$(PLAN)),--plan) $(if $(filter 1,$(EXPLAIN)),--explain) $(ARGS)
 
 describe: $(READY)
 	@$(PYTHON) -m extract describe --dataset $(DATASET) --data $(DATA) --contact "$(CONTACT)" \

@@ -26,6 +26,11 @@ def recipes(first: Any, second: Any, field: str = "") -> Iterator[tuple[str, Any
         yield field, first, second
 
 
+def changes(first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return what `recipes` yields for two manifests' entries of a part: recipe, and the parts that it derives from."""
+    return [*recipes(first["recipe"], second["recipe"]), *recipes(first["inputs"], second["inputs"], "inputs")]
+
+
 def compare(first: Reader, second: Reader, tolerance: float = TOLERANCE) -> dict[str, Any]:
     """Return what `melcache diff` shows; `same` says whether both have one id."""
     places = {name: _places(first, second, name) for name in first.manifest["tables"].keys() - SEQUENCES.keys()}
@@ -71,10 +76,7 @@ def _part(first: Reader, second: Reader, name: str, places: Any, tolerance: floa
     state = "alike" if here["fingerprint"] == there["fingerprint"] else "differently"
     found: dict[str, Any] = {"state": state}
     if state == "differently":
-        found["recipe"] = [
-            *recipes(here["recipe"], there["recipe"]),
-            *recipes(here["inputs"], there["inputs"], "inputs"),
-        ]
+        found["recipe"] = changes(here, there)
     if places is not None:
         common = [column for column in here["columns"] if column in there["columns"]]
         found["values"] = {

@@ -1,6 +1,7 @@
 """A cache while it is being written: finished shards, their rows, and at last the manifest."""
 
 import contextlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +12,85 @@ from cache.schema import TABLES, VERSION, split_column
 from cache.writer import PartPlan, Shard, ShardPlan, adopt
 from common.errors import CacheError
 
+KEPT, FETCHED, MADE = "kept", "fetched", "made"  # where a finished shard is from
+
 
 class Draft:
-    """Finished shards of one cache directory.  Opening one sweeps the temporaries of dead writers.
+    """Finished shards of one cache directory.  Opening one writes nothing.
 
-    `listed` are the fingerprints by part of the cache that is there already; `made` and `kept` count shards.
+    `before` is the manifest of the cache that is there already, None where there is none, and `listed` are the
+    fingerprints of its parts.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.made = self.kept = 0
+        self.before: dict[str, Any] | None = None
         self._plans: dict[str, PartPlan] = {}
         self._entries: dict[str, list[dict[str, Any]]] = {}
-        self.listed: dict[str, str] = {}
-        self._sums: dict[str, str] = {}  # sha256 by file, of the same cache
-        if folder.is_dir():
-            store.sweep(folder)
-            with contextlib.suppress(CacheError):
-                found = manifest.load(folder)
-                self.listed = {name: part["fingerprint"] for name, part in found["parts"].items()}
-                self._sums = {shard["file"]: shard["sha256"] for shard in found["shards"]}
+        self._origins: dict[str, str] = {}  # of finished shards, by file
+        with contextlib.suppress(CacheError):
+            self.before = manifest.load(folder)
+        before = self.before or {"parts": {}, "shards": []}
+        self.listed: dict[str, str] = {name: part["fingerprint"] for name, part in before["parts"].items()}
+        self._sums: dict[str, str] = {shard["file"]: shard["sha256"] for shard in before["shards"]}
 
-    def adopt(self, plan: ShardPlan) -> bool:
+    @property
+    def made(self) -> int:
+        """How many shards were computed."""
+        return sum(self.shards(MADE).values())
+
+    @property
+    def kept(self) -> int:
+        """How many shards were here."""
+        return sum(self.shards(KEPT).values())
+
+    @property
+    def fetched(self) -> int:
+        """How many shards came from elsewhere."""
+        return sum(self.shards(FETCHED).values())
+
+    def shards(self, origin: str) -> Counter[str]:
+        """Return the number of finished shards from there by part."""
+        entries = (entry for entries in self._entries.values() for entry in entries)
+        return Counter(entry["part"] for entry in entries if self._origins[entry["file"]] == origin)
+
+    def rows_made(self) -> Counter[str]:
+        """Return how many rows were computed, by part."""
+        made: Counter[str] = Counter()
+        for part, entries in self._entries.items():
+            made[part] = sum(entry["rows"] for entry in entries if self._origins[entry["file"]] == MADE)
+        return made
+
+    def rows_known(self) -> Counter[str]:
+        """Return how many rows were kept that the cache which was here already listed, by part."""
+        known: Counter[str] = Counter()
+        for part, entries in self._entries.items():
+            kept = [entry for entry in entries if self._origins[entry["file"]] == KEPT]
+            known[part] = sum(entry["rows"] for entry in kept if entry["file"] in self._sums)
+        return known
+
+    def sweep(self) -> None:
+        """Remove the temporary files of dead writers, but for those that a fetch can continue."""
+        store.sweep(self.folder, begun=False)
+
+    def has(self, plan: ShardPlan) -> bool:
+        """Whether a shard is finished: a file of this name and layout, and the one that was listed."""
+        return self._entry(plan) is not None
+
+    def adopt(self, plan: ShardPlan, origin: str = KEPT) -> bool:
         """Take a shard that is finished already, of this name and layout.  Returns whether there was one."""
-        entry = adopt(plan, self.folder)
+        entry = self._entry(plan)
         if entry is None:
+            if plan.file in self._sums:  # damaged since it was listed: compute it again
+                with contextlib.suppress(OSError):
+                    (self.folder / plan.file).unlink()
             return False
-        if self._sums.get(plan.file, entry["sha256"]) != entry["sha256"]:
-            (self.folder / plan.file).unlink(missing_ok=True)  # damaged since it was listed: compute it again
-            return False
-        self._add(plan, entry)
-        self.kept += 1
+        self._add(plan, entry, origin)
         return True
 
     def save(self, shard: Shard) -> None:
         """Publish a shard and count it as finished."""
-        self._add(shard.plan, shard.save(self.folder))
-        self.made += 1
+        self._add(shard.plan, shard.save(self.folder), MADE)
 
     def rows(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Return the given rows (n,) of a column, (n, ...).  Raises CacheError if one is in no finished shard."""
@@ -72,7 +115,7 @@ class Draft:
         return self.rows(name, np.arange(sum(entry["rows"] for entry in entries)))
 
     def finish(self, about: dict[str, Any], provenance: dict[str, Any]) -> str:
-        """Write the manifest of all finished shards and return the cache id.
+        """Write the manifest of all finished shards, sweep what is left over, and return the cache id.
 
         `about` holds the manifest's fields dataset, tables, candidates, splits, coverage and warnings;
         `provenance` says when, where and how long, and is not part of the id.
@@ -86,8 +129,18 @@ class Draft:
             "shards": shards,
             "provenance": provenance,
         }
-        return manifest.save(self.folder, content | about)
+        identity = manifest.save(self.folder, content | about)
+        store.sweep(self.folder)
+        return identity
 
-    def _add(self, plan: ShardPlan, entry: dict[str, Any]) -> None:
+    def _entry(self, plan: ShardPlan) -> dict[str, Any] | None:
+        """Return the manifest entry of a finished shard, None where there is none or a damaged one."""
+        entry = adopt(plan, self.folder)
+        if entry is None or self._sums.get(plan.file, entry["sha256"]) != entry["sha256"]:
+            return None
+        return entry
+
+    def _add(self, plan: ShardPlan, entry: dict[str, Any], origin: str) -> None:
         self._plans[plan.part.name] = plan.part
         self._entries.setdefault(plan.part.name, []).append(entry)
+        self._origins[plan.file] = origin

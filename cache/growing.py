@@ -19,10 +19,14 @@ CONTENT = 16  # hex digits of the hash in the name
 NOBODY = "0-1"  # the process and start of a writer that ended in order: abandoned, so anyone may continue
 
 
+class WriteError(CacheError):
+    """The disk here is full, read-only or failing."""
+
+
 class Growing:
     """The bytes so far of a file that shall be `path`, `content` being their sha256 (hex) when it is whole.
 
-    A context: without `place`, what has arrived stays for the next writer.  Every method raises CacheError on a
+    A context: without `place`, what has arrived stays for the next writer.  Every method raises WriteError on a
     full, read-only or failing disk.
     """
 
@@ -100,7 +104,7 @@ class Growing:
         try:
             yield
         except OSError as error:
-            raise CacheError(
+            raise WriteError(
                 f"cannot write {self._path}: {error.strerror or error}. What has arrived is kept; make room or mend "
                 "the disk and run the same command again"
             ) from error

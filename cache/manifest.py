@@ -249,6 +249,18 @@ def _generations(value: Any) -> bool:
     return pairs and all(_count(count) for pair in value for count in pair)
 
 
+def _rates(value: Any) -> bool:
+    """Return whether a value notes of parts how many seconds computing how many of their rows took."""
+    return isinstance(value, dict) and all(
+        _part_name(part)
+        and isinstance(noted, dict)
+        and set(noted) == {"seconds", "rows"}
+        and _seconds(noted["seconds"])
+        and _count(noted["rows"])
+        for part, noted in value.items()
+    )
+
+
 def _object(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -282,6 +294,7 @@ _MANIFEST: dict[str, Check] = {
         isinstance(value, dict)
         and _text(value.get("made", ""))
         and _seconds(value.get("seconds", 0))
+        and _rates(value.get("parts", {}))
         and ("of" not in value or _hex(64)(value["of"]))
     ),
     "id": _hex(64),

@@ -12,7 +12,7 @@ from typing import Any
 
 from cache import manifest as manifests
 from cache import remotes, signing, store, subset
-from cache.growing import CONTENT, Growing
+from cache.fetch import Fetch, check_space
 from cache.remotes.base import Remote
 from cache.transfer import Transfer
 from common.errors import CacheError, ConfigError
@@ -95,9 +95,10 @@ class _Pull:
         either the old cache or one that has to be finished, never a mixture that opens.
         """
         shards = self._manifest["shards"]
-        self._check_space(shards)
+        check_space(self._folder, shards, "the pull", "Make room, or take fewer parts: --for HEAD")
         total, label = _bytes(shards), f"pull {self._folder.name}"
         with Transfer(total, label, self._remote.threads) as self._transfer:
+            self._fetch = Fetch(self._folder, self._remote, self._transfer.advance)
             others = _listed_otherwise(self._folder, shards)
             taken = self._transfer.each(self._one, [shard for shard in shards if shard["file"] not in others])
             if others:
@@ -108,49 +109,10 @@ class _Pull:
 
     def _one(self, shard: dict[str, Any]) -> int:
         """Have a file under its name and return the bytes that were taken for it."""
-        name = shard["file"]
-        if _is_here(self._folder / name, shard):
+        if _is_here(self._folder / shard["file"], shard):
             self._transfer.advance(shard["bytes"])
             return 0
-        with Growing(self._folder / name, shard["sha256"]) as file:
-            begun = min(file.size, shard["bytes"])
-            if not self._continue(file, shard):  # what was begun was not of this content, or the line is bad
-                self._transfer.advance(-file.size)
-                file.clear()
-                begun = 0
-                if not self._continue(file, shard):
-                    file.clear()
-                    raise CacheError(
-                        f"{self._remote.where(name)} is not what its manifest lists, twice: damaged there. Whoever has "
-                        f"the cache mends it: melcache push {self._folder.name} {self._remote.url} --check"
-                    )
-            file.place(replace=True)
-        return shard["bytes"] - begun
-
-    def _continue(self, file: Growing, shard: dict[str, Any]) -> bool:
-        """Take the rest of a file and return whether all of it is right."""
-        digest = hashlib.sha256()
-        for block in file.blocks():
-            digest.update(block)
-            self._transfer.advance(len(block))
-        while file.size < shard["bytes"]:
-            wanted = min(self._remote.block_size, shard["bytes"] - file.size)
-            block = self._remote.block(shard["file"], file.size, wanted)
-            file.write(block)
-            digest.update(block)
-            self._transfer.advance(len(block))
-        return digest.hexdigest() == shard["sha256"]
-
-    def _check_space(self, shards: Sequence[dict[str, Any]]) -> None:
-        begun = {path.name[-CONTENT:]: path.lstat().st_size for path in self._folder.glob(f"{store.PREFIX}*")}
-        missing = [shard for shard in shards if not (self._folder / shard["file"]).exists()]
-        needed = sum(max(0, shard["bytes"] - begun.get(shard["sha256"][:CONTENT], 0)) for shard in missing)
-        disk = os.statvfs(self._folder)
-        if needed > disk.f_bavail * disk.f_frsize:
-            raise CacheError(
-                f"{self._folder} has {size(disk.f_bavail * disk.f_frsize)} free, the pull needs {size(needed)}. Make "
-                "room, or take fewer parts: --for HEAD"
-            )
+        return self._fetch.take(shard, replace=True)
 
 
 def _find(remote: Remote, identity: str, name: str) -> dict[str, Any]:
@@ -158,7 +120,7 @@ def _find(remote: Remote, identity: str, name: str) -> dict[str, Any]:
     data, where = remote.state().data, remote.where(manifests.NAME)
     if not identity:
         if data is None:
-            raise CacheError(f"there is no cache at {remote.url}: no {manifests.NAME} in it.{_hint(remote, name)}")
+            raise CacheError(f"there is no cache at {remote.url}: no {manifests.NAME} in it.{hint(remote, name)}")
         return manifests.read(data, where)
     copy = manifests.copy_of(identity)
     if (kept := remote.read(copy, manifests.MAX_BYTES)) is not None:
@@ -169,7 +131,8 @@ def _find(remote: Remote, identity: str, name: str) -> dict[str, Any]:
     return found
 
 
-def _hint(remote: Remote, name: str) -> str:
+def hint(remote: Remote, name: str) -> str:
+    """Return what may be wrong where nothing is published at a remote: what follows that sentence."""
     with contextlib.suppress(CacheError):
         if name and remote.read(f"{name}/{manifests.NAME}", manifests.MAX_BYTES) is not None:
             return f" Did you mean {remote.where(name)}?"

@@ -68,7 +68,8 @@ class _Upload:
 
     def all(self, shards: list[dict[str, Any]], published: dict[str, Any] | None) -> int:
         """Send what is not there and return its bytes; refuse, before anything is sent, what is there otherwise."""
-        self._known = known.shards(self._remote, [shard["file"] for shard in shards], self._listing, published)
+        found = known.shards(self._remote, [shard["file"] for shard in shards], self._listing, published)
+        self._known = {name: listed.entry for name, listed in found.items()}
         for shard in shards:
             if self._known.get(shard["file"], shard)["sha256"] != shard["sha256"]:
                 raise CacheError(

@@ -22,6 +22,7 @@ from common.errors import CacheError
 
 PREFIX = ".partial-"
 STALE_SECONDS = 24 * 3600
+ENTIRE = 4  # dashes in the name of a temporary file; one that grows has one more, and the content's hash behind it
 
 
 def publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
@@ -79,12 +80,15 @@ def open_regular(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> int:
-    """Remove temporary files whose writer is dead on this host, or that are a day old.  Returns how many."""
+def sweep(folder: Path, *, begun: bool = True) -> int:
+    """Remove temporary files whose writer is dead on this host, or that are a day old.  Returns how many.
+
+    With `begun=False` those stay that arrived in part from elsewhere and can be continued (cache.growing).
+    """
     removed = 0
     for path in folder.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # another sweep was faster, or it is a colleague's
-            if abandoned(path):
+            if abandoned(path) and (begun or path.name.count("-") == ENTIRE):
                 path.unlink()
                 removed += 1
     return removed

@@ -11,11 +11,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 def extract(config: ExtractConfig) -> None:
     """Encode a dataset once, with BERT, ResNet-152, CLIP and Faster-RCNN, into a cache of HDF5 shards.
 
-    Interrupted? The same command continues; finished shards are kept.
+    Interrupted? The same command continues; finished shards are kept. With --remote, what a teammate has computed is
+    fetched instead, every byte checked.
     """
-    from extract import pipeline  # torch and the encoder libraries: not for --help
+    from extract import forecast, pipeline  # torch and the encoder libraries: not for --help
 
-    pipeline.run(config)
+    if config.plan:
+        forecast.show(config)
+    else:
+        pipeline.run(config)
 
 
 def describe(config: DescribeConfig) -> None:

@@ -1,5 +1,6 @@
 """Every knob of extraction, once; the command line and the manifest derive from it."""
 
+import os
 import re
 from dataclasses import MISSING, dataclass
 from pathlib import Path
@@ -59,6 +60,21 @@ class ExtractConfig:
     infer_gender: bool = knob(False, "guess the gender of people in pictures (--for dwe)", panel="Encoders")
     infer_race: bool = knob(False, "guess the race of people in pictures (--for dwe)", panel="Encoders")
     shard_rows: int = knob(2048, "rows per shard: what a kill can cost", panel="Encoders")
+    remote: str | None = knob(
+        None,
+        "fetch every shard that lies there already: a directory, s3://, gs:// or hf://datasets/org/name; {name} stands "
+        'for the cache\'s name (default: MELCACHE_REMOTE of the environment; "" for none). What a remote does not '
+        "give, be it away, damaged or slow to answer, costs a warning and is computed",
+        panel="Sharing",
+    )
+    push: bool = knob(False, "publish the finished cache at the remote, which is only read otherwise", panel="Sharing")
+    explain: bool = knob(False, "say why a part is computed that was made before, here or there", panel="Sharing")
+    plan: bool = knob(
+        False,
+        "only show what is here, in the remote and to be computed, how big it is and how long it takes; writes nothing",
+        panel="Sharing",
+    )
+    json: bool = knob(False, "with --plan: print JSON", panel="Sharing")
 
     def __post_init__(self) -> None:
         for name in ("objects", "text_batch", "image_batch", "shard_rows", "workers", "candidates", "limit"):
@@ -72,6 +88,10 @@ class ExtractConfig:
             raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is no head; there are {', '.join(READS)}")
         if (self.infer_gender or self.infer_race) and "mention.attributes" not in self.demanded:
             raise ConfigError("--infer-gender and --infer-race are for heads that read attributes: add --for dwe")
+        if self.push and (self.plan or not self.url):
+            raise ConfigError(f"--push {'with --plan' if self.plan else 'needs --remote URL'}: where to, and what?")
+        if self.json and not self.plan:
+            raise ConfigError("--json is the form of --plan: add that")
         if not 0 <= self.max_missing <= 1:
             raise ConfigError(f"--max-missing is {self.max_missing}; it is a fraction, 0 to 1")
 
@@ -91,6 +111,12 @@ class ExtractConfig:
     def folder(self) -> Path:
         """The directory of the cache."""
         return self.shards / (self.name or self.dataset)
+
+    @property
+    def url(self) -> str:
+        """The remote to ask, "" for none."""
+        given = os.environ.get("MELCACHE_REMOTE", "") if self.remote is None else self.remote
+        return given.replace("{name}", self.folder.name)
 
     @property
     def list_length(self) -> int:

@@ -6,7 +6,7 @@ is computed anew where one of its records has changed or is gone; no other is.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,17 +37,24 @@ class Earlier:
         """Return what the cache in `folder` tells, None where there is none, or one of a limited extraction."""
         try:
             manifest = manifests.load(folder)
-            generations = tuple((entities, mentions) for entities, mentions in manifest.get("generations", ()))
-            if not generations:
-                return None
-            ids = {table: _ids(folder, manifest, table) for table in TABLES}
+            return cls.told(manifest, lambda part: _ids(folder, manifest, part))
         except CacheError as error:
             if (folder / manifests.NAME).exists():
                 say(f"warning: rows are numbered anew: {error}")
             return None
-        shards = {table: _shards(manifest, table) for table in TABLES}
-        cuts = {table: [(s["start"], s["start"] + s["rows"]) for s in found] for table, found in shards.items()}
-        return cls(ids, Layout(cuts, generations))
+
+    @classmethod
+    def told(cls, manifest: dict[str, Any], ids: Callable[[str], np.ndarray]) -> "Earlier | None":
+        """Return what a manifest tells and `ids`, given a part; None where it is of a limited extraction."""
+        generations = tuple((entities, mentions) for entities, mentions in manifest.get("generations", ()))
+        if not generations:
+            return None
+        cuts: dict[str, Borders] = {table: [] for table in TABLES}
+        for shard in manifest["shards"]:
+            table, kind = shard["part"].split(".")
+            if kind == "ids":
+                cuts[table].append((shard["start"], shard["start"] + shard["rows"]))
+        return cls({table: ids(f"{table}.ids").tolist() for table in TABLES}, Layout(cuts, generations))
 
 
 def arrange(release: Dataset, earlier: Earlier | None, size: int) -> tuple[Dataset, Layout]:
@@ -128,16 +135,12 @@ def _cut(
     return old + new, (*before, len(homes))
 
 
-def _ids(folder: Path, manifest: dict[str, Any], table: str) -> list[bytes]:
-    dtype = np.dtype(manifest["parts"][f"{table}.ids"]["columns"]["id"]["dtype"])
-    result: list[bytes] = []
-    for shard in _shards(manifest, table):
-        data = store.read_regular(folder / shard["file"])
-        if hashlib.sha256(data).hexdigest() != shard["sha256"]:
-            raise CacheError(f"{folder / shard['file']} is damaged")
-        result += np.frombuffer(data, dtype, shard["rows"], shard["columns"]["id"]["offset"]).tolist()
-    return result
-
-
-def _shards(manifest: dict[str, Any], table: str) -> list[dict[str, Any]]:
-    return [shard for shard in manifest["shards"] if shard["part"] == f"{table}.ids"]
+def _ids(folder: Path, manifest: dict[str, Any], part: str) -> np.ndarray:
+    dtype, pieces = np.dtype(manifest["parts"][part]["columns"]["id"]["dtype"]), []
+    for shard in manifest["shards"]:
+        if shard["part"] == part:
+            data = store.read_regular(folder / shard["file"])
+            if hashlib.sha256(data).hexdigest() != shard["sha256"]:
+                raise CacheError(f"{folder / shard['file']} is damaged")
+            pieces.append(np.frombuffer(data, dtype, shard["rows"], shard["columns"]["id"]["offset"]))
+    return np.concatenate(pieces)

@@ -54,7 +54,9 @@ class Pictures:
         statuses = np.array([self._status(table, row) for row in rows.rows], np.uint8)
         rows.put(f"{table}.ids.image_status", rows.rows, statuses)
         if (statuses != OK).any():
-            self._make_neutrals([kind for kind in kinds if kind not in BLANK])
+            held = [kind for kind in kinds if kind not in BLANK]
+            self._make_neutrals(held)
+            rows.spent(*(f"{table}.{kind}" for kind in held))
         own = [kind for kind in kinds if f"{table}.{kind}" in MENTIONS_ONLY]
         self._complete(rows, [kind for kind in kinds if kind not in own], statuses == OK)
         if own:  # of pictures that an entity has too
@@ -74,8 +76,11 @@ class Pictures:
         while batch := list(islice(stream, self._config.image_batch)):
             at = [row for row, image in batch if image is not None]
             decoded = [image for _, image in batch if image is not None]
-            made = self._encoders.pictures(decoded, kinds) if decoded else {}
-            self._put(rows, at, made)
+            rows.spent(*(f"{rows.table}.{kind}" for kind in kinds))  # decoding serves all of them
+            for together in _passes(kinds) if decoded else []:
+                made = self._encoders.pictures(decoded, together)
+                rows.spent(*(f"{rows.table}.{kind}" for kind in together))
+                self._put(rows, at, made)
             if decoded and "crops" in kinds:
                 boxes, labels = (rows.get(f"{rows.table}.objects.{name}", at) for name in ("boxes", "labels"))
                 vectors = self._encoders.crops.encode(decoded, boxes, labels)
@@ -145,6 +150,12 @@ class Pictures:
         if self._unplaced:
             unusable["missing"] += self._unplaced
         coverage.stop(unusable, len(self._plan.rows.pictures) + self._unplaced, self._config.max_missing)
+
+
+def _passes(kinds: list[str]) -> list[list[str]]:
+    """Return the kinds of part that each encoder makes in one pass; crops come after the objects that they are of."""
+    passes = [[kind for kind in kinds if kind in pass_] for pass_ in (("resnet", "regions"), ("clip",), ("objects",))]
+    return [pass_ for pass_ in passes if pass_]
 
 
 def _open(path: Path) -> tuple[Image.Image | None, str, bytes]:

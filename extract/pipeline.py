@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,59 @@ from cache import fingerprint
 from cache.draft import Draft
 from common.log import duration, say
 from common.records import SPLITS, Dataset
-from extract import coverage, datasets, descriptions, growth, lists, provenance, rows
+from extract import coverage, datasets, descriptions, explain, growth, lists, provenance, rows
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.plan import Plan
-from extract.work import Work
+from extract.shared import Shared
+from extract.work import Work, missing
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an extraction knows before it computes anything.  `draft` holds what is finished, `shared` a remote."""
+
+    release: Dataset
+    encoders: Encoders
+    draft: Draft
+    plan: Plan
+    shared: Shared
 
 
 def run(config: ExtractConfig) -> Path:
     """Encode a release into `config.folder` and return that directory.
 
-    Finished shards of an interrupted run are kept. Raises MelcacheError: see common.errors.
+    Finished shards of an interrupted run are kept, and those that a remote has are fetched. Raises MelcacheError: see
+    common.errors.
     """
     start = time.monotonic()
+    job = prepare(config)
+    plan, draft, encoders, shared = job.plan, job.draft, job.encoders, job.shared
+    draft.sweep()
+    work = Work(plan, encoders, draft, config)
+    todo = shared.take(missing(plan, draft.adopt), draft)
+    if config.explain:
+        print(explain.report(explain.reasons(plan, todo, draft, shared)))
+    work.do(todo)
+    counts = coverage.count(job.release, plan.lists, draft)
+    about = _about(config, job) | {"coverage": counts}
+    history = provenance.of(draft, shared.taken, work.clock.seconds, encoders.compute, time.monotonic() - start)
+    identity = draft.finish(about, history)
+    print(coverage.report(job.release, plan.lists, counts))
+    say(work.counters())
+    for warning in about["warnings"]:
+        say(f"warning: {warning}")
+    say(f"{config.folder}: cache id {identity[:16]}..., {duration(time.monotonic() - start)}")
+    if shared.remote is not None:
+        say(shared.account(draft))
+    if config.push:
+        say(shared.push())
+    return config.folder
+
+
+def prepare(config: ExtractConfig) -> Job:
+    """Read the release, ask the remote, and plan every shard; nothing is written."""
+    shared = Shared(config)  # first: a bad URL stops at once, and the weights may switch the Hub's library off
     release = datasets.load(config.dataset, config.source)
     if config.descriptions:
         release = descriptions.add(release, config.descriptions)
@@ -30,7 +71,7 @@ def run(config: ExtractConfig) -> Path:
         release = rows.limit(release, config.limit)
     else:
         coverage.stop_if_absent(release, config.max_missing)  # before minutes of fuzzy matching
-    earlier = None if config.limit or config.reorder else growth.Earlier.of(config.folder)
+    earlier = None if config.limit or config.reorder else growth.Earlier.of(config.folder) or shared.order(release)
     release, layout = growth.arrange(release, earlier, config.shard_rows)
     listed = lists.make(release, config.list_length)
     if config.limit:
@@ -38,22 +79,12 @@ def run(config: ExtractConfig) -> Path:
         release, layout = growth.arrange(release, None, config.shard_rows)
     draft = Draft(config.folder)
     plan = Plan(config, rows.Rows.hashed(release, layout, config.workers), listed, encoders, draft.listed)
-    work = Work(plan, encoders, draft, config)
-    for table in ("entity", "mention", "pair"):
-        work.table(table)
-    counts = coverage.count(release, listed, draft)
-    about = _about(config, release, plan, encoders) | {"coverage": counts}
-    identity = draft.finish(about, provenance.collect(encoders.compute, time.monotonic() - start))
-    print(coverage.report(release, listed, counts))
-    say(work.counters())
-    for warning in about["warnings"]:
-        say(f"warning: {warning}")
-    say(f"{config.folder}: cache id {identity[:16]}..., {duration(time.monotonic() - start)}")
-    return config.folder
+    return Job(release, encoders, draft, plan, shared)
 
 
-def _about(config: ExtractConfig, release: Dataset, plan: Plan, encoders: Encoders) -> dict[str, Any]:
+def _about(config: ExtractConfig, job: Job) -> dict[str, Any]:
     """Return what the manifest says about the dataset."""
+    release, plan = job.release, job.plan
     return {
         "dataset": {
             "name": config.name or config.dataset,
@@ -64,7 +95,7 @@ def _about(config: ExtractConfig, release: Dataset, plan: Plan, encoders: Encode
         "tables": plan.tables(),
         "candidates": plan.lists.candidates.shape[1],
         "splits": {name: sum(m.splits >> bit & 1 for m in release.mentions) for bit, name in enumerate(SPLITS)},
-        "warnings": list(_warnings(config, plan, encoders)),
+        "warnings": list(_warnings(config, plan, job.encoders)),
     } | ({} if config.limit else {"generations": [list(rows) for rows in plan.rows.layout.generations]})
 
 

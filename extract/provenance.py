@@ -3,10 +3,14 @@
 import datetime
 import importlib.metadata
 import platform
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from cache.draft import Draft
+from cache.known import Listed
+from cache.known import seconds as known_seconds
 from extract.encoders.compute import Compute
 
 PACKAGES = (
@@ -22,12 +26,46 @@ PACKAGES = (
 )
 
 
-def collect(compute: Compute, seconds: float) -> dict[str, Any]:
-    """Return versions, device and seconds; never a path, user or host name."""
+def of(
+    draft: Draft, fetched: Sequence[Listed], spent: Mapping[str, float], compute: Compute, seconds: float
+) -> dict[str, Any]:
+    """Return the provenance of a finished draft, `seconds` having passed and `spent` of them on parts.
+
+    What was here or fetched keeps the seconds that its own manifest notes; `seconds` of the whole and of each part
+    are sums over all who computed some of it, `rows` those of which the time is known. When and with what says of
+    whom computed last: this run, if it computed anything.
+    """
+    if draft.made == draft.fetched == 0 and draft.before is not None:
+        return _own(draft.before)
+    parts: dict[str, dict[str, Any]] = {}
+    known = [(part, rows, _seconds(draft.before, part, rows)) for part, rows in draft.rows_known().items()]
+    known += [(listed.entry["part"], listed.entry["rows"], listed.seconds) for listed in fetched]
+    earlier = sum(taken for *_, taken in known if taken is not None)
+    known += [(part, rows, spent.get(part, 0.0)) for part, rows in draft.rows_made().items() if rows]
+    for part, rows, taken in known:
+        if rows and taken is not None:
+            noted = parts.setdefault(part, {"seconds": 0.0, "rows": 0})
+            noted["seconds"], noted["rows"] = round(noted["seconds"] + taken, 3), noted["rows"] + rows
+    if draft.made or not fetched:
+        return _collect(compute) | {"seconds": round(earlier + seconds, 1), "parts": parts}
+    last = max((listed.manifest for listed in fetched), key=lambda manifest: manifest["provenance"].get("made", ""))
+    return _own(last) | {"seconds": round(earlier, 1), "parts": parts}
+
+
+def _own(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the provenance of a manifest as that of a whole cache, which an extraction makes of a part, too."""
+    return {name: value for name, value in manifest["provenance"].items() if name != "of"}
+
+
+def _seconds(manifest: dict[str, Any] | None, part: str, rows: int) -> float | None:
+    return None if manifest is None else known_seconds(manifest, part, rows)
+
+
+def _collect(compute: Compute) -> dict[str, Any]:
+    """Return date, versions and device; never a path, user or host name."""
     cuda = compute.device.type == "cuda"
     return {
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 1),
         "device": torch.cuda.get_device_name(compute.device) if cuda else platform.machine(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},

@@ -8,6 +8,7 @@ import numpy as np
 from cache.draft import Draft
 from cache.schema import split_column
 from cache.writer import Shard, ShardPlan
+from extract.clock import Clock
 from extract.owners import Slot
 from extract.plan import Plan
 
@@ -17,15 +18,23 @@ COPIED = 256  # rows at a time; the regions of so many are 51 MB
 class Range:
     """Rows `start` to `stop` of a table, and its parts of which some shard is not there yet: `part in range`.
 
-    Rows are counted as in their table. `advance` is told how many rows of how many parts are done.
+    Rows are counted as in their table. `advance` is told how many rows of how many parts are done, `clock` for which
+    part time was spent: storing a value ends what was done for it.
     """
 
     def __init__(
-        self, plan: Plan, draft: Draft, table: str, index: int, missing: list[ShardPlan], advance: Callable[[int], None]
+        self,
+        plan: Plan,
+        draft: Draft,
+        table: str,
+        index: int,
+        missing: list[ShardPlan],
+        advance: Callable[[int], None],
+        clock: Clock,
     ) -> None:
         self.table = table
         self.start, self.stop = plan.borders[table][index]
-        self._draft, self._advance = draft, advance
+        self._draft, self._advance, self._clock = draft, advance, clock
         self._missing: dict[str, list[ShardPlan]] = {}
         for shard in missing:
             self._missing.setdefault(shard.part.name, []).append(shard)
@@ -46,6 +55,11 @@ class Range:
         if part in self._whole:
             whole = self._whole[part]
             whole.put(name, np.asarray(rows, int) - whole.plan.start, values)
+            self._clock.mark(part)
+
+    def spent(self, *parts: str) -> None:
+        """Count the time since values were stored for all of these parts together."""
+        self._clock.mark(*parts)
 
     def get(self, column: str, rows: Any) -> np.ndarray:
         """Return stored values of rows (n,) of this range, or of any that are finished."""
@@ -85,6 +99,7 @@ class Range:
             if part in self._whole:
                 for shard in self._missing[part]:
                     self._draft.save(self._whole[part].cut(shard))
+                self._clock.mark(part)
                 self.tick(part, len(self.rows))
                 del self._whole[part]
 

@@ -119,9 +119,12 @@ def limit(dataset: Dataset, captions: int) -> Dataset:
 
 
 def strings(values: list[str]) -> np.ndarray:
-    """Return fixed-length UTF-8, zero padded, each as `stored`; a power of two, so that few new texts need more."""
+    """Return fixed-length UTF-8, zero padded, each as `stored`.
+
+    As wide as 16 bytes or the power of two that all need, so that few new texts change the type.
+    """
     encoded = list(map(stored, values))
-    return np.array(encoded, dtype=f"|S{1 << (max(1, *map(len, encoded)) - 1).bit_length()}")
+    return np.array(encoded, dtype=f"|S{1 << (max(16, *map(len, encoded)) - 1).bit_length()}")
 
 
 def stored(value: str, limit_bytes: int = 256) -> bytes:

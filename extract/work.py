@@ -1,7 +1,12 @@
 """Compute the missing shards of a plan, range by range."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from cache.draft import Draft
+from cache.writer import ShardPlan
 from common.log import Progress
+from extract.clock import Clock
 from extract.config import ExtractConfig
 from extract.derived import Derived
 from extract.encoders import Encoders
@@ -10,38 +15,64 @@ from extract.plan import Plan
 from extract.ranges import Range
 from extract.texts import Texts
 
+TABLES = ("entity", "mention", "pair")  # in the order of what derives from what; tokens are made with mentions
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A range of rows of a table, by its index, and the shards of it that are missing."""
+
+    table: str
+    index: int
+    missing: list[ShardPlan]
+
+
+def missing(plan: Plan, finished: Callable[[ShardPlan], bool]) -> list[Todo]:
+    """Return every range of a plan with those of its shards that are not finished."""
+    return [
+        Todo(table, index, [shard for shard in shards if not finished(shard)])
+        for table in TABLES
+        for index, shards in enumerate(plan.shards(table))
+    ]
+
 
 class Work:
-    """One extraction under way.  `draft` holds what is finished."""
+    """One extraction under way.  `draft` holds what is finished, `clock` says how long each part took."""
 
     def __init__(self, plan: Plan, encoders: Encoders, draft: Draft, config: ExtractConfig) -> None:
-        self.plan, self.encoders, self.draft = plan, encoders, draft
+        self.plan, self.encoders, self.draft, self.clock = plan, encoders, draft, Clock()
         self.texts = Texts(plan, encoders, config)
         self.pictures = Pictures(plan, encoders, config)
         self.derived = Derived(plan, encoders, draft)
 
-    def table(self, table: str) -> None:
-        """Finish every shard of a table, with mentions those of their sentences' tokens."""
-        todo = []
-        for index, shards in enumerate(self.plan.shards(table)):
-            missing = [shard for shard in shards if not self.draft.adopt(shard)]
-            start, stop = self.plan.borders[table][index]
-            todo.append((index, missing, (stop - start) * len({shard.part.name for shard in missing})))
-        with Progress(sum(rows for *_, rows in todo), table, "rows") as progress:
-            for index, missing, _ in todo:
-                self._finish(Range(self.plan, self.draft, table, index, missing, progress.advance))
+    def do(self, todo: list[Todo]) -> None:
+        """Compute what is missing, a table at a time."""
+        for table in TABLES:
+            ranges = [item for item in todo if item.table == table]
+            counts = [self._rows(item) * len({shard.part.name for shard in item.missing}) for item in ranges]
+            with Progress(sum(counts), table, "rows") as progress:
+                for item in ranges:
+                    self.clock.start()
+                    self._finish(
+                        Range(self.plan, self.draft, table, item.index, item.missing, progress.advance, self.clock)
+                    )
 
     def counters(self) -> str:
         """Return how often each encoder ran and how many shards that made."""
         e = self.encoders
+        fetched = f", {self.draft.fetched:,} fetched" if self.draft.fetched else ""
         return (
             f"decoded {self.pictures.decoded:,} pictures; encoded {e.bert.encoded:,} texts with BERT, "
             f"{e.clip.texts:,} texts, {e.clip.sentences:,} sentences token by token, "
             f"{e.clip.images - e.crops.encoded:,} pictures and {e.crops.encoded:,} crops with CLIP, "
             f"{e.resnet.encoded - e.objects.crops:,} pictures and {e.objects.crops:,} crops with ResNet, "
             f"{e.objects.pictures:,} pictures with the detector; {self.draft.made:,} shards made, "
-            f"{self.draft.kept:,} kept"
+            f"{self.draft.kept:,} kept{fetched}"
         )
+
+    def _rows(self, item: Todo) -> int:
+        start, stop = self.plan.borders[item.table][item.index]
+        return stop - start
 
     def _finish(self, rows: Range) -> None:
         if rows.table != "pair":

@@ -269,7 +269,7 @@ def test_melbench_gives_each_mention_of_a_caption_its_own_id_and_every_finding_i
         "spans found more than once": 2,
         "entities added from gold or candidates": 1,
         "entities without text": 2,
-        "entities without a picture": 4,
+        "entities that name no picture": 4,
     }
 
 
@@ -713,7 +713,7 @@ def test_mimic_nil_unknown_gold_no_picture_and_encoded_mentions(tmp_path):
     assert (literal.surface, literal.start) == ("100%25", 8)
     assert dataset.entities[-1] == Entity("Q77", "Q77")
     assert dataset.counts["entities added from gold or candidates"] == 1
-    assert dataset.counts["mentions without a picture"] == 1
+    assert dataset.counts["mentions that name no picture"] == 1
 
 
 def test_mimic_entity_listed_twice_is_taken_once_and_counted(tmp_path):

@@ -41,7 +41,7 @@ def test_wikimel_findings(wikimel):
         "ids without text": 2_281,
         "spans not found": 740,
         "spans found more than once": 298,
-        "entities without a picture": 18_880,
+        "entities that name no picture": 18_880,
     }
 
 
@@ -79,7 +79,7 @@ def test_wikidiverse_findings(wikidiverse):
         "captions with the blank picture": 238,
         "spans found more than once": 322,
         "entities without text": 7_643,
-        "entities without a picture": 7_643,
+        "entities that name no picture": 7_643,
     }
 
 

@@ -167,7 +167,7 @@ def test_blemishes_are_one_of_each_and_below_one_percent_of_the_pictures(dataset
     damaged = [path for path in named if path.exists() and pixels(path) is None]
     assert (len(missing), len(damaged)) == (1, 1)
     assert len(missing + damaged) < 0.01 * len(named)
-    assert dataset.counts["mentions without a picture"] == 1
+    assert dataset.counts["mentions that name no picture"] == 1
     assert dataset.counts["gold is nil"] == 1
     assert dataset.counts["spans not found"] == 1
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import cache as melcache
-from cache import diff
+from cache import diff, push
 from cache import manifest as manifests
 from common.errors import CacheError
 from common.records import Dataset, Entity, Mention
@@ -179,9 +179,8 @@ def world():
 
 def config(tmp_path, **changes):
     known = {"candidates": 4, "workers": 1, "device": "cpu", "name": "world", "shard_rows": 64}
-    return ExtractConfig(
-        dataset="jsonl", data=tmp_path / "r", shards=tmp_path / "s", weights="random-tiny", **known | changes
-    )
+    known |= {"data": tmp_path / "r", "shards": tmp_path / "s", "remote": ""}
+    return ExtractConfig(dataset="jsonl", weights="random-tiny", **known | changes)
 
 
 def run(tmp_path, entities, mentions, watched, **changes):
@@ -357,10 +356,10 @@ def test_growth_that_is_killed_goes_on_to_the_same_cache(old, tmp_path, watched,
         pass
 
     class Killed(pipeline.Work):
-        def table(self, table):
-            if table == victim:
+        def _finish(self, rows):
+            if rows.table == victim:
                 raise KilledError
-            super().table(table)
+            super()._finish(rows)
 
     for victim in ("mention", "pair"):  # noqa: B007, read by Killed
         with monkeypatch.context() as patch, pytest.raises(KilledError):
@@ -370,6 +369,28 @@ def test_growth_that_is_killed_goes_on_to_the_same_cache(old, tmp_path, watched,
     grown, work = run(tmp_path, inserted(entities, NEW), mentions, watched)
     assert grown.id == wanted.id
     assert encoded(work)["bert"] == 0
+
+
+def test_who_has_nothing_takes_the_order_of_what_is_published_and_computes_only_what_is_newer(
+    old, tmp_path, watched, capsys
+):
+    entities, mentions = world()
+    mine, _ = run(tmp_path, inserted(entities, NEW), mentions, watched)
+    push.push(mine.path, str(tmp_path / "remote"))
+    remote = {"remote": str(tmp_path / "remote"), "shards": tmp_path / "theirs"}
+    theirs, work = run(tmp_path, inserted(entities, NEW), mentions, watched, **remote)
+    assert (theirs.id, work.draft.made, work.draft.kept) == (mine.id, 0, 0)
+    newer = {"later": ("hall 7", "in a valley", "olive")}
+    theirs, work = run(
+        tmp_path, newer | inserted(entities, NEW), mentions, watched, **remote | {"shards": tmp_path / "x"}
+    )
+    assert encoded(work) == dict.fromkeys(("bert", "clip texts", "clip pictures", "resnet", "detector", "decoded"), 1)
+    assert theirs.manifest["generations"] == [[COUNT, 12], [COUNT + 2, 12], [COUNT + 3, 12]]
+    for path in (tmp_path / "remote").glob("mention.ids*"):
+        path.write_bytes(bytes(len(path.read_bytes())))
+    anew, _ = run(tmp_path, inserted(entities, NEW), mentions, watched, **remote | {"shards": tmp_path / "y"})
+    assert anew.manifest["generations"] == [[COUNT + 2, 12]]
+    assert "Rows are numbered anew" in capsys.readouterr().err
 
 
 def test_reorder_gives_the_id_of_a_fresh_extraction(old, tmp_path, watched):

@@ -109,7 +109,10 @@ class Folder(Remote):
         while not self.ask("publish in", lambda: _made(lock, mine)):
             self._break(lock)
             if time.monotonic() > deadline:
-                raise CacheError(f"another push holds {lock} since {LOCK_WAIT:g} s. If nobody is pushing, remove it")
+                raise CacheError(
+                    f"another push holds {lock} since {LOCK_WAIT:g} s. Push again later: the lock of a process that "
+                    f"died here breaks at once, of one on another machine {LOCK_LOST / 60:g} min after it was taken"
+                )
             time.sleep(0.02)
         try:
             yield

@@ -301,11 +301,11 @@ def finish(
         "captions in more than one split": len({mention.caption for mention in double}),
         "mentions in more than one split": len(double),
         "mentions in no split": sum(not mention.splits for mention in mentions),
-        "mentions without a picture": sum(mention.image is None for mention in mentions),
+        "mentions that name no picture": sum(mention.image is None for mention in mentions),
         "gold is nil": sum(mention.gold is None for mention in mentions),
         **counts,
         "entities added from gold or candidates": len(added),
         "entities without text": sum(not entity.text for entity in entities),
-        "entities without a picture": sum(entity.image is None for entity in entities),
+        "entities that name no picture": sum(entity.image is None for entity in entities),
     }
     return Dataset(name, mentions, entities, licence, source, {what: count for what, count in found.items() if count})

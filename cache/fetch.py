@@ -1,0 +1,75 @@
+"""Shards on their way here from a remote: continued inside a file, and checked before a file has its name."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cache import store
+from cache.growing import CONTENT, Growing
+from cache.remotes.base import Remote
+from common.errors import CacheError
+from common.log import size
+
+
+class DamagedError(CacheError):
+    """A file at a remote is not what its manifest lists."""
+
+
+class Fetch:
+    """Takes files from a remote into a folder.  `advance` is told of bytes, of negative ones where some begin anew."""
+
+    def __init__(self, folder: Path, remote: Remote, advance: Callable[[int], None]) -> None:
+        self._folder, self._remote, self._advance = folder, remote, advance
+
+    def take(self, shard: dict[str, Any], *, replace: bool) -> int:
+        """Take the file of a shard's manifest entry and return the bytes that came; a kill keeps what has arrived.
+
+        With `replace=False` a file there already wins. Raises DamagedError, WriteError where the disk here fails,
+        and CacheError where the remote does.
+        """
+        with Growing(self._folder / shard["file"], shard["sha256"]) as file:
+            begun = min(file.size, shard["bytes"])
+            if not self._continue(file, shard):  # what was begun was not of this content, or the line is bad
+                self._advance(-file.size)
+                file.clear()
+                begun = 0
+                if not self._continue(file, shard):
+                    file.clear()
+                    raise DamagedError(
+                        f"{self._remote.where(shard['file'])} is not what its manifest lists, twice: damaged there. "
+                        f"Whoever has the cache mends it: melcache push {self._folder.name} {self._remote.url} --check"
+                    )
+            file.place(replace=replace)
+        return shard["bytes"] - begun
+
+    def _continue(self, file: Growing, shard: dict[str, Any]) -> bool:
+        """Take the rest of a file and return whether all of it is right."""
+        digest = hashlib.sha256()
+        for block in file.blocks():
+            digest.update(block)
+            self._advance(len(block))
+        while file.size < shard["bytes"]:
+            wanted = min(self._remote.block_size, shard["bytes"] - file.size)
+            block = self._remote.block(shard["file"], file.size, wanted)
+            file.write(block)
+            digest.update(block)
+            self._advance(len(block))
+        return digest.hexdigest() == shard["sha256"]
+
+
+def check_space(folder: Path, shards: Sequence[dict[str, Any]], doing: str, advice: str) -> None:
+    """Raise CacheError where the disk has no room for the files of these entries that are not here."""
+    begun = {path.name[-CONTENT:]: path.lstat().st_size for path in folder.glob(f"{store.PREFIX}*")}
+    missing = [shard for shard in shards if not (folder / shard["file"]).exists()]
+    needed = sum(max(0, shard["bytes"] - begun.get(shard["sha256"][:CONTENT], 0)) for shard in missing)
+    if needed > (there := free(folder)):
+        raise CacheError(f"{folder} has {size(there)} free, {doing} needs {size(needed)}. {advice}")
+
+
+def free(folder: Path) -> int:
+    """Return the free bytes of the disk on which a folder is, or will be."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    disk = os.statvfs(there)
+    return disk.f_bavail * disk.f_frsize

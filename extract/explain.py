@@ -1,0 +1,139 @@
+"""`--explain`: why a part is computed although one of its name was made before, here or where the remote is."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cache import diff, known
+from cache.draft import Draft
+from cache.remotes.base import Remote
+from cache.remotes.folder import Folder
+from common.errors import CacheError
+from common.log import table
+from extract.keys import home
+from extract.plan import Plan
+from extract.shared import Shared
+from extract.work import Todo
+
+PICTURES = ("resnet", "objects", "regions", "crops")  # kinds that read no text
+TEXTS = ("bert", "tokens", "clip_tokens", "token.bert", "clip_token.clip")  # kinds, and parts, that read no picture
+LONGEST = 60  # characters of a value
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A cache that was made before, and where its files are."""
+
+    where: str
+    manifest: dict[str, Any]
+    files: Remote
+    _columns: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def column(self, name: str) -> np.ndarray:
+        """Return a column of it, read once.  Raises CacheError."""
+        if name not in self._columns:
+            self._columns[name] = known.column(self.files, self.manifest, name)
+        return self._columns[name]
+
+
+def reasons(plan: Plan, todo: Sequence[Todo], draft: Draft, shared: Shared) -> list[dict[str, str]]:
+    """Return part, where one of its name is, and why it does not serve, for every part that is computed."""
+    earlier = []
+    if draft.before is not None:
+        earlier.append(Earlier(str(draft.folder), draft.before, Folder(draft.folder)))
+    if shared.remote is not None and shared.manifest is not None:
+        earlier.append(Earlier(shared.url, shared.manifest, shared.remote))
+    ranges: dict[str, list[Todo]] = defaultdict(list)
+    for item in todo:
+        for part in dict.fromkeys(shard.part.name for shard in item.missing):
+            ranges[part].append(item)
+    return [
+        {"part": part, "where": there.where, "why": _why(plan, part, ranges[part], there)}
+        for part in plan.parts
+        if part in ranges
+        for there in earlier
+        if part in there.manifest["parts"]
+    ]
+
+
+def report(found: Sequence[dict[str, str]]) -> str:
+    """Return the reasons as text."""
+    if not found:
+        return "nothing is computed that was made before, here or there\n"
+    return table(("computed", "although it is in", "because"), [tuple(reason.values()) for reason in found]) + "\n"
+
+
+def _why(plan: Plan, part: str, ranges: Sequence[Todo], earlier: Earlier) -> str:
+    now, then = plan.parts[part].manifest_entry, earlier.manifest["parts"][part]
+    if now["fingerprint"] != then["fingerprint"]:
+        return _changed(diff.changes(now, then))
+    keys = {entry["key"] for entry in earlier.manifest["shards"] if entry["part"] == part}
+    changed = [item for item in ranges if any(s.part.name == part and s.key not in keys for s in item.missing)]
+    count = f"{len(changed or ranges):,} of {len(plan.borders[home(plan.parts[part].table)]):,} ranges"
+    if not changed:
+        return f"{count}: listed, but their files are gone, damaged or did not come"
+    try:
+        return f"{count}: {_rows(plan, part, changed, earlier)}"
+    except CacheError as error:
+        return f"{count}: which of their rows cannot be told ({error})"
+
+
+def _changed(changes: Sequence[tuple[str, Any, Any]]) -> str:
+    """Return differences of recipes in words; those of columns follow from others, where there are any."""
+    derived = [name.removeprefix("inputs.") for name, *_ in changes if name.startswith("inputs.")]
+    recipe = [change for change in changes if not change[0].startswith("inputs.")]
+    recipe = [change for change in recipe if not change[0].startswith("columns.")] or recipe
+    told = [f"{name} {_short(now)} here, {_short(then)} there" for name, now, then in recipe]
+    return "; ".join([*told, *([f"made from {' and '.join(derived)}, made otherwise"] if derived else [])])
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: Earlier) -> str:
+    """Return what distinguishes the rows of ranges whose part was made by the same recipe."""
+    owner = "entity" if part.startswith("entity") else "mention"
+    rows = [row for item in ranges for row in range(*plan.borders[item.table][item.index])]
+    places = {name: row for row, name in enumerate(earlier.column(f"{owner}.ids.id").tolist())}
+    names = plan.rows.ids[f"{owner}.ids"]["id"].tolist()
+    held = [_contents(earlier.column(column)) for column in _reads(part, owner)]
+    mine = list(_mine(plan, part, owner))
+    at = {row: places.get(names[row]) for row in rows}
+    differ = sum(
+        place is None or any(new[row] != old[place] for new, old in zip(mine, held, strict=True))
+        for row, place in at.items()
+    )
+    if differ:
+        return f"{differ:,} of their {len(rows):,} rows are new or changed"
+    if any(place != row for row, place in at.items()):
+        return "no row changed, but they stand elsewhere: what is encoded together decides the last bits"
+    cuts = {(e["start"], e["start"] + e["rows"]) for e in earlier.manifest["shards"] if e["part"] == f"{owner}.ids"}
+    if not {plan.borders[item.table][item.index] for item in ranges} <= cuts:
+        return f"the rows are cut otherwise, {max(end - begin for begin, end in cuts):,} to a range there: --shard-rows"
+    if part.endswith((".ids", ".candidates")):
+        return "names, golds, splits, lists or scores changed"
+    return "no row changed, but what they copy repeated items from, or derive from"
+
+
+def _reads(part: str, owner: str) -> Iterator[str]:
+    """Yield the columns that stand for what a part reads of a row."""
+    kind = part.split(".")[1]
+    if kind not in PICTURES:
+        yield f"{owner}.ids.content_text"
+    if not {kind, part} & set(TEXTS):
+        yield f"{owner}.ids.content_image"
+
+
+def _mine(plan: Plan, part: str, owner: str) -> Iterator[list[bytes]]:
+    for column in _reads(part, owner):
+        text = column.endswith("text")
+        yield plan.rows.text_content[owner] if text else [content for content, _ in plan.owners.pictures[owner]]
+
+
+def _contents(column: np.ndarray) -> list[bytes]:
+    return [row.tobytes() for row in column]

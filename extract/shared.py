@@ -1,0 +1,167 @@
+"""What others have computed: the remote that an extraction asks before it computes.
+
+A remote may cost a warning but never the extraction: whatever it does not give is computed.
+"""
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from cache import fetch, known, pull, remotes
+from cache import manifest as manifests
+from cache import push as pushing
+from cache.draft import FETCHED, KEPT, MADE, Draft
+from cache.growing import WriteError
+from cache.known import Listed
+from cache.remotes.base import Remote
+from cache.transfer import Transfer
+from cache.writer import ShardPlan
+from common.errors import CacheError
+from common.log import duration, say, size
+from common.records import Dataset
+from extract.config import ExtractConfig
+from extract.growth import Earlier
+from extract.work import Todo
+
+FAILURES = 3  # shards that may fail to come before no more are asked for: one file can be unreadable by itself
+
+
+class Shared:
+    """A remote as it was when it was asked, once; none where the config names none.
+
+    Raises ConfigError for a URL that cannot be one. `manifest` is what is published there, None where nothing is or
+    the remote did not answer; `taken` are the shards that came from there, in `bytes`.
+    """
+
+    def __init__(self, config: ExtractConfig) -> None:
+        self.url, self._folder = config.url, config.folder
+        self.remote = remotes.open(config.url) if config.url else None
+        self.manifest: dict[str, Any] | None = None
+        self.taken: list[Listed] = []
+        self.bytes = 0
+        self._listing: dict[str, int] = {}
+        self._lock, self._lost = threading.Lock(), 0
+        self._failed: list[CacheError] = []
+        if self.remote is not None:
+            self._ask(self.remote)
+
+    def order(self, release: Dataset) -> Earlier | None:
+        """Return how a cache there orders its rows, one as large as the release before what is published; or None."""
+        if self.remote is None or self.manifest is None:
+            return None
+        remote, counts = self.remote, (len(release.entities), len(release.mentions))
+        try:
+            listed = known.manifests_of(remote, self._listing, self.manifest)
+            alike = (found for found in listed if (found["tables"]["entity"], found["tables"]["mention"]) == counts)
+            manifest = next(alike, self.manifest)
+            return Earlier.told(manifest, lambda part: known.column(remote, manifest, f"{part}.id"))
+        except CacheError as error:
+            say(f"warning: {error}. Rows are numbered anew, so that little of what is there may fit")
+            return None
+
+    def offers(self, missing: Iterable[ShardPlan]) -> dict[str, Listed]:
+        """Return, by file name, those shards that lie there: of this key, made by this recipe, in this layout."""
+        if self.remote is None or not self._listing:
+            return {}
+        plans = {plan.file: plan for plan in missing}
+        try:
+            found = known.shards(self.remote, plans, self._listing, self.manifest)
+        except CacheError as error:
+            say(f"warning: {error}. Everything that is missing is computed here")
+            return {}
+        good = {name: listed for name, listed in found.items() if _is(listed, plans[name])}
+        whole = {name: listed for name, listed in good.items() if self._listing[name] == listed.entry["bytes"]}
+        if damaged := sorted(good.keys() - whole.keys()):
+            say(
+                f"warning: {len(damaged):,} files at {self.url}, {damaged[0]} first, have another size than is listed "
+                f"and are computed here. Whoever has the cache mends them: melcache push {self._folder.name} "
+                f"{self.url} --check"
+            )
+        return whole
+
+    def take(self, todo: list[Todo], draft: Draft) -> list[Todo]:
+        """Fetch what lies there of the missing shards into the draft, several at once; return what is still to do."""
+        missing = [shard for item in todo for shard in item.missing]
+        offers = self.offers(missing)
+        if self.remote is None or not offers:
+            return todo
+        entries = [listed.entry for listed in offers.values()]
+        fetch.check_space(self._folder, entries, f"fetching from {self.url}", "Make room, or name another --shards")
+        total = sum(entry["bytes"] for entry in entries)
+        with (
+            contextlib.suppress(_GivenUpError),
+            Transfer(total, f"fetch {self._folder.name}", self.remote.threads) as transfer,
+        ):
+            files = fetch.Fetch(self._folder, self.remote, transfer.advance)
+            transfer.each(lambda entry: self._one(files, entry), entries)
+        came = {shard.file for shard in missing if shard.file in offers and draft.adopt(shard, FETCHED)}
+        self.taken = [listed for name, listed in offers.items() if name in came]
+        if lacking := len(offers) - len(came):
+            reason = next(iter(self._failed), "they are not laid out as this version does it")
+            say(f"warning: {lacking:,} shards did not come and are computed here: {reason}")
+        return [replace(item, missing=[shard for shard in item.missing if shard.file not in came]) for item in todo]
+
+    def push(self) -> str:
+        """Publish the finished cache there and return what was done.  Raises CacheError where that is refused."""
+        try:
+            return str(pushing.push(self._folder, self.url))
+        except CacheError as error:
+            hand = f"By hand: melcache push {self._folder} {self.url}"
+            raise CacheError(f"{self._folder} is finished, but not published: {error}. {hand}") from error
+
+    def account(self, draft: Draft) -> str:
+        """Return in one line what was here, what was fetched and what was computed."""
+        kept, fetched, made = (_count(draft.shards(origin)) for origin in (KEPT, FETCHED, MADE))
+        gain = f" ({size(self.bytes)}{self._saved()})" if self.taken else ""
+        return f"shards: {kept} were here, {fetched} fetched from {self.url}{gain}, {made} computed"
+
+    def _saved(self) -> str:
+        told = [listed.seconds for listed in self.taken if listed.seconds is not None]
+        least = "at least " if len(told) < len(self.taken) else ""
+        return f", saving {least}{duration(sum(told))} by the rates recorded there" if told else ""
+
+    def _ask(self, remote: Remote) -> None:
+        try:
+            data = remote.state().data
+            self._listing = remote.listing()
+            if data is None:
+                say(f"nothing is published at {self.url}.{pull.hint(remote, self._folder.name)}")
+                return
+            self.manifest = manifests.read(data, remote.where(manifests.NAME))
+            if (name := self.manifest["dataset"]["name"]) != self._folder.name:
+                say(f"warning: {self.url} is a cache of {name}; this is {self._folder.name}")
+        except CacheError as error:
+            say(f"warning: {error}. What it does not give is computed here")
+
+    def _one(self, files: fetch.Fetch, entry: dict[str, Any]) -> None:
+        """Take a shard, or remember why it does not come."""
+        try:
+            taken = files.take(entry, replace=False)
+        except WriteError:
+            raise
+        except CacheError as error:
+            with self._lock:
+                self._failed.append(error)
+                self._lost += not isinstance(error, fetch.DamagedError)
+                if self._lost >= FAILURES:
+                    raise _GivenUpError from error
+        else:
+            with self._lock:
+                self.bytes += taken
+
+
+class _GivenUpError(Exception):
+    """The remote has failed too often."""
+
+
+def _count(shards: Counter[str]) -> str:
+    return f"{sum(shards.values()):,} in {len(shards)} parts" if shards else "none"
+
+
+def _is(listed: Listed, plan: ShardPlan) -> bool:
+    """Whether a listed shard is the planned one: a file name holds only 12 digits of its key."""
+    entry, part = listed.entry, listed.manifest["parts"][plan.part.name]
+    return (entry["key"], entry["rows"]) == (plan.key, plan.rows) and part == plan.part.manifest_entry

@@ -1,0 +1,472 @@
+"""Fetch or compute: what a teammate has computed is fetched and trusted only if it is what would be computed."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import cache as melcache
+from cache import growing, manifest, push
+from cache.remotes import folder as folders
+from cache.verify import verify
+from common.errors import CacheError, ConfigError
+from extract import pipeline, shared
+from extract.cli import app
+from extract.config import ExtractConfig
+from extract.encoders.bert import Bert
+from extract.encoders.clip import Clip
+from extract.encoders.objects import Objects
+from extract.encoders.resnet import ResNet
+
+ROOT = Path(__file__).parent.parent
+ENTITIES = [("Paris", "in France", "red"), ("Lyon", "", "blue"), ("Rome", "in Italy", None), ("Oslo", "", "red")]
+MENTIONS = [("Paris at night", "Paris", "red"), ("Old Lyon", "Lyon", None), ("A walk in Rome", "Rome", "green")]
+PARTS = 12  # of a cache without any on demand
+COMPUTED = ("bert", "clip texts", "clip pictures", "resnet pictures", "detector")
+
+
+def lay(folder, mentions=MENTIONS):
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for name, size in (("red", (40, 30)), ("blue", (64, 48)), ("green", (33, 50))):
+        Image.new("RGB", size, name).save(folder / "images" / f"{name}.png")
+    entities = [
+        {"id": f"e{i}", "name": name, "text": text} | ({"image": f"images/{picture}.png"} if picture else {})
+        for i, (name, text, picture) in enumerate(ENTITIES)
+    ]
+    lines = [
+        {"id": f"m{i}", "text": text, "mention": name, "gold": "e0"}
+        | {"start": text.index(name), "end": text.index(name) + len(name)}
+        | ({"image": f"images/{picture}.png"} if picture else {})
+        for i, (text, name, picture) in enumerate(mentions)
+    ]
+    for name, records in (("entities", entities), ("mentions", lines)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+def config(data, shards, **changes):
+    known = {"candidates": 2, "workers": 1, "device": "cpu", "name": "world", "shard_rows": 2, "remote": ""}
+    return ExtractConfig(dataset="jsonl", data=data, shards=shards, weights="random-tiny", **known | changes)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return lay(tmp_path_factory.mktemp("release"))
+
+
+@pytest.fixture(scope="module")
+def team(data, tmp_path_factory):
+    """A cache and the remote that it was pushed to; tests only read both."""
+    torch.set_num_threads(1)
+    place = tmp_path_factory.mktemp("team")
+    made = pipeline.run(config(data, place / "mine"))
+    push.push(made, str(place / "remote"))
+    return melcache.open(made), place / "remote"
+
+
+@pytest.fixture
+def remote(team, tmp_path):
+    """The remote in a copy that a test may damage."""
+    return shutil.copytree(team[1], tmp_path / "remote")
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.delenv("MELCACHE_REMOTE", raising=False)
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """The Work objects of the runs of a test, in order."""
+    seen = []
+
+    class Watched(pipeline.Work):
+        def __init__(self, *arguments):
+            seen.append(self)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(pipeline, "Work", Watched)
+    return seen
+
+
+def encoded(work):
+    e = work.encoders
+    counts = (e.bert.encoded, e.clip.texts, e.clip.images, e.resnet.encoded - e.objects.crops, e.objects.pictures)
+    return dict(zip(COMPUTED, counts, strict=True)) | {"decoded": work.pictures.decoded}
+
+
+def said(capsys, begin):
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith(begin)]
+
+
+def files(path):
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def whole(folder):
+    return not [found for found in verify(folder) if found.problem] and not list(folder.glob(".*"))
+
+
+# --- fetch
+
+
+def test_an_empty_folder_fetches_everything_and_encodes_nothing(data, team, tmp_path, watched, capsys):
+    before = files(team[1])
+    made = melcache.open(pipeline.run(config(data, tmp_path, remote=str(team[1]))))
+    assert made.id == team[0].id and whole(made.path)
+    assert set(encoded(watched[0]).values()) == {0}
+    shards = team[0].manifest["shards"]
+    total, draft = sum(shard["bytes"] for shard in shards), watched[0].draft
+    assert (draft.made, draft.kept, draft.fetched) == (0, 0, len(shards))
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"shards: none were here, {len(shards)} in {PARTS} parts fetched from {team[1]} (")
+    assert f"({total / 1000:.1f} kB, saving " in line and line.endswith(" by the rates recorded there), none computed")
+    assert files(team[1]) == before  # read only
+    assert made.manifest["provenance"]["made"] == team[0].manifest["provenance"]["made"]
+
+
+def test_another_detector_recomputes_only_what_differs(data, team, tmp_path, watched):
+    other = {"objects": 2}
+    alone = melcache.open(pipeline.run(config(data, tmp_path / "alone", **other)))
+    made = melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(team[1]), **other)))
+    assert made.id == alone.id != team[0].id
+    kinds = {kind: count for kind, count in encoded(watched[1]).items() if count}
+    assert kinds == {"detector": 3, "decoded": 3}
+    computed = watched[1].draft.shards("made")
+    assert set(computed) == {"entity.objects", "mention.objects", "pair.alignment"}
+
+
+def test_what_is_here_is_not_fetched_again(data, team, remote, tmp_path, watched):
+    folder = shutil.copytree(team[0].path, tmp_path / "world")
+    lost = sorted(folder.glob("*.h5"))[::3]
+    for path in lost:
+        path.unlink()
+    (remote / lost[0].name).unlink()  # nor is it there
+    made = melcache.open(pipeline.run(config(data, tmp_path, remote=str(remote))))
+    draft = watched[0].draft
+    assert made.id == team[0].id and (draft.made, draft.fetched) == (1, len(lost) - 1)
+    assert draft.kept == len(made.manifest["shards"]) - len(lost)
+
+
+def test_an_older_cache_there_is_known_by_its_copy(data, team, remote, tmp_path, watched):
+    other = pipeline.run(config(lay(tmp_path / "r", MENTIONS[:2]), tmp_path))
+    push.push(other, str(remote), replace=True)
+    assert melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote)))).id == team[0].id
+    assert watched[1].draft.made == 0
+
+
+# --- what a remote may do
+
+
+def flip(remote, name):
+    path = remote / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(remote, name):
+    path = remote / name
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def gone(remote, name):
+    (remote / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "warning"),
+    [
+        (flip, "1 shards did not come and are computed here: .*damaged there.* --check"),
+        (cut, "size.*--check"),
+        (gone, ""),
+    ],
+)
+def test_a_shard_damaged_there_costs_one_warning_and_is_computed(
+    data, team, remote, tmp_path, watched, capsys, damage, warning
+):
+    damage(remote, next(s["file"] for s in team[0].manifest["shards"] if s["part"] == "mention.bert"))
+    made = melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote))))
+    assert made.id == team[0].id and whole(made.path)
+    assert watched[0].draft.shards("made") == {"mention.bert": 1}
+    warnings = [line for line in said(capsys, "warning") if "random weights" not in line]
+    assert len(warnings) == bool(warning) and all(re.search(warning, line) for line in warnings)
+
+
+@pytest.mark.parametrize("after", [0, 5])
+def test_a_remote_that_fails_in_the_middle_costs_one_warning(data, team, tmp_path, watched, monkeypatch, capsys, after):
+    monkeypatch.setattr(shared.Shared, "order", lambda self, release: None)  # reads, too
+    inner, calls = folders.Folder.block, []
+
+    def block(self, *arguments):
+        calls.append(arguments)
+        if len(calls) > after:
+            raise CacheError("cannot read team: no connection")
+        return inner(self, *arguments)
+
+    monkeypatch.setattr(folders.Folder, "block", block)
+    monkeypatch.setattr(folders.Folder, "threads", 1)
+    made = melcache.open(pipeline.run(config(data, tmp_path, remote=str(team[1]))))
+    assert made.id == team[0].id and whole(made.path)
+    assert watched[0].draft.fetched == after and watched[0].draft.made > 0
+    assert len(calls) == after + shared.FAILURES  # then no more are asked for
+    warnings = [line for line in said(capsys, "warning") if "random weights" not in line]
+    assert len(warnings) == 1 and warnings[0].endswith("cannot read team: no connection")
+
+
+def test_a_remote_that_does_not_answer_costs_a_warning(data, tmp_path, team, monkeypatch, capsys):
+    def state(self):
+        raise CacheError("cannot read team: no connection")
+
+    monkeypatch.setattr(folders.Folder, "state", state)
+    assert melcache.open(pipeline.run(config(data, tmp_path, remote=str(team[1])))).id == team[0].id
+    assert "cannot read team: no connection. What it does not give is computed here" in capsys.readouterr().err
+
+
+def test_a_disk_here_that_fails_stops_the_run(data, tmp_path, team, monkeypatch):
+    def write(self, block):
+        raise growing.WriteError("cannot write: No space left on device")
+
+    monkeypatch.setattr(growing.Growing, "write", write)
+    with pytest.raises(CacheError, match="No space left"):
+        pipeline.run(config(data, tmp_path, remote=str(team[1])))
+
+
+def test_a_disk_that_is_too_small_for_the_fetch_stops_before_it(data, tmp_path, team, monkeypatch):
+    monkeypatch.setattr("cache.fetch.free", lambda folder: 1000)
+    with pytest.raises(CacheError, match=r"has 1\.0 kB free, fetching from .* needs .*Make room"):
+        pipeline.run(config(data, tmp_path, remote=str(team[1])))
+    assert not (tmp_path / "world").exists()
+
+
+def test_a_fetch_that_is_cut_off_is_continued_inside_the_file(data, tmp_path, team, monkeypatch):
+    monkeypatch.setattr(shared.Shared, "order", lambda self, release: None)  # reads, too
+    inner, calls, taken = folders.Folder.block, [], []
+    monkeypatch.setattr(folders.Folder, "threads", 1)
+    monkeypatch.setattr(folders.Folder, "block_size", 500)
+
+    def block(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 40:
+            raise KeyboardInterrupt
+        found = inner(self, *arguments)
+        taken.append(len(found))
+        return found
+
+    monkeypatch.setattr(folders.Folder, "block", block)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(config(data, tmp_path, remote=str(team[1])))
+    assert list((tmp_path / "world").glob(".partial-*"))
+    made = melcache.open(pipeline.run(config(data, tmp_path, remote=str(team[1]))))
+    assert made.id == team[0].id and whole(made.path)
+    assert sum(taken) == sum(shard["bytes"] for shard in made.manifest["shards"])  # not a byte twice
+
+
+@pytest.mark.parametrize("change", ["key", "columns"])
+def test_a_name_alone_is_not_trusted(data, team, remote, tmp_path, watched, change):
+    told = json.loads((remote / "manifest.json").read_text())
+    shard = next(shard for shard in told["shards"] if shard["part"] == "mention.bert")
+    if change == "key":
+        shard["key"] = shard["key"][:12] + "0" * 52
+    else:  # of another recipe, and so of another layout
+        part = told["parts"]["mention.bert"]
+        part["recipe"]["max_tokens"] = 7
+        part["fingerprint"] = manifest.fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]})
+    (remote / "manifest.json").write_bytes(manifest.written(manifest.seal(told)))
+    shutil.rmtree(remote / "manifests")
+    assert melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote)))).id == team[0].id
+    expected = 1 if change == "key" else sum(s["part"] == "mention.bert" for s in told["shards"])
+    assert watched[0].draft.shards("made") == {"mention.bert": expected}
+
+
+# --- options
+
+
+def test_only_push_writes_to_the_remote(data, team, tmp_path, capsys):
+    place = tmp_path / "new"
+    pipeline.run(config(data, tmp_path, remote=str(place)))
+    assert not place.exists() and f"nothing is published at {place}" in capsys.readouterr().err
+    pipeline.run(config(data, tmp_path, remote=str(place), push=True))
+    assert melcache.open(place).id == team[0].id and "published" in capsys.readouterr().err
+
+
+def test_the_remote_comes_from_the_environment_where_no_option_names_one(monkeypatch, tmp_path):
+    assert config(tmp_path, tmp_path, remote=None).url == ""
+    monkeypatch.setenv("MELCACHE_REMOTE", "s3://team/caches/{name}")
+    assert config(tmp_path, tmp_path, remote=None).url == "s3://team/caches/world"
+    assert config(tmp_path, tmp_path, remote="other").url == "other"
+    assert config(tmp_path, tmp_path, remote="").url == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"push": True}, "--push needs --remote URL"),
+        ({"push": True, "remote": "team", "plan": True}, "--push with --plan"),
+        ({"json": True}, "--json is the form of --plan"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        config(tmp_path, tmp_path, **changes)
+
+
+def test_make_passes_the_remote_and_what_is_asked_for_on():
+    def command(*variables):
+        made = subprocess.run(
+            ["make", "-n", "extract", *variables], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        return made.stdout.replace("\\\n", " ").split("-m extract ")[1].split()
+
+    asked = command("REMOTE=s3://team/{name}", "PUSH=1", "PLAN=1", "EXPLAIN=1")
+    assert {"--remote", "'s3://team/{name}'", "--push", "--plan", "--explain"} <= set(asked)
+    assert not {"--remote", "--push", "--plan", "--explain"} & set(command("REMOTE=", "PUSH=0", "PLAN=", "EXPLAIN="))
+
+
+def test_a_url_that_can_be_none_stops_before_any_work(tmp_path):
+    result = CliRunner().invoke(app, ["--dataset", "jsonl", "--data", str(tmp_path), "--remote", "ftp://team/world"])
+    assert result.exit_code == 2 and "ftp:// is none of s3://" in result.stderr and "\n" not in result.stderr.strip()
+
+
+# --- what it cost
+
+
+def test_nothing_computed_leaves_the_record_of_who_computed_it(data, team, tmp_path):
+    shutil.copytree(team[0].path, tmp_path / "world")
+    pipeline.run(config(data, tmp_path))
+    assert files(tmp_path / "world") == files(team[0].path)
+
+
+def test_the_record_of_a_mixed_cache_adds_up(data, team, tmp_path, monkeypatch):
+    there = team[0].manifest["provenance"]["parts"]
+    rows = team[0].manifest["tables"]
+    assert {part: noted["rows"] for part, noted in there.items()} == {
+        part: rows[part.split(".")[0]] for part in team[0].manifest["parts"]
+    }
+    assert all(noted["seconds"] > 0 for noted in there.values())
+    ticks = iter(range(10**9))
+    monkeypatch.setattr("extract.clock.time.monotonic", lambda: float(next(ticks)))  # a second from call to call
+    folder = shutil.copytree(team[0].path, tmp_path / "world")
+    lost = next(s for s in team[0].manifest["shards"] if s["part"] == "entity.bert")
+    (folder / lost["file"]).unlink()
+    made = melcache.open(pipeline.run(config(data, tmp_path))).manifest["provenance"]
+    assert made["parts"].keys() == there.keys()
+    for part, noted in there.items():
+        assert made["parts"][part]["rows"] == noted["rows"], part
+        if part != "entity.bert":
+            assert made["parts"][part]["seconds"] == pytest.approx(noted["seconds"], abs=2e-3), part
+    kept = there["entity.bert"]["seconds"] * (1 - lost["rows"] / rows["entity"])
+    new = made["parts"]["entity.bert"]["seconds"] - kept
+    assert new > 1 and abs(new - round(new)) < 2e-3  # whole seconds by that clock
+    assert made["made"] >= team[0].manifest["provenance"]["made"]
+    assert made["seconds"] > sum(noted["seconds"] for noted in there.values()) - there["entity.bert"]["seconds"]
+
+
+def test_time_counts_for_the_part_that_it_was_spent_on(data, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("extract.clock.time.monotonic", lambda: now[0])
+
+    def slow(owner, name, seconds):
+        inner = getattr(owner, name)
+
+        def call(self, *arguments):
+            now[0] += seconds
+            return inner(self, *arguments)
+
+        monkeypatch.setattr(owner, name, call)
+
+    slow(Bert, "_encode", 1)
+    slow(Clip, "encode_texts", 10)
+    slow(Clip, "encode_images", 100)
+    slow(ResNet, "encode", 1000)  # of pictures, and of the crops of objects
+    slow(Objects, "_detect", 10000)
+    parts = melcache.open(pipeline.run(config(data, tmp_path, shard_rows=9))).manifest["provenance"]["parts"]
+    assert {part: noted["seconds"] for part, noted in parts.items() if noted["seconds"]} == {
+        "entity.bert": 1,
+        "mention.bert": 1,
+        "entity.resnet": 1000 + 550,  # and half of the neutral picture, which is encoded with the entities
+        "entity.clip": 10 + 100 + 550,
+        "entity.objects": 10000 + 1000,
+        "mention.resnet": 1000,
+        "mention.clip": 10 + 100,
+        "mention.objects": 10000 + 1000,
+    }
+
+
+def test_a_cache_without_a_record_of_seconds_is_fetched_too(data, team, remote, tmp_path, capsys):
+    told = team[0].manifest | {"provenance": {}}
+    (remote / "manifest.json").write_bytes(manifest.written(manifest.seal(told)))
+    made = melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote))))
+    assert made.id == team[0].id and made.manifest["provenance"]["parts"] == {}
+    assert re.search(r"parts fetched from \S+ \([0-9.]+ kB\), none computed", capsys.readouterr().err)
+
+
+def test_a_record_of_seconds_is_read_strictly(team):
+    told = dict(team[0].manifest)
+    for wrong in (
+        {"entity.bert": {"seconds": -1, "rows": 1}},
+        {"x": {"seconds": 1, "rows": 1}},
+        [],
+        {"entity.bert": 1},
+    ):
+        told["provenance"] = {"parts": wrong}
+        with pytest.raises(CacheError, match="field 'provenance'"):
+            manifest.read(manifest.written(manifest.seal(told)), "there")
+
+
+# --- why
+
+
+def why(data, shards, capsys, **changes):
+    pipeline.run(config(data, shards, explain=True, **changes))
+    lines = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    return [line.split(None, 2) for line in lines[2:]] if lines[0].startswith("computed") else lines[0]
+
+
+def test_a_recipe_that_differs_is_named_field_by_field(data, team, tmp_path, capsys):
+    lines = why(data, tmp_path, capsys, remote=str(team[1]), objects=2)
+    where = str(team[1])
+    assert lines == [
+        ["entity.objects", where, "encoder.objects 2 here, 3 there"],
+        ["mention.objects", where, "encoder.objects 2 here, 3 there"],
+        ["pair.alignment", where, "made from entity.objects and mention.objects, made otherwise"],
+    ]
+
+
+def test_rows_that_differ_are_counted(team, tmp_path, capsys):
+    changed = lay(tmp_path / "r", [("Paris at noon", *MENTIONS[0][1:]), *MENTIONS[1:]])
+    found = {part: reason for part, _, reason in why(changed, tmp_path, capsys, remote=str(team[1]))}
+    assert found["mention.bert"] == "1 of 2 ranges: 1 of their 2 rows are new or changed"
+    assert found["mention.clip"] == "1 of 2 ranges: 1 of their 2 rows are new or changed"
+    assert "mention.resnet" not in found and not any(part.startswith("entity") for part in found)
+
+
+def test_other_cuts_are_named(data, team, tmp_path, capsys):
+    other = {"shard_rows": 3, "reorder": True}
+    found = {part: reason for part, _, reason in why(data, tmp_path, capsys, remote=str(team[1]), **other)}
+    reason = "2 of 2 ranges: the rows are cut otherwise, 2 to a range there: --shard-rows"
+    assert found["entity.bert"] == found["entity.resnet"] == reason
+
+
+def test_a_damaged_shard_here_is_named(data, team, tmp_path, capsys):
+    shutil.copytree(team[0].path, tmp_path / "world")
+    flip(tmp_path / "world", next(s["file"] for s in team[0].manifest["shards"] if s["part"] == "mention.bert"))
+    [line] = why(data, tmp_path, capsys)
+    assert line == [
+        "mention.bert",
+        str(tmp_path / "world"),
+        "1 of 2 ranges: listed, but their files are gone, damaged or did not come",
+    ]
+
+
+def test_nothing_to_explain_is_said(data, team, tmp_path, capsys):
+    said = why(data, tmp_path, capsys, remote=str(team[1]))
+    assert said == "nothing is computed that was made before, here or there"

@@ -1,0 +1,202 @@
+"""`--plan`: what an extraction would do, told before it does it, and nothing written."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import cache as melcache
+from cache import push
+from common.errors import ConfigError
+from extract import calibration, forecast, pipeline
+from extract.cli import app
+from extract.config import ExtractConfig
+
+ENTITIES = [
+    ("Paris", "in France", "red"),
+    ("Lyon", "", "blue"),
+    ("Rome", "in Italy", "cut"),
+    ("Paris", "in France", "red"),
+]
+MENTIONS = [  # sentence, surface, picture; pictures of an entity too, of mentions only, and repeated
+    ("Paris at night", "Paris", "red"),
+    ("Old Lyon", "Lyon", None),
+    ("A walk in Rome", "Rome", "green"),
+    ("Old Lyon", "Old", "green"),
+    ("Lyon", "Lyon", "wide"),
+]
+SIZES = {"red": (40, 30), "blue": (64, 48), "green": (33, 50), "wide": (70, 40)}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("release")
+    (folder / "images").mkdir()
+    for name, size in SIZES.items():
+        Image.new("RGB", size, "red").save(folder / "images" / f"{name}.png")
+    (folder / "images/cut.png").write_bytes((folder / "images/red.png").read_bytes()[:60])
+    entities = [
+        {"id": f"e{i}", "name": name, "text": text, "image": f"images/{picture}.png"}
+        for i, (name, text, picture) in enumerate(ENTITIES)
+    ]
+    mentions = [
+        {"id": f"m{i}", "text": text, "mention": name, "gold": "e0"}
+        | {"start": text.index(name), "end": text.index(name) + len(name)}
+        | ({"image": f"images/{picture}.png"} if picture else {})
+        for i, (text, name, picture) in enumerate(MENTIONS)
+    ]
+    for name, records in (("entities", entities), ("mentions", mentions)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+def config(data, shards, **changes):
+    known = {"candidates": 2, "workers": 1, "device": "cpu", "name": "world", "shard_rows": 2, "remote": ""}
+    known |= {"max_missing": 1.0}
+    return ExtractConfig(dataset="jsonl", data=data, shards=shards, weights="random-tiny", **known | changes)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.delenv("MELCACHE_REMOTE", raising=False)
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    monkeypatch.setattr(calibration, "MOST", 2)
+
+
+@pytest.fixture(scope="module")
+def made(data, tmp_path_factory):
+    """A finished cache with regions and tokens, and the work that made it; tests only read both."""
+    torch.set_num_threads(1)
+    seen = []
+
+    class Watched(pipeline.Work):
+        def __init__(self, *arguments):
+            seen.append(self)
+            super().__init__(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "Work", Watched)
+        folder = pipeline.run(config(data, tmp_path_factory.mktemp("made"), heads=("ghmfc",)))
+    return melcache.open(folder), seen[0]
+
+
+def listing(folder):
+    return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in sorted(folder.rglob("*"))}
+
+
+def planned(config):
+    return forecast.forecast(config, pipeline.prepare(config))
+
+
+def test_a_plan_says_what_the_extraction_then_does(data, made, tmp_path):
+    told = planned(config(data, tmp_path, heads=("ghmfc",)))
+    parts = {line["part"]: line for line in told["parts"]}
+    work, encoders = made[1], made[1].encoders
+    assert parts.keys() == made[0].manifest["parts"].keys()
+    for name, line in parts.items():
+        mine = [shard for shard in made[0].manifest["shards"] if shard["part"] == name]
+        assert line["shards"] == line["compute"] == len(mine) and line["here"] == line["remote"] == 0
+        assert line["rows"] == sum(shard["rows"] for shard in mine)
+        held = sum(shard["bytes"] for shard in mine)
+        assert held <= line["bytes"] <= held + 5000 * len(mine), name
+    texts, pictures = ({name: line[kind] for name, line in parts.items()} for kind in ("texts", "pictures"))
+    assert texts["entity.bert"] + texts["mention.bert"] + texts["token.bert"] == encoders.bert.encoded
+    assert texts["entity.clip"] + texts["mention.clip"] == encoders.clip.texts
+    unreadable = 1  # of an entity: a plan opens no picture
+    seen = pictures["entity.clip"] + pictures["mention.clip"] - unreadable
+    assert seen == encoders.clip.images - 1  # the neutral picture
+    seen = pictures["entity.resnet"] + pictures["mention.resnet"] + pictures["mention.regions"] - unreadable
+    assert seen == encoders.resnet.encoded - encoders.objects.crops - 2  # the neutral one, and its regions later
+    assert pictures["entity.objects"] + pictures["mention.objects"] - unreadable == encoders.objects.pictures
+    assert work.draft.made == sum(line["compute"] for line in told["parts"])
+
+
+def test_a_plan_writes_nothing_and_makes_no_folder(data, made, tmp_path):
+    before = listing(tmp_path), listing(data)
+    planned(config(data, tmp_path / "new", heads=("ghmfc",)))
+    assert (listing(tmp_path), listing(data)) == before
+    folder = made[0].path
+    (folder / ".partial-x-1-1-aa").touch()  # nor does it sweep
+    before = listing(folder)
+    planned(config(data, folder.parent, objects=2))
+    assert listing(folder) == before
+    (folder / ".partial-x-1-1-aa").unlink()
+
+
+def test_a_plan_tells_what_is_here_what_is_there_and_what_is_neither(data, made, tmp_path):
+    push.push(made[0].path, str(tmp_path / "team"))
+    folder = pipeline.run(config(data, tmp_path, remote=str(tmp_path / "team")))
+    shards = melcache.open(folder).manifest["shards"]
+    here, there = (next(s for s in shards if s["part"] == part) for part in ("entity.clip", "mention.clip"))
+    for shard in (here, there):
+        (folder / shard["file"]).unlink()
+    (tmp_path / "team" / here["file"]).unlink()
+    told = planned(config(data, tmp_path, remote=str(tmp_path / "team"), explain=True))
+    counts = {line["part"]: (line["here"], line["remote"], line["compute"]) for line in told["parts"]}
+    assert counts.pop("entity.clip") == (1, 0, 1) and counts.pop("mention.clip") == (1, 1, 0)
+    assert all(remote == compute == 0 for _, remote, compute in counts.values())
+    assert told["fetch_bytes"] == there["bytes"] and 0 <= told["compute_bytes"] - here["bytes"] <= 5000
+    assert set(told["calibrated"]) == {"CLIP, texts", "CLIP, pictures", "decoding"}
+    assert {reason["part"] for reason in told["why"]} == {"entity.clip"}
+    text = forecast.report(told)
+    assert f"from {tmp_path / 'team'}" in text and "although it is in" in text
+
+
+def test_nothing_to_do_runs_no_encoder(data, made):
+    wanted = config(data, made[0].path.parent, heads=("ghmfc",))
+    job = pipeline.prepare(wanted)
+    told = forecast.forecast(wanted, job)
+    assert told["calibrated"] == {} and told["seconds"] == told["compute_bytes"] == 0
+    assert job.encoders.bert.encoded == job.encoders.clip.images == job.encoders.resnet.encoded == 0
+    assert "to compute: nothing" in forecast.report(told)
+
+
+def test_a_disk_that_is_too_small_is_an_error_line(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("cache.fetch.free", lambda folder: 1000)
+    told = planned(config(data, tmp_path))
+    assert not told["enough"]
+    [line] = [line for line in forecast.report(told).splitlines() if line.startswith("error")]
+    assert "has 1.0 kB free, this needs " in line and "name another --shards" in line
+
+
+def test_time_is_items_by_the_measured_rate(data, tmp_path):
+    told = planned(config(data, tmp_path))
+    rates = {name: rate["seconds_per_item"] for name, rate in told["calibrated"].items()}
+    assert all(rate > 0 for rate in rates.values())
+    parts = {line["part"]: line for line in told["parts"]}
+    clip = parts["entity.clip"]
+    expected = clip["texts"] * rates["CLIP, texts"] + clip["pictures"] * rates["CLIP, pictures"]
+    assert clip["seconds"] == pytest.approx(expected)
+    assert parts["pair.alignment"]["seconds"] is None
+    texts = {"entity.bert": "BERT, entities", "mention.bert": "BERT, sentences", "entity.clip": "CLIP, texts"}
+    texts |= {"mention.clip": "CLIP, texts"}
+    reading = sum(rates[encoder] * parts[part]["texts"] for part, encoder in texts.items())
+    seeing = sum(line["seconds"] or 0 for line in told["parts"]) - reading
+    assert told["seconds"] == pytest.approx(reading + max(seeing, told["decode_seconds"]))
+
+
+def test_pictures_that_cannot_be_opened_leave_the_neutral_one_to_measure(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "_decode", lambda path: None)
+    assert planned(config(data, tmp_path))["calibrated"]["detector"]["items"] == 1
+
+
+def test_json_is_json_and_the_table_has_a_line_per_part(data, tmp_path):
+    options = ["--dataset", "jsonl", "--data", str(data), "--shards", str(tmp_path / "s"), "--weights", "random-tiny"]
+    options += ["--device", "cpu", "--max-missing", "1", "--remote", str(tmp_path / "nowhere"), "--plan"]
+    found = CliRunner().invoke(app, [*options, "--json"])
+    assert found.exit_code == 0, found.stderr
+    told = json.loads(found.stdout)
+    assert told["remote"] == str(tmp_path / "nowhere") and told["enough"] is True and told["device"] == "cpu"
+    assert f"nothing is published at {tmp_path / 'nowhere'}" in found.stderr
+    lines = forecast.report(told).splitlines()
+    assert lines[0].split() == "part rows shards here remote compute texts pictures size time".split()
+    assert [line.split()[0] for line in lines[2 : 2 + len(told["parts"])]] == [line["part"] for line in told["parts"]]
+    assert lines[-1] == f"Nothing was written to {tmp_path / 's' / 'jsonl'}." and not (tmp_path / "s").exists()
+
+
+def test_a_plan_is_not_for_publishing(tmp_path):
+    with pytest.raises(ConfigError, match="--push with --plan"):
+        config(tmp_path, tmp_path, push=True, plan=True, remote="team")
