@@ -16,6 +16,18 @@ from common.log import printable
 Config = TypeVar("Config")
 
 
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """A config class and the values of its knobs that the command line gave."""
+
+    kind: type
+    values: dict[str, Any]
+
+    def config(self) -> Any:
+        """Return the config.  Raises the class's own error for a value that it refuses."""
+        return self.kind(**self.values)
+
+
 def knob(
     default: Any, text: str, *, panel: str | None = None, also: tuple[str, ...] = (), flag: str | None = None
 ) -> Any:
@@ -31,9 +43,9 @@ def command(
 ) -> Callable[[Callable[..., None]], None]:
     """Register a function of one argument per config class as a command whose options are all their knobs.
 
-    Of several classes the first gives its defaults; a knob of the others that is not given stays at the default
-    of its class. MelcacheError becomes one line on stderr and the error's exit code. The `default` command is
-    the one that runs where no other is named.
+    The function gets the first class's config, and of the others what was Given: the first gives the defaults that are
+    shown, a knob of the others that is not given stays at the default of its class. MelcacheError becomes one line on
+    stderr and the error's exit code. The `default` command is the one that runs where no other is named.
     """
 
     def register(run: Callable[..., None]) -> None:
@@ -48,7 +60,7 @@ def command(
                 for knobs in owners
             ]
             try:
-                run(*(config(**chosen) for config, chosen in zip(configs, values, strict=True)))
+                run(configs[0](**values[0]), *map(Given, configs[1:], values[1:]))
             except MelcacheError as error:
                 rank = os.environ.get("RANK", "0")  # under torchrun one process alone may have failed
                 who = "error" if rank == "0" else f"error in process {rank}"

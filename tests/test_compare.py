@@ -259,7 +259,13 @@ def test_a_head_that_diverges_and_one_without_columns_stop_no_other(tmp_path):
     [
         (["--models", "bert,drine"], "--models drine: choose from lexical, prior"),
         (["--seeds", "0,0"], "--seeds 0,0: one or more different numbers"),
-        (["--models", "bert", "--layers", "3"], "--layers is no option of lexical, bert"),
+        (
+            ["--models", "bert", "--layers", "3"],
+            "--layers is no option of bert; leave it out, or choose from drin, drin_authors",
+        ),
+        (["--models", "bert", "--layers", "2"], "--layers is no option of bert"),  # 2 is what drin has
+        (["--models", "bert,drin", "--edges", "x"], "--edges x: choose from text_to_text"),
+        (["--models", "bert", "--option", "width=3"], "--option is for heads of your own"),
         (["--published", "mine"], "--published mine: choose from"),
         (["--models", "bert", "--baseline", "ghmfc"], "lacks the parts mention.regions"),
         ([*TRAINED, "--epochs", "3"], "is of a run with another epochs (2, now 3)"),

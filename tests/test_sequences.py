@@ -633,5 +633,5 @@ def test_forms_of_ghmfc_are_options(caches, tmp_path):
     run = CliRunner().invoke(app, ["--model", "bert", "--phrases"])
     assert (run.exit_code, run.stderr) == (
         2,
-        "error: --phrases is no option of bert; leave it out or choose another --model\n",
+        "error: --phrases is no option of bert; leave it out, or choose from ghmfc\n",
     )

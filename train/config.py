@@ -226,8 +226,12 @@ class CompareConfig(SeriesConfig):
     epochs: int | None = knob(
         None, "passes over the train split, of all heads (default: each head's own: 30, dwe_authors 300)"
     )
-    models: tuple[str, ...] = knob((), "comma-separated heads (default: all that the cache can feed)")
-    baseline: str = knob("lexical", "the head that the others are compared with, mention by mention")
+    models: tuple[str, ...] = knob((), "comma-separated heads, or FILE.py (default: all that the cache can feed)")
+    baseline: str | None = knob(
+        None,
+        "the head that the others are compared with, mention by mention (default: lexical; under whole-kb, where that "
+        "ranks its list alone, the first head that ranks the same entities as most others)",
+    )
     run: Path | None = knob(None, "folder of the runs and of compare.json (default: runs/<dataset>-compare)")
 
     def __post_init__(self) -> None:

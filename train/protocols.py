@@ -48,12 +48,23 @@ def reranks(config: TrainConfig) -> bool:
     return config.rerank > 0 or (config.model in MODELS and not MODELS[config.model].two_towers)
 
 
+def ranked(config: TrainConfig) -> str:
+    """Return what the run ranks for a mention: its `list`, the `best` by alignment score, or `all` entities.
+
+    Runs on one cache with the same options rank the same entities if this is the same.
+    """
+    if reranks(config):
+        return "best"
+    return "all" if config.protocol == "whole-kb" and config.model != "lexical" else "list"
+
+
 def splits(config: TrainConfig, reader: Reader, table: Table, world: World) -> dict[str, Split | Whole]:
     """Return valid and test, ready to be ranked."""
     names = ("valid", "test")
-    if reranks(config):
+    among = ranked(config)
+    if among == "best":
         table = _reranked(config, reader, table, world)
-    elif config.protocol == "whole-kb" and config.model != "lexical":
+    elif among == "all":
         return {name: Whole(table, table.rows(name)) for name in names}
     return {name: split_of(table, name, config.protocol) for name in names}
 
