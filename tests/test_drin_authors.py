@@ -596,7 +596,7 @@ def test_switches_are_options_and_the_leak_is_off_unless_asked_for(caches, tmp_p
     leaking = CliRunner().invoke(app, [*common, "--leak-gold", "--run", str(tmp_path / "b")])
     assert "leaks gold" in leaking.stdout
     refused = CliRunner().invoke(app, [*common[:3], "drin", "--leak-gold"])
-    assert refused.stderr == "error: --leak-gold is no option of drin; leave it out or choose another --model\n"
+    assert refused.stderr == "error: --leak-gold is no option of drin; leave it out, or choose from drin_authors\n"
 
 
 def test_config_refuses_what_makes_no_sense():

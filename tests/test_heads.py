@@ -250,7 +250,7 @@ def test_an_option_of_another_head_is_refused(caches):
     run = CliRunner().invoke(app, ["--dataset", str(caches(0.6)), "--model", "bert", "--layers", "3"])
     assert (run.exit_code, run.stderr) == (
         2,
-        "error: --layers is no option of bert; leave it out or choose another --model\n",
+        "error: --layers is no option of bert; leave it out, or choose from drin, drin_authors\n",
     )
 
 

@@ -294,14 +294,20 @@ def test_training_sees_injected_lists(folder, columns, tmp_path, monkeypatch):
 def test_injecting_needs_columns_and_names_those_that_lack(columns, tmp_path):
     older = lay(tmp_path / "older", {n: v for n, v in columns.items() if n != "pair.candidates.lexical_gold"})
     with pytest.raises(
-        CacheError, match=r"lacks pair\.candidates\.lexical_gold, which --protocol injected reads.*again"
+        CacheError,
+        match=r"lacks the columns pair\.candidates\.lexical_gold, which bert under --protocol injected reads\. Compute",
     ):
         fit(older, tmp_path / "run", "bert", protocol="injected")
     lean = lay(tmp_path / "lean", {n: v for n, v in columns.items() if ".objects." not in n})
     fit(lean, tmp_path / "bert", "bert", protocol="injected", epochs=1)  # reads no edges
-    with pytest.raises(CacheError, match=r"lacks entity\.objects\.summary, mention\.objects\.summary, which.*for drin"):
+    with pytest.raises(
+        CacheError, match=r"lacks the parts entity\.objects, mention\.objects, which drin under .* injected"
+    ):
         fit(lean, tmp_path / "drin", "drin", protocol="injected")
-    with pytest.raises(CacheError, match=r"lacks entity\.objects\.summary.*--protocol whole-kb reads for drin"):
+    both = (
+        r"python -m extract --dataset lean --for drin\. Or .* melcache pull lean URL --for drin,entity\.objects,mention"
+    )
+    with pytest.raises(CacheError, match=r"which drin under --protocol whole-kb reads\. Compute them: " + both):
         fit(lean, tmp_path / "drin", "drin", protocol="whole-kb")
     fit(lean, tmp_path / "whole", "bert", protocol="whole-kb", epochs=1)  # ranks all without a first stage
 

@@ -619,6 +619,18 @@ def test_a_cache_without_regions_is_refused_with_a_way_out(tmp_path):
     )
 
 
+def test_a_cache_without_descriptions_is_told_how_to_get_some(tmp_path):
+    write(tmp_path / "c", Synthetic(50, 20, 4, 0.0, 0, "clip", clip_width=16))
+    with pytest.raises(
+        CacheError, match=r"--dataset c --for dwe --descriptions FILE \(make describe fetches one\)\. Or"
+    ):
+        melcache.open(tmp_path / "c").require("dwe", ("entity.clip.description",))
+    with pytest.raises(
+        CacheError, match=r"lacks the parts .*, which dwe reads\. .*--dataset c --for dwe\. Or take them"
+    ):
+        melcache.open(tmp_path / "c").require("dwe")  # --for alone makes the rest
+
+
 def test_help_names_every_default_of_an_option_that_heads_share():
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "300"}).output
     assert "D, hidden width (DRIN 4.4) [default: 768; ghmfc: 512]" in shown

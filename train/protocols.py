@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cache import Reader
 from cache.schema import ALIGNMENT_READS, READS
-from common.errors import CacheError
 from common.log import say
 from train import alignment, whole
 from train.config import TrainConfig
@@ -32,12 +31,8 @@ def columns(config: TrainConfig, reader: Reader) -> tuple[str, ...]:
     """Return what the table holds for the protocol.  Raises CacheError if the cache lacks what the protocol reads."""
     held = COLUMNS.get(config.protocol, ())
     searched = reranks(config) or (config.protocol == "injected" and _reads_edges(config))
-    if missing := sorted({*held, *(ALIGNMENT_READS if searched else ())} - set(reader.columns)):
-        name = reader.manifest["dataset"]["name"]
-        raise CacheError(
-            f"{reader.path} lacks {', '.join(missing)}, which --protocol {config.protocol} reads for {config.model}. "
-            f"Run its extraction again, which keeps what is finished: python -m extract --dataset {name}"
-        )
+    read = (*held, *(ALIGNMENT_READS if searched else ()))
+    reader.expect(read, config.model, f"{config.model} under --protocol {config.protocol}")
     return held
 
 
