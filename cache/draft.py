@@ -15,7 +15,7 @@ from common.errors import CacheError
 class Draft:
     """Finished shards of one cache directory.  Opening one sweeps the temporaries of dead writers.
 
-    `listed` are the fingerprints by part of the cache that is there already; `made` and `kept` count shards.
+    `parts` are the manifest's of the cache that is there already; `made` and `kept` count shards.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -23,14 +23,19 @@ class Draft:
         self.made = self.kept = 0
         self._plans: dict[str, PartPlan] = {}
         self._entries: dict[str, list[dict[str, Any]]] = {}
-        self.listed: dict[str, str] = {}
+        self.parts: dict[str, Any] = {}
         self._sums: dict[str, str] = {}  # sha256 by file, of the same cache
         if folder.is_dir():
             store.sweep(folder)
             with contextlib.suppress(CacheError):
                 found = manifest.load(folder)
-                self.listed = {name: part["fingerprint"] for name, part in found["parts"].items()}
+                self.parts = found["parts"]
                 self._sums = {shard["file"]: shard["sha256"] for shard in found["shards"]}
+
+    @property
+    def listed(self) -> dict[str, str]:
+        """The fingerprints of the parts of the cache that is there already."""
+        return {name: part["fingerprint"] for name, part in self.parts.items()}
 
     def adopt(self, plan: ShardPlan) -> bool:
         """Take a shard that is finished already, of this name and layout.  Returns whether there was one."""

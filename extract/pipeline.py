@@ -7,10 +7,11 @@ from typing import Any
 
 from cache import fingerprint
 from cache.draft import Draft
+from common.errors import ConfigError
 from common.log import duration, say
 from common.records import SPLITS, Dataset
-from extract import coverage, datasets, descriptions, lists, provenance, rows
-from extract.config import ExtractConfig
+from extract import coverage, datasets, descriptions, faces, lists, provenance, rows
+from extract.config import NONE, ExtractConfig
 from extract.encoders import Encoders
 from extract.plan import Plan
 from extract.work import Work
@@ -23,8 +24,13 @@ def run(config: ExtractConfig) -> Path:
     """
     start = time.monotonic()
     release = datasets.load(config.dataset, config.source)
-    if config.descriptions:
+    if config.descriptions not in (None, NONE):
         release = descriptions.add(release, config.descriptions)
+    if config.faces not in (None, NONE):
+        asked = {"gender": config.infer_gender, "race": config.infer_race}
+        release = faces.add(release, config.faces, config.objects, **asked)
+    draft = Draft(config.folder)
+    _stop_if_forgotten(config, release, draft)
     encoders = Encoders(config)
     if config.limit:
         release = rows.limit(release, config.limit)
@@ -34,7 +40,6 @@ def run(config: ExtractConfig) -> Path:
     listed = lists.make(release, config.list_length)
     if config.limit:
         release, listed = lists.keep_needed(release, listed)
-    draft = Draft(config.folder)
     plan = Plan(config, rows.Rows.hashed(release, config.workers), listed, encoders, draft.listed)
     work = Work(plan, encoders, draft, config)
     for table in ("entity", "mention", "pair"):
@@ -48,6 +53,20 @@ def run(config: ExtractConfig) -> Path:
         say(f"warning: {warning}")
     say(f"{config.folder}: cache id {identity[:16]}..., {duration(time.monotonic() - start)}")
     return config.folder
+
+
+def _stop_if_forgotten(config: ExtractConfig, release: Dataset, draft: Draft) -> None:
+    """Raise ConfigError for an option that made columns of the cache in the folder and is not given now."""
+    had = {
+        "descriptions": "description" in draft.parts.get("entity.clip", {}).get("columns", ()),
+        "faces": "faces" in draft.parts.get("mention.attributes", {}).get("recipe", ()),
+    }
+    has = {"descriptions": any(entity.description for entity in release.entities), "faces": config.faces is not None}
+    for option in (name for name in had if had[name] and not has[name] and getattr(config, name) is None):
+        raise ConfigError(
+            f"the cache in {config.folder} was made with {option}; give --{option} again, or --{option} none to leave "
+            "them out of it"
+        )
 
 
 def _about(config: ExtractConfig, release: Dataset, plan: Plan, encoders: Encoders) -> dict[str, Any]:
@@ -76,4 +95,5 @@ def _warnings(config: ExtractConfig, plan: Plan, encoders: Encoders) -> Iterator
     if "mention.attributes" in plan.parts:
         for trait, inferred in (("gender", config.infer_gender), ("race", config.infer_race)):
             if inferred:
-                yield f"{trait} inferred by CLIP from pictures of people: guesses, not facts about anyone"
+                by = "CLIP" if config.faces in (None, NONE) else "DeepFace"
+                yield f"{trait} inferred by {by} from pictures of people: guesses, not facts about anyone"
