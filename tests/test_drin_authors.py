@@ -63,11 +63,11 @@ PAPER = {
     "edge_residual": "outside",
     "text_to_text": "cached",
     "entity_vector": "text",
-    "ranking_loss": "paper",
+    "ranking_loss": "margin",
 }
 LEAKS = ({}, {"leak_gold": True}, {"leak_control": True})
 FLIPPED = [{name: values[1]} for name, values in CHOICES.items()]
-FLIPPED += [{"static": True}, {"edges": (EDGES[0], EDGES[3])}, {"edges": EDGES[1:]}, {"ranking_loss": "paper"}]
+FLIPPED += [{"static": True}, {"edges": (EDGES[0], EDGES[3])}, {"edges": EDGES[1:]}, {"ranking_loss": "margin"}]
 WIDTHS = ((5, 6), (30, 6), (5, 30), (30, 30))  # with 12 candidate places, features of 5 and 6 are not projected
 
 
@@ -545,7 +545,7 @@ def test_mentions_without_gold_are_trained_on_unless_the_protocol_leaves_them_ou
 
     assert rows("retrieved", DrinAuthorsConfig()) == train.tolist()
     assert rows("given", DrinAuthorsConfig()) == with_gold
-    assert rows("retrieved", DrinAuthorsConfig(ranking_loss="paper")) == with_gold
+    assert rows("retrieved", DrinAuthorsConfig(ranking_loss="margin")) == with_gold
     assert rows("retrieved", DrinConfig()) == with_gold
 
 

@@ -11,6 +11,7 @@ from cache.schema import EDGES
 from common.errors import ConfigError
 from common.options import knob
 
+MARGIN = "of gold over the mean of the other candidates (DRIN 4.4)"
 Activation = Literal["gelu", "relu", "tanh", "sigmoid", "identity"]
 
 
@@ -33,12 +34,12 @@ class DrinConfig:
     static: bool = knob(False, "edges stay as they were extracted: no Eq. 13 (DRIN Table 3)", panel="drin")
     vertex_activation: Activation = knob("gelu", "sigma of Eq. 12", panel="drin")
     edge_activation: Activation = knob("sigmoid", "sigma of Eq. 13", panel="drin")
-    margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="drin")
+    margin: float = knob(0.25, MARGIN, panel="drin")
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.width < 1:
             raise ConfigError(f"--layers {self.layers} and --width {self.width} must be at least 1")
-        _check_margin(self.margin)
+        _check_margin(self)
         _check_edges(self.edges)
 
 
@@ -51,16 +52,16 @@ class JointConfig:
     image_width: int = 2048
     clip_width: int = 512
     width: int = knob(768, "D, width of a modality in the joint space", panel="bert, jmel, clip_linear")
-    objective: Literal["auto", "margin", "contrastive"] = knob(
-        "auto", "loss; auto: contrastive for jmel, else margin", panel="bert, jmel, clip_linear"
+    ranking_loss: Literal["auto", "margin", "contrastive"] = knob(
+        "auto", "margin: as drin's; auto: contrastive for jmel, else margin", panel="bert, jmel, clip_linear"
     )
-    margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="bert, jmel, clip_linear")
+    margin: float = knob(0.25, MARGIN, panel="bert, jmel, clip_linear")
     temperature: float = knob(0.1, "of the contrastive loss", panel="bert, jmel, clip_linear")
 
     def __post_init__(self) -> None:
         if self.width < 1:
             raise ConfigError(f"--width {self.width} must be at least 1")
-        _check_margin(self.margin)
+        _check_margin(self)
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(f"--temperature is {self.temperature:g}; it must be positive")
 
@@ -79,18 +80,17 @@ class _Matching:
         "text", "text of an entity that is matched; description: the longer one (DWE+)", panel="dwe, dwe_authors"
     )
     persons_only: bool = knob(False, "read only objects that are persons", panel="dwe")
-    heads: int = knob(8, "of attention (DWE's code)", panel="dwe, dwe_authors")
+    attention_heads: int = knob(8, "of each attention (DWE's code)", panel="dwe, dwe_authors")
     dropout: float = knob(0.4, "share of numbers dropped in training (DWE's code)", panel="dwe, dwe_authors")
-    margin: float = knob(0.5, "of the triplet loss (DWE's code)", panel="dwe, dwe_authors")
+    triplet_margin: float = knob(0.5, "of gold over one other candidate (DWE's code)", panel="dwe, dwe_authors")
     alignment_weight: float = knob(0.1, "lambda, of the alignment loss; 0: without it", panel="dwe")
     alignment_temperature: float = knob(
         0.07, "of the alignment loss (CLIP); dwe_authors learns it, from this one on", panel="dwe, dwe_authors"
     )
 
     def __post_init__(self) -> None:
-        _check_margin(self.margin)
-        if self.heads < 1:
-            raise ConfigError(f"--heads {self.heads} must be at least 1")
+        _check_margin(self, "triplet_margin")
+        _check_positive(self, "attention_heads")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"--dropout is {self.dropout:g}; it must be 0 or more and less than 1")
         if not 0 <= self.alignment_weight < float("inf"):
@@ -124,7 +124,9 @@ class DweAuthorsConfig(_Matching):
     )
     shared_attention: bool = knob(True, "one attention for both units; the paper has two", panel="dwe_authors")
     mask_padding: bool = knob(False, "attend to no row without an object", panel="dwe_authors")
-    loss: Literal["npair", "triplet"] = knob("npair", "triplet: the paper's", panel="dwe_authors")
+    ranking_loss: Literal["npair", "triplet"] = knob(
+        "npair", "gold against one other candidate; triplet: the paper's", panel="dwe_authors"
+    )
     hard_negatives: float = knob(
         0.95, "share of negatives with the likest name; the others are random", panel="dwe_authors"
     )
@@ -146,11 +148,11 @@ class DzmnedConfig:
     width: int = knob(768, "D, width of the space in which mention and entity meet", panel="dzmned")
     characters: int = knob(32, "bytes read of a mention's string and of an entity's name", panel="dzmned")
     character_width: int = knob(64, "of the vector that they give", panel="dzmned")
-    margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="dzmned")
+    margin: float = knob(0.25, MARGIN, panel="dzmned")
 
     def __post_init__(self) -> None:
         _check_positive(self, "width", "characters", "character_width")
-        _check_margin(self.margin)
+        _check_margin(self)
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class MelHiConfig:
     lstm_width: int = knob(0, "state of the LSTM, 0 = as wide as its input: three BERT vectors", panel="mel_hi")
     tokens: int = knob(32, "T, tokens read of a sentence, [CLS] included", panel="mel_hi, ghmfc")
     threshold: float = knob(0.3, "cosines above it let the picture in", panel="mel_hi")
-    margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="mel_hi")
+    margin: float = knob(0.25, MARGIN, panel="mel_hi")
 
     def __post_init__(self) -> None:
         _check_positive(self, "width", "tokens")
@@ -171,13 +173,19 @@ class MelHiConfig:
             raise ConfigError(f"--lstm-width is {self.lstm_width}; it must be 0 (as wide as the input) or more")
         if not -1 <= self.threshold <= 1:
             raise ConfigError(f"--threshold is {self.threshold:g}; cosines lie between -1 and 1")
-        _check_margin(self.margin)
+        _check_margin(self)
 
 
 # what the two forms of ghmfc are, switch by switch
 GHMFC = {
-    "original": {"blocks": "decoder", "phrases": True, "contrastive": 1.0, "entity": "cls", "ranking": "triplet"},
-    "light": {"blocks": "attention", "phrases": False, "contrastive": 0.0, "entity": "linear", "ranking": "mean"},
+    "original": {"blocks": "decoder", "phrases": True, "contrastive": 1.0, "entity": "cls", "ranking_loss": "triplet"},
+    "light": {
+        "blocks": "attention",
+        "phrases": False,
+        "contrastive": 0.0,
+        "entity": "linear",
+        "ranking_loss": "margin",
+    },
 }
 
 
@@ -206,9 +214,9 @@ class GhmfcConfig:
     entity: Literal["cls", "linear"] | None = knob(
         None, "the entity's vector: BERT's [CLS], or a linear layer of it (default: cls; light linear)", panel="ghmfc"
     )
-    ranking: Literal["triplet", "mean"] | None = knob(
+    ranking_loss: Literal["triplet", "margin"] | None = knob(
         None,
-        "loss: each candidate against gold, or their mean as in DRIN (default: triplet; light mean)",
+        "triplet: gold against each other candidate; margin: as drin's (default: triplet; light margin)",
         panel="ghmfc",
     )
     width: int = knob(512, "D, width of the stacks (GHMFC)", panel="ghmfc")
@@ -216,8 +224,8 @@ class GhmfcConfig:
     attention_layers: int = knob(2, "of each stack (GHMFC)", panel="ghmfc")
     attention_heads: int = knob(8, "of each attention (GHMFC)", panel="ghmfc")
     dropout: float = knob(0.4, "in training (GHMFC)", panel="ghmfc")
-    triplet_margin: float = knob(0.5, "of the triplet loss (GHMFC)", panel="ghmfc")
-    margin: float = knob(0.25, "of the ranking loss with the mean (DRIN 4.4)", panel="ghmfc")
+    triplet_margin: float = knob(0.5, "of gold over each other candidate (GHMFC)", panel="ghmfc")
+    margin: float = knob(0.25, MARGIN, panel="ghmfc")
     contrastive_temperature: float = knob(0.6, "of the loss between text and picture (GHMFC)", panel="ghmfc")
     mention_token: bool = knob(
         False,
@@ -234,9 +242,8 @@ class GhmfcConfig:
             raise ConfigError(f"--contrastive is {self.contrastive:g}; it must be 0 or more")
         if not 0 < self.contrastive_temperature < float("inf"):
             raise ConfigError(f"--contrastive-temperature is {self.contrastive_temperature:g}; it must be positive")
-        _check_margin(self.margin)
-        if not 0 <= self.triplet_margin < float("inf"):
-            raise ConfigError(f"--triplet-margin is {self.triplet_margin:g}; it must be 0 or more")
+        _check_margin(self, "margin")
+        _check_margin(self, "triplet_margin")
 
     @property
     def resolved(self) -> "GhmfcConfig":
@@ -250,9 +257,9 @@ class GhmfcConfig:
         return ("mention.bert.span",) if self.mention_token else ()
 
 
-def _check_margin(margin: float) -> None:
-    if not 0 <= margin < float("inf"):
-        raise ConfigError(f"--margin is {margin:g}; it must be 0 or more")
+def _check_margin(config: Any, name: str = "margin") -> None:
+    if not 0 <= getattr(config, name) < float("inf"):
+        raise ConfigError(f"--{name.replace('_', '-')} is {getattr(config, name):g}; it must be 0 or more")
 
 
 def _check_positive(config: Any, *names: str) -> None:
@@ -301,12 +308,13 @@ class DrinAuthorsConfig:
         "of an entity's text: mean of its tokens (theirs for WikiMEL), pooler output (WikiDiverse), [CLS] (paper)",
         panel="drin_authors",
     )
-    ranking_loss: Literal["authors", "paper"] = knob(
-        "authors",
-        "authors: mean over all candidates of max(S_j - S+ + margin, 0), with S+ = 0 where gold is not retrieved",
+    ranking_loss: Literal["candidates", "margin"] = knob(
+        "candidates",
+        "mean over all candidates of max(S_j - S+ + margin, 0), with S+ = 0 where gold is not retrieved; margin: the "
+        "paper's, as drin's",
         panel="drin_authors",
     )
-    margin: float = knob(0.25, "of the ranking loss (DRIN 4.4)", panel="drin_authors")
+    margin: float = knob(0.25, "of gold over each candidate, or over their mean (DRIN 4.4)", panel="drin_authors")
     leak_gold: bool = knob(
         False,
         "LEAKS GOLD: as theirs, a copy of gold is one more candidate of the graph, in tests too",
@@ -317,7 +325,7 @@ class DrinAuthorsConfig:
     def __post_init__(self) -> None:
         if self.layers < 1 or self.width < 1:
             raise ConfigError(f"--layers {self.layers} and --width {self.width} must be at least 1")
-        _check_margin(self.margin)
+        _check_margin(self)
         _check_edges(self.edges)
         if self.leak_gold and self.leak_control:
             raise ConfigError("--leak-gold and --leak-control exclude each other: choose one")
@@ -341,7 +349,7 @@ class DrinAuthorsConfig:
     @property
     def learns_without_gold(self) -> bool:
         """Whether mentions whose gold was not retrieved are trained on, too."""
-        return self.ranking_loss == "authors"
+        return self.ranking_loss == "candidates"
 
     @property
     def label(self) -> str:

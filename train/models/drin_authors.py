@@ -94,7 +94,7 @@ class DrinAuthors(Head):
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """Return the ranking loss of the authors or of the paper."""
-        ranking = candidate_margins if self.config.ranking_loss == "authors" else margin_ranking
+        ranking = candidate_margins if self.config.ranking_loss == "candidates" else margin_ranking
         return ranking(scores, batch.gold, batch.present, self.config.margin)
 
     def _enter(self, batch: Batch, absent: tuple[Tensor, Tensor]) -> State:

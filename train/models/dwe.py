@@ -32,7 +32,7 @@ class Unit(nn.Module):
 
     def __init__(self, config: DweConfig) -> None:
         super().__init__()
-        self.attention = Attention(config.clip_width, config.heads)
+        self.attention = Attention(config.clip_width, config.attention_heads)
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(config.clip_width)
 
@@ -63,7 +63,7 @@ class Dwe(Matching):
         values = scores.detach() if self.config.negative == "hardest" else torch.rand_like(scores)
         other = pick(values, batch.gold, batch.present)
         pairs = against(scores.where(batch.present, 0), batch.gold, other)
-        return triplet(pairs, counted(batch.gold, batch.present), self.config.margin)
+        return triplet(pairs, counted(batch.gold, batch.present), self.config.triplet_margin)
 
     def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
         """Return the triplet loss and the weighted alignment loss, ()."""

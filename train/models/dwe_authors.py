@@ -35,7 +35,7 @@ class DweAuthors(Matching):
         self.text_trans, self.img_trans = (_translation(width, config.dropout) for _ in range(2))
         self.fusion = FUSIONS[config.fusion](width)
         if "vision" in self.fusion.reads or config.alignment_weight:
-            self.attention = Attention(width, config.heads)
+            self.attention = Attention(width, config.attention_heads)
             if not config.shared_attention:
                 self.text_attention = Readout(width)
         self.out = nn.Sequential(nn.Dropout(config.dropout), _linear(self.fusion.parts * width, width))
@@ -72,8 +72,8 @@ class DweAuthors(Matching):
         else:
             every = adjust(match(query, entities)).where(batch.present, 0)
             scores = against(every, batch.gold, other)
-        if self.config.loss == "triplet":
-            return triplet(scores, counts, self.config.margin)
+        if self.config.ranking_loss == "triplet":
+            return triplet(scores, counts, self.config.triplet_margin)
         lengths = wide(query).norm(dim=-1, keepdim=True) * wide(ends).norm(dim=-1)
         norms = squares(query, counts) + squares(ends[:, 0], counts)
         return n_pair(scores * lengths, counts) + NORM_WEIGHT * norms

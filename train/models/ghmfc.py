@@ -170,7 +170,7 @@ class Ghmfc(Head):
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """Return the triplet loss of scores (B, C), or DRIN's."""
-        if self.config.ranking == "triplet":
+        if self.config.ranking_loss == "triplet":
             return triplet(scores, batch.gold, batch.present, self.config.triplet_margin)
         return margin_ranking(scores, batch.gold, batch.present, self.config.margin)
 

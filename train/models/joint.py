@@ -52,7 +52,7 @@ class Joint(Head):
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """Return the margin ranking loss, or the contrastive one over a mention's candidates."""
-        objective = self.config.objective
-        if objective == "contrastive" or (objective == "auto" and self.config.head == "jmel"):
+        kind = self.config.ranking_loss
+        if kind == "contrastive" or (kind == "auto" and self.config.head == "jmel"):
             return contrastive(scores, batch.gold, batch.present, self.config.temperature)
         return margin_ranking(scores, batch.gold, batch.present, self.config.margin)
