@@ -314,6 +314,14 @@ def test_each_head_keeps_its_own_defaults_unless_told(tmp_path):
         assert (found.epochs, found.learning_rate) == (5, 0.5)
 
 
+def test_settings_of_the_authors_are_those_for_the_dataset(tmp_path):
+    for dataset, epochs, rate in (("wikimel", 300, 5e-5), ("x/richpedia", 300, 5e-4), ("wikidiverse", 500, 5e-6)):
+        found = series.part(CompareConfig(dataset=dataset), tmp_path, {"model": "dwe_authors"})
+        assert (found.epochs, found.learning_rate, found.batch) == (epochs, rate, 128)
+        assert series.part(CompareConfig(dataset=dataset), tmp_path, {"model": "dwe"}).epochs == 30
+        assert series.part(CompareConfig(dataset=dataset, epochs=3), tmp_path, {"model": "dwe_authors"}).epochs == 3
+
+
 def test_progress_counts_every_epoch_once(folder, tmp_path, monkeypatch):
     counted = []
 

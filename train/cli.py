@@ -50,7 +50,7 @@ def sweep(config: SweepConfig, *heads: Given) -> None:
 def compare(config: CompareConfig, *heads: Given) -> None:
     """Train every head that the cache can feed; one table, with published numbers, intervals and corrected p values.
 
-    Each head runs with its own defaults, dwe_authors with its 300 epochs; an option that is given holds for all heads.
+    Each head runs with its own defaults, dwe_authors with its 300 epochs or more; an option given holds for all heads.
     """
     from train import compare as comparison
 
