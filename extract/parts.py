@@ -73,7 +73,10 @@ def _recipes(config: ExtractConfig, encoders: Encoders, lists: Lists, rows: Rows
             said = [[[*dataclasses.astuple(face)] for face in of] for of in rows.faces]
             recipes["mention.attributes"]["faces"] = {"origin": "DeepFace", "digest": fingerprint.digest(said)}
     recipes["pair.candidates"] = {"origin": lists.origin}
-    recipes["pair.alignment"] = {"equations": "DRIN 6, 7, 8, 11", "compute": "float32 from the stored columns"}
+    recipes["pair.alignment"] = {
+        "equations": "DRIN 6, 7, 8, 11",
+        "compute": "exact on steps of 2^-25, from the stored columns",
+    }
     return recipes
 
 
