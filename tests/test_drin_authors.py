@@ -569,6 +569,11 @@ def test_results_of_a_leak_say_so_wherever_they_are_shown(caches, tmp_path, caps
     shown = report.show(found, tmp_path)
     assert "drin_authors (leaks gold)  " in shown
     assert "warning: drin_authors leaks gold (--leak-gold)" in shown
+    sliced = CliRunner().invoke(app, ["slices", "--run", str(tmp_path / "a"), "--by", "gold"]).stdout
+    assert sliced.startswith("drin_authors (leaks gold) on ")
+    assert "warning: drin_authors leaks gold (--leak-gold)" in sliced
+    sliced = json.loads(CliRunner().invoke(app, ["slices", "--run", str(tmp_path / "a"), "--json"]).stdout)
+    assert sliced["name"] == "drin_authors (leaks gold)" and "leaks gold" in sliced["warnings"][-1]
     assert "drin_authors leaks gold" in json.loads((tmp_path / "a" / "results.json").read_text())["warnings"][-1]
     told = [line for line in capsys.readouterr().err.splitlines() if "Top-1" in line]
     assert told
