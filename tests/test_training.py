@@ -353,7 +353,7 @@ def test_dropout_is_on_in_every_epoch_and_off_in_every_test(sequences, tmp_path,
     options = {"model": "ghmfc", "epochs": 3, "seeds": (0, 1), "together": together}
     loop.fit(config(sequences, tmp_path, **options), LITTLE)
     epochs = [mode for mode, _ in itertools.groupby(modes)]
-    assert epochs == [True, False] * 3 if together == "yes" else [True, False] * 6
+    assert epochs == [True, False] * (3 if together == "yes" else 6)
 
 
 def test_two_processes_never_share_a_run_folder(folder, tmp_path):
