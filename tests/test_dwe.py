@@ -334,7 +334,7 @@ def test_losses_of_pairs_equal_loops():
     found = torch.from_numpy(scores).requires_grad_()
     there = torch.from_numpy(counts)
     expected = np.mean([max(other - gold + 0.5, 0) for gold, other in kept])
-    assert pairwise.triplet(found, there, 0.5).item() == pytest.approx(expected, abs=1e-12)
+    assert pairwise.pair_triplet(found, there, 0.5).item() == pytest.approx(expected, abs=1e-12)
     expected = np.mean([math.log(1 + math.exp(other - gold)) for gold, other in kept])
     loss = pairwise.n_pair(30 * found, there) + pairwise.n_pair(found, there)
     expected += np.mean([math.log(1 + math.exp(30 * (other - gold))) for gold, other in kept])

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from train.batch import Batch
 from train.heads import DweAuthorsConfig
+from train.losses import counted, wide
 from train.models.attention import Attention, Readout
+from train.models.functions import cosine_scores
 from train.models.fusion import FUSIONS
 from train.models.head import Adjust
-from train.models.matching import Matching, match, objects_of
-from train.pairwise import against, counted, info_nce, n_pair, pick, squares, triplet, wide
+from train.models.matching import Matching, objects_of
+from train.pairwise import against, info_nce, n_pair, pair_triplet, pick, squares
 
 NORM_WEIGHT = 0.02  # of the squared norms beside the N-pair loss
 TIES = 1e-5  # many names share a string score: a random one of them is taken. Different scores differ by more
@@ -68,12 +70,12 @@ class DweAuthors(Matching):
         entities, other = self.project(batch.columns), self._negative(batch)
         ends = against(entities, batch.gold, other)
         if adjust is None:
-            scores = match(query, ends)
+            scores = cosine_scores(ends, query)
         else:
-            every = adjust(match(query, entities)).where(batch.present, 0)
+            every = adjust(cosine_scores(entities, query)).where(batch.present, 0)
             scores = against(every, batch.gold, other)
         if self.config.ranking_loss == "triplet":
-            return triplet(scores, counts, self.config.triplet_margin)
+            return pair_triplet(scores, counts, self.config.triplet_margin)
         lengths = wide(query).norm(dim=-1, keepdim=True) * wide(ends).norm(dim=-1)
         norms = squares(query, counts) + squares(ends[:, 0], counts)
         return n_pair(scores * lengths, counts) + NORM_WEIGHT * norms
