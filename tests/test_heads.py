@@ -11,12 +11,13 @@ import cache as melcache
 from cache.schema import READS
 from cache.synth import Synthetic, write
 from train import loop
+from train.baseline_heads import JointConfig
 from train.baselines import BASELINES, clip, prior
 from train.batch import Batch
 from train.cli import app
 from train.config import HEADS, TrainConfig
 from train.evaluation import split_of
-from train.heads import HEAD_CONFIGS, JointConfig
+from train.heads import HEAD_CONFIGS
 from train.losses import contrastive
 from train.models import MODELS, build
 from train.models.joint import SIDES

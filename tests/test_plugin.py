@@ -117,7 +117,7 @@ def test_a_changed_file_is_another_run(folder, tmp_path):
 
 def test_a_changed_head_whose_config_stands_elsewhere_is_another_run(folder, tmp_path):
     text = example().replace("@dataclass(frozen=True)\nclass Config:", "class Unused:")
-    text = text.replace("READS =", "from train.heads import JointConfig as Config\n\nREADS =")
+    text = text.replace("READS =", "from train.baseline_heads import JointConfig as Config\n\nREADS =")
     assert train(head_file(tmp_path, text), folder, tmp_path / "run").exit_code == 0
     run = train(head_file(tmp_path, text.replace("margin=0.25", "margin=0.5")), folder, tmp_path / "run")
     assert run.exit_code == 2

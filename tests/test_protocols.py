@@ -19,11 +19,12 @@ from cache.writer import PartPlan, Shard, ShardPlan
 from common.errors import CacheError, NotFiniteError
 from extract.alignment import align
 from train import alignment, loop, metrics, protocols, whole
+from train.baseline_heads import JointConfig
 from train.baselines import clip_of_all, prior_of_all
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
-from train.heads import DrinConfig, JointConfig
+from train.heads import DrinConfig
 from train.models import build
 from train.table import Table
 

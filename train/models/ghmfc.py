@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import ConfigError
+from train.baseline_heads import GhmfcConfig
 from train.batch import Batch
-from train.heads import GhmfcConfig
 from train.losses import between_modalities, margin_ranking, triplet
 from train.models.functions import cosine_scores
 from train.models.head import Adjust, Head

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from train.baseline_heads import JointConfig
 from train.batch import Batch
-from train.heads import JointConfig
 from train.losses import contrastive, margin_ranking
 from train.models.functions import cosine_scores
 from train.models.head import Head
