@@ -8,11 +8,12 @@ from torch.nn import functional
 
 from train.batch import Batch
 from train.heads import DweConfig
+from train.losses import counted
 from train.models.attention import Attention, Readout
 from train.models.dwe import Dwe
 from train.models.dwe_authors import NORM_WEIGHT, DweAuthors
 from train.models.matching import attributes_of, objects_of
-from train.pairwise import against, counted, info_nce, n_pair, squares, triplet
+from train.pairwise import against, info_nce, n_pair, pair_triplet, squares
 
 
 class Plain(nn.Module):
@@ -44,8 +45,8 @@ class Plain(nn.Module):
         if self.dwe:
             return head.loss(scores, batch) + head.config.alignment_weight * aligned
         entities, other = head.project(batch.columns), head._negative(batch)
-        if head.config.loss == "triplet":
-            ranking = triplet(against(scores, batch.gold, other), counts, head.config.margin)
+        if head.config.ranking_loss == "triplet":
+            ranking = pair_triplet(against(scores, batch.gold, other), counts, head.config.triplet_margin)
         else:
             dots = (query[:, None] @ entities.mT)[:, 0]
             norms = squares(query, counts) + squares(against(entities, batch.gold, other)[:, 0], counts)

@@ -18,8 +18,7 @@ KEPT, FETCHED, MADE = "kept", "fetched", "made"  # where a finished shard is fro
 class Draft:
     """Finished shards of one cache directory.  Opening one writes nothing.
 
-    `before` is the manifest of the cache that is there already, None where there is none, and `listed` are the
-    fingerprints of its parts.
+    `before` is the manifest of the cache that is there already, None where there is none, and `parts` are its parts.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,8 +30,13 @@ class Draft:
         with contextlib.suppress(CacheError):
             self.before = manifest.load(folder)
         before = self.before or {"parts": {}, "shards": []}
-        self.listed: dict[str, str] = {name: part["fingerprint"] for name, part in before["parts"].items()}
+        self.parts: dict[str, Any] = before["parts"]
         self._sums: dict[str, str] = {shard["file"]: shard["sha256"] for shard in before["shards"]}
+
+    @property
+    def listed(self) -> dict[str, str]:
+        """The fingerprints of the parts of the cache that is there already."""
+        return {name: part["fingerprint"] for name, part in self.parts.items()}
 
     @property
     def made(self) -> int:

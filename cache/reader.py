@@ -21,6 +21,7 @@ from cache.schema import PARTS, READS, split_column
 from common.errors import CacheError
 from common.paths import find_cache
 
+DESCRIPTION = "entity.clip.description"  # the one column that --for does not make
 READ_BYTES = 1 << 21  # read, then hashed while a core still has it: the size of a huge page
 READERS = 8  # threads; more than memory can feed are no faster
 
@@ -47,18 +48,27 @@ class Reader:
     def require(self, head: str, more: Sequence[str] = ()) -> tuple[str, ...]:
         """Return the columns that a head reads, and `more`.  Raises CacheError naming those that the cache lacks."""
         names = tuple(dict.fromkeys([*READS[head], *more]))
-        missing = sorted(set(names) - set(self.columns))
-        if missing:
-            parts = sorted({split_column(name)[0] for name in missing} - self.manifest["parts"].keys())
-            what = f"the parts {', '.join(parts)}" if parts else f"the columns {', '.join(missing)}"
-            name = self.manifest["dataset"]["name"]
-            others = {split_column(column)[0] for column in missing if column not in READS[head]}
-            raise CacheError(
-                f"{self.path} lacks {what}, which {head} reads. Compute them: python -m extract --dataset {name} "
-                f"--for {head}. Or take them from a teammate: melcache pull {name} URL --for "
-                f"{','.join([head, *sorted(others)])}"
-            )
+        self.expect(names, head, head)
         return names
+
+    def expect(self, names: Sequence[str], head: str, whom: str) -> None:
+        """Raise CacheError for those of the columns that the cache lacks: which, and two commands that get them.
+
+        They are read for a head, by `whom`.
+        """
+        missing = sorted(set(names) - set(self.columns))
+        if not missing:
+            return
+        parts = sorted({split_column(name)[0] for name in missing} - self.manifest["parts"].keys())
+        what = f"the parts {', '.join(parts)}" if parts else f"the columns {', '.join(missing)}"
+        name = self.manifest["dataset"]["name"]
+        others = {split_column(column)[0] for column in missing if column not in READS[head]}
+        described = " --descriptions FILE (make describe fetches one)" if DESCRIPTION in missing else ""
+        raise CacheError(
+            f"{self.path} lacks {what}, which {whom} reads. Compute them: python -m extract --dataset {name} "
+            f"--for {head}{described}. Or take them from a teammate: melcache pull {name} URL --for "
+            f"{','.join([head, *sorted(others)])}"
+        )
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a column, rows first."""

@@ -134,8 +134,10 @@ PARTS: dict[str, dict[str, Column]] = {
     "mention.attributes": {
         "scene_probabilities": Column("A", "feature", "of each scene prompt, softmax within its question"),
         "scene": Column("P", "feature", "CLIP text vector of the sentence of the likeliest scene attributes"),
-        "face_probabilities": Column("KF", "feature", "of each face prompt, per object; 0 unless it is a person"),
-        "faces": Column("KP", "feature", "CLIP text vector of each person's attribute sentence; 0 where none"),
+        "face_probabilities": Column(
+            "KF", "feature", "of each face prompt, per person among the objects, or 1 for what a file says"
+        ),
+        "faces": Column("KP", "feature", "CLIP text vector of the attribute sentence of each; 0 where none"),
     },
     "pair.candidates": {
         "candidates": Column("C", "<i4", "rows of the entity table, -1 = padding"),

@@ -6,14 +6,32 @@ import os
 import sys
 import types
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
 
-from common.errors import MelcacheError
+from common.errors import ConfigError, MelcacheError
 from common.log import printable
 
 Config = TypeVar("Config")
+Knob = tuple[dataclasses.Field[Any], Any]  # and its type
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """A config class and the values of its knobs that the command line gave."""
+
+    kind: type
+    values: dict[str, Any]
+
+    def config(self) -> Any:
+        """Return the config.  Raises ConfigError for a choice that only other classes have; else as the class."""
+        for name, (field, hint) in _knobs(self.kind).items():
+            if name in self.values and (known := _choices(hint)) and self.values[name] not in known:
+                raise ConfigError(
+                    f"{_flag(field)} {self.values[name]}: {field.metadata['panel']} has {', '.join(known)}"
+                )
+        return self.kind(**self.values)
 
 
 def knob(
@@ -31,9 +49,9 @@ def command(
 ) -> Callable[[Callable[..., None]], None]:
     """Register a function of one argument per config class as a command whose options are all their knobs.
 
-    Of several classes the first gives its defaults; a knob of the others that is not given stays at the default
-    of its class. MelcacheError becomes one line on stderr and the error's exit code. The `default` command is
-    the one that runs where no other is named.
+    The function gets the first class's config, and of the others what was Given: the first gives the defaults that are
+    shown, a knob of the others that is not given stays at the default of its class. MelcacheError becomes one line on
+    stderr and the error's exit code. The `default` command is the one that runs where no other is named.
     """
 
     def register(run: Callable[..., None]) -> None:
@@ -48,7 +66,7 @@ def command(
                 for knobs in owners
             ]
             try:
-                run(*(config(**chosen) for config, chosen in zip(configs, values, strict=True)))
+                run(configs[0](**values[0]), *map(Given, configs[1:], values[1:]))
             except MelcacheError as error:
                 rank = os.environ.get("RANK", "0")  # under torchrun one process alone may have failed
                 who = "error" if rank == "0" else f"error in process {rank}"
@@ -61,7 +79,7 @@ def command(
         parameters: dict[str, inspect.Parameter] = {}
         for position, knobs in enumerate(owners):
             for key, (field, hint) in knobs.items():
-                owned = [other[key][0] for other in owners if key in other]
+                owned = [other[key] for other in owners if key in other]
                 parameters.setdefault(key, _parameter(field, hint, owned if position > 0 else []))
         context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         entry.__signature__ = inspect.Signature([context, *parameters.values()])  # type: ignore[attr-defined]
@@ -94,25 +112,37 @@ def _json(value: Any) -> Any:
     return value if isinstance(value, (int, float, bool, str, type(None))) else str(value)
 
 
-def _knobs(config: type) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+def _knobs(config: type) -> dict[str, Knob]:
     hints = get_type_hints(config)
     return {f.name: (f, hints[f.name]) for f in dataclasses.fields(config) if "help" in f.metadata}
 
 
-def _parameter(field: dataclasses.Field[Any], hint: Any, owned: list[dataclasses.Field[Any]]) -> inspect.Parameter:
-    """Return the parameter of a knob; `owned` are the fields of this name in classes that keep their own default."""
+def _choices(hint: Any) -> tuple[str, ...]:
+    """Return what a knob may be, where its type says so, be it None, too."""
+    found = [hint, *get_args(hint)] if get_origin(hint) in (Union, types.UnionType) else [hint]
+    return next((get_args(kind) for kind in found if get_origin(kind) is Literal), ())
+
+
+def _flag(field: dataclasses.Field[Any]) -> str:
+    return field.metadata["flag"] or "--" + field.name.replace("_", "-")
+
+
+def _parameter(field: dataclasses.Field[Any], hint: Any, owned: list[Knob]) -> inspect.Parameter:
+    """Return the parameter of a knob; `owned` are the knobs of this name in classes that keep their own default."""
     required = field.default is dataclasses.MISSING
     default = None if required else field.default
-    text = field.metadata["help"]
+    text, panel = field.metadata["help"], field.metadata["panel"]
     if get_origin(hint) is tuple:
         hint, default = str, _shown(default)
     if owned:  # None marks "not given", so the class's own default holds; its help says which
-        text, default = f"{text}{_defaults(owned)}", None
+        text, panel, default = f"{_meanings(owned)}{_defaults(owned)}", _panel(owned), None
+        if known := dict.fromkeys(choice for _, other in owned for choice in _choices(other)):
+            hint = Literal[tuple(known)]  # Given refuses those of other classes
     if default is None and get_origin(hint) not in (Union, types.UnionType) and not required:
         hint = hint | None
-    flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
+    flag = _flag(field)
     flags = (f"{flag}/--no-{flag[2:]}",) if hint in (bool, bool | None) else (flag, *field.metadata["also"])
-    option = typer.Option(*flags, help=text, rich_help_panel=field.metadata["panel"], show_default=default is not None)
+    option = typer.Option(*flags, help=text, rich_help_panel=panel, show_default=default is not None)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -125,12 +155,29 @@ def _shown(default: Any) -> Any:
     return ",".join(map(str, default)) if isinstance(default, tuple) else default
 
 
-def _defaults(owned: list[dataclasses.Field[Any]]) -> str:
+def _panel(owned: list[Knob]) -> str:
+    panels = {field.metadata["panel"] for field, _ in owned}
+    return panels.pop() if len(panels) == 1 else "Several heads"
+
+
+def _meanings(owned: list[Knob]) -> str:
+    """Return what a knob means to each class that has it: "drin: hidden width; dzmned, mel_hi: width of the space"."""
+    panels: dict[str, dict[str, None]] = {}
+    for field, _ in owned:
+        panels.setdefault(field.metadata["help"], {})[field.metadata["panel"]] = None
+    if len({panel for named in panels.values() for panel in named}) == 1:
+        return next(iter(panels))
+    return "; ".join(f"{', '.join(named)}: {text}" for text, named in panels.items())
+
+
+def _defaults(owned: list[Knob]) -> str:
     """Return the default of a knob, and what it is in other classes: " [default: 768; ghmfc: 512]"."""
-    first, *others = owned
+    first, *others = (field for field, _ in owned)
     if first.default is None:  # its help says what decides
         return ""
-    differ = {other.metadata["panel"]: _shown(other.default) for other in others if other.default != first.default}
+    differ = {
+        other.metadata["panel"]: _shown(other.default) for other in others if other.default not in (None, first.default)
+    }
     listed = "".join(f"; {panel}: {value}" for panel, value in differ.items())
     return f" \\[default: {_shown(first.default)}{listed}]"  # a bare [ would begin rich markup
 

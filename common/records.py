@@ -30,12 +30,23 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True)
+class Face:
+    """What DeepFace says of one face: years, and its words for the rest; "" for what it was not asked."""
+
+    age: float
+    emotion: str
+    gender: str = ""
+    race: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Mention:
     """One mention in its sentence.
 
     `start`, `end` are character offsets into `sentence` (half open); both -1 when the mention does not stand
     there. `gold` is an entity id, None for nil. `candidates` are entity ids in the release's order, None
-    where the release has no lists. `splits` is a bit mask over SPLITS, because some ids stand in two.
+    where the release has no lists. `splits` is a bit mask over SPLITS, because some ids stand in two. `faces` are
+    those in its picture, from --faces; None where that was not given.
     """
 
     id: str
@@ -49,6 +60,7 @@ class Mention:
     image: Image | None = None
     candidates: tuple[str, ...] | None = None
     type: str = ""
+    faces: tuple[Face, ...] | None = None
 
 
 @dataclass(slots=True)

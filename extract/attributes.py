@@ -6,34 +6,20 @@ as DWE does with DeepFace's output. These are guesses about what is seen: see ex
 gender and race is asked only on request.
 """
 
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cache import fingerprint
 from common.errors import DatasetError
+from common.records import Face
 from extract import prompts
-from extract.datasets import release
 from extract.prompts import Question
 
 TEMPERATURE = 100.0
-OLDEST = 150  # years
-
-
-@dataclass(frozen=True, slots=True)
-class Face:
-    """What DeepFace says of one face: years, and its words for the rest; "" for what it was not asked."""
-
-    age: float
-    emotion: str
-    gender: str = ""
-    race: str = ""
 
 
 class Attributes:
@@ -124,48 +110,6 @@ class Attributes:
     @cached_property
     def _face_prompts(self) -> np.ndarray:
         return _unit(self._encode_texts(_prompts(self._face)))
-
-
-def load_deepface(path: Path) -> dict[str, list[Face]]:
-    """Return the faces that `DeepFace.analyze` found in each picture, by the picture's name without its suffix.
-
-    `path` is a folder with one `<picture>.json` each, as the authors of DWE keep them for their cut-outs
-    (`41487_1.json`), one such file, or a file {picture: what analyze returned}; that is a face or a list of faces.
-    A face needs `age` and `dominant_emotion`; `dominant_gender` and `dominant_race` may be absent. Raises
-    DatasetError naming file and entry for anything else.
-    """
-    if path.is_dir():
-        results = {(file.stem, str(file)): release.read_json(file, object) for file in sorted(path.glob("*.json"))}
-    else:
-        record = release.read_json(path, object)
-        if isinstance(record, list) or (isinstance(record, dict) and "age" in record):
-            results = {(path.name.partition(".json")[0], str(path)): record}
-        else:
-            named = release.expect(record, dict, "the whole file", str(path))
-            results = {(name, f"{path} entry {name!r}"): found for name, found in named.items()}
-    if not results:
-        raise DatasetError(f"{path} names no picture, expected what DeepFace.analyze returned for at least one")
-    faces: dict[str, list[Face]] = {}
-    for (name, where), found in results.items():
-        stem, suffix = os.path.splitext(name)
-        picture = stem if suffix.lower() in release.SUFFIXES else name
-        if picture in faces:
-            raise DatasetError(f"{where}: picture {picture!r} stands there already, under another suffix")
-        faces[picture] = [_face(face, where) for face in (found if isinstance(found, list) else [found])]
-    return faces
-
-
-def _face(record: Any, where: str) -> Face:
-    age = release.expect(record, dict, "a face", where).get("age")
-    if type(age) not in (int, float) or not 0 <= age <= OLDEST:
-        raise DatasetError(f"{where}: age must be a number of years, 0 to {OLDEST}, found {age!r:.60}")
-    said = {}
-    for name, answers in ((question.name, question.prompts) for question in prompts.FACE if question.name != "age"):
-        field = f"dominant_{name}"
-        said[name] = release.expect(record.get(field) or "", str, field, where)
-        if said[name] not in answers and (said[name] or name == "emotion"):
-            raise DatasetError(f"{where}: {field} must be one of {', '.join(answers)}; found {said[name]!r:.60}")
-    return Face(age, **said)
 
 
 def _age_group(age: float) -> str:

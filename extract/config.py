@@ -11,6 +11,7 @@ from common.errors import ConfigError
 from common.options import knob
 from common.paths import DATA, SHARDS
 
+NONE = Path("none")  # of --descriptions and --faces: without, though the cache that is there has some
 CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
 # made only for heads that read them, or where the folder's cache has them already
 ON_DEMAND = (
@@ -34,7 +35,14 @@ class ExtractConfig:
     name: str | None = knob(None, "name of the cache (default: the dataset's)")
     weights: str = knob("pretrained", "a folder of weight files, or pretrained, random-tiny, random-full")
     descriptions: Path | None = knob(
-        None, "a file of longer texts of entities, for DWE+: .jsonl, .json or .tsv; `describe` makes one"
+        None,
+        "a file of longer texts of entities, for DWE+: .jsonl, .json or .tsv; `describe` makes one. "
+        "none: leave out those of the cache that is there",
+    )
+    faces: Path | None = knob(
+        None,
+        "what DeepFace said of faces in mentions' pictures, a JSON file or a folder of them, in place of CLIP's "
+        "guesses (--for dwe). none: leave out those of the cache that is there",
     )
     max_missing: float = knob(0.05, "stop (exit 3) when more than this fraction of the named images is unusable")
     heads: tuple[str, ...] = knob((), "heads whose columns are made beside the standard ones: ghmfc,dwe", flag="--for")
@@ -57,8 +65,8 @@ class ExtractConfig:
     sentence_tokens: int = knob(512, "BERT tokens kept of a sentence", panel="Encoders")
     text_batch: int = knob(64, "texts per encoder call", panel="Encoders")
     image_batch: int = knob(16, "images per encoder call", panel="Encoders")
-    infer_gender: bool = knob(False, "guess the gender of people in pictures (--for dwe)", panel="Encoders")
-    infer_race: bool = knob(False, "guess the race of people in pictures (--for dwe)", panel="Encoders")
+    infer_gender: bool = knob(False, "take or guess the gender of people in pictures (--for dwe)", panel="Encoders")
+    infer_race: bool = knob(False, "take or guess the race of people in pictures (--for dwe)", panel="Encoders")
     shard_rows: int = knob(2048, "rows per shard: what a kill can cost", panel="Encoders")
     remote: str | None = knob(
         None,
@@ -92,6 +100,8 @@ class ExtractConfig:
             raise ConfigError(f"--push {'with --plan' if self.plan else 'needs --remote URL'}: where to, and what?")
         if self.json and not self.plan:
             raise ConfigError("--json is the form of --plan: add that")
+        if self.faces not in (None, NONE) and "mention.attributes" not in self.demanded:
+            raise ConfigError("--faces is for heads that read attributes: add --for dwe")
         if not 0 <= self.max_missing <= 1:
             raise ConfigError(f"--max-missing is {self.max_missing}; it is a fraction, 0 to 1")
 

@@ -1,11 +1,13 @@
 """Fill what needs no text and no picture: it derives from lists and from stored columns."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 
 from cache.draft import Draft
 from cache.schema import ALIGNMENT_READS
+from common.records import Face
 from extract import alignment
 from extract.encoders import Encoders
 from extract.plan import Plan
@@ -46,7 +48,10 @@ class Derived:
             rows.put(f"{part}.{column}", rows.rows, np.frombuffer(b"".join(contents), np.uint8).reshape(-1, 32))
 
     def _attributes(self, rows: Range) -> None:
-        """Say what CLIP's stored vectors tell of scenes and faces; zeros without a picture, and where no person is."""
+        """Say what CLIP's stored vectors tell of scenes and faces; zeros without a picture, and where no person is.
+
+        Of faces only where --faces says nothing.
+        """
         there = rows.get("mention.clip.present", rows.rows)
         persons = rows.get("mention.crops.labels", rows.rows) == PERSON
         pictures = rows.get("mention.clip.image", rows.rows)[there].astype(np.float32)
@@ -55,10 +60,20 @@ class Derived:
         made = {name: np.zeros((len(there), *shape), np.float32) for name, (_, shape) in columns.items()}
         if len(pictures):
             made["scene_probabilities"][there], made["scene"][there] = self._encoders.attributes.scene(pictures)
-        if len(crops):
+        if (faces := self._plan.rows.faces) is not None:
+            self._given(made, faces[rows.start : rows.stop])
+        elif len(crops):
             made["face_probabilities"][persons], made["faces"][persons] = self._encoders.attributes.faces(crops)
         for name, values in made.items():
             rows.put(f"mention.attributes.{name}", rows.rows, values)
+
+    def _given(self, made: dict[str, np.ndarray], faces: Sequence[Sequence[Face]]) -> None:
+        """Fill in the faces of mentions that --faces gave, K of each at most; of which object each is is not known."""
+        places = [(row, k) for row, of in enumerate(faces) for k in range(len(of))]
+        if places:
+            found = self._encoders.attributes.from_faces([faces[row][k] for row, k in places])
+            at = tuple(np.array(places).T)
+            made["face_probabilities"][at], made["faces"][at] = found
 
     @cached_property
     def _entities(self) -> dict[str, np.ndarray]:

@@ -1,11 +1,11 @@
 """Every part of a cache: whether an extraction makes it, and the recipe that decides its numbers."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from cache.schema import TABLES
+from cache import fingerprint
+from cache.schema import SEQUENCES, TABLES
 from cache.writer import PartPlan, columns_of
 from common.log import say
 from extract import alignment, images
@@ -13,6 +13,7 @@ from extract.config import ON_DEMAND, ExtractConfig
 from extract.encoders import Encoders
 from extract.encoders.clip import TEXT
 from extract.lists import Lists
+from extract.rows import Rows
 
 # parts that are computed from stored columns: whose
 INPUTS = {
@@ -27,23 +28,22 @@ def plan(
     config: ExtractConfig,
     encoders: Encoders,
     lists: Lists,
-    ids: Mapping[str, dict[str, np.ndarray]],
+    rows: Rows,
     described: bool,
     listed: Mapping[str, str],
 ) -> dict[str, PartPlan]:
     """Return every part to make by name, in the order of tables and, within one, of what derives from what.
 
     Parts on demand are those that the config's heads read, and those of `listed`, the fingerprints of the cache that
-    is there already, which would be made the same way now. `ids` are the columns of the parts of that name;
-    `described`: some entity has a second text.
+    is there already, which would be made the same way now. `described`: some entity has a second text.
     """
     wanted = config.demanded | (listed.keys() & set(ON_DEMAND))
     sizes = encoders.sizes() | {"C": lists.candidates.shape[1]}
     if "mention.attributes" in wanted:
         sizes |= encoders.attributes.sizes
     made: dict[str, PartPlan] = {}
-    for name, recipe in _recipes(config, encoders, lists, wanted).items():
-        widths = sizes | {column: array.dtype.itemsize for column, array in ids.get(name, {}).items()}
+    for name, recipe in _recipes(config, encoders, lists, rows, wanted).items():
+        widths = sizes | {column: array.dtype.itemsize for column, array in rows.ids.get(name, {}).items()}
         columns = columns_of(name, widths, {"float16": "<f2", "float32": "<f4"}[config.storage])
         if name == "entity.clip" and described:
             recipe = recipe | {"description": "else name: text"}
@@ -54,16 +54,29 @@ def plan(
         if name in wanted - config.demanded and made[name].fingerprint != listed[name]:
             say(f"{name} of the cache in {config.folder} was made otherwise and is left out of it; see --for")
             del made[name]
+    for table, pointer in SEQUENCES.items():
+        left = [name for name, part in made.items() if name == pointer or part.table == table]
+        if len(left) == 1:  # where tokens lie says nothing without them, and the other way round
+            say(
+                f"{left[0]} of the cache in {config.folder} has lost what it goes with and is left out of it; see --for"
+            )
+            del made[left[0]]
     return dict(sorted(made.items(), key=lambda item: TABLES.index(item[1].table)))
 
 
-def _recipes(config: ExtractConfig, encoders: Encoders, lists: Lists, wanted: set[str]) -> Recipes:
+def _recipes(config: ExtractConfig, encoders: Encoders, lists: Lists, rows: Rows, wanted: set[str]) -> Recipes:
     recipes = _standard(config, encoders)
     recipes |= {name: recipe for name, recipe in _on_demand(config, encoders).items() if name in wanted}
     if "mention.attributes" in wanted:
         recipes["mention.attributes"] = {"attributes": encoders.attributes.recipe, "reads": "stored columns"}
+        if rows.faces is not None:
+            said = [[[*dataclasses.astuple(face)] for face in of] for of in rows.faces]
+            recipes["mention.attributes"]["faces"] = {"origin": "DeepFace", "digest": fingerprint.digest(said)}
     recipes["pair.candidates"] = {"origin": lists.origin}
-    recipes["pair.alignment"] = {"equations": "DRIN 6, 7, 8, 11", "compute": "float32 from the stored columns"}
+    recipes["pair.alignment"] = {
+        "equations": "DRIN 6, 7, 8, 11",
+        "compute": "exact on steps of 2^-25, from the stored columns",
+    }
     return recipes
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from cache import fingerprint
 from cache.draft import Draft
+from common.errors import ConfigError
 from common.log import duration, say
 from common.records import SPLITS, Dataset
-from extract import coverage, datasets, descriptions, explain, growth, lists, provenance, rows
-from extract.config import ExtractConfig
+from extract import coverage, datasets, descriptions, explain, faces, growth, lists, provenance, rows
+from extract.config import NONE, ExtractConfig
 from extract.encoders import Encoders
 from extract.plan import Plan
 from extract.shared import Shared
@@ -64,8 +65,13 @@ def prepare(config: ExtractConfig) -> Job:
     """Read the release, ask the remote, and plan every shard; nothing is written."""
     shared = Shared(config)  # first: a bad URL stops at once, and the weights may switch the Hub's library off
     release = datasets.load(config.dataset, config.source)
-    if config.descriptions:
+    if config.descriptions not in (None, NONE):
         release = descriptions.add(release, config.descriptions)
+    if config.faces not in (None, NONE):
+        asked = {"gender": config.infer_gender, "race": config.infer_race}
+        release = faces.add(release, config.faces, config.objects, **asked)
+    draft = Draft(config.folder)
+    _stop_if_forgotten(config, release, draft)
     encoders = Encoders(config)
     if config.limit:
         release = rows.limit(release, config.limit)
@@ -77,9 +83,22 @@ def prepare(config: ExtractConfig) -> Job:
     if config.limit:
         release, listed = lists.keep_needed(release, listed)
         release, layout = growth.arrange(release, None, config.shard_rows)
-    draft = Draft(config.folder)
     plan = Plan(config, rows.Rows.hashed(release, layout, config.workers), listed, encoders, draft.listed)
     return Job(release, encoders, draft, plan, shared)
+
+
+def _stop_if_forgotten(config: ExtractConfig, release: Dataset, draft: Draft) -> None:
+    """Raise ConfigError for an option that made columns of the cache in the folder and is not given now."""
+    had = {
+        "descriptions": "description" in draft.parts.get("entity.clip", {}).get("columns", ()),
+        "faces": "faces" in draft.parts.get("mention.attributes", {}).get("recipe", ()),
+    }
+    has = {"descriptions": any(entity.description for entity in release.entities), "faces": config.faces is not None}
+    for option in (name for name in had if had[name] and not has[name] and getattr(config, name) is None):
+        raise ConfigError(
+            f"the cache in {config.folder} was made with {option}; give --{option} again, or --{option} none to leave "
+            "them out of it"
+        )
 
 
 def _about(config: ExtractConfig, job: Job) -> dict[str, Any]:
@@ -109,4 +128,5 @@ def _warnings(config: ExtractConfig, plan: Plan, encoders: Encoders) -> Iterator
     if "mention.attributes" in plan.parts:
         for trait, inferred in (("gender", config.infer_gender), ("race", config.infer_race)):
             if inferred:
-                yield f"{trait} inferred by CLIP from pictures of people: guesses, not facts about anyone"
+                by = "CLIP" if config.faces in (None, NONE) else "DeepFace"
+                yield f"{trait} inferred by {by} from pictures of people: guesses, not facts about anyone"

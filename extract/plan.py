@@ -32,7 +32,7 @@ class Plan:
         self, config: ExtractConfig, rows: Rows, lists: Lists, encoders: Encoders, listed: Mapping[str, str] = NOTHING
     ) -> None:
         self.rows, self.lists, self.owners = rows, lists, Owners(rows)
-        self.parts = parts.plan(config, encoders, lists, rows.ids, self.owners.described, listed)
+        self.parts = parts.plan(config, encoders, lists, rows, self.owners.described, listed)
         counts = {
             "token": lambda text: len(encoders.bert.tokens(text, config.sentence_tokens).ids),
             "clip_token": encoders.clip.count,

@@ -10,7 +10,7 @@ import numpy as np
 
 from cache.fingerprint import NO_CONTENT, content_hash
 from cache.schema import IMAGE_STATUS
-from common.records import Dataset, Entity, Image, Mention
+from common.records import Dataset, Entity, Face, Image, Mention
 from extract import images
 from extract.sequences import Layout
 
@@ -62,6 +62,12 @@ class Rows:
                 "gold": np.array(golds, np.int32),
             },
         }
+
+    @property
+    def faces(self) -> list[tuple[Face, ...]] | None:
+        """The faces of each mention, where --faces was given."""
+        given = [mention.faces for mention in self.mentions]
+        return None if None in given else given
 
     @cached_property
     def text_content(self) -> dict[str, list[bytes]]:

@@ -14,9 +14,10 @@ import cache as melcache
 from cache import schema
 from cache.synth import Synthetic, write
 from train import ablate, costs
+from train.baseline_heads import JointConfig
 from train.cli import app
 from train.config import TrainConfig
-from train.heads import HEAD_CONFIGS, DrinConfig, JointConfig
+from train.heads import HEAD_CONFIGS, DrinConfig
 from train.models import MODELS, build
 from train.prepare import table_of, with_widths
 

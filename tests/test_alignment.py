@@ -1,6 +1,7 @@
 """The four edges against triple loops over DRIN's sums in float64."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -124,7 +125,36 @@ def test_chunks_do_not_change_the_edges(monkeypatch):
     whole = alignment.align(columns, candidates)
     monkeypatch.setattr(alignment, "CHUNK_BYTES", 1)
     for edge, values in alignment.align(columns, candidates).items():
-        np.testing.assert_allclose(values, whole[edge], atol=1e-6, rtol=0)
+        np.testing.assert_array_equal(values, whole[edge])
+
+
+@pytest.mark.parametrize("width", [5, 768])
+def test_the_value_of_a_pair_depends_on_nothing_but_the_pair(width):
+    """Neither on its place in the list, nor on the length of the list, nor on what other mentions there are."""
+    rng = np.random.default_rng(3)
+    mentions, entities = (
+        alignment.on_grid(rng.normal(size=(n, width)).astype(np.float16), normal=True) for n in (6, 300)
+    )
+    entities[250:] = entities[:50]  # equal vectors
+    lists = np.stack([rng.permutation(300) for _ in mentions])
+    whole = alignment.similarities(mentions, entities, lists)
+    every = np.zeros((6, 300), np.float32)
+    np.put_along_axis(every, lists, whole, 1)
+    assert (every[:, 250:] == every[:, :50]).all()
+    for size in (1, 3, 8, 100):
+        some = lists[:, rng.permutation(300)[:size]]
+        for row in range(6):
+            alone = alignment.similarities(mentions[row:][:1], entities, some[row:][:1])
+            assert (alone[0] == every[row, some[row]]).all()
+
+
+def test_products_on_the_grid_are_those_of_fractions():
+    rng = np.random.default_rng(4)
+    mention, entities = (alignment.on_grid(rng.normal(size=(n, 768)), normal=True) for n in (1, 5))
+    found = alignment.similarities(mention, entities, np.arange(5)[None])[0]
+    for value, entity in zip(found, entities, strict=True):
+        terms = (Fraction(float(a)) * Fraction(float(b)) for a, b in zip(mention[0], entity, strict=True))
+        assert value == np.float32(float(sum(terms)))  # in float64 it is exact: one rounding
 
 
 def test_align_reads_no_column_that_it_does_not_declare():

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from common.errors import DatasetError
+from common.records import Face
 from extract import prompts
-from extract.attributes import Attributes, Face, load_deepface
+from extract.attributes import Attributes
+from extract.faces import load_deepface
 
 WIDTH = 24
 

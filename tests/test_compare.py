@@ -259,7 +259,13 @@ def test_a_head_that_diverges_and_one_without_columns_stop_no_other(tmp_path):
     [
         (["--models", "bert,drine"], "--models drine: choose from lexical, prior"),
         (["--seeds", "0,0"], "--seeds 0,0: one or more different numbers"),
-        (["--models", "bert", "--layers", "3"], "--layers is no option of lexical, bert"),
+        (
+            ["--models", "bert", "--layers", "3"],
+            "--layers is no option of bert; leave it out, or choose from drin, drin_authors",
+        ),
+        (["--models", "bert", "--layers", "2"], "--layers is no option of bert"),  # 2 is what drin has
+        (["--models", "bert,drin", "--edges", "x"], "--edges x: choose from text_to_text"),
+        (["--models", "bert", "--option", "width=3"], "--option is for heads of your own"),
         (["--published", "mine"], "--published mine: choose from"),
         (["--models", "bert", "--baseline", "ghmfc"], "lacks the parts mention.regions"),
         ([*TRAINED, "--epochs", "3"], "is of a run with another epochs (2, now 3)"),
@@ -306,6 +312,14 @@ def test_each_head_keeps_its_own_defaults_unless_told(tmp_path):
         assert (found.epochs, found.learning_rate, found.seeds) == (epochs, rate, (0, 1, 2, 3, 4))
         found = series.part(told, tmp_path, {"model": model})
         assert (found.epochs, found.learning_rate) == (5, 0.5)
+
+
+def test_settings_of_the_authors_are_those_for_the_dataset(tmp_path):
+    for dataset, epochs, rate in (("wikimel", 300, 5e-5), ("x/richpedia", 300, 5e-4), ("wikidiverse", 500, 5e-6)):
+        found = series.part(CompareConfig(dataset=dataset), tmp_path, {"model": "dwe_authors"})
+        assert (found.epochs, found.learning_rate, found.batch) == (epochs, rate, 128)
+        assert series.part(CompareConfig(dataset=dataset), tmp_path, {"model": "dwe"}).epochs == 30
+        assert series.part(CompareConfig(dataset=dataset, epochs=3), tmp_path, {"model": "dwe_authors"}).epochs == 3
 
 
 def test_progress_counts_every_epoch_once(folder, tmp_path, monkeypatch):

@@ -63,11 +63,11 @@ PAPER = {
     "edge_residual": "outside",
     "text_to_text": "cached",
     "entity_vector": "text",
-    "ranking_loss": "paper",
+    "ranking_loss": "margin",
 }
 LEAKS = ({}, {"leak_gold": True}, {"leak_control": True})
 FLIPPED = [{name: values[1]} for name, values in CHOICES.items()]
-FLIPPED += [{"static": True}, {"edges": (EDGES[0], EDGES[3])}, {"edges": EDGES[1:]}, {"ranking_loss": "paper"}]
+FLIPPED += [{"static": True}, {"edges": (EDGES[0], EDGES[3])}, {"edges": EDGES[1:]}, {"ranking_loss": "margin"}]
 WIDTHS = ((5, 6), (30, 6), (5, 30), (30, 30))  # with 12 candidate places, features of 5 and 6 are not projected
 
 
@@ -545,7 +545,7 @@ def test_mentions_without_gold_are_trained_on_unless_the_protocol_leaves_them_ou
 
     assert rows("retrieved", DrinAuthorsConfig()) == train.tolist()
     assert rows("given", DrinAuthorsConfig()) == with_gold
-    assert rows("retrieved", DrinAuthorsConfig(ranking_loss="paper")) == with_gold
+    assert rows("retrieved", DrinAuthorsConfig(ranking_loss="margin")) == with_gold
     assert rows("retrieved", DrinConfig()) == with_gold
 
 
@@ -569,6 +569,11 @@ def test_results_of_a_leak_say_so_wherever_they_are_shown(caches, tmp_path, caps
     shown = report.show(found, tmp_path)
     assert "drin_authors (leaks gold)  " in shown
     assert "warning: drin_authors leaks gold (--leak-gold)" in shown
+    sliced = CliRunner().invoke(app, ["slices", "--run", str(tmp_path / "a"), "--by", "gold"]).stdout
+    assert sliced.startswith("drin_authors (leaks gold) on ")
+    assert "warning: drin_authors leaks gold (--leak-gold)" in sliced
+    sliced = json.loads(CliRunner().invoke(app, ["slices", "--run", str(tmp_path / "a"), "--json"]).stdout)
+    assert sliced["name"] == "drin_authors (leaks gold)" and "leaks gold" in sliced["warnings"][-1]
     assert "drin_authors leaks gold" in json.loads((tmp_path / "a" / "results.json").read_text())["warnings"][-1]
     told = [line for line in capsys.readouterr().err.splitlines() if "Top-1" in line]
     assert told
@@ -596,7 +601,7 @@ def test_switches_are_options_and_the_leak_is_off_unless_asked_for(caches, tmp_p
     leaking = CliRunner().invoke(app, [*common, "--leak-gold", "--run", str(tmp_path / "b")])
     assert "leaks gold" in leaking.stdout
     refused = CliRunner().invoke(app, [*common[:3], "drin", "--leak-gold"])
-    assert refused.stderr == "error: --leak-gold is no option of drin; leave it out or choose another --model\n"
+    assert refused.stderr == "error: --leak-gold is no option of drin; leave it out, or choose from drin_authors\n"
 
 
 def test_config_refuses_what_makes_no_sense():

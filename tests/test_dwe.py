@@ -74,7 +74,7 @@ def batch_of(made, gold=(0, 1, 3, 2, 1, -1)):
 def head_of(name, **switches):
     """Return a head in evaluation mode and its weights; no weight or bias is left at a value that hides a mistake."""
     torch.manual_seed(1)
-    switches = {"heads": 2} | switches
+    switches = {"attention_heads": 2} | switches
     head = MODELS[name](KINDS[name](clip_width=P, **switches)).double().eval()
     with torch.no_grad():
         for parameter in head.parameters():
@@ -102,11 +102,11 @@ class Oracle:
         """Every vector is projected to a key and a value, as the equations say."""
         if not len(vectors):
             return np.zeros(P)
-        width, found = P // self.config.heads, []
+        width, found = P // self.config.attention_heads, []
         q = self.linear(f"{name}.query", question)
         keys = [self.weights[f"{name}.key.weight"] @ x for x in vectors]
         values = [self.linear(f"{name}.readout.value", x) for x in vectors]
-        for h in range(self.config.heads):
+        for h in range(self.config.attention_heads):
             part = slice(h * width, (h + 1) * width)
             shares = np.exp([q[part] @ key[part] / math.sqrt(width) for key in keys])
             shares /= shares.sum()
@@ -219,11 +219,11 @@ def cosines(name, weights, config, made, batch):
 
 
 DWE = [
-    {"persons_only": p, "refine": r, "entity_text": e, "heads": h}
+    {"persons_only": p, "refine": r, "entity_text": e, "attention_heads": h}
     for p, r, e, h in itertools.product((False, True), (False, True), ("text", "description"), (1, 4))
 ]
 AUTHORS = [
-    {"fusion": f, "shared_attention": s, "mask_padding": m, "persons_only": p, "entity_text": e, "heads": 2}
+    {"fusion": f, "shared_attention": s, "mask_padding": m, "persons_only": p, "entity_text": e, "attention_heads": 2}
     for f, s, m, p, e in itertools.product(
         ("sum", "gate", "concat"), (True, False), (False, True), (False, True), ("text", "description")
     )
@@ -334,7 +334,7 @@ def test_losses_of_pairs_equal_loops():
     found = torch.from_numpy(scores).requires_grad_()
     there = torch.from_numpy(counts)
     expected = np.mean([max(other - gold + 0.5, 0) for gold, other in kept])
-    assert pairwise.triplet(found, there, 0.5).item() == pytest.approx(expected, abs=1e-12)
+    assert pairwise.pair_triplet(found, there, 0.5).item() == pytest.approx(expected, abs=1e-12)
     expected = np.mean([math.log(1 + math.exp(other - gold)) for gold, other in kept])
     loss = pairwise.n_pair(30 * found, there) + pairwise.n_pair(found, there)
     expected += np.mean([math.log(1 + math.exp(30 * (other - gold))) for gold, other in kept])
@@ -408,7 +408,13 @@ def test_the_objective_of_dwe_equals_loops(refine, persons_only):
 def test_the_objective_of_dwe_authors_equals_loops(switches, loss):
     made = arrays(7)
     batch = batch_of(made)
-    given = {"loss": loss, "dropout": 0.0, "hard_negatives": 1.0, "alignment_weight": 0.7, "ranking_weight": 3.0}
+    given = {
+        "ranking_loss": loss,
+        "dropout": 0.0,
+        "hard_negatives": 1.0,
+        "alignment_weight": 0.7,
+        "ranking_weight": 3.0,
+    }
     head, weights = head_of("dwe_authors", **switches, **given)
     config, scale = head.config, math.exp(float(weights["log_scale"]))
     ranking, squares, coarse, fine = [], [], [], []
@@ -483,7 +489,7 @@ def test_the_negative_is_mostly_the_likest_name_and_ties_are_drawn():
 
 def test_a_sampled_negative_is_any_other_candidate_alike():
     batch = batch_of(arrays(11))
-    head, _ = head_of("dwe", negative="sampled", alignment_weight=0.0, margin=0.0)
+    head, _ = head_of("dwe", negative="sampled", alignment_weight=0.0, triplet_margin=0.0)
     scores = torch.tensor([0.0, 0.1, 0.3, 0.7], dtype=torch.float64).expand(len(LABELS), C)
     one = Batch(
         batch.columns, batch.present & (torch.arange(len(LABELS)) == 1)[:, None], torch.tensor([0, 0] + [-1] * 4)
@@ -503,13 +509,13 @@ LEARNING = [
     ("dwe_authors", {}),
     ("dwe_authors", {"fusion": "concat", "alignment_weight": 0.0}),
     ("dwe_authors", {"fusion": "concat"}),
-    ("dwe_authors", {"fusion": "gate", "shared_attention": False, "mask_padding": True, "loss": "triplet"}),
+    ("dwe_authors", {"fusion": "gate", "shared_attention": False, "mask_padding": True, "ranking_loss": "triplet"}),
 ]
 
 
 @pytest.mark.parametrize(("name", "switches"), LEARNING, ids=str)
 def test_gradient_reaches_every_parameter(name, switches):
-    head, _ = head_of(name, dropout=0.0, margin=2.0, **switches)
+    head, _ = head_of(name, dropout=0.0, triplet_margin=2.0, **switches)
     head.objective(batch_of(arrays(12))).backward()
     reached = {key for key, parameter in head.named_parameters() if parameter.grad is not None and parameter.grad.any()}
     assert reached == set(dict(head.named_parameters()))
@@ -523,7 +529,7 @@ def test_one_batch_is_learned(name, switches):
     batch = batch_of(made)
     torch.manual_seed(0)
     given = switches | ({"hard_negatives": 0.0} if name == "dwe_authors" else {})  # so that all negatives are seen
-    head = MODELS[name](KINDS[name](clip_width=P, heads=2, dropout=0.0, margin=0.2, **given)).double()
+    head = MODELS[name](KINDS[name](clip_width=P, attention_heads=2, dropout=0.0, triplet_margin=0.2, **given)).double()
     optimizer = Adam(list(head.parameters()), Schedule(0.02))
     first = head.objective(batch).item()
     for _ in range(200):
@@ -638,7 +644,7 @@ def test_help_names_the_default_of_each_head():
     run = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"})
     lines = {line.split()[1]: line for line in run.stdout.splitlines() if "--" in line and len(line.split()) > 1}
     assert "[default: False; dwe_authors: True]" in lines["--persons-only"]
-    assert "dwe, dwe_authors: 0.5" in lines["--margin"]
+    assert "[default: 0.5]" in lines["--triplet-margin"]
     assert "[default: 0.4]" in lines["--dropout"]
 
 
@@ -678,14 +684,18 @@ def test_the_description_is_read_only_where_it_is_asked_for(name):
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("dwe", {"heads": 0}, "--heads 0 must be at least 1"),
+        ("dwe", {"attention_heads": 0}, "--attention-heads is 0; it must be at least 1"),
         ("dwe", {"dropout": 1.0}, "--dropout is 1; it must be 0 or more and less than 1"),
-        ("dwe", {"margin": -1.0}, "--margin is -1"),
+        ("dwe", {"triplet_margin": -1.0}, "--triplet-margin is -1"),
         ("dwe", {"alignment_weight": -1.0}, "--alignment-weight is -1; it must be 0 or more"),
         ("dwe", {"alignment_temperature": 0.0}, "--alignment-temperature is 0; it must be positive"),
         ("dwe_authors", {"ranking_weight": 0.0}, "--ranking-weight is 0; it must be positive"),
         ("dwe_authors", {"hard_negatives": 1.5}, "--hard-negatives is 1.5; it must be from 0 to 1"),
-        ("dwe_authors", {"heads": 7}, "--heads 7 does not divide 512, the width of the cache's CLIP vectors"),
+        (
+            "dwe_authors",
+            {"attention_heads": 7},
+            "--attention-heads 7 does not divide 512, the width of the cache's CLIP vectors",
+        ),
     ],
 )
 def test_what_the_heads_refuse(name, given, message):
@@ -794,7 +804,7 @@ def test_the_string_score_takes_part_in_the_objective(caches, name):
     batch = batch_of(arrays(21))
     given = {"dropout": 0.0} | ({"hard_negatives": 1.0} if name == "dwe_authors" else {})
     torch.manual_seed(0)
-    both = build(name, KINDS[name](clip_width=P, heads=2, **given), with_lexical=True).double()
+    both = build(name, KINDS[name](clip_width=P, attention_heads=2, **given), with_lexical=True).double()
     plain = both.head.objective(batch).item()
     assert both.objective(batch).item() == pytest.approx(plain, rel=1e-12)  # its weight begins at 0
     both.objective(batch).backward()

@@ -11,12 +11,13 @@ import cache as melcache
 from cache.schema import READS
 from cache.synth import Synthetic, write
 from train import loop
+from train.baseline_heads import JointConfig
 from train.baselines import BASELINES, clip, prior
 from train.batch import Batch
 from train.cli import app
 from train.config import HEADS, TrainConfig
 from train.evaluation import split_of
-from train.heads import HEAD_CONFIGS, JointConfig
+from train.heads import HEAD_CONFIGS
 from train.losses import contrastive
 from train.models import MODELS, build
 from train.models.joint import SIDES
@@ -250,7 +251,7 @@ def test_an_option_of_another_head_is_refused(caches):
     run = CliRunner().invoke(app, ["--dataset", str(caches(0.6)), "--model", "bert", "--layers", "3"])
     assert (run.exit_code, run.stderr) == (
         2,
-        "error: --layers is no option of bert; leave it out or choose another --model\n",
+        "error: --layers is no option of bert; leave it out, or choose from drin, drin_authors\n",
     )
 
 

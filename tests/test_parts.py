@@ -5,6 +5,7 @@ import random
 import shutil
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -15,11 +16,12 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from cache.draft import Draft
-from common.errors import ConfigError
+from common.errors import ConfigError, DatasetError
 from extract import pipeline, plan
 from extract.cli import app
 from extract.config import ON_DEMAND, ExtractConfig
 from extract.encoders import Encoders
+from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.objects import Objects
 from extract.sequences import pieces
@@ -66,6 +68,10 @@ class Attributes:
 
     def faces(self, crops):
         return crops[:, :3], 2 * crops
+
+    def from_faces(self, faces):
+        ages = np.array([[face.age, face.gender == "Man", len(face.race)] for face in faces], np.float32)
+        return ages, np.repeat(ages[:, :1], 32, 1)
 
 
 def detect(self, images):
@@ -420,6 +426,84 @@ def test_gender_and_race_are_off_unless_asked_for_and_the_cache_says_so(data, ma
         assert (spec["fingerprint"] == made.manifest["parts"][part]["fingerprint"]) == (part != "mention.attributes")
 
 
+# --- faces of a file
+
+FACES = {  # in no order
+    "red_10": {"age": 12, "dominant_emotion": "sad"},
+    "red_2": [{"age": 11, "dominant_emotion": "sad", "dominant_gender": "Man", "dominant_race": "white"}],
+    "blue.png": [{"age": 20 + i, "dominant_emotion": "happy"} for i in range(K + 2)],
+    "wide": [],
+    "green": {"age": 50, "dominant_emotion": "sad"},  # an entity's picture
+    "nobody_1": {"age": 60, "dominant_emotion": "sad"},
+}
+
+
+@pytest.fixture
+def faces(tmp_path):
+    path = tmp_path / "faces.json"
+    path.write_text(json.dumps(FACES))
+    return path
+
+
+def test_faces_of_a_file_stand_for_clips_guesses(data, made, tmp_path, faces):
+    given = extract(data, tmp_path, heads=BOTH, faces=faces)
+    numbers, vectors = (given.column(f"mention.attributes.{name}") for name in ("face_probabilities", "faces"))
+    expected = {"red": [11, 12], "blue": [20, 21, 22]}
+    for row, name in enumerate(picture_of(given)):
+        ages = expected.get(name, [])  # nothing is known of pictures that the file does not name
+        assert numbers[row].tolist() == [[age, 0, 0] for age in ages] + [[0, 0, 0]] * (K - len(ages))
+        assert (vectors[row] == numbers[row, :, :1]).all()
+    for name in ("scene", "scene_probabilities"):
+        assert (given.column(f"mention.attributes.{name}") == made.column(f"mention.attributes.{name}")).all()
+    assert {what: n for what, n in given.manifest["coverage"].items() if "faces" in what} == {
+        "faces: given": 2 + K + 2,
+        "faces: beyond --objects": 2,
+        "faces: results for no picture of a mention": 2,
+        "faces: pictures of mentions without a result": 2,  # flat, cut
+    }
+    assert not [line for line in given.manifest["warnings"] if "inferred" in line]
+    for part, spec in given.manifest["parts"].items():
+        assert (spec["fingerprint"] == made.manifest["parts"][part]["fingerprint"]) == (part != "mention.attributes")
+    assert extract(data, tmp_path, heads=BOTH, faces=faces).id == given.id
+    faces.write_text(json.dumps(FACES | {"red_2": []}))
+    assert extract(data, tmp_path, heads=BOTH, faces=faces).id != given.id
+
+
+def test_gender_of_a_file_is_taken_only_if_asked_for_and_the_cache_says_so(data, tmp_path, faces):
+    with pytest.raises(DatasetError, match=r"a face of 'red' has no dominant_gender, which --infer-gender asks for"):
+        extract(data, tmp_path, heads=("dwe",), faces=faces, infer_gender=True)
+    faces.write_text(json.dumps({"red": FACES["red_2"]}))
+    asked = extract(data, tmp_path, heads=("dwe",), faces=faces, infer_gender=True)
+    assert asked.manifest["warnings"][1:] == [
+        "gender inferred by DeepFace from pictures of people: guesses, not facts about anyone"
+    ]
+    found = asked.column("mention.attributes.face_probabilities")[picture_of(asked).index("red"), 0]
+    assert found.tolist() == [11, 1, 0]
+
+
+def test_a_file_of_other_pictures_and_one_that_no_part_would_read_are_refused(data, tmp_path, faces):
+    faces.write_text(json.dumps({"41487_1": FACES["red_10"]}))
+    with pytest.raises(
+        DatasetError, match="names no picture of a mention: its first is '41487_1', the release's 'red'"
+    ):
+        extract(data, tmp_path, heads=("dwe",), faces=faces)
+    with pytest.raises(ConfigError, match="--faces is for heads that read attributes: add --for dwe"):
+        ExtractConfig(faces=faces, heads=("ghmfc",))
+
+
+def test_faces_and_descriptions_of_a_cache_are_not_left_out_unless_asked(data, made, tmp_path, faces):
+    texts = tmp_path / "texts.json"
+    texts.write_text(json.dumps({"e1": "Lyon lies on two rivers."}))
+    first = extract(data, tmp_path, heads=BOTH, faces=faces, descriptions=texts)
+    for given, name in (({"faces": faces}, "descriptions"), ({"descriptions": texts}, "faces")):
+        message = rf"world was made with {name}; give --{name} again, or --{name} none to leave them out"
+        with pytest.raises(ConfigError, match=message):
+            extract(data, tmp_path, heads=BOTH, **given)
+        assert melcache.open(tmp_path / "world").id == first.id
+    assert extract(data, tmp_path, heads=BOTH, faces=Path("none"), descriptions=Path("none")).id == made.id
+    assert extract(data, tmp_path, heads=BOTH).id == made.id
+
+
 # --- once, and again
 
 
@@ -487,6 +571,24 @@ def test_a_listed_part_that_would_be_made_otherwise_now_is_left_out(data, made, 
     assert plain.manifest["parts"].keys() == made.manifest["parts"].keys() - {"mention.attributes"}
     assert not [line for line in plain.manifest["warnings"] if "inferred" in line]
     assert extract(data, tmp_path, heads=("dwe",)).id == made.id
+
+
+def test_where_tokens_lie_is_not_kept_without_the_tokens(data, made, tmp_path, capsys, monkeypatch):
+    build = Bert.__init__
+
+    def other(self, *arguments):
+        build(self, *arguments)
+        self.recipe = self.recipe | {"weights": "others"}  # the tokenizer is the same
+
+    shutil.copytree(made.path, tmp_path / "world")
+    monkeypatch.setattr(Bert, "__init__", other)
+    renewed = extract(data, tmp_path)
+    assert renewed.manifest["parts"].keys() == made.manifest["parts"].keys() - TOKENS
+    said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert [line.split(" of ")[0] for line in said] == ["token.bert", "mention.tokens"]
+    assert "token" not in renewed.manifest["tables"]
+    again = extract(data, tmp_path, heads=("ghmfc",))
+    assert again.manifest["parts"].keys() == made.manifest["parts"].keys()
 
 
 def test_shards_of_an_unfinished_run_are_no_part_of_a_cache_that_was_not_asked_for_them(data, standard, made, tmp_path):

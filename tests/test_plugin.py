@@ -67,6 +67,44 @@ def test_the_example_has_thirty_lines_and_learns(folder, tmp_path):
     assert "my_head + lexical" in run.stdout
 
 
+def compare(folder, run, models, *options):
+    given = ["--dataset", str(folder), "--run", str(run), "--device", "cpu", "--epochs", "1", "--seeds", "0"]
+    return CliRunner().invoke(app, ["compare", "--models", models, *given, *options])
+
+
+def test_heads_by_file_are_compared(folder, tmp_path):
+    first, second = head_file(tmp_path), head_file(tmp_path, name="other.py")
+    run = compare(folder, tmp_path / "run", f"bert,{first},{second}", "--baseline", str(first), "--option", "width=16")
+    assert run.exit_code == 0, run.output
+    found = json.loads((tmp_path / "run" / "compare.json").read_text())
+    assert found["base"] == "my_head"
+    assert [entry["name"] for entry in found["entries"]] == ["bert", "my_head", "other"]
+    for name in ("my_head", "other"):
+        config = json.loads((tmp_path / "run" / name / "results.json").read_text())["config"]
+        assert config[name] == {"text_width": 24, "width": 16}
+
+
+def test_what_does_not_go_with_heads_by_file_is_one_line(folder, tmp_path):
+    (tmp_path / "twin").mkdir()
+    file, twin = head_file(tmp_path), head_file(tmp_path / "twin")
+    for models, options, message in (
+        (f"{file},{twin}", (), "--models names two files my_head.py: give one of them another name"),
+        (
+            f"bert,{file}",
+            ("--option", "depth=3"),
+            "--option depth=3: expected KNOB=VALUE, KNOB one of text_width, width",
+        ),
+        (f"bert,{tmp_path / 'no.py'}", (), "there is no such file"),
+        ("bert", ("--option", "width=3"), "--option is for heads of your own (--models FILE.py)"),
+    ):
+        run = compare(folder, tmp_path / "run", models, *options)
+        assert (run.exit_code, run.stderr.count("\n")) == (2, 1)
+        assert message in run.stderr
+    run = CliRunner().invoke(app, ["ablate", "--dataset", str(folder), "--model", str(file)])
+    assert (run.exit_code, run.stderr.count("\n")) == (2, 1)
+    assert "ablate knows the parts of drin, dwe, not of a head of your own" in run.stderr
+
+
 def test_a_changed_file_is_another_run(folder, tmp_path):
     file = head_file(tmp_path)
     assert train(file, folder, tmp_path / "run").exit_code == 0
@@ -79,7 +117,7 @@ def test_a_changed_file_is_another_run(folder, tmp_path):
 
 def test_a_changed_head_whose_config_stands_elsewhere_is_another_run(folder, tmp_path):
     text = example().replace("@dataclass(frozen=True)\nclass Config:", "class Unused:")
-    text = text.replace("READS =", "from train.heads import JointConfig as Config\n\nREADS =")
+    text = text.replace("READS =", "from train.baseline_heads import JointConfig as Config\n\nREADS =")
     assert train(head_file(tmp_path, text), folder, tmp_path / "run").exit_code == 0
     run = train(head_file(tmp_path, text.replace("margin=0.25", "margin=0.5")), folder, tmp_path / "run")
     assert run.exit_code == 2

@@ -19,11 +19,12 @@ from cache.writer import PartPlan, Shard, ShardPlan
 from common.errors import CacheError, NotFiniteError
 from extract.alignment import align
 from train import alignment, loop, metrics, protocols, whole
+from train.baseline_heads import JointConfig
 from train.baselines import clip_of_all, prior_of_all
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
-from train.heads import DrinConfig, JointConfig
+from train.heads import DrinConfig
 from train.models import build
 from train.table import Table
 
@@ -191,8 +192,7 @@ def test_edges_equal_those_that_extraction_stores(folder, columns, resident):
     for i, edge in enumerate(EDGES):
         stored = columns[f"pair.alignment.{edge}"]
         assert stored.any(), edge
-        np.testing.assert_allclose(found[..., i], stored, rtol=0, atol=1e-6, err_msg=edge)
-        np.testing.assert_array_equal(found[..., i] == 0, stored == 0)
+        np.testing.assert_array_equal(found[..., i], stored, err_msg=edge)
 
 
 def test_edges_equal_loops_for_pairs_outside_the_lists(folder, columns, monkeypatch):
@@ -294,14 +294,20 @@ def test_training_sees_injected_lists(folder, columns, tmp_path, monkeypatch):
 def test_injecting_needs_columns_and_names_those_that_lack(columns, tmp_path):
     older = lay(tmp_path / "older", {n: v for n, v in columns.items() if n != "pair.candidates.lexical_gold"})
     with pytest.raises(
-        CacheError, match=r"lacks pair\.candidates\.lexical_gold, which --protocol injected reads.*again"
+        CacheError,
+        match=r"lacks the columns pair\.candidates\.lexical_gold, which bert under --protocol injected reads\. Compute",
     ):
         fit(older, tmp_path / "run", "bert", protocol="injected")
     lean = lay(tmp_path / "lean", {n: v for n, v in columns.items() if ".objects." not in n})
     fit(lean, tmp_path / "bert", "bert", protocol="injected", epochs=1)  # reads no edges
-    with pytest.raises(CacheError, match=r"lacks entity\.objects\.summary, mention\.objects\.summary, which.*for drin"):
+    with pytest.raises(
+        CacheError, match=r"lacks the parts entity\.objects, mention\.objects, which drin under .* injected"
+    ):
         fit(lean, tmp_path / "drin", "drin", protocol="injected")
-    with pytest.raises(CacheError, match=r"lacks entity\.objects\.summary.*--protocol whole-kb reads for drin"):
+    both = (
+        r"python -m extract --dataset lean --for drin\. Or .* melcache pull lean URL --for drin,entity\.objects,mention"
+    )
+    with pytest.raises(CacheError, match=r"which drin under --protocol whole-kb reads\. Compute them: " + both):
         fit(lean, tmp_path / "drin", "drin", protocol="whole-kb")
     fit(lean, tmp_path / "whole", "bert", protocol="whole-kb", epochs=1)  # ranks all without a first stage
 
@@ -468,7 +474,7 @@ def test_drin_re_ranks_every_entity_as_it_ranks_lists_of_all(tmp_path):
     path = lay(tmp_path / "everyone", world(seed=3, mentions=240, listed=E, twins=False))
     listed = fit(path, tmp_path / "a", "drin")
     every = fit(path, tmp_path / "c", "drin", protocol="whole-kb")
-    assert (every["reranked"], every["candidates"]) == (True, E)
+    assert (every["ranked"], every["candidates"]) == ("best", E)
     assert every["mean"]["test"] == pytest.approx(listed["mean"]["test"])
     assert every["ties"]["pessimistic"] == pytest.approx(listed["ties"]["pessimistic"])
 
@@ -583,6 +589,10 @@ def test_valid_may_be_ranked_in_the_lists_and_test_among_all(folder, tmp_path):
         (("--select-among", "list"), "--select-among is an option of --protocol whole-kb alone"),
         (("--protocol", "whole-kb", "--rerank", "-1"), "--rerank is -1; it must be 0 or more"),
         (
+            ("--layers", "2"),
+            "--layers is no option of bert; leave it out, or choose from drin, drin_authors",
+        ),  # drin's 2
+        (
             ("--protocol", "whole-kb", "--with-lexical"),
             "--with-lexical needs string scores, which entities outside the lists do not have: leave it out, or choose "
             "a --protocol other than whole-kb",
@@ -592,6 +602,61 @@ def test_valid_may_be_ranked_in_the_lists_and_test_among_all(folder, tmp_path):
 def test_options_that_do_not_fit_are_one_line(folder, given, error):
     found = run("--dataset", folder, "--model", "bert", *given)
     assert (found.exit_code, found.stderr) == (2, f"error: {error}\n")
+
+
+@pytest.mark.parametrize("command", ["compare", "ablate", "sweep"])
+def test_every_command_refuses_string_scores_of_all_entities(folder, tmp_path, command):
+    found = run(command, "--dataset", folder, "--run", tmp_path / "run", "--protocol", "whole-kb", "--with-lexical")
+    assert found.exit_code == 2
+    assert "--with-lexical needs string scores, which entities outside the lists do not have" in found.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_head_with_string_scores_is_no_cosine_of_two_towers():
+    bert = JointConfig(head="bert", width=8, text_width=D, image_width=V, clip_width=P)
+    assert build("bert", bert, with_lexical=False).two_towers
+    assert not build("bert", bert, with_lexical=True).two_towers
+
+
+# comparing heads that rank different entities
+
+
+def compared(folder, run_folder, *options):
+    common = ("--seeds", "0", "--epochs", 1, "--width", 8, "--device", "cpu", "--protocol", "whole-kb")
+    done = run("compare", "--dataset", folder, "--run", run_folder, *common, *options)
+    assert done.exit_code == 0, done.stderr
+    found = json.loads((run_folder / "compare.json").read_text())
+    return {entry["name"]: entry for entry in found["entries"]}, found["base"], done.stdout
+
+
+def test_heads_that_rank_different_entities_are_not_subtracted(folder, tmp_path):
+    found, base, text = compared(folder, tmp_path, "--models", "lexical,bert,drin")
+    assert base == "prior"  # of heads without weights the first that ranks as most do: all entities
+    ranked = {name: (entry["ranked"], entry["candidates"]) for name, entry in found.items()}
+    assert ranked == {"prior": ("all", E), "lexical": ("list", C), "bert": ("all", E), "drin": ("best", C)}
+    assert {name for name, entry in found.items() if entry["difference"]} == {"bert"}
+    assert found["bert"]["difference"]["top1"]["holm"] == found["bert"]["difference"]["top1"]["p"]  # of one
+    for name, entry in found.items():
+        assert entry["recall_ceiling"] == pytest.approx(entry["mean"]["test"]["recall"])
+        line = next(line for line in text.splitlines() if line.startswith(name))
+        among = {"list": f"list of {C}", "best": f"best {C}", "all": f"all {E}"}[entry["ranked"]]
+        assert line.split()[1 : 1 + len(among.split())] == among.split()
+        assert f" {100 * entry['recall_ceiling']:.1f} " in line
+    assert "No difference from prior where a head ranks others" in text
+    assert (tmp_path / "compare.md").read_text().count("No difference from prior") == 1
+
+
+def test_heads_that_rank_the_same_entities_are_subtracted_from_one_of_them(folder, tmp_path):
+    found, base, text = compared(folder, tmp_path, "--models", "bert,drin", "--rerank", 9)
+    assert base == "prior"
+    assert {name for name, entry in found.items() if entry["difference"]} == {"bert", "drin"}
+    assert "C whole-kb, best 9, " in text
+    assert "No difference" not in text
+    found, base, _ = compared(folder, tmp_path / "asked", "--models", "clip,drin", "--baseline", "drin")
+    assert base == "drin"
+    assert not any(entry["difference"] for entry in found.values())
+    found, base, _ = compared(folder, tmp_path / "alone", "--models", "drin")
+    assert (base, list(found)) == ("drin", ["drin"])
 
 
 # three rules for ties

@@ -14,11 +14,11 @@ from cache.synth import Synthetic, write
 from common.errors import CacheError, ConfigError
 from train import loop
 from train.adam import Adam, Schedule
+from train.baseline_heads import DzmnedConfig, GhmfcConfig, MelHiConfig
 from train.batch import Batch
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
-from train.heads import DzmnedConfig, GhmfcConfig, MelHiConfig
 from train.losses import between_modalities, triplet
 from train.models import MODELS, build
 from train.prepare import with_widths
@@ -39,7 +39,9 @@ VARIANTS = {
     "ghmfc": GhmfcConfig(**SMALL),
     "ghmfc light": GhmfcConfig(**SMALL, ghmfc="light"),
     "ghmfc light, phrases, cls": GhmfcConfig(**SMALL, ghmfc="light", phrases=True, entity="cls", attention_layers=1),
-    "ghmfc, linear, mention": GhmfcConfig(**SMALL, entity="linear", mention_token=True, ranking="mean", contrastive=0),
+    "ghmfc, linear, mention": GhmfcConfig(
+        **SMALL, entity="linear", mention_token=True, ranking_loss="margin", contrastive=0
+    ),
 }
 
 
@@ -491,10 +493,10 @@ def test_configs_refuse_what_cannot_be(given, message):
 
 def test_the_light_form_decides_only_what_is_not_given():
     assert GhmfcConfig().resolved == GhmfcConfig(
-        blocks="decoder", phrases=True, contrastive=1.0, entity="cls", ranking="triplet"
+        blocks="decoder", phrases=True, contrastive=1.0, entity="cls", ranking_loss="triplet"
     )
     light = GhmfcConfig(ghmfc="light", phrases=True)
-    assert light.resolved == replace(light, blocks="attention", contrastive=0.0, entity="linear", ranking="mean")
+    assert light.resolved == replace(light, blocks="attention", contrastive=0.0, entity="linear", ranking_loss="margin")
     assert replace(GhmfcConfig(), ghmfc="light").resolved.phrases is False
 
 
@@ -619,9 +621,28 @@ def test_a_cache_without_regions_is_refused_with_a_way_out(tmp_path):
     )
 
 
+def test_a_cache_without_descriptions_is_told_how_to_get_some(tmp_path):
+    write(tmp_path / "c", Synthetic(50, 20, 4, 0.0, 0, "clip", clip_width=16))
+    with pytest.raises(
+        CacheError, match=r"--dataset c --for dwe --descriptions FILE \(make describe fetches one\)\. Or"
+    ):
+        melcache.open(tmp_path / "c").require("dwe", ("entity.clip.description",))
+    with pytest.raises(
+        CacheError, match=r"lacks the parts .*, which dwe reads\. .*--dataset c --for dwe\. Or take them"
+    ):
+        melcache.open(tmp_path / "c").require("dwe")  # --for alone makes the rest
+
+
+def test_a_choice_of_another_heads_loss_is_refused(caches):
+    run = CliRunner().invoke(app, ["--dataset", str(caches(0.5)), "--model", "ghmfc", "--ranking-loss", "contrastive"])
+    assert (run.exit_code, run.stderr) == (2, "error: --ranking-loss contrastive: ghmfc has triplet, margin\n")
+
+
 def test_help_names_every_default_of_an_option_that_heads_share():
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "300"}).output
-    assert "D, hidden width (DRIN 4.4) [default: 768; ghmfc: 512]" in shown
+    assert "drin: D, hidden width (DRIN 4.4); bert, jmel, clip_linear: D, width of a modality in the joint" in shown
+    assert "[default: 768; ghmfc: 512]" in shown
+    assert "drin_authors: mean over all candidates of" in shown and "[default: auto; dwe_authors: npair;" in shown
     assert "a second level, of 1-, 2- and 3-grams (default: yes; light no) " in shown  # None is no default to show
 
 
@@ -633,5 +654,5 @@ def test_forms_of_ghmfc_are_options(caches, tmp_path):
     run = CliRunner().invoke(app, ["--model", "bert", "--phrases"])
     assert (run.exit_code, run.stderr) == (
         2,
-        "error: --phrases is no option of bert; leave it out or choose another --model\n",
+        "error: --phrases is no option of bert; leave it out, or choose from ghmfc\n",
     )

@@ -1,17 +1,21 @@
 """What the trainer promises: stacked seeds, resume, residents, processes, precision, kernels, and its two studies."""
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from typer.testing import CliRunner
 
 import cache as melcache
@@ -20,13 +24,14 @@ from cache import store
 from cache.synth import Synthetic, write
 from common import device as devices
 from common.errors import CacheError, ConfigError, NotFiniteError
-from train import features, loop, prepare
+from train import features, loop, models, prepare
 from train.adam import Adam, Schedule
+from train.baseline_heads import GhmfcConfig
 from train.checkpoint import UNFINISHED, Checkpoints
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
-from train.heads import DrinConfig
+from train.heads import HEAD_CONFIGS, DrinConfig
 from train.models.drin import Drin
 from train.stack import Stack
 from train.step import CapturedStep, Step
@@ -36,6 +41,7 @@ torch.set_num_threads(1)
 
 CPU = torch.device("cpu")
 SMALL = DrinConfig(width=32)
+LITTLE = GhmfcConfig(width=8, tokens=6, attention_layers=1, attention_heads=2, dropout=0.3)
 WIDTHS = DrinConfig(text_width=40, image_width=24, width=16)
 
 
@@ -111,10 +117,48 @@ def test_stacked_gradients_equal_those_alone(table, layers):
             torch.testing.assert_close(stack.parameters[name].grad[i], parameter.grad, rtol=1e-5, atol=1e-6)
 
 
-def test_seeds_go_one_by_one_when_memory_is_short(folder, tmp_path, monkeypatch, capsys):
+class Peak(TorchDispatchMode):
+    """The most bytes that the tensors made under it held at one time."""
+
+    def __init__(self):
+        super().__init__()
+        self.live, self.now, self.most = {}, 0, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and (key := tensor.untyped_storage()._cdata) not in self.live:
+                storage = tensor.untyped_storage()
+                self.live[key] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.most = max(self.most, self.now)
+                weakref.finalize(storage, self._gone, key)
+        return made
+
+    def _gone(self, key):
+        self.now -= self.live.pop(key, 0)
+
+
+@pytest.mark.parametrize("name", ["ghmfc", "drin", "dwe"])
+def test_memory_of_a_seed_is_foreseen(tmp_path, name):
+    write(tmp_path / "c", Synthetic(400, 200, 6, 0.4, 0, name, text_width=96, image_width=128, clip_width=64))
+    given, reader = config(tmp_path / "c", tmp_path / "run", model=name, batch=64), melcache.open(tmp_path / "c")
+    head = prepare.with_widths(GhmfcConfig(width=64) if name == "ghmfc" else HEAD_CONFIGS[name](), reader)
+    table = prepare.table_of(given, head, reader, CPU)
+    before = torch.get_rng_state()
+    foreseen = prepare._bytes_per_seed(given, head, table)
+    assert torch.equal(before, torch.get_rng_state())
+    model = models.build(name, head, with_lexical=False)
+    with Peak() as peak:
+        model.objective(table.batch(table.trainable(table.rows("train"))[:64])).backward()
+    held = 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert foreseen == pytest.approx(peak.most + 4 * held, rel=0.35)  # the weights, two moments, the best
+
+
+def test_seeds_go_one_by_one_when_memory_is_short(folder, table, tmp_path, monkeypatch, capsys):
     fake = torch.device("cuda")  # only its type is asked
-    table = type("T", (), {"device": fake, "bytes_per_mention": lambda self: 6_000})()
-    arguments = (config(folder, tmp_path, seeds=(0, 1)), WIDTHS, table, (0, 1), None)
+    there = type("T", (), {"device": fake, "batch": table.batch})()
+    arguments = (config(folder, tmp_path, seeds=(0, 1)), WIDTHS, there, (0, 1), None)
     monkeypatch.setattr(devices, "free_memory", lambda device: 1 << 40)
     assert prepare.groups(*arguments) == [((0, 1), None)]
     monkeypatch.setattr(devices, "free_memory", lambda device: 1 << 10)
@@ -125,15 +169,34 @@ def test_seeds_go_one_by_one_when_memory_is_short(folder, tmp_path, monkeypatch,
 # resume
 
 
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory):
+    path = tmp_path_factory.mktemp("synth") / "sequences"
+    write(path, Synthetic(300, 80, 5, 0.6, 0, "ghmfc", text_width=16, image_width=12, regions=3))
+    return path
+
+
+RESUMED = {
+    "drin": ({}, SMALL),
+    "drin, moments forgotten before and behind the kill": ({"restart": 1}, SMALL),
+    "drin, moments forgotten behind the kill": ({"restart": 3}, SMALL),
+    "drin, with a schedule": ({"warm_up": 20, "decay": True, "weight_decay": 0.1, "clip_norm": 0.1}, SMALL),
+    "ghmfc": ({"model": "ghmfc"}, LITTLE),  # draws numbers in training
+}
+
+
 @pytest.mark.parametrize("together", ["yes", "no"])
-def test_a_killed_run_ends_bit_by_bit_like_an_uninterrupted_one(folder, tmp_path, monkeypatch, together):
-    options = {"seeds": (0, 1), "together": together, "epochs": 4}
-    whole = loop.fit(config(folder, tmp_path / "whole", **options), SMALL)
+@pytest.mark.parametrize("case", RESUMED)
+def test_a_killed_run_ends_bit_by_bit_like_an_uninterrupted_one(request, tmp_path, monkeypatch, together, case):
+    given, head = RESUMED[case]
+    folder = request.getfixturevalue("sequences" if given.get("model") else "folder")
+    options = {"seeds": (0, 1), "together": together, "epochs": 4, **given}
+    whole = loop.fit(config(folder, tmp_path / "whole", **options), head)
     with monkeypatch.context() as patched, pytest.raises(Killed):
         killed_after(patched, 2)
-        loop.fit(config(folder, tmp_path / "cut", **options), SMALL)
+        loop.fit(config(folder, tmp_path / "cut", **options), head)
     assert (tmp_path / "cut" / UNFINISHED).exists()
-    resumed = loop.fit(config(folder, tmp_path / "cut", **options), SMALL)
+    resumed = loop.fit(config(folder, tmp_path / "cut", **options), head)
     assert histories(resumed) == histories(whole)
     assert [s["test"] for s in resumed["seeds"]] == [s["test"] for s in whole["seeds"]]
     for seed in (0, 1):
@@ -279,17 +342,19 @@ def test_weights_that_diverge_in_the_last_step_are_told_like_a_loss(folder, tmp_
         loop.fit(given, SMALL)
 
 
-def test_dropout_is_on_in_every_epoch(folder, tmp_path, monkeypatch):
-    modes = []
-    real = Drin.loss
+@pytest.mark.parametrize("together", ["yes", "no"])
+def test_dropout_is_on_in_every_epoch_and_off_in_every_test(sequences, tmp_path, monkeypatch, together):
+    modes, real = [], torch.nn.Dropout.forward
 
-    def loss(self, scores, batch):
+    def forward(self, x):
         modes.append(self.training)
-        return real(self, scores, batch)
+        return real(self, x)
 
-    monkeypatch.setattr(Drin, "loss", loss)
-    loop.fit(config(folder, tmp_path, epochs=2), SMALL)
-    assert all(modes)
+    monkeypatch.setattr(torch.nn.Dropout, "forward", forward)
+    options = {"model": "ghmfc", "epochs": 3, "seeds": (0, 1), "together": together}
+    loop.fit(config(sequences, tmp_path, **options), LITTLE)
+    epochs = [mode for mode, _ in itertools.groupby(modes)]
+    assert epochs == [True, False] * (3 if together == "yes" else 6)
 
 
 def test_two_processes_never_share_a_run_folder(folder, tmp_path):

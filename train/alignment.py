@@ -8,9 +8,9 @@ from cache.schema import ALIGNMENT_READS
 from common.errors import NotFiniteError
 from train.config import Resident
 from train.table import Table
-from train.whole import Towers
+from train.whole import GRID, Towers
 
-PAIRS = 8_192  # whose entity vectors are gathered at once
+PAIRS = 4_096  # whose entity vectors are gathered at once
 ROWS = 8_192  # entities read at once for their mean
 
 # mention and entity column of each edge, in the order of EDGES
@@ -32,8 +32,8 @@ def table_of(reader: Reader, resident: Resident, device: torch.device) -> Table:
 def edges(table: Table, mentions: Tensor, entities: Tensor) -> Tensor:
     """Return the edges of mention rows (n,) with their entities (n, k), -1 = padding, host memory: (n, k, 2, 2).
 
-    Axes as in Batch, padding 0; within float32 rounding what extraction stores as pair.alignment. Raises
-    NotFiniteError if one is not finite.
+    Axes as in Batch, padding 0; what extraction stores as pair.alignment, which is computed likewise: exactly, from
+    vectors on whole.GRID. Raises NotFiniteError if one is not finite.
     """
     found = torch.zeros(*entities.shape, len(SIDES), device=table.device)
     for block in torch.arange(len(mentions)).split(max(1, PAIRS // max(1, entities.shape[1]))):
@@ -41,7 +41,8 @@ def edges(table: Table, mentions: Tensor, entities: Tensor) -> Tensor:
         for i, (of_mention, of_entity) in enumerate(SIDES):
             queries = _ready(table, of_mention, mentions[block])
             vectors = _ready(table, of_entity, wanted.flatten()).unflatten(0, wanted.shape)
-            found[block.to(table.device), :, i] = torch.bmm(vectors, queries[..., None])[..., 0]
+            products = torch.bmm(vectors.double(), queries.double()[..., None])[..., 0]
+            found[block.to(table.device), :, i] = products.float()
     if not torch.isfinite(found).all():
         raise NotFiniteError("an edge is not finite")
     return found.clamp_(-1, 1).masked_fill((entities < 0).to(table.device)[..., None], 0).unflatten(-1, (2, 2))
@@ -78,8 +79,8 @@ def _mean(table: Table, name: str) -> Tensor:
 
 def _ready(table: Table, name: str, rows: Tensor) -> Tensor:
     """Return a column's rows as their products are the edges: (n, D), of length 1 but for summaries (Eq. 11)."""
-    vectors = table.features((name,), rows)[name]
-    if name.endswith(".summary"):
-        return vectors
-    norms = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return vectors / norms.where(norms > 0, 1)
+    vectors = table.features((name,), rows)[name].double()
+    if not name.endswith(".summary"):
+        norms = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+        vectors = vectors / norms.where(norms > 0, 1)
+    return (vectors * GRID).round_().div_(GRID).float()

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from common.errors import ConfigError
-from common.options import command
+from common.options import Given, command
 from common.paths import find_cache
 from train import plugin
 from train.config import (
@@ -27,7 +27,7 @@ from train.heads import HEAD_CONFIGS, KINDS
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
-def train(config: TrainConfig, *heads: Any) -> None:
+def train(config: TrainConfig, *heads: Given) -> None:
     """Train a head on a cache and report it beside the lexical baseline."""
     config = plugin.resolve(config)
     head = _head(config, heads)
@@ -38,7 +38,7 @@ def train(config: TrainConfig, *heads: Any) -> None:
         print(report.show(found, config.folder))
 
 
-def sweep(config: SweepConfig, *heads: Any) -> None:
+def sweep(config: SweepConfig, *heads: Given) -> None:
     """Search over named knobs; each trial is a run of its own, and the best one on valid is named."""
     config = plugin.resolve(config)
     head = _head(config, heads)
@@ -47,28 +47,32 @@ def sweep(config: SweepConfig, *heads: Any) -> None:
     print(study.show(study.search(config, head), config))
 
 
-def compare(config: CompareConfig, *heads: Any) -> None:
+def compare(config: CompareConfig, *heads: Given) -> None:
     """Train every head that the cache can feed; one table, with published numbers, intervals and corrected p values.
 
-    Each head runs with its own defaults, dwe_authors with its 300 epochs; an option that is given holds for all heads.
+    Each head runs with its own defaults, dwe_authors with its 300 epochs or more; an option given holds for all heads.
     """
     from train import compare as comparison
 
+    config = plugin.resolve_all(config)
     models = config.models or comparison.known()
-    models = models if config.baseline in models else (config.baseline, *models)
-    print(comparison.show(comparison.compare(config, _heads(models, heads)), config))
+    models = models if config.baseline in (None, *models) else (config.baseline, *models)
+    print(comparison.show(comparison.compare(config, _heads(models, heads, config.option)), config))
 
 
-def ablate(config: AblateConfig, *heads: Any) -> None:
+def ablate(config: AblateConfig, *heads: Given) -> None:
     """Train a head without each of its parts, as its paper does (DRIN Tables 3 and 4), and count what heads cost."""
-    _head(config, heads)  # refuses what is no option of the head
     from train import ablate as ablation
+
+    if config.option or config.model.endswith(".py"):
+        raise ConfigError(f"ablate knows the parts of {', '.join(ablation.ABLATIONS)}, not of a head of your own")
+    _head(config, heads)  # refuses what is no option of the head
     from train.models import MODELS
 
     print(ablation.show(ablation.ablate(config, _heads(tuple(MODELS), heads)), config))
 
 
-def costs(config: CostsConfig, *heads: Any) -> None:
+def costs(config: CostsConfig, *heads: Given) -> None:
     """Count parameters and floating-point operations per mention of every head that the cache can feed (DRIN 5.5)."""
     from cache import open as open_cache
     from train import costs as counting
@@ -104,7 +108,7 @@ def doctor(config: DoctorConfig) -> None:
     print(json.dumps(found, indent=1) if config.json else examination.show(found))
 
 
-def _head(config: TrainConfig, heads: Sequence[Any]) -> Any:
+def _head(config: TrainConfig, heads: Sequence[Given]) -> Any:
     """Return the config of the head that was asked for; options that only others have are refused."""
     if config.model not in HEADS and config.model not in HEAD_CONFIGS:
         raise ConfigError(f"--model {config.model}: choose from {', '.join(HEADS)}")
@@ -117,18 +121,26 @@ def _head(config: TrainConfig, heads: Sequence[Any]) -> Any:
         return None
     if kind not in KINDS:
         return plugin.configure(kind, config.option)
-    chosen = next(head for head in heads if type(head) is kind)
+    if config.option:
+        raise ConfigError(f"--option {config.option[0]}: {config.model} has the options of {kind.__name__}, as --width")
+    chosen = next(head for head in heads if head.kind is kind).config()
     return dataclasses.replace(chosen, head=config.model) if "head" in own else chosen
 
 
-def _heads(models: Sequence[str], heads: Sequence[Any]) -> dict[str, Any]:
-    """Return the configs of several heads by name; options that none of them has are refused."""
-    if unknown := [model for model in models if model not in HEADS]:
-        raise ConfigError(f"--models {unknown[0]}: choose from {', '.join(HEADS)}")
+def _heads(models: Sequence[str], heads: Sequence[Given], options: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the configs of several heads by name; options that none of them has are refused.
+
+    `options` (KNOB=VALUE) are those of heads by file, each for all of these that have it.
+    """
+    if unknown := [model for model in models if model not in HEADS and model not in HEAD_CONFIGS]:
+        raise ConfigError(f"--models {unknown[0]}: choose from {', '.join(HEADS)}, or FILE.py")
     kinds = {model: HEAD_CONFIGS.get(model) for model in models}
     _refuse_others(heads, set().union(*map(_options, kinds.values())), ", ".join(models))
+    shared = plugin.shared({model: kind for model, kind in kinds.items() if kind and kind not in KINDS}, options)
     return {
-        model: _head(TrainConfig(model=model), [head for head in heads if type(head) is kind])
+        model: _head(
+            TrainConfig(model=model, option=shared.get(model, [])), [head for head in heads if head.kind is kind]
+        )
         for model, kind in kinds.items()
     }
 
@@ -137,13 +149,14 @@ def _options(kind: type | None) -> set[str]:
     return {field.name for field in dataclasses.fields(kind)} if kind else set()
 
 
-def _refuse_others(heads: Sequence[Any], own: set[str], whose: str) -> None:
+def _refuse_others(heads: Sequence[Given], own: set[str], whose: str) -> None:
     """Raise ConfigError for an option that was given and is not among `own`."""
-    for head in heads:
-        for field in dataclasses.fields(head):
-            if field.name not in own and getattr(head, field.name) != field.default:
-                flag = field.name.replace("_", "-")
-                raise ConfigError(f"--{flag} is no option of {whose}; leave it out or choose another --model")
+    for name in (name for head in heads for name in head.values):
+        if name not in own:
+            having = ", ".join(model for model, kind in HEAD_CONFIGS.items() if name in _options(kind))
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is no option of {whose}; leave it out, or choose from {having}"
+            )
 
 
 command(app, TrainConfig, *KINDS, default=True)(train)

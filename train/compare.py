@@ -1,11 +1,14 @@
 """`python -m train compare`: every head that a cache can feed, in one table beside the published numbers."""
 
+import contextlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import cache
+from common.errors import CacheError
 from common.paths import find_cache
-from train import page, plot, published, series, standings
+from train import page, plot, protocols, published, series, standings
 from train.baselines import BASELINES
 from train.config import HEADS, CompareConfig
 from train.models import MODELS
@@ -21,14 +24,17 @@ def known() -> tuple[str, ...]:
 def compare(config: CompareConfig, heads: Mapping[str, Any]) -> dict[str, Any]:
     """Train what is left of the heads (name: config) and return what compare.json holds; see standings.summarize.
 
-    Raises CacheError for a baseline that the cache cannot feed, ConfigError for a folder of runs with other options.
+    The baseline is added if it is none of the heads; then it has no weights. Raises CacheError for one that the cache
+    cannot feed, ConfigError for a folder of runs with other options.
     """
     series.in_one_process(NAME)
     reader = cache.open(find_cache(config.dataset, config.shards))
-    reader.require(config.baseline, getattr(heads[config.baseline], "more", ()))
+    base = config.baseline or _baseline(config, heads, reader)
+    heads = ({} if base in heads else {base: None}) | dict(heads)
+    reader.require(base, getattr(heads[base], "more", ()))
     dataset = published.dataset_of(config.published, reader.manifest["dataset"]["name"])
     outcomes = series.train(config, [_run(config, model, head) for model, head in heads.items()], reader, NAME)
-    found = standings.summarize(config, outcomes, config.baseline)
+    found = standings.summarize(config, outcomes, base)
     for entry in (*found["entries"], *found["not_run"]):
         entry["published"] = published.of_head(dataset, entry["name"], heads[entry["name"]])
     page.write(config.folder, NAME, found, page.as_markdown(f"{found['dataset']}: heads compared", *_content(found)))
@@ -39,6 +45,17 @@ def compare(config: CompareConfig, heads: Mapping[str, Any]) -> dict[str, Any]:
 def show(found: dict[str, Any], config: CompareConfig) -> str:
     """Return the table of a comparison."""
     return page.as_text(*_content(found)) + f"\ndetails in {config.folder}/{NAME}.json, the table in {NAME}.md"
+
+
+def _baseline(config: CompareConfig, heads: Mapping[str, Any], reader: cache.Reader) -> str:
+    """Return the head that ranks the same entities as the most of `heads`, of several the first, without weights."""
+    ranked = {}
+    for name in dict.fromkeys([*BASELINES, *heads]):
+        with contextlib.suppress(CacheError):
+            reader.require(name, getattr(heads.get(name), "more", ()))
+            ranked[name] = protocols.ranked(_run(config, name, heads.get(name)).config)
+    among = Counter(ranked[name] for name in heads if name in ranked and name != "lexical")  # its list is its own
+    return max(ranked, key=lambda name: among[ranked[name]])
 
 
 def _run(config: CompareConfig, model: str, head: Any) -> series.Run:

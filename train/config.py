@@ -47,7 +47,7 @@ OPTIMIZATION = {
     "clip_norm": 0.0,
     "restart": 0,
 }
-# what the authors' code does instead
+# what the authors' code does instead: dwe_authors for WikiMEL
 PRESETS = {
     "drin_authors": {"restart": 10},
     "dwe_authors": {
@@ -59,6 +59,11 @@ PRESETS = {
         "decay": True,
         "clip_norm": 1.0,
     },
+}
+# and for a cache of this name
+PRESETS_OF = {
+    ("dwe_authors", "wikidiverse"): {"epochs": 500, "learning_rate": 5e-6},
+    ("dwe_authors", "richpedia"): {"learning_rate": 5e-4},
 }
 FIXED = ("select", "protocol", "rerank", "select_among")  # what a search keeps: trials must be comparable
 SELECTABLE = (*(f"top{k}" for k in KS), "mrr", "mean_rank")
@@ -87,7 +92,9 @@ class TrainConfig:
 
     dataset: str = knob("demo", "name of a cache under --shards, or a path to one")
     model: str = knob("drin", f"the head: {', '.join(HEADS)}, or FILE.py with one of your own (CONTRIBUTING.md)")
-    epochs: int | None = knob(None, "passes over the train split (default: 30, DRIN 4.4; dwe_authors 300)")
+    epochs: int | None = knob(
+        None, "passes over the train split (default: 30, DRIN 4.4; dwe_authors 300, on wikidiverse 500)"
+    )
     seeds: tuple[int, ...] = knob((0,), "comma-separated; each gives its own initial weights and order")
     shards: Path = knob(SHARDS, "folder that holds caches")
     run: Path | None = knob(
@@ -111,7 +118,9 @@ class TrainConfig:
     fresh: bool = knob(False, "train everything anew; without it what is finished or half done is kept")
     batch: int | None = knob(None, "mentions per step (default: 64, DRIN 4.4; dwe_authors 128)", panel="Optimization")
     learning_rate: float | None = knob(
-        None, "of Adam (default: 1e-3, DRIN 4.4; dwe_authors 5e-5, as for its WikiMEL)", panel="Optimization"
+        None,
+        "of Adam (default: 1e-3, DRIN 4.4; dwe_authors 5e-5, on a cache named richpedia 5e-4, wikidiverse 5e-6)",
+        panel="Optimization",
     )
     weight_decay: float | None = knob(
         None, "decoupled, as in AdamW (default: 0; dwe_authors 1e-3)", panel="Optimization"
@@ -144,7 +153,8 @@ class TrainConfig:
     tensorboard: bool = knob(False, "also write curves for TensorBoard into the run folder", panel="Machine")
 
     def __post_init__(self) -> None:
-        for name, value in (OPTIMIZATION | PRESETS.get(self.model, {})).items():
+        own = PRESETS.get(self.model, {}) | PRESETS_OF.get((self.model, Path(self.dataset).name), {})
+        for name, value in (OPTIMIZATION | own).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         for name in ("weight_decay", "warm_up", "clip_norm", "restart"):
@@ -224,10 +234,14 @@ class CompareConfig(SeriesConfig):
 
     model: str = ""  # each run has its own
     epochs: int | None = knob(
-        None, "passes over the train split, of all heads (default: each head's own: 30, dwe_authors 300)"
+        None, "passes over the train split, of all heads (default: each head's own: 30, dwe_authors 300 or 500)"
     )
-    models: tuple[str, ...] = knob((), "comma-separated heads (default: all that the cache can feed)")
-    baseline: str = knob("lexical", "the head that the others are compared with, mention by mention")
+    models: tuple[str, ...] = knob((), "comma-separated heads, or FILE.py (default: all that the cache can feed)")
+    baseline: str | None = knob(
+        None,
+        "the head that the others are compared with, mention by mention (default: lexical; under whole-kb, where that "
+        "ranks its list alone, the first head that ranks the same entities as most others)",
+    )
     run: Path | None = knob(None, "folder of the runs and of compare.json (default: runs/<dataset>-compare)")
 
     def __post_init__(self) -> None:

@@ -1,24 +1,36 @@
-"""Losses over a mention's own candidates, and between the modalities of a batch."""
+"""Losses over a mention's own candidates, and between the modalities of a batch.
+
+A mention counts where gold is among its candidates and is not alone; the others (among them what fills up a batch) add
+nothing, and of none left a loss is 0.
+"""
 
 import torch
 from torch import Tensor
 
 
+def counted(gold: Tensor, present: Tensor) -> Tensor:
+    """Return which mentions have gold and another candidate.  gold (B,), present (B, C) -> (B,)."""
+    return (gold >= 0) & (present.sum(1) > 1)
+
+
+def mean(losses: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean of the losses that count, (B,) and (B,) -> ()."""
+    return losses.where(counts, 0).sum() / counts.sum().clamp(min=1)
+
+
+def wide(vectors: Tensor) -> Tensor:
+    """Return vectors in float32 at least: bfloat16 tells 0.90 from 0.904, not from 0.902."""
+    return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+
+
 def margin_ranking(scores: Tensor, gold: Tensor, present: Tensor, margin: float) -> Tensor:
     """Return the mean of max(S- - S+ + margin, 0) (DRIN Eq. 17).  scores (B, C), gold (B,), present (B, C) -> ().
 
-    S- is the mean over the present candidates other than gold. Mentions without gold among their candidates, or
-    with no other candidate, add nothing; with none left the loss is 0.
+    S- is the mean over the present candidates other than gold.
     """
-    position = gold.clamp(min=0)[:, None]
-    others = present.scatter(1, position, False)
-    count = others.sum(1)
-    counted = (gold >= 0) & (count > 0)
-    safe = scores.where(present, 0)
-    positive = safe.gather(1, position)[:, 0]
-    negative = safe.where(others, 0).sum(1) / count.clamp(min=1)
-    losses = torch.relu(negative - positive + margin).where(counted, 0)
-    return losses.sum() / counted.sum().clamp(min=1)
+    safe, positive, others = _sides(scores, gold, present)
+    negative = safe.where(others, 0).sum(1) / others.sum(1).clamp(min=1)
+    return mean(torch.relu(negative - positive[:, 0] + margin), counted(gold, present))
 
 
 def triplet(scores: Tensor, gold: Tensor, present: Tensor, margin: float) -> Tensor:
@@ -26,13 +38,9 @@ def triplet(scores: Tensor, gold: Tensor, present: Tensor, margin: float) -> Ten
 
     That is the expected triplet loss of a negative drawn from them.
     """
-    position = gold.clamp(min=0)[:, None]
-    others = present.scatter(1, position, False)
-    count = others.sum(1)
-    counted = (gold >= 0) & (count > 0)
-    safe = scores.where(present, 0)
-    losses = torch.relu(safe - safe.gather(1, position) + margin).where(others, 0).sum(1) / count.clamp(min=1)
-    return losses.where(counted, 0).sum() / counted.sum().clamp(min=1)
+    safe, positive, others = _sides(scores, gold, present)
+    losses = torch.relu(safe - positive + margin).where(others, 0).sum(1) / others.sum(1).clamp(min=1)
+    return mean(losses, counted(gold, present))
 
 
 def candidate_margins(scores: Tensor, gold: Tensor, present: Tensor, margin: float) -> Tensor:
@@ -49,22 +57,28 @@ def candidate_margins(scores: Tensor, gold: Tensor, present: Tensor, margin: flo
 
 def contrastive(scores: Tensor, gold: Tensor, present: Tensor, temperature: float) -> Tensor:
     """Return the mean of -log softmax(scores / temperature) of gold over the present candidates, as above -> ()."""
-    counted = (gold >= 0) & (present.sum(1) > 1)
-    logits = (scores.where(present, -torch.inf) / temperature).where(counted[:, None], 0)
-    losses = -logits.log_softmax(1).gather(1, gold.clamp(min=0)[:, None])[:, 0]
-    return losses.where(counted, 0).sum() / counted.sum().clamp(min=1)
+    counts = counted(gold, present)
+    logits = (scores.where(present, -torch.inf) / temperature).where(counts[:, None], 0)
+    return mean(-logits.log_softmax(1).gather(1, gold.clamp(min=0)[:, None])[:, 0], counts)
 
 
-def between_modalities(first: Tensor, second: Tensor, counted: Tensor, temperature: float) -> Tensor:
-    """Return NT-Xent (Chen et al. 2020) of two vectors (B, D) of each counted (B,) mention, ().
+def between_modalities(first: Tensor, second: Tensor, counts: Tensor, temperature: float) -> Tensor:
+    """Return NT-Xent (Chen et al. 2020) of two vectors (B, D) of each mention that counts (B,), ().
 
     Of the 2n vectors at length 1, the mean of -log softmax(cosines / temperature) of each one's partner among the
-    others. The others of a batch are those in one process.
+    others, of both modalities (pairwise.info_nce: of the other one). The others of a batch are those in one process.
     """
-    vectors = torch.nn.functional.normalize(torch.cat([first, second]), dim=-1)
-    there = torch.cat([counted, counted])
+    with torch.autocast(first.device.type, enabled=False):
+        vectors = torch.nn.functional.normalize(wide(torch.cat([first, second])), dim=-1)
+        logits = vectors @ vectors.mT / temperature
+    there = torch.cat([counts, counts])
     itself = torch.eye(len(there), dtype=torch.bool, device=there.device)
-    logits = vectors @ vectors.mT / temperature
-    partner = (vectors * vectors.roll(len(counted), 0)).sum(-1) / temperature
+    partner = (vectors * vectors.roll(len(counts), 0)).sum(-1) / temperature
     others = logits.masked_fill(itself | ~there, -torch.inf)
-    return (others.logsumexp(1) - partner).where(there, 0).sum() / there.sum().clamp(min=1)
+    return mean(others.logsumexp(1) - partner, there)
+
+
+def _sides(scores: Tensor, gold: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return scores (B, C), 0 for padding, gold's (B, 1), and which candidates are others than gold (B, C)."""
+    position, safe = gold.clamp(min=0)[:, None], scores.where(present, 0)
+    return safe, safe.gather(1, position), present.scatter(1, position, False)

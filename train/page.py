@@ -10,6 +10,11 @@ from cache import store
 from common.log import duration, printable, table
 from train import published
 
+OTHERS = (
+    "ranks: all entities, the best by alignment score, or the mention's list; the ceiling is the share of mentions "
+    "whose gold is among them. No difference from {base} where a head ranks others: that would "
+    "compare what is ranked, not heads"
+)
 SHORT, LONG = ("top1", "top3", "top5", "mrr"), ("top1", "top5", "top10", "top20", "mrr")  # DRIN Table 2
 
 
@@ -50,12 +55,32 @@ def columns(candidates: int) -> tuple[str, ...]:
 
 
 def standing(found: dict[str, Any], what: str) -> Section:
-    """Return a row per run: its metrics on test, the published Top-1, the difference from the base, and its p."""
-    shown = columns(found["candidates"])
-    header = (what, *shown, "published", f"top1 - {found['base']}", "95% interval", "p", "seeds", "time")
-    ended = [_row(entry, shown) for entry in found["entries"]]
+    """Return a row per run: its metrics on test, the published Top-1, the difference from the base, and its p.
+
+    Where runs rank different entities, also which, and the recall ceiling.
+    """
+    shown, mixed = columns(_most(found)), _mixed(found)
+    header = (
+        what,
+        *(("ranks", "ceiling") if mixed else ()),
+        *shown,
+        "published",
+        f"top1 - {found['base']}",
+        "95% interval",
+        "p",
+        "seeds",
+        "time",
+    )
+    ended = [
+        (entry["head"], *(_among(entry, found) if mixed else ()), *_row(entry, shown)) for entry in found["entries"]
+    ]
     others = [
-        (other["name"], *("-" for _ in shown), _cited(other["published"]), *("-" for _ in range(5)))
+        (
+            other["name"],
+            *("-" for _ in header[1 : header.index("published")]),
+            _cited(other["published"]),
+            *("-" for _ in range(5)),
+        )
         for other in found["not_run"]
     ]
     return Section(header, (*ended, *others))
@@ -67,12 +92,15 @@ def notes(found: dict[str, Any]) -> list[str]:
     listed = [*found["entries"], *found["not_run"]]
     cited = {entry["published"]["source"] for entry in listed if entry["published"]}
     seeds = ", ".join(map(str, found["seeds"]))
+    first = found["entries"][0]
+    among, ceiling = ("",) * 2 if _mixed(found) else _among(first, found)
     return [
-        f"{found['dataset']} test, %: protocol {found['protocol']}, {found['candidates']} candidates, "
+        f"{found['dataset']} test, %: protocol {found['protocol']}, {among and f'{among}, '}"
         f"{found['tie_rule']} ties, {found['mentions']:,.0f} mentions, "
-        f"recall ceiling {100 * found['recall_ceiling']:.1f}; mean ± std over seeds {seeds}",
+        f"{ceiling and f'recall ceiling {ceiling}; '}mean ± std over seeds {seeds}",
         f"top1 - {found['base']}: mention by mention, each the mean over seeds; interval from {found['resamples']:,} "
         f"bootstrap resamples of mentions, two-sided p from as many random exchanges, Holm-corrected for {tested}",
+        *([OTHERS.format(base=found["base"])] if _mixed(found) else []),
         *([published.notes(cited)] if cited else []),
         *(f"{other['state']}: {other['name']}: {other['reason']}" for other in found["not_run"]),
         *(f"warning: {warning}" for warning in found["warnings"]),
@@ -85,10 +113,25 @@ def percent(entry: dict[str, Any], split: str, metric: str) -> str:
     return f"{100 * entry['mean'][split][metric]:.1f}{spread}"
 
 
+def _most(found: dict[str, Any]) -> int:
+    return max(entry["candidates"] for entry in found["entries"])
+
+
+def _mixed(found: dict[str, Any]) -> bool:
+    """Whether runs rank different entities."""
+    return len({(entry["ranked"], entry["candidates"]) for entry in found["entries"]}) > 1
+
+
+def _among(entry: dict[str, Any], found: dict[str, Any]) -> tuple[str, str]:
+    """Return what gold is ranked among, and the share of mentions whose gold is there."""
+    k = f"{entry['candidates']:,}"
+    names = {"all": f"all {found['entities']:,}", "best": f"best {k}", "list": f"list of {k}"}
+    return names[entry["ranked"]], f"{100 * entry['recall_ceiling']:.1f}"
+
+
 def _row(entry: dict[str, Any], shown: Sequence[str]) -> tuple[str, ...]:
     difference = entry["difference"]
     return (
-        entry["head"],
         *(percent(entry, "test", metric) for metric in shown),
         _cited(entry["published"]),
         *(("-", "-", "-") if difference is None else _difference(difference["top1"])),

@@ -1,17 +1,13 @@
 """Losses over pairs: gold against one other candidate, and the pictures of a batch against its sentences.
 
-A mention counts where gold is among its candidates and is not alone; the others (among them what fills up a batch) add
-nothing, and of none left every loss is 0. Under bfloat16 all is computed in float32.
+Which mentions count, `losses.counted` says. Under bfloat16 all is computed in float32.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-
-def counted(gold: Tensor, present: Tensor) -> Tensor:
-    """Return which mentions have gold and another candidate.  gold (B,), present (B, C) -> (B,)."""
-    return (gold >= 0) & (present.sum(1) > 1)
+from train.losses import mean, wide
 
 
 def pick(values: Tensor, gold: Tensor, present: Tensor) -> Tensor:
@@ -26,9 +22,9 @@ def against(values: Tensor, gold: Tensor, other: Tensor) -> Tensor:
     return values.take_along_dim(where.view(*where.shape, *[1] * (values.dim() - 2)), 1)
 
 
-def triplet(scores: Tensor, counts: Tensor, margin: float) -> Tensor:
+def pair_triplet(scores: Tensor, counts: Tensor, margin: float) -> Tensor:
     """Return the mean of max(s_other - s_gold + margin, 0).  scores (B, 2) as of `against`, counts (B,) -> ()."""
-    return _mean(torch.relu(scores[:, 1] - scores[:, 0] + margin), counts)
+    return mean(torch.relu(scores[:, 1] - scores[:, 0] + margin), counts)
 
 
 def n_pair(scores: Tensor, counts: Tensor) -> Tensor:
@@ -36,12 +32,12 @@ def n_pair(scores: Tensor, counts: Tensor) -> Tensor:
 
     scores (B, 2) as of `against`, counts (B,) -> ().
     """
-    return _mean(-functional.logsigmoid(scores[:, 0] - scores[:, 1]), counts)
+    return mean(-functional.logsigmoid(scores[:, 0] - scores[:, 1]), counts)
 
 
 def squares(vectors: Tensor, counts: Tensor) -> Tensor:
     """Return the mean squared norm.  vectors (B, D), counts (B,) -> ()."""
-    return _mean(wide(vectors).square().sum(1), counts)
+    return mean(wide(vectors).square().sum(1), counts)
 
 
 def info_nce(left: Tensor, right: Tensor, counts: Tensor, scale: Tensor | float) -> Tensor:
@@ -55,13 +51,4 @@ def info_nce(left: Tensor, right: Tensor, counts: Tensor, scale: Tensor | float)
     # finite, so that a batch in which nothing counts has no NaN
     logits = logits.masked_fill(~(counts[:, None] & counts), torch.finfo(logits.dtype).min)
     found = logits.log_softmax(0).diagonal() + logits.log_softmax(1).diagonal()
-    return _mean(-found / 2, counts)
-
-
-def wide(vectors: Tensor) -> Tensor:
-    """Return vectors in float32 at least: bfloat16 tells 0.90 from 0.904, not from 0.902."""
-    return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
-
-
-def _mean(losses: Tensor, counts: Tensor) -> Tensor:
-    return losses.where(counts, 0).sum() / counts.sum().clamp(min=1)
+    return mean(-found / 2, counts)

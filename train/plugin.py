@@ -3,14 +3,14 @@
 import dataclasses
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cache.schema import ALWAYS, PARTS, READS, SEQUENCES, split_column
 from common.errors import ConfigError
 from common.options import value_of
-from train.config import HEADS, TrainConfig
+from train.config import HEADS, CompareConfig, TrainConfig
 from train.heads import HEAD_CONFIGS
 
 NEEDED = ("READS", "Config", "Model")
@@ -24,14 +24,31 @@ def resolve(config: TrainConfig) -> TrainConfig:
                 f"--option is for a head of your own (--model FILE.py); {config.model} has its own options"
             )
         return config
-    path = Path(config.model)
-    from train.models import MODELS  # torch
+    return dataclasses.replace(config, model=_register(Path(config.model)))
 
-    module = _load(path)
-    READS[path.stem] = tuple(dict.fromkeys([*ALWAYS, *module.READS, *_companions(module.READS)]))
-    HEAD_CONFIGS[path.stem] = module.Config
-    MODELS[path.stem] = module.Model
-    return dataclasses.replace(config, model=path.stem)
+
+def resolve_all(config: CompareConfig) -> CompareConfig:
+    """Return the config with the names of its heads, after loading those that are files.  Raises ConfigError."""
+    asked = [*config.models, *([config.baseline] if config.baseline else [])]
+    files = list(dict.fromkeys(name for name in asked if name.endswith(".py")))
+    if config.option and not files:
+        raise ConfigError("--option is for heads of your own (--models FILE.py); the others have options of their own")
+    names: dict[str, str] = {}
+    for file in files:
+        names[file] = _register(Path(file))
+        if list(names.values()).count(names[file]) > 1:
+            raise ConfigError(f"--models names two files {names[file]}.py: give one of them another name")
+    models = tuple(names.get(model, model) for model in config.models)
+    return dataclasses.replace(config, models=models, baseline=names.get(config.baseline or "", config.baseline))
+
+
+def shared(kinds: Mapping[str, type], options: Sequence[str]) -> dict[str, list[str]]:
+    """Return which options (KNOB=VALUE) each class has, by name.  Raises ConfigError for one that none has."""
+    known = {name: {field.name for field in dataclasses.fields(kind)} for name, kind in kinds.items()}
+    every = sorted(set().union(*known.values()))
+    if lost := [option for option in options if _knob(option) not in every]:
+        raise ConfigError(f"--option {lost[0]}: expected KNOB=VALUE, KNOB one of {', '.join(every)}")
+    return {name: [option for option in options if _knob(option) in fields] for name, fields in known.items()}
 
 
 def configure(kind: type, options: Sequence[str]) -> Any:
@@ -39,8 +56,7 @@ def configure(kind: type, options: Sequence[str]) -> Any:
     hints, chosen = get_type_hints(kind), {}
     known = [field.name for field in dataclasses.fields(kind)]
     for option in options:
-        name, found, text = option.partition("=")
-        name = name.strip().replace("-", "_")
+        name, (_, found, text) = _knob(option), option.partition("=")
         if not found or name not in known:
             raise ConfigError(f"--option {option}: expected KNOB=VALUE, KNOB one of {', '.join(known)}")
         hint = next((part for part in get_args(hints[name]) if part in (int, float, bool, str)), hints[name])
@@ -54,6 +70,21 @@ def configure(kind: type, options: Sequence[str]) -> Any:
         if get_origin(hint) is Literal and chosen[name] not in get_args(hint):
             raise ConfigError(f"--option {option}: choose from {', '.join(map(str, get_args(hint)))}")
     return kind(**chosen)
+
+
+def _knob(option: str) -> str:
+    return option.partition("=")[0].strip().replace("-", "_")
+
+
+def _register(path: Path) -> str:
+    """Load a file's head and make it known by the file's name, which is returned."""
+    from train.models import MODELS  # torch
+
+    module = _load(path)
+    READS[path.stem] = tuple(dict.fromkeys([*ALWAYS, *module.READS, *_companions(module.READS)]))
+    HEAD_CONFIGS[path.stem] = module.Config
+    MODELS[path.stem] = module.Model
+    return path.stem
 
 
 def _companions(columns: Sequence[str]) -> list[str]:

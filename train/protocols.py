@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cache import Reader
 from cache.schema import ALIGNMENT_READS, READS
-from common.errors import CacheError
 from common.log import say
 from train import alignment, whole
 from train.config import TrainConfig
@@ -32,12 +31,8 @@ def columns(config: TrainConfig, reader: Reader) -> tuple[str, ...]:
     """Return what the table holds for the protocol.  Raises CacheError if the cache lacks what the protocol reads."""
     held = COLUMNS.get(config.protocol, ())
     searched = reranks(config) or (config.protocol == "injected" and _reads_edges(config))
-    if missing := sorted({*held, *(ALIGNMENT_READS if searched else ())} - set(reader.columns)):
-        name = reader.manifest["dataset"]["name"]
-        raise CacheError(
-            f"{reader.path} lacks {', '.join(missing)}, which --protocol {config.protocol} reads for {config.model}. "
-            f"Run its extraction again, which keeps what is finished: python -m extract --dataset {name}"
-        )
+    read = (*held, *(ALIGNMENT_READS if searched else ()))
+    reader.expect(read, config.model, f"{config.model} under --protocol {config.protocol}")
     return held
 
 
@@ -48,12 +43,23 @@ def reranks(config: TrainConfig) -> bool:
     return config.rerank > 0 or (config.model in MODELS and not MODELS[config.model].two_towers)
 
 
+def ranked(config: TrainConfig) -> str:
+    """Return what the run ranks for a mention: its `list`, the `best` by alignment score, or `all` entities.
+
+    Runs on one cache with the same options rank the same entities if this is the same.
+    """
+    if reranks(config):
+        return "best"
+    return "all" if config.protocol == "whole-kb" and config.model != "lexical" else "list"
+
+
 def splits(config: TrainConfig, reader: Reader, table: Table, world: World) -> dict[str, Split | Whole]:
     """Return valid and test, ready to be ranked."""
     names = ("valid", "test")
-    if reranks(config):
+    among = ranked(config)
+    if among == "best":
         table = _reranked(config, reader, table, world)
-    elif config.protocol == "whole-kb" and config.model != "lexical":
+    elif among == "all":
         return {name: Whole(table, table.rows(name)) for name in names}
     return {name: split_of(table, name, config.protocol) for name in names}
 

@@ -98,9 +98,9 @@ def results(
 ) -> dict[str, Any]:
     """Return the content of results.json: metrics are fractions, `std` is that of the sample (0 for one seed).
 
-    `candidates` entities, at most, were ranked for a mention; under whole-kb the best by alignment score where
-    `reranked`. `watched` is the protocol that the epoch was chosen under. `lexical` always ranks the lists. `ties`
-    holds test's means under the two other rules; `seconds` is the sum of what the seeds took, interruptions left out.
+    `candidates` entities, at most, were ranked for a mention; `ranked` says which (protocols.ranked). `watched` is the
+    protocol that the epoch was chosen under. `lexical` always ranks the lists. `ties` holds test's means under the two
+    other rules; `seconds` is the sum of what the seeds took, interruptions left out.
     """
     splits = ("valid", "test")
     return {
@@ -114,7 +114,7 @@ def results(
         "warnings": [*reader.manifest["warnings"], *getattr(head, "warnings", ())],
         "candidates": data.ranked,
         "entities": data.table.entity_count,
-        "reranked": protocols.reranks(config),
+        "ranked": protocols.ranked(config),
         "watched": PROTOCOLS[config.protocol if config.select_among == "all" else "retrieved"],
         "recall_ceiling": {s: seeds[0][s]["recall"] for s in splits},
         "lexical": {s: lexical[s] for s in splits},
@@ -175,9 +175,9 @@ def _among(found: dict[str, Any]) -> str:
     k, entities = found["candidates"], f"{found['entities']:,} entities"
     if found["protocol"] != PROTOCOLS["whole-kb"]:
         return f"{k} candidates"
-    if found["model"] == "lexical":
+    if found["ranked"] == "list":
         return f"within lists of {k}, since other entities have no string score"
-    if found["reranked"]:
+    if found["ranked"] == "best":
         recall = 100 * found["recall_ceiling"]["test"]
         return f"re-ranking the {k} best of {entities} by alignment score; recall of these {k}: {recall:.1f}"
     return f"all {entities}"

@@ -19,7 +19,8 @@ def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str) -> d
 
     Seeds are those asked for, whatever else a run's folder holds. `entries` are the runs that ended, with `interval`s
     of TESTED and their `difference` from the run `base`: mean, its interval, `p` by randomization, `holm` of that over
-    all runs but `base`, `p_bootstrap`. Raises ConfigError if no run ended.
+    all runs that have one, `p_bootstrap`. None have `base` and runs that rank other entities than it (`ranked`).
+    Raises ConfigError if no run ended.
     """
     ended = [outcome for outcome in outcomes if outcome.found]
     if not ended:
@@ -29,14 +30,15 @@ def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str) -> d
     for entry, intervals in zip(entries, _intervals(values), strict=True):
         entry["interval"] = intervals
     if base in (names := [outcome.run.name for outcome in ended]):
-        for entry, difference in zip(entries, _differences(values, names.index(base)), strict=True):
-            entry["difference"] = difference
+        own = entries[names.index(base)]
+        others = [i for i, entry in enumerate(entries) if entry is not own and _together(entry, own)]
+        for i, difference in zip(others, _differences(values, names.index(base), others), strict=True):
+            entries[i]["difference"] = difference
     first = ended[0].found
     told = {warning: None for outcome in ended for warning in outcome.found["warnings"]}
     return {
-        **{key: first[key] for key in ("dataset", "cache_id", "protocol", "tie_rule", "candidates")},
+        **{key: first[key] for key in ("dataset", "cache_id", "protocol", "tie_rule", "entities")},
         "mentions": first["mean"]["test"]["mentions"],
-        "recall_ceiling": first["recall_ceiling"]["test"],
         "seeds": list(config.seeds),
         "base": base,
         "resamples": RESAMPLES,
@@ -58,6 +60,8 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
         "name": run.name,
         "head": outcome.found["name"],
         "run": str(run.config.folder),
+        **{key: outcome.found[key] for key in ("ranked", "candidates")},
+        "recall_ceiling": outcome.found["recall_ceiling"]["test"],
         "seeds": [seed["seed"] for seed in seeds] if trained else [],
         "epochs": [seed["epoch"] for seed in seeds] if trained else [],
         **report.moments(seeds),
@@ -70,6 +74,11 @@ def _seeds(outcome: Outcome) -> list[dict[str, Any]]:
     """Return the results of the seeds asked for; a head without weights has one and takes no seed."""
     seeds = outcome.found["seeds"]
     return seeds if outcome.run.head is None else [s for s in seeds if s["seed"] in outcome.run.config.seeds]
+
+
+def _together(entry: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two runs rank the same entities for a mention, so that their difference is one of the heads."""
+    return all(entry[key] == other[key] for key in ("ranked", "candidates"))
 
 
 def _values(ended: Sequence[Outcome]) -> np.ndarray:
@@ -90,15 +99,16 @@ def _intervals(values: np.ndarray) -> list[dict[str, list[float]]]:
     return [{metric: [float(low[i, j]), float(high[i, j])] for j, metric in enumerate(TESTED)} for i in range(len(low))]
 
 
-def _differences(values: np.ndarray, base: int) -> list[dict[str, Any] | None]:
-    """Return the difference of each run from that at `base`, which has none."""
-    differences = values - values[:, [base]]
+def _differences(values: np.ndarray, base: int, others: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the difference of each of the `others` from the run at `base`."""
+    if not others:
+        return []
+    differences = values[:, others] - values[:, [base]]
     low, high, p_bootstrap = _by_run(differences, paired_bootstrap)
     (p,) = _by_run(differences, lambda columns: (approximate_randomization(columns),))
-    others = [i for i in range(len(p)) if i != base]
-    found: list[dict[str, Any] | None] = [None if i == base else {} for i in range(len(p))]
+    found: list[dict[str, Any]] = [{} for _ in others]
     for j, metric in enumerate(TESTED):
-        for i, corrected in zip(others, holm([float(p[i, j]) for i in others]), strict=True):
+        for i, corrected in enumerate(holm(p[:, j].tolist())):
             found[i][metric] = {
                 "mean": float(differences[:, i, j].mean()),
                 "interval": [float(low[i, j]), float(high[i, j])],

@@ -93,16 +93,6 @@ class Table:
         """Return a small column on the device; equal strings are equal numbers."""
         return self._small[name]
 
-    def bytes_per_mention(self) -> int:
-        """Return the bytes of one mention's features in a batch."""
-        found = 0
-        for name, feature in self._features.items():
-            vectors = self.candidates.shape[1] if _of_entities(name) else 1
-            if (table := _table(name)) in self._sequences:
-                vectors = self._sequences[table].length
-            found += 4 * vectors * feature.numbers
-        return found
-
     def trainable(self, rows: Tensor, *, without_gold: bool = False) -> Tensor:
         """Return those rows that a ranking loss can learn from: gold and at least one other candidate there.
 

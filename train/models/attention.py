@@ -41,7 +41,9 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if width % heads:
-            raise ConfigError(f"--heads {heads} does not divide {width}, the width of the cache's CLIP vectors")
+            raise ConfigError(
+                f"--attention-heads {heads} does not divide {width}, the width of the cache's CLIP vectors"
+            )
         self.heads = heads
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width, bias=False)

@@ -23,7 +23,7 @@ from cache.schema import EDGES
 from train.batch import Batch
 from train.heads import DrinConfig
 from train.losses import margin_ranking
-from train.models.functions import Cosines, Dots, Sums
+from train.models.functions import Dots, Sums, cosine_scores
 from train.models.head import Head
 
 ACTIVATIONS = {
@@ -200,9 +200,7 @@ class Drin(Head):
         received, sent = self.layers[-1].vertex(torch.cat([gathered, state.mention], 1)).split([1, 2], 1)
         mention = activate(received) + state.mention[:, TEXT]
         text = activate(state.to_text.mT @ sent) + state.text
-        with torch.autocast(text.device.type, enabled=False):  # bfloat16 tells 0.90 from 0.904, not from 0.902
-            wide = torch.promote_types(text.dtype, torch.float32)
-            return Cosines.apply(text.to(wide), mention[:, 0].to(wide))[0]
+        return cosine_scores(text, mention[:, 0])
 
 
 def absent_edges(batch: Batch, enabled: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ from train.batch import Batch
 from train.heads import DrinAuthorsConfig
 from train.losses import candidate_margins, margin_ranking
 from train.models.drin import BOTH, TEXT, absent_edges
-from train.models.functions import Cosines
+from train.models.functions import cosine_scores
 from train.models.head import Head
 from train.models.vertices import Vertices
 
@@ -94,7 +94,7 @@ class DrinAuthors(Head):
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """Return the ranking loss of the authors or of the paper."""
-        ranking = candidate_margins if self.config.ranking_loss == "authors" else margin_ranking
+        ranking = candidate_margins if self.config.ranking_loss == "candidates" else margin_ranking
         return ranking(scores, batch.gold, batch.present, self.config.margin)
 
     def _enter(self, batch: Batch, absent: tuple[Tensor, Tensor]) -> State:
@@ -103,7 +103,7 @@ class DrinAuthors(Head):
         mention = torch.stack([self.mention_text(span), self.mention_image(batch["mention.resnet.image"])], 1)
         edges = batch["pair.alignment"]
         if self.config.text_to_text == "span":
-            fit = _cosines(batch[self.config.edge_column], span).to(edges.dtype)
+            fit = cosine_scores(batch[self.config.edge_column], span).to(edges.dtype)
             edges = torch.cat([fit[..., None], edges.flatten(2)[..., 1:]], -1).unflatten(-1, (2, 2))
         rows = edges.to(mention.dtype).movedim(1, 3)  # (B, mention modality, entity modality, C)
         if self.config.edge_directions == "both":
@@ -198,7 +198,7 @@ class DrinAuthors(Head):
         """Return the scores; of the last layer only the text vertices are computed."""
         mention, sent, state = self._mentions(self.layers[-1], state, share, TEXT)
         text = self._entities(self.layers[-1], state.text, state.to_text, sent)
-        return _cosines(text.values, mention[:, 0])
+        return cosine_scores(text.values, mention[:, 0])
 
 
 def some_place(batch: Batch) -> Tensor:
@@ -216,10 +216,3 @@ def _bend(layer: Layer, mapped: Tensor) -> Tensor:
 
 def _plus(mapped: Tensor, bias: Tensor | None) -> Tensor:
     return mapped if bias is None else mapped + bias.to(mapped.dtype)
-
-
-def _cosines(vectors: Tensor, query: Tensor) -> Tensor:
-    """Return cosines (B, C) of (B, C, D) and (B, D); bfloat16 tells 0.90 from 0.904, not from 0.902."""
-    with torch.autocast(vectors.device.type, enabled=False):
-        wide = torch.promote_types(vectors.dtype, torch.float32)
-        return Cosines.apply(vectors.to(wide), query.to(wide))[0]

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from train.batch import Batch
 from train.heads import DweConfig
+from train.losses import counted
 from train.models.attention import Attention
+from train.models.functions import cosine_scores
 from train.models.fusion import Gated
 from train.models.head import Adjust
-from train.models.matching import Matching, attributes_of, match, objects_of
-from train.pairwise import against, counted, info_nce, pick, triplet
+from train.models.matching import Matching, attributes_of, objects_of
+from train.pairwise import against, info_nce, pair_triplet, pick
 
 
 class Unit(nn.Module):
@@ -32,7 +34,7 @@ class Unit(nn.Module):
 
     def __init__(self, config: DweConfig) -> None:
         super().__init__()
-        self.attention = Attention(config.clip_width, config.heads)
+        self.attention = Attention(config.clip_width, config.attention_heads)
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(config.clip_width)
 
@@ -63,12 +65,12 @@ class Dwe(Matching):
         values = scores.detach() if self.config.negative == "hardest" else torch.rand_like(scores)
         other = pick(values, batch.gold, batch.present)
         pairs = against(scores.where(batch.present, 0), batch.gold, other)
-        return triplet(pairs, counted(batch.gold, batch.present), self.config.margin)
+        return pair_triplet(pairs, counted(batch.gold, batch.present), self.config.triplet_margin)
 
     def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
         """Return the triplet loss and the weighted alignment loss, ()."""
         query, *brought = self._query(batch)
-        scores = match(query, self.project(batch.columns)).masked_fill(~batch.present, -torch.inf)
+        scores = cosine_scores(self.project(batch.columns), query).masked_fill(~batch.present, -torch.inf)
         ranking = self.loss(scores if adjust is None else adjust(scores), batch)
         if not self.config.alignment_weight:
             return ranking

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from train.batch import Batch
 from train.heads import DweAuthorsConfig
+from train.losses import counted, wide
 from train.models.attention import Attention, Readout
+from train.models.functions import cosine_scores
 from train.models.fusion import FUSIONS
 from train.models.head import Adjust
-from train.models.matching import Matching, match, objects_of
-from train.pairwise import against, counted, info_nce, n_pair, pick, squares, triplet, wide
+from train.models.matching import Matching, objects_of
+from train.pairwise import against, info_nce, n_pair, pair_triplet, pick, squares
 
 NORM_WEIGHT = 0.02  # of the squared norms beside the N-pair loss
 TIES = 1e-5  # many names share a string score: a random one of them is taken. Different scores differ by more
@@ -35,7 +37,7 @@ class DweAuthors(Matching):
         self.text_trans, self.img_trans = (_translation(width, config.dropout) for _ in range(2))
         self.fusion = FUSIONS[config.fusion](width)
         if "vision" in self.fusion.reads or config.alignment_weight:
-            self.attention = Attention(width, config.heads)
+            self.attention = Attention(width, config.attention_heads)
             if not config.shared_attention:
                 self.text_attention = Readout(width)
         self.out = nn.Sequential(nn.Dropout(config.dropout), _linear(self.fusion.parts * width, width))
@@ -68,12 +70,12 @@ class DweAuthors(Matching):
         entities, other = self.project(batch.columns), self._negative(batch)
         ends = against(entities, batch.gold, other)
         if adjust is None:
-            scores = match(query, ends)
+            scores = cosine_scores(ends, query)
         else:
-            every = adjust(match(query, entities)).where(batch.present, 0)
+            every = adjust(cosine_scores(entities, query)).where(batch.present, 0)
             scores = against(every, batch.gold, other)
-        if self.config.loss == "triplet":
-            return triplet(scores, counts, self.config.margin)
+        if self.config.ranking_loss == "triplet":
+            return pair_triplet(scores, counts, self.config.triplet_margin)
         lengths = wide(query).norm(dim=-1, keepdim=True) * wide(ends).norm(dim=-1)
         norms = squares(query, counts) + squares(ends[:, 0], counts)
         return n_pair(scores * lengths, counts) + NORM_WEIGHT * norms

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from train.baseline_heads import DzmnedConfig
 from train.batch import Batch
-from train.heads import DzmnedConfig
 from train.losses import margin_ranking
 from train.models.functions import SMALLEST_NORM, cosine_scores
 from train.models.head import Adjust, Head

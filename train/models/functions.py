@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from train.losses import wide
+
 SMALLEST_NORM = 1e-8  # as in torch.nn.functional.cosine_similarity: the cosine with a zero vector is 0
 
 
@@ -91,9 +93,8 @@ class Cosines(Batched):
 
 def cosine_scores(vectors: Tensor, query: Tensor) -> Tensor:
     """Return the cosine of each vector (B, C, D) with the query (B, D), (B, C), in float32 or wider."""
-    with torch.autocast(vectors.device.type, enabled=False):  # bfloat16 tells 0.90 from 0.904, not from 0.902
-        wide = torch.promote_types(vectors.dtype, torch.float32)
-        return Cosines.apply(vectors.to(wide), query.to(wide))[0]
+    with torch.autocast(vectors.device.type, enabled=False):
+        return Cosines.apply(wide(vectors), wide(query))[0]
 
 
 def _outer_plus(left: Tensor, right: Tensor, onto: Tensor | None) -> Tensor:

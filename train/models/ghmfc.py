@@ -31,15 +31,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import ConfigError
+from train.baseline_heads import GhmfcConfig
 from train.batch import Batch
-from train.heads import GhmfcConfig
 from train.losses import between_modalities, margin_ranking, triplet
 from train.models.functions import cosine_scores
 from train.models.head import Adjust, Head
 
 
-class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017).
+class SequenceAttention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017) of one sequence to another, with dropout of its weights.
 
     nn.MultiheadAttention gives NaN where there is nothing to read, and its fused kernel runs seed by seed under vmap.
     """
@@ -70,9 +70,9 @@ class Layer(nn.Module):
     def __init__(self, config: GhmfcConfig) -> None:
         super().__init__()
         width, self.decoder = config.width, config.blocks == "decoder"
-        self.across, self.across_norm = Attention(config), nn.LayerNorm(width)
+        self.across, self.across_norm = SequenceAttention(config), nn.LayerNorm(width)
         if self.decoder:
-            self.within, self.within_norm = Attention(config), nn.LayerNorm(width)
+            self.within, self.within_norm = SequenceAttention(config), nn.LayerNorm(width)
             hidden = nn.Linear(width, 4 * width), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(4 * width, width)
             self.feed, self.feed_norm = nn.Sequential(*hidden), nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)
@@ -170,7 +170,7 @@ class Ghmfc(Head):
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """Return the triplet loss of scores (B, C), or DRIN's."""
-        if self.config.ranking == "triplet":
+        if self.config.ranking_loss == "triplet":
             return triplet(scores, batch.gold, batch.present, self.config.triplet_margin)
         return margin_ranking(scores, batch.gold, batch.present, self.config.margin)
 
@@ -182,8 +182,8 @@ class Ghmfc(Head):
         if not self.config.contrastive:
             return loss
         means = text.sum(-2) / words.sum(-1, keepdim=True), regions.mean(-2)
-        counted = batch["mention.regions.present"] & (batch.gold >= 0)
-        return loss + self.config.contrastive * between_modalities(*means, counted, self.config.contrastive_temperature)
+        counts = batch["mention.regions.present"] & (batch.gold >= 0)
+        return loss + self.config.contrastive * between_modalities(*means, counts, self.config.contrastive_temperature)
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return tokens (B, T, D), 0 past the end, which are there (B, T), and regions (B, R, D)."""

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from train.baseline_heads import JointConfig
 from train.batch import Batch
-from train.heads import JointConfig
 from train.losses import contrastive, margin_ranking
-from train.models.functions import Cosines
+from train.models.functions import cosine_scores
 from train.models.head import Head
 
 # what is projected: the columns of the mention, and those of the entity beside them
@@ -47,12 +47,11 @@ class Joint(Head):
     def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:
         """Return the cosine of the mention and each candidate; `projected` as in Drin.forward."""
         entities = self.project(batch.columns) if projected is None else projected
-        scores = Cosines.apply(entities, self.embed(batch))[0]
-        return scores.masked_fill(~batch.present, -torch.inf)
+        return cosine_scores(entities, self.embed(batch)).masked_fill(~batch.present, -torch.inf)
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """Return the margin ranking loss, or the contrastive one over a mention's candidates."""
-        objective = self.config.objective
-        if objective == "contrastive" or (objective == "auto" and self.config.head == "jmel"):
+        kind = self.config.ranking_loss
+        if kind == "contrastive" or (kind == "auto" and self.config.head == "jmel"):
             return contrastive(scores, batch.gold, batch.present, self.config.temperature)
         return margin_ranking(scores, batch.gold, batch.present, self.config.margin)

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from train.batch import Batch
-from train.models.functions import Cosines
+from train.models.functions import cosine_scores
 from train.models.head import Head
-from train.pairwise import wide
 
 PERSON = 1  # of COCO's categories; 0 is none
 
@@ -29,13 +28,7 @@ class Matching(Head):
     def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:
         """Return the cosine of the mention and each candidate, (B, C), padding -inf; `projected` as in Drin.forward."""
         entities = self.project(batch.columns) if projected is None else projected
-        return match(self.embed(batch), entities).masked_fill(~batch.present, -torch.inf)
-
-
-def match(query: Tensor, entities: Tensor) -> Tensor:
-    """Return cosines.  query (B, P), entities (B, C, P) -> (B, C)."""
-    with torch.autocast(query.device.type, enabled=False):
-        return Cosines.apply(wide(entities), wide(query))[0]
+        return cosine_scores(entities, self.embed(batch)).masked_fill(~batch.present, -torch.inf)
 
 
 def objects_of(batch: Batch, *, persons_only: bool) -> tuple[Tensor, Tensor]:

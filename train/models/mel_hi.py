@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from train.baseline_heads import MelHiConfig
 from train.batch import Batch
-from train.heads import MelHiConfig
 from train.losses import margin_ranking
 from train.models.functions import SMALLEST_NORM, cosine_scores
 from train.models.head import Head
