@@ -895,6 +895,7 @@ def test_an_interrupt_is_one_line_and_keeps_what_was_answered(book, server, tmp_
 
     def interrupt(_):
         child.send_signal(signal.SIGINT)
+        time.sleep(1)  # not an answer that the child could finish with before it takes notice
         return False
 
     book.faults.extend([None, None, interrupt])
