@@ -146,17 +146,12 @@ def _take_shards(members: Members, folder: Path, placed: list[Path]) -> dict[str
 
 def _place(members: Members, member: tarfile.TarInfo, path: Path, sha256: str, placed: list[Path]) -> None:
     digest = hashlib.sha256()
-    with Growing(path, sha256) as file:
-        try:
-            file.clear()  # all of it comes again, whatever a dead writer left
-            for block in members.blocks(member):
-                file.write(block)
-                digest.update(block)
-            if digest.hexdigest() != sha256:
-                raise RefusedError(f"member {member.name} is not what its manifest lists: its sha256 differs")
-        except BaseException:
-            file.clear()
-            raise
+    with Growing(path, sha256, keep=False) as file:
+        for block in members.blocks(member):
+            file.write(block)
+            digest.update(block)
+        if digest.hexdigest() != sha256:
+            raise RefusedError(f"member {member.name} is not what its manifest lists: its sha256 differs")
         placed += [path] * (not os.path.lexists(path))
         file.place(replace=True)
 

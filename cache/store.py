@@ -61,12 +61,12 @@ def published(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            placed = place(temporary, path, replace=False)
+            if not place(temporary, path, replace=False):
+                raise CacheError(f"{path} has appeared meanwhile; it was left as it is")
+        with _removed_on_error(path):
             sync_directory(path.parent)
     except OSError as error:
         raise CacheError(f"cannot write {path}: {error.strerror or error}. Make room or mend the disk") from error
-    if not placed:
-        raise CacheError(f"{path} has appeared meanwhile; it was left as it is")
 
 
 def append(path: Path, line: bytes) -> None:
