@@ -8,13 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from typer.testing import CliRunner
 
 import cache as melcache
 from cache import manifest, store
-from cache.drin import arrays, convert
+from cache.cli import app
+from cache.drin import arrays, convert, edges
 from cache.drin import lists as numbering
 from cache.verify import verify
 from common.errors import CacheError, ConfigError, MelcacheError
+from train import loop
+from train.config import TrainConfig
+from train.heads import DrinAuthorsConfig, DrinConfig, GhmfcConfig, MelHiConfig
+
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).parent.parent
 SPLITS = {"train": 12, "valid": 4, "test": 3}
@@ -116,12 +124,12 @@ def made(tmp_path_factory):
     place = tmp_path_factory.mktemp("drin")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convert, "SHARD_ROWS", 5)
-        patch.setattr(convert, "PAIR_ROWS", 2)
+        patch.setattr(edges, "PAIR_ROWS", 2)
         patch.setattr(arrays, "BLOCK", 300)
         patch.setattr(numbering, "CHUNK", 7)
         for name, make in (("wikidiverse", wikidiverse), ("wikimel", wikimel)):
             make(place / "arrays" / name)
-            convert.run(place / "arrays" / name, place / "caches" / name, regions=True)
+            convert.run(place / "arrays" / name, place / "caches" / name, more=("regions", "tokens"))
     return place
 
 
@@ -238,6 +246,27 @@ def test_mention_vectors_are_the_means_that_the_documents_say(case):
     assert not reader.column("mention.bert.found").all() and not reader.column("mention.resnet.present").all()
 
 
+def test_tokens_are_those_of_each_mentions_sentence(case):
+    reader, oracle = case
+    tokens, mask = oracle.all("mention-text-feature"), oracle.all("mention-text-mask")
+    starts, ends = oracle.all("start-pos"), oracle.all("end-pos")
+    columns = {name: reader.column(f"mention.tokens.{name}") for name in ("first", "count", "start", "end")}
+    vectors, following = reader.column("token.bert.vector"), 0
+    for n in range(len(tokens)):
+        count = int(mask[n].sum())
+        found = {name: int(values[n]) for name, values in columns.items()}
+        assert (found["first"], found["count"]) == (following, count)
+        close(vectors[following : following + count], tokens[n, :count])
+        if reader.column("mention.bert.found")[n]:
+            assert (found["start"], found["end"]) == (starts[n] + 1, min(ends[n] + 1, count))
+        else:
+            assert (found["start"], found["end"]) == (-1, -1)
+        following += count
+    assert reader.manifest["tables"]["token"] == len(vectors) == following
+    borders = [shard["start"] for shard in reader.manifest["shards"] if shard["part"] == "token.bert"]
+    assert len(borders) > 5 and set(borders) <= set(columns["first"].tolist())
+
+
 def test_entity_vectors_are_those_of_the_entity_that_is_listed(case):
     reader, oracle = case
     for row, key in keys(reader, oracle).items():
@@ -302,6 +331,39 @@ def test_what_the_arrays_cannot_give_is_absent_or_said(made):
     with pytest.raises(CacheError, match=r"lacks the parts entity\.clip, mention\.clip, which clip reads"):
         mel.require("clip")
     assert mel.require("drin") and mel.require("drin_authors", ("entity.bert.mean", "entity.bert.text"))
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "head"),
+    [
+        ("wikimel", "drin", DrinConfig(width=8)),
+        ("wikimel", "drin_authors", DrinAuthorsConfig(width=8)),
+        ("wikidiverse", "drin_authors", DrinAuthorsConfig(width=8, entity_vector="pooler")),
+        ("wikimel", "mel_hi", MelHiConfig(width=8)),
+        ("wikimel", "ghmfc", GhmfcConfig(width=8, attention_heads=2)),
+    ],
+)
+def test_heads_train_on_the_imported_cache(name, model, head, made, tmp_path):
+    given = {"dataset": name, "shards": made / "caches", "run": tmp_path, "device": "cpu"}
+    found = loop.fit(TrainConfig(model=model, epochs=1, seeds=(0,), **given), head)
+    assert found["cache_id"] == melcache.open(made / "caches" / name).id
+    assert 0 <= found["mean"]["test"]["top1"] <= 1
+    assert found["lexical"]["test"]["top1"] == pytest.approx(chance(melcache.open(made / "caches" / name)))
+
+
+def chance(reader):
+    """Top-1 on test of who guesses: one in the candidates of each mention whose gold is among them."""
+    there = (reader.column("pair.candidates.candidates") >= 0).sum(1)
+    hit = np.where(reader.column("pair.candidates.gold") >= 0, 1 / there, 0)
+    return hit[reader.column("mention.ids.splits") == 4].mean()
+
+
+def test_the_command_imports_and_says_what_the_arrays_lack(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["import", "--from", "drin", str(made / "arrays/wikimel"), "--name", "mel"])
+    assert done.exit_code == 0, done.output
+    assert "shards/mel: 19 mentions and 20 entities" in done.stdout and done.stdout.count("warning: imported") == 2
+    assert melcache.open("mel").id in done.stdout
 
 
 def test_the_recipe_names_the_arrays_by_their_sha256(made):

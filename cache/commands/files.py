@@ -55,6 +55,9 @@ def import_(
         str, typer.Option(help="of the new cache under shards/, or its path (default: what the tar says)")
     ] = "",
     regions: Annotated[bool, typer.Option("--regions", help="drin: also the regions of mention pictures")] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="drin: also all tokens, for mel_hi, and with --regions ghmfc")
+    ] = False,
     pooler_as_text: Annotated[
         bool,
         typer.Option("--pooler-as-text", help="drin: WikiDiverse's BERT pooler vectors stand for the [CLS] it lacks"),
@@ -67,14 +70,16 @@ def import_(
 
         if not name:
             raise ConfigError("--from drin needs --name: that of the cache under shards/, such as wikidiverse")
-        options = {"regions": regions, "pooler_as_text": pooler_as_text}
-        then = "finished shards are kept, the same command continues"
-        done = interruptible(lambda: convert.run(source, place(name), **options), then)
+        more = tuple(extra for extra, wanted in (("regions", regions), ("tokens", tokens)) if wanted)
+        done = interruptible(
+            lambda: convert.run(source, place(name), more=more, pooler_as_text=pooler_as_text),
+            "finished shards are kept, the same command continues",
+        )
     else:
         from cache import archive
 
-        if regions or pooler_as_text:
-            raise ConfigError("--regions and --pooler-as-text are for --from drin: a tar holds what it holds")
+        if regions or tokens or pooler_as_text:
+            raise ConfigError("--regions, --tokens and --pooler-as-text are for --from drin: a tar holds what it holds")
         folder = place(name or _plain(archive.dataset(source)))
         done = interruptible(lambda: archive.take(source, folder), "nothing of it is left; run it again")
     print(json.dumps(asdict(done), indent=1) if as_json else printable_lines(str(done)))

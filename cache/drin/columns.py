@@ -24,7 +24,12 @@ class Source:
         self._release, self._lists = release, lists
         everyone = np.arange(release.mentions)
         # token positions in the array, which begins with [CLS] and DRIN's positions do not; half open
-        self._starts, self._ends = (release.rows[name].take(everyone) + 1 for name in ("start-pos", "end-pos"))
+        self._starts, ends = (release.rows[name].take(everyone) + 1 for name in ("start-pos", "end-pos"))
+        counts = [values.sum(1) for _, values in release.rows["mention-text-mask"].blocks(everyone)]
+        self._counts = np.concatenate(counts).clip(1)
+        self._ends = np.minimum(ends, self._counts)
+        self._found = (self._starts > 0) & (self._starts < self._ends)
+        self.edges = np.concatenate([[0], self._counts.cumsum()])  # token rows where each mention's begin
 
     def mention_ids(self, rows: np.ndarray) -> Columns:
         """Return ids made of split and row there, splits and gold."""
@@ -48,20 +53,38 @@ class Source:
 
     def mention_bert(self, rows: np.ndarray) -> Columns:
         """Return the mean of the tokens under each mention (of all inner ones where none is), and [CLS]."""
-        texts, masks = self._release.rows["mention-text-feature"], self._release.rows["mention-text-mask"]
+        texts = self._release.rows["mention-text-feature"]
         span, cls = (np.empty((len(rows), texts.shape[1]), np.float32) for _ in range(2))
-        found = np.zeros(len(rows), bool)
         for at, tokens in texts.blocks(rows):
-            counts = masks.take(rows[at]).sum(1).clip(1)
-            ends = np.minimum(self._ends[rows[at]], counts)
-            for i, (start, end, count) in enumerate(zip(self._starts[rows[at]], ends, counts, strict=True), at.start):
-                found[i] = 0 < start < end
-                vectors = tokens[i - at.start]
-                span[i] = vectors[start:end].mean(0) if found[i] else _inner_mean(vectors[:count])
             cls[at] = tokens[:, 0]
+            for vectors, row, target in zip(tokens, rows[at], span[at], strict=True):
+                under = vectors[self._starts[row] : self._ends[row]]
+                target[:] = under.mean(0) if self._found[row] else _inner_mean(vectors[: self._counts[row]])
         for values in (span, cls):
             self._check("mention-text-feature", rows, values)
-        return {"span": span, "cls": cls, "found": found}
+        return {"span": span, "cls": cls, "found": self._found[rows]}
+
+    def mention_tokens(self, rows: np.ndarray) -> Columns:
+        """Return where the tokens of each mention's sentence stand in their table, and the mention among them."""
+        found = self._found[rows]
+        columns = {
+            "first": self.edges[rows],
+            "count": self._counts[rows],
+            "start": np.where(found, self._starts[rows], -1),
+            "end": np.where(found, self._ends[rows], -1),
+        }
+        return {name: values.astype(np.int32) for name, values in columns.items()}
+
+    def token_bert(self, rows: np.ndarray) -> Columns:
+        """Return the tokens of the sentences, each mention's own; rows (n,) begin and end with a sentence."""
+        first = int(np.searchsorted(self.edges, rows[0], "right")) - 1
+        mentions = np.arange(first, int(np.searchsorted(self.edges, rows[-1], "right")))
+        found = []
+        for at, tokens in self._release.rows["mention-text-feature"].blocks(mentions):
+            found += [vectors[: self._counts[row]] for vectors, row in zip(tokens, mentions[at], strict=True)]
+            whose = np.repeat(mentions[at], self._counts[mentions[at]])
+            self._check("mention-text-feature", whose, np.concatenate(found[-len(tokens) :]))
+        return {"vector": np.concatenate(found)[rows[0] - self.edges[first] :][: len(rows)]}
 
     def entity_bert(self, rows: np.ndarray) -> Columns:
         """Return [CLS] and the mean of the inner tokens (WikiMEL), or BERT's pooler output (WikiDiverse)."""
@@ -143,19 +166,6 @@ class Source:
                 f"{values[bad][~fits[bad]].flat[0]:g}"
             )
         return values
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Return float32 vectors of length 1, (n, D) -> (n, D); a zero vector stays zero."""
-    vectors = vectors.astype(np.float32)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1)
-
-
-def cosines(mentions: np.ndarray, entities: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the product of each mention (n, D) with the entities (m, D) at its places (n, C): float32 (n, C)."""
-    mentions, entities = mentions.astype(np.float32), entities.astype(np.float32)
-    return np.clip(np.matmul(entities[places], mentions[:, :, None])[..., 0], -1, 1)
 
 
 def _inner_mean(vectors: np.ndarray) -> np.ndarray:

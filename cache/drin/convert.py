@@ -1,6 +1,7 @@
 """From DRIN's arrays to a cache: one part after the other, one shard at a time; `run` is the function to read."""
 
 import datetime
+import itertools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,12 @@ import numpy as np
 
 from cache import manifest, store
 from cache.draft import Draft
-from cache.drin import lists
+from cache.drin import edges, lists
 from cache.drin.about import SOURCE, about
-from cache.drin.columns import Columns, Source, cosines, unit
+from cache.drin.columns import Columns, Source
 from cache.drin.release import INDEX, SLOTS, Release
 from cache.fingerprint import content_hash, shard_key
-from cache.schema import EDGES, TABLES
+from cache.schema import TABLES
 from cache.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
 from common.log import Progress, duration, size
@@ -24,7 +25,6 @@ from common.log import Progress, duration, size
 EDITION = 1  # raise it whenever the numbers made change: finished shards of an older one are then not taken
 SHARD_ROWS = 8192
 SHARD_BYTES = 64 << 20
-PAIR_ROWS = 64  # mentions whose candidates' vectors are gathered at once
 THREADS = 4  # that hash the arrays
 
 # what each part reads, beside the lists
@@ -37,10 +37,13 @@ READS = {
     "mention.resnet": ("mention-image-feature",),
     "entity.resnet": ("entity-image-feature",),
     "mention.regions": ("mention-image-feature",),
+    "mention.tokens": ("mention-text-mask", "start-pos", "end-pos"),
+    "token.bert": ("mention-text-feature", "mention-text-mask"),
     "mention.objects": ("mention-object-feature", "mention-object-score"),
     "entity.objects": ("entity-object-feature", "entity-object-score"),
     "pair.alignment": ("similarity-miet", "similarity-eimt"),
 }
+EXTRAS = {"regions": ("mention.regions",), "tokens": ("mention.tokens", "token.bert")}  # made where asked for
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,11 @@ class Imported:
         return "\n".join([made, f"cache id {self.id}", *(f"warning: {warning}" for warning in self.warnings)])
 
 
-def run(source: Path, folder: Path, *, regions: bool = False, pooler_as_text: bool = False) -> Imported:
+def run(source: Path, folder: Path, *, more: tuple[str, ...] = (), pooler_as_text: bool = False) -> Imported:
     """Turn the arrays in `source` into a cache in `folder`, whose last component names it.
 
-    `regions` adds the 49 regions of mention pictures; `pooler_as_text` has WikiDiverse's pooler vectors stand for
-    [CLS]. Finished shards of an interrupted run are kept. Raises MelcacheError naming the file that does not fit.
+    `more` names what else is taken, of EXTRAS; `pooler_as_text` has WikiDiverse's pooler vectors stand for [CLS].
+    Finished shards of an interrupted run are kept. Raises MelcacheError naming the file that does not fit.
     """
     began, release = time.monotonic(), Release(source)
     if pooler_as_text and release.by_entity:
@@ -80,11 +83,13 @@ def run(source: Path, folder: Path, *, regions: bool = False, pooler_as_text: bo
             raise ConfigError(f"{folder} holds a cache that was not imported from {SOURCE}; choose another --name")
         draft, hashes = Draft(folder), _hashes(release)
         listed = lists.read(release)
+        left_out = {part for extra, parts in EXTRAS.items() if extra not in more for part in parts}
         work = _Import(release, listed, draft, hashes, pooler_as_text)
-        work.parts([part for part in READS if regions or part != "mention.regions"])
+        tables = work.parts([part for part in READS if part not in left_out])
         made = {"made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
         seconds = {"seconds": round(time.monotonic() - began, 1)}
         said = about(folder.resolve().name, release, listed, hashes, pooler_as_text=pooler_as_text)
+        said["tables"] |= tables
         identity = draft.finish(said, {"producer": "melcache import"} | made | seconds)
     return Imported(
         identity,
@@ -109,29 +114,38 @@ class _Import:
         self._source, self._stand_in = Source(release, listed), pooler_as_text
         self._plans: dict[str, PartPlan] = {}
 
-    def parts(self, names: list[str]) -> None:
-        """Write parts whose order is that in which they derive from each other."""
+    def parts(self, names: list[str]) -> dict[str, int]:
+        """Write parts, those that derive from others behind them; return the rows of their tables."""
         counts = {"entity": len(self._listed.ids), "mention": self._release.mentions, "pair": self._release.mentions}
+        counts["token"] = int(self._source.edges[-1])
         order = sorted(names, key=lambda name: (TABLES.index(name.split(".")[0]), name == "pair.alignment"))
-        total = sum(counts[name.split(".")[0]] for name in order)
-        with Progress(total, f"import {self._draft.folder.name}", "rows") as progress:
+        rows = {name: counts[name.split(".")[0]] for name in order}
+        with Progress(sum(rows.values()), f"import {self._draft.folder.name}", "rows") as progress:
             for name in order:
-                self._part(name, counts[name.split(".")[0]], progress)
+                self._part(name, rows[name], progress)
+        return {name.split(".")[0]: count for name, count in rows.items()}
 
     def _part(self, name: str, count: int, progress: Progress) -> None:
         fill = self._filler(name)
-        plan = self._plans[name] = self._plan(name, fill(np.arange(min(1, count))))
+        plan = self._plans[name] = self._plan(name, fill(np.arange(1)))
         width = sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in plan.columns.values())
-        step = max(1, min(SHARD_ROWS, SHARD_BYTES // width))
-        for index, begin in enumerate(range(0, count, step)):
-            rows = min(step, count - begin)
-            key = shard_key(plan.fingerprint, [content_hash(name, begin, rows)])
-            shard = Shard(ShardPlan(plan, index, begin, rows, key))
+        borders = self._borders(name, count, max(1, min(SHARD_ROWS, SHARD_BYTES // width)))
+        for index, (begin, stop) in enumerate(itertools.pairwise(borders)):
+            rows = np.arange(begin, stop)
+            key = shard_key(plan.fingerprint, [content_hash(name, begin, len(rows))])
+            shard = Shard(ShardPlan(plan, index, begin, len(rows), key))
             if not self._draft.adopt(shard.plan):
-                for column, values in fill(np.arange(begin, begin + rows)).items():
-                    shard.put(column, np.arange(rows), values)
+                for column, values in fill(rows).items():
+                    shard.put(column, np.arange(len(rows)), values)
                 self._draft.save(shard)
-            progress.advance(rows)
+            progress.advance(len(rows))
+
+    def _borders(self, name: str, count: int, step: int) -> list[int]:
+        """Return where shards of about `step` rows begin and end; no sentence is cut."""
+        wanted = np.arange(0, count, step)
+        if name == "token.bert":
+            wanted = self._source.edges[np.searchsorted(self._source.edges, wanted)]
+        return np.unique([*wanted, count]).tolist()
 
     def _filler(self, name: str) -> Callable[[np.ndarray], Columns]:
         return {
@@ -143,6 +157,8 @@ class _Import:
             "mention.resnet": self._source.mention_resnet,
             "entity.resnet": self._source.entity_resnet,
             "mention.regions": self._source.mention_regions,
+            "mention.tokens": self._source.mention_tokens,
+            "token.bert": self._source.token_bert,
             "mention.objects": self._source.mention_objects,
             "entity.objects": self._source.entity_objects,
             "pair.alignment": self._alignment,
@@ -157,7 +173,8 @@ class _Import:
         recipe = {"origin": SOURCE, "edition": EDITION, "arrays": self._arrays(name)}
         if name == "entity.bert" and self._stand_in:
             recipe["text"] = "pooler"
-        inputs = {part: self._plans[part].fingerprint for part in self._derived_from(name)}
+        derived = edges.INPUTS if name == "pair.alignment" else ()
+        inputs = {part: self._plans[part].fingerprint for part in derived}
         return PartPlan(name, recipe, columns_of(name, lengths, "<f2", tuple(example)), inputs)
 
     def _arrays(self, part: str) -> dict[str, str]:
@@ -169,43 +186,13 @@ class _Import:
         files |= {array.path.name for array in self._release.arrays(names)}
         return {file: self._hashes[file] for file in sorted(files)}
 
-    def _derived_from(self, part: str) -> tuple[str, ...]:
-        if part != "pair.alignment":
-            return ()
-        return ("mention.bert", "mention.resnet", "mention.objects", "entity.bert", "entity.resnet", "entity.objects")
-
     def _entity_bert(self, rows: np.ndarray) -> Columns:
         found = self._source.entity_bert(rows)
         return {"text": found["pooler"], **found} if self._stand_in else found
 
     def _alignment(self, rows: np.ndarray) -> Columns:
-        """Return the four edges of the lists; padding and relations of a missing picture are 0."""
-        clip = self._source.clip_edges(rows)
-        found = {name: np.empty_like(clip["text_to_image"]) for name in EDGES}
-        for begin in range(0, len(rows), PAIR_ROWS):
-            at = slice(begin, begin + PAIR_ROWS)
-            for name, values in self._edges(rows[at], {name: values[at] for name, values in clip.items()}).items():
-                found[name][at] = values
-        return found
-
-    def _edges(self, rows: np.ndarray, clip: Columns) -> Columns:
-        listed = self._listed.candidates[rows]
-        entities, places = np.unique(listed.clip(0), return_inverse=True)
-        places = places.reshape(listed.shape)
-
-        def stored(name: str) -> np.ndarray:
-            return self._draft.rows(name, rows if name.startswith("mention") else entities)
-
-        mention, entity = ("cls", "text") if self._release.by_entity else ("span", "pooler")
-        texts = (stored(f"mention.bert.{mention}"), stored(f"entity.bert.{entity}"))
-        objects = (stored("mention.objects.summary"), stored("entity.objects.summary"))
-        found = {
-            "text_to_text": cosines(*map(unit, texts), places),
-            "text_to_image": clip["text_to_image"] * stored("entity.resnet.present")[places],
-            "image_to_text": clip["image_to_text"] * stored("mention.resnet.present")[:, None],
-            "image_to_image": cosines(*objects, places),
-        }
-        return {name: np.where(listed < 0, 0, values) for name, values in found.items()}
+        texts = edges.CLS if self._release.by_entity else edges.POOLER
+        return edges.edges(self._draft, self._listed, rows, self._source.clip_edges(rows), texts)
 
 
 def _hashes(release: Release) -> dict[str, str]:
