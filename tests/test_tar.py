@@ -37,7 +37,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synth, "SHARD_ROWS", 32)
         for name, seed in (("one", 0), ("two", 1)):
-            synth.write(place / name / "toy", synth.Synthetic(60, 40, 5, 0.5, seed, "drin,clip", **SMALL))
+            synth.write(place / name / "toy", synth.Synthetic(60, 40, 5, 0.5, seed, "drin,clip,ghmfc", **SMALL))
     push.push(place / "one/toy", str(place / "remote"))
     pull.pull(place / "part/toy", str(place / "remote"), heads="drin")
     for name in ("one", "two", "part"):
