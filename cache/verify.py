@@ -39,7 +39,11 @@ def verify(path: Path) -> Iterator[Finding]:
     listed = {manifests.NAME, *(shard["file"] for shard in manifest["shards"])}
     for extra in sorted(entry.name for entry in path.iterdir()):
         if extra not in listed and extra.endswith(".h5"):
-            yield Finding(extra, 0, "not listed in the manifest: another cache's, or left behind; never read")
+            yield Finding(
+                extra,
+                0,
+                "not listed in the manifest: another cache's, or left behind; never read, melcache gc removes it",
+            )
 
 
 def _problem(path: Path, size: int, sha256: str) -> str:

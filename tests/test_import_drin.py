@@ -546,6 +546,19 @@ def test_a_damaged_index_of_entities_is_refused(text, made, tmp_path):
         convert.run(folder, tmp_path / "x")
 
 
+def test_what_says_whose_the_rows_are_is_missed(made, tmp_path):
+    folder = copy(made / "arrays/wikimel", tmp_path / "arrays")
+    (folder / "qid2idx.json").unlink()
+    with pytest.raises(CacheError, match=r"there is no qid2idx\.json in .*whose the rows"):
+        convert.run(folder, tmp_path / "x")
+    with pytest.raises(ConfigError, match="there is no directory"):
+        convert.run(tmp_path / "nowhere", tmp_path / "x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CacheError, match=r"there is no answer_train\.npy in"):
+        convert.run(tmp_path / "empty", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_fifo_does_not_block_the_import(made, tmp_path):
     folder = copy(made / "arrays/wikimel", tmp_path / "arrays")
     (folder / "answer_train.npy").unlink()

@@ -75,14 +75,15 @@ def run(source: Path, folder: Path, *, more: tuple[str, ...] = (), pooler_as_tex
     `more` names what else is taken, of EXTRAS; `pooler_as_text` has WikiDiverse's pooler vectors stand for [CLS].
     Finished shards of an interrupted run are kept. Raises MelcacheError naming the file that does not fit.
     """
-    began, release = time.monotonic(), Release(source)
+    began = time.monotonic()
+    if (folder / manifest.NAME).exists() and manifest.load(folder)["dataset"]["source"] != SOURCE:
+        raise ConfigError(f"{folder} holds a cache that was not imported from {SOURCE}; choose another --name")
+    release = Release(source)
     if pooler_as_text and release.by_entity:
         raise ConfigError("--pooler-as-text is for WikiDiverse's arrays: WikiMEL's have [CLS] itself")
+    listed = lists.read(release)
     with store.alone(folder):
-        if (folder / manifest.NAME).exists() and manifest.load(folder)["dataset"]["source"] != SOURCE:
-            raise ConfigError(f"{folder} holds a cache that was not imported from {SOURCE}; choose another --name")
         draft, hashes = Draft(folder), _hashes(release)
-        listed = lists.read(release)
         left_out = {part for extra, parts in EXTRAS.items() if extra not in more for part in parts}
         work = _Import(release, listed, draft, hashes, pooler_as_text)
         tables = work.parts([part for part in READS if part not in left_out])

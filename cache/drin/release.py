@@ -54,7 +54,9 @@ class Release:
         if not source.is_dir():
             raise ConfigError(f"there is no directory {source}: name the one that holds DRIN's .npy arrays")
         self.source = source
-        self.by_entity = (source / INDEX).exists()
+        self.by_entity = any((source / file).exists() for file in (INDEX, ONCE["entity-attr-feature"]))
+        if self.by_entity and not (source / INDEX).exists():
+            raise CacheError(f"there is no {INDEX} in {source}/: it says whose the rows of WikiMEL's arrays are")
         self.sizes: dict[str, int] = {"1": 1}
         self.counts: dict[str, int] = {}
         opened: dict[str, list[Array]] = {}
