@@ -56,7 +56,7 @@ class Collected:
             rows += [(kind, len(some), size(sum(file.bytes for file in some)), done)] * bool(some)
         if not rows:
             return f"{self.folder}: nothing is left over"
-        what = f"{len(gone):,} files, {size(sum(file.bytes for file in gone))}"
+        what = f"{len(gone):,} file{'s' * (len(gone) != 1)}, {size(sum(file.bytes for file in gone))}"
         said = (
             f"{what} removed"
             if self.deleted

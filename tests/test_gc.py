@@ -71,8 +71,8 @@ def test_shards_of_an_older_recipe_go_only_where_deletion_is_asked_for(toy):
     old(toy / STALE)
     found = leftovers.collect(toy)
     assert [(file.file, file.bytes, file.kept) for file in found.files] == [(STALE, 1000, False)]
-    assert (toy / STALE).exists() and "1 files, 1.0 kB to be removed: add --delete" in str(found)
-    assert "1 files, 1.0 kB removed" in str(leftovers.collect(toy, delete=True))
+    assert (toy / STALE).exists() and "1 file, 1.0 kB to be removed: add --delete" in str(found)
+    assert "1 file, 1.0 kB removed" in str(leftovers.collect(toy, delete=True))
     assert names(toy) == before and melcache.open(toy).id == identity
     assert {path.name: path.read_bytes() for path in toy.iterdir()} == listed
 

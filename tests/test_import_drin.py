@@ -338,7 +338,7 @@ def test_what_the_arrays_cannot_give_is_absent_or_said(made):
     diverse, mel = (melcache.open(made / "caches" / name) for name in ("wikidiverse", "wikimel"))
     assert all("imported from DRIN's arrays" in warning for warning in diverse.manifest["warnings"])
     assert any("no string scores" in warning for warning in mel.manifest["warnings"])
-    assert not mel.column("pair.candidates.lexical").any()
+    assert not mel.column("pair.candidates.lexical").any() and not mel.column("pair.candidates.lexical_gold").any()
     assert "entity.bert.text" not in diverse.columns and "entity.bert.mean" in mel.columns
     with pytest.raises(CacheError, match=r"lacks the columns entity\.bert\.text, which drin reads"):
         diverse.require("drin")

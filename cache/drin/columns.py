@@ -49,7 +49,8 @@ class Source:
     def candidates(self, rows: np.ndarray) -> Columns:
         """Return the lists; string scores are 0, for there are no strings."""
         found = self._lists.candidates[rows]
-        return {"candidates": found, "gold": self._lists.gold[rows], "lexical": np.zeros(found.shape, np.float32)}
+        scores = {"lexical": np.zeros(found.shape, np.float32), "lexical_gold": np.zeros(len(rows), np.float32)}
+        return {"candidates": found, "gold": self._lists.gold[rows], **scores}
 
     def mention_bert(self, rows: np.ndarray) -> Columns:
         """Return the mean of the tokens under each mention (of all inner ones where none is), and [CLS]."""
