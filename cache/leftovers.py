@@ -57,13 +57,8 @@ class Collected:
         if not rows:
             return f"{self.folder}: nothing is left over"
         what = f"{len(gone):,} file{'s' * (len(gone) != 1)}, {size(sum(file.bytes for file in gone))}"
-        said = (
-            f"{what} removed"
-            if self.deleted
-            else f"{what} to be removed: add --delete"
-            if gone
-            else "nothing to remove"
-        )
+        said = f"{what} removed" if self.deleted else f"{what} to be removed: add --delete"
+        said = said if gone else "nothing to remove"
         more = "; add --unfinished for what is kept" if any(file.kept for file in self.files) else ""
         return f"{table(('what', 'files', 'size', ''), rows)}\n{self.folder}: {said}{more}"
 
