@@ -127,6 +127,19 @@ def load(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[
     return [{"cache": name} | {key: round(value, 3) for key, value in row.items()} for name, row in found.items()]
 
 
+def gather(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[str, Any]]:
+    """Gather 64 random rows of three columns."""
+    devices.use_threads(threads[-1])
+    found = {name: loading.gather(path, 101) for name, path in caches.items()}
+    return [{"cache": name} | {key: round(value, 3) for key, value in row.items()} for name, row in found.items()]
+
+
+def verify(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[str, Any]]:
+    """Verify a cache, and hash the same bytes."""
+    found = {name: loading.check(path, 7) for name, path in caches.items()}
+    return [{"cache": name} | {key: round(value, 3) for key, value in row.items()} for name, row in found.items()]
+
+
 def start(caches: dict[str, Path], threads: list[int], device: str) -> dict[str, float]:
     """Start a run, --help, and `import torch`."""
     return {name: round(value, 3) for name, value in startup.measure(5).items()}
@@ -150,6 +163,8 @@ LINES = {
     "seeds": seeds,
     "kernels": kernels,
     "load": load,
+    "gather": gather,
+    "verify": verify,
     "start": start,
     "counts": counts,
 }

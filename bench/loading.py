@@ -1,14 +1,65 @@
-"""Loading the tables of a cache against np.load of the same bytes, taking turns in one process."""
+"""Reading a cache against what its bytes cost without one: np.load, sha256; ways take turns in one process."""
 
+import hashlib
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 import cache
 from cache.schema import READS
+from cache.verify import verify
+from train.features import Feature
+
+GATHERED = ("mention.bert.span", "entity.bert.text", "entity.resnet.image")
+ROWS = 64
+
+
+def measure(path: Path, folder: Path, turns: int) -> dict[str, float]:
+    """Return median milliseconds of loading what DRIN reads, and the medians of ratios to np.load of the same bytes.
+
+    `mapped` ways copy nothing: what `--resident mmap` opens.
+    """
+    reader, names = cache.open(path), READS["drin"]
+    paths = save_plain(reader, folder)
+    ways: dict[str, Callable[[], Any]] = {
+        "np.load": lambda: [np.load(file) for file in paths],
+        "unchecked": lambda: reader.load(names, check=False),
+        "checked": lambda: reader.load(names),
+        "mapped_unchecked": lambda: [reader.pieces(name, check=False) for name in names],
+        "mapped_checked": lambda: [reader.pieces(name) for name in names],
+    }
+    found = in_turns(ways, turns)
+    total = sum(reader.dtype(name).itemsize * int(np.prod(reader.shape(name))) for name in names)
+    return {"bytes": total} | milliseconds(found) | ratios(found, "np.load")
+
+
+def gather(path: Path, turns: int) -> dict[str, float]:
+    """Return median milliseconds of 64 random rows of three columns, as a batch takes them: loaded, and from maps."""
+    reader, rng = cache.open(path), np.random.default_rng(0)
+    cpu = torch.device("cpu")
+    loaded = [Feature([(0, reader.read(name))], None, "device", cpu) for name in GATHERED]
+    mapped = [Feature(reader.pieces(name), None, "mmap", cpu) for name in GATHERED]
+
+    def take(features: list[Feature]) -> list[torch.Tensor]:
+        return [feature.take(torch.from_numpy(rng.integers(0, feature.count, ROWS))) for feature in features]
+
+    return milliseconds(in_turns({"loaded": lambda: take(loaded), "mapped": lambda: take(mapped)}, turns))
+
+
+def check(path: Path, turns: int) -> dict[str, float]:
+    """Return median milliseconds of `melcache verify`, and its ratio to sha256 of the same files."""
+    files = [path / shard["file"] for shard in cache.open(path).manifest["shards"]]
+
+    def plain() -> list[str]:
+        return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+
+    found = in_turns({"sha256": plain, "verify": lambda: list(verify(path))}, turns)
+    return milliseconds(found) | ratios(found, "sha256")
 
 
 def save_plain(reader: cache.Reader, folder: Path) -> list[Path]:
@@ -20,33 +71,30 @@ def save_plain(reader: cache.Reader, folder: Path) -> list[Path]:
     return paths
 
 
-def measure(path: Path, folder: Path, turns: int) -> dict[str, float]:
-    """Return median milliseconds of np.load and of the reader, and the medians of paired ratios."""
-    reader = cache.open(path)
-    paths = save_plain(reader, folder)
-    ways: dict[str, Callable[[], list[np.ndarray]]] = {
-        "np.load": lambda: [np.load(file) for file in paths],
-        "unchecked": lambda: list(reader.load(READS["drin"], check=False).values()),
-        "checked": lambda: list(reader.load(READS["drin"]).values()),
-    }
+def in_turns(ways: dict[str, Callable[[], Any]], turns: int) -> dict[str, list[float]]:
+    """Return the seconds of each turn of each way; the first turn warms up and is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
-    for turn in range(turns + 1):  # the first one warms up; who follows whom changes, for memory is as it was left
-        for name in names[turn % 3 :] + names[: turn % 3]:
-            load = ways[name]
+    for turn in range(turns + 1):  # who follows whom changes, for memory is as it was left
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
             start = time.perf_counter()
-            arrays = load()
+            result = ways[name]()
             took = time.perf_counter() - start
-            total = sum(array.nbytes for array in arrays)
-            del arrays
+            del result
             if turn:
                 seconds[name].append(took)
-    plain = seconds["np.load"]
+    return seconds
+
+
+def milliseconds(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """Return the median of each way."""
+    return {f"{name}_ms": 1e3 * statistics.median(took) for name, took in seconds.items()}
+
+
+def ratios(seconds: dict[str, list[float]], base: str) -> dict[str, float]:
+    """Return the medians of paired ratios to the way `base`."""
     return {
-        "bytes": total,
-        **{f"{name}_ms": 1e3 * statistics.median(took) for name, took in seconds.items()},
-        **{
-            f"{name}_ratio": statistics.median(a / b for a, b in zip(seconds[name], plain, strict=True))
-            for name in ("unchecked", "checked")
-        },
+        f"{name}_ratio": statistics.median(a / b for a, b in zip(took, seconds[base], strict=True))
+        for name, took in seconds.items()
+        if name != base
     }

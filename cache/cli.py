@@ -3,23 +3,35 @@
 import json
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 import typer
 
 from cache import manifest as manifests
 from cache import subset
 from cache import verify as verification
+from cache.commands import files
+from cache.commands.options import (
+    JSON,
+    PATH,
+    REQUIRE,
+    SIGNERS,
+    URL,
+    interruptible,
+    is_name,
+    place,
+    printable_lines,
+    trusted,
+)
+from cache.commands.overview import describe
 from cache.reader import Reader
-from cache.schema import PARTS
 from common.errors import ConfigError, MelcacheError
-from common.log import duration, printable, size, table
-from common.paths import SHARDS, find_cache
+from common.log import printable, size
+from common.paths import find_cache
 
-Done = TypeVar("Done")
+GOES_ON = "what has arrived is kept, the same command continues"
 
 app = typer.Typer(
     add_completion=False,
@@ -27,16 +39,9 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Look at, check, share and make caches.",
 )
-PATH = Annotated[str, typer.Argument(help="a cache directory, or a name under shards/", metavar="PATH")]
-JSON = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
-URL = Annotated[
-    str, typer.Argument(help="a directory, s3://, gs:// or hf://datasets/org/name: of this cache alone", metavar="URL")
-]
-REQUIRE = Annotated[bool, typer.Option("--require-signed", help="refuse a cache that none of --signers has signed")]
-SIGNERS = Annotated[
-    Path | None,
-    typer.Option(help="file of whose signatures count, as man ssh-keygen's ALLOWED SIGNERS", metavar="FILE"),
-]
+app.command()(files.gc)
+app.command()(files.export)
+app.command("import")(files.import_)
 
 
 def main() -> None:
@@ -60,11 +65,10 @@ def info(path: PATH, as_json: JSON = False) -> None:
 def verify(path: PATH, as_json: JSON = False, require_signed: REQUIRE = False, signers: SIGNERS = None) -> None:
     """Check every byte of a cache against its manifest, and who signed it; exit 1 if anything differs."""
     folder = find_cache(path)
-    trusted = _trusted(require_signed, signers)
-    if trusted:
+    if known := trusted(require_signed, signers):
         from cache import signing
 
-        print(f"{folder}: signed by {printable(signing.of_folder(folder, trusted))}", file=sys.stderr)
+        print(f"{folder}: signed by {printable(signing.of_folder(folder, known))}", file=sys.stderr)
     findings = list(verification.verify(folder))
     damaged = [f for f in findings if f.problem and f.bytes]
     if as_json:
@@ -95,7 +99,7 @@ def push(
     """Publish a cache for others to pull; interrupted? The same command continues."""
     from cache import push as pushing
 
-    done = _kept(lambda: pushing.push(find_cache(path), url, replace=replace, check=check))
+    done = interruptible(lambda: pushing.push(find_cache(path), url, replace=replace, check=check), GOES_ON)
     print(json.dumps(asdict(done), indent=1) if as_json else printable_lines(str(done)))
 
 
@@ -122,13 +126,12 @@ def pull(
 
     if identity and re.fullmatch(r"[0-9a-f]{64}", identity) is None:
         raise ConfigError(f"--id {identity}: a cache id has 64 hex digits; melcache info prints it")
-    plain = Path(name).name == name and not (Path(name) / manifests.NAME).exists()
-    folder, dataset = (SHARDS / name, name) if plain else (Path(name), "")
-    trusted = _trusted(require_signed, signers)
-    done = _kept(
+    folder, dataset, known = place(name), name if is_name(name) else "", trusted(require_signed, signers)
+    done = interruptible(
         lambda: pulling.pull(
-            folder, url, heads=heads, identity=identity, replace=replace, signers=trusted, dataset=dataset
-        )
+            folder, url, heads=heads, identity=identity, replace=replace, signers=known, dataset=dataset
+        ),
+        GOES_ON,
     )
     print(json.dumps(asdict(done), indent=1) if as_json else printable_lines(str(done)))
 
@@ -196,57 +199,3 @@ def diff(
     print(json.dumps(found, indent=1) if as_json else differences.show(found, (first, second)))
     if not found["same"]:
         raise typer.Exit(1)
-
-
-def _trusted(required: bool, signers: Path | None) -> Path | None:
-    """Return the file of signers where a signature is asked for."""
-    if required and signers is None:
-        raise ConfigError("--require-signed needs --signers FILE: whose signatures count")
-    return signers
-
-
-def _kept(action: Callable[[], Done]) -> Done:
-    """Return what a transfer returns; after Ctrl-C say that it can go on."""
-    try:
-        return action()
-    except KeyboardInterrupt:
-        print("interrupted: what has arrived is kept, the same command continues", file=sys.stderr)
-        raise typer.Exit(130) from None
-
-
-def printable_lines(text: str) -> str:
-    """Return lines without control characters."""
-    return "\n".join(map(printable, text.split("\n")))
-
-
-def describe(folder: Path, manifest: dict[str, Any]) -> str:
-    """Return a cache's content as text."""
-    shards = manifest["shards"]
-    rows = []
-    for part, spec in manifest["parts"].items():
-        mine = [shard for shard in shards if shard["part"] == part]
-        held = size(sum(shard["bytes"] for shard in mine))
-        for i, (column, kind) in enumerate(spec["columns"].items()):
-            shape = "x".join(map(str, [manifest["tables"][part.split(".")[0]], *kind["shape"]]))
-            first = (part, len(mine), held) if i == 0 else ("", "", "")
-            rows.append((*first, column, shape, kind["dtype"].strip("<|"), PARTS[part][column].holds))
-    made, tables, whole = manifest["provenance"], manifest["tables"], subset.whole(folder, manifest)
-    held = size(sum(shard["bytes"] for shard in shards))
-    part = (
-        f"; here are {len(manifest['parts'])} of its {len(whole['parts'])} parts, {held} of "
-        f"{size(sum(shard['bytes'] for shard in whole['shards']))}"
-    )
-    lines = [
-        f"{manifest['dataset']['name']}: {tables['mention']:,} mentions, {tables['entity']:,} entities, "
-        f"{manifest['candidates']} candidates; {', '.join(f'{name} {n:,}' for name, n in manifest['splits'].items())}",
-        f"licence: {manifest['dataset']['licence']}; source: {manifest['dataset']['source']}",
-        f"id {whole['id']}{part if whole is not manifest else ''}",
-        f"{folder}: {len(shards)} shards, {held}; "
-        f"made {made.get('made', 'at an unknown time')} in {duration(float(made.get('seconds', 0)))}",
-        "",
-        table(("part", "shards", "size", "column", "shape", "type", "holds"), rows),
-        "",
-        table(("coverage", "rows"), [(name, f"{count:,}") for name, count in manifest["coverage"].items()]),
-        *(f"warning: {warning}" for warning in manifest["warnings"]),
-    ]
-    return "\n".join(map(printable_lines, lines))

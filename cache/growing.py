@@ -26,12 +26,12 @@ class WriteError(CacheError):
 class Growing:
     """The bytes so far of a file that shall be `path`, `content` being their sha256 (hex) when it is whole.
 
-    A context: without `place`, what has arrived stays for the next writer.  Every method raises WriteError on a
-    full, read-only or failing disk.
+    A context: without `place`, what has arrived stays for the next writer, unless `keep` is false.  Every method raises
+    WriteError on a full, read-only or failing disk.
     """
 
-    def __init__(self, path: Path, content: str) -> None:
-        self._path, self._suffix, self._placed = path, content[:CONTENT], False
+    def __init__(self, path: Path, content: str, *, keep: bool = True) -> None:
+        self._path, self._suffix, self._placed, self._keep = path, content[:CONTENT], False, keep
         self._temporary = path.parent / f"{store.temporary_name()}-{self._suffix}"
         self.size = 0
 
@@ -39,7 +39,7 @@ class Growing:
         with self._told():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             for left in self._path.parent.glob(f"{store.PREFIX}*-{self._suffix}"):
-                if self._adopt(left):
+                if self._keep and self._adopt(left):
                     break
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             self._descriptor = os.open(self._temporary, flags, 0o644)
@@ -51,7 +51,7 @@ class Growing:
         if self._placed:
             return
         with contextlib.suppress(OSError):
-            if self.size == 0:
+            if self.size == 0 or not self._keep:
                 self._temporary.unlink()
             else:
                 names = self._temporary.name.split("-")
@@ -104,7 +104,8 @@ class Growing:
         try:
             yield
         except OSError as error:
+            kept = "What has arrived is kept" if self._keep else "Nothing is left of it"
             raise WriteError(
-                f"cannot write {self._path}: {error.strerror or error}. What has arrived is kept; make room or mend "
-                "the disk and run the same command again"
+                f"cannot write {self._path}: {error.strerror or error}. {kept}; make room or mend the disk and run the "
+                "same command again"
             ) from error

@@ -17,6 +17,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from common.errors import CacheError
 
@@ -44,6 +45,29 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
             "and run the same command again"
         ) from error
     return placed
+
+
+@contextlib.contextmanager
+def published(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write; when the block ends it becomes `path`, durable, as `publish` does with `replace=False`.
+
+    Raises CacheError if a file of that name has appeared meanwhile; if the block fails, nothing is left.
+    """
+    temporary = path.parent / temporary_name()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _removed_on_error(temporary):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(temporary, flags, 0o644), "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if not place(temporary, path, replace=False):
+                raise CacheError(f"{path} has appeared meanwhile; it was left as it is")
+        with _removed_on_error(path):
+            sync_directory(path.parent)
+    except OSError as error:
+        raise CacheError(f"cannot write {path}: {error.strerror or error}. Make room or mend the disk") from error
 
 
 def append(path: Path, line: bytes) -> None:

@@ -36,7 +36,9 @@ def examine(reader: Reader) -> dict[str, Any]:
     """Return the findings of a cache.  Raises CacheError if it came without the parts that hold ids."""
     missing = [name for name in COLUMNS if name not in reader.columns]
     if missing:
-        raise CacheError(f"{reader.path} lacks {', '.join(missing)}, which the doctor reads; synthetic caches do")
+        raise CacheError(
+            f"{reader.path} lacks {', '.join(missing)}, which the doctor reads; synthetic and imported caches do"
+        )
     found = diagnose({name: reader.column(name) for name in COLUMNS})
     return {"dataset": reader.manifest["dataset"]["name"], "cache_id": reader.id, "splits": found}
 

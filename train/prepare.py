@@ -23,7 +23,7 @@ from train.table import Table
 
 # field of a head's config: the columns whose width it is, of which a cache may lack some
 WIDTHS = {
-    "text_width": ("entity.bert.text",),
+    "text_width": ("entity.bert.text", "mention.bert.span"),
     "image_width": ("entity.resnet.image", "mention.resnet.image", "mention.regions.image"),
     "clip_width": ("entity.clip.text",),
 }

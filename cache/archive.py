@@ -1,0 +1,198 @@
+"""One cache as one uncompressed tar: the same bytes whoever writes it, checked on its way in.
+
+The manifest is the first member, for it lists the others; they are plain files in the tar's root and in manifests/.
+`tar xf` in an empty directory makes the same cache, unchecked.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cache import manifest as manifests
+from cache import store, subset
+from cache.growing import BLOCK, Growing
+from cache.members import Members, RefusedError, beside, opened
+from common.errors import CacheError, ConfigError
+from common.log import Progress, duration, size
+
+LARGEST = 8 << 30  # members of a plain tar are smaller
+
+
+@dataclass(frozen=True)
+class Archived:
+    """A cache that went into a tar or came out of one: `path` is what was made, `bytes` those of its `files`."""
+
+    id: str
+    path: str
+    files: int
+    bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.files} files, {size(self.bytes)}, in {duration(self.seconds)}\ncache id {self.id}"
+
+
+def export(folder: Path, file: Path) -> Archived:
+    """Write the cache in `folder` into a tar and return what was done; every shard is checked on the way.
+
+    Raises ConfigError if `file` is there already, CacheError for damaged shards and a full or failing disk: then
+    there is no `file`.
+    """
+    began, manifest = time.monotonic(), manifests.load(folder)
+    identity = subset.whole(folder, manifest)["id"]
+    if os.path.lexists(file):
+        raise ConfigError(f"{file} is there already; name another file, or remove it")
+    listed = _listed(folder, manifest)
+    with (
+        store.published(file) as target,
+        tarfile.open(fileobj=target, mode="w|", format=tarfile.USTAR_FORMAT, bufsize=BLOCK) as tar,
+        Progress(sum(count for _, count, _ in listed), f"export {folder.name}", "B") as progress,
+    ):
+        for name, count, sha256 in listed:
+            _add(tar, folder / name, name, count, sha256)
+            progress.advance(count)
+    return Archived(identity, str(file), len(listed), sum(item[1] for item in listed), time.monotonic() - began)
+
+
+def take(file: Path, folder: Path) -> Archived:
+    """Turn a tar that `export` wrote into a cache in `folder` and return what was done.
+
+    Raises CacheError, naming the member, for anything that such a tar does not hold, and ConfigError if another cache
+    is in `folder`; then nothing is left of it.
+    """
+    began = time.monotonic()
+    with opened(file) as members:
+        _refuse_another(folder, members.manifest, file)
+        new = not folder.exists()
+        with store.alone(folder), _undone(folder, new) as placed:
+            _check_space(folder, members.manifest)
+            small = _take_shards(members, folder, placed)
+            for name, data in (*small.items(), (manifests.NAME, manifests.written(members.manifest))):
+                placed += [folder / name] * (not (folder / name).exists())
+                store.publish(folder / name, data, replace=True)
+            store.sweep(folder)
+    sizes = [shard["bytes"] for shard in members.manifest["shards"]]
+    identity = subset.whole(folder, members.manifest)["id"]
+    return Archived(identity, str(folder), len(sizes) + len(small) + 1, sum(sizes), time.monotonic() - began)
+
+
+def dataset(file: Path) -> str:
+    """Return the name of the dataset whose cache a tar holds.  Raises CacheError if it is no such tar."""
+    with opened(file) as members:
+        return members.manifest["dataset"]["name"]
+
+
+def _listed(folder: Path, manifest: dict[str, Any]) -> list[tuple[str, int, str]]:
+    """Return name, bytes and sha256 ("" of what proves itself) of each member, the manifest first."""
+    small = [manifests.NAME, *(name for name in beside(manifest) if (folder / name).is_file())]
+    shards = sorted((shard["file"], shard["bytes"], shard["sha256"]) for shard in manifest["shards"])
+    if large := [name for name, count, _ in shards if count >= LARGEST]:
+        raise CacheError(f"{folder / large[0]} is too large for a tar, whose members have less than {size(LARGEST)}")
+    return [(name, (folder / name).stat().st_size, "") for name in small] + shards
+
+
+def _add(tar: tarfile.TarFile, path: Path, name: str, count: int, sha256: str) -> None:
+    member = tarfile.TarInfo(name)  # mode 644, time 0, user 0
+    member.size = count
+    with store.open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        found = path.lstat().st_size
+        source = _Hashed(file, path)
+        if found == count:
+            tar.addfile(member, source)
+        if found != count or (sha256 and source.hexdigest() != sha256):
+            raise CacheError(f"{path} is not what the manifest lists. Run: melcache verify {path.parent}")
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is hashed as it is read."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path, self._hash = file, path, hashlib.sha256()
+
+    def read(self, limit: int = -1) -> bytes:
+        try:
+            block = self._file.read(limit)
+        except OSError as error:
+            raise CacheError(f"cannot read {self._path}: {error.strerror}") from error
+        self._hash.update(block)
+        return block
+
+    def hexdigest(self) -> str:
+        """Return the sha256 of what has been read."""
+        return self._hash.hexdigest()
+
+
+def _take_shards(members: Members, folder: Path, placed: list[Path]) -> dict[str, bytes]:
+    """Place the shards, tell those that were not there before, and return the small files that came along."""
+    sums = {shard["file"]: shard["sha256"] for shard in members.manifest["shards"]}
+    small: dict[str, bytes] = {}
+    total = sum(shard["bytes"] for shard in members.manifest["shards"])
+    with Progress(total, f"import {folder.name}", "B") as progress:
+        for member in members:
+            if member.name in sums:
+                _place(members, member, folder / member.name, sums[member.name], placed)
+                progress.advance(member.size)
+            else:
+                small[member.name] = _proved(member.name, members.all(member), members.manifest)
+    return small
+
+
+def _place(members: Members, member: tarfile.TarInfo, path: Path, sha256: str, placed: list[Path]) -> None:
+    digest = hashlib.sha256()
+    with Growing(path, sha256, keep=False) as file:
+        for block in members.blocks(member):
+            file.write(block)
+            digest.update(block)
+        if digest.hexdigest() != sha256:
+            raise RefusedError(f"member {member.name} is not what its manifest lists: its sha256 differs")
+        placed += [path] * (not os.path.lexists(path))
+        file.place(replace=True)
+
+
+def _proved(name: str, data: bytes, manifest: dict[str, Any]) -> bytes:
+    """Return a small file's bytes: a signature, or the manifest of the cache that this is a part of."""
+    if not name.endswith(".sig"):
+        whole = manifests.read(data, f"member {name}")
+        if manifests.copy_of(whole["id"]) != name or subset.take(whole, manifest["parts"])["id"] != manifest["id"]:
+            raise RefusedError(f"member {name} is not the manifest of the cache that this is a part of")
+    return data
+
+
+def _refuse_another(folder: Path, manifest: dict[str, Any], file: Path) -> None:
+    try:
+        here = manifests.load(folder)["id"]
+    except CacheError:  # nothing, or what is damaged: it gets mended
+        return
+    if here != manifest["id"]:
+        raise ConfigError(f"{folder} is cache {here}, {file} holds {manifest['id']}. Give it another place: --name")
+
+
+def _check_space(folder: Path, manifest: dict[str, Any]) -> None:
+    needed = sum(shard["bytes"] for shard in manifest["shards"] if not (folder / shard["file"]).exists())
+    disk = os.statvfs(folder)
+    if needed > disk.f_bavail * disk.f_frsize:
+        free = size(disk.f_bavail * disk.f_frsize)
+        raise CacheError(f"{folder} has {free} free, the import needs {size(needed)}. Make room")
+
+
+@contextlib.contextmanager
+def _undone(folder: Path, new: bool) -> Iterator[list[Path]]:
+    """Yield a list for the files that are made: if the block fails they are removed, and the folder if it is `new`."""
+    placed: list[Path] = []
+    try:
+        yield placed
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for path in reversed(placed):
+                path.unlink(missing_ok=True)
+        for made in (folder / manifests.COPIES, folder) if new else ():
+            with contextlib.suppress(OSError):
+                made.rmdir()
+        raise

@@ -1,0 +1,1 @@
+"""The commands of `melcache`, by what they are about; cache.cli joins them."""

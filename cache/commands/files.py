@@ -1,0 +1,99 @@
+"""Caches as files: what is left over in a directory, and caches that come or go as one file, or as others' arrays."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cache.commands.options import JSON, PATH, interruptible, place, printable_lines
+from common.errors import CacheError, ConfigError
+from common.paths import SHARDS, find_cache
+
+
+def gc(
+    path: Annotated[
+        str, typer.Argument(help="a cache directory, or a name under shards/; all of shards/ if left out")
+    ] = "",
+    delete: Annotated[bool, typer.Option("--delete", help="remove what is found; else it is only listed")] = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="also what an interrupted extraction or pull would go on from")
+    ] = False,
+    as_json: JSON = False,
+) -> None:
+    """List, and with --delete remove, the files in a cache directory that belong to no cache there."""
+    from cache import leftovers
+
+    folders = [_folder(path)] if path else sorted(manifest.parent for manifest in SHARDS.glob("*/manifest.json"))
+    if not folders:
+        raise CacheError(f"there is no cache in {SHARDS}/; name a directory")
+    found = [leftovers.collect(folder, delete=delete, unfinished=unfinished) for folder in folders]
+    told = "\n\n".join(printable_lines(str(one)) for one in found)
+    print(json.dumps([asdict(one) for one in found], indent=1) if as_json else told)
+
+
+def export(
+    path: PATH,
+    file: Annotated[Path, typer.Argument(help="the tar to write, which must not be there yet", metavar="FILE.tar")],
+    as_json: JSON = False,
+) -> None:
+    """Write a cache into one uncompressed tar, every shard checked on the way."""
+    from cache import archive
+
+    done = interruptible(lambda: archive.export(find_cache(path), file), "nothing was written")
+    print(json.dumps(asdict(done), indent=1) if as_json else printable_lines(str(done)))
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(help="the tar, or the directory of the arrays", metavar="SOURCE")],
+    kind: Annotated[
+        Literal["tar", "drin"],
+        typer.Option("--from", help="tar: what melcache export wrote; drin: DRIN's preprocessed .npy arrays"),
+    ],
+    name: Annotated[
+        str, typer.Option(help="of the new cache under shards/, or its path (default: what the tar says)")
+    ] = "",
+    regions: Annotated[bool, typer.Option("--regions", help="drin: also the regions of mention pictures")] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="drin: also all tokens, for mel_hi, and with --regions ghmfc")
+    ] = False,
+    pooler_as_text: Annotated[
+        bool,
+        typer.Option("--pooler-as-text", help="drin: WikiDiverse's BERT pooler vectors stand for the [CLS] it lacks"),
+    ] = False,
+    as_json: JSON = False,
+) -> None:
+    """Make a cache of one tar, every byte checked, or of DRIN's preprocessed arrays."""
+    if kind == "drin":
+        from cache.drin import convert
+
+        if not name:
+            raise ConfigError("--from drin needs --name: that of the cache under shards/, such as wikidiverse")
+        more = tuple(extra for extra, wanted in (("regions", regions), ("tokens", tokens)) if wanted)
+        done = interruptible(
+            lambda: convert.run(source, place(name), more=more, pooler_as_text=pooler_as_text),
+            "finished shards are kept, the same command continues",
+        )
+    else:
+        from cache import archive
+
+        if regions or tokens or pooler_as_text:
+            raise ConfigError("--regions, --tokens and --pooler-as-text are for --from drin: a tar holds what it holds")
+        folder = place(name or _plain(archive.dataset(source)))
+        done = interruptible(lambda: archive.take(source, folder), "nothing of it is left; run it again")
+    print(json.dumps(asdict(done), indent=1) if as_json else printable_lines(str(done)))
+
+
+def _folder(path: str) -> Path:
+    """Return a cache directory, finished or not."""
+    there = [folder for folder in (Path(path), SHARDS / path) if folder.is_dir()]
+    with_manifest = [folder for folder in there if (folder / "manifest.json").exists()]
+    return next(iter(with_manifest + there), None) or find_cache(path)
+
+
+def _plain(name: str) -> str:
+    """Return the name of a tar's dataset, if it can be that of a directory."""
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ConfigError(f"the tar holds a cache of {name!r}, which names no directory: give --name")
+    return name

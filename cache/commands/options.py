@@ -1,0 +1,56 @@
+"""Options that commands share, and how they print."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from common.errors import ConfigError
+from common.log import printable
+from common.paths import SHARDS
+
+Done = TypeVar("Done")
+
+PATH = Annotated[str, typer.Argument(help="a cache directory, or a name under shards/", metavar="PATH")]
+JSON = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
+URL = Annotated[
+    str, typer.Argument(help="a directory, s3://, gs:// or hf://datasets/org/name: of this cache alone", metavar="URL")
+]
+REQUIRE = Annotated[bool, typer.Option("--require-signed", help="refuse a cache that none of --signers has signed")]
+SIGNERS = Annotated[
+    Path | None,
+    typer.Option(help="file of whose signatures count, as man ssh-keygen's ALLOWED SIGNERS", metavar="FILE"),
+]
+
+
+def trusted(required: bool, signers: Path | None) -> Path | None:
+    """Return the file of signers where a signature is asked for."""
+    if required and signers is None:
+        raise ConfigError("--require-signed needs --signers FILE: whose signatures count")
+    return signers
+
+
+def is_name(name: str) -> bool:
+    """Return whether a new cache is given by its name under shards/, not by a path."""
+    return Path(name).name == name and not (Path(name) / "manifest.json").exists()
+
+
+def place(name: str) -> Path:
+    """Return the directory that a new cache of that name, or path, shall have."""
+    return SHARDS / name if is_name(name) else Path(name)
+
+
+def interruptible(action: Callable[[], Done], then: str) -> Done:
+    """Return what an action returns; after Ctrl-C say what then."""
+    try:
+        return action()
+    except KeyboardInterrupt:
+        print(f"interrupted: {then}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def printable_lines(text: str) -> str:
+    """Return lines without control characters."""
+    return "\n".join(map(printable, text.split("\n")))

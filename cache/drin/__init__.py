@@ -1,0 +1,1 @@
+"""DRIN's preprocessed arrays, and how they become a cache (`melcache import --from drin`)."""

@@ -1,0 +1,60 @@
+"""The four edges of the lists: CLIP's from the arrays, the others from vectors that are in finished shards."""
+
+import numpy as np
+
+from cache.draft import Draft
+from cache.drin.columns import Columns
+from cache.drin.lists import Lists
+from cache.schema import EDGES
+
+PAIR_ROWS = 64  # mentions whose candidates' vectors are gathered at once
+
+INPUTS = ("mention.bert", "mention.resnet", "mention.objects", "entity.bert", "entity.resnet", "entity.objects")
+# mention and entity column of text_to_text: what the arrays have of an entity's text decides
+CLS = ("mention.bert.cls", "entity.bert.text")
+POOLER = ("mention.bert.span", "entity.bert.pooler")
+
+
+def edges(draft: Draft, lists: Lists, rows: np.ndarray, clip: Columns, texts: tuple[str, str]) -> Columns:
+    """Return the edges (n, C) of mention rows (n,); padding and relations of a missing picture are 0.
+
+    `clip` holds text_to_image and image_to_text, `texts` the columns that text_to_text compares.
+    """
+    found = {name: np.empty_like(clip["text_to_image"]) for name in EDGES}
+    for begin in range(0, len(rows), PAIR_ROWS):
+        at = slice(begin, begin + PAIR_ROWS)
+        some = _edges(draft, lists.candidates[rows[at]], rows[at], texts)
+        some["text_to_image"] = clip["text_to_image"][at] * some["text_to_image"]
+        some["image_to_text"] = clip["image_to_text"][at] * some["image_to_text"]
+        for name, values in some.items():
+            found[name][at] = np.where(lists.candidates[rows[at]] < 0, 0, values)
+    return found
+
+
+def _edges(draft: Draft, listed: np.ndarray, rows: np.ndarray, texts: tuple[str, str]) -> dict[str, np.ndarray]:
+    """Return two edges, and for CLIP's whether the picture is there."""
+    entities, places = np.unique(listed.clip(0), return_inverse=True)
+    places = places.reshape(listed.shape)
+
+    def stored(name: str) -> np.ndarray:
+        return draft.rows(name, rows if name.startswith("mention") else entities)
+
+    return {
+        "text_to_text": _products(*(_unit(stored(name)) for name in texts), places),
+        "image_to_image": _products(*map(stored, ("mention.objects.summary", "entity.objects.summary")), places),
+        "text_to_image": stored("entity.resnet.present")[places],
+        "image_to_text": stored("mention.resnet.present")[:, None],
+    }
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Return float32 vectors of length 1, (n, D) -> (n, D); a zero vector stays zero."""
+    vectors = vectors.astype(np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms > 0, norms, 1)
+
+
+def _products(mentions: np.ndarray, entities: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the product of each mention (n, D) with the entities (m, D) at its places (n, C): float32 (n, C)."""
+    mentions, entities = mentions.astype(np.float32), entities.astype(np.float32)
+    return np.clip(np.matmul(entities[places], mentions[:, :, None])[..., 0], -1, 1)

@@ -1,0 +1,146 @@
+"""What lies in a cache directory and belongs to no cache there: found, told, and removed where that is asked for.
+
+Only names that melcache gives are looked at. What is newer than the manifest may be the work of an extraction or a pull
+that is under way or will go on: it stays unless one says otherwise, as all does where there is no manifest yet.
+"""
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cache import manifest as manifests
+from cache import store
+from cache.schema import PARTS
+from common.errors import CacheError
+from common.log import size, table
+
+SHARD = re.compile(rf"({'|'.join(map(re.escape, PARTS))})-[0-9]{{5,}}\.[0-9a-f]{{12}}\.h5")
+BESIDE = re.compile(r"[0-9a-f]{64}\.(json|sig)")
+GROWING_DASHES = 5  # in the names of cache.growing's temporary files, from which a pull goes on; others have 4
+SHARDS, WORK, TEMPORARY, OTHER = (
+    "shards that no manifest here lists",
+    "unfinished work: newer than the manifest, or without one",
+    "temporary files of dead writers",
+    "manifests and signatures of other caches",
+)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """One file, relative to the cache directory.  `kept`: it stays."""
+
+    file: str
+    bytes: int
+    kind: str
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was found in `folder`; all but what is kept was removed if `deleted`."""
+
+    folder: str
+    deleted: bool
+    files: list[Leftover] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        gone = [file for file in self.files if not file.kept]
+        rows = []
+        for kind in (SHARDS, WORK, TEMPORARY, OTHER):
+            some = [file for file in self.files if file.kind == kind]
+            done = "kept" if any(file.kept for file in some) else "removed" if self.deleted else "to be removed"
+            rows += [(kind, len(some), size(sum(file.bytes for file in some)), done)] * bool(some)
+        if not rows:
+            return f"{self.folder}: nothing is left over"
+        what = f"{len(gone):,} file{'s' * (len(gone) != 1)}, {size(sum(file.bytes for file in gone))}"
+        said = f"{what} removed" if self.deleted else f"{what} to be removed: add --delete"
+        said = said if gone else "nothing to remove"
+        more = "; add --unfinished for what is kept" if any(file.kept for file in self.files) else ""
+        return f"{table(('what', 'files', 'size', ''), rows)}\n{self.folder}: {said}{more}"
+
+
+def collect(folder: Path, *, delete: bool = False, unfinished: bool = False) -> Collected:
+    """Find what is left over in a cache directory, and with `delete` remove it.
+
+    `unfinished` includes what may be work. Raises CacheError if another process is at work there, if the manifest is
+    damaged, or if there is none and `unfinished` is not set: nothing is removed then.
+    """
+    if not os.path.lexists(folder / manifests.NAME) and not unfinished:
+        raise CacheError(
+            f"{folder}/ has no {manifests.NAME}: its shards are what an extraction, a pull or an import goes on from. "
+            "Finish that, or remove its work: melcache gc --unfinished"
+        )
+    if not delete:
+        return Collected(str(folder), False, list(_find(folder, unfinished)))
+    with store.alone(folder):
+        files = list(_find(folder, unfinished))
+        if unfinished and (live := next(_living(folder), None)):
+            raise CacheError(f"{live} is being written: wait until its process has ended")
+        for file in files:
+            if not file.kept:
+                (folder / file.file).unlink(missing_ok=True)
+        for place in (folder, folder / manifests.COPIES):
+            if place.is_dir():
+                store.sync_directory(place)
+    return Collected(str(folder), True, files)
+
+
+def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
+    listed, beside, finished = _belonging(folder)
+    for path, status in _files(folder):
+        if SHARD.fullmatch(path.name) and path.name not in listed:
+            new = status.st_mtime_ns > finished
+            yield Leftover(path.name, status.st_size, WORK if new else SHARDS, new and not unfinished)
+    for place in (folder, folder / manifests.COPIES):
+        for path, status in _files(place):
+            name = str(path.relative_to(folder))
+            if path.name.startswith(store.PREFIX) and _dead(path):
+                new = path.name.count("-") == GROWING_DASHES and status.st_mtime_ns > finished
+                yield Leftover(name, status.st_size, WORK if new else TEMPORARY, new and not unfinished)
+            elif place != folder and BESIDE.fullmatch(path.name) and beside is not None and name not in beside:
+                yield Leftover(name, status.st_size, OTHER)
+
+
+def _belonging(folder: Path) -> tuple[set[str], set[str] | None, int]:
+    """Return the shards that belong, what belongs beside them (None: all), and when the manifest was written.
+
+    A place that others pull from keeps every publication, for who asks for its id.
+    """
+    if not os.path.lexists(folder / manifests.NAME):
+        return set(), None, -1
+    manifest = manifests.load(folder)
+    listed = {shard["file"] for shard in manifest["shards"]}
+    finished = (folder / manifests.NAME).lstat().st_mtime_ns
+    whole = manifest["provenance"].get("of")
+    if whole is not None or not (folder / manifests.copy_of(manifest["id"])).exists():
+        name = whole or manifest["id"]
+        return listed, {manifests.copy_of(name), manifests.signature_of(name)}, finished
+    for path, _ in _files(folder / manifests.COPIES):
+        if path.suffix == ".json":
+            found = manifests.read(store.read_regular(path, manifests.MAX_BYTES), str(path))
+            listed |= {shard["file"] for shard in found["shards"]}
+    return listed, None, finished
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield the regular files in a folder, in order of names."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
+        with contextlib.suppress(FileNotFoundError):  # it has its name by now
+            if stat.S_ISREG((status := path.lstat()).st_mode):
+                yield path, status
+
+
+def _living(folder: Path) -> Iterator[Path]:
+    for path, _ in _files(folder):
+        if path.name.startswith(store.PREFIX) and not _dead(path):
+            yield path
+
+
+def _dead(path: Path) -> bool:
+    with contextlib.suppress(OSError):  # gone meanwhile
+        return store.abandoned(path)
+    return False

@@ -1,0 +1,236 @@
+"""melcache gc: what belongs to no cache goes, what a cache, a person or a living process has stays."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import cache as melcache
+from cache import leftovers, manifest, pull, push, store, synth
+from cache.cli import app
+from cache.growing import Growing
+from common.errors import CacheError
+
+ROOT = Path(__file__).parent.parent
+SMALL = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
+STALE = "entity.bert-00000.0123456789ab.h5"
+FOREIGN = ["notes.txt", "data.h5", "entity.bert.h5", "Entity.bert-00000.0123456789ab.h5", "x-00000.0123456789ab.h5"]
+
+
+def make(folder, seed=0, heads="drin"):
+    synth.write(folder, synth.Synthetic(60, 40, 5, 0.5, seed, heads, **SMALL))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Without fsync, which these tests would call a thousand times."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def toy(tmp_path):
+    return make(tmp_path / "shards/toy")
+
+
+def old(path, data=b"x" * 1000):
+    """Write a file as if it were older than the manifest."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    os.utime(path, (1, 1))
+    return path
+
+
+def new(path, data=b"x" * 1000):
+    path.write_bytes(data)
+    later = (path.parent / manifest.NAME).stat().st_mtime + 5 if (path.parent / manifest.NAME).exists() else 5
+    os.utime(path, (later, later))
+    return path
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+def test_a_cache_as_written_has_nothing_left_over(toy):
+    before = names(toy)
+    assert leftovers.collect(toy, delete=True).files == [] and names(toy) == before
+
+
+def test_shards_of_an_older_recipe_go_only_where_deletion_is_asked_for(toy):
+    before, identity = names(toy), melcache.open(toy).id
+    listed = {path.name: path.read_bytes() for path in toy.iterdir()}
+    for path in toy.glob("*.h5"):
+        os.utime(path, (1, 1))
+    old(toy / STALE)
+    found = leftovers.collect(toy)
+    assert [(file.file, file.bytes, file.kept) for file in found.files] == [(STALE, 1000, False)]
+    assert (toy / STALE).exists() and "1 file, 1.0 kB to be removed: add --delete" in str(found)
+    assert "1 file, 1.0 kB removed" in str(leftovers.collect(toy, delete=True))
+    assert names(toy) == before and melcache.open(toy).id == identity
+    assert {path.name: path.read_bytes() for path in toy.iterdir()} == listed
+
+
+def test_the_shards_of_a_recipe_that_was_replaced_are_found(tmp_path):
+    toy = make(tmp_path / "toy", seed=0)
+    replaced = {path.name for path in toy.glob("*.h5")}
+    make(toy, seed=1)
+    assert {file.file for file in leftovers.collect(toy, delete=True).files} == replaced
+    assert {path.name for path in toy.glob("*.h5")}.isdisjoint(replaced)
+    melcache.open(toy)
+
+
+def test_files_that_melcache_does_not_name_are_never_touched(toy):
+    for name in FOREIGN:
+        old(toy / name)
+    (toy / "entity.bert-00001.0123456789ab.h5").mkdir()
+    (toy / "entity.bert-00002.0123456789ab.h5").symlink_to(old(toy.parent / "precious"))
+    os.mkfifo(toy / "entity.bert-00003.0123456789ab.h5")
+    old(toy / "deeper/entity.bert-00000.0123456789ab.h5")
+    old(toy / "manifests/notes.json")
+    before = names(toy)
+    assert leftovers.collect(toy, delete=True, unfinished=True).files == [] and names(toy) == before
+
+
+def test_a_linked_folder_of_copies_is_not_followed(toy):
+    elsewhere = old(toy.parent / f"elsewhere/{'0' * 64}.json").parent
+    (toy / "manifests").symlink_to(elsewhere)
+    assert leftovers.collect(toy, delete=True).files == [] and len(names(elsewhere)) == 1
+
+
+def test_what_is_newer_than_the_manifest_is_work_and_stays(toy):
+    new(toy / STALE)
+    found = leftovers.collect(toy, delete=True)
+    assert found.files[0].kept and (toy / STALE).exists()
+    assert "nothing to remove; add --unfinished for what is kept" in str(leftovers.collect(toy))
+    assert not leftovers.collect(toy, delete=True, unfinished=True).files[0].kept and not (toy / STALE).exists()
+
+
+def test_without_a_manifest_everything_is_work(toy):
+    (toy / manifest.NAME).unlink()
+    before = names(toy)
+    with pytest.raises(CacheError, match=r"has no manifest\.json: its shards are what an extraction.* --unfinished"):
+        leftovers.collect(toy, delete=True)
+    assert names(toy) == before
+    assert {file.kind for file in leftovers.collect(toy, unfinished=True).files} == {leftovers.WORK}
+    assert names(toy) == before
+    leftovers.collect(toy, delete=True, unfinished=True)
+    assert names(toy) == []
+
+
+def test_a_damaged_manifest_removes_nothing(toy):
+    old(toy / STALE)
+    path = toy / manifest.NAME
+    path.write_bytes(path.read_bytes().replace(b"toy", b"tog"))
+    for options in ({}, {"unfinished": True}):
+        with pytest.raises(CacheError, match="was changed after it was written"):
+            leftovers.collect(toy, delete=True, **options)
+    assert (toy / STALE).exists()
+
+
+def test_temporary_files_of_the_dead_go_and_of_the_living_stay(toy):
+    dead = old(toy / f"{store.PREFIX}{store._host()}-1-1-{'0' * 12}")
+    stranger = old(toy / f"{store.PREFIX}elsewhere-1-1-{'0' * 12}")  # a day old, wherever its writer was
+    mine = new(toy / store.temporary_name())
+    theirs = toy / f"{store.PREFIX}elsewhere-1-1-{'1' * 12}"
+    theirs.write_bytes(b"x")
+    found = {file.file for file in leftovers.collect(toy, delete=True).files}
+    assert found == {dead.name, stranger.name}
+    assert mine.exists() and theirs.exists() and not dead.exists() and not stranger.exists()
+
+
+def test_what_a_pull_would_go_on_from_stays_while_it_is_new(toy):
+    with Growing(toy / STALE, "a" * 64) as file:
+        file.write(b"half")
+    (left,) = toy.glob(f"{store.PREFIX}*")
+    os.utime(left, (time.time() + 9,) * 2)
+    assert [file.kept for file in leftovers.collect(toy, delete=True).files] == [True] and left.exists()
+    assert [file.kept for file in leftovers.collect(toy, delete=True, unfinished=True).files] == [False]
+    assert not left.exists()
+
+
+def test_a_living_writer_stops_the_removal_of_its_work(toy):
+    (toy / manifest.NAME).unlink()
+    (toy / store.temporary_name()).write_bytes(b"x")
+    before = names(toy)
+    with pytest.raises(CacheError, match="is being written: wait until its process has ended"):
+        leftovers.collect(toy, delete=True, unfinished=True)
+    assert names(toy) == before
+
+
+def test_a_pull_at_work_is_not_disturbed(toy):
+    old(toy / STALE)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom cache import store\n"
+        "with store.alone(Path(sys.argv[1])):\n    print(flush=True)\n    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, str(toy)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(CacheError, match="another process is at work"):
+            leftovers.collect(toy, delete=True)
+        assert leftovers.collect(toy).files and (toy / STALE).exists()
+        other.stdin.close()
+    leftovers.collect(toy, delete=True)
+    assert not (toy / STALE).exists()
+
+
+def test_a_part_keeps_the_proof_and_the_signature_of_its_whole(tmp_path):
+    whole, remote, part = make(tmp_path / "whole", heads="drin,clip"), tmp_path / "remote", tmp_path / "part"
+    push.push(whole, str(remote))
+    pull.pull(part, str(remote), heads="drin")
+    identity = melcache.open(part).id
+    (part / manifest.signature_of(identity)).write_bytes(b"signature")
+    before = names(part)
+    for name in (manifest.copy_of("0" * 64), manifest.signature_of("0" * 64)):
+        old(part / name)
+    assert {file.kind for file in leftovers.collect(part, delete=True).files} == {leftovers.OTHER}
+    assert names(part) == before and melcache.open(part).id == identity
+
+
+def test_the_rest_of_a_whole_cache_goes_where_a_part_took_its_place(tmp_path):
+    whole, remote, here = make(tmp_path / "whole", heads="drin,clip"), tmp_path / "remote", tmp_path / "here"
+    push.push(whole, str(remote))
+    pull.pull(here, str(remote), heads="drin")
+    clip = next(path for path in whole.glob("entity.clip-*.h5"))
+    os.utime(shutil.copyfile(clip, here / clip.name), (1, 1))
+    assert [file.file for file in leftovers.collect(here, delete=True).files] == [clip.name]
+
+
+def test_a_place_that_others_pull_from_keeps_every_publication(tmp_path):
+    remote = tmp_path / "remote"
+    first = push.push(make(tmp_path / "a/toy", seed=0), str(remote)).id
+    push.push(make(tmp_path / "b/toy", seed=1), str(remote), replace=True)
+    before = names(remote)
+    for path in remote.rglob("*.h5"):
+        os.utime(path, (1, 1))
+    old(remote / STALE)
+    assert [file.file for file in leftovers.collect(remote, delete=True).files] == [STALE]
+    assert names(remote) == before
+    assert pull.pull(tmp_path / "here", str(remote), identity=first).id == first
+
+
+def test_the_command_lists_all_caches_and_removes_where_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        old(make(tmp_path / "shards" / name) / STALE)
+    (tmp_path / "shards/unfinished").mkdir()
+    run = CliRunner()
+    done = run.invoke(app, ["gc"])
+    assert done.exit_code == 0 and done.stdout.count("to be removed: add --delete") == 2
+    assert "shards that no manifest here lists" in done.stdout
+    found = json.loads(run.invoke(app, ["gc", "one", "--delete", "--json"]).stdout)
+    assert found[0]["deleted"] and found[0]["files"][0] | {"kind": ""} == {
+        "file": STALE, "bytes": 1000, "kind": "", "kept": False,
+    }  # fmt: skip
+    assert not (tmp_path / "shards/one" / STALE).exists() and (tmp_path / "shards/two" / STALE).exists()
+    assert "has no manifest.json" in str(run.invoke(app, ["gc", "unfinished"]).exception)
+    assert "No cache for 'nowhere'" in str(run.invoke(app, ["gc", "nowhere"]).exception)
+    shutil.rmtree("shards")
+    assert "there is no cache in shards/" in str(run.invoke(app, ["gc"]).exception)
