@@ -187,10 +187,10 @@ class Reader:
 
     def _fill(self, rows: np.ndarray, shard: dict[str, Any], column: str, name: str, *, check: bool) -> None:
         target, offset = memoryview(rows.view(np.uint8).reshape(-1)), shard["columns"][column]["offset"]
-        found = xxhash.xxh3_128()
+        found, step = xxhash.xxh3_128(), READ_BYTES if check else max(1, len(target))
         with store.open_regular(self.path / shard["file"]) as descriptor:
             while target:
-                count = os.preadv(descriptor, [target[:READ_BYTES]], offset)
+                count = os.preadv(descriptor, [target[:step]], offset)
                 if count == 0:
                     raise CacheError(self._ended(shard, name))
                 if check:

@@ -204,7 +204,7 @@ def hostile():
     return {
         "traversal": (named("../evil.h5"), "not listed"),
         "traversal inside": (named("manifests/../../evil.json"), "not listed"),
-        "absolute name": (named("/tmp/evil.h5"), "not listed"),
+        "absolute name": (named("/etc/evil.h5"), "not listed"),
         "a name with a dot in front": (named("./manifest.json"), "not listed"),
         "an unlisted shard": (named("entity.bert-00000.0123456789ab.h5"), "not listed"),
         "an unlisted script": (named("setup.py"), "not listed"),
