@@ -181,7 +181,10 @@ class Reader:
         found = xxhash.xxh3_128()
         with store.open_regular(self.path / shard["file"]) as descriptor:
             while target:
-                count = os.preadv(descriptor, [target[:READ_BYTES]], offset)
+                try:
+                    count = os.preadv(descriptor, [target[:READ_BYTES]], offset)
+                except OSError as error:
+                    raise CacheError(f"cannot read {self.path / shard['file']}: {error.strerror}") from error
                 if count == 0:
                     raise CacheError(self._ended(shard, name))
                 if check:
