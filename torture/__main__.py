@@ -32,7 +32,11 @@ EXPERIMENTS: dict[str, tuple[str, Experiment, Experiment]] = {
         lambda folder, seed: flips.run(folder, 10_000, seed),
         lambda folder, seed: flips.run(folder, 500_000, seed),
     ),
-    "disk": ("a full or failing disk is one clear line", faults.run, faults.run),
+    "disk": (
+        "a full or failing disk is one clear line",
+        faults.run,
+        lambda folder, seed: faults.run(folder, seed, faults.MORE),
+    ),
     "together": (
         "two extractors at once, also without locks",
         lambda folder, seed: extractors.run(folder, 6, seed),

@@ -15,7 +15,7 @@ from typing import Any
 from cache import manifest
 from cache.pull import pull
 from torture.recording import Log, recorded
-from torture.world import Result, build, contents, fast_disk, wrong
+from torture.world import Result, build, contents, fast_disk, put, wrong
 
 Names = dict[str, int]  # file name: inode
 FATES = ("whole", "empty", "cut", "zeros", "holes")
@@ -141,7 +141,7 @@ class Stage:
             (self.folder / name).unlink()
         for name, data in wanted.items():
             if self._there.get(name) != data:
-                (self.folder / name).write_bytes(data)
+                put(self.folder / name, data)
         self._there = wanted
 
     def spoiled(self) -> None:

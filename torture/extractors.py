@@ -4,12 +4,14 @@ import fcntl
 import functools
 import os
 import shutil
+import time
 from pathlib import Path
 
 from torture.kills import child
 from torture.world import Result, build, contents, partial, wrong
 
 PROCESSES = 8
+LOOK_SECONDS = 0.005
 
 
 def run(scratch: Path, rounds: int, seed: int) -> Result:
@@ -32,6 +34,7 @@ def run(scratch: Path, rounds: int, seed: int) -> Result:
             if problem := wrong(folder, known):
                 result.fail(f"round {turn}: while they work it {problem}")
             result.count("looks")
+            time.sleep(LOOK_SECONDS)
         if problem := wrong(folder, known) or ("no cache" if not (folder / "manifest.json").exists() else ""):
             result.fail(f"round {turn}: {problem}")
         if partial(folder):

@@ -121,6 +121,13 @@ def wrong(folder: Path, known: dict[str, dict[str, np.ndarray]]) -> str:
     return f"opens, but verify finds {damaged}" if damaged else ""
 
 
+def put(path: Path, data: bytes) -> None:
+    """Write a file in place; ext4 sends one that is truncated first to the disk at once."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb", closefd=True) as file:
+        file.write(data)
+        file.truncate()
+
+
 @contextlib.contextmanager
 def fast_disk() -> Iterator[None]:
     """Skip fsync: where power cuts are not the question it only costs time."""
