@@ -14,25 +14,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-MEMORY = 2 << 30  # of addresses; libraries alone map 1 GB
+MEMORY = 256 << 20  # of addresses, beside what the libraries take
 SECONDS_CPU, SECONDS_EACH = 30, 1.0
 DIED = "libhdf5 crashed on it, or took more time or memory than such a file can need"
 
 
 def problems(folder: Path, manifest: dict[str, Any], shards: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """Yield (file, what is wrong with its HDF5 structure, "" if nothing) for shards of a manifest, in order."""
-    left = [_wanted(folder, manifest, shard) for shard in shards]
+    left = [wanted(folder, manifest, shard) for shard in shards]
     while left:
         done = 0
-        for file, problem in _ask(left):
-            yield file, problem
+        for file, found in _ask(left):
+            yield file, found
             done += 1
         left = left[done:]
         if left:  # the child died on the next one
             yield left.pop(0)["file"], DIED
 
 
-def _wanted(folder: Path, manifest: dict[str, Any], shard: dict[str, Any]) -> dict[str, Any]:
+def wanted(folder: Path, manifest: dict[str, Any], shard: dict[str, Any]) -> dict[str, Any]:
+    """Return what `problem` is told of a shard: where it lies, and type, shape and offset by column."""
     specs = manifest["parts"][shard["part"]]["columns"]
     columns = {
         name: [spec["dtype"], [shard["rows"], *spec["shape"]], shard["columns"][name]["offset"]]
@@ -41,37 +42,44 @@ def _wanted(folder: Path, manifest: dict[str, Any], shard: dict[str, Any]) -> di
     return {"folder": str(folder), "file": shard["file"], "columns": columns}
 
 
-def _ask(wanted: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _ask(items: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return what the child said of the first files; of fewer than all if it died."""
     environment = os.environ | {"HDF5_PLUGIN_PRELOAD": "::", "HDF5_USE_FILE_LOCKING": "FALSE"}
     try:
         child = subprocess.run(
             [sys.executable, "-I", __file__],
-            input=json.dumps(wanted).encode(),
+            input=json.dumps(items).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
-            timeout=SECONDS_CPU + SECONDS_EACH * len(wanted),
+            timeout=SECONDS_CPU + SECONDS_EACH * len(items),
         )
         lines = child.stdout
     except subprocess.TimeoutExpired as error:
         lines = error.stdout or b""
     answers = lines.split(b"\n")[:-1]  # the last one may be cut
-    return [(item["file"], json.loads(line)) for item, line in zip(wanted, answers, strict=False)]
+    return [(item["file"], json.loads(line)) for item, line in zip(items, answers, strict=False)]
 
 
 def main() -> None:
     """Print a line of JSON for each file named on stdin.  This runs in the child."""
-    wanted = json.load(sys.stdin)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS_CPU + len(wanted), SECONDS_CPU + len(wanted)))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    for item in wanted:
-        print(json.dumps(_problem(Path(item["folder"]) / item["file"], item["columns"])), flush=True)
+    import h5py  # noqa: F401 - before the limits, which count from what it takes
+
+    items = json.load(sys.stdin)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    for kind, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, SECONDS_CPU + len(items)),
+        (resource.RLIMIT_AS, pages * os.sysconf("SC_PAGE_SIZE") + MEMORY),
+    ):
+        resource.setrlimit(kind, (most, most))
+    for item in items:
+        print(json.dumps(problem(Path(item["folder"]) / item["file"], item["columns"])), flush=True)
 
 
-def _problem(path: Path, columns: dict[str, Any]) -> str:
-    import h5py  # in the child only
+def problem(path: Path, columns: dict[str, Any]) -> str:
+    """Return what is wrong with a file's structure, "" if nothing.  To be called in the child: libhdf5 may crash."""
+    import h5py
 
     try:
         file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
@@ -92,8 +100,8 @@ def _structure(h5py: Any, file: Any, columns: dict[str, Any]) -> str:
             return f"{name.decode()} is not in it, or is a link to elsewhere"
         if root.get_objtype_by_idx(sorted(names).index(name)) != h5py.h5g.DATASET:
             return f"{name.decode()} is no dataset"
-        if problem := _dataset(h5py, h5py.h5d.open(root, name), *columns[name.decode()]):
-            return f"{name.decode()} {problem}"
+        if found := _dataset(h5py, h5py.h5d.open(root, name), *columns[name.decode()]):
+            return f"{name.decode()} {found}"
     return ""
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cache import gate, remotes, signing, store, subset
 from cache import manifest as manifests
-from cache import remotes, signing, store, subset
 from cache.growing import CONTENT, Growing
 from cache.remotes.base import Remote
 from cache.transfer import Transfer
@@ -75,6 +75,7 @@ def pull(
         parts = _with_what_is_here(folder, whole, parts, url, replace=replace)
         manifest = subset.take(whole, parts)
         taken = _Pull(folder, remote, manifest).run()
+        _refuse_strange(folder, manifest)
         _write(folder, whole, manifest, signature)
         store.sweep(folder)
     counts = {"parts": len(parts), "all_parts": len(whole["parts"]), "taken": taken, "whole": _bytes(whole["shards"])}
@@ -227,6 +228,16 @@ def _write(folder: Path, whole: dict[str, Any], manifest: dict[str, Any], signat
     if signature is not None:
         store.publish(folder / manifests.signature_of(whole["id"]), signature, replace=True)
     store.publish(folder / manifests.NAME, manifests.written(manifest), replace=True)
+
+
+def _refuse_strange(folder: Path, manifest: dict[str, Any]) -> None:
+    """Raise CacheError for files that fit their manifest, but as which a stranger has sent something else."""
+    for file, problem in gate.problems(folder, manifest, manifest["shards"]):
+        if problem:
+            raise CacheError(
+                f"{folder / file} has the bytes that its manifest lists, but is not what melcache writes: {problem}. "
+                "Do not open it with HDF5 tools; remove the folder, and ask whoever gave you the address"
+            )
 
 
 def _bytes(shards: Sequence[dict[str, Any]]) -> int:

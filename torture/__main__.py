@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.log import duration, say, table
-from torture import crash, extractors, faults, flips, hostile, kills, numbers, readers
+from torture import crash, extractors, faults, flips, hostile, kills, manifests, numbers, readers
 from torture.world import Result
 
 # name: the promise, the experiment in make test, and in make torture; each takes a folder and a seed
@@ -42,11 +42,21 @@ EXPERIMENTS: dict[str, tuple[str, Experiment, Experiment]] = {
         lambda folder, seed: extractors.run(folder, 6, seed),
         lambda folder, seed: extractors.run(folder, 500, seed),
     ),
-    "files": ("opening a stranger's cache is safe: HDF5 files", hostile.run, hostile.run),
-    "manifests": (
-        "opening a stranger's cache is safe: manifests",
+    "files": (
+        "opening a stranger's cache is safe: hostile HDF5 files",
+        hostile.run,
+        hostile.run,
+    ),
+    "mutants": (
+        "opening a stranger's cache is safe: damaged hostile files",
         lambda folder, seed: hostile.mutate(folder, 1_000, seed),
         lambda folder, seed: hostile.mutate(folder, 100_000, seed),
+    ),
+    "manifests": ("opening a stranger's cache is safe: hostile manifests", manifests.run, manifests.run),
+    "fields": (
+        "opening a stranger's cache is safe: random manifests",
+        lambda folder, seed: manifests.mutate(folder, 1_000, seed),
+        lambda folder, seed: manifests.mutate(folder, 100_000, seed),
     ),
     "numbers": ("only finite numbers in range, each in its row", numbers.run, numbers.run),
     "readers": (

@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from torture.kills import child
+from torture.children import child
 from torture.world import Result, build, contents, partial, wrong
 
 PROCESSES = 8

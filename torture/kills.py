@@ -4,30 +4,17 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from cache import manifest
 from cache.reader import Reader
 from common.errors import CacheError
+from torture.children import child
 from torture.world import SHARDS, Result, build, contents, partial, wrong
 
 KILLED = ("SIGKILL",)
 HARSH = ("SIGKILL", "SIGTERM", "SIGSTOP")  # a stopped process is killed a moment later
 WORK_SECONDS = 0.004  # that a shard takes beside its writing
-
-
-def child(work: Callable[[], None]) -> int:
-    """Run `work` in a forked process that ends without cleaning up; return its pid."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return pid
 
 
 def run(scratch: Path, count: int, seed: int, signals: tuple[str, ...] = KILLED) -> Result:

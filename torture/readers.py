@@ -8,10 +8,10 @@ import numpy as np
 
 from cache.reader import Reader
 from cache.synth import Synthetic, write
-from torture.kills import child
+from torture.children import child
 from torture.world import Result
 
-BATCH, BATCHES = 64, 200
+BATCH, BATCHES = 64, 50
 LIMIT = 50 << 20  # bytes of its own that a reader may take
 COLUMNS = ("entity.bert.text", "entity.resnet.image", "pair.candidates.candidates")
 
