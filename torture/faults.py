@@ -54,15 +54,18 @@ def failing(call: str, position: int, error: str, root: Path, *, reading: bool =
         setattr(os, call, real)
 
 
-def run(scratch: Path, seed: int, errors: tuple[str, ...] = ERRORS) -> Result:
-    """Fail extraction, pull and reading: one clear line, nothing wrong on disk, no partial file, and resumable."""
+def run(scratch: Path, errors: int, seed: int) -> Result:
+    """Fail extraction, pull and reading: one clear line, nothing wrong on disk, no partial file, and resumable.
+
+    `errors` says how many of MORE.
+    """
     result, whole = Result("failing disk"), scratch / "whole"
     with fast_disk():
         known = {build(whole, seed): contents(whole)}
     folder, extract = scratch / "failing", lambda folder: build(folder, seed)
     _signals(result, folder, extract, known)
     with fast_disk():
-        for call, error in [*itertools.product(WRITES, errors), ("write", SHORT)]:
+        for call, error in [*itertools.product(WRITES, MORE[:errors]), ("write", SHORT)]:
             _every(result, call, error, folder, extract, known)
         for call, error in [*itertools.product(PULLS, ("ENOSPC", "EIO")), ("pwrite", SHORT)]:
             _every(result, call, error, folder, lambda folder: pull(folder, str(whole)).id, known, resumes=True)
