@@ -12,7 +12,7 @@ from typing import Any
 
 from cache.pull import pull
 from common.errors import MelcacheError
-from torture.world import Result, build, contents, fast_disk, partial, wrong
+from torture.world import Result, build, contents, fast_disk, no_gate, partial, wrong
 
 ERRORS = tuple("ENOSPC EIO EROFS EINTR".split())
 MORE = (*ERRORS, "EDQUOT", "EACCES", "ENOLCK", "EFBIG", "ESTALE")
@@ -64,7 +64,7 @@ def run(scratch: Path, errors: int, seed: int) -> Result:
         known = {build(whole, seed): contents(whole)}
     folder, extract = scratch / "failing", lambda folder: build(folder, seed)
     _signals(result, folder, extract, known)
-    with fast_disk():
+    with fast_disk(), no_gate():
         for call, error in [*itertools.product(WRITES, MORE[:errors]), ("write", SHORT)]:
             _every(result, call, error, folder, extract, known)
         for call, error in [*itertools.product(PULLS, ("ENOSPC", "EIO")), ("pwrite", SHORT)]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import manifest
+from cache import gate, manifest
 from cache.draft import Draft
 from cache.reader import Reader
 from cache.verify import check
@@ -136,6 +136,16 @@ def fast_disk() -> Iterator[None]:
         yield
     finally:
         os.fsync = real
+
+
+@contextlib.contextmanager
+def no_gate() -> Iterator[None]:
+    """Let pulls do without the child process that looks at HDF5 files: it takes 0.2 s, and hostile.py tries it."""
+    real, gate.problems = gate.problems, lambda folder, manifest, shards: ((shard["file"], "") for shard in shards)
+    try:
+        yield
+    finally:
+        gate.problems = real
 
 
 def partial(folder: Path) -> list[str]:
