@@ -4,16 +4,19 @@ import contextlib
 import os
 from pathlib import Path
 
+import h5py
 import pytest
+from PIL import Image, ImageFile
 
-from cache import draft, gate, manifest, reader, store, verify, writer
-from torture import crash, extractors, faults, flips, hostile, kills, numbers
+from cache import draft, gate, manifest, pull, reader, store, verify, writer
+from extract import images
+from torture import crash, extractors, faults, flips, hostile, kills, manifests, numbers, pictures, readers
 
 SEED = 7
 
 
 def power(folder):
-    return crash.run(folder, 400, SEED)
+    return crash.run(folder, 600, SEED)
 
 
 def rot(folder):
@@ -21,7 +24,7 @@ def rot(folder):
 
 
 def disk(folder):
-    return faults.run(folder, SEED)
+    return faults.run(folder, 1, SEED)
 
 
 def together(folder):
@@ -38,6 +41,26 @@ def rows(folder):
 
 def killed(folder):
     return kills.run(folder, 40, SEED)
+
+
+def mutants(folder):
+    return hostile.mutate(folder, 200, SEED)
+
+
+def attacks(folder):
+    return manifests.run(folder, SEED)
+
+
+def fields(folder):
+    return manifests.mutate(folder, 200, SEED)
+
+
+def bad_pictures(folder):
+    return pictures.run(folder, 500, SEED)
+
+
+def many(folder):
+    return readers.run(folder, 1, 10, 13_000, SEED)
 
 
 def no_fsync_of_files(patch):
@@ -107,7 +130,7 @@ def manifest_first(patch):
     patch.setattr(store, "publish", publish)
 
 
-def onetemporary_name(patch):
+def one_temporary_name(patch):
     patch.setattr(store, "temporary_name", lambda: f"{store.PREFIX}shared")
 
 
@@ -153,11 +176,7 @@ def follow_links(patch):
         yield descriptor
         os.close(descriptor)
 
-    def trick(folder, kind, secret):
-        return real(folder, "symlink", secret)  # a FIFO would block for ever
-
-    real = hostile._misplaced
-    patch.setattr(hostile, "_misplaced", trick)
+    patch.setattr(hostile, "MISPLACED", ("symlink",))  # a FIFO would block for ever
     patch.setattr(store, "open_regular", open_regular)
     patch.setattr(verify.store, "open_regular", open_regular)
     patch.setattr(Path, "lstat", Path.stat)
@@ -209,13 +228,78 @@ def join_by_position(patch):
     patch.setattr(writer.Shard, "put", put)
 
 
+def nothing_is_swept(patch):
+    patch.setattr(store, "sweep", lambda folder: 0)
+
+
+def errors_of_reading_escape(patch):
+    def read_regular(path, limit=None):
+        with store.open_regular(path) as descriptor:
+            return os.read(descriptor, 1 << 24)
+
+    patch.setattr(store, "read_regular", read_regular)
+    patch.setattr(faults, "READS", ("read",))
+    patch.setattr(faults, "WRITES", ("mkdir",))
+
+
+def pull_trusts_strangers(patch):
+    patch.setattr(pull, "_refuse_strange", lambda folder, found: None)
+
+
+def the_gate_reads(patch):
+    def problem(path, columns):
+        try:
+            with h5py.File(path) as file:
+                return " ".join(str(file[name][:]) for name in columns)
+        except (OSError, KeyError, ValueError, RuntimeError, TypeError):
+            return "no"
+
+    patch.setattr(gate, "problem", problem)
+
+
+def manifests_are_not_checked(patch):
+    patch.setattr(manifests, "BYTES", {})
+    patch.setattr(manifest, "check", lambda found, where: None)
+
+
+def manifests_without_bounds(patch):
+    patch.setattr(manifest, "MAX_SIGNS", 1 << 21)
+    patch.setattr(manifests, "BYTES", {"keys": manifests.BYTES["keys"]})
+    patch.setattr(manifests, "ATTACKS", {})
+
+
+def fields_are_not_checked(patch):
+    patch.setattr(manifest, "_fields", lambda value, wanted, where: None)
+
+
+def half_pictures_pass(patch):
+    patch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+
+
+def bombs_are_decoded(patch):
+    name = "bomb-102-megapixels.png"
+    bomb = pictures.corpus()[name]
+    patch.setattr(pictures, "corpus", lambda: {name: bomb})
+    patch.setattr(images, "MAX_PIXELS", 1 << 40)
+    patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+
+
+def damage_is_an_error(patch):
+    patch.setattr(images, "_DAMAGE", (OSError,))
+
+
+def readers_copy(patch):
+    real = reader.Reader._map
+    patch.setattr(reader.Reader, "_map", lambda *given, **more: real(*given, **more).copy())
+
+
 SABOTAGES = {
     no_fsync_of_files: power,
     no_fsync_of_the_folder: power,
     write_in_place: power,
     rename_before_write: power,
     manifest_first: power,
-    onetemporary_name: together,
+    one_temporary_name: together,
     temporaries_of_the_living_are_swept: together,
     trust_existence: killed,
     skip_sha256: rot,
@@ -228,12 +312,28 @@ SABOTAGES = {
     write_once: disk,
     unchecked_half: rows,
     join_by_position: rows,
+    nothing_is_swept: killed,
+    errors_of_reading_escape: disk,
+    pull_trusts_strangers: files,
+    the_gate_reads: mutants,
+    manifests_are_not_checked: attacks,
+    manifests_without_bounds: attacks,
+    fields_are_not_checked: fields,
+    half_pictures_pass: bad_pictures,
+    bombs_are_decoded: bad_pictures,
+    damage_is_an_error: bad_pictures,
+    readers_copy: many,
 }
 
 
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.__name__)
 def test_a_planted_bug_is_caught(sabotage, tmp_path, monkeypatch):
+    monkeypatch.setattr(flips, "WHOLE", 2)
+    monkeypatch.setattr(faults, "PULLS", ("pwrite",))
+    monkeypatch.setattr(faults, "READS", ())
+    few = ("external_storage", "external_link", "compressed")  # of the tricks
+    monkeypatch.setattr(hostile, "TRICKS", {name: hostile.TRICKS[name] for name in few})
     sabotage(monkeypatch)
     try:
         result = SABOTAGES[sabotage](tmp_path)

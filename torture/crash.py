@@ -15,7 +15,7 @@ from typing import Any
 from cache import manifest
 from cache.pull import pull
 from torture.recording import Log, recorded
-from torture.world import Result, build, contents, fast_disk, no_gate, put, wrong
+from torture.world import Result, build, contents, fast_disk, no_gate, put, unlike, wrong
 
 Names = dict[str, int]  # file name: inode
 FATES = ("whole", "empty", "cut", "zeros", "holes")
@@ -207,7 +207,8 @@ def _pulls(scratch: Path, root: Path, rng: random.Random) -> tuple[Log, dict[str
 def _try(stage: Stage, state: State, known: dict[str, Any], written: dict[str, bytes], result: Result) -> None:
     stage.lay(state)
     result.case()
-    if problem := wrong(stage.folder, known):
+    must_open = manifest.NAME in state.promised
+    if problem := (unlike if must_open else wrong)(stage.folder, known):
         result.fail(f"state {result.tried}: {problem}")
     files = dict(state.files)
     for name in state.promised:
@@ -220,5 +221,5 @@ def _resume(stage: Stage, again: Work, known: dict[str, Any], result: Result) ->
     result.count("resumed")
     with no_gate():
         identity = again(stage.folder)
-    if identity not in known or wrong(stage.folder, known):
+    if identity not in known or unlike(stage.folder, known):
         result.fail(f"state {result.tried}: resuming gives another cache")

@@ -16,7 +16,7 @@ from pathlib import Path
 from cache import manifest
 from common.errors import CacheError
 from torture.children import child
-from torture.world import SHARDS, Result, build, contents, partial, wrong
+from torture.world import SHARDS, Result, build, contents, partial, unlike, wrong
 
 BYTES = 8 << 20
 STEP = 1 << 10
@@ -124,12 +124,12 @@ def _cut(scratch: Path, turn: int, rng: random.Random, result: Result) -> None:
         result.count("in the midst of the writing")
     with mounted(after) as disk:
         folder = disk / "cache"
-        problem = wrong(folder, known) if folder.exists() else ""
+        problem = (unlike if manifest.NAME in promised else wrong)(folder, known)
         for name in promised:
             path = folder / name
             if not path.exists() or (name != manifest.NAME and path.read_bytes() != (whole / name).read_bytes()):
                 problem = problem or f"{name} was promised and is lost"
-        if not problem and (build(folder, world) != identity or wrong(folder, known) or _left(folder, whole)):
+        if not problem and (build(folder, world) != identity or unlike(folder, known) or _left(folder, whole)):
             problem = "resumed to another cache"
     if problem:
         result.fail(f"cut {turn}: {problem}")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from torture.children import child
-from torture.world import Result, build, contents, partial, wrong
+from torture.world import Result, build, contents, partial, unlike, wrong
 
 PROCESSES = 8
 LOOK_SECONDS = 0.005
@@ -35,7 +35,7 @@ def run(scratch: Path, rounds: int, seed: int) -> Result:
                 result.fail(f"round {turn}: while they work it {problem}")
             result.count("looks")
             time.sleep(LOOK_SECONDS)
-        if problem := wrong(folder, known) or ("no cache" if not (folder / "manifest.json").exists() else ""):
+        if problem := unlike(folder, known):
             result.fail(f"round {turn}: {problem}")
         if partial(folder):
             result.fail(f"round {turn}: temporary files left: {partial(folder)}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from cache.pull import pull
 from common.errors import MelcacheError
-from torture.world import Result, build, contents, fast_disk, no_gate, partial, wrong
+from torture.world import Result, build, contents, fast_disk, no_gate, partial, unlike, wrong
 
 ERRORS = tuple("ENOSPC EIO EROFS EINTR".split())
 MORE = (*ERRORS, "EDQUOT", "EACCES", "ENOLCK", "EFBIG", "ESTALE")
@@ -84,7 +84,7 @@ def _every(
         calls, problem = _try(result, fault, folder, work, known)
         if not problem and partial(folder) and not resumes:
             problem = f"left {partial(folder)}"
-        if not problem and (work(folder) not in known or wrong(folder, known)):
+        if not problem and (work(folder) not in known or unlike(folder, known)):
             problem = "resumed to another cache"
         if not problem and partial(folder):
             problem = f"left {partial(folder)} when it had resumed"
@@ -120,7 +120,7 @@ def _signals(result: Result, folder: Path, work: Work, known: dict[str, Any]) ->
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     result.case()
-    if identity not in known or wrong(folder, known):
+    if identity not in known or unlike(folder, known):
         result.fail("interrupted by signals it makes another cache")
 
 
@@ -142,4 +142,4 @@ def _try(
     result.count("survived" if message is None else "refused in a line")
     if message is not None and ("\n" in message or not message.strip()):
         problem = f"said {message!r}"
-    return calls, problem or wrong(folder, known)
+    return calls, problem or (unlike if message is None else wrong)(folder, known)

@@ -7,10 +7,8 @@ import time
 from pathlib import Path
 
 from cache import manifest
-from cache.reader import Reader
-from common.errors import CacheError
 from torture.children import child
-from torture.world import SHARDS, Result, build, contents, partial, wrong
+from torture.world import SHARDS, Result, build, contents, partial, unlike
 
 KILLED = ("SIGKILL",)
 HARSH = ("SIGKILL", "SIGTERM", "SIGSTOP")  # a stopped process is killed a moment later
@@ -99,14 +97,9 @@ def _kill(pid: int, name: str) -> None:
 
 
 def _compare(folder: Path, whole: Path, identity: str) -> str:
-    try:
-        if Reader(folder).id != identity:
-            return "another id"
-    except CacheError as error:
-        return str(error)
-    if problem := wrong(folder, {identity: contents(whole)}):
+    if problem := unlike(folder, {identity: contents(whole)}):
         return problem
     if partial(folder):
         return f"temporary files left: {partial(folder)}"
-    names = [sorted(path.name for path in there.iterdir()) for there in (folder, whole)]
+    names = [{path.name for path in there.iterdir()} for there in (folder, whole)]
     return "" if names[0] == names[1] and manifest.NAME in names[0] else "other files"

@@ -107,18 +107,31 @@ def contents(folder: Path) -> dict[str, np.ndarray]:
 
 def wrong(folder: Path, known: dict[str, dict[str, np.ndarray]]) -> str:
     """Return what is wrong with a folder that should hold no cache or one of those `known` by id; "" if nothing."""
-    try:
-        reader = Reader(folder)
-        found = reader.load(reader.columns)
-    except CacheError:
-        return ""
+    return "" if _unopened(folder) else unlike(folder, known)
+
+
+def unlike(folder: Path, known: dict[str, dict[str, np.ndarray]]) -> str:
+    """Return what is wrong with a folder that should hold one of the caches `known` by id; "" if nothing."""
+    if refusal := _unopened(folder):
+        return f"does not open: {refusal}"
+    reader = Reader(folder)
     if reader.id not in known:
         return f"opens with the unknown id {reader.id[:12]}"
-    expected = known[reader.id]
+    expected, found = known[reader.id], reader.load(reader.columns)
     if found.keys() != expected.keys() or any(not np.array_equal(found[name], expected[name]) for name in expected):
         return "opens as complete and gives other numbers"
     damaged = [shard["file"] for shard in reader.manifest["shards"] if check(folder, shard).problem]
     return f"opens, but verify finds {damaged}" if damaged else ""
+
+
+def _unopened(folder: Path) -> str:
+    """Return why a cache cannot be read, "" if it can."""
+    try:
+        reader = Reader(folder)
+        reader.load(reader.columns)
+    except CacheError as error:
+        return str(error)
+    return ""
 
 
 def put(path: Path, data: bytes) -> None:
