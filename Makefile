@@ -19,13 +19,16 @@ DEVICE ?= auto
 MODELS ?=
 ARGS ?=
 RUN ?=
+SEED ?=
+ONLY ?=
+CASES ?=
 
 # what is not given is the command's own, or the head's
 GIVEN = $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(RUN),--run $(RUN))
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help setup demo extract describe train reproduce test lint bench clean
+.PHONY: help setup demo extract describe train reproduce test lint bench torture clean
 .DEFAULT_GOAL := help
 
 help:
@@ -42,6 +45,7 @@ help:
 	@echo "                                    MODELS=drin,bert SEEDS EPOCHS DEVICE RUN"
 	@echo "                                    all three take any other option in ARGS='--patience 5'"
 	@echo "make bench RECORD=docs/benchmarks.md  measure the trainer here; RECORD writes the figures down"
+	@echo "make torture RECORD=docs/reliability.md  break caches for hours; also SEED ONLY=kills,rot CASES=1000"
 	@echo "make test | lint | clean"
 
 setup: $(READY)
@@ -86,6 +90,10 @@ lint: $(READY)
 
 bench: $(READY)
 	@$(PYTHON) -m bench $(if $(RECORD),--record $(RECORD))
+
+torture: $(READY)
+	@$(PYTHON) -m torture $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) \
+	  $(if $(RECORD),--record $(RECORD))
 
 clean:
 	rm -rf .pytest_cache .ruff_cache *.egg-info

@@ -19,6 +19,7 @@ from cache import manifest as manifests
 from cache import store, subset
 from cache.growing import BLOCK, Growing
 from cache.members import Members, RefusedError, beside, opened
+from cache.verify import refuse_strange
 from common.errors import CacheError, ConfigError
 from common.log import Progress, duration, size
 
@@ -74,6 +75,7 @@ def take(file: Path, folder: Path) -> Archived:
         with store.alone(folder), _undone(folder, new) as placed:
             _check_space(folder, members.manifest)
             small = _take_shards(members, folder, placed)
+            refuse_strange(folder, members.manifest)
             for name, data in (*small.items(), (manifests.NAME, manifests.written(members.manifest))):
                 placed += [folder / name] * (not (folder / name).exists())
                 store.publish(folder / name, data, replace=True)

@@ -19,11 +19,13 @@ from common.errors import CacheError
 
 NAME = "manifest.json"
 COPIES = "manifests"  # the folder of copies that stay when another manifest is published, and of signatures
-MAX_BYTES = 64 << 20
+MAX_BYTES = 32 << 20
+MAX_SIGNS = 1 << 19  # brackets and commas; a shard has about fifty: 10,000 shards
 MAX_DEPTH = 8
 MAX_COUNT = 1 << 50
 DTYPES = ("<f2", "<f4", "<i4", "|u1", "|b1")
 UNHASHED = ("id", "provenance", "digest")
+_INSIDE = bytes(set(range(256)) - set(b"[]{},"))  # all but what separates values
 
 Check = Callable[[Any], bool]
 NONE: dict[str, Check] = {}
@@ -77,9 +79,17 @@ def signature_of(identity: str) -> str:
 
 
 def parse(data: bytes, where: str) -> dict[str, Any]:
-    """Parse strictly: no duplicate keys, no NaN, no infinity, bounded depth.  Raises CacheError."""
+    """Parse strictly: no duplicate keys, no NaN, no infinity, bounded depth and size.  Raises CacheError.
+
+    The bounds are checked on the text: a value of two bytes takes a hundred once it is parsed.
+    """
+    if not data.isascii() or data.count(b'"') > 4 * MAX_SIGNS:
+        raise CacheError(f"{where} is not the JSON that melcache writes, or too large")
+    outside = re.sub(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', b"", data).translate(None, _INSIDE)
+    if len(outside) > MAX_SIGNS:
+        raise CacheError(f"{where} has more than {MAX_SIGNS:,} brackets and commas")
     depth = 0
-    for byte in re.sub(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', b"", data):
+    for byte in outside:
         depth += (byte in b"[{") - (byte in b"]}")
         if depth > MAX_DEPTH:
             raise CacheError(f"{where} is nested deeper than {MAX_DEPTH} levels")

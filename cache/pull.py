@@ -15,6 +15,7 @@ from cache import remotes, signing, store, subset
 from cache.fetch import Fetch, check_space
 from cache.remotes.base import Remote
 from cache.transfer import Transfer
+from cache.verify import refuse_strange
 from common.errors import CacheError, ConfigError
 from common.log import duration, size
 
@@ -75,6 +76,7 @@ def pull(
         parts = _with_what_is_here(folder, whole, parts, url, replace=replace)
         manifest = subset.take(whole, parts)
         taken = _Pull(folder, remote, manifest).run()
+        refuse_strange(folder, manifest)
         _write(folder, whole, manifest, signature)
         store.sweep(folder)
     counts = {"parts": len(parts), "all_parts": len(whole["parts"]), "taken": taken, "whole": _bytes(whole["shards"])}

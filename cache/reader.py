@@ -190,7 +190,10 @@ class Reader:
         found, step = xxhash.xxh3_128(), READ_BYTES if check else max(1, len(target))
         with store.open_regular(self.path / shard["file"]) as descriptor:
             while target:
-                count = os.preadv(descriptor, [target[:step]], offset)
+                try:
+                    count = os.preadv(descriptor, [target[:step]], offset)
+                except OSError as error:
+                    raise CacheError(f"cannot read {self.path / shard['file']}: {error.strerror}") from error
                 if count == 0:
                     raise CacheError(self._ended(shard, name))
                 if check:

@@ -80,13 +80,21 @@ def append(path: Path, line: bytes) -> None:
 
 
 def read_regular(path: Path, limit: int | None = None) -> bytes:
-    """Return the bytes of a regular file; symbolic links, FIFOs and directories are refused without blocking."""
+    """Return the bytes of a regular file; symbolic links, FIFOs and directories are refused without blocking.
+
+    Raises CacheError for these, for a file that cannot be read, and for one of more than `limit` bytes.
+    """
     with open_regular(path) as descriptor:
         size = os.fstat(descriptor).st_size
         if limit is not None and size > limit:
             raise CacheError(f"{path} is {size:,} bytes, more than the {limit:,} that such a file may have")
-        with os.fdopen(os.dup(descriptor), "rb") as file:
-            return file.read()
+        blocks = []
+        try:
+            while block := os.read(descriptor, size + 1):  # as a rule all at once
+                blocks.append(block)
+        except OSError as error:
+            raise CacheError(f"cannot read {path}: {error.strerror}") from error
+        return b"".join(blocks)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cache import gate, store
 from cache import manifest as manifests
-from cache import store
 from common.errors import CacheError
 
 THREADS = 8  # that hash; more than a disk can feed are no faster
@@ -25,17 +25,24 @@ class Finding:
 
 
 def verify(path: Path) -> Iterator[Finding]:
-    """Yield a finding for each shard, in the manifest's order, then for files that the manifest does not list.
+    """Yield a finding for each shard, damaged ones first, then for files that the manifest does not list.
 
+    A shard with the listed bytes is also looked at as HDF5 (cache.gate): a stranger's manifest may list anything.
     Raises CacheError if the manifest itself is missing or damaged.
     """
     manifest = manifests.load(path)
-
-    def look(shard: dict[str, Any]) -> Finding:
-        return Finding(shard["file"], shard["bytes"], _problem(path / shard["file"], shard["bytes"], shard["sha256"]))
-
+    whole = []
     with ThreadPoolExecutor(min(THREADS, len(os.sched_getaffinity(0)))) as pool:
-        yield from pool.map(look, manifest["shards"])
+        for shard, finding in zip(
+            manifest["shards"], pool.map(lambda shard: check(path, shard), manifest["shards"]), strict=True
+        ):
+            if finding.problem:
+                yield finding
+            else:
+                whole.append(shard)
+    for shard, (_, problem) in zip(whole, gate.problems(path, manifest, whole), strict=True):
+        strange = f"as listed, but not what melcache writes: {problem}. Let no HDF5 tool open it" if problem else ""
+        yield Finding(shard["file"], shard["bytes"], strange)
     listed = {manifests.NAME, *(shard["file"] for shard in manifest["shards"])}
     for extra in sorted(entry.name for entry in path.iterdir()):
         if extra not in listed and extra.endswith(".h5"):
@@ -44,6 +51,22 @@ def verify(path: Path) -> Iterator[Finding]:
                 0,
                 "not listed in the manifest: another cache's, or left behind; never read, melcache gc removes it",
             )
+
+
+def refuse_strange(folder: Path, manifest: dict[str, Any]) -> None:
+    """Raise CacheError for a file that fits its manifest, but as which a stranger has sent something else."""
+    for file, found in gate.problems(folder, manifest, manifest["shards"]):
+        if found:
+            raise CacheError(
+                f"{folder / file} has the bytes that its manifest lists, but is not what melcache writes: {found}. "
+                "Do not open it with HDF5 tools; remove the folder, and ask whoever gave it to you"
+            )
+
+
+def check(path: Path, shard: dict[str, Any]) -> Finding:
+    """Return whether a shard of a cache directory has the bytes that its entry in the manifest lists."""
+    problem = _problem(path / shard["file"], shard["bytes"], shard["sha256"])
+    return Finding(shard["file"], shard["bytes"], problem)
 
 
 def _problem(path: Path, size: int, sha256: str) -> str:

@@ -318,3 +318,13 @@ def test_the_trained_v1_detector_has_norms_without_epsilon(tmp_path):
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert len(norms) > 50
     assert {module.eps for module in norms} == {0.0}
+
+
+def test_a_text_that_spells_clips_own_tokens_is_read_to_its_end(encoders):
+    clip = encoders.clip
+    plain = clip.encode_texts(["Paris and London"])
+    for sign in ("<end_of_text>", "<start_of_text>", "&lt;end_of_text&gt;"):
+        text = f"Paris {sign} and London"
+        np.testing.assert_array_equal(clip.encode_texts([text]), plain)
+        assert clip.count(text) == clip.count("Paris and London") == len(next(clip.encode_tokens([text])))
+    assert clip.is_cut("<end_of_text>" + "harbor " * 80)

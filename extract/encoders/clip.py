@@ -95,20 +95,27 @@ class Clip:
 
     def count(self, text: str) -> int:
         """Return how many tokens CLIP reads of a text, start and end tokens included."""
-        return min(len(self._tokenizer.encode(text)) + 2, CONTEXT)
+        return min(len(self._encode(text)) + 2, CONTEXT)
 
     def _ids(self, texts: Sequence[str]) -> torch.Tensor:
         """Return token ids on the device, (n, 77), zeros behind the end token."""
         ids = torch.zeros(len(texts), CONTEXT, dtype=torch.long)
         for row, text in enumerate(texts):
-            kept = self._tokenizer.encode(text)[: CONTEXT - 2]
+            kept = self._encode(text)[: CONTEXT - 2]
             ids[row, : len(kept) + 2] = torch.tensor([self._start, *kept, self._end])
         return ids.to(self._compute.device)
 
     def is_cut(self, text: str) -> bool:
         """Whether a text has more than the 77 tokens that CLIP reads."""
         # a token is at least a byte and cleaning lengthens no text more than fourfold, so short texts need no count
-        return len(text.encode()) * 4 > CONTEXT - 2 and len(self._tokenizer.encode(text)) > CONTEXT - 2
+        return len(text.encode()) * 4 > CONTEXT - 2 and len(self._encode(text)) > CONTEXT - 2
+
+    def _encode(self, text: str) -> list[int]:
+        """Return the ids of a text's own tokens.
+
+        One that spells the end token, "<end_of_text>", would end there for the model, and what follows be lost.
+        """
+        return [token for token in self._tokenizer.encode(text) if token not in (self._start, self._end)]
 
     @cached_property
     def _model(self) -> torch.nn.Module:

@@ -1,0 +1,71 @@
+"""The look at a stranger's HDF5 files: in a child that may die, against what the manifest says, before all else."""
+
+import os
+
+import pytest
+
+from cache import archive, gate, manifest
+from cache.pull import pull
+from cache.verify import verify
+from common.errors import CacheError
+from torture.tricks import TRICKS, disguise, honestly
+from torture.world import build
+
+
+def looked_at(folder, *files):
+    """What the gate says of files that are to be like the manifest's first shard."""
+    content = manifest.load(folder)
+    return [found for _, found in gate.problems(folder, content, [content["shards"][0] | {"file": f} for f in files])]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return disguise(tmp_path / "honest", honestly, tmp_path / "secret")
+
+
+def test_what_melcache_writes_is_let_pass(tmp_path):
+    build(tmp_path / "world", 1)
+    content = manifest.load(tmp_path / "world")
+    assert {found for _, found in gate.problems(tmp_path / "world", content, content["shards"])} == {""}
+
+
+@pytest.mark.parametrize(
+    ("trick", "reason"),
+    [
+        ("_external_storage", "text is not stored plainly in the file"),
+        ("_external_link", "text is not in it, or is a link to elsewhere"),
+        ("_virtual", "text is not stored plainly in the file"),
+        ("_bomb", "text is not stored plainly in the file"),
+        ("_attributes", "text has a named type or attributes"),
+        ("_more_objects", "it holds attributes, or other objects than its columns"),
+        ("_other_shape", r"text has shape \(4, 4\), the manifest says \(3, 4\)"),
+        ("_big_endian", "text has type >f2, the manifest says <f2"),
+        ("_user_block", "it has a user block"),
+        ("_never_allocated", "text lies elsewhere than the manifest says"),
+    ],
+)
+def test_pull_and_verify_say_what_is_strange_about_a_file(tmp_path, trick, reason):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    there = disguise(tmp_path / "there", TRICKS[trick.removeprefix("_")], secret)
+    (finding,) = verify(there)
+    with pytest.raises(CacheError, match=rf"is not what melcache writes: {reason}.*ask whoever gave it to you"):
+        pull(tmp_path / "here", str(there))
+    assert not (tmp_path / "here" / manifest.NAME).exists()
+    assert finding.problem.startswith("as listed, but not what melcache writes") and "no HDF5 tool" in finding.problem
+
+
+def test_a_file_that_kills_the_child_is_named_and_the_others_are_still_looked_at(folder, monkeypatch):
+    (good,) = (path.name for path in folder.glob("*.h5"))
+    os.mkfifo(folder / "pipe")  # opening it blocks for ever, as a file could that libhdf5 has a bug for
+    monkeypatch.setattr(gate, "SECONDS_CPU", 2)
+    assert looked_at(folder, good, "pipe", good) == ["", gate.DIED, ""]
+
+
+def test_a_tar_that_holds_such_a_file_leaves_nothing(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    archive.export(disguise(tmp_path / "there", TRICKS["external_link"], secret), tmp_path / "x.tar")
+    with pytest.raises(CacheError, match="is not what melcache writes: text is not in it, or is a link to elsewhere"):
+        archive.take(tmp_path / "x.tar", tmp_path / "here")
+    assert not (tmp_path / "here").exists()

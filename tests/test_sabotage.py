@@ -1,0 +1,343 @@
+"""Tests that can fail: each planted bug is caught by the experiment that guards its promise."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import h5py
+import pytest
+from PIL import Image, ImageFile
+
+from cache import draft, gate, manifest, pull, reader, store, verify, writer
+from extract import images
+from torture import crash, extractors, faults, flips, hostile, kills, manifests, numbers, pictures, readers
+
+SEED = 7
+
+
+def power(folder):
+    return crash.run(folder, 600, SEED)
+
+
+def rot(folder):
+    return flips.run(folder, 400, SEED)
+
+
+def disk(folder):
+    return faults.run(folder, 1, SEED)
+
+
+def together(folder):
+    return extractors.run(folder, 4, SEED)
+
+
+def files(folder):
+    return hostile.run(folder, SEED)
+
+
+def rows(folder):
+    return numbers.run(folder, SEED)
+
+
+def killed(folder):
+    return kills.run(folder, 40, SEED)
+
+
+def mutants(folder):
+    return hostile.mutate(folder, 200, SEED)
+
+
+def attacks(folder):
+    return manifests.run(folder, SEED)
+
+
+def fields(folder):
+    return manifests.mutate(folder, 200, SEED)
+
+
+def bad_pictures(folder):
+    return pictures.run(folder, 500, SEED)
+
+
+def many(folder):
+    return readers.run(folder, 1, 10, 13_000, SEED)
+
+
+def no_fsync_of_files(patch):
+    def write(path, data):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.close(descriptor)
+
+    patch.setattr(store, "_write", write)
+
+
+def no_fsync_of_the_folder(patch):
+    patch.setattr(store, "sync_directory", lambda folder: None)
+
+
+def write_in_place(patch):
+    def publish(path, data, *, replace):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not replace and path.exists():
+            return False
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        half = len(data) // 2
+        os.write(descriptor, bytes(data[:half]))
+        os.write(descriptor, bytes(data[half:]))
+        os.fsync(descriptor)
+        os.close(descriptor)
+        store.sync_directory(path.parent)
+        return True
+
+    patch.setattr(store, "publish", publish)
+
+
+def rename_before_write(patch):
+    real = store.place
+
+    def write(path, data):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        waiting[path] = (descriptor, bytes(data))
+
+    def place(temporary, path, *, replace):
+        placed = real(temporary, path, replace=replace)
+        descriptor, data = waiting.pop(temporary)
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        return placed
+
+    waiting = {}
+    patch.setattr(store, "_write", write)
+    patch.setattr(store, "place", place)
+
+
+def manifest_first(patch):
+    real, waiting = store.publish, []
+
+    def publish(path, data, *, replace):
+        if path.name != manifest.NAME:
+            waiting.append((path, bytes(data), replace))
+            return True
+        real(path, data, replace=replace)
+        for shard in waiting:
+            real(shard[0], shard[1], replace=shard[2])
+        waiting.clear()
+        return True
+
+    patch.setattr(store, "publish", publish)
+
+
+def one_temporary_name(patch):
+    patch.setattr(store, "temporary_name", lambda: f"{store.PREFIX}shared")
+
+
+def temporaries_of_the_living_are_swept(patch):
+    patch.setattr(store, "abandoned", lambda path: True)
+
+
+def trust_existence(patch):
+    def adopt(plan, folder):
+        path = folder / plan.file
+        if not path.exists():
+            return None
+        data = path.read_bytes()
+        _, offsets = writer._build({n: writer.np.zeros((plan.rows, *s), d) for n, (d, s) in plan.part.columns.items()})
+        padded = data.ljust(1 << 16, b"\0")
+        return writer._entry(plan, padded, offsets) | {"bytes": len(data)}
+
+    write_in_place(patch)  # what is there may be half
+    patch.setattr(draft, "adopt", adopt)
+
+
+def skip_sha256(patch):
+    patch.setattr(verify, "_problem", lambda path, size, sha256: "")
+
+
+def skip_xxh3(patch):
+    patch.setattr(reader.Reader, "_compare", lambda *arguments: None)
+
+
+def skip_the_manifests_digest(patch):
+    def load(folder):
+        found = manifest.parse((folder / manifest.NAME).read_bytes(), "here")
+        manifest.check(found, "here")
+        return found
+
+    patch.setattr(manifest, "load", load)
+
+
+def follow_links(patch):
+    @contextlib.contextmanager
+    def open_regular(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        yield descriptor
+        os.close(descriptor)
+
+    patch.setattr(hostile, "MISPLACED", ("symlink",))  # a FIFO would block for ever
+    patch.setattr(store, "open_regular", open_regular)
+    patch.setattr(verify.store, "open_regular", open_regular)
+    patch.setattr(Path, "lstat", Path.stat)
+
+
+def let_every_structure_pass(patch):
+    patch.setattr(gate, "_ask", lambda wanted: [(item["file"], "") for item in wanted])
+
+
+def swallow_a_full_disk(patch):
+    real = store._write
+
+    def write(path, data):
+        with contextlib.suppress(OSError):
+            real(path, data)
+
+    patch.setattr(store, "_write", write)
+
+
+def keep_temporaries_after_errors(patch):
+    patch.setattr(store, "_removed_on_error", contextlib.nullcontext)
+
+
+def write_once(patch):
+    def write(path, data):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+    patch.setattr(store, "_write", write)
+
+
+def unchecked_half(patch):
+    def put(self, column, rows, values):
+        with writer.np.errstate(all="ignore"):
+            self._arrays[column][rows] = writer.np.asarray(values)
+        self._written[column][rows] = True
+
+    patch.setattr(writer.Shard, "put", put)
+
+
+def join_by_position(patch):
+    real = writer.Shard.put
+
+    def put(self, column, rows, values):
+        real(self, column, writer.np.sort(rows), values)
+
+    patch.setattr(writer.Shard, "put", put)
+
+
+def nothing_is_swept(patch):
+    patch.setattr(store, "sweep", lambda folder: 0)
+
+
+def errors_of_reading_escape(patch):
+    def read_regular(path, limit=None):
+        with store.open_regular(path) as descriptor:
+            return os.read(descriptor, 1 << 24)
+
+    patch.setattr(store, "read_regular", read_regular)
+    patch.setattr(faults, "READS", ("read",))
+    patch.setattr(faults, "WRITES", ("mkdir",))
+
+
+def pull_trusts_strangers(patch):
+    patch.setattr(pull, "_refuse_strange", lambda folder, found: None)
+
+
+def the_gate_reads(patch):
+    def problem(path, columns):
+        try:
+            with h5py.File(path) as file:
+                return " ".join(str(file[name][:]) for name in columns)
+        except (OSError, KeyError, ValueError, RuntimeError, TypeError):
+            return "no"
+
+    patch.setattr(gate, "problem", problem)
+
+
+def manifests_are_not_checked(patch):
+    patch.setattr(manifests, "BYTES", {})
+    patch.setattr(manifest, "check", lambda found, where: None)
+
+
+def manifests_without_bounds(patch):
+    patch.setattr(manifest, "MAX_SIGNS", 1 << 21)
+    patch.setattr(manifests, "BYTES", {"keys": manifests.BYTES["keys"]})
+    patch.setattr(manifests, "ATTACKS", {})
+
+
+def fields_are_not_checked(patch):
+    patch.setattr(manifest, "_fields", lambda value, wanted, where: None)
+
+
+def half_pictures_pass(patch):
+    patch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+
+
+def bombs_are_decoded(patch):
+    name = "bomb-102-megapixels.png"
+    bomb = pictures.corpus()[name]
+    patch.setattr(pictures, "corpus", lambda: {name: bomb})
+    patch.setattr(images, "MAX_PIXELS", 1 << 40)
+    patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+
+
+def damage_is_an_error(patch):
+    patch.setattr(images, "_DAMAGE", (OSError,))
+
+
+def readers_copy(patch):
+    real = reader.Reader._map
+    patch.setattr(reader.Reader, "_map", lambda *given, **more: real(*given, **more).copy())
+
+
+SABOTAGES = {
+    no_fsync_of_files: power,
+    no_fsync_of_the_folder: power,
+    write_in_place: power,
+    rename_before_write: power,
+    manifest_first: power,
+    one_temporary_name: together,
+    temporaries_of_the_living_are_swept: together,
+    trust_existence: killed,
+    skip_sha256: rot,
+    skip_xxh3: rot,
+    skip_the_manifests_digest: rot,
+    follow_links: files,
+    let_every_structure_pass: files,
+    swallow_a_full_disk: disk,
+    keep_temporaries_after_errors: disk,
+    write_once: disk,
+    unchecked_half: rows,
+    join_by_position: rows,
+    nothing_is_swept: killed,
+    errors_of_reading_escape: disk,
+    pull_trusts_strangers: files,
+    the_gate_reads: mutants,
+    manifests_are_not_checked: attacks,
+    manifests_without_bounds: attacks,
+    fields_are_not_checked: fields,
+    half_pictures_pass: bad_pictures,
+    bombs_are_decoded: bad_pictures,
+    damage_is_an_error: bad_pictures,
+    readers_copy: many,
+}
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.__name__)
+def test_a_planted_bug_is_caught(sabotage, tmp_path, monkeypatch):
+    monkeypatch.setattr(flips, "WHOLE", 2)
+    monkeypatch.setattr(faults, "PULLS", ("pwrite",))
+    monkeypatch.setattr(faults, "READS", ())
+    few = ("external_storage", "external_link", "compressed")  # of the tricks
+    monkeypatch.setattr(hostile, "TRICKS", {name: hostile.TRICKS[name] for name in few})
+    sabotage(monkeypatch)
+    try:
+        result = SABOTAGES[sabotage](tmp_path)
+    except AssertionError as error:  # an extraction that failed outright
+        assert "status" in str(error)
+    else:
+        assert result.failures

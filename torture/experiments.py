@@ -1,0 +1,75 @@
+"""Every experiment: the promise it tries, how, and how often in `make test` and in `make torture`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torture import (
+    crash,
+    disks,
+    extractors,
+    faults,
+    flips,
+    hostile,
+    kills,
+    manifests,
+    numbers,
+    pictures,
+    readers,
+)
+from torture.world import Result
+
+Run = Callable[[Path, int, int], Result]  # in an empty folder, so many cases, with a seed
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is promised, and how it is tried.
+
+    `small` and `large` are the cases of `make test`, None where it is not in it, and of `make torture`; where an
+    experiment has a list of its own, they say nothing. `harsh` is done in place of `run` in make torture.
+    """
+
+    promise: str
+    run: Run
+    small: int | None = 0
+    large: int = 0
+    harsh: Run | None = None
+
+
+EXPERIMENTS = {
+    "kills": Experiment(
+        "1. A kill at any moment costs at most the shard in hand",
+        kills.run,
+        50,
+        2_000,
+        lambda folder, count, seed: kills.run(folder, count, seed, harsh=True),
+    ),
+    "power": Experiment("2. Done means done: every state that a power cut may leave", crash.run, 5_000, 200_000),
+    "ext4": Experiment("2. and 4. The same on a real disk: power cuts, and no room", disks.run, None, 300),
+    "rot": Experiment("3. No silent wrong number", flips.run, 10_000, 500_000),
+    "disk": Experiment(
+        "4. A full or failing disk is one clear line", faults.run, len(faults.ERRORS), len(faults.MORE)
+    ),
+    "together": Experiment("5. Eight extractors at once, every other time without locks", extractors.run, 6, 500),
+    "files": Experiment(
+        "6. Opening a stranger's cache is safe: HDF5 files with tricks",
+        lambda folder, _, seed: hostile.run(folder, seed),
+    ),
+    "mutants": Experiment("6. The same files, damaged", hostile.mutate, 1_000, 100_000),
+    "manifests": Experiment(
+        "6. Manifests with tricks", lambda folder, _, seed: manifests.run(folder, seed)
+    ),
+    "fields": Experiment("6. Manifests changed at random, with digests that fit", manifests.mutate, 1_000, 100_000),
+    "pictures": Experiment("8. Bad pictures never stop a run and never hide", pictures.run, 2_000, 200_000),
+    "numbers": Experiment(
+        "9. Only finite numbers in range, each in its row", lambda folder, _, seed: numbers.run(folder, seed)
+    ),
+    "readers": Experiment(
+        "10. Bounded memory: readers of one cache at once",
+        lambda folder, count, seed: readers.run(folder, count, 15_600, 78_000, seed),
+        16,
+        64,
+        lambda folder, count, seed: readers.run(folder, count, 100_000, 110_000, seed),
+    ),
+}  # fmt: skip

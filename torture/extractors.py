@@ -1,0 +1,49 @@
+"""Several extractors at once on one cache, also where locks do nothing, while a reader looks."""
+
+import fcntl
+import functools
+import os
+import shutil
+import time
+from pathlib import Path
+
+from torture.children import child
+from torture.world import Result, build, contents, partial, unlike, wrong
+
+PROCESSES = 8
+LOOK_SECONDS = 0.005
+
+
+def run(scratch: Path, rounds: int, seed: int) -> Result:
+    """Let eight processes make one cache, `rounds` times, every other time with flock made a no-op."""
+    result = Result("extractors at once")
+    for turn in range(rounds):
+        world, folder, whole = seed + turn, scratch / "shared", scratch / "whole"
+        for path in (folder, whole):
+            shutil.rmtree(path, ignore_errors=True)
+        identity = build(whole, world)
+        known = {identity: contents(whole)}
+        work = functools.partial(_extract, folder, world, turn % 2 == 1)
+        pids = {child(work) for _ in range(PROCESSES)}
+        while pids:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid in pids:
+                pids.discard(pid)
+                if status:
+                    result.fail(f"round {turn}: an extractor ended with status {status}")
+            if problem := wrong(folder, known):
+                result.fail(f"round {turn}: while they work it {problem}")
+            result.count("looks")
+            time.sleep(LOOK_SECONDS)
+        if problem := unlike(folder, known):
+            result.fail(f"round {turn}: {problem}")
+        if partial(folder):
+            result.fail(f"round {turn}: temporary files left: {partial(folder)}")
+        result.case()
+    return result
+
+
+def _extract(folder: Path, world: int, broken: bool) -> None:
+    if broken:
+        fcntl.flock = lambda descriptor, operation: None
+    build(folder, world)
