@@ -99,20 +99,6 @@ def config(data, shards, **changes):
     return ExtractConfig(dataset="jsonl", data=data, shards=shards, weights="random-tiny", **known | changes)
 
 
-@pytest.fixture
-def watched(monkeypatch):
-    """The Work objects of the runs of a test, in order."""
-    seen = []
-
-    class Watched(pipeline.Work):
-        def __init__(self, *arguments):
-            seen.append(self)
-            super().__init__(*arguments)
-
-    monkeypatch.setattr(pipeline, "Work", Watched)
-    return seen
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return lay(tmp_path_factory.mktemp("release"))

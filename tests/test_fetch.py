@@ -79,22 +79,7 @@ def remote(team, tmp_path):
 @pytest.fixture(autouse=True)
 def plain(monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.delenv("MELCACHE_REMOTE", raising=False)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
-@pytest.fixture
-def watched(monkeypatch):
-    """The Work objects of the runs of a test, in order."""
-    seen = []
-
-    class Watched(pipeline.Work):
-        def __init__(self, *arguments):
-            seen.append(self)
-            super().__init__(*arguments)
-
-    monkeypatch.setattr(pipeline, "Work", Watched)
-    return seen
 
 
 def encoded(work):

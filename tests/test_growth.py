@@ -189,19 +189,6 @@ def run(tmp_path, entities, mentions, watched, **changes):
     return reader, watched[-1]
 
 
-@pytest.fixture
-def watched(monkeypatch):
-    seen = []
-
-    class Watched(pipeline.Work):
-        def __init__(self, *arguments):
-            seen.append(self)
-            super().__init__(*arguments)
-
-    monkeypatch.setattr(pipeline, "Work", Watched)
-    return seen
-
-
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
     """The world's release and cache before anything is added; tests copy it."""

@@ -129,20 +129,6 @@ def extract(data, shards, **changes):
     return melcache.open(pipeline.run(config(data, shards, **changes)))
 
 
-@pytest.fixture
-def watched(monkeypatch):
-    """The Work objects of the runs of a test, in order."""
-    seen = []
-
-    class Watched(pipeline.Work):
-        def __init__(self, *arguments):
-            seen.append(self)
-            super().__init__(*arguments)
-
-    monkeypatch.setattr(pipeline, "Work", Watched)
-    return seen
-
-
 @pytest.fixture(scope="module")
 def standard(data, tmp_path_factory):
     return extract(data, tmp_path_factory.mktemp("standard"))

@@ -61,7 +61,6 @@ def config(data, shards, **changes):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.delenv("MELCACHE_REMOTE", raising=False)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr(calibration, "MOST", 2)
 
