@@ -45,7 +45,7 @@ help:
 	@echo "                                    MODELS=drin,bert SEEDS EPOCHS DEVICE RUN"
 	@echo "                                    all three take any other option in ARGS='--patience 5'"
 	@echo "make bench RECORD=docs/benchmarks.md  measure the trainer here; RECORD writes the figures down"
-	@echo "make torture RECORD=docs/reliability.md  break caches for hours; also SEED ONLY=kills,rot CASES=1000"
+	@echo "make torture RECORD=docs/reliability.md  break caches, for an hour; also SEED ONLY=kills,rot CASES=1000"
 	@echo "make test | lint | clean"
 
 setup: $(READY)

@@ -10,12 +10,13 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 MEMORY = 256 << 20  # of addresses, beside what the libraries take
-SECONDS_CPU, SECONDS_EACH = 30, 1.0
+SECONDS_START, SECONDS_EACH = 30, 2  # of the clock for the child to start; of a processor for a file
 DIED = "libhdf5 crashed on it, or took more time or memory than such a file can need"
 
 
@@ -52,7 +53,7 @@ def _ask(items: list[dict[str, Any]]) -> list[tuple[str, str]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
-            timeout=SECONDS_CPU + SECONDS_EACH * len(items),
+            timeout=SECONDS_START + SECONDS_EACH * len(items),
         )
         lines = child.stdout
     except subprocess.TimeoutExpired as error:
@@ -67,14 +68,17 @@ def main() -> None:
 
     items = json.load(sys.stdin)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    for kind, most in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, SECONDS_CPU + len(items)),
-        (resource.RLIMIT_AS, pages * os.sysconf("SC_PAGE_SIZE") + MEMORY),
-    ):
-        resource.setrlimit(kind, (most, most))
+    _limit(resource.RLIMIT_AS, pages * os.sysconf("SC_PAGE_SIZE") + MEMORY)
+    _limit(resource.RLIMIT_CORE, 0)
     for item in items:
+        _limit(resource.RLIMIT_CPU, int(time.process_time()) + SECONDS_EACH)
         print(json.dumps(problem(Path(item["folder"]) / item["file"], item["columns"])), flush=True)
+
+
+def _limit(kind: int, most: int) -> None:
+    """Limit this process, whatever hard limit it has from outside already."""
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def problem(path: Path, columns: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from common.errors import CacheError
 NAME = "manifest.json"
 COPIES = "manifests"  # the folder of copies that stay when another manifest is published, and of signatures
 MAX_BYTES = 32 << 20
-MAX_SIGNS = 1 << 19  # brackets and commas; a shard has about fifty: 10,000 shards
+MAX_SIGNS = 3 << 17  # brackets and commas; a shard has about fifty: 7,800 shards
 MAX_DEPTH = 8
 MAX_COUNT = 1 << 50
 DTYPES = ("<f2", "<f4", "<i4", "|u1", "|b1")

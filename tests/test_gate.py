@@ -1,6 +1,8 @@
 """The look at a stranger's HDF5 files: in a child that may die, against what the manifest says, before all else."""
 
 import os
+import resource
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ from cache import archive, gate, manifest
 from cache.pull import pull
 from cache.verify import verify
 from common.errors import CacheError
+from torture.children import apart
 from torture.tricks import TRICKS, disguise, honestly
 from torture.world import build
 
@@ -27,6 +30,16 @@ def test_what_melcache_writes_is_let_pass(tmp_path):
     build(tmp_path / "world", 1)
     content = manifest.load(tmp_path / "world")
     assert {found for _, found in gate.problems(tmp_path / "world", content, content["shards"])} == {""}
+
+
+def test_the_gate_works_under_limits_that_it_may_not_raise(folder, tmp_path):
+    (good,) = (path.name for path in folder.glob("*.h5"))
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+        return looked_at(folder, good)
+
+    assert apart(limited, tmp_path).answer == [""]
 
 
 @pytest.mark.parametrize(
@@ -55,10 +68,24 @@ def test_pull_and_verify_say_what_is_strange_about_a_file(tmp_path, trick, reaso
     assert finding.problem.startswith("as listed, but not what melcache writes") and "no HDF5 tool" in finding.problem
 
 
+def test_a_file_that_keeps_libhdf5_busy_costs_two_seconds_of_a_processor(folder, monkeypatch, tmp_path):
+    busy = (
+        Path(gate.__file__)
+        .read_text()
+        .replace("file = h5py.h5f.open", "while path.name == 'busy': pass\n        file = h5py.h5f.open")
+    )
+    (tmp_path / "gate.py").write_text(busy)
+    monkeypatch.setattr(gate, "__file__", str(tmp_path / "gate.py"))
+    (good,) = (path.name for path in folder.glob("*.h5"))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    assert looked_at(folder, good, "busy", good) == ["", gate.DIED, ""]
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 2 * gate.SECONDS_EACH
+
+
 def test_a_file_that_kills_the_child_is_named_and_the_others_are_still_looked_at(folder, monkeypatch):
     (good,) = (path.name for path in folder.glob("*.h5"))
     os.mkfifo(folder / "pipe")  # opening it blocks for ever, as a file could that libhdf5 has a bug for
-    monkeypatch.setattr(gate, "SECONDS_CPU", 2)
+    monkeypatch.setattr(gate, "SECONDS_START", 1)
     assert looked_at(folder, good, "pipe", good) == ["", gate.DIED, ""]
 
 

@@ -2,7 +2,9 @@
 
 import pytest
 
+from torture import record
 from torture.experiments import EXPERIMENTS
+from torture.world import Result
 
 # what must have been tried, whatever an experiment thinks is enough
 LEAST = {
@@ -24,3 +26,19 @@ def test_promise(name, tmp_path):
     print(f"{name}, seed {SEED}: {SMALL[name].promise}: {result.tried} cases, {result.counts}")
     assert not result.failures, result.failures[:5]
     assert result.tried >= LEAST[name]
+
+
+def row(name, tried, failures=(), seed=1):
+    return record.Row(name, Result(name, tried, {"kills | of all": 7}, list(failures)), 12.3, seed)
+
+
+def test_a_run_replaces_its_own_rows_of_the_record_and_no_others(tmp_path):
+    page = tmp_path / "reliability.md"
+    record.write(page, [row("rot", 10), row("kills", 50, ["lost"])])
+    record.write(page, [row("rot", 2_000, seed=9)])
+    lines = [line.split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")]
+    assert [cells[0] for cells in lines] == ["| experiment", "| ---", "| kills", "| rot"]
+    kills, rot = (dict(zip(record.HEADER, [cell.strip("| ") for cell in cells], strict=True)) for cells in lines[2:])
+    assert (kills["cases"], kills["of"], kills["failures"], kills["seed"]) == ("50", "2,000", "1", "1")
+    assert (rot["cases"], rot["of"], rot["failures"], rot["seed"]) == ("2,000", "500,000", "0", "9")
+    assert kills["counted"] == "7 kills / of all" and len(rot["commit"]) >= 7

@@ -51,7 +51,7 @@ class Moment:
         self._durable: dict[int, bytes] = {}  # as of the last fsync
         self._settled: Names = {}
         self._names: Names = {}  # as the running system sees them
-        self._open: list[tuple[str, dict[str, int | None]]] = []  # operations on names since the folder's last fsync
+        self._open: list[dict[str, int | None]] = []  # operations on names since the folder's last fsync
         self._promised: set[str] = set()
 
     def advance(self, kind: str, *given: Any) -> None:
@@ -84,7 +84,7 @@ class Moment:
         drawn = []
         for kept in kepts:
             names = dict(self._settled)
-            for (_, change), keep in zip(self._open, kept, strict=True):
+            for change, keep in zip(self._open, kept, strict=True):
                 if keep:
                     names |= change
             there = {name: inode for name, inode in names.items() if inode is not None}
@@ -106,7 +106,7 @@ class Moment:
             change[names[1]] = self._names[names[0]]
             if kind != "link":
                 change[names[0]] = None
-        self._open.append((kind, change))
+        self._open.append(change)
         self._names = {name: inode for name, inode in (self._names | change).items() if inode is not None}
 
     def _after(self, inode: int, fate: str | None, rng: random.Random) -> bytes:

