@@ -20,7 +20,8 @@ from common.errors import CacheError
 NAME = "manifest.json"
 COPIES = "manifests"  # the folder of copies that stay when another manifest is published, and of signatures
 MAX_BYTES = 32 << 20
-MAX_SIGNS = 3 << 17  # brackets and commas; a shard has about fifty: 7,800 shards
+MAX_SIGNS = 3 << 17  # brackets and commas; a shard has at most fifty
+MAX_SHARDS = 7_000  # that an extraction makes, so that they fit in
 MAX_DEPTH = 8
 MAX_COUNT = 1 << 50
 DTYPES = ("<f2", "<f4", "<i4", "|u1", "|b1")
@@ -41,7 +42,9 @@ def seal(manifest: dict[str, Any]) -> dict[str, Any]:
 def save(folder: Path, manifest: dict[str, Any]) -> str:
     """Check, seal and publish a manifest; return the cache id.  It is the last file written."""
     sealed = seal(manifest)
-    check(sealed, str(folder / NAME))
+    check(
+        parse(written(sealed), str(folder / NAME)), str(folder / NAME)
+    )  # parsed, too: what no reader takes is not written
     store.publish(folder / NAME, written(sealed), replace=True)
     return sealed["id"]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from cache import fingerprint
 from cache.draft import Draft
+from cache.manifest import MAX_SHARDS
 from common.errors import ConfigError
 from common.log import duration, say
 from common.records import SPLITS, Dataset
@@ -16,7 +17,7 @@ from extract.config import NONE, ExtractConfig
 from extract.encoders import Encoders
 from extract.plan import Plan
 from extract.shared import Shared
-from extract.work import Work, missing
+from extract.work import TABLES, Work, missing
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,18 @@ def prepare(config: ExtractConfig) -> Job:
         release, listed = lists.keep_needed(release, listed)
         release, layout = growth.arrange(release, None, config.shard_rows)
     plan = Plan(config, rows.Rows.hashed(release, layout, config.workers), listed, encoders, draft.listed)
+    _stop_if_too_many(config, plan)
     return Job(release, encoders, draft, plan, shared)
+
+
+def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:
+    """Raise ConfigError for more shards than a manifest may list, before any is computed."""
+    count = sum(len(shards) for table in TABLES for shards in plan.shards(table))
+    if count > MAX_SHARDS:
+        enough = config.shard_rows * -(-count // MAX_SHARDS) * 2
+        raise ConfigError(
+            f"that would be {count:,} shards, a manifest lists {MAX_SHARDS:,}: give --shard-rows {enough}"
+        )
 
 
 def _stop_if_forgotten(config: ExtractConfig, release: Dataset, draft: Draft) -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from cache.schema import EDGES, IMAGE_STATUS
-from common.errors import CoverageError, DatasetError
+from common.errors import ConfigError, CoverageError, DatasetError
 from extract import images, pipeline
 from extract.cli import app
 from extract.config import ExtractConfig
@@ -601,6 +601,14 @@ def test_lists_are_no_longer_than_the_knowledge_base(data, tmp_path):
     reader = melcache.open(pipeline.run(config(data, tmp_path, candidates=100)))
     assert reader.manifest["candidates"] == reader.manifest["tables"]["entity"]
     assert reader.column("pair.candidates.candidates").min() >= 0
+
+
+def test_more_shards_than_a_manifest_may_list_stop_before_any_work(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "MAX_SHARDS", 20)
+    with pytest.raises(ConfigError, match=r"^that would be 53 shards, a manifest lists 20: give --shard-rows 12$"):
+        pipeline.run(config(data, tmp_path, shard_rows=2))
+    assert not (tmp_path / "world").exists()
+    pipeline.run(config(data, tmp_path, shard_rows=12))
 
 
 def test_a_limited_cache_says_so(data, tmp_path):
