@@ -51,6 +51,7 @@ help:
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
+	@[ ! -L .venv ] || { echo ".venv is a link to another checkout's environment: remove the link" >&2; exit 1; }
 	@command -v uv >/dev/null || python3 -m uv --version >/dev/null 2>&1 \
 	  || python3 -m pip install --quiet --user uv 2>/dev/null \
 	  || python3 -m pip install --quiet --user --break-system-packages uv 2>/dev/null \

@@ -22,13 +22,12 @@ from cache.commands.options import (
     interruptible,
     is_name,
     place,
-    printable_lines,
     trusted,
 )
 from cache.commands.overview import describe
 from cache.reader import Reader
 from common.errors import ConfigError, MelcacheError
-from common.log import printable, size
+from common.log import printable, printable_lines, size
 from common.paths import find_cache
 
 GOES_ON = "what has arrived is kept, the same command continues"
@@ -49,7 +48,7 @@ def main() -> None:
     try:
         app(prog_name="melcache", standalone_mode=True)
     except MelcacheError as error:
-        typer.echo(f"error: {printable(str(error))}", err=True)
+        typer.echo(f"error: {printable_lines(str(error))}", err=True)
         raise SystemExit(error.exit_code) from None
 
 

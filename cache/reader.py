@@ -66,8 +66,8 @@ class Reader:
         described = " --descriptions FILE (make describe fetches one)" if DESCRIPTION in missing else ""
         raise CacheError(
             f"{self.path} lacks {what}, which {whom} reads. Compute them: python -m extract --dataset {name} "
-            f"--for {head}{described}. Or take them from a teammate: melcache pull {name} URL --for "
-            f"{','.join([head, *sorted(others)])}"
+            f"--for {head}{described}, and --data and --weights as it was made. Or take them from a teammate: melcache "
+            f"pull {name} URL --for {','.join([head, *sorted(others)])}"
         )
 
     def shape(self, name: str) -> tuple[int, ...]:

@@ -38,6 +38,10 @@ def verify(identity: str, signature: bytes | None, signers: Path, where: str) ->
         raise ConfigError(
             f"there is no file {signers} of those whose signatures count (man ssh-keygen: ALLOWED SIGNERS)"
         )
+    if store.read_regular(signers, SIGNATURE_BYTES).startswith((b"ssh-", b"ecdsa-", b"sk-")):
+        raise ConfigError(
+            f"{signers} is a key without a name; expected lines such as: alice@example.org ssh-ed25519 AAAA..."
+        )
     if signature is None:
         raise CacheError(f"{where} is not signed: no signature of {identity[:16]}... Its maker runs: melcache sign")
     with tempfile.NamedTemporaryFile(suffix=".sig") as file:

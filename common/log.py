@@ -103,5 +103,10 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return lines without control characters."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _numeric(text: str) -> bool:
     return text in ("", "-") or text[0] in "0123456789.+-" or text.endswith("%")

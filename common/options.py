@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 
 from common.errors import ConfigError, MelcacheError
-from common.log import printable
+from common.log import printable_lines
 
 Config = TypeVar("Config")
 Knob = tuple[dataclasses.Field[Any], Any]  # and its type
@@ -70,7 +70,7 @@ def command(
             except MelcacheError as error:
                 rank = os.environ.get("RANK", "0")  # under torchrun one process alone may have failed
                 who = "error" if rank == "0" else f"error in process {rank}"
-                print(f"{who}: {printable(str(error))}", file=sys.stderr)
+                print(f"{who}: {printable_lines(str(error))}", file=sys.stderr)
                 raise typer.Exit(error.exit_code) from None
             except KeyboardInterrupt:
                 print("interrupted: what was finished is kept, the same command continues", file=sys.stderr)

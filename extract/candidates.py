@@ -18,14 +18,16 @@ def retrieve(
     k: int,
     progress: Callable[[int], None] | None = None,
     workers: int = -1,
+    ids: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the k best names of each surface: their indices int32 (N, k) and scores float32 (N, k).
 
-    Best score first, ties by name and then by index, -1 and 0 where there are fewer than k names. Every distinct
+    Best score first, ties by name, then by id and index, -1 and 0 where there are fewer than k names. Every distinct
     surface is compared once, on `workers` threads (-1: all cores), which do not change the result; `progress`
     is told how many more distinct surfaces are done.
     """
-    order = np.array(sorted(range(len(names)), key=lambda index: (names[index], index)), np.int32)
+    ids = ids or [""] * len(names)  # rows may be ordered by history, ids are not
+    order = np.array(sorted(range(len(names)), key=lambda index: (names[index], ids[index], index)), np.int32)
     processed = [utils.default_process(names[index]) for index in order]
     distinct = {surface: row for row, surface in enumerate(dict.fromkeys(surfaces))}
     queries = [utils.default_process(surface) for surface in distinct]

@@ -96,8 +96,10 @@ class ExtractConfig:
             raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is no head; there are {', '.join(READS)}")
         if (self.infer_gender or self.infer_race) and "mention.attributes" not in self.demanded:
             raise ConfigError("--infer-gender and --infer-race are for heads that read attributes: add --for dwe")
-        if self.push and (self.plan or not self.url):
-            raise ConfigError(f"--push {'with --plan' if self.plan else 'needs --remote URL'}: where to, and what?")
+        if self.push and self.plan:
+            raise ConfigError("--push with --plan: a plan makes nothing to publish")
+        if self.push and not self.url:
+            raise ConfigError("--push needs --remote URL")
         if self.json and not self.plan:
             raise ConfigError("--json is the form of --plan: add that")
         if self.faces not in (None, NONE) and "mention.attributes" not in self.demanded:

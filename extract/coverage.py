@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -13,22 +14,25 @@ from common.records import SPLITS, Dataset
 from extract.lists import Lists
 
 
-def stop(unusable: dict[str, int], named: int, max_missing: float) -> None:
+def stop(unusable: dict[str, int], named: int, max_missing: float, example: Path | None = None) -> None:
     """Raise CoverageError if the pictures that cannot be used are too many of those that the release names."""
     total = sum(unusable.values())
     if total and total / named > max_missing:
+        first = f", such as {example}" if example else ""
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(unusable.items()))
         raise CoverageError(
-            f"{total:,} of the {named:,} pictures that the release names cannot be used ({reasons}): more than "
-            f"--max-missing {max_missing:g} allows. Put them where the release expects them, or pass at least "
-            f"--max-missing {min(1.0, np.ceil(100 * total / named) / 100):g} to go on with blanks that are masked"
+            f"{total:,} of the {named:,} pictures that the release names cannot be used ({reasons}{first}): more "
+            f"than --max-missing {max_missing:g} allows. Put them where the release expects them, or pass at least "
+            f"--max-missing {min(1.0, np.ceil(100 * total / named) / 100):g} (make: MAX_MISSING=) to go on with blanks "
+            "that are masked"
         )
 
 
 def stop_if_absent(release: Dataset, max_missing: float) -> None:
     """Raise CoverageError at once where too many of the named pictures have no file at all."""
     paths = {r.image.path for r in (*release.entities, *release.mentions) if r.image is not None and r.image.path}
-    stop({"missing": sum(not os.path.exists(path) for path in paths)}, len(paths), max_missing)
+    absent = [path for path in paths if not os.path.exists(path)]
+    stop({"missing": len(absent)}, len(paths), max_missing, min(absent, default=None))
 
 
 def count(release: Dataset, lists: Lists, draft: Draft) -> dict[str, int]:

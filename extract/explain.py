@@ -74,7 +74,7 @@ def _why(plan: Plan, part: str, ranges: Sequence[Todo], earlier: Earlier) -> str
     changed = [item for item in ranges if any(s.part.name == part and s.key not in keys for s in item.missing)]
     count = f"{len(changed or ranges):,} of {len(plan.borders[home(plan.parts[part].table)]):,} ranges"
     if not changed:
-        return f"{count}: listed, but their files are gone, damaged or did not come"
+        return f"{count}: listed, but their files are gone, damaged, did not come, or have another number"
     try:
         return f"{count}: {_rows(plan, part, changed, earlier)}"
     except CacheError as error:
@@ -110,13 +110,15 @@ def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: Earlier) -> st
     )
     if differ:
         return f"{differ:,} of their {len(rows):,} rows are new or changed"
+    if gone := len(places.keys() - set(names)):
+        return f"no row changed, but {gone:,} of the {owner} rows there are gone"
+    if part.endswith((".ids", ".candidates", "tokens")):
+        return "rows, names, golds, splits, lists or scores changed"
     if any(place != row for row, place in at.items()):
         return "no row changed, but they stand elsewhere: what is encoded together decides the last bits"
     cuts = {(e["start"], e["start"] + e["rows"]) for e in earlier.manifest["shards"] if e["part"] == f"{owner}.ids"}
     if not {plan.borders[item.table][item.index] for item in ranges} <= cuts:
         return f"the rows are cut otherwise, {max(end - begin for begin, end in cuts):,} to a range there: --shard-rows"
-    if part.endswith((".ids", ".candidates")):
-        return "names, golds, splits, lists or scores changed"
     return "no row changed, but what they copy repeated items from, or derive from"
 
 

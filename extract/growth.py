@@ -34,14 +34,23 @@ class Earlier:
 
     @classmethod
     def of(cls, folder: Path) -> "Earlier | None":
-        """Return what the cache in `folder` tells, None where there is none, or one of a limited extraction."""
+        """Return what the cache in `folder` tells, None where there is none, or one of a limited extraction.
+
+        Raises CacheError for a grown cache whose ids are damaged: in their order lie hours of work.
+        """
         try:
             manifest = manifests.load(folder)
+        except CacheError:
+            return None
+        try:
             return cls.told(manifest, lambda part: _ids(folder, manifest, part))
         except CacheError as error:
-            if (folder / manifests.NAME).exists():
-                say(f"warning: rows are numbered anew: {error}")
-            return None
+            if len(manifest["generations"]) > 1:
+                raise CacheError(
+                    f"{error}, and this cache has grown: only its ids tell the order of its rows. Take it afresh from "
+                    "where it is shared, or number all rows anew: --reorder"
+                ) from error
+            return None  # the order is the release's
 
     @classmethod
     def told(cls, manifest: dict[str, Any], ids: Callable[[str], np.ndarray]) -> "Earlier | None":
@@ -57,6 +66,17 @@ class Earlier:
         return cls({table: ids(f"{table}.ids").tolist() for table in TABLES}, Layout(cuts, generations))
 
 
+def later(here: Earlier | None, there: Earlier | None) -> Earlier | None:
+    """Return the order of a cache elsewhere if it is that of the one here, or continues it; else that of here."""
+    if here is None or there is None:
+        return here or there
+    for table in TABLES:
+        ids, cuts = here.ids[table], here.layout.borders[table]
+        if there.ids[table][: len(ids)] != ids or there.layout.borders[table][: len(cuts)] != cuts:
+            return here
+    return there
+
+
 def arrange(release: Dataset, earlier: Earlier | None, size: int) -> tuple[Dataset, Layout]:
     """Return the release with its records in row order, mentions of one sentence together in a range, and the layout.
 
@@ -65,6 +85,11 @@ def arrange(release: Dataset, earlier: Earlier | None, size: int) -> tuple[Datas
     if not release.mentions or not release.entities:
         raise DatasetError(
             f"{release.name} has {len(release.mentions)} mentions and {len(release.entities)} entities: nothing to do"
+        )
+    if earlier and any(stop - start > size for start, stop in earlier.layout.borders["entity"]):
+        say(
+            f"rows that are there already stay in their larger ranges; --shard-rows {size} holds for new ones. "
+            "See --reorder"
         )
     earlier = earlier or Earlier({"entity": [], "mention": []}, Layout({"entity": [], "mention": []}, ()))
     together = {"entity": [entity.id for entity in release.entities], "mention": [m.sentence for m in release.mentions]}
@@ -87,11 +112,11 @@ def _places(table: str, records: Sequence[Entity | Mention], ids: Sequence[bytes
     places = np.array([rows.get(key, -1) for key in _counted(stored(record.id) for record in records)])
     kept = int((places >= 0).sum())
     if kept < KEPT * len(ids):
-        say(f"{table} rows are numbered anew: only {kept:,} of the {len(ids):,} in the cache are in the release still")
+        say(f"{table} rows are numbered anew: only {kept:,} of the earlier cache's {len(ids):,} are in the release")
         return np.full(len(places), -1)
     if ids and (kept < len(ids) or kept < len(places)):
         say(
-            f"{kept:,} {table} rows stay as they are in the cache, {len(places) - kept:,} are new, "
+            f"{kept:,} {table} rows stay where the earlier cache has them, {len(places) - kept:,} are new, "
             f"{len(ids) - kept:,} gone; --reorder numbers all anew"
         )
     return places

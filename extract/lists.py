@@ -47,8 +47,14 @@ def make(dataset: Dataset, length: int) -> Lists:
         scores, origin = candidates.lexical(surfaces, names, found), "the release"
     else:
         with Progress(len(set(surfaces)), "candidates", "strings") as progress:
-            found, scores = candidates.retrieve(surfaces, names, min(length, len(names)), progress.advance)
-        origin = "rapidfuzz token_set_ratio of names, ties by name"
+            found, scores = candidates.retrieve(
+                surfaces,
+                names,
+                min(length, len(names)),
+                progress.advance,
+                ids=[entity.id for entity in dataset.entities],
+            )
+        origin = "rapidfuzz token_set_ratio of names, ties by name and id"
     golds = np.array([-1 if m.gold is None else rows[m.gold] for m in dataset.mentions])
     own = candidates.lexical(surfaces, names, golds[:, None])[:, 0]
     return Lists(found, positions(found, golds), scores, own, origin)

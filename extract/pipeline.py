@@ -73,12 +73,20 @@ def prepare(config: ExtractConfig) -> Job:
         release = faces.add(release, config.faces, config.objects, **asked)
     draft = Draft(config.folder)
     _stop_if_forgotten(config, release, draft)
+    if config.limit and len((draft.before or {}).get("generations", ())) > 1:
+        raise ConfigError(
+            f"--limit would take the place of the grown cache in {config.folder}; give it a --name of its own"
+        )
     encoders = Encoders(config)
     if config.limit:
         release = rows.limit(release, config.limit)
     else:
         coverage.stop_if_absent(release, config.max_missing)  # before minutes of fuzzy matching
-    earlier = None if config.limit or config.reorder else growth.Earlier.of(config.folder) or shared.order(release)
+    earlier = (
+        None
+        if config.limit or config.reorder
+        else growth.later(growth.Earlier.of(config.folder), shared.order(release))
+    )
     release, layout = growth.arrange(release, earlier, config.shard_rows)
     listed = lists.make(release, config.list_length)
     if config.limit:

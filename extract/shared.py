@@ -105,11 +105,17 @@ class Shared:
         return [replace(item, missing=[shard for shard in item.missing if shard.file not in came]) for item in todo]
 
     def push(self) -> str:
-        """Publish the finished cache there and return what was done.  Raises CacheError where that is refused."""
+        """Publish the finished cache there, in the place of one that it has grown from, and return what was done.
+
+        Raises CacheError where that is refused.
+        """
+        there, mine = self.manifest, manifests.load(self._folder)
+        before = there.get("generations") if there and there["dataset"]["name"] == mine["dataset"]["name"] else None
+        grown = bool(before) and before == mine.get("generations", [])[: len(before)] and there["id"] != mine["id"]
         try:
-            return str(pushing.push(self._folder, self.url))
+            return str(pushing.push(self._folder, self.url, replace=grown))  # of the same rows and more: its files stay
         except CacheError as error:
-            hand = f"By hand: melcache push {self._folder} {self.url}"
+            hand = f"By hand: melcache push {self._folder} {self.url} --replace"
             raise CacheError(f"{self._folder} is finished, but not published: {error}. {hand}") from error
 
     def account(self, draft: Draft) -> str:

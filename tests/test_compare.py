@@ -268,7 +268,7 @@ def test_a_head_that_diverges_and_one_without_columns_stop_no_other(tmp_path):
         (["--models", "bert", "--option", "width=3"], "--option is for heads of your own"),
         (["--published", "mine"], "--published mine: choose from"),
         (["--models", "bert", "--baseline", "ghmfc"], "lacks the parts mention.regions"),
-        ([*TRAINED, "--epochs", "3"], "is of a run with another epochs (2, now 3)"),
+        ([*TRAINED, "--epochs", "3"], "is of another run: epochs 2, now 3"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(folder, whole, options, message):

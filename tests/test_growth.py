@@ -13,7 +13,7 @@ from PIL import Image
 import cache as melcache
 from cache import diff, push
 from cache import manifest as manifests
-from common.errors import CacheError
+from common.errors import CacheError, ConfigError
 from common.records import Dataset, Entity, Mention
 from extract import growth, pipeline
 from extract.config import ExtractConfig
@@ -100,7 +100,7 @@ def test_a_table_that_has_hardly_a_row_left_is_numbered_anew(capsys):
     data, layout = growth.arrange(release("ZfYX", [("m1", "y"), ("m0", "x"), ("m2", "z")]), as_cache(*first), 2)
     assert names(data) == (list("ZfYX"), ["m0", "m1", "m2"])
     assert layout.generations == ((0, 2), (4, 3))
-    assert "entity rows are numbered anew: only 1 of the 6" in capsys.readouterr().err
+    assert "entity rows are numbered anew: only 1 of the earlier cache's 6" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", range(100))
@@ -253,18 +253,35 @@ def test_a_grown_cache_holds_what_a_fresh_one_does_row_by_row(old, tmp_path, wat
         f"{name}.{column}": rows
         for name, part in found["parts"].items()
         for column, (rows, *_) in part["values"].items()
-        if rows and name != "pair.alignment"  # lists tie by row
+        if rows
     }
     assert not apart
     ids = {name: reader.column("entity.ids.id") for name, reader in (("grown", grown), ("fresh", fresh))}
     golds = grown.column("mention.ids.gold")
     named = dict(zip(grown.column("mention.ids.id").tolist(), ids["grown"][golds].tolist(), strict=True))
     assert named == {name.encode(): gold.encode() for name, (*_, gold) in more.items()}
-    lists = [
-        np.sort(reader.column("entity.ids.name")[reader.column("pair.candidates.candidates")], 1).tolist()
-        for reader in (grown, fresh)
-    ]
-    assert lists[0] == lists[1]
+    lists = {
+        name: dict(
+            zip(
+                reader.column("mention.ids.id").tolist(),
+                ids[name][reader.column("pair.candidates.candidates")].tolist(),
+                strict=True,
+            )
+        )
+        for name, reader in (("grown", grown), ("fresh", fresh))
+    }
+    assert lists["grown"] == lists["fresh"]
+
+
+def test_which_namesakes_are_listed_does_not_depend_on_history(tmp_path, watched):
+    entities = {f"Q{i}": ("same", "", COLORS[i]) for i in range(1, 6)}
+    mentions = {"m0": ("the same", "same", "shot", "Q1"), "m1": ("same again", "same", "shot", "Q2")}
+    run(tmp_path, entities, mentions, watched)
+    more = {"Q0": ("same", "", "teal")} | entities
+    grown, _ = run(tmp_path, more, mentions, watched)
+    fresh, _ = run(tmp_path, more, mentions, watched, name="fresh")
+    names = [r.column("entity.ids.id")[r.column("pair.candidates.candidates")].tolist() for r in (grown, fresh)]
+    assert names[0] == names[1] == [[b"Q0", b"Q1", b"Q2", b"Q3"]] * 2
 
 
 def test_the_same_release_again_changes_nothing_and_is_the_grown_cache(old, tmp_path, watched):
@@ -399,13 +416,65 @@ def test_a_limited_cache_is_not_grown(tmp_path, watched):
     assert whole.column("entity.ids.id").tolist() == [name.encode() for name in entities]
 
 
-def test_rows_are_numbered_anew_where_the_ids_of_the_cache_are_damaged(old, tmp_path, watched, capsys):
-    (path,) = (s["file"] for s in old.manifest["shards"] if s["part"] == "mention.ids")
-    data = bytearray((old.path / path).read_bytes())
+def test_damaged_ids_of_a_cache_that_has_not_grown_are_computed_anew(old, tmp_path, watched):
+    damage_ids(old)
+    mended, work = run(tmp_path, *world(), watched)
+    assert (mended.id, work.draft.made) == (old.id, 1)
+
+
+def test_a_grown_cache_whose_ids_are_damaged_or_that_would_be_limited_is_not_renumbered(old, tmp_path, watched):
+    entities, mentions = world()
+    grown, _ = run(tmp_path, inserted(entities, NEW), mentions, watched)
+    with pytest.raises(ConfigError, match=r"^--limit would take the place of the grown cache in .*; give it a --name"):
+        pipeline.run(config(tmp_path, limit=2))
+    path = damage_ids(grown)
+    with pytest.raises(CacheError, match=rf"^{path} is damaged, and this cache has grown: .*--reorder$"):
+        pipeline.run(config(tmp_path))
+    anew, _ = run(tmp_path, inserted(entities, NEW), mentions, watched, reorder=True)
+    assert anew.manifest["generations"] == [[COUNT + 2, 12]]
+
+
+def damage_ids(reader):
+    path = reader.path / next(s["file"] for s in reader.manifest["shards"] if s["part"] == "mention.ids")
+    data = bytearray(path.read_bytes())
     data[-1] ^= 1
-    (old.path / path).write_bytes(data)
-    run(tmp_path, *world(), watched)
-    assert f"warning: rows are numbered anew: {old.path / path} is damaged" in capsys.readouterr().err
+    path.write_bytes(data)
+    return path
+
+
+def test_a_team_of_two_who_grow_in_turn_have_one_cache(old, tmp_path, watched, capsys):
+    """Ann publishes what Bob has, grows it twice and publishes by the way; Bob then takes all of it."""
+    entities, mentions = world()
+    remote, bob = {"remote": str(tmp_path / "remote")}, {"shards": tmp_path / "bob"}
+    push.push(old.path, remote["remote"])
+    run(tmp_path, entities, mentions, watched, **remote, **bob)
+    run(tmp_path, inserted(entities, NEW), mentions, watched, **remote, push=True)
+    newest = {"later": ("hall 7", "in a valley", "olive")} | inserted(entities, NEW)
+    anns, _ = run(tmp_path, newest, mentions, watched, **remote, push=True)
+    bobs, work = run(tmp_path, newest, mentions, watched, **remote, **bob)
+    assert (bobs.id, work.draft.made) == (anns.id, 0)
+    assert bobs.manifest["generations"] == [[COUNT, 12], [COUNT + 2, 12], [COUNT + 3, 12]]
+    older, work = run(tmp_path, entities, mentions, watched, **remote, shards=tmp_path / "eve")
+    assert (older.id, work.draft.made) == (old.id, 0)
+    with pytest.raises(CacheError, match=r"is finished, but not published: .* has another cache.*--replace"):
+        run(tmp_path, entities, mentions, watched, **remote, shards=tmp_path / "eve", push=True)
+
+
+def test_a_copy_of_an_owner_that_is_encoded_anew_is_copied_anew(tmp_path, watched):
+    """An owner's batch decides its last bits: a later generation's copy of it must not keep the old ones."""
+    entities, mentions = world()
+    options = {"storage": "float32", "shard_rows": 64}
+    run(tmp_path, entities, mentions, watched, **options)
+    copies = {"copy": entities["e3"], "other": entities["e70"]}
+    run(tmp_path, entities | copies, mentions, watched, **options)
+    title, text, color = entities["e5"]
+    entities["e5"] = (title, f"{text} {text} longer than all others, with pictures {'and words ' * 30}", color)
+    grown, _ = run(tmp_path, entities | copies, mentions, watched, **options)
+    for shard in grown.manifest["shards"]:
+        if not shard["part"].endswith(".ids"):
+            (grown.path / shard["file"]).unlink()
+    again, _ = run(tmp_path, entities | copies, mentions, watched, **options)
+    assert again.id == grown.id
 
 
 @pytest.mark.parametrize(

@@ -617,7 +617,8 @@ def test_a_cache_without_regions_is_refused_with_a_way_out(tmp_path):
     assert (run.exit_code, run.stderr) == (
         2,
         f"error: {tmp_path}/c lacks the parts mention.regions, which ghmfc reads. Compute them: python -m extract "
-        "--dataset c --for ghmfc. Or take them from a teammate: melcache pull c URL --for ghmfc\n",
+        "--dataset c --for ghmfc, and --data and --weights as it was made. Or take them from a teammate: melcache "
+        "pull c URL --for ghmfc\n",
     )
 
 
@@ -628,7 +629,7 @@ def test_a_cache_without_descriptions_is_told_how_to_get_some(tmp_path):
     ):
         melcache.open(tmp_path / "c").require("dwe", ("entity.clip.description",))
     with pytest.raises(
-        CacheError, match=r"lacks the parts .*, which dwe reads\. .*--dataset c --for dwe\. Or take them"
+        CacheError, match=r"lacks the parts .*, which dwe reads\. .*--dataset c --for dwe, and --data .*\. Or take them"
     ):
         melcache.open(tmp_path / "c").require("dwe")  # --for alone makes the rest
 

@@ -245,7 +245,7 @@ def test_finished_seeds_are_not_trained_again(folder, tmp_path, monkeypatch, cap
 def test_a_run_of_another_config_is_not_replaced_unasked(folder, tmp_path):
     loop.fit(config(folder, tmp_path, seeds=(0, 1), epochs=1), SMALL)
     before = (tmp_path / "results.json").read_bytes()
-    with pytest.raises(ConfigError, match=r"is of a run with another epochs \(1, now 2\)\. Use.*--fresh"):
+    with pytest.raises(ConfigError, match=r"is of another run: epochs 1, now 2\. Take.*--fresh"):
         loop.fit(config(folder, tmp_path, seeds=(7,), epochs=2), SMALL)
     with pytest.raises(ConfigError, match=r"another drin.static \(False, now True\)"):
         loop.fit(config(folder, tmp_path, epochs=1), dataclasses.replace(SMALL, static=True))
@@ -258,9 +258,9 @@ def test_half_a_training_of_another_config_is_refused(folder, tmp_path, monkeypa
     with monkeypatch.context() as patched, pytest.raises(Killed):
         killed_after(patched, 1)
         loop.fit(config(folder, tmp_path), SMALL)
-    with pytest.raises(ConfigError, match=r"unfinished.safetensors is of a run with another epochs \(3, now 9\)\. Use"):
+    with pytest.raises(ConfigError, match=r"unfinished.safetensors is of another run: epochs 3, now 9\. Take"):
         loop.fit(config(folder, tmp_path, epochs=9), SMALL)
-    with pytest.raises(ConfigError, match=r"of a run with another seeds \(0, now 4\)"):
+    with pytest.raises(ConfigError, match=r"of another run: seeds 0, now 4"):
         loop.fit(config(folder, tmp_path, seeds=(4,)), SMALL)
     assert loop.fit(config(folder, tmp_path, epochs=1, fresh=True), SMALL)["seeds"][0]["epoch"] == 1
 
@@ -752,7 +752,7 @@ def test_a_head_without_weights_and_torchrun_are_refused(folder, tmp_path, monke
 
 def test_a_head_without_weights_replaces_no_trained_run(folder, tmp_path):
     loop.fit(config(folder, tmp_path, epochs=1), SMALL)
-    with pytest.raises(ConfigError, match="is of a run with another"):
+    with pytest.raises(ConfigError, match="is of another run"):
         loop.fit(config(folder, tmp_path, epochs=1, model="lexical"), None)
 
 

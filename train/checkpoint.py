@@ -105,7 +105,7 @@ class Checkpoints:
         if set(what["seeds"]) <= self.finished().keys():  # killed before it could be removed
             return None
         if not set(what["seeds"]) <= set(seeds):
-            raise self._foreign(path, f"seeds ({_listed(what['seeds'])}, now {_listed(seeds)})")
+            raise self._foreign(path, f"seeds {_listed(what['seeds'])}, now {_listed(seeds)}")
         return tensors, what
 
     def keep(self, tensors: dict[str, Tensor], what: dict[str, Any]) -> None:
@@ -121,8 +121,8 @@ class Checkpoints:
 
     def _foreign(self, path: Path, differ: str) -> ConfigError:
         return ConfigError(
-            f"{path} is of a run with another {differ}. Use the options it was trained with, take another --run, "
-            "or replace it with --fresh"
+            f"{path} is of another run: {differ}. Take what it was trained with, another --run, or replace it with "
+            "--fresh (make: RUN=... or ARGS=--fresh)"
         )
 
 
@@ -131,6 +131,10 @@ def _listed(seeds: Sequence[int]) -> str:
 
 
 def _named(differ: list[str], theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    """Return the first differences as people say them: epochs (30, now 10)."""
+    """Return the first differences as people say them: epochs 30, now 10."""
+    if "cache_id" in differ:
+        return f"the cache has changed since (id {str(theirs.get('cache_id'))[:16]}..., now {ours['cache_id'][:16]}...)"
     plain = [name for name in differ if name in theirs and name in ours and len(str(theirs[name])) <= 30]
-    return ", ".join(f"{name} ({theirs[name]}, now {ours[name]})" if name in plain else name for name in differ[:4])
+    return ", ".join(
+        f"{name} {theirs[name]}, now {ours[name]}" if name in plain else f"other {name}" for name in differ[:4]
+    )

@@ -85,7 +85,8 @@ def show(found: dict[str, Any]) -> str:
         for split in SPLITS:
             counts = found["splits"][split]
             share = f" ({100 * counts[key] / counts[of]:.1f}%)" if of and counts.get(of) and key in counts else ""
-            cells.append(f"{counts[key]:,.0f}{share}" if key in counts else "-")
+            number = f"{counts.get(key, 0):,.1f}".removesuffix(".0")  # of equal meanings each counts in part
+            cells.append(f"{number}{share}" if key in counts else "-")
         rows.append((text, *cells))
     return table((found["dataset"], *SPLITS), rows)
 

@@ -123,12 +123,12 @@ def _by_type(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
 
 
 def _by_mention_picture(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
-    return np.where(columns["mention.ids.image_status"][rows] == 0, "there", "missing")
+    return np.where(columns["mention.ids.image_status"][rows] == 0, "there", "not there")
 
 
 def _by_gold_picture(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
     gold = columns["mention.ids.gold"][rows]
-    there = np.where(columns["entity.ids.image_status"][gold] == 0, "there", "missing")  # -1 reads the last one
+    there = np.where(columns["entity.ids.image_status"][gold] == 0, "there", "not there")  # -1 reads the last one
     return np.where(gold < 0, NIL, there)
 
 
@@ -139,7 +139,7 @@ SLICINGS = {
     "surface": (Slicing("meanings of the string in train", (*_GOLD, "mention.ids.surface"), _by_surface, MEANINGS),),
     "type": (Slicing("mention type", ("mention.ids.type",), _by_type),),
     "picture": (
-        Slicing("mention picture", ("mention.ids.image_status",), _by_mention_picture, ("there", "missing")),
+        Slicing("mention picture", ("mention.ids.image_status",), _by_mention_picture, ("there", "not there")),
         Slicing(
             "picture of gold",
             ("mention.ids.gold", "entity.ids.image_status"),

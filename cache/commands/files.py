@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from cache.commands.options import JSON, PATH, interruptible, place, printable_lines
+from cache.commands.options import JSON, PATH, interruptible, place
 from common.errors import CacheError, ConfigError
+from common.log import printable_lines
 from common.paths import SHARDS, find_cache
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, TypeVar
 import typer
 
 from common.errors import ConfigError
-from common.log import printable
 from common.paths import SHARDS
 
 Done = TypeVar("Done")
@@ -49,8 +48,3 @@ def interruptible(action: Callable[[], Done], then: str) -> Done:
     except KeyboardInterrupt:
         print(f"interrupted: {then}", file=sys.stderr)
         raise typer.Exit(130) from None
-
-
-def printable_lines(text: str) -> str:
-    """Return lines without control characters."""
-    return "\n".join(map(printable, text.split("\n")))

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from cache import subset
-from cache.commands.options import printable_lines
 from cache.schema import PARTS
-from common.log import duration, size, table
+from common.log import duration, printable_lines, size, table
 
 
 def describe(folder: Path, manifest: dict[str, Any]) -> str:

@@ -30,11 +30,12 @@ MARKS = {"kb_entity.json": "mimic", "mentions.jsonl": "jsonl"}
 
 def missing(name: str, data: Path, looked: Iterable[str], source: str, licence: str, doc: str | None) -> DatasetError:
     """Return the error for a release that is not there; `doc` is the adapter's docstring, whose trees it shows."""
-    where = data if data.is_dir() else f"{data}, which is no folder"
+    where = data if data.is_dir() else f"{data}, where there is no folder"
     other = [kind for mark, kind in MARKS.items() if kind != name and (data / mark).exists()]
     hint = f" (this looks like DATASET={other[0]})" if other else ""
     files = ", ".join(looked).replace("{}", "{train,valid,test}")
-    line = f"No {name} release in {where}{hint}: looked for {files}. Get it from {source} ({licence})."
+    origin = "" if licence == "unknown" else f" Get it from {source} ({licence})."
+    line = f"No {name} release in {where}{hint}: looked for {files}.{origin}"
     return DatasetError(f"{line}\n{(doc or '').partition(chr(10) * 2)[2].rstrip()}".rstrip())
 
 

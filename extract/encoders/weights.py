@@ -61,10 +61,11 @@ class Weights:
             except (OSError, RuntimeError, ValueError) as error:
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 looked.append(f"the download cache, then {wanted.url} ({reason})")
+        online = "" if self.kind == "pretrained" else ", or --weights pretrained where there is network"
         raise WeightsError(
             f"no weights for {wanted.encoder}: looked at {'; '.join(looked)}. Wanted: {' or '.join(wanted.names)}, "
-            f"to be had at {wanted.url}. Put it into a folder and pass --weights FOLDER, or use --weights pretrained "
-            "where there is network, or --weights random-tiny to try things out"
+            f"to be had at {wanted.url}. Put it into a folder and pass --weights FOLDER{online}, or --weights "
+            "random-tiny to try things out"
         )
 
 
