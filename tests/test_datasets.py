@@ -76,7 +76,7 @@ def test_missing_release_prints_where_to_get_it_and_the_tree(name, tmp_path):
 
 
 def test_a_folder_that_does_not_exist_is_said_to_be_none(tmp_path):
-    with pytest.raises(DatasetError, match="gone, which is no folder"):
+    with pytest.raises(DatasetError, match="gone, where there is no folder"):
         load("wikimel", tmp_path / "gone")
 
 

@@ -158,7 +158,8 @@ def test_each_leaf_of_each_recipe_changed_alone_makes_other_files_and_is_named(p
     adopting = Draft(folder)
     assert all(adopting.adopt(shard) for shard in before.values())
     tried = 0
-    for name, recipe in real(planner.config, planner.encoders, planner.lists, planner.config.demanded).items():
+    given = (planner.config, planner.encoders, planner.lists, planner.rows, planner.config.demanded)
+    for name, recipe in real(*given).items():
         recipe = json.loads(fingerprint.canonical(recipe))
         for path in leaves(recipe):
             new, old_value, new_value = changed(recipe, path)

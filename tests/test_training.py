@@ -247,7 +247,7 @@ def test_a_run_of_another_config_is_not_replaced_unasked(folder, tmp_path):
     before = (tmp_path / "results.json").read_bytes()
     with pytest.raises(ConfigError, match=r"is of another run: epochs 1, now 2\. Take.*--fresh"):
         loop.fit(config(folder, tmp_path, seeds=(7,), epochs=2), SMALL)
-    with pytest.raises(ConfigError, match=r"another drin.static \(False, now True\)"):
+    with pytest.raises(ConfigError, match=r"of another run: drin\.static False, now True"):
         loop.fit(config(folder, tmp_path, epochs=1), dataclasses.replace(SMALL, static=True))
     assert (tmp_path / "results.json").read_bytes() == before
     loop.fit(config(folder, tmp_path, seeds=(7,), epochs=2, fresh=True), SMALL)

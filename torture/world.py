@@ -89,6 +89,7 @@ def build(
     the cache id.
     """
     draft = Draft(folder)
+    draft.sweep()
     for shard in shards(seed, numbers):
         if not draft.adopt(shard.plan):
             begun()
