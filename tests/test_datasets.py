@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from common.errors import DatasetError
 from common.records import Entity, Image, Mention, split_mask
@@ -73,6 +74,14 @@ def test_missing_release_prints_where_to_get_it_and_the_tree(name, tmp_path):
     assert first.startswith(f"No {name} release in {tmp_path}: looked for ")
     assert name == "jsonl" or "https://github.com/" in first
     assert any(f"data/{name}/" in line for line in tree)
+
+
+def test_the_tree_is_printed_as_lines(tmp_path, capsys):
+    from extract.cli import app
+
+    run = CliRunner().invoke(app, ["--dataset", "jsonl", "--data", str(tmp_path), "--weights", "random-tiny"])
+    assert run.exit_code == 2
+    assert "\n    data/jsonl/\n" in run.stderr and "\ufffd" not in run.stderr
 
 
 def test_a_folder_that_does_not_exist_is_said_to_be_none(tmp_path):

@@ -57,6 +57,8 @@ def test_tied_meanings_share_the_credit():
     tied = columns()
     tied["mention.ids.splits"] = np.array([1, 2, 1, 1, 4, 6, 4, 4], np.uint8)
     assert doctor.diagnose(tied)["test"]["prior"] == 0.5 + 0.5
+    half = {"dataset": "x", "splits": {split: {"mentions": 4, "prior": 1.5} for split in ("train", "valid", "test")}}
+    assert doctor.show(half).splitlines()[-1].endswith("1.5 (37.5%)")
 
 
 def test_a_cache_without_ids_is_one_line(tmp_path):

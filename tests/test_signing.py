@@ -125,3 +125,9 @@ def test_mistakes_are_one_line(toy, keys, tmp_path):
             action()
         assert "\n" not in str(caught.value)
     assert "--require-signed needs --signers FILE" in str(melcache("verify", toy, "--require-signed").exception)
+
+
+def test_a_public_key_is_no_file_of_signers(toy, keys):
+    signing.sign(toy, keys / "alice")
+    with pytest.raises(ConfigError, match=r"alice\.pub is a key without a name; expected lines such as: alice@example"):
+        signing.of_folder(toy, keys / "alice.pub")
