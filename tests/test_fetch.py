@@ -448,7 +448,7 @@ def test_a_damaged_shard_here_is_named(data, team, tmp_path, capsys):
     assert line == [
         "mention.bert",
         str(tmp_path / "world"),
-        "1 of 2 ranges: listed, but their files are gone, damaged or did not come",
+        "1 of 2 ranges: listed, but their files are gone, damaged, did not come, or have another number",
     ]
 
 

@@ -29,7 +29,8 @@ def disk(folder):
 
 
 def together(folder):
-    return extractors.run(folder, 4, SEED)
+    found = (extractors.run(folder, 2, SEED + turn) for turn in range(0, 100, 2))  # a race has to be met
+    return next((result for result in found if result.failures), None) or extractors.run(folder, 1, SEED)
 
 
 def files(folder):

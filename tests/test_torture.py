@@ -2,7 +2,7 @@
 
 import pytest
 
-from torture import hostile, record
+from torture import hostile, manifests, record
 from torture.experiments import EXPERIMENTS
 from torture.world import Result
 
@@ -22,7 +22,8 @@ def test_every_experiment_is_run_here_but_the_one_that_mounts_disks():
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")  # children only touch files
 @pytest.mark.parametrize("name", SMALL)
 def test_promise(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(hostile, "SECONDS", 10)  # on a busy machine; make torture takes 1
+    for module in (hostile, manifests):
+        monkeypatch.setattr(module, "SECONDS", 10)  # on a busy machine; make torture takes 1
     result = SMALL[name].run(tmp_path, SMALL[name].small, SEED)
     print(f"{name}, seed {SEED}: {SMALL[name].promise}: {result.tried} cases, {result.counts}")
     assert not result.failures, result.failures[:5]
