@@ -99,12 +99,13 @@ def test_what_cannot_be_ablated_is_one_line(folder, tmp_path, options, message):
     assert message in done.stderr
 
 
-def test_ablations_name_knobs_that_heads_have():
+def test_ablations_name_knobs_that_heads_have_and_differ_from_each_other():
     for model in ablate.ABLATIONS.keys() & HEAD_CONFIGS.keys():
         more, changes = ablate.ABLATIONS[model]
         full = dataclasses.replace(HEAD_CONFIGS[model](), **more)
-        for change in changes.values():
-            dataclasses.replace(full, **change)
+        variants = [dataclasses.replace(full, **change) for change in changes.values()]
+        assert len(set(variants)) == len(variants) > 1, model
+        assert variants.count(full) == (model == "drin"), model  # two layers, a row of Table 4, are the full head
 
 
 @dataclasses.dataclass(frozen=True)
