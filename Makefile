@@ -84,7 +84,7 @@ reproduce: $(READY)
 	  $(if $(MODELS),--models $(MODELS)) $(GIVEN) $(ARGS)
 
 test: $(READY)
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: $(READY)
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
