@@ -4,35 +4,56 @@ DATA ?= data/$(DATASET)
 SHARDS ?= shards
 WEIGHTS ?= $(if $(filter demo,$(DATASET)),random-tiny,pretrained)
 MAX_MISSING ?= 0.05
-LIMIT ?=
-FOR ?=
-DESCRIPTIONS ?=
-REMOTE ?=
-PUSH ?=
-PLAN ?=
-EXPLAIN ?=
-CONTACT ?=
 MODEL ?= drin
-EPOCHS ?=
-SEEDS ?=
 DEVICE ?= auto
-MODELS ?=
-ARGS ?=
-RUN ?=
-SEED ?=
-ONLY ?=
-CASES ?=
 
-# what is not given is the command's own, or the head's
-GIVEN = $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(RUN),--run $(RUN))
+# what each target takes; what is not given is the command's own default, or the head's
+TAKES_setup := EXTRAS
+TAKES_demo := SHARDS
+TAKES_extract := DATASET DATA SHARDS WEIGHTS MAX_MISSING LIMIT DEVICE FOR DESCRIPTIONS REMOTE PUSH PLAN EXPLAIN ARGS
+TAKES_describe := DATASET DATA DESCRIPTIONS CONTACT ARGS
+TAKES_train := DATASET SHARDS MODEL EPOCHS SEEDS DEVICE RUN ARGS
+TAKES_reproduce := DATASET SHARDS MODELS EPOCHS SEEDS DEVICE RUN ARGS
+TAKES_bench := RECORD
+TAKES_torture := RECORD SEED ONLY CASES
+SWITCHES := PUSH PLAN EXPLAIN
+ON := 1 yes Yes YES true True TRUE
+OFF := 0 no No NO false False FALSE
+GOALS := $(or $(MAKECMDGOALS),help)
+TAKEN := $(sort $(foreach goal,$(GOALS),$(TAKES_$(goal))))
+
+# A value is taken as it stands, with its $$, and reaches the command in the environment, where no shell parses it.
+# ARGS alone is pasted into the command line: words that the shell splits.
+from = $(if $(filter $1,$(firstword $(origin $2))),$2)
+COMMANDED := $(sort $(foreach name,$(filter-out -*-%,$(.VARIABLES)),$(call from,command,$(name))))
+$(foreach name,$(COMMANDED) $(TAKEN),$(if $(call from,command environment,$(name)),\
+  $(eval override $(name) := $$(value $(name)))))
+export $(or $(TAKEN),MAKELEVEL)
+
+# A variable that the target does not read is an error: its value would be lost in silence.
+NEAREST := import difflib, sys; name, *taken = sys.argv[1:]; \
+  print(name, *(f"(did you mean {near}?)" for near in difflib.get_close_matches(name.upper(), taken, 1)))
+quoted = '$(subst ','\'',$1)'
+nearest = $(or $(shell python3 -c $(call quoted,$(NEAREST)) $(call quoted,$1) $(TAKEN) 2>/dev/null),$1)
+UNREAD := $(filter-out $(TAKEN),$(COMMANDED))
+ifneq ($(UNREAD),)
+  $(error make $(GOALS) takes no $(foreach name,$(UNREAD),$(call nearest,$(name))); it takes $(or \
+    $(TAKEN),no variable)$(if $(filter ARGS,$(TAKEN)),. Other options of the command: ARGS='--option value'))
+endif
+$(foreach name,$(filter $(SWITCHES),$(TAKEN)),$(if $(filter-out $(ON) $(OFF),$($(name))),\
+  $(error $(name)=$($(name)): expected 1 or 0)))
+switch = $(if $(filter $(ON),$($1)),--$2)
+
+# what is not given is left out, which the shell decides
+GIVEN := $${EPOCHS:+--epochs "$$EPOCHS"} $${SEEDS:+--seeds "$$SEEDS"} $${RUN:+--run "$$RUN"}
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help setup demo extract describe train reproduce test lint bench torture clean
+.PHONY: help setup demo extract describe train reproduce test lint bench torture clean FORCE
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make setup                          the environment, in .venv"
+	@echo "make setup                          the environment, in .venv; EXTRAS=s3,plot: with these extras, too"
 	@echo "make demo                           extract and train on the embedded demo data"
 	@echo "make extract DATASET=... DATA=...   a release to a cache; also SHARDS WEIGHTS MAX_MISSING LIMIT DEVICE"
 	@echo "                                    and FOR=ghmfc,dwe: the parts that only these heads read"
@@ -50,38 +71,29 @@ help:
 
 setup: $(READY)
 
-$(READY): requirements.lock pyproject.toml
-	@[ ! -L .venv ] || { echo ".venv is a link to another checkout's environment: remove the link" >&2; exit 1; }
-	@command -v uv >/dev/null || python3 -m uv --version >/dev/null 2>&1 \
-	  || python3 -m pip install --quiet --user uv 2>/dev/null \
-	  || python3 -m pip install --quiet --user --break-system-packages uv 2>/dev/null \
-	  || python3 -m pip install --quiet uv || { echo "make setup needs uv: install it, or pip" >&2; exit 1; }
-	@UV=$$(command -v uv || echo "python3 -m uv"); \
-	  $$UV venv --quiet --allow-existing --python ">=3.11,<3.14" .venv && \
-	  $$UV pip sync --quiet --require-hashes --python .venv requirements.lock && \
-	  $$UV pip install --quiet --no-deps --python .venv --editable .
-	@touch $@
+$(READY): requirements.lock pyproject.toml setup.sh $(if $(EXTRAS),FORCE)
+	@sh setup.sh "$$EXTRAS"
 
 demo: $(READY)
-	@$(PYTHON) -m extract --dataset demo --shards $(SHARDS) --weights random-tiny
-	@$(PYTHON) -m train --dataset demo --shards $(SHARDS) --model drin --seeds 0,1,2 --width 128 --run runs/demo --fresh
+	@$(PYTHON) -m extract --dataset demo --shards "$$SHARDS" --weights random-tiny
+	@$(PYTHON) -m train --dataset demo --shards "$$SHARDS" --model drin --seeds 0,1,2 --width 128 --run runs/demo --fresh
 
 extract: $(READY)
-	@$(PYTHON) -m extract --dataset $(DATASET) --data $(DATA) --shards $(SHARDS) --weights $(WEIGHTS) \
-	  --max-missing $(MAX_MISSING) --device $(DEVICE) $(if $(LIMIT),--limit $(LIMIT)) $(if $(FOR),--for $(FOR)) \
-	  $(if $(DESCRIPTIONS),--descriptions $(DESCRIPTIONS)) $(if $(REMOTE),--remote '$(REMOTE)') \
-	  $(if $(filter 1,$(PUSH)),--push) $(if $(filter 1,$(PLAN)),--plan) $(if $(filter 1,$(EXPLAIN)),--explain) $(ARGS)
+	@$(PYTHON) -m extract --dataset "$$DATASET" --data "$$DATA" --shards "$$SHARDS" --weights "$$WEIGHTS" \
+	  --max-missing "$$MAX_MISSING" --device "$$DEVICE" $${LIMIT:+--limit "$$LIMIT"} $${FOR:+--for "$$FOR"} \
+	  $${DESCRIPTIONS:+--descriptions "$$DESCRIPTIONS"} $${REMOTE:+--remote "$$REMOTE"} \
+	  $(call switch,PUSH,push) $(call switch,PLAN,plan) $(call switch,EXPLAIN,explain) $(ARGS)
 
 describe: $(READY)
-	@$(PYTHON) -m extract describe --dataset $(DATASET) --data $(DATA) --contact "$(CONTACT)" \
-	  --out $(or $(DESCRIPTIONS),$(DATA:/=).descriptions.jsonl) $(ARGS)
+	@$(PYTHON) -m extract describe --dataset "$$DATASET" --data "$$DATA" --contact "$$CONTACT" \
+	  --out "$${DESCRIPTIONS:-$${DATA%/}.descriptions.jsonl}" $(ARGS)
 
 train: $(READY)
-	@$(PYTHON) -m train --dataset $(DATASET) --shards $(SHARDS) --model $(MODEL) --device $(DEVICE) $(GIVEN) $(ARGS)
+	@$(PYTHON) -m train --dataset "$$DATASET" --shards "$$SHARDS" --model "$$MODEL" --device "$$DEVICE" $(GIVEN) $(ARGS)
 
 reproduce: $(READY)
-	@$(PYTHON) -m train compare --dataset $(DATASET) --shards $(SHARDS) --device $(DEVICE) \
-	  $(if $(MODELS),--models $(MODELS)) $(GIVEN) $(ARGS)
+	@$(PYTHON) -m train compare --dataset "$$DATASET" --shards "$$SHARDS" --device "$$DEVICE" \
+	  $${MODELS:+--models "$$MODELS"} $(GIVEN) $(ARGS)
 
 test: $(READY)
 	@$(PYTHON) -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
@@ -90,11 +102,11 @@ lint: $(READY)
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 
 bench: $(READY)
-	@$(PYTHON) -m bench $(if $(RECORD),--record $(RECORD))
+	@$(PYTHON) -m bench $${RECORD:+--record "$$RECORD"}
 
 torture: $(READY)
-	@$(PYTHON) -m torture $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) \
-	  $(if $(RECORD),--record $(RECORD))
+	@$(PYTHON) -m torture $${ONLY:+--only "$$ONLY"} $${SEED:+--seed "$$SEED"} $${CASES:+--cases "$$CASES"} \
+	  $${RECORD:+--record "$$RECORD"}
 
 clean:
 	rm -rf .pytest_cache .ruff_cache *.egg-info

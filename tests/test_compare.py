@@ -363,7 +363,7 @@ def test_a_picture_is_drawn_or_the_way_to_it_is_said(whole, tmp_path, monkeypatc
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "matplotlib.figure", None)
         plot.draw(written(whole[0]), tmp_path / "compare")
-    assert "needs matplotlib (uv pip install matplotlib)" in capsys.readouterr().err
+    assert "needs matplotlib (make setup EXTRAS=plot)" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
     pytest.importorskip("matplotlib")
     plot.draw(written(whole[0]), tmp_path / "compare")

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -302,18 +301,6 @@ def test_the_remote_comes_from_the_environment_where_no_option_names_one(monkeyp
 def test_options_that_do_not_fit_are_one_line(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         config(tmp_path, tmp_path, **changes)
-
-
-def test_make_passes_the_remote_and_what_is_asked_for_on():
-    def command(*variables):
-        made = subprocess.run(
-            ["make", "-n", "extract", *variables], cwd=ROOT, capture_output=True, text=True, timeout=60
-        )
-        return made.stdout.replace("\\\n", " ").split("-m extract ")[1].split()
-
-    asked = command("REMOTE=s3://team/{name}", "PUSH=1", "PLAN=1", "EXPLAIN=1")
-    assert {"--remote", "'s3://team/{name}'", "--push", "--plan", "--explain"} <= set(asked)
-    assert not {"--remote", "--push", "--plan", "--explain"} & set(command("REMOTE=", "PUSH=0", "PLAN=", "EXPLAIN="))
 
 
 def test_a_url_that_can_be_none_stops_before_any_work(tmp_path):

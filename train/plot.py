@@ -13,7 +13,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        say(f"no picture {path}.png: that needs matplotlib (uv pip install matplotlib)")
+        say(f"no picture {path}.png: that needs matplotlib (make setup EXTRAS=plot)")
         return
     entries = found["entries"][::-1]  # the first one on top
     figure = Figure(figsize=(7, 1.4 + 0.32 * len(entries)), layout="constrained")

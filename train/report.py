@@ -84,7 +84,7 @@ def _summary_writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter  # seconds to import
     except ImportError:
-        raise ConfigError("--tensorboard needs the package: uv pip install tensorboard") from None
+        raise ConfigError("--tensorboard needs the package: make setup EXTRAS=tensorboard") from None
     return SummaryWriter(str(folder))
 
 

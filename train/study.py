@@ -104,7 +104,7 @@ def _optuna() -> ModuleType:
     try:
         import optuna
     except ImportError:
-        raise ConfigError("sweep needs Optuna: uv pip install optuna") from None
+        raise ConfigError("sweep needs Optuna: make setup EXTRAS=sweep") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

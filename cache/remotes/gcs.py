@@ -22,7 +22,7 @@ class Gcs(Objects):
             from gcsfs.retry import HttpError
             from google.auth.exceptions import GoogleAuthError
         except ImportError:
-            raise ConfigError("gs:// needs gcsfs: pip install gcsfs, or uv sync --extra gcs") from None
+            raise ConfigError("gs:// needs gcsfs: make setup EXTRAS=gcs, or pip install gcsfs") from None
         logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # it prints the traceback of what it raises
         self._bucket, _, self._prefix = self._root.partition("/")
         self._http_error, self._auth_error, self._client_error = HttpError, GoogleAuthError, ClientError

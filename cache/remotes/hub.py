@@ -28,7 +28,7 @@ class Hub(Remote):
             from huggingface_hub.hf_api import RepoFile
         except ImportError:
             raise ConfigError(
-                "hf:// needs huggingface_hub: pip install huggingface_hub, or uv sync --extra hf"
+                "hf:// needs huggingface_hub: make setup EXTRAS=hf, or pip install huggingface_hub"
             ) from None
         kind, _, rest = self.url.removeprefix("hf://").partition("/")
         owner, _, rest = rest.partition("/")

@@ -21,7 +21,7 @@ class S3(Objects):
             from aiohttp import ClientError
             from botocore import exceptions
         except ImportError:
-            raise ConfigError("s3:// needs s3fs: pip install s3fs, or uv sync --extra s3") from None
+            raise ConfigError("s3:// needs s3fs: make setup EXTRAS=s3, or pip install s3fs") from None
         self._bucket, _, self._prefix = self._root.partition("/")
         config = {"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60}  # s3fs tries 5 times
         self._fs = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False, config_kwargs=config)
