@@ -4,10 +4,14 @@ import os
 
 import pytest
 
+from common.threads import sleep_when_waiting
+
 FORKING = ("test_torture.py", "test_sabotage.py", "test_bad_input.py")
 
 
 def pytest_configure():
+    sleep_when_waiting()  # before the tests import torch
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models, and a process for each core: pytest-xdist
     os.environ.pop("MELCACHE_REMOTE", None)
 
 

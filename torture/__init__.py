@@ -2,3 +2,7 @@
 
 `make test` runs every experiment small, `make torture` large; tests/test_sabotage.py shows that each can fail.
 """
+
+from common.threads import sleep_when_waiting
+
+sleep_when_waiting()  # before torch is imported, here by extract's modules of pictures
