@@ -193,6 +193,8 @@ def diff(
     """Say what differs between two caches: recipes field by field, rows by id, values; exit 1 if anything does."""
     from cache import diff as differences
 
+    if not 0 <= tolerance < float("inf"):  # nothing is more than NaN
+        raise ConfigError(f"--tolerance is {tolerance:g}; it must be 0 or more")
     folders = [find_cache(name) for name in (first, second)]
     found = differences.compare(*map(Reader, folders), tolerance)
     print(json.dumps(found, indent=1) if as_json else differences.show(found, (first, second)))
