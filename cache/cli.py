@@ -24,7 +24,7 @@ from cache.commands.options import (
     place,
     trusted,
 )
-from cache.commands.overview import describe
+from cache.commands.overview import describe, named
 from cache.reader import Reader
 from common.errors import ConfigError, MelcacheError
 from common.log import printable, printable_lines, size
@@ -57,7 +57,7 @@ def info(path: PATH, as_json: JSON = False) -> None:
     """Print what is in a cache: dataset, tables, parts, columns, coverage, id."""
     folder = find_cache(path)
     manifest = manifests.load(folder)
-    print(json.dumps(manifest, indent=1) if as_json else describe(folder, manifest))
+    print(json.dumps(named(folder, manifest), indent=1) if as_json else describe(folder, manifest))
 
 
 @app.command()
