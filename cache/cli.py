@@ -24,15 +24,16 @@ from cache.commands.options import (
     place,
     trusted,
 )
-from cache.commands.overview import describe
+from cache.commands.overview import describe, named
 from cache.reader import Reader
 from common.errors import ConfigError, MelcacheError
 from common.log import printable, printable_lines, size
+from common.options import App
 from common.paths import find_cache
 
 GOES_ON = "what has arrived is kept, the same command continues"
 
-app = typer.Typer(
+app = App(
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -57,7 +58,7 @@ def info(path: PATH, as_json: JSON = False) -> None:
     """Print what is in a cache: dataset, tables, parts, columns, coverage, id."""
     folder = find_cache(path)
     manifest = manifests.load(folder)
-    print(json.dumps(manifest, indent=1) if as_json else describe(folder, manifest))
+    print(json.dumps(named(folder, manifest), indent=1) if as_json else describe(folder, manifest))
 
 
 @app.command()
@@ -107,13 +108,13 @@ def pull(
     name: Annotated[str, typer.Argument(help="its name under shards/, or the path it shall have", metavar="NAME")],
     url: URL,
     heads: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             "--for",
-            help="take only what this head reads (several with commas); more can be taken later",
+            help="take only what this head reads (several with commas, or repeat it); more can be taken later",
             metavar="HEAD",
         ),
-    ] = "",
+    ] = None,
     identity: Annotated[str, typer.Option("--id", help="the cache id it must have, 64 hex digits", metavar="ID")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="take the place of another cache here")] = False,
     require_signed: REQUIRE = False,
@@ -128,7 +129,7 @@ def pull(
     folder, dataset, known = place(name), name if is_name(name) else "", trusted(require_signed, signers)
     done = interruptible(
         lambda: pulling.pull(
-            folder, url, heads=heads, identity=identity, replace=replace, signers=known, dataset=dataset
+            folder, url, heads=",".join(heads or ()), identity=identity, replace=replace, signers=known, dataset=dataset
         ),
         GOES_ON,
     )
@@ -193,6 +194,8 @@ def diff(
     """Say what differs between two caches: recipes field by field, rows by id, values; exit 1 if anything does."""
     from cache import diff as differences
 
+    if not 0 <= tolerance < float("inf"):  # nothing is more than NaN
+        raise ConfigError(f"--tolerance is {tolerance:g}; it must be 0 or more")
     folders = [find_cache(name) for name in (first, second)]
     found = differences.compare(*map(Reader, folders), tolerance)
     print(json.dumps(found, indent=1) if as_json else differences.show(found, (first, second)))

@@ -92,7 +92,7 @@ def _part(first: Reader, second: Reader, name: str, places: Any, tolerance: floa
 def _count(
     first: Reader, second: Reader, name: str, here: np.ndarray, there: np.ndarray, tolerance: float
 ) -> list[Any]:
-    """Return how many common rows of a column differ by more than the tolerance, and the largest difference."""
+    """Return how many common rows of a column differ by more than the tolerance, and the largest finite difference."""
     left, right = first.column(name), second.column(name)
     rows, largest = 0, 0.0
     for begin in range(0, len(here), BLOCK):
@@ -100,11 +100,22 @@ def _count(
         if a.dtype.kind != "f":
             rows += int((a != b).reshape(len(a), -1).any(1).sum())
             continue
-        a, b = (side.astype(np.float64).reshape(len(side), -1) for side in (a, b))
-        apart = np.abs(a - b).max(1)
-        rows += int((apart > tolerance * np.maximum(np.abs(a), np.abs(b)).max(1).clip(min=1e-6)).sum())
-        largest = max(largest, float(apart.max()))
+        differ, apart = _floats(*(side.astype(np.float64).reshape(len(side), -1) for side in (a, b)), tolerance)
+        rows, largest = rows + int(differ.sum()), max(largest, float(apart.max(initial=0.0)))
     return [rows, len(here), largest]
+
+
+def _floats(a: np.ndarray, b: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows (n,) of (n, D) differ, and by how much, of numbers that are finite in both.
+
+    NaN is equal to NaN and infinity to itself; to anything else they differ, whatever the tolerance.
+    """
+    finite = np.isfinite(a) & np.isfinite(b)
+    with np.errstate(invalid="ignore"):  # of infinities
+        apart = np.where(finite, np.abs(a - b), 0).max(1, initial=0)
+    scale = np.where(finite, np.maximum(np.abs(a), np.abs(b)), 0).max(1, initial=0)
+    broken = ~finite & (a != b) & ~(np.isnan(a) & np.isnan(b))
+    return broken.any(1) | (apart > tolerance * scale.clip(min=1e-6)), apart
 
 
 def _places(first: Reader, second: Reader, name: str) -> tuple[np.ndarray, np.ndarray]:

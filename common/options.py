@@ -9,12 +9,45 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from common.errors import ConfigError, MelcacheError
 from common.log import printable_lines
 
 Config = TypeVar("Config")
 Knob = tuple[dataclasses.Field[Any], Any]  # and its type
+TRUTH = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+# what a person has to write for a value of a type
+WRITTEN = {int: "a whole number", float: "a number", bool: "yes or no (true or false, 1 or 0)", str: "a text"}
+
+
+class _Once:
+    """A command that refuses an option given twice, of which click would keep the last in silence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as click does."""
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for option in given:
+            if given.count(option) > 1 and not option.multiple:
+                name = "/".join([option.opts[0], *option.secondary_opts])
+                ctx.fail(f"{name} is given twice, and only one of the two can count: leave one out")
+        return super().parse_args(ctx, args)
+
+
+class Command(_Once, TyperCommand):
+    """A command whose options are given once, or are lists."""
+
+
+class Group(_Once, TyperGroup):
+    """A command with subcommands whose options are given once, or are lists."""
+
+
+class App(typer.Typer):
+    """A typer application of such commands."""
+
+    def command(self, name: str | None = None, **given: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register a command."""
+        return super().command(name, **{"cls": Command} | given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,19 +118,22 @@ def command(
         entry.__signature__ = inspect.Signature([context, *parameters.values()])  # type: ignore[attr-defined]
         entry.__annotations__ = {p.name: p.annotation for p in (context, *parameters.values())}
         entry.__doc__ = run.__doc__
-        (app.callback(invoke_without_command=True) if default else app.command(name))(entry)
+        register_as = (
+            app.callback(cls=Group, invoke_without_command=True) if default else app.command(name, cls=Command)
+        )
+        register_as(entry)
 
     return register
 
 
-def value_of(kind: Callable[[str], Any], text: str) -> Any:
-    """Return a text as a knob's type; the items of a list are joined by +, a flag is yes or no.  Raises ValueError."""
+def value_of(kind: Callable[[str], Any], text: str, item: Callable[[str], Any] = str) -> Any:
+    """Return a text as a knob's type; the `item`s of a tuple are joined by +.  Raises ValueError."""
     if kind is tuple:
-        return tuple(text.split("+"))
+        return tuple(value_of(item, part) for part in text.split("+"))
     if kind is bool:
-        if text not in ("yes", "no"):
+        if text.lower() not in TRUTH:
             raise ValueError
-        return text == "yes"
+        return TRUTH[text.lower()]
     return kind(text)
 
 
@@ -132,8 +168,10 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, owned: list[Knob]) -> i
     required = field.default is dataclasses.MISSING
     default = None if required else field.default
     text, panel = field.metadata["help"], field.metadata["panel"]
-    if get_origin(hint) is tuple:
-        hint, default = str, _shown(default)
+    several = get_origin(hint) is tuple
+    if several:  # items with commas, or given again
+        text += f" \\[default: {_shown(default)}]" if default and not owned else ""
+        hint, default = list[str], None
     if owned:  # None marks "not given", so the class's own default holds; its help says which
         text, panel, default = f"{_meanings(owned)}{_defaults(owned)}", _panel(owned), None
         if known := dict.fromkeys(choice for _, other in owned for choice in _choices(other)):
@@ -142,7 +180,9 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, owned: list[Knob]) -> i
         hint = hint | None
     flag = _flag(field)
     flags = (f"{flag}/--no-{flag[2:]}",) if hint in (bool, bool | None) else (flag, *field.metadata["also"])
-    option = typer.Option(*flags, help=text, rich_help_panel=panel, show_default=default is not None)
+    option = typer.Option(
+        *flags, help=text, rich_help_panel=panel, metavar="LIST" if several else None, show_default=default is not None
+    )
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -192,10 +232,11 @@ def _refuse_options_before(context: typer.Context) -> None:
 
 
 def _parsed(value: Any, hint: Any) -> Any:
-    if get_origin(hint) is not tuple or not isinstance(value, str):
+    """Return what the command line gave of a knob as its type; a list may have been given in several pieces."""
+    if get_origin(hint) is not tuple:
         return value
-    kind = get_args(hint)[0]
+    kind, text = get_args(hint)[0], ",".join(value)
     try:
-        return tuple(kind(item.strip()) for item in value.split(",") if item.strip())
+        return tuple(kind(item.strip()) for item in text.split(",") if item.strip())
     except ValueError:
-        raise typer.BadParameter(f"'{value}' is not a comma-separated list of {kind.__name__}") from None
+        raise typer.BadParameter(f"'{text}' is not a comma-separated list, each {WRITTEN[kind]}") from None

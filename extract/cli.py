@@ -1,11 +1,9 @@
 """`python -m extract`: the command line of stage one."""
 
-import typer
-
-from common.options import command
+from common.options import App, command
 from extract.config import DescribeConfig, ExtractConfig
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app = App(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 def extract(config: ExtractConfig) -> None:

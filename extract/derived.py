@@ -5,10 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
+from cache import edges
 from cache.draft import Draft
 from cache.schema import ALIGNMENT_READS
 from common.records import Face
-from extract import alignment
 from extract.encoders import Encoders
 from extract.plan import Plan
 from extract.ranges import Range
@@ -34,7 +34,7 @@ class Derived:
         if "pair.alignment" in rows:
             mentions = {name: rows.get(name, rows.rows) for name in ALIGNMENT_READS if name.startswith("mention")}
             listed = self._plan.lists.candidates[rows.start : rows.stop]
-            for name, values in alignment.align(self._entities | mentions, listed).items():
+            for name, values in edges.align(self._entities | mentions, listed).items():
                 rows.put(f"pair.alignment.{name}", rows.rows, values)
 
     def _ids(self, rows: Range) -> None:

@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from cache import fingerprint
+from cache import edges, fingerprint
 from cache.schema import SEQUENCES, TABLES
 from cache.writer import PartPlan, columns_of
 from common.log import say
-from extract import alignment, images
+from extract import images
 from extract.config import ON_DEMAND, ExtractConfig
 from extract.encoders import Encoders
 from extract.encoders.clip import TEXT
@@ -19,7 +19,7 @@ from extract.rows import Rows
 INPUTS = {
     "mention.crops": ("mention.objects",),
     "mention.attributes": ("mention.clip", "mention.crops"),
-    "pair.alignment": alignment.INPUTS,
+    "pair.alignment": edges.INPUTS,
 }
 Recipes = dict[str, dict[str, Any]]
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from cache import edges as alignment
+from cache.drin import edges as imported
 from cache.schema import ALIGNMENT_READS, EDGES
-from extract import alignment
 from extract.encoders.objects import summary
 
 N, E, C, D, P, V, K = 7, 9, 5, 12, 6, 10, 3
@@ -128,13 +129,16 @@ def test_chunks_do_not_change_the_edges(monkeypatch):
         np.testing.assert_array_equal(values, whole[edge])
 
 
+def unit_rows(vectors):
+    """Vectors on the grid, of a column whose vectors are compared at length 1."""
+    return alignment.on_grid("mention.bert.cls", vectors)
+
+
 @pytest.mark.parametrize("width", [5, 768])
 def test_the_value_of_a_pair_depends_on_nothing_but_the_pair(width):
     """Neither on its place in the list, nor on the length of the list, nor on what other mentions there are."""
     rng = np.random.default_rng(3)
-    mentions, entities = (
-        alignment.on_grid(rng.normal(size=(n, width)).astype(np.float16), normal=True) for n in (6, 300)
-    )
+    mentions, entities = (unit_rows(rng.normal(size=(n, width)).astype(np.float16)) for n in (6, 300))
     entities[250:] = entities[:50]  # equal vectors
     lists = np.stack([rng.permutation(300) for _ in mentions])
     whole = alignment.similarities(mentions, entities, lists)
@@ -148,9 +152,62 @@ def test_the_value_of_a_pair_depends_on_nothing_but_the_pair(width):
             assert (alone[0] == every[row, some[row]]).all()
 
 
+def test_a_vector_on_the_grid_depends_on_nothing_but_the_vector():
+    vectors = np.random.default_rng(5).normal(size=(2 * alignment.ROWS + 3, 33)).astype(np.float16)
+    whole = unit_rows(vectors)
+    for begin, stop in ((0, 1), (7, 9), (alignment.ROWS - 1, alignment.ROWS + 2), (len(vectors) - 1, len(vectors))):
+        np.testing.assert_array_equal(unit_rows(vectors[begin:stop]), whole[begin:stop])
+
+
+def test_tensors_are_rounded_as_arrays_are():
+    rng = np.random.default_rng(6)
+    vectors = rng.normal(size=(400, 700)).astype(np.float16).astype(np.float64)
+    vectors[3] = 0
+    for normal in (True, False):
+        array, tensor = (alignment.rounded(x, normal=normal) for x in (vectors, torch.from_numpy(vectors)))
+        assert (array[3] == 0).all() and (array * alignment.GRID == np.rint(array * alignment.GRID)).all()
+        # the sum of squares may differ in its last bit, and then one number in 1e8 by a step
+        np.testing.assert_allclose(tensor.numpy(), array, rtol=0, atol=1 / alignment.GRID)
+
+
+class Shards:
+    """What cache.drin.edges asks of a draft: rows of columns."""
+
+    def __init__(self, columns):
+        self.columns = columns
+
+    def rows(self, name, rows):
+        return self.columns[name][rows]
+
+
+def test_imported_edges_are_those_of_extraction_and_equal_entities_tie():
+    rng, mentions, entities, listed, width = np.random.default_rng(9), 70, 30, 10, 768
+    columns = {
+        f"{side}.{name}": np.tile(rng.normal(size=width), (rows, 1)).astype(np.float16)
+        for side, rows in (("mention", mentions), ("entity", entities))
+        for name in ("bert.cls", "bert.text", "clip.sentence", "clip.image", "clip.text")
+    }
+    columns["mention.bert.cls"] = rng.normal(size=(mentions, width)).astype(np.float16)
+    for side, rows in (("mention", mentions), ("entity", entities)):
+        summary = rng.normal(size=(rows if side == "mention" else 1, width))
+        summary *= 0.7 / np.linalg.norm(summary, axis=1, keepdims=True)
+        columns[f"{side}.objects.summary"] = np.broadcast_to(summary, (rows, width)).astype(np.float16)
+        columns[f"{side}.resnet.present"] = columns[f"{side}.clip.present"] = np.ones(rows, bool)
+    candidates = np.stack([rng.permutation(entities)[:listed] for _ in range(mentions)]).astype(np.int32)
+    candidates[4, 6:] = -1
+    clip = {edge: np.zeros(candidates.shape, np.float32) for edge in ("text_to_image", "image_to_text")}
+    lists = type("L", (), {"candidates": candidates})()
+    found = imported.edges(Shards(columns), lists, np.arange(mentions), clip, imported.CLS)
+    expected = alignment.align(columns, candidates)
+    for edge in ("text_to_text", "image_to_image"):
+        np.testing.assert_array_equal(found[edge], expected[edge])
+        assert (np.ptp(found[edge], axis=1)[np.arange(mentions) != 4] == 0).all()  # all entities are one vector
+        assert len(np.unique(found[edge])) > mentions / 2
+
+
 def test_products_on_the_grid_are_those_of_fractions():
     rng = np.random.default_rng(4)
-    mention, entities = (alignment.on_grid(rng.normal(size=(n, 768)), normal=True) for n in (1, 5))
+    mention, entities = (unit_rows(rng.normal(size=(n, 768))) for n in (1, 5))
     found = alignment.similarities(mention, entities, np.arange(5)[None])[0]
     for value, entity in zip(found, entities, strict=True):
         terms = (Fraction(float(a)) * Fraction(float(b)) for a, b in zip(mention[0], entity, strict=True))

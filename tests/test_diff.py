@@ -1,16 +1,19 @@
 """`melcache diff`: which field of a recipe differs, which rows are new, and which values changed."""
 
+import hashlib
 import json
 
 import numpy as np
 import pytest
+import xxhash
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import diff
+from cache import diff, manifest
 from cache.cli import app
 from cache.draft import Draft
 from cache.writer import PartPlan, Shard, ShardPlan, columns_of
+from common.errors import ConfigError
 
 
 def build(folder, ids, vectors, resize=232, present=None):
@@ -79,6 +82,57 @@ def test_values_are_compared_within_the_tolerance(tmp_path, vectors):
     assert found["parts"]["entity.resnet"]["values"]["present"] == [1, 5, 0.0]
     strict = diff.compare(melcache.open(tmp_path / "a"), melcache.open(tmp_path / "b"), tolerance=1e-5)
     assert strict["parts"]["entity.resnet"]["values"]["image"][0] == 2
+
+
+def damaged(folder, column, values):
+    """Put other values into a finished column of the one shard that holds it, checksums included, as no writer would."""
+    path = folder / "manifest.json"
+    found = json.loads(path.read_text())
+    shard = next(shard for shard in found["shards"] if column in shard["columns"])
+    place, data = shard["columns"][column], bytearray((folder / shard["file"]).read_bytes())
+    data[place["offset"] : place["offset"] + values.nbytes] = values.tobytes()
+    (folder / shard["file"]).write_bytes(data)
+    place["xxh3"], shard["sha256"] = xxhash.xxh3_128_hexdigest(values.tobytes()), hashlib.sha256(data).hexdigest()
+    path.write_bytes(manifest.written(manifest.seal(found)))
+    return melcache.open(folder)
+
+
+NOT_FINITE = (np.nan, np.inf, -np.inf)
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_a_number_that_is_not_finite_differs_from_all_others(tmp_path, vectors, value):
+    ids = ["Q1", "Q2", "Q3", "Q4", "Q5"]
+    first = build(tmp_path / "a", ids, vectors)
+    for name, rows in (("all", [0, 1, 2, 3, 4]), ("one", [2])):
+        build(tmp_path / name, ids, vectors)
+        changed = vectors.astype("<f2")
+        changed[rows] = value
+        other = damaged(tmp_path / name, "image", changed)
+        for pair in ((first, other), (other, first)):
+            values = diff.compare(*pair)["parts"]["entity.resnet"]["values"]
+            assert values["image"] == [len(rows), 5, 0.0]
+            assert "image: " + str(len(rows)) + " of 5 differ" in diff.show(diff.compare(*pair), ("a", "b"))
+        assert diff.compare(other, other)["parts"]["entity.resnet"]["values"]["image"] == [0, 5, 0.0]
+
+
+def test_of_numbers_that_are_not_finite_each_equals_itself_alone():
+    held = np.array([[*NOT_FINITE, 1.0]])
+    for place in range(3):
+        for value in (*NOT_FINITE, 5.0):
+            other = held.copy()
+            other[0, place] = value
+            same = value == held[0, place] or (np.isnan(value) and np.isnan(held[0, place]))
+            differ, apart = diff._floats(held, other, 1e9)
+            assert (bool(differ[0]), apart.tolist()) == (not same, [0.0])
+    assert diff._floats(held, held + [0, 0, 0, 0.5], 0.4)[1].tolist() == [0.5]  # beside them numbers still count
+
+
+@pytest.mark.parametrize("tolerance", ["nan", "inf", "-1"])
+def test_a_tolerance_that_nothing_exceeds_is_refused(tmp_path, tolerance):
+    run = CliRunner().invoke(app, ["diff", str(tmp_path), str(tmp_path), "--tolerance", tolerance])
+    with pytest.raises(ConfigError, match=r"--tolerance is .*; it must be 0 or more"):
+        raise run.exception
 
 
 def test_the_command_says_what_differs_and_exits_1(tmp_path, vectors):

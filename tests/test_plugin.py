@@ -142,6 +142,30 @@ def test_options_of_a_head_file_have_its_types():
     assert found == Config("b", 0.5, ("x1", "y2"), True)
     with pytest.raises(ConfigError, match="--option kind=c: choose from a, b"):
         plugin.configure(Config, ["kind=c"])
+    with pytest.raises(ConfigError, match="--option rate=2: rate is given twice"):
+        plugin.configure(Config, ["rate=1", "kind=a", "rate=2"])
+
+
+@pytest.mark.parametrize(("texts", "value"), [("yes YES true True TRUE 1", True), ("no No false False FALSE 0", False)])
+def test_a_flag_of_a_head_file_is_written_as_people_write_it(texts, value):
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        lexical: bool | None = None
+        sizes: tuple[int, ...] = ()
+        kept: tuple[bool, ...] = ()
+
+    for text in texts.split():
+        found = plugin.configure(Config, [f"lexical={text}", "sizes=3+4", f"kept={text}+no"])
+        assert found == Config(value, (3, 4), (value, False))
+    for option, wanted in (
+        ("lexical=maybe", "expected yes or no (true or false, 1 or 0)"),
+        ("lexical=", "expected yes or no (true or false, 1 or 0)"),
+        ("sizes=3+x", "expected a whole number, joined by +"),
+        ("kept=yes+2", "expected yes or no (true or false, 1 or 0), joined by +"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            plugin.configure(Config, [option])
+        assert str(caught.value) == f"--option {option}: {wanted}"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +173,7 @@ def test_options_of_a_head_file_have_its_types():
     [
         ("READS = 'entity.bert.text'\nConfig = Model = int\n", [], "READS must be a tuple of column names"),
         (None, ["--option", "depth=3"], "--option depth=3: expected KNOB=VALUE, KNOB one of text_width, width"),
-        (None, ["--option", "width=wide"], "--option width=wide: expected a int"),
+        (None, ["--option", "width=wide"], "--option width=wide: expected a whole number"),
         (None, ["--layers", "3"], "--layers is no option of my_head"),
         ("READS = ()\n", [], "my_head.py lacks Config, Model; see 'A new head' in CONTRIBUTING.md"),
         (

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from cache.draft import Draft
+from cache.edges import GRID, align
 from cache.fingerprint import content_hash, shard_key
 from cache.reader import Reader
 from cache.schema import ALIGNMENT_READS, EDGES
 from cache.synth import Synthetic, write
 from cache.writer import PartPlan, Shard, ShardPlan
 from common.errors import CacheError, NotFiniteError
-from extract.alignment import align
 from train import alignment, loop, metrics, protocols, whole
 from train.baseline_heads import JointConfig
 from train.baselines import clip_of_all, prior_of_all
@@ -353,12 +353,12 @@ def test_scores_are_sums_without_rounding():
     table = type("T", (), {"entity_count": 60, "candidates": range(60)})()
     towers = whole.Towers(lambda rows: whole._unit(vectors[rows]), lambda rows: whole._unit(vectors[rows]))
     held = whole._vectors(towers, table, "entity", torch.arange(60)).double()
-    steps = (held * whole.GRID).long()
-    assert torch.equal(steps.double(), held * whole.GRID)
-    np.testing.assert_allclose(held, vectors / vectors.norm(dim=1, keepdim=True), rtol=0, atol=2 / whole.GRID)
+    steps = (held * GRID).long()
+    assert torch.equal(steps.double(), held * GRID)
+    np.testing.assert_allclose(held, vectors / vectors.norm(dim=1, keepdim=True), rtol=0, atol=2 / GRID)
     exact = [[sum(a * b for a, b in zip(x, y, strict=True)) for y in steps.tolist()] for x in steps[:4].tolist()]
     for order in (torch.arange(700), torch.randperm(700)):
-        products = held[:4, order] @ held[:, order].T * whole.GRID**2
+        products = held[:4, order] @ held[:, order].T * GRID**2
         assert products.long().tolist() == exact
 
 

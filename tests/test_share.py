@@ -728,6 +728,8 @@ def test_the_commands_say_what_went_where_and_what_is_here(one, remote, tmp_path
     assert "; 7 of 9 parts are here" in invoke("pull", "toy", remote, "--for", "drin").stdout
     info = invoke("info", "toy").stdout
     assert f"id {identity}; here are 7 of its 9 parts, " in info
+    as_json = json.loads(invoke("info", "toy", "--json").stdout)
+    assert (as_json["id"], as_json["id_of_parts"]) == (identity, manifest.load(Path("shards/toy"))["id"])
     assert invoke("verify", "toy").exit_code == 0
     found = json.loads(invoke("pull", "toy", remote, "--id", identity, "--json").stdout)
     assert found["parts"] == found["all_parts"] == 9 and found["kept"] + found["taken"] == found["whole"]

@@ -5,10 +5,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import typer
-
 from common.errors import ConfigError
-from common.options import Given, command
+from common.options import App, Given, command
 from common.paths import find_cache
 from train import plugin
 from train.config import (
@@ -24,7 +22,7 @@ from train.config import (
 )
 from train.heads import HEAD_CONFIGS, KINDS
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app = App(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 def train(config: TrainConfig, *heads: Given) -> None:

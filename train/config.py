@@ -113,7 +113,7 @@ class TrainConfig:
         "many as the cache's lists hold)",
     )
     with_lexical: bool = knob(False, "add the string score, with a learned weight, to the head's")
-    option: list[str] = knob((), "KNOB=VALUE of a head of your own; repeat it")
+    option: list[str] = knob((), "KNOB=VALUE of a head of your own, items of a list joined by +; repeat it")
     device: str = knob("auto", "cpu, cuda or auto")
     fresh: bool = knob(False, "train everything anew; without it what is finished or half done is kept")
     batch: int | None = knob(None, "mentions per step (default: 64, DRIN 4.4; dwe_authors 128)", panel="Optimization")

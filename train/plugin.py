@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cache.schema import ALWAYS, PARTS, READS, SEQUENCES, split_column
 from common.errors import ConfigError
-from common.options import value_of
+from common.options import WRITTEN, value_of
 from train.config import HEADS, CompareConfig, TrainConfig
 from train.heads import HEAD_CONFIGS
 
@@ -59,14 +59,18 @@ def configure(kind: type, options: Sequence[str]) -> Any:
         name, (_, found, text) = _knob(option), option.partition("=")
         if not found or name not in known:
             raise ConfigError(f"--option {option}: expected KNOB=VALUE, KNOB one of {', '.join(known)}")
+        if name in chosen:
+            raise ConfigError(f"--option {option}: {name} is given twice, and only one can count: leave one out")
         hint = next((part for part in get_args(hints[name]) if part in (int, float, bool, str)), hints[name])
         if get_origin(hints[name]) is tuple:
             hint = hints[name]
         to = get_origin(hint) or hint
+        item = get_args(hint)[0] if to is tuple else str
         try:
-            chosen[name] = value_of(to if to in (int, float, bool, tuple) else str, text)
+            chosen[name] = value_of(to if to in (int, float, bool, tuple) else str, text, item)
         except ValueError:
-            raise ConfigError(f"--option {option}: expected a {to.__name__}") from None
+            wanted = WRITTEN.get(item if to is tuple else to, "a text")
+            raise ConfigError(f"--option {option}: expected {wanted}{', joined by +' * (to is tuple)}") from None
         if get_origin(hint) is Literal and chosen[name] not in get_args(hint):
             raise ConfigError(f"--option {option}: choose from {', '.join(map(str, get_args(hint)))}")
     return kind(**chosen)

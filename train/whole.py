@@ -1,8 +1,8 @@
 """Protocol C: gold's rank among all entities, without a table of mentions times entities.
 
 Held are the vectors of a group of mentions and of a chunk of entities, and the scores of a block of the group with the
-chunk. A score is the dot product of two vectors that are rounded to GRID first. Such products and all their sums are
-exact in float64, in whatever order a processor adds them up: so entities with equal vectors tie, and ranks depend
+chunk. A score is the dot product of two vectors that are rounded first (cache.edges). Such products and all their sums
+are exact in float64, in whatever order a processor adds them up: so entities with equal vectors tie, and ranks depend
 neither on the size of blocks and chunks nor on the number of threads. Vectors are computed in pieces of one size,
 because a row of a matrix product may differ in its last bit between sizes.
 """
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cache.edges import rounded
 from common.errors import NotFiniteError
 from common.log import Progress
 from train.distributed import World
@@ -22,7 +23,6 @@ from train.models.functions import SMALLEST_NORM
 from train.models.head import Head
 from train.table import Table
 
-GRID = 2.0**25  # |m||e| <= 8 keeps sums of products of such steps below 2^53; a float32 of 0.5 has steps of 2^-24
 GROUP = 8_192  # mentions whose vectors are held; all entities are projected once for each group
 PIECES = {"mention": 128, "entity": 4_096}  # whose vectors are computed at once: of a mention heads may read 49 regions
 BLOCK = {"cpu": 1_024, "cuda": 4_096}  # mentions compared at once
@@ -141,7 +141,7 @@ def _vectors(towers: Towers, table: Table, kind: str, rows: Tensor) -> Tensor:
     size, found = min(PIECES[kind], count), []
     for piece in rows.split(size):
         filled = torch.cat([piece, piece[:1].expand(size - len(piece))])  # pieces of one size: see above
-        found.append((vectors(filled)[: len(piece)] * GRID).round_().div_(GRID))
+        found.append(rounded(vectors(filled)[: len(piece)], normal=False))
         bad = ~torch.isfinite(found[-1]).all(1)
         if bad.any():
             raise NotFiniteError(f"the vector of {kind} {int(piece[bad.nonzero()[0, 0].cpu()])} is not finite")

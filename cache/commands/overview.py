@@ -8,6 +8,12 @@ from cache.schema import PARTS
 from common.log import duration, printable_lines, size, table
 
 
+def named(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest under the id that the cache goes by: of a part the whole cache's, and its own beside it."""
+    identity = subset.whole(folder, manifest)["id"]
+    return manifest | ({} if identity == manifest["id"] else {"id": identity, "id_of_parts": manifest["id"]})
+
+
 def describe(folder: Path, manifest: dict[str, Any]) -> str:
     """Return a cache's content as text."""
     shards = manifest["shards"]

@@ -22,7 +22,7 @@ from cache.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
 from common.log import Progress, duration, size
 
-EDITION = 1  # raise it whenever the numbers made change: finished shards of an older one are then not taken
+EDITION = 2  # raise it whenever the numbers made change: finished shards of an older one are then not taken
 SHARD_ROWS = 8192
 SHARD_BYTES = 64 << 20
 THREADS = 4  # that hash the arrays

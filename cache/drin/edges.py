@@ -1,17 +1,18 @@
-"""The four edges of the lists: CLIP's from the arrays, the others from vectors that are in finished shards."""
+"""The four edges of imported lists: CLIP's from the arrays, the others as cache.edges has them, of finished shards."""
 
 import numpy as np
 
 from cache.draft import Draft
 from cache.drin.columns import Columns
 from cache.drin.lists import Lists
+from cache.edges import SIDES, on_grid, similarities
 from cache.schema import EDGES
 
 PAIR_ROWS = 64  # mentions whose candidates' vectors are gathered at once
 
 INPUTS = ("mention.bert", "mention.resnet", "mention.objects", "entity.bert", "entity.resnet", "entity.objects")
 # mention and entity column of text_to_text: what the arrays have of an entity's text decides
-CLS = ("mention.bert.cls", "entity.bert.text")
+CLS = SIDES["text_to_text"]
 POOLER = ("mention.bert.span", "entity.bert.pooler")
 
 
@@ -39,22 +40,12 @@ def _edges(draft: Draft, listed: np.ndarray, rows: np.ndarray, texts: tuple[str,
     def stored(name: str) -> np.ndarray:
         return draft.rows(name, rows if name.startswith("mention") else entities)
 
+    def products(mention: str, entity: str) -> np.ndarray:
+        return similarities(on_grid(mention, stored(mention)), on_grid(entity, stored(entity)), places)
+
     return {
-        "text_to_text": _products(*(_unit(stored(name)) for name in texts), places),
-        "image_to_image": _products(*map(stored, ("mention.objects.summary", "entity.objects.summary")), places),
+        "text_to_text": products(*texts),
+        "image_to_image": products(*SIDES["image_to_image"]),
         "text_to_image": stored("entity.resnet.present")[places],
         "image_to_text": stored("mention.resnet.present")[:, None],
     }
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Return float32 vectors of length 1, (n, D) -> (n, D); a zero vector stays zero."""
-    vectors = vectors.astype(np.float32)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1)
-
-
-def _products(mentions: np.ndarray, entities: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the product of each mention (n, D) with the entities (m, D) at its places (n, C): float32 (n, C)."""
-    mentions, entities = mentions.astype(np.float32), entities.astype(np.float32)
-    return np.clip(np.matmul(entities[places], mentions[:, :, None])[..., 0], -1, 1)

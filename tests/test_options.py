@@ -1,0 +1,92 @@
+"""Options of every command: what is given twice is joined or refused, never dropped."""
+
+import dataclasses
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import cache.cli
+import extract.cli
+import train.cli
+from common.options import App, command, knob
+
+APPS = {"melcache": cache.cli.app, "extract": extract.cli.app, "train": train.cli.app}
+
+
+def commands(app):
+    """Every command of an app and, where it is one itself, the app."""
+    root = typer.main.get_command(app)
+    return [root, *root.commands.values()] if hasattr(root, "commands") else [root]
+
+
+def options(app):
+    """Each option of each command once per name that it has."""
+    return [
+        (place, option, name)
+        for place in commands(app)
+        for option in place.params
+        for name in (*option.opts, *option.secondary_opts)
+        if name.startswith("--") and name != "--help"
+    ]
+
+
+@pytest.mark.parametrize("app", APPS.values(), ids=APPS)
+def test_every_option_that_is_no_list_is_refused_if_given_twice(app):
+    lists = set()
+    assert len(options(app)) > 20
+    for place, option, name in options(app):
+        value = [] if option.is_flag else ["x"]
+        if option.multiple:
+            lists.add(name)
+            continue
+        for second in (option.opts[0], name, *option.secondary_opts[:1]):
+            with pytest.raises(Exception, match="given twice, and only one of the two can count") as caught:
+                place.make_context("command", [name, *value, second, *value])
+            assert caught.value.exit_code == 2
+    assert (
+        lists
+        >= {"melcache": {"--for"}, "extract": {"--for"}, "train": {"--seeds", "--edges", "--models", "--by"}}[
+            next(name for name, known in APPS.items() if known is app)
+        ]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Lists:
+    """Two lists."""
+
+    seeds: tuple[int, ...] = knob((0,), "numbers")
+    heads: tuple[str, ...] = knob((), "names", flag="--for")
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """A list that a second class has."""
+
+    edges: tuple[str, ...] = knob(("a", "b"), "kept", panel="own")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", ((0,), (), {})),
+        ("--for dwe --for ghmfc", ((0,), ("dwe", "ghmfc"), {})),
+        ("--for dwe,bert --for ghmfc --seeds 3", ((3,), ("dwe", "bert", "ghmfc"), {})),
+        ("--seeds 1,2 --seeds 4", ((1, 2, 4), (), {})),
+        ("--edges b --edges a", ((0,), (), {"edges": ("b", "a")})),
+    ],
+)
+def test_a_list_given_twice_is_joined(given, expected):
+    seen, app = [], App()
+    command(app, Lists, Own, default=True)(lambda config, own: seen.append((config.seeds, config.heads, own.values)))
+    assert CliRunner().invoke(app, given.split()).exit_code == 0
+    assert seen == [expected]
+
+
+def test_what_is_no_number_in_a_list_is_named():
+    app = App()
+    command(app, Lists, default=True)(lambda config: None)
+    run = CliRunner().invoke(app, ["--seeds", "1", "--seeds", "x"])
+    assert run.exit_code == 2
+    assert "'1,x' is not a comma-separated list, each a whole number" in run.stderr
