@@ -26,6 +26,7 @@ MAX_DEPTH = 8
 MAX_COUNT = 1 << 50
 DTYPES = ("<f2", "<f4", "<i4", "|u1", "|b1")
 UNHASHED = ("id", "provenance", "digest")
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # one that nothing closes takes all the rest
 _INSIDE = bytes(set(range(256)) - set(b"[]{},"))  # all but what separates values
 
 Check = Callable[[Any], bool]
@@ -88,7 +89,7 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
     """
     if not data.isascii() or data.count(b'"') > 4 * MAX_SIGNS:
         raise CacheError(f"{where} is not the JSON that melcache writes, or too large")
-    outside = re.sub(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', b"", data).translate(None, _INSIDE)
+    outside = _STRING.sub(b"", data).translate(None, _INSIDE)
     if len(outside) > MAX_SIGNS:
         raise CacheError(f"{where} has more than {MAX_SIGNS:,} brackets and commas")
     depth = 0

@@ -157,7 +157,7 @@ class DescribeConfig:
     )
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[!-~]+@[!-~]+\.[!-~]+|https?://[!-~]+", self.contact):
+        if not re.fullmatch(r"[!-?A-~]+@[!-?A-~]+\.[!-\-/-?A-~]+|https?://[!-~]+", self.contact):
             raise ConfigError(f"--contact {self.contact!r}: expected a mail address or an http(s) address")
         if not re.fullmatch(r"[a-z][a-z-]*", self.language):
             raise ConfigError(f"--language {self.language!r}: expected a Wikipedia's, such as en or zh-yue")

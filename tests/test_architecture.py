@@ -91,6 +91,53 @@ def test_a_planted_violation_is_caught(path, source):
     assert violations(path, (ROOT / path).read_text() + "\n" + source) != []
 
 
+# what would run, or unpickle, a file that a stranger may have written, and where it is allowed
+RUNS = {
+    "eval", "exec", "pickle.load", "pickle.loads", "marshal.loads", "shelve.open", "joblib.load", "torch.hub.load",
+    "torch.jit.load", "from_pretrained", "runpy.run_path", "exec_module",
+}  # fmt: skip
+MAY_RUN = {
+    ("extract/encoders/clip.py", "torch.jit.load"),  # OpenAI's own file, by its sha256
+    ("train/plugin.py", "exec_module"),  # a head that the user names
+}
+
+
+def runs(path: str, source: str) -> list[str]:
+    """Calls in a file that run what they read, or leave to a default or a variable whether they do."""
+    found = []
+    for node in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+        name = ast.unparse(node.func)
+        given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        called = name if name in RUNS else name.rpartition(".")[2]
+        if called in RUNS and (path, called) not in MAY_RUN and not name.endswith(".eval"):  # of models
+            found.append(name)
+        if name == "torch.load" and given.get("weights_only") != "True":
+            found.append(name)
+        if name in ("np.load", "numpy.load") and given.get("allow_pickle") == "True":
+            found.append(name)
+    return found
+
+
+def test_no_loader_of_weights_checkpoints_or_arrays_runs_code():
+    assert {path: found for path in sources() if (found := runs(path, (ROOT / path).read_text()))} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "torch.load(path)",
+        "torch.load(path, weights_only=given)",
+        "torch.jit.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "BertModel.from_pretrained(folder)",
+        "eval(text)",
+        "pickle.load(file)",
+    ],
+)
+def test_a_planted_loader_that_runs_code_is_caught(source):
+    assert runs("train/checkpoint.py", source) != []
+
+
 def test_console_output_of_help_needs_no_torch():
     code = (
         "import sys, contextlib\n"

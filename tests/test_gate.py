@@ -47,7 +47,7 @@ def test_the_gate_works_under_limits_that_it_may_not_raise(folder, tmp_path):
     [
         ("_external_storage", "text is not stored plainly in the file"),
         ("_external_link", "text is not in it, or is a link to elsewhere"),
-        ("_virtual", "text is not stored plainly in the file"),
+        ("_moved_sign_bit", "text has a type of its own, <f2 by size alone"),
         ("_bomb", "text is not stored plainly in the file"),
         ("_attributes", "text has a named type or attributes"),
         ("_more_objects", "it holds attributes, or other objects than its columns"),

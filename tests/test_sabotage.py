@@ -11,7 +11,7 @@ from PIL import Image, ImageFile
 from cache import draft, gate, manifest, pull, reader, store, verify, writer
 from common.errors import CacheError
 from extract import images
-from torture import crash, extractors, faults, flips, hostile, kills, manifests, numbers, pictures, readers
+from torture import crash, extractors, faults, flips, hostile, kills, manifests, numbers, pictures, readers, types
 
 SEED = 7
 
@@ -47,6 +47,10 @@ def killed(folder):
 
 def mutants(folder):
     return hostile.mutate(folder, 200, SEED)
+
+
+def foreign_types(folder):
+    return types.run(folder, 100, SEED)
 
 
 def attacks(folder):
@@ -261,6 +265,11 @@ def the_gate_reads(patch):
     patch.setattr(gate, "problem", problem)
 
 
+def numpy_names_the_types(patch):
+    real = gate._dataset
+    patch.setattr(gate, "_dataset", lambda *given: "" if "of its own" in (found := real(*given)) else found)
+
+
 def manifests_are_not_checked(patch):
     patch.setattr(manifests, "BYTES", {})
     patch.setattr(manifest, "check", lambda found, where: None)
@@ -320,6 +329,7 @@ SABOTAGES = {
     errors_of_reading_escape: disk,
     pull_trusts_strangers: files,
     the_gate_reads: mutants,
+    numpy_names_the_types: foreign_types,
     manifests_are_not_checked: attacks,
     manifests_without_bounds: attacks,
     fields_are_not_checked: fields,

@@ -1,15 +1,21 @@
 """Encoder weights: where they are looked for, what is refused, and which parts their change makes anew."""
 
+import contextlib
 import hashlib
 import json
+import os
+import pickle
+import re
 import socket
 import time
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from cache import manifest as manifests
@@ -18,7 +24,7 @@ from extract import growth, lists, pipeline, rows
 from extract.cli import app
 from extract.config import ExtractConfig
 from extract.datasets import jsonl
-from extract.encoders import Encoders, torchvision_files, vocabulary, weights
+from extract.encoders import Encoders, bert_files, objects, resnet, states, torchvision_files, vocabulary, weights
 from extract.encoders import clip as clips
 from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
@@ -173,6 +179,112 @@ def test_a_clip_file_that_lacks_weights_is_refused(tmp_path, monkeypatch):
         clips._load(path, False)
 
 
+# --- files that would run something
+
+
+class Runs:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+class Scripted(torch.nn.Module):
+    """Writes a file where it is loaded."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.weight, self.path = torch.nn.Parameter(torch.ones(1)), path
+
+    @torch.jit.export
+    def __getstate__(self):
+        return (self.weight, self.path, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[torch.Tensor, str, bool]):
+        self.weight, self.path, self.training = state[0], state[1], state[2]
+        torch.save(state[0], self.path)
+
+    def forward(self, x):
+        return x * self.weight
+
+
+def pickled(path, mark):
+    path.write_bytes(pickle.dumps({"weight": Runs(mark)}))
+
+
+def saved(path, mark):
+    torch.save({"weight": Runs(mark)}, path)
+
+
+def saved_as_before(path, mark):
+    torch.save({"weight": Runs(mark)}, path, _use_new_zipfile_serialization=False)
+
+
+def scripted(path, mark):
+    torch.jit.save(torch.jit.script(Scripted(str(mark))), path)
+
+
+EVIL = (pickled, saved, saved_as_before, scripted)
+LOADERS = {
+    "open_clip_pytorch_model.bin": lambda path: clips._load(path, False),
+    "open_clip_model.safetensors": lambda path: clips._load(path, False),
+    "ViT-B-32.pt": lambda path: clips._load(path, False),
+    "pytorch_model.bin": lambda path: bert_files.load(path, {}),
+    "model.safetensors": lambda path: bert_files.load(path, {}),
+    "resnet152-394f9c45.pth": lambda path: resnet._load(path, False),
+    "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth": lambda path: objects._load(path, weights.Weights("files"), "v1"),
+    "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth": lambda path: objects._load(path, weights.Weights("files"), "v2"),
+}
+
+
+@pytest.fixture
+def small_models(monkeypatch):
+    """Encoders of one layer, and a torch that would unpickle anything that does not say otherwise."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    monkeypatch.setattr("open_clip.create_model", lambda *given, **more: torch.nn.Linear(1, 1))
+    monkeypatch.setattr("torchvision.models.resnet152", lambda *given, **more: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(objects, "_settled", lambda *given: torch.nn.Linear(1, 1))
+    for name in ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2"):
+        monkeypatch.setattr(f"torchvision.models.detection.{name}", lambda *given, **more: None)
+
+
+def test_every_weights_file_has_a_loader_that_is_tried():
+    wanted = (clips.FILE, bert_files.MODEL, FILE, *objects.FILES.values())
+    assert LOADERS.keys() == {name for file in wanted for name in file.names}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+@pytest.mark.parametrize("evil", EVIL, ids=lambda evil: evil.__name__)
+def test_no_loader_runs_what_a_file_says(tmp_path, small_models, evil):
+    for name, load in LOADERS.items():
+        path, mark = tmp_path / name, tmp_path / "mark"
+        evil(path, mark)
+        with pytest.raises(WeightsError, match=re.escape(name)) as error:
+            load(path)
+        assert "\n" not in str(error.value) and not mark.exists(), name
+    with contextlib.suppress(Exception):
+        torch.jit.load(path) if evil is scripted else torch.load(path, weights_only=False)
+    assert mark.exists()  # so it would have run
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/data/0", bytes(1 << 22))
+    with pytest.raises(WeightsError, match=r"bytes that unpack to 4,194,304"):
+        states.read(tmp_path / "w.pth", "resnet152")
+
+
+@pytest.mark.parametrize("value", [3, ["x"], {"weight": 3}, {"state_dict": {}}])
+def test_a_file_of_other_values_than_tensors_is_refused(tmp_path, value):
+    torch.save(value, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="it holds other values than tensors by name"):
+        states.read(tmp_path / "w.pth", "resnet152")
+
+
 # --- BERT from a folder
 
 
@@ -186,6 +298,57 @@ def test_a_saved_bert_gives_what_its_source_gives(folder, source):
     (batch,) = bert.encode([text], 512)
     np.testing.assert_allclose(batch.cls[0], expected.last_hidden_state[0, 0], atol=1e-5)
     np.testing.assert_allclose(batch.pooler[0], expected.pooler_output[0], atol=1e-5)
+
+
+def test_older_names_and_heads_behind_the_model_are_read_as_transformers_does(folder, source):
+    """google-bert/bert-base-cased calls weights so; the oracle is transformers' own loader."""
+    path = folder / "bert-base-cased" / "model.safetensors"
+    state = {f"bert.{name}": tensor for name, tensor in states.read(path, "BERT").items()}
+    older = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    for new, old in older.items():
+        state = {name.replace(new, old): tensor for name, tensor in state.items()}
+    save_file(state | {"cls.predictions.bias": torch.ones(3)}, path, {"format": "pt"})
+    expected = transformers.BertModel.from_pretrained(path.parent, local_files_only=True)
+    found = bert_files.load(path, bert_files.config_of(path.with_name("config.json")))
+    assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in found.state_dict().items())
+    ids = torch.arange(12)[None]
+    with torch.inference_mode():
+        assert torch.equal(found.eval()(ids).last_hidden_state, expected.eval()(ids).last_hidden_state)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_hidden_layers", 1_000_000), ("num_hidden_layers", 1), ("hidden_size", "32"), ("vocab_size", 1 << 40),
+        ("layer_norm_eps", [1]), ("hidden_act", "evil"), ("num_attention_heads", 5), ("hidden_size", True),
+        ("max_position_embeddings", 100_000), ("intermediate_size", -1),
+    ],
+)  # fmt: skip
+def test_a_config_that_does_not_fit_its_weights_is_one_line(folder, name, value):
+    path = folder / "bert-base-cased" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(WeightsError) as error:
+        list(Bert(weights.parse(str(folder)), CPU, 4).encode(["text"], 512))
+    assert "\n" not in str(error.value) and "bert-base-cased" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b"[1]", b"[PAD]\n[UNK]\n"])
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json", "config.json"])
+def test_a_file_of_words_or_sizes_that_is_none_is_one_line(folder, name, content):
+    (folder / "bert-base-cased" / "vocab.txt").unlink()
+    (folder / "bert-base-cased" / name).write_bytes(content)
+    with pytest.raises(WeightsError) as error:
+        Bert(weights.parse(str(folder)), CPU, 4)
+    assert "\n" not in str(error.value)
+
+
+def test_a_word_that_the_model_does_not_know_is_one_line(folder):
+    with (folder / "bert-base-cased" / "vocab.txt").open("a", encoding="utf-8") as file:
+        file.write("zzz\n")
+    bert = Bert(weights.parse(str(folder)), CPU, 4)
+    assert list(bert.encode(["text"], 512))
+    with pytest.raises(WeightsError, match=r"has 2,365 words .* word 2,365"):
+        list(bert.encode(["zzz"], 512))
 
 
 @pytest.mark.parametrize("lost", ["pooler.dense.bias", "encoder.layer.1.output.dense.weight"])
@@ -211,7 +374,7 @@ def test_a_bert_of_other_shapes_than_its_config_is_refused(folder):
         ("config.json", None, "cannot read .*config.json"),
         ("config.json", "{", "cannot read .*config.json"),
         ("config.json", "{}", "BERT"),
-        ("model.safetensors", "junk", "does not hold a BERT that transformers can load"),
+        ("model.safetensors", "junk", "does not hold the weights of BERT"),
     ],
 )
 def test_a_bert_folder_with_a_bad_file_is_one_line(folder, name, content, message):

@@ -16,6 +16,7 @@ from torture import (
     numbers,
     pictures,
     readers,
+    types,
 )
 from torture.world import Result
 
@@ -57,6 +58,9 @@ EXPERIMENTS = {
         lambda folder, _, seed: hostile.run(folder, seed),
     ),
     "mutants": Experiment("6. The same files, damaged", hostile.mutate, 1_000, 100_000),
+    "types": Experiment(
+        "6. Number types of strangers: what is let pass, HDF5 reads as melcache does", types.run, 300, 100_000
+    ),
     "manifests": Experiment(
         "6. Manifests with tricks", lambda folder, _, seed: manifests.run(folder, seed)
     ),

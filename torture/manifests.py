@@ -158,6 +158,7 @@ BYTES: dict[str, Callable[[bytes], bytes]] = {
     "deep lists": lambda data: b"[" * 100_000,
     "deep objects": lambda data: b'{"a":' * 100_000,
     "brackets in unclosed strings": lambda data: b'{"a":"' + b"[\\" * 100_000,
+    "escaped quotes in an unclosed string": lambda data: b'{"a":"' + b'\\"' * 1_500_000,
     "no UTF-8": lambda data: b"\xff\xfe" + data,
     "UTF-16": lambda data: data.decode().encode("utf-16"),
     "a byte order mark": lambda data: b"\xef\xbb\xbf" + data,

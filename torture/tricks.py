@@ -13,6 +13,7 @@ from cache import fingerprint, manifest
 
 ROWS, WIDTH = 3, 4
 COLUMNS = {"text": ("<f2", (WIDTH,)), "truncated": ("|b1", ())}
+VALUES = {"text": np.arange(1, 1 + ROWS * WIDTH).reshape(ROWS, WIDTH), "truncated": np.arange(ROWS) % 2}
 Trick = Callable[[Path, Path], None]  # given the file to write, and a secret one that no cache may show
 
 
@@ -24,9 +25,9 @@ def honestly(path: Path, secret: Path) -> None:
 
 def plain(file: Any, skip: str = "") -> None:
     """Write the honest columns but one."""
-    for name, (dtype, shape) in COLUMNS.items():
+    for name, (dtype, _) in COLUMNS.items():
         if name != skip:
-            file.create_dataset(name, data=np.zeros((ROWS, *shape), dtype), track_times=False)
+            file.create_dataset(name, data=VALUES[name].astype(dtype), track_times=False)
 
 
 def _external_storage(path: Path, secret: Path) -> None:
@@ -187,6 +188,15 @@ def _big_endian(path: Path, secret: Path) -> None:
     with h5py.File(path, "w") as file:
         plain(file, "text")
         file.create_dataset("text", data=np.ones((ROWS, WIDTH), ">f2"))
+
+
+def _moved_sign_bit(path: Path, secret: Path) -> None:
+    kind = h5py.h5t.IEEE_F16LE.copy()
+    kind.set_fields(0, 11, 5, 1, 10)  # numpy calls it <f2 still
+    with h5py.File(path, "w") as file:
+        plain(file, "text")
+        dataset = h5py.h5d.create(file.id, b"text", kind, h5py.h5s.create_simple((ROWS, WIDTH)))
+        dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, VALUES["text"].astype("<f2"), mtype=kind)
 
 
 def _other_shape(path: Path, secret: Path) -> None:

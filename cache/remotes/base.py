@@ -23,6 +23,10 @@ CARD_BYTES = 1 << 20
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 WAITS = (0.5, 2.0, 8.0)  # seconds before each new try of what may pass by itself
 
+# of URLs, from "://" on, so that nothing is read twice: a longer beginning would be looked for from each of its letters
+_USER = re.compile(r"://(?:[^\s/@]*+@)++")
+_QUERY = re.compile(r"(://[^\s?'\"]*+)(?:\?[^\s')\"]*+)?")
+
 Result = TypeVar("Result")
 
 
@@ -174,5 +178,4 @@ def scrubbed(error: object) -> str:
     for name in SECRETS:
         if secret := os.environ.get(name):
             text = text.replace(secret, "***")
-    text = re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
-    return re.sub(r"(\w+://[^\s?'\"]*)\?[^\s'\")]*", r"\1", text)[:400]
+    return _QUERY.sub(r"\1", _USER.sub("://", text))[:400]

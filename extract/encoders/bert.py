@@ -1,6 +1,5 @@
 """BERT (`bert-base-cased`): [CLS], mean and pooler of a text, and the mean over a mention's tokens."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +11,10 @@ from tokenizers.implementations import BertWordPieceTokenizer
 
 from cache.fingerprint import digest
 from common.errors import WeightsError
-from extract.encoders import vocabulary
-from extract.encoders.compute import Compute, seeded
+from extract.encoders import bert_files, vocabulary
+from extract.encoders.compute import Compute
 from extract.encoders.tokens import Span, Tokens
-from extract.encoders.weights import Wanted, Weights, random_identity, reachable, sha256_file
-
-REPOSITORY = "google-bert/bert-base-cased"
-MODEL = Wanted("bert-base-cased", ("model.safetensors", "pytorch_model.bin"), f"https://huggingface.co/{REPOSITORY}")
-FILES = ["config.json", "model.safetensors", "vocab.txt"]
-POSITION_GAIN = 0.1  # of untrained weights, whose positions would otherwise drown the words
-# of config.json: what changes the numbers, and not only who wrote the file
-DECISIVE = (
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
-    "max_position_embeddings", "type_vocab_size", "vocab_size",
-)  # fmt: skip
+from extract.encoders.weights import Weights, random_identity, sha256_file
 
 
 @dataclass(frozen=True)
@@ -52,18 +41,19 @@ class Bert:
     def __init__(self, weights: Weights, compute: Compute, batch: int) -> None:
         self._weights, self._compute, self._batch = weights, compute, batch
         self._model: torch.nn.Module | None = None
+        self._path: Path | None = None
         self.encoded = 0
         if weights.random:
             words = vocabulary.build()
-            self._folder, identity = None, random_identity(weights.kind, "transformers")
-            self._config = config = _TINY if weights.tiny else {}
+            identity = random_identity(weights.kind, "transformers")
+            config = _TINY if weights.tiny else {}
         else:
-            path = weights.find(MODEL, _download)
-            self._folder, identity = path.parent, sha256_file(path)
-            words = _vocabulary(self._folder)
-            found = _read(self._folder / "config.json")
-            config = {name: found[name] for name in DECISIVE if name in found}
-        self.width = int(config.get("hidden_size", 768))  # 768: BertConfig's own
+            self._path = weights.find(bert_files.MODEL, bert_files.download)
+            identity = sha256_file(self._path)
+            config = bert_files.config_of(self._path.with_name("config.json"))
+            words = bert_files.vocabulary(self._path.parent)
+        self._config = config
+        self.width: int = (bert_files.DECISIVE | config)["hidden_size"]
         self._tokenizer = BertWordPieceTokenizer(vocab=words, lowercase=False)
         self.tokens_recipe: dict[str, Any] = {"tokenizer": "WordPiece, cased", "vocabulary": digest(words)}
         self.recipe: dict[str, Any] = {
@@ -103,9 +93,10 @@ class Bert:
         mask = torch.zeros(len(tokens), length, dtype=torch.long)
         for row, item in enumerate(tokens):
             ids[row, : len(item.ids)], mask[row, : len(item.ids)] = torch.tensor(item.ids), 1
-        device = self._compute.device
+        model, device = self._loaded(), self._compute.device
+        self._refuse_unknown(int(ids.max()), length)
         with self._compute.autocast():
-            output = self._loaded()(input_ids=ids.to(device), attention_mask=mask.to(device))
+            output = model(input_ids=ids.to(device), attention_mask=mask.to(device))
         hidden, pooler = output.last_hidden_state.float().cpu().numpy(), output.pooler_output.float().cpu().numpy()
         self.encoded += len(index)
         states = [row[: len(item.ids)] for row, item in zip(hidden, tokens, strict=True)]
@@ -122,13 +113,22 @@ class Bert:
             found=[found for _, found in pooled],
         )
 
+    def _refuse_unknown(self, word: int, length: int) -> None:
+        """Raise WeightsError for a word or a length that the model has no vector of: files that do not fit together."""
+        words, places = self._loaded().config.vocab_size, self._loaded().config.max_position_embeddings
+        if word >= words or length > places:
+            raise WeightsError(
+                f"{self._path} has {words:,} words and {places:,} places, a text word {word:,} and {length:,} tokens. "
+                f"Take it and the vocabulary beside it from {bert_files.REPOSITORY}"
+            )
+
     @property
     def _separator(self) -> int:
         return self._tokenizer.token_to_id("[SEP]")
 
     def _loaded(self) -> torch.nn.Module:
         if self._model is None:
-            self._model = self._compute.place(_load(self._folder, self._config if self._folder is None else {}))
+            self._model = self._compute.place(bert_files.load(self._path, self._config))
         return self._model
 
 
@@ -154,62 +154,3 @@ def _spans(
         if start >= 0:
             rows[n], found[n] = vectors[start:end].mean(0), True
     return rows, found
-
-
-def _load(folder: Path | None, config: dict[str, Any]) -> torch.nn.Module:
-    from safetensors import SafetensorError
-    from transformers import BertConfig, BertModel, logging  # 12-18 s: only when there is something to encode
-
-    if folder is None:
-        with seeded():
-            model = BertModel(BertConfig(vocab_size=28996, **config))
-        model.embeddings.position_embeddings.weight.data.mul_(POSITION_GAIN)
-        return model
-    logging.set_verbosity_error()  # it reports the heads that the file has beside BertModel; what lacks, we raise
-    try:
-        model, info = BertModel.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(
-            f"{folder} does not hold a BERT that transformers can load: {str(error).splitlines()[0]}"
-        ) from error
-    wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
-    if wrong:
-        raise WeightsError(
-            f"{folder} lacks {len(wrong)} of BertModel's weights ({', '.join(wrong[:3])}...); transformers would have "
-            "filled them with random numbers. Take bert-base-cased afresh"
-        )
-    return model
-
-
-def _vocabulary(folder: Path) -> dict[str, int]:
-    if (folder / "vocab.txt").is_file():
-        words = (folder / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        return {word: i for i, word in enumerate(words)}  # splitlines() would also break at U+2028 and U+0085
-    if (folder / "tokenizer.json").is_file():
-        vocabulary = _read(folder / "tokenizer.json").get("model", {}).get("vocab")
-        if isinstance(vocabulary, dict):
-            return vocabulary
-    raise WeightsError(f"no vocab.txt or tokenizer.json beside the weights in {folder}; both are part of {REPOSITORY}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"cannot read {path}: {error}. It is part of {REPOSITORY}") from error
-
-
-def _download() -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(REPOSITORY, allow_patterns=FILES, local_files_only=True))
-    except LocalEntryNotFoundError:
-        folder = Path()
-    if not all((folder / name).is_file() for name in FILES):
-        reachable("huggingface.co")
-        folder = Path(snapshot_download(REPOSITORY, allow_patterns=FILES))
-    return folder / "model.safetensors"

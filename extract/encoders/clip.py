@@ -1,8 +1,9 @@
 """CLIP ViT-B/32 with OpenAI's weights: one vector a picture, one a text or one a token, in the same space."""
 
 import contextlib
+import hashlib
+import io
 import logging
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from common.errors import WeightsError
+from extract.encoders import states
 from extract.encoders.compute import Compute, seeded
 from extract.encoders.weights import Wanted, Weights, random_identity, reachable, sha256_file
 
@@ -26,9 +28,6 @@ FILE = Wanted(
 OPENAI_SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"  # of ViT-B-32.pt, from its own URL
 CONTEXT = 77
 TEXT = f"open_clip's BPE, {CONTEXT} tokens, end token kept when cut"
-_UNREADABLE = (
-    RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError,
-)  # fmt: skip
 
 
 class Clip:
@@ -38,8 +37,8 @@ class Clip:
         self._weights, self._compute = weights, compute
         self._text_batch, self._image_batch = text_batch, image_batch
         self._path = None if weights.random else weights.find(FILE, _download)
-        if self._path and self._path.name == "ViT-B-32.pt" and sha256_file(self._path) != OPENAI_SHA256:
-            raise WeightsError(f"{self._path} is not OpenAI's ViT-B-32.pt: its sha256 is not {OPENAI_SHA256[:12]}...")
+        if self._path and self._path.suffix == ".pt":
+            _refuse_other(self._path, sha256_file(self._path))
         self.texts = self.sentences = self.images = 0
         self.width = 32 if weights.tiny else 512
         self.recipe: dict[str, Any] = {
@@ -156,7 +155,6 @@ def _kept(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
 def _load(path: Path | None, tiny: bool) -> torch.nn.Module:
     import open_clip
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-    from safetensors import SafetensorError
 
     with seeded():
         if tiny:
@@ -168,21 +166,27 @@ def _load(path: Path | None, tiny: bool) -> torch.nn.Module:
         finally:
             logging.disable(logging.NOTSET)
     if path is not None:
-        try:
-            state = _openai_state(path) if path.suffix == ".pt" else open_clip.factory.load_state_dict(str(path))
-            model.load_state_dict(state, strict=True)
-        except (*_UNREADABLE, SafetensorError) as error:
-            raise WeightsError(
-                f"{path} does not hold the weights of {ARCHITECTURE}: {' '.join(str(error).split())[:200]}"
-            ) from error
+        state = _openai_state(path) if path.suffix == ".pt" else states.read(path, ARCHITECTURE)
+        states.fill(model, state, path, ARCHITECTURE)
     return model
 
 
-def _openai_state(path: Path) -> dict[str, torch.Tensor]:
-    state = torch.jit.load(str(path), map_location="cpu").state_dict()
+def _openai_state(path: Path) -> states.State:
+    """Return the tensors of OpenAI's own file and of no other: loading a scripted module runs what is in it."""
+    try:
+        data = path.read_bytes()
+        _refuse_other(path, hashlib.sha256(data).hexdigest())
+        state = torch.jit.load(io.BytesIO(data), map_location="cpu").state_dict()
+    except states.UNREADABLE as error:
+        raise states.unfit(path, ARCHITECTURE, error) from error
     for extra in ("input_resolution", "context_length", "vocab_size"):
         state.pop(extra, None)
     return {name: tensor.float() for name, tensor in state.items()}
+
+
+def _refuse_other(path: Path, sha256: str) -> None:
+    if sha256 != OPENAI_SHA256:
+        raise WeightsError(f"{path} is not OpenAI's ViT-B-32.pt: its sha256 is not {OPENAI_SHA256[:12]}...")
 
 
 def _download() -> Path:

@@ -1,11 +1,10 @@
 """Fetch and load torchvision state dicts, strictly and without unpickling code."""
 
-import pickle
 from pathlib import Path
 
 import torch
 
-from common.errors import WeightsError
+from extract.encoders import states
 from extract.encoders.weights import Wanted, reachable
 
 
@@ -21,9 +20,4 @@ def download(wanted: Wanted) -> Path:
 
 def load_strictly(model: torch.nn.Module, path: Path, wanted: Wanted) -> None:
     """Load a state dict into the model.  Raises WeightsError if a key is missing, foreign, or of another shape."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state, strict=True)
-    except (RuntimeError, pickle.UnpicklingError, AttributeError, TypeError, EOFError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path} does not hold the weights of {wanted.encoder}: {reason}") from error
+    states.fill(model, states.read(path, wanted.encoder), path, wanted.encoder)

@@ -1,0 +1,142 @@
+"""Regular expressions read what strangers wrote: none takes more steps than a multiple of its text's length."""
+
+import ast
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from cache import card, manifest
+from cache.remotes import base
+from common.errors import CacheError
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("cache", "common", "extract", "train")
+METHODS = ("match", "fullmatch", "search", "sub", "findall", "finditer", "split")
+LENGTH = 50_000  # letters: twice squared, more than a minute of a processor; linear, a millisecond
+MEGABYTE = 1_000_000
+SECONDS = 0.3  # of a processor that all hostile texts of an expression may take, which takes a tenth of it
+
+
+def expressions():
+    """Yield (where, pattern, flags, method) of every regular expression in the code."""
+    for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        used = methods(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and called(node.func) is not None:
+                where, name = f"{path.relative_to(ROOT)}:{node.lineno}", called(node.func)
+                flags = re.DOTALL if any(isinstance(a, ast.Attribute) and a.attr == "DOTALL" for a in node.args) else 0
+                asked = used.get(assigned(tree, node), {"search"}) if name == "compile" else {name}
+                for method in asked:
+                    whole = method in ("match", "fullmatch")  # at one place; others look everywhere
+                    yield where, literal(node.args[0]), flags, method if whole else "search"
+
+
+def called(function):
+    """The name of a function of module re, None for another."""
+    found = isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "re"
+    return function.attr if found and function.attr in (*METHODS, "compile") else None
+
+
+def assigned(tree, call):
+    """The name that a compiled expression gets."""
+    names = (n.targets[0] for n in ast.walk(tree) if isinstance(n, ast.Assign) and n.value is call)
+    return next((target.id for target in names if isinstance(target, ast.Name)), "")
+
+
+def methods(tree):
+    """By name what compiled expressions are asked in a file."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in METHODS and isinstance(node.value, ast.Name):
+            found.setdefault(node.value.id, set()).add(node.attr)
+    return found
+
+
+def literal(node):
+    """The pattern; what is filled in is a digit."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "7" for part in node.values)
+    assert isinstance(node, ast.Constant), ast.unparse(node)
+    return node.value
+
+
+def hostile(pattern):
+    """Texts that its beginnings match again and again, without an end: each of its signs, and each two of them."""
+    text = pattern.decode() if isinstance(pattern, bytes) else pattern
+    signs = list(dict.fromkeys([*re.findall(r"[@/:?'\"_.|#<-]", text), "a", "1", "\\"]))
+    texts = [sign * LENGTH for sign in signs]
+    texts += [(first + second) * (LENGTH // 2) for first in signs for second in signs if first != second]
+    texts += ["://" * (LENGTH // 3), "a://" * (LENGTH // 4)]
+    return [each.encode() if isinstance(pattern, bytes) else each for each in texts]
+
+
+def lived(work):
+    """Whether work in a child ends within its seconds of a processor, whatever else the machine does."""
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def linear(pattern, flags, method):
+    compiled = re.compile(pattern, flags)
+
+    def work():
+        for text in hostile(pattern):
+            if method == "search":
+                for _ in compiled.finditer(text):
+                    pass
+            else:
+                getattr(compiled, method)(text)
+
+    return lived(work)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+
+
+def test_every_expression_is_linear():
+    found = sorted(set(expressions()), key=str)
+    assert len(found) > 20
+    assert [where for where, *expression in found if not linear(*expression)] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "method"),
+    [
+        (r"(\w+://)[^/\s@]*@", "search"),
+        (rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', "search"),
+        (r"[!-~]+@[!-~]+\.[!-~]+", "fullmatch"),
+    ],
+)
+def test_an_expression_that_is_not_is_found(pattern, method):
+    assert not linear(pattern, 0, method)
+
+
+@pytest.mark.parametrize("text", ["a" * MEGABYTE, "://" * (MEGABYTE // 3), "a://b@" * (MEGABYTE // 6), "?@" * MEGABYTE])
+def test_a_megabyte_of_an_error_is_scrubbed_into_a_line(text):
+    assert lived(lambda: base.scrubbed(text))
+    assert len(base.scrubbed(text)) <= 400
+
+
+def test_a_megabyte_of_quotes_is_no_manifest():
+    def work():
+        with pytest.raises(CacheError, match="is not the JSON that melcache writes"):
+            manifest.parse(b'{"a":"' + b'\\"' * (MEGABYTE // 2), "there")
+
+    assert lived(work)
+
+
+def test_many_signs_on_a_card():
+    assert lived(lambda: card._plain("*_" * (MEGABYTE // 10)))
