@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from cache import manifest as manifests
 from cache import store, subset
+from cache.fetch import check_space
 from cache.growing import BLOCK, Growing
 from cache.members import Members, RefusedError, beside, opened
 from cache.verify import refuse_strange
@@ -73,7 +74,7 @@ def take(file: Path, folder: Path) -> Archived:
         _refuse_another(folder, members.manifest, file)
         new = not folder.exists()
         with store.alone(folder), _undone(folder, new) as placed:
-            _check_space(folder, members.manifest)
+            check_space(folder, members.manifest["shards"], "the import", "Make room")
             small = _take_shards(members, folder, placed)
             refuse_strange(folder, members.manifest)
             for name, data in (*small.items(), (manifests.NAME, manifests.written(members.manifest))):
@@ -174,14 +175,6 @@ def _refuse_another(folder: Path, manifest: dict[str, Any], file: Path) -> None:
         return
     if here != manifest["id"]:
         raise ConfigError(f"{folder} is cache {here}, {file} holds {manifest['id']}. Give it another place: --name")
-
-
-def _check_space(folder: Path, manifest: dict[str, Any]) -> None:
-    needed = sum(shard["bytes"] for shard in manifest["shards"] if not (folder / shard["file"]).exists())
-    disk = os.statvfs(folder)
-    if needed > disk.f_bavail * disk.f_frsize:
-        free = size(disk.f_bavail * disk.f_frsize)
-        raise CacheError(f"{folder} has {free} free, the import needs {size(needed)}. Make room")
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import manifest, store
+from cache import lacking, manifest, store
 from cache.schema import TABLES, VERSION, split_column
 from cache.writer import PartPlan, Shard, ShardPlan, adopt
 from common.errors import CacheError
@@ -104,9 +104,10 @@ class Draft:
         for entry in self._entries[part]:
             inside = np.flatnonzero((rows >= entry["start"]) & (rows < entry["start"] + entry["rows"]))
             if len(inside):
-                values = np.memmap(
-                    self.folder / entry["file"], dtype, "r", entry["columns"][column]["offset"], (entry["rows"], *shape)
-                )
+                with store.open_regular(self.folder / entry["file"]) as descriptor:
+                    view = lacking.mapped(descriptor, entry["bytes"])
+                count, offset = entry["rows"] * int(np.prod(shape)), entry["columns"][column]["offset"]
+                values = np.frombuffer(view, dtype, count, offset).reshape(entry["rows"], *shape)
                 result[inside] = values[rows[inside] - entry["start"]]
                 found += len(inside)
         if found != len(rows):

@@ -64,12 +64,16 @@ def check_space(folder: Path, shards: Sequence[dict[str, Any]], doing: str, advi
     begun = {path.name[-CONTENT:]: path.lstat().st_size for path in folder.glob(f"{store.PREFIX}*")}
     missing = [shard for shard in shards if not (folder / shard["file"]).exists()]
     needed = sum(max(0, shard["bytes"] - begun.get(shard["sha256"][:CONTENT], 0)) for shard in missing)
-    if needed > (there := free(folder)):
+    there = free(folder)
+    if there is not None and needed > there:
         raise CacheError(f"{folder} has {size(there)} free, {doing} needs {size(needed)}. {advice}")
 
 
-def free(folder: Path) -> int:
-    """Return the free bytes of the disk on which a folder is, or will be."""
+def free(folder: Path) -> int | None:
+    """Return the free bytes of the disk on which a folder is, or will be; None where its file system does not say."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    disk = os.statvfs(there)
-    return disk.f_bavail * disk.f_frsize
+    try:
+        disk = os.statvfs(there)
+    except OSError:
+        return None
+    return disk.f_bavail * disk.f_frsize if disk.f_blocks else None

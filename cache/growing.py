@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from cache import store
+from cache import lacking, store
 from common.errors import CacheError
 
 BLOCK = 2 << 20  # bytes read at a time: hashed and written while a core still has them, 2.4 times as fast as 8 MB
@@ -86,7 +86,7 @@ class Growing:
     def place(self, *, replace: bool) -> bool:
         """Make the file durable under its name.  With `replace=False` a file there already wins: False."""
         with self._told():
-            os.fsync(self._descriptor)
+            lacking.sync(self._descriptor, self._path)
             placed = store.place(self._temporary, self._path, replace=replace)
             self._placed = True
             store.sync_directory(self._path.parent)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from cache import lacking, store, subset
 from cache import manifest as manifests
-from cache import store, subset
 from cache.schema import PARTS, READS, split_column
 from common.errors import CacheError
 from common.paths import find_cache
@@ -175,7 +175,7 @@ class Reader:
         dtype = self.dtype(name)
         with store.open_regular(self.path / shard["file"]) as descriptor:
             try:
-                view = mmap.mmap(descriptor, shard["bytes"], access=mmap.ACCESS_READ)
+                view = lacking.mapped(descriptor, shard["bytes"])
             except ValueError:  # cut short since its size was checked
                 raise CacheError(self._ended(shard, name)) from None
             except OSError as error:

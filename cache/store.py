@@ -8,8 +8,6 @@ log is ever opened for append.
 """
 
 import contextlib
-import errno
-import fcntl
 import os
 import secrets
 import socket
@@ -19,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from cache import lacking
+from cache.lacking import sync_directory
 from common.errors import CacheError
 
 PREFIX = ".partial-"
@@ -61,7 +61,7 @@ def published(path: Path) -> Iterator[BinaryIO]:
             with os.fdopen(os.open(temporary, flags, 0o644), "wb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                lacking.sync(file.fileno(), temporary)
             if not place(temporary, path, replace=False):
                 raise CacheError(f"{path} has appeared meanwhile; it was left as it is")
         with _removed_on_error(path):
@@ -135,23 +135,9 @@ def alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise CacheError(f"cannot write to {folder}/: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise CacheError(f"another process is at work in {folder}/. Wait for it, or take another folder") from None
-    except OSError:  # a file system without locks
-        pass
-    try:
+        if not lacking.lock(descriptor, folder):
+            raise CacheError(f"another process is at work in {folder}/. Wait for it, or take another folder")
         yield
-    finally:
-        os.close(descriptor)
-
-
-def sync_directory(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -161,29 +147,24 @@ def _write(path: Path, data: memoryview) -> None:
     try:
         while data:
             data = data[os.write(descriptor, data) :]  # a write may be short
-        os.fsync(descriptor)
+        lacking.sync(descriptor, path)
     finally:
         os.close(descriptor)
 
 
 def place(temporary: Path, path: Path, *, replace: bool) -> bool:
     """Give a finished temporary file its name.  Returns False, and removes it, if a file has that name already."""
-    if not replace:
-        try:
-            os.link(temporary, path)  # rename would silently replace
-        except FileExistsError:
+    if replace:
+        os.replace(temporary, path)
+        return True
+    try:
+        if lacking.link(temporary, path):  # rename would silently replace
             temporary.unlink()
-            return False
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):  # no hard links on this file system
-                raise
-            if path.exists():
-                temporary.unlink()
-                return False
         else:
-            temporary.unlink()
-            return True
-    os.replace(temporary, path)
+            lacking.rename_new(temporary, path)
+    except FileExistsError:
+        temporary.unlink()
+        return False
     return True
 
 

@@ -1,12 +1,12 @@
 """The file that `python -m extract describe` grows: a first line about its origin, then one line an entity."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from cache import lacking
 from common.errors import DatasetError
 from common.log import say
 from common.records import Entity
@@ -100,7 +100,7 @@ class Fetched:
         try:
             self._file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode("utf-8"))
             self._file.flush()
-            os.fsync(self._file.fileno())
+            lacking.sync(self._file.fileno(), self._path)
         except OSError as error:
             raise DatasetError(
                 f"{self._path} can not be written: {error.strerror}. Make room; the same command goes on"
@@ -113,9 +113,7 @@ def _locked(path: Path) -> BinaryIO:
         file = path.open("a+b")
     except OSError as error:
         raise DatasetError(f"{path} can not be written: {error.strerror}. Choose another --out") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lacking.lock(file.fileno(), path):
         file.close()
-        raise DatasetError(f"{path} is being written by another process. Wait, or choose another --out") from None
+        raise DatasetError(f"{path} is being written by another process. Wait, or choose another --out")
     return file

@@ -66,7 +66,7 @@ def forecast(config: ExtractConfig, job: Job) -> dict[str, Any]:
         "fetch_bytes": fetched,
         "compute_bytes": whole - fetched,
         "free_bytes": free,
-        "enough": whole <= free,
+        "enough": free is None or whole <= free,
         "seconds": calibration.total(),
         "decode_seconds": calibration.decoding(),
         "device": str(job.encoders.compute.device),
@@ -152,4 +152,5 @@ def _disk(found: dict[str, Any]) -> str:
             f"error: {found['folder']} has {size(free)} free, this needs {size(needed)}. Make room, or name another "
             "--shards"
         )
-    return f"disk: {size(needed)} needed, {size(free)} free at {found['folder']}"
+    room = "free space unknown" if free is None else f"{size(free)} free"
+    return f"disk: {size(needed)} needed, {room} at {found['folder']}"

@@ -1,6 +1,7 @@
 """Tests that can fail: each planted bug is caught by the experiment that guards its promise."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -8,10 +9,23 @@ import h5py
 import pytest
 from PIL import Image, ImageFile
 
-from cache import draft, gate, manifest, pull, reader, store, verify, writer
+from cache import draft, gate, lacking, manifest, pull, reader, store, verify, writer
 from common.errors import CacheError
 from extract import images
-from torture import crash, extractors, faults, flips, hostile, kills, manifests, numbers, pictures, readers, types
+from torture import (
+    crash,
+    extractors,
+    faults,
+    flips,
+    hostile,
+    kills,
+    lacks,
+    manifests,
+    numbers,
+    pictures,
+    readers,
+    types,
+)
 
 SEED = 7
 
@@ -26,6 +40,10 @@ def rot(folder):
 
 def disk(folder):
     return faults.run(folder, 1, SEED)
+
+
+def poor(folder):
+    return lacks.run(folder, SEED)
 
 
 def together(folder):
@@ -218,6 +236,34 @@ def write_once(patch):
     patch.setattr(store, "_write", write)
 
 
+def every_file_system_has_everything(patch):
+    patch.setattr(lacking, "NO_SYNC", ())
+    patch.setattr(lacking, "NO_SYNC_OF_DIRECTORIES", ())
+
+
+def links_fail_in_three_ways(patch):
+    def link(source, target):
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            lacking.warn("links", target.parent)
+            return False
+        return True
+
+    patch.setattr(lacking, "link", link)
+
+
+def a_failing_disk_lacks_fsync(patch):
+    patch.setattr(lacking, "NO_SYNC", tuple(errno.errorcode))
+    patch.setattr(lacking, "NO_SYNC_OF_DIRECTORIES", tuple(errno.errorcode))
+
+
+def each_file_warns(patch):
+    patch.setattr(lacking, "warn", lambda what, where: lacking.say(what))
+
+
 def unchecked_half(patch):
     def put(self, column, rows, values):
         with writer.np.errstate(all="ignore"):
@@ -323,6 +369,10 @@ SABOTAGES = {
     swallow_a_full_disk: disk,
     keep_temporaries_after_errors: disk,
     write_once: disk,
+    every_file_system_has_everything: poor,
+    links_fail_in_three_ways: poor,
+    a_failing_disk_lacks_fsync: poor,
+    each_file_warns: poor,
     unchecked_half: rows,
     join_by_position: rows,
     nothing_is_swept: killed,

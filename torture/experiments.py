@@ -12,6 +12,7 @@ from torture import (
     flips,
     hostile,
     kills,
+    lacks,
     manifests,
     numbers,
     pictures,
@@ -51,6 +52,9 @@ EXPERIMENTS = {
     "rot": Experiment("3. No silent wrong number", flips.run, 10_000, 500_000),
     "disk": Experiment(
         "4. A full or failing disk is one clear line", faults.run, len(faults.ERRORS), len(faults.MORE)
+    ),
+    "lacks": Experiment(
+        "4. A file system that lacks something is one warning", lambda folder, _, seed: lacks.run(folder, seed)
     ),
     "together": Experiment("5. Eight extractors at once, every other time without locks", extractors.run, 6, 500),
     "files": Experiment(
