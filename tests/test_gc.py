@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import leftovers, manifest, pull, push, store, synth
+from cache import leftovers, manifest, pull, push, synth, temporary
 from cache.cli import app
 from cache.growing import Growing
 from common.errors import CacheError
@@ -135,10 +135,10 @@ def test_a_damaged_manifest_removes_nothing(toy):
 
 
 def test_temporary_files_of_the_dead_go_and_of_the_living_stay(toy):
-    dead = old(toy / f"{store.PREFIX}{store._host()}-1-1-{'0' * 12}")
-    stranger = old(toy / f"{store.PREFIX}elsewhere-1-1-{'0' * 12}")  # a day old, wherever its writer was
-    mine = new(toy / store.temporary_name())
-    theirs = toy / f"{store.PREFIX}elsewhere-1-1-{'1' * 12}"
+    dead = old(toy / f"{temporary.PREFIX}{temporary._here().host}-1-1-{'0' * 12}")
+    stranger = old(toy / f"{temporary.PREFIX}elsewhere-1-1-{'0' * 12}")  # a day old, wherever its writer was
+    mine = new(toy / temporary.name())
+    theirs = toy / f"{temporary.PREFIX}elsewhere-1-1-{'1' * 12}"
     theirs.write_bytes(b"x")
     found = {file.file for file in leftovers.collect(toy, delete=True).files}
     assert found == {dead.name, stranger.name}
@@ -148,7 +148,7 @@ def test_temporary_files_of_the_dead_go_and_of_the_living_stay(toy):
 def test_what_a_pull_would_go_on_from_stays_while_it_is_new(toy):
     with Growing(toy / STALE, "a" * 64) as file:
         file.write(b"half")
-    (left,) = toy.glob(f"{store.PREFIX}*")
+    (left,) = toy.glob(f"{temporary.PREFIX}*")
     os.utime(left, (time.time() + 9,) * 2)
     assert [file.kept for file in leftovers.collect(toy, delete=True).files] == [True] and left.exists()
     assert [file.kept for file in leftovers.collect(toy, delete=True, unfinished=True).files] == [False]
@@ -157,7 +157,7 @@ def test_what_a_pull_would_go_on_from_stays_while_it_is_new(toy):
 
 def test_a_living_writer_stops_the_removal_of_its_work(toy):
     (toy / manifest.NAME).unlink()
-    (toy / store.temporary_name()).write_bytes(b"x")
+    (toy / temporary.name()).write_bytes(b"x")
     before = names(toy)
     with pytest.raises(CacheError, match="is being written: wait until its process has ended"):
         leftovers.collect(toy, delete=True, unfinished=True)
