@@ -121,16 +121,25 @@ def sweep(folder: Path, *, begun: bool = True) -> int:
     return removed
 
 
+def alone(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a folder, made if need be, against all other processes at work in it.  Raises CacheError if one is."""
+    return _at_work(folder, fcntl.LOCK_EX)
+
+
+def together(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a folder with others that only add files, against those that need it `alone`.  Raises CacheError as that."""
+    return _at_work(folder, fcntl.LOCK_SH)
+
+
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if need be, against other processes that would hold it.  Raises CacheError if one does."""
+def _at_work(folder: Path, operation: int) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise CacheError(f"cannot write to {folder}/: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         raise CacheError(f"another process is at work in {folder}/. Wait for it, or take another folder") from None
@@ -139,6 +148,8 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):  # it holds something
+            folder.rmdir()
         os.close(descriptor)
 
 

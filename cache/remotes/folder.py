@@ -38,6 +38,10 @@ class Folder(Remote):
         """Return the system's words."""
         return f"{getattr(error, 'strerror', None) or error}. Mend the disk or its permissions, and run it again"
 
+    def at_work(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the folder against `melcache gc`, with other pushes."""
+        return store.together(self.path)
+
     def state(self) -> State:
         """Return what is published now; the version is the hash of the manifest."""
         data = self.read(manifests.NAME, manifests.MAX_BYTES)
