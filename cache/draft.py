@@ -1,6 +1,7 @@
 """A cache while it is being written: finished shards, their rows, and at last the manifest."""
 
 import contextlib
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,13 @@ class Draft:
         return self._entry(plan) is not None
 
     def adopt(self, plan: ShardPlan, origin: str = KEPT) -> bool:
-        """Take a shard that is finished already, of this name and layout.  Returns whether there was one."""
+        """Take a shard that is finished already, of this name and layout.  Returns whether there was one.
+
+        One that the cache here does not list becomes newer than that, for `melcache gc` goes by age.
+        """
+        if plan.file not in self._sums:
+            with contextlib.suppress(OSError):  # there is none, or it is a colleague's
+                os.utime(self.folder / plan.file)
         entry = self._entry(plan)
         if entry is None:
             if plan.file in self._sums:  # damaged since it was listed: compute it again
@@ -127,6 +134,12 @@ class Draft:
         """
         parts = sorted(self._plans, key=lambda name: (TABLES.index(name.split(".")[0]), name))
         shards = [entry for part in parts for entry in sorted(self._entries[part], key=lambda entry: entry["start"])]
+        for entry in shards:
+            if not (self.folder / entry["file"]).exists():
+                raise CacheError(
+                    f"{self.folder / entry['file']} was removed while this ran, so the cache is not finished. Run the "
+                    "same command again: what is left is kept"
+                )
         content = {
             "format": "melcache",
             "version": VERSION,

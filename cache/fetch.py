@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cache import store
+from cache import temporary as temporaries
 from cache.growing import CONTENT, Growing
 from cache.remotes.base import Remote
 from common.errors import CacheError
@@ -61,7 +61,7 @@ class Fetch:
 
 def check_space(folder: Path, shards: Sequence[dict[str, Any]], doing: str, advice: str) -> None:
     """Raise CacheError where the disk has no room for the files of these entries that are not here."""
-    begun = {path.name[-CONTENT:]: path.lstat().st_size for path in folder.glob(f"{store.PREFIX}*")}
+    begun = {path.name[-CONTENT:]: path.lstat().st_size for path in folder.glob(f"{temporaries.PREFIX}*")}
     missing = [shard for shard in shards if not (folder / shard["file"]).exists()]
     needed = sum(max(0, shard["bytes"] - begun.get(shard["sha256"][:CONTENT], 0)) for shard in missing)
     there = free(folder)

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Self
 
 from cache import lacking, store
+from cache import temporary as temporaries
 from common.errors import CacheError
 
 BLOCK = 2 << 20  # bytes read at a time: hashed and written while a core still has them, 2.4 times as fast as 8 MB
 CONTENT = 16  # hex digits of the hash in the name
-NOBODY = "0-1"  # the process and start of a writer that ended in order: abandoned, so anyone may continue
+NOBODY = f"{temporaries.NOBODY}-1"  # the process and start of a writer that ended in order: anyone may continue
+FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class WriteError(CacheError):
@@ -32,17 +34,15 @@ class Growing:
 
     def __init__(self, path: Path, content: str, *, keep: bool = True) -> None:
         self._path, self._suffix, self._placed, self._keep = path, content[:CONTENT], False, keep
-        self._temporary = path.parent / f"{store.temporary_name()}-{self._suffix}"
+        self._temporary = path.parent / f"{temporaries.name()}-{self._suffix}"
         self.size = 0
 
     def __enter__(self) -> Self:
         with self._told():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            for left in self._path.parent.glob(f"{store.PREFIX}*-{self._suffix}"):
-                if self._keep and self._adopt(left):
-                    break
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            self._descriptor = os.open(self._temporary, flags, 0o644)
+            left = self._path.parent.glob(f"{temporaries.PREFIX}*-{self._suffix}") if self._keep else ()
+            adopted = next((found for path in left if (found := self._adopt(path)) is not None), None)
+            self._descriptor = self._new() if adopted is None else adopted
             self.size = os.fstat(self._descriptor).st_size
         return self
 
@@ -92,12 +92,26 @@ class Growing:
             store.sync_directory(self._path.parent)
         return placed
 
-    def _adopt(self, left: Path) -> bool:
+    def _new(self) -> int:
+        descriptor = os.open(self._temporary, FLAGS | os.O_CREAT | os.O_EXCL, 0o644)
+        temporaries.hold(descriptor)
+        return descriptor
+
+    def _adopt(self, left: Path) -> int | None:
+        """Return the descriptor of what a dead writer has left, under our name; None if it is not to be had."""
         with contextlib.suppress(OSError):  # gone, another was faster, or it is a colleague's
-            if stat.S_ISREG(left.lstat().st_mode) and store.abandoned(left):
-                left.rename(self._temporary)
-                return True
-        return False
+            if not stat.S_ISREG(left.lstat().st_mode) or not temporaries.abandoned(left):
+                return None
+            descriptor = os.open(left, FLAGS)
+            try:
+                if temporaries.hold(descriptor, wait=False):
+                    left.rename(self._temporary)
+                    return descriptor
+            except OSError:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+        return None
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

@@ -95,13 +95,13 @@ def rename_new(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
-def lock(descriptor: int, where: Path) -> bool:
+def lock(descriptor: int, where: Path, operation: int = fcntl.LOCK_EX) -> bool:
     """Take the lock of an open file or folder, held until it is closed.  Returns False if another process has it.
 
     Without locks on this file system it is as if it were free: what is written there is whole all the same.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cache import manifest as manifests
 from cache import store
+from cache import temporary as temporaries
 from cache.schema import PARTS
 from common.errors import CacheError
 from common.log import size, table
@@ -98,7 +99,7 @@ def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
     for place in (folder, folder / manifests.COPIES):
         for path, status in _files(place):
             name = str(path.relative_to(folder))
-            if path.name.startswith(store.PREFIX) and _dead(path):
+            if path.name.startswith(temporaries.PREFIX) and _dead(path):
                 new = path.name.count("-") == GROWING_DASHES and status.st_mtime_ns > finished
                 yield Leftover(name, status.st_size, WORK if new else TEMPORARY, new and not unfinished)
             elif place != folder and BESIDE.fullmatch(path.name) and beside is not None and name not in beside:
@@ -136,11 +137,11 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 def _living(folder: Path) -> Iterator[Path]:
     for path, _ in _files(folder):
-        if path.name.startswith(store.PREFIX) and not _dead(path):
+        if path.name.startswith(temporaries.PREFIX) and not _dead(path):
             yield path
 
 
 def _dead(path: Path) -> bool:
     with contextlib.suppress(OSError):  # gone meanwhile
-        return store.abandoned(path)
+        return temporaries.abandoned(path)
     return False

@@ -53,8 +53,9 @@ def push(folder: Path, url: str, *, replace: bool = False, check: bool = False) 
     there = _published(remote, state, replace=replace)
     if there is not None and there["id"] != manifest["id"] and not replace:
         raise CacheError(_other(remote, there, manifest))
-    sent = _Upload(folder, remote, check).all(manifest["shards"], there)
-    news = _publish(manifest, folder, remote, state, sent, replace)
+    with remote.at_work():
+        sent = _Upload(folder, remote, check).all(manifest["shards"], there)
+        news = _publish(manifest, folder, remote, state, sent, replace)
     total = sum(shard["bytes"] for shard in manifest["shards"])
     return Pushed(manifest["id"], remote.url, sent, total, news, time.monotonic() - began)
 

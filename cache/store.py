@@ -9,20 +9,16 @@ log is ever opened for append.
 
 import contextlib
 import os
-import secrets
-import socket
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from cache import lacking
+from cache import temporary as temporaries
 from cache.lacking import sync_directory
 from common.errors import CacheError
 
-PREFIX = ".partial-"
-STALE_SECONDS = 24 * 3600
 ENTIRE = 4  # dashes in the name of a temporary file; one that grows has one more, and the content's hash behind it
 
 
@@ -32,11 +28,11 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
     With `replace=False` a file already under that name wins and False is returned: two extractors that finish
     the same shard must agree on one.  Raises CacheError on a full, read-only or failing disk; nothing is left.
     """
-    temporary = path.parent / temporary_name()
+    temporary = path.parent / temporaries.name()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _removed_on_error(temporary):
-            _write(temporary, memoryview(data))
+        with _created(temporary) as descriptor:
+            _write(descriptor, memoryview(data), temporary)
             placed = place(temporary, path, replace=replace)
             sync_directory(path.parent)
     except OSError as error:
@@ -53,12 +49,11 @@ def published(path: Path) -> Iterator[BinaryIO]:
 
     Raises CacheError if a file of that name has appeared meanwhile; if the block fails, nothing is left.
     """
-    temporary = path.parent / temporary_name()
+    temporary = path.parent / temporaries.name()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _removed_on_error(temporary):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            with os.fdopen(os.open(temporary, flags, 0o644), "wb") as file:
+        with _created(temporary) as descriptor:
+            with os.fdopen(descriptor, "wb", closefd=False) as file:
                 yield file
                 file.flush()
                 lacking.sync(file.fileno(), temporary)
@@ -113,43 +108,63 @@ def open_regular(path: Path) -> Iterator[int]:
 
 
 def sweep(folder: Path, *, begun: bool = True) -> int:
-    """Remove temporary files whose writer is dead on this host, or that are a day old.  Returns how many.
+    """Remove temporary files whose writer is dead, or that are a day old.  Returns how many.
 
     With `begun=False` those stay that arrived in part from elsewhere and can be continued (cache.growing).
     """
     removed = 0
-    for path in folder.glob(f"{PREFIX}*"):
+    for path in folder.glob(f"{temporaries.PREFIX}*"):
         with contextlib.suppress(OSError):  # another sweep was faster, or it is a colleague's
-            if abandoned(path) and (begun or path.name.count("-") == ENTIRE):
+            if temporaries.abandoned(path) and (begun or path.name.count("-") == ENTIRE):
                 path.unlink()
                 removed += 1
     return removed
 
 
+def alone(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a folder, made if need be, against all other processes at work in it.  Raises CacheError if one is."""
+    return _at_work(folder, fcntl.LOCK_EX)
+
+
+def together(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a folder with others that only add files, against those that need it `alone`.  Raises CacheError as that."""
+    return _at_work(folder, fcntl.LOCK_SH)
+
+
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if need be, against other processes that would hold it.  Raises CacheError if one does."""
+def _at_work(folder: Path, operation: int) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise CacheError(f"cannot write to {folder}/: {error.strerror}") from error
+    if not lacking.lock(descriptor, folder, operation):
+        os.close(descriptor)
+        raise CacheError(f"another process is at work in {folder}/. Wait for it, or take another folder")
     try:
-        if not lacking.lock(descriptor, folder):
-            raise CacheError(f"another process is at work in {folder}/. Wait for it, or take another folder")
         yield
     finally:
+        with contextlib.suppress(OSError):  # it holds something
+            folder.rmdir()
         os.close(descriptor)
 
 
-def _write(path: Path, data: memoryview) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        while data:
-            data = data[os.write(descriptor, data) :]  # a write may be short
-        lacking.sync(descriptor, path)
-    finally:
-        os.close(descriptor)
+@contextlib.contextmanager
+def _created(temporary: Path) -> Iterator[int]:
+    """Yield the descriptor of a new temporary file, held until it has its name; if the block fails, none is left."""
+    with _removed_on_error(temporary):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            temporaries.hold(descriptor)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _write(descriptor: int, data: memoryview, path: Path) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]  # a write may be short
+    lacking.sync(descriptor, path)
 
 
 def place(temporary: Path, path: Path, *, replace: bool) -> bool:
@@ -175,29 +190,3 @@ def _removed_on_error(path: Path) -> Iterator[None]:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-
-
-def _host() -> str:
-    return socket.gethostname().replace("-", "_").replace("/", "_")[:40]
-
-
-def temporary_name() -> str:
-    """Return a name that tells who writes the file: host, process, its start, and random digits."""
-    pid = os.getpid()
-    return f"{PREFIX}{_host()}-{pid}-{_start_time(pid)}-{secrets.token_hex(6)}"
-
-
-def _start_time(pid: int) -> int:
-    """Return the process's start in clock ticks since boot: a pid alone may have been given out again."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def abandoned(path: Path) -> bool:
-    """Return whether a temporary file's writer is dead on this host, or the file a day old."""
-    host, pid, start = [*path.name.removeprefix(PREFIX).split("-"), "", "", ""][:3]
-    if host == _host() and pid.isdecimal() and start.isdecimal() and start != "0":
-        return _start_time(int(pid)) != int(start)
-    return time.time() - path.lstat().st_mtime > STALE_SECONDS

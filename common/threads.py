@@ -1,4 +1,4 @@
-"""How threads wait for each other.  Settled before torch is imported: its OpenMP library looks once, when it is loaded."""
+"""How threads wait for each other.  Settled before torch is imported: its OpenMP library looks once, when loaded."""
 
 import os
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import fingerprint
+from cache import fingerprint, store
 from cache.draft import Draft
 from cache.manifest import MAX_SHARDS
 from common.errors import ConfigError
@@ -40,16 +40,17 @@ def run(config: ExtractConfig) -> Path:
     start = time.monotonic()
     job = prepare(config)
     plan, draft, encoders, shared = job.plan, job.draft, job.encoders, job.shared
-    draft.sweep()
-    work = Work(plan, encoders, draft, config)
-    todo = shared.take(missing(plan, draft.adopt), draft)
-    if config.explain:
-        print(explain.report(explain.reasons(plan, todo, draft, shared)))
-    work.do(todo)
-    counts = coverage.count(job.release, plan.lists, draft)
-    about = _about(config, job) | {"coverage": counts}
-    history = provenance.of(draft, shared.taken, work.clock.seconds, encoders.compute, time.monotonic() - start)
-    identity = draft.finish(about, history)
+    with store.together(config.folder):
+        draft.sweep()
+        work = Work(plan, encoders, draft, config)
+        todo = shared.take(missing(plan, draft.adopt), draft)
+        if config.explain:
+            print(explain.report(explain.reasons(plan, todo, draft, shared)))
+        work.do(todo)
+        counts = coverage.count(job.release, plan.lists, draft)
+        about = _about(config, job) | {"coverage": counts}
+        history = provenance.of(draft, shared.taken, work.clock.seconds, encoders.compute, time.monotonic() - start)
+        identity = draft.finish(about, history)
     print(coverage.report(job.release, plan.lists, counts))
     say(work.counters())
     for warning in about["warnings"]:

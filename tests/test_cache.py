@@ -181,23 +181,6 @@ def test_short_writes_are_continued(tmp_path, monkeypatch):
     assert (tmp_path / "a.h5").read_bytes() == b"0123456789"
 
 
-def test_sweep_removes_temporaries_of_dead_writers_only(tmp_path):
-    host, mine = store._host(), os.getpid()
-    done = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
-    names = {
-        f"{store.PREFIX}{host}-{mine}-{store._start_time(mine)}-aa": True,
-        f"{store.PREFIX}{host}-{mine}-1-bb": False,  # another process had this pid
-        f"{store.PREFIX}{host}-{int(done.stdout)}-5-cc": False,
-        f"{store.PREFIX}elsewhere-{mine}-5-dd": True,
-        f"{store.PREFIX}elsewhere-{mine}-5-old": False,
-    }
-    for name in names:
-        (tmp_path / name).touch()
-    os.utime(tmp_path / f"{store.PREFIX}elsewhere-{mine}-5-old", (0, 0))
-    assert store.sweep(tmp_path) == 3
-    assert {path.name for path in tmp_path.iterdir()} == {name for name, stays in names.items() if stays}
-
-
 def test_every_flipped_byte_of_the_manifest_is_noticed(folder):
     path = folder / "manifest.json"
     good = path.read_bytes()

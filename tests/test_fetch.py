@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import growing, manifest, push
+from cache import growing, leftovers, manifest, push, store
 from cache.remotes import folder as folders
 from cache.verify import verify
 from common.errors import CacheError, ConfigError
@@ -229,6 +229,23 @@ def test_a_disk_that_is_too_small_for_the_fetch_stops_before_it(data, tmp_path, 
     with pytest.raises(CacheError, match=r"has 1\.0 kB free, fetching from .* needs .*Make room"):
         pipeline.run(config(data, tmp_path, remote=str(team[1])))
     assert not (tmp_path / "world").exists()
+
+
+def test_gc_waits_for_an_extraction_and_an_extraction_for_a_pull(data, tmp_path, team, monkeypatch):
+    inner, taken = shared.Shared.take, []
+
+    def take(self, todo, draft):
+        taken.append(draft)
+        with pytest.raises(CacheError, match="another process is at work in"):
+            leftovers.collect(draft.folder, delete=True, unfinished=True)
+        with store.together(draft.folder):  # as another extraction would
+            return inner(self, todo, draft)
+
+    monkeypatch.setattr(shared.Shared, "take", take)
+    folder = pipeline.run(config(data, tmp_path, remote=str(team[1])))
+    assert taken and whole(folder)
+    with store.alone(folder), pytest.raises(CacheError, match="another process is at work in"):
+        pipeline.run(config(data, tmp_path, remote=str(team[1])))
 
 
 def test_a_fetch_that_is_cut_off_is_continued_inside_the_file(data, tmp_path, team, monkeypatch):

@@ -12,10 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import leftovers, manifest, pull, push, store, synth
+from cache import leftovers, manifest, pull, push, synth, temporary
 from cache.cli import app
+from cache.draft import Draft
 from cache.growing import Growing
+from cache.remotes.folder import Folder
 from common.errors import CacheError
+from torture import world
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
@@ -135,10 +138,10 @@ def test_a_damaged_manifest_removes_nothing(toy):
 
 
 def test_temporary_files_of_the_dead_go_and_of_the_living_stay(toy):
-    dead = old(toy / f"{store.PREFIX}{store._host()}-1-1-{'0' * 12}")
-    stranger = old(toy / f"{store.PREFIX}elsewhere-1-1-{'0' * 12}")  # a day old, wherever its writer was
-    mine = new(toy / store.temporary_name())
-    theirs = toy / f"{store.PREFIX}elsewhere-1-1-{'1' * 12}"
+    dead = old(toy / f"{temporary.PREFIX}{temporary._here().host}-1-1-{'0' * 12}")
+    stranger = old(toy / f"{temporary.PREFIX}elsewhere-1-1-{'0' * 12}")  # a day old, wherever its writer was
+    mine = new(toy / temporary.name())
+    theirs = toy / f"{temporary.PREFIX}elsewhere-1-1-{'1' * 12}"
     theirs.write_bytes(b"x")
     found = {file.file for file in leftovers.collect(toy, delete=True).files}
     assert found == {dead.name, stranger.name}
@@ -148,7 +151,7 @@ def test_temporary_files_of_the_dead_go_and_of_the_living_stay(toy):
 def test_what_a_pull_would_go_on_from_stays_while_it_is_new(toy):
     with Growing(toy / STALE, "a" * 64) as file:
         file.write(b"half")
-    (left,) = toy.glob(f"{store.PREFIX}*")
+    (left,) = toy.glob(f"{temporary.PREFIX}*")
     os.utime(left, (time.time() + 9,) * 2)
     assert [file.kept for file in leftovers.collect(toy, delete=True).files] == [True] and left.exists()
     assert [file.kept for file in leftovers.collect(toy, delete=True, unfinished=True).files] == [False]
@@ -157,7 +160,7 @@ def test_what_a_pull_would_go_on_from_stays_while_it_is_new(toy):
 
 def test_a_living_writer_stops_the_removal_of_its_work(toy):
     (toy / manifest.NAME).unlink()
-    (toy / store.temporary_name()).write_bytes(b"x")
+    (toy / temporary.name()).write_bytes(b"x")
     before = names(toy)
     with pytest.raises(CacheError, match="is being written: wait until its process has ended"):
         leftovers.collect(toy, delete=True, unfinished=True)
@@ -179,6 +182,40 @@ def test_a_pull_at_work_is_not_disturbed(toy):
         other.stdin.close()
     leftovers.collect(toy, delete=True)
     assert not (toy / STALE).exists()
+
+
+def test_what_a_running_extraction_has_taken_stays_even_where_there_are_no_locks(tmp_path):
+    world.build(tmp_path / "toy", 1)
+    world.build(tmp_path / "toy", 2)  # another recipe, in its place
+    folder, taken = tmp_path / "toy", [shard.plan for shard in world.shards(1)]
+    for path in folder.glob("*.h5"):
+        os.utime(path, (1, 1))
+    running = Draft(folder)
+    assert all(running.adopt(plan) for plan in taken[:4])
+    removed = {file.file for file in leftovers.collect(folder, delete=True).files if not file.kept}
+    assert removed == {plan.file for plan in taken[4:]}
+    for shard in world.shards(1)[4:]:
+        running.save(shard)
+    (folder / taken[0].file).unlink()
+    with pytest.raises(CacheError, match=rf"{taken[0].file} was removed while this ran.*Run the same command again"):
+        running.finish(world.ABOUT, {})
+    assert world.build(folder, 1) == melcache.open(folder).id
+
+
+def test_a_place_that_is_being_pushed_to_is_not_cleaned(toy, tmp_path, monkeypatch):
+    remote, inner, said = tmp_path / "remote", Folder.create, []
+    push.push(make(tmp_path / "other/toy", seed=1), str(remote))
+    old(remote / STALE)
+
+    def create(self, *given, **more):
+        with pytest.raises(CacheError, match="another process is at work in") as caught:
+            leftovers.collect(remote, delete=True)
+        said.append(caught.value)
+        return inner(self, *given, **more)
+
+    monkeypatch.setattr(Folder, "create", create)
+    push.push(toy, str(remote), replace=True)
+    assert said and {file.file for file in leftovers.collect(remote, delete=True).files} == {STALE}
 
 
 def test_a_part_keeps_the_proof_and_the_signature_of_its_whole(tmp_path):

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from cache import growing, store
+from cache import growing, store, temporary
 from cache.growing import Growing
 from common.errors import CacheError
 
@@ -95,7 +95,7 @@ def test_short_writes_are_continued_and_a_full_disk_keeps_what_arrived(tmp_path,
 
 def test_a_link_under_a_temporary_name_is_not_followed(tmp_path):
     (tmp_path / "secret").write_bytes(b"mine")
-    trap = tmp_path / f"{store.PREFIX}{store._host()}-{growing.NOBODY}-aa-{NAME[:16]}"
+    trap = tmp_path / f"{temporary.PREFIX}{temporary._here().host}-{growing.NOBODY}-aa-{NAME[:16]}"
     trap.symlink_to(tmp_path / "secret")
     with Growing(tmp_path / "a.h5", NAME) as file:
         assert file.size == 0

@@ -9,7 +9,7 @@ import h5py
 import pytest
 from PIL import Image, ImageFile
 
-from cache import draft, gate, lacking, manifest, pull, reader, store, verify, writer
+from cache import draft, gate, lacking, manifest, pull, reader, store, temporary, verify, writer
 from common.errors import CacheError
 from extract import images
 from torture import (
@@ -88,11 +88,9 @@ def many(folder):
 
 
 def no_fsync_of_files(patch):
-    def write(path, data):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    def write(descriptor, data):
         while data:
             data = data[os.write(descriptor, data) :]
-        os.close(descriptor)
 
     patch.setattr(store, "_write", write)
 
@@ -121,20 +119,15 @@ def write_in_place(patch):
 def rename_before_write(patch):
     real = store.place
 
-    def write(path, data):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        waiting[path] = (descriptor, bytes(data))
-
     def place(temporary, path, *, replace):
         placed = real(temporary, path, replace=replace)
-        descriptor, data = waiting.pop(temporary)
+        descriptor, data = waiting.pop()
         os.write(descriptor, data)
         os.fsync(descriptor)
-        os.close(descriptor)
         return placed
 
-    waiting = {}
-    patch.setattr(store, "_write", write)
+    waiting = []
+    patch.setattr(store, "_write", lambda descriptor, data: waiting.append((descriptor, bytes(data))))
     patch.setattr(store, "place", place)
 
 
@@ -155,11 +148,11 @@ def manifest_first(patch):
 
 
 def one_temporary_name(patch):
-    patch.setattr(store, "temporary_name", lambda: f"{store.PREFIX}shared")
+    patch.setattr(temporary, "name", lambda: f"{temporary.PREFIX}shared")
 
 
 def temporaries_of_the_living_are_swept(patch):
-    patch.setattr(store, "abandoned", lambda path: True)
+    patch.setattr(temporary, "abandoned", lambda path: True)
 
 
 def trust_existence(patch):
@@ -215,9 +208,9 @@ def let_every_structure_pass(patch):
 def swallow_a_full_disk(patch):
     real = store._write
 
-    def write(path, data):
+    def write(descriptor, data):
         with contextlib.suppress(OSError):
-            real(path, data)
+            real(descriptor, data)
 
     patch.setattr(store, "_write", write)
 
@@ -227,11 +220,9 @@ def keep_temporaries_after_errors(patch):
 
 
 def write_once(patch):
-    def write(path, data):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    def write(descriptor, data):
         os.write(descriptor, data)
         os.fsync(descriptor)
-        os.close(descriptor)
 
     patch.setattr(store, "_write", write)
 

@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import gate, known, manifest, pull, push, remotes, store, synth
+from cache import gate, known, manifest, pull, push, remotes, store, synth, temporary
 from cache.cli import app
 from cache.remotes import base, folder, objects
 from cache.schema import READS, split_column
@@ -500,16 +500,16 @@ def test_the_lock_of_a_dead_push_is_removed_and_that_of_a_living_one_is_waited_f
     push.push(one, str(remote))
     lock, child = remote / folder.LOCK, subprocess.Popen(["true"])
     child.wait()
-    name = store.temporary_name().split("-")
+    name = temporary.name().split("-")
     dead = "-".join([*name[:2], str(child.pid), "1", name[4]])
-    for holder in (dead, store.temporary_name()):
+    for holder in (dead, temporary.name()):
         lock.write_text(holder)
         if holder == dead:
             assert push.push(two, str(remote), replace=True).news and not lock.exists()
         else:
             with pytest.raises(CacheError, match=r"another push holds .* on another machine 10 min after it was taken"):
                 push.push(one, str(remote), replace=True)
-    for holder in ("", f"{store.PREFIX}elsewhere-1-1-aa"):  # cut off, or of another machine: by age
+    for holder in ("", f"{temporary.PREFIX}elsewhere-1-1-aa"):  # cut off, or of another machine: by age
         lock.write_text(holder)
         with pytest.raises(CacheError, match="another push holds"):
             push.push(one, str(remote), replace=True)

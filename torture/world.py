@@ -28,6 +28,15 @@ SIZES = {"id": 12, "name": 12, "D": 3, "V": 5}
 SHARD_ROWS = 3
 SHARDS = sum(-(-rows // SHARD_ROWS) for _, rows in PARTS.values())
 
+ABOUT = {
+    "dataset": {"name": "torture", "content": "0" * 64, "licence": "CC0", "source": "torture"},
+    "tables": {"entity": 9, "mention": 6, "pair": 6},
+    "candidates": 2,
+    "splits": {"train": 4, "valid": 1, "test": 1},
+    "coverage": {"mentions": 6},
+    "warnings": [],
+}
+
 
 @dataclass
 class Result:
@@ -95,7 +104,7 @@ def build(
             begun()
             draft.save(shard)
         saved(folder / shard.plan.file)
-    identity = draft.finish(_about(), {})
+    identity = draft.finish(ABOUT, {})
     saved(folder / manifest.NAME)
     return identity
 
@@ -165,14 +174,3 @@ def no_gate() -> Iterator[None]:
 def partial(folder: Path) -> list[str]:
     """Return the names of temporary files in a folder."""
     return [path.name for path in folder.iterdir() if path.name.startswith(".")] if folder.is_dir() else []
-
-
-def _about() -> dict[str, object]:
-    return {
-        "dataset": {"name": "torture", "content": "0" * 64, "licence": "CC0", "source": "torture"},
-        "tables": {"entity": 9, "mention": 6, "pair": 6},
-        "candidates": 2,
-        "splits": {"train": 4, "valid": 1, "test": 1},
-        "coverage": {"mentions": 6},
-        "warnings": [],
-    }

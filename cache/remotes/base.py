@@ -5,6 +5,7 @@ of every manifest ever published. Nothing there is ever overwritten but manifest
 older caches stay whole, and a reader needs no lock.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -125,6 +126,10 @@ class Remote(ABC):
     @abstractmethod
     def reason(self, error: BaseException) -> str:
         """Return in words what a failure means, and what to do."""
+
+    def at_work(self) -> contextlib.AbstractContextManager[None]:
+        """Keep what is there from being removed while a push goes by it."""
+        return contextlib.nullcontext()
 
     def passing(self, error: BaseException) -> bool:
         """Return whether a failure may pass by itself."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cache import manifest as manifests
 from cache import store
+from cache import temporary as temporaries
 from cache.growing import BLOCK, Growing
 from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State
 from common.errors import CacheError
@@ -19,6 +20,8 @@ from common.errors import CacheError
 LOCK = f"{manifests.COPIES}/.publishing"
 LOCK_WAIT = 30.0  # seconds; it is held for a comparison and a rename
 LOCK_LOST = 600.0  # seconds after which the lock of another machine counts as left behind
+LOCK_EMPTY = 5.0  # seconds after which one that names nobody does: its holder died before it had written that
+LOCK_BYTES = 4096
 
 
 class Folder(Remote):
@@ -34,6 +37,10 @@ class Folder(Remote):
     def reason(self, error: BaseException) -> str:
         """Return the system's words."""
         return f"{getattr(error, 'strerror', None) or error}. Mend the disk or its permissions, and run it again"
+
+    def at_work(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the folder against `melcache gc`, with other pushes."""
+        return store.together(self.path)
 
     def state(self) -> State:
         """Return what is published now; the version is the hash of the manifest."""
@@ -104,9 +111,8 @@ class Folder(Remote):
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        lock, mine = self.path / LOCK, store.temporary_name().encode()
-        deadline = time.monotonic() + LOCK_WAIT
-        while not self.ask("publish in", lambda: _made(lock, mine)):
+        lock, deadline = self.path / LOCK, time.monotonic() + LOCK_WAIT
+        while (descriptor := self.ask("publish in", lambda: _taken(lock))) is None:
             self._break(lock)
             if time.monotonic() > deadline:
                 raise CacheError(
@@ -117,8 +123,9 @@ class Folder(Remote):
         try:
             yield
         finally:
-            if self.read(LOCK, 4096) == mine:
+            if _is_at(lock, descriptor):
                 lock.unlink()
+            os.close(descriptor)
 
     def _break(self, lock: Path) -> None:
         """Remove the lock of a dead process; those that would do so take turns, so that none removes a new one."""
@@ -126,25 +133,38 @@ class Folder(Remote):
             descriptor = os.open(lock.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                if _lost(lock, store.read_regular(lock, 4096).decode()):
+                with store.open_regular(lock) as held:
+                    holder = os.pread(held, LOCK_BYTES, 0).decode(errors="replace")
+                if temporaries.abandoned(lock, holder, LOCK_LOST if holder else LOCK_EMPTY):
                     lock.unlink()
             finally:
                 os.close(descriptor)
 
 
-def _made(lock: Path, holder: bytes) -> bool:
-    """Create the lock unless it is there; O_EXCL also holds where a file system has no links."""
+def _taken(lock: Path) -> int | None:
+    """Return the descriptor of the lock, made and held; None where it is another's.
+
+    O_EXCL also holds where a file system has no links.
+    """
     try:
         descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except FileExistsError:
-        return False
-    with open(descriptor, "wb") as file:
-        file.write(holder)
-    return True
-
-
-def _lost(lock: Path, holder: str) -> bool:
+        return None
     try:
-        return store.abandoned(lock.with_name(holder))
-    except (OSError, ValueError):  # no file has the holder's name: it is of another machine, or never wrote it
-        return time.time() - lock.lstat().st_mtime > LOCK_LOST
+        temporaries.hold(descriptor)
+        os.write(descriptor, temporaries.name().encode())
+        if _is_at(lock, descriptor):  # and was not taken for one that names nobody
+            return descriptor
+    except BaseException:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether a file is still the one that was opened."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    return False
