@@ -84,7 +84,8 @@ def command(
 
     The function gets the first class's config, and of the others what was Given: the first gives the defaults that are
     shown, a knob of the others that is not given stays at the default of its class. MelcacheError becomes one line on
-    stderr and the error's exit code. The `default` command is the one that runs where no other is named.
+    stderr and the error's exit code, and so does a lack of memory. The `default` command is the one that runs where no
+    other is named.
     """
 
     def register(run: Callable[..., None]) -> None:
@@ -105,6 +106,12 @@ def command(
                 who = "error" if rank == "0" else f"error in process {rank}"
                 print(f"{who}: {printable_lines(str(error))}", file=sys.stderr)
                 raise typer.Exit(error.exit_code) from None
+            except MemoryError:
+                print(
+                    "error: this needs more memory than the process may use: raise the limit (ulimit -v)",
+                    file=sys.stderr,
+                )
+                raise typer.Exit(1) from None
             except KeyboardInterrupt:
                 print("interrupted: what was finished is kept, the same command continues", file=sys.stderr)
                 raise typer.Exit(130) from None

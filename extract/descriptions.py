@@ -16,6 +16,7 @@ from pathlib import Path
 
 from common.errors import DatasetError
 from common.records import Dataset, Entity
+from extract import packed
 from extract.datasets import release
 
 FIELDS = ("entity", "text", "name", "title", "revision", "missing")  # of a line; those behind `text` are describe's
@@ -133,7 +134,7 @@ def _mapping(path: Path) -> Iterator[Given]:
 def _table(path: Path, counts: Counter[str]) -> Iterator[Given]:
     """Yield the two fields of each line.  WikiDiverse's table holds lines that are no record: they are counted."""
     separator = None
-    for number, line in enumerate(release.read_lines(path), 1):
+    for number, line in enumerate(packed.lines(path), 1):
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         if not line.strip():

@@ -6,6 +6,7 @@ from pathlib import Path
 from common.errors import DatasetError
 from common.paths import DATA
 from common.records import Dataset
+from extract import packed
 
 ADAPTERS = {
     "demo": "extract.datasets.demo",
@@ -20,11 +21,16 @@ ADAPTERS = {
 def load(name: str, data: Path | None) -> Dataset:
     """Return the records of the release of dataset `name` in the folder `data` (None: data/<name>).
 
-    Raises DatasetError for an unknown name, and for a release that is missing, incomplete or in no layout
-    that its adapter knows.
+    Raises DatasetError for an unknown name, and for a release that is missing, incomplete, in no layout
+    that its adapter knows, not readable, or larger than the memory.
     """
     if name not in ADAPTERS:
         raise DatasetError(f"unknown dataset {name!r}, expected one of: {', '.join(ADAPTERS)}")
-    dataset = import_module(ADAPTERS[name]).load(DATA / name if data is None else data)
+    folder = DATA / name if data is None else data
+    with packed.fitting(f"the {name} release in {folder}"):
+        try:
+            dataset = import_module(ADAPTERS[name]).load(folder)
+        except OSError as error:
+            raise DatasetError(f"{error.filename or folder} can not be read: {error.strerror or error}") from error
     dataset.name = name
     return dataset

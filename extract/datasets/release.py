@@ -1,11 +1,8 @@
 """What the adapters share: strict readers, picture folders, spans, and the texts of their errors."""
 
-import gzip
 import json
 import os
 import re
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -15,13 +12,13 @@ from urllib.parse import unquote_to_bytes
 
 from common.errors import DatasetError
 from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
+from extract import packed
 
 # what releases call the three splits
 SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
 # where two files differ in their suffix only, the earlier of these is taken; files with any other are no pictures
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".svg", "")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-DAMAGE = (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
 BLANKS = bytes.maketrans(b"_-", b"  ")
 KINDS = {str: "a string", list: "a list", dict: "a mapping"}
 # a file that only one layout has, for the hint when DATASET=... and the folder do not fit
@@ -42,8 +39,8 @@ def missing(name: str, data: Path, looked: Iterable[str], source: str, licence: 
 def find(data: Path, *names: str) -> Path | None:
     """Return the first of `names` that is a file under `data`, packed (.gz; for .json also .zip) or not."""
     for name in names:
-        packed = (f"{name}.gz", f"{name[:-5]}.zip") if name.endswith(".json") else (f"{name}.gz",)
-        for path in (data / form for form in (name, *packed)):
+        forms = (f"{name}.gz", f"{name[:-5]}.zip") if name.endswith(".json") else (f"{name}.gz",)
+        for path in (data / form for form in (name, *forms)):
             if path.is_file():
                 return path
     return None
@@ -69,31 +66,6 @@ def find_splits(data: Path, patterns: Iterable[str], optional: tuple[str, ...] =
     return found
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file or a .gz, one at a time.  Raises DatasetError if it is damaged."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-            yield from lines
-    except DAMAGE as error:
-        raise DatasetError(f"{path} can not be read: {error}. Copied only in part?") from error
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file, of a .gz, or of the one .json in a .zip.
-
-    Raises DatasetError, naming the file, if it is damaged or not UTF-8.
-    """
-    if path.suffix == ".zip":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                raw = archive.read(_only_json(archive, path))
-        except DAMAGE as error:
-            raise DatasetError(f"{path} can not be read: {error}. Copied only in part?") from error
-    else:
-        raw = b"".join(read_lines(path))
-    return decode(raw, str(path))
-
-
 def decode(raw: bytes, where: str) -> str:
     """Return the text of bytes; halves of surrogate pairs become U+FFFD.  Raises DatasetError if it is not UTF-8."""
     try:
@@ -106,25 +78,18 @@ def decode(raw: bytes, where: str) -> str:
             raise DatasetError(f"{where} is not UTF-8: {byte}. Convert it, or fetch it again") from None
 
 
-def _only_json(archive: zipfile.ZipFile, path: Path) -> str:
-    names = [name for name in archive.namelist() if name.endswith(".json") and not name.startswith("__MACOSX/")]
-    if len(names) != 1:
-        raise DatasetError(f"{path} must hold one .json file, found {len(names)}. Unpack it beside the archive")
-    return names[0]
-
-
 def read_json(path: Path, kind: type) -> Any:
-    """Return the JSON value of a file (see read_text), a list or dict as `kind` says.
+    """Return the JSON value of a file (see packed.whole), a list or dict as `kind` says.
 
     Control characters stay as they are, half surrogate pairs become U+FFFD. Raises DatasetError for what is
     not JSON, with its position, for another kind, and for a key that stands twice in one object.
     """
-    return expect(_parse(read_text(path), str(path)), kind, "the whole file", str(path))
+    return expect(_parse(decode(packed.whole(path), str(path)), str(path)), kind, "the whole file", str(path))
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
     """Yield where each record stands (`mentions.jsonl line 3`) and the record; empty lines are skipped."""
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(packed.lines(path), 1):
         if line.strip():
             where = f"{path} line {number}"
             yield where, expect(_parse(decode(line, where), where), dict, "a record", where)

@@ -32,6 +32,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from common.errors import DatasetError
 from common.records import Dataset, Entity, Image, Mention, split_mask
+from extract import packed
 from extract.datasets import release
 
 SOURCE = "https://github.com/wangxw5/wikiDiverse"
@@ -214,7 +215,7 @@ def _lookup(path: Path | None, titles: dict[str, str], header: int) -> dict[str,
         return {}
     wanted = {id.encode(): id for id in titles}
     found: dict[str, str] = {}
-    for line in itertools.islice(release.read_lines(path), header, None):
+    for line in itertools.islice(packed.lines(path), header, None):
         name, separator, value = line.partition(b"@@@@")
         id = wanted.get(release.clean_title(name))
         if separator and id is not None:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from common.errors import DatasetError
 from common.records import Dataset, Entity, Image, Mention, split_mask
+from extract import packed
 from extract.datasets import release
 
 SIDE_FOLDERS = ("", "input_data/", "entities/", "candidates/", "candidates/top100/", "mentions/")
@@ -160,7 +161,7 @@ def _candidates(data: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple
     lists: dict[str, tuple[str, ...]] = {}
     if table is not None:
         qids: dict[str, str] = {}  # one string per qid: 2.6 million names of 18,880 entities
-        for line in release.read_text(table).splitlines():
+        for line in release.decode(packed.whole(table), str(table)).splitlines():
             id, *given = line.split("\t")
             lists[id] = tuple(dict.fromkeys(qids.setdefault(qid, qid) for qid in given if qid))
         return lists, {}

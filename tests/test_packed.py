@@ -1,0 +1,116 @@
+"""Packed files that become more than text can, lines without end, too little memory: each is one line."""
+
+import gzip
+import io
+import json
+import resource
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from common.errors import DatasetError
+from extract import datasets, packed
+from extract.datasets import release
+
+ROOT = Path(__file__).parents[1]
+BLANKS = b" " * (1 << 20)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(packed, "FLOOR", 1 << 16)
+    monkeypatch.setattr(packed, "LINE", 1 << 18)
+
+
+def zipped(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("file.json", content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("file.json.gz", gzip.compress(b"[1]" + BLANKS)),
+        ("file.json.gz", gzip.compress(b"[1]" + BLANKS) + gzip.compress(b" ")),  # it says of itself: one byte
+        ("file.zip", zipped(b"[1]" + BLANKS)),
+    ],
+)
+def test_json_that_unpacks_to_more_than_text_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"{name} is refused: its 1\.\d kB unpack to .*no text.*unpack it beside"):
+        release.read_json(release.find(tmp_path, "file.json"), list)
+
+
+def test_lines_that_unpack_to_more_than_text_are_refused(tmp_path):
+    (tmp_path / "mentions.jsonl.gz").write_bytes(gzip.compress(b" \n" * (1 << 20)))
+    (tmp_path / "entities.jsonl").write_text('{"id": "E"}\n')
+    with pytest.raises(DatasetError, match=r"mentions\.jsonl\.gz is refused: its .* unpack to"):
+        datasets.load("jsonl", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "a.zip", "a.json"])
+def test_text_and_little_files_are_read_whatever_they_become(tmp_path, name):
+    words = json.dumps([f"entity {i} of {i * i}" for i in range(20_000)]).encode()  # 600 kB
+    for content in (words, b"[1]" + b" " * 60_000):
+        kind = gzip.compress(content) if name.endswith("gz") else zipped(content) if name == "a.zip" else content
+        (tmp_path / name).write_bytes(kind)
+        assert release.read_json(tmp_path / name, list) == json.loads(content)
+
+
+def test_a_line_without_end_is_refused_and_lines_keep_their_newlines(tmp_path):
+    (tmp_path / "a.tsv").write_bytes(b"a\r\nb\nc")
+    assert list(packed.lines(tmp_path / "a.tsv")) == [b"a\r\n", b"b\n", b"c"]
+    (tmp_path / "a.tsv").write_bytes(b"a\n" + BLANKS)
+    with pytest.raises(DatasetError, match=r"a\.tsv has a line of more than 262\.1 kB"):
+        list(packed.lines(tmp_path / "a.tsv"))
+
+
+def test_memory_that_does_not_suffice_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "mentions.jsonl").write_text('{"id": "a", "text": "Ann", "mention": "Ann"}\n')
+    (tmp_path / "entities.jsonl").write_text('{"id": "E"}\n')
+
+    def without_memory(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(release.json, "loads", without_memory)
+    with pytest.raises(DatasetError, match=r"the jsonl release in .* needs more memory .*ulimit -v"):
+        datasets.load("jsonl", tmp_path)
+
+
+def test_a_limit_of_memory_is_one_line(tmp_path):
+    (tmp_path / "splits.json").write_text("{}")
+    (tmp_path / "Wikidata-MEL.json").write_bytes(b"[" + b"[]," * 2_000_000 + b"[]]")
+    code = (
+        "from pathlib import Path; from common.errors import DatasetError; from extract import datasets\n"
+        "try: datasets.load('wikimel', Path('.'))\n"
+        "except DatasetError as error: print(error)"
+    )
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (120 << 20, 120 << 20))
+
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, preexec_fn=limit, capture_output=True
+    )
+    assert run.stdout.startswith(b"the wikimel release in . needs more memory"), run.stderr
+    assert run.stdout.count(b"\n") == 1
+
+
+def test_a_file_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "kb_entity.json").write_text("[]")
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"WIKIMEL_{split}.json").write_text("[]")
+
+    def forbidden(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    (tmp_path / "kb_image").mkdir()
+    monkeypatch.setattr(release.os, "scandir", forbidden)
+    with pytest.raises(DatasetError, match=r"kb_image can not be read: Permission denied"):
+        datasets.load("mimic", tmp_path)
