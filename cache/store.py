@@ -8,6 +8,7 @@ log is ever opened for append.
 """
 
 import contextlib
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
