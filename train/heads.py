@@ -194,6 +194,11 @@ class DweAuthorsConfig(_Matching):
     ranking_loss: Literal["npair", "triplet"] = knob(
         "npair", "gold against one other candidate; triplet: the paper's", panel="dwe_authors"
     )
+    negatives: Literal["batch", "own"] = knob(
+        "batch",
+        "npair: those drawn for all mentions of the batch, or the one drawn for the mention alone",
+        panel="dwe_authors",
+    )
     hard_negatives: float = knob(
         0.95, "share of negatives with the likest name; the others are random", panel="dwe_authors"
     )
