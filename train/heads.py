@@ -36,6 +36,10 @@ class DrinConfig:
     vertex_activation: Activation = knob("gelu", "sigma of Eq. 12", panel="drin")
     edge_activation: Activation = knob("sigmoid", "sigma of Eq. 13", panel="drin")
     margin: float = knob(0.25, MARGIN, panel="drin")
+    negatives: Literal["batch", "own"] = knob(
+        "own", "S- of Eq. 17 is the mean over the mention's own candidates, or over all of the batch", panel="drin"
+    )
+    reduction: Literal["mean", "sum"] = knob("mean", "of Eq. 17 over the mentions of a batch", panel="drin")
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.width < 1:

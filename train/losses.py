@@ -1,4 +1,4 @@
-"""Losses over a mention's own candidates, and between the modalities of a batch.
+"""Losses over candidates, a mention's own or all of a batch, and between the modalities of a batch.
 
 A mention counts where gold is among its candidates and is not alone; the others (among them what fills up a batch) add
 nothing, and of none left a loss is 0.
@@ -30,6 +30,16 @@ def margin_ranking(scores: Tensor, gold: Tensor, present: Tensor, margin: float)
     """
     safe, positive, others = _sides(scores, gold, present)
     negative = safe.where(others, 0).sum(1) / others.sum(1).clamp(min=1)
+    return mean(torch.relu(negative - positive[:, 0] + margin), counted(gold, present))
+
+
+def batch_margin_ranking(scores: Tensor, totals: Tensor, gold: Tensor, present: Tensor, margin: float) -> Tensor:
+    """Return the same with S- the mean over the present candidates of the batch other than the mention's gold -> ().
+
+    totals (B,) are the sums of each mention's scores with them all.
+    """
+    _, positive, _ = _sides(scores, gold, present)
+    negative = (totals - positive[:, 0]) / (present.sum() - 1).clamp(min=1)
     return mean(torch.relu(negative - positive[:, 0] + margin), counted(gold, present))
 
 
