@@ -85,14 +85,19 @@ class DrinAuthorsConfig:
     )
     ranking_loss: Literal["candidates", "margin"] = knob(
         "candidates",
-        "mean over all candidates of max(S_j - S+ + margin, 0), with S+ = 0 where gold is not retrieved; margin: the "
-        "paper's, as drin's",
+        "mean over candidates, gold among them, of max(S_j - S+ + margin, 0), with S+ = 0 where gold is not retrieved; "
+        "margin: the paper's, as drin's",
+        panel="drin_authors",
+    )
+    negatives: Literal["batch", "own"] = knob(
+        "batch",
+        "candidates: S+ is compared with those of all mentions of the batch, or with the mention's own",
         panel="drin_authors",
     )
     margin: float = knob(0.25, "of gold over each candidate, or over their mean (DRIN 4.4)", panel="drin_authors")
     leak_gold: bool = knob(
         False,
-        "LEAKS GOLD: as theirs, a copy of gold is one more candidate of the graph, in tests too",
+        "LEAKS GOLD: as theirs, gold is one more candidate of the graph, in tests too, retrieved or not",
         panel="drin_authors",
     )
     leak_control: bool = knob(False, "the same with a copy of a random candidate: no leak", panel="drin_authors")
@@ -117,9 +122,10 @@ class DrinAuthorsConfig:
 
     @property
     def more(self) -> tuple[str, ...]:
-        """The columns of schema.CHOICES that the switches ask for."""
+        """The columns that the switches ask for."""
         edge = (self.edge_column,) if self.text_to_text == "span" else ()
-        return tuple(dict.fromkeys((self.vertex_column, *edge)))
+        gold = ("mention.ids.gold",) if self.leak_gold else ()
+        return tuple(dict.fromkeys((self.vertex_column, *edge, *gold)))
 
     @property
     def learns_without_gold(self) -> bool:
@@ -137,7 +143,7 @@ class DrinAuthorsConfig:
         if not self.leak_gold:
             return ()
         return (
-            "drin_authors leaks gold (--leak-gold): a copy of gold was in the graph, in tests too, as in the "
+            "drin_authors leaks gold (--leak-gold): gold was in the graph once more, in tests too, as in the "
             "authors' code. These numbers measure the leak, not the method",
         )
 

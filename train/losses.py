@@ -58,11 +58,17 @@ def candidate_margins(scores: Tensor, gold: Tensor, present: Tensor, margin: flo
 
     S+ is 0 for a mention without gold among its candidates; one without candidates adds nothing.
     """
+    safe, positive = _all_sides(scores, gold, present)
     count = present.sum(1)
-    safe = scores.where(present, 0)
-    positive = safe.gather(1, gold.clamp(min=0)[:, None]).where(gold[:, None] >= 0, 0)
     losses = torch.relu(safe - positive + margin).where(present, 0).sum(1) / count.clamp(min=1)
     return losses.sum() / (count > 0).sum().clamp(min=1)
+
+
+def batch_candidate_margins(scores: Tensor, gold: Tensor, present: Tensor, margin: float) -> Tensor:
+    """Return the same where each mention's S+ meets the present candidates of all mentions, with their own scores."""
+    safe, positive = _all_sides(scores, gold, present)
+    losses = torch.relu(safe.flatten() - positive + margin).where(present.flatten(), 0).sum(1)
+    return mean(losses / present.sum().clamp(min=1), present.any(1))
 
 
 def contrastive(scores: Tensor, gold: Tensor, present: Tensor, temperature: float) -> Tensor:
@@ -86,6 +92,12 @@ def between_modalities(first: Tensor, second: Tensor, counts: Tensor, temperatur
     partner = (vectors * vectors.roll(len(counts), 0)).sum(-1) / temperature
     others = logits.masked_fill(itself | ~there, -torch.inf)
     return mean(others.logsumexp(1) - partner, there)
+
+
+def _all_sides(scores: Tensor, gold: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scores (B, C), 0 for padding, and gold's (B, 1), 0 where it is not among the candidates."""
+    safe = scores.where(present, 0)
+    return safe, safe.gather(1, gold.clamp(min=0)[:, None]).where(gold[:, None] >= 0, 0)
 
 
 def _sides(scores: Tensor, gold: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
