@@ -40,7 +40,7 @@ class Plain(nn.Module):
         query, coarse, fine = self._read(batch)
         head, scores, counts = self.head, self._scores(query, batch), counted(batch.gold, batch.present)
         scale = 1 / head.config.alignment_temperature if self.dwe else head.log_scale.exp()
-        coarse = info_nce(*coarse, counts & batch["mention.clip.present"], scale)
+        coarse = info_nce(*coarse[:2], counts & coarse[2], scale)
         aligned = coarse + info_nce(*fine[:2], counts & fine[2], scale)
         if self.dwe:
             return head.loss(scores, batch) + head.config.alignment_weight * aligned
@@ -48,9 +48,12 @@ class Plain(nn.Module):
         if head.config.ranking_loss == "triplet":
             ranking = pair_triplet(against(scores, batch.gold, other), counts, head.config.triplet_margin)
         else:
-            dots = (query[:, None] @ entities.mT)[:, 0]
-            norms = squares(query, counts) + squares(against(entities, batch.gold, other)[:, 0], counts)
-            ranking = n_pair(against(dots, batch.gold, other), counts) + NORM_WEIGHT * norms
+            gold, negative = against(entities, batch.gold, other).unbind(1)
+            every = negative[:, None] if head.config.negatives == "own" else negative.expand(len(negative), -1, -1)
+            differences = ((every - gold[:, None]) @ query[..., None])[..., 0]
+            if head.config.negatives == "batch":
+                differences = differences.masked_fill(~counts, -torch.inf)
+            ranking = n_pair(differences, counts) + NORM_WEIGHT * (squares(query, counts) + squares(gold, counts))
         return head.config.ranking_weight * ranking + head.config.alignment_weight * aligned
 
     def _scores(self, query: Tensor, batch: Batch) -> Tensor:
@@ -82,9 +85,10 @@ class Plain(nn.Module):
             units.append(unit.norm(mention + unit.dropout(brought)) * mask.any(1)[:, None])
         one = torch.ones_like(there[:, :1])
         wholes = [("vision", batch["mention.clip.image"]), ("text", batch["mention.clip.mention_sentence"])]
-        coarse = tuple(self._attend(name, mention[:, None], whole[:, None], one)[:, 0] for name, whole in wholes)
+        coarse = [self._attend(name, mention[:, None], whole[:, None], one)[:, 0] for name, whole in wholes]
         seeing = there.any(1) & batch["clip_token.clip.present"].any(1)
-        return head.out(head.fusion(mention, *units)), coarse, (*parts, seeing)
+        pictured = batch["mention.clip.present"]
+        return head.out(head.fusion(mention, *units)), (*coarse, pictured), (*parts, seeing)
 
     def _read_authors(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
         head = self.head
@@ -97,8 +101,9 @@ class Plain(nn.Module):
         views["vision"] = attend("vision", vectors=head.img_trans(objects), there=there)[:, 0]
         views["text"] = attend("text", vectors=views["sentence"][:, None], there=torch.ones_like(there[:, :1]))[:, 0]
         query = head.out(head.fusion(*(views[name] for name in head.fusion.reads)))
-        seeing = batch["mention.clip.present"] & there.any(1)
-        return query, (views["image"], views["sentence"]), (views["vision"], views["text"], seeing)
+        seeing = there.any(1)
+        every = torch.ones_like(seeing)
+        return query, (views["image"], views["sentence"], every), (views["vision"], views["text"], seeing)
 
 
 def _torchs(ours: Attention, readout: Readout | None = None) -> nn.MultiheadAttention:

@@ -121,7 +121,7 @@ def dense_loss(config, weights, data):
     data = {name: torch.from_numpy(value) for name, value in data.items()}
     there, gold = data["present"], data["gold"]
     image, entity_image = data["mention_image_present"], data["entity_image_present"] & there
-    losses = []
+    ends = []  # mention, candidates, place of gold
     for b in range(len(gold)):
         real = there[b].nonzero()[:, 0]
         own = [weights["mention_text.weight"] @ data["mention_text"][b]]
@@ -148,12 +148,19 @@ def dense_loss(config, weights, data):
                 affinity = upper + upper.T
                 a = mask * (edge_act(affinity) + a if config.edge_residual == "outside" else edge_act(affinity + a))
             h = new
-        scores = torch.nn.functional.cosine_similarity(h[:1], h[2::2])
-        if gold[b] >= 0 and len(real) > 1:
-            place = real.tolist().index(gold[b])
-            others = torch.cat([scores[:place], scores[place + 1 :]])
-            losses.append(torch.relu(others.mean() - scores[place] + config.margin))
-    return torch.stack(losses).mean()
+        ends.append((h[0], h[2::2], real.tolist().index(gold[b]) if gold[b] >= 0 and len(real) > 1 else -1))
+    losses = []
+    for b, (mention, candidates, place) in enumerate(ends):
+        if place >= 0:
+            others = [candidates[:place], candidates[place + 1 :]]
+            if config.negatives == "batch":
+                others += [theirs for other, (_, theirs, _) in enumerate(ends) if other != b]
+            negative, positive = (
+                torch.nn.functional.cosine_similarity(mention, entities, dim=-1).mean()
+                for entities in (torch.cat(others), candidates[place])
+            )
+            losses.append(torch.relu(negative - positive + config.margin))
+    return sum(losses) / (len(losses) if config.reduction == "mean" else 1)
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(map(str, s.values())))
@@ -169,10 +176,12 @@ def test_scores_equal_dense_equations(switches):
 
 def assert_gradients_equal(config, data):
     model, weights = build(config)
-    batch = make_batch(data)
-    model.loss(model(batch), batch).backward()
+    found = model.objective(make_batch(data))
+    found.backward()
     leaves = {name: torch.tensor(value, requires_grad=True) for name, value in weights.items()}
-    dense_loss(config, leaves, data).backward()
+    expected = dense_loss(config, leaves, data)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    expected.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad.abs().max() > 0, name
         torch.testing.assert_close(parameter.grad, leaves[name].grad, rtol=0, atol=1e-9, msg=name)
@@ -181,6 +190,29 @@ def assert_gradients_equal(config, data):
 @pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(map(str, s.values())))
 def test_gradients_equal_dense_equations(switches):
     assert_gradients_equal(DrinConfig(5, 6, 7, margin=1.0, **switches), arrays(np.random.default_rng(11)))
+
+
+@pytest.mark.parametrize("negatives", ["own", "batch"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_gradients_of_the_readings_of_equation_17_equal_dense_equations(negatives, reduction):
+    data = arrays(np.random.default_rng(16))  # mention 1 has no gold, but its candidates are entities of the batch
+    assert_gradients_equal(DrinConfig(5, 6, 7, margin=1.0, negatives=negatives, reduction=reduction), data)
+
+
+def test_the_string_score_is_added_for_a_mentions_own_candidates():
+    data = arrays(np.random.default_rng(17))
+    batch, added = make_batch(data), torch.rand(3, 4, dtype=torch.float64)
+    model, _ = build(DrinConfig(5, 6, 7, margin=1.0, negatives="batch"))
+    raw, there = model(batch), batch.present
+    text, mention = model._ends(batch, model.project(batch.columns))
+    crossed = torch.nn.functional.cosine_similarity(mention[:, None, None], text, dim=-1)
+    crossed[torch.arange(3), torch.arange(3)] += added
+    terms = []
+    for b in (b for b in range(3) if batch.gold[b] >= 0):
+        own = raw[b, batch.gold[b]] + added[b, batch.gold[b]]
+        terms.append(torch.relu((crossed[b][there].sum() - own) / (there.sum() - 1) - own + 1))
+    found = model.objective(batch, lambda scores: scores + added)
+    torch.testing.assert_close(found, sum(terms) / len(terms), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

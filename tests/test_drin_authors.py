@@ -2,8 +2,9 @@
 
 The description: a vertex becomes gelu(LayerNorm(W_h (what it receives + itself) + b)), a mention vertex receives per
 entity modality the mean over its candidates of edge times vertex, an entity vertex the sum over the mention's two; an
-edge becomes sigmoid(mean over D of (W_u mention + b) (W_v entity + b) + edge) of the vertices before; gold, copied,
-is one more candidate of the graph but not of the ranking.
+edge becomes sigmoid(mean over D of (W_u mention + b) (W_v entity + b) + edge) of the vertices before; gold, copied or
+from outside the list, is one more candidate of the graph but not of the ranking. The loss compares the gold score of
+each mention, 0 without gold in the list, with the scores of all candidates of all mentions.
 """
 
 import itertools
@@ -25,12 +26,11 @@ from cache.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop, report
 from train.adam import Adam, Schedule
-from train.batch import make_batch
+from train.batch import VERTICES, Batch, make_batch
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
 from train.heads import DrinAuthorsConfig, DrinConfig
-from train.losses import candidate_margins
 from train.models import MODELS, build
 from train.models.drin_authors import some_place
 from train.prepare import data_of
@@ -67,14 +67,20 @@ PAPER = {
 }
 LEAKS = ({}, {"leak_gold": True}, {"leak_control": True})
 FLIPPED = [{name: values[1]} for name, values in CHOICES.items()]
-FLIPPED += [{"static": True}, {"edges": (EDGES[0], EDGES[3])}, {"edges": EDGES[1:]}, {"ranking_loss": "margin"}]
-WIDTHS = ((5, 6), (30, 6), (5, 30), (30, 30))  # with 12 candidate places, features of 5 and 6 are not projected
+FLIPPED += [{"static": True}, {"edges": (EDGES[0], EDGES[3])}, {"edges": EDGES[1:]}]
+FLIPPED += [{"negatives": "own"}, {"ranking_loss": "margin"}]
+WIDTHS = ((5, 6), (30, 6), (5, 30), (30, 30))  # with 15 candidate places, features of 5 and 6 are not projected
 
 
-def arrays(rng, text=5, image=6, mentions=3, candidates=4):
-    """Random inputs with padding, missing pictures, and a mention (1) whose gold was not retrieved."""
+def arrays(rng, text=5, image=6, mentions=3, candidates=5):
+    """Random inputs with padding, missing pictures, and a mention (1) whose gold was not retrieved.
+
+    Its gold stands in the last place, which holds no candidate of any mention.
+    """
     present = np.ones((mentions, candidates), bool)
-    present[0, -1:], present[1, -2:] = False, False
+    present[0, -2:], present[1, -3:], present[:, -1] = False, False, False
+    vertices = present.copy()
+    vertices[1, -1] = True
     return {
         "mention_text": rng.normal(size=(mentions, text)),
         "mention_image": rng.normal(size=(mentions, image)),
@@ -84,8 +90,17 @@ def arrays(rng, text=5, image=6, mentions=3, candidates=4):
         "entity_image_present": rng.uniform(size=(mentions, candidates)) > 0.3,
         "edges": rng.uniform(-1, 1, (mentions, candidates, 2, 2)),
         "present": present,
+        "vertices": vertices,
         "gold": np.resize([0, -1, 2], mentions),
     }
+
+
+def batch_of(data):
+    """The batch of a table that holds gold in a place of its own where the list lacks it."""
+    given = {name: values for name, values in data.items() if name != "vertices"}
+    batch = make_batch(given | {"present": data["vertices"]})
+    columns = batch.columns | {VERTICES: torch.from_numpy(data["vertices"].copy())}
+    return replace(batch, columns=columns, present=torch.from_numpy(data["present"].copy()))
 
 
 def build_head(seed=0, text=5, image=6, width=3, **switches):
@@ -100,13 +115,12 @@ def build_head(seed=0, text=5, image=6, width=3, **switches):
 
 
 def appended(config, data, b):
-    """The candidates of a mention's graph, the copy last."""
+    """The candidates of a mention's graph, the one more last."""
     real = [c for c in range(data["present"].shape[1]) if data["present"][b, c]]
-    if data["gold"][b] >= 0 and config.leak_gold:
-        return [*real, data["gold"][b]]
-    if data["gold"][b] >= 0 and config.leak_control:
-        return [*real, int(some_place(make_batch(data))[b])]
-    return real
+    if config.leak_gold:
+        outside = np.flatnonzero(data["vertices"][b] & ~data["present"][b])
+        return [*real, data["gold"][b] if data["gold"][b] >= 0 else outside[0]]
+    return [*real, int(some_place(batch_of(data))[b])] if config.leak_control else real
 
 
 def there(config, data, b, c, m, e):
@@ -252,24 +266,42 @@ def transcribed(config, weights, data):
     return torch.stack(rows)
 
 
-def loss_by_loops(scores, data, margin):
-    """Each present candidate's distance to gold's score, gold's own included, or to 0 where gold is not there."""
-    means = []
-    for row, gold, present in zip(scores, data["gold"], data["present"], strict=True):
-        positive = row[gold] if gold >= 0 else 0.0
-        terms = [max(float(row[c]) - float(positive) + margin, 0.0) for c in range(len(row)) if present[c]]
-        means += [sum(terms) / len(terms)] if terms else []
-    return sum(means) / len(means)
+def loss_by_loops(config, scores, gold, present):
+    """How far gold's score is above each candidate's, of the batch or of the mention, or above its others' mean."""
+    listed = [(b, c) for b, c in np.ndindex(*present.shape) if present[b, c]]
+    terms = []
+    for b in sorted({b for b, _ in listed}):
+        own = [pair for pair in listed if pair[0] == b]
+        compared, place = listed if config.negatives == "batch" else own, (b, int(gold[b]))
+        if config.ranking_loss == "candidates":
+            positive = scores[place] if gold[b] >= 0 else 0
+            terms.append(sum(max(scores[pair] - positive + config.margin, 0) for pair in compared) / len(compared))
+        elif gold[b] >= 0 and len(own) > 1:
+            others = [scores[pair] for pair in own if pair != place]
+            terms.append(max(sum(others) / len(others) - scores[place] + config.margin, 0))
+    return sum(terms) / len(terms)
+
+
+def settings():
+    """128 settings of the ten switches in which any four of them have all their sixteen combinations, equally often."""
+    for a, b, c, d, e, f, g in itertools.product((0, 1), repeat=7):
+        chosen = (a, b, c, d, e, f, g, a ^ b ^ c ^ d, c ^ d ^ e ^ f, a ^ c ^ e ^ g)
+        yield [values[place] for values, place in zip(CHOICES.values(), chosen, strict=True)]
+
+
+def test_settings_hold_every_combination_of_four_switches():
+    for four in itertools.combinations(range(len(CHOICES)), 4):
+        assert len({tuple(setting[i] for i in four) for setting in settings()}) == 16
 
 
 def test_scores_equal_loops_under_every_switch_setting():
     rng = np.random.default_rng(1)
-    for number, values in enumerate(itertools.product(*CHOICES.values())):
+    for number, values in enumerate(settings()):
         text, image = WIDTHS[rng.integers(len(WIDTHS))]
         data = arrays(rng, text, image)
         switches = dict(zip(CHOICES, values, strict=True)) | LEAKS[rng.integers(3)] | {"layers": rng.integers(1, 4)}
         config, model = build_head(number, text, image, **switches)
-        found = model(make_batch(data)).detach().numpy()
+        found = model(batch_of(data)).detach().numpy()
         weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
         expected, real = loops(config, weights, data), data["present"]
         np.testing.assert_allclose(found[real], expected[real], rtol=0, atol=1e-9, err_msg=str(switches))
@@ -284,11 +316,13 @@ def test_scores_and_gradients_equal_a_literal_transcription(base, leak):
         data = arrays(np.random.default_rng(11), *widths)
         config, model = build_head(2, *widths, layers=layers, margin=1.0, **base | leak | flipped)
         weights = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
-        batch = make_batch(data)
+        batch = batch_of(data)
         scores, expected = model(batch), transcribed(config, weights, data)
         torch.testing.assert_close(scores, expected, rtol=0, atol=1e-12)
-        model.loss(scores, batch).backward()
-        model.loss(expected, batch).backward()
+        loss, expected_loss = model.loss(scores, batch), loss_by_loops(config, expected, data["gold"], data["present"])
+        torch.testing.assert_close(loss, expected_loss, rtol=0, atol=1e-12)
+        loss.backward()
+        expected_loss.backward()
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(parameter.grad, weights[name].grad, rtol=0, atol=1e-12, msg=f"{name} {flipped}")
 
@@ -297,7 +331,7 @@ def test_the_benchmarks_literal_step_has_the_same_scores_and_gradients():
     for layers, widths in itertools.product((1, 2, 3), WIDTHS):
         _, model = build_head(17, *widths, layers=layers)
         literal = Literal(model).double()
-        batch = make_batch(arrays(np.random.default_rng(17), *widths))
+        batch = batch_of(arrays(np.random.default_rng(17), *widths))
         found = []
         for scores in (model(batch), literal(batch)):
             model.zero_grad()
@@ -312,7 +346,7 @@ def test_with_the_papers_switches_it_is_drin():
         _, model = build_head(4, layers=layers, tied=tied, **PAPER)
         paper = MODELS["drin"](DrinConfig(5, 6, 3, layers=layers, tied=tied)).double()
         paper.load_state_dict(model.state_dict())
-        batch = make_batch(data)
+        batch = batch_of(data)
         torch.testing.assert_close(model(batch), paper(batch), rtol=0, atol=1e-12)
         torch.testing.assert_close(model.loss(model(batch), batch), paper.loss(paper(batch), batch), rtol=0, atol=1e-12)
 
@@ -321,7 +355,7 @@ def test_with_the_papers_switches_it_is_drin():
 def test_gradient_reaches_every_parameter(layers):
     # the edge update of the last layer is read by nothing: theirs has those two matrices, here they do not exist
     _, model = build_head(5, layers=layers)
-    batch = make_batch(arrays(np.random.default_rng(5)))
+    batch = batch_of(arrays(np.random.default_rng(5)))
     model.loss(model(batch), batch).backward()
     assert all(parameter.grad.abs().max() > 0 for parameter in model.parameters())
     edges = {name.split(".")[1] for name, _ in model.named_parameters() if ".edge_" in name}
@@ -343,16 +377,17 @@ def test_parameter_names_are_the_public_ones():
 def test_padding_and_missing_pictures_reach_no_score_and_no_gradient(widths, leak):
     clean = arrays(np.random.default_rng(6), *widths)
     dirty = {name: value.copy() for name, value in clean.items()}
+    used = clean["vertices" if leak.get("leak_gold") else "present"]
     for name in ("entity_text", "entity_image", "edges"):
-        dirty[name][~clean["present"]] = 7.0
+        dirty[name][~used] = 7.0
     found = []
     for data in (clean, dirty):
         _, model = build_head(6, *widths, layers=3, **leak)
-        batch = make_batch(clean)
+        batch = batch_of(clean)
         if data is dirty:  # make_batch would clear them
             for name, column in (("entity.bert.text", "entity_text"), ("pair.alignment", "edges")):
                 batch.columns[name] = torch.from_numpy(data[column])
-            gone = ~(batch.present & batch["entity.resnet.present"])
+            gone = ~(torch.from_numpy(used) & batch["entity.resnet.present"])
             batch.columns["entity.resnet.image"] = torch.from_numpy(dirty["entity_image"]).masked_fill(
                 ~gone[..., None], 0
             )
@@ -373,12 +408,12 @@ def test_padding_and_missing_pictures_reach_no_score_and_no_gradient(widths, lea
 def test_scores_do_not_depend_on_the_other_mentions_of_a_batch():
     data = arrays(np.random.default_rng(7))
     _, model = build_head(7, layers=3)
-    alone = [model(make_batch({name: value[i : i + 1] for name, value in data.items()})) for i in range(3)]
-    torch.testing.assert_close(torch.cat(alone), model(make_batch(data)), rtol=0, atol=1e-12)
+    alone = [model(batch_of({name: value[i : i + 1] for name, value in data.items()})) for i in range(3)]
+    torch.testing.assert_close(torch.cat(alone), model(batch_of(data)), rtol=0, atol=1e-12)
 
 
 def test_the_entity_vector_is_the_column_that_was_chosen():
-    batch = make_batch(arrays(np.random.default_rng(8)))
+    batch = batch_of(arrays(np.random.default_rng(8)))
     chosen, found = batch.columns.pop("entity.bert.text"), []
     for name in ("mean", "pooler", "text"):
         config, model = build_head(8, entity_vector=name, text_to_text="cached")
@@ -393,7 +428,7 @@ def test_the_text_edge_reads_cls_or_pooler_whatever_the_vertices_are():
     # theirs: WikiMEL's vertices are means of tokens, but its edge compares the span with [CLS]
     assert DrinAuthorsConfig().more == ("entity.bert.mean", "entity.bert.text")
     assert DrinAuthorsConfig(entity_vector="pooler").more == ("entity.bert.pooler",)
-    batch = make_batch(arrays(np.random.default_rng(8)))
+    batch = batch_of(arrays(np.random.default_rng(8)))
     span, cls = batch["mention.bert.span"], batch["entity.bert.text"]
     batch.columns["entity.bert.mean"] = torch.randn_like(cls)
     _, model = build_head(8, entity_vector="mean")
@@ -407,8 +442,8 @@ def test_the_text_edge_reads_cls_or_pooler_whatever_the_vertices_are():
 def test_float32_agrees_with_float64_at_full_width():
     data = arrays(np.random.default_rng(9), 40, 60)
     _, model = build_head(9, 40, 60, width=768)
-    expected = model(make_batch(data))
-    single = make_batch({n: v.astype(np.float32) if v.dtype == np.float64 else v for n, v in data.items()})
+    expected = model(batch_of(data))
+    single = batch_of({n: v.astype(np.float32) if v.dtype == np.float64 else v for n, v in data.items()})
     found = model.float()(single)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
 
@@ -416,7 +451,7 @@ def test_float32_agrees_with_float64_at_full_width():
 @pytest.mark.parametrize("leak", LEAKS, ids=["no leak", "leak", "control"])
 def test_stacked_seeds_have_the_losses_they_have_alone(leak):
     data = arrays(np.random.default_rng(10), 30, 5)
-    batch = make_batch({n: v.astype(np.float32) if v.dtype == np.float64 else v for n, v in data.items()})
+    batch = batch_of({n: v.astype(np.float32) if v.dtype == np.float64 else v for n, v in data.items()})
     config = DrinAuthorsConfig(30, 5, 8, entity_vector="text", layers=3, **leak)
 
     def new():
@@ -430,7 +465,7 @@ def test_stacked_seeds_have_the_losses_they_have_alone(leak):
 @pytest.mark.parametrize("switches", [{}, PAPER], ids=["authors", "paper"])
 def test_a_step_in_bfloat16_runs_and_has_about_the_same_loss(switches):
     data = arrays(np.random.default_rng(12), 30, 5)
-    batch = make_batch({n: v.astype(np.float32) if v.dtype == np.float64 else v for n, v in data.items()})
+    batch = batch_of({n: v.astype(np.float32) if v.dtype == np.float64 else v for n, v in data.items()})
     config = DrinAuthorsConfig(30, 5, 16, layers=3, **{"entity_vector": "text"} | switches)
     losses = []
     for precision in ("float32", "bfloat16"):
@@ -440,30 +475,29 @@ def test_a_step_in_bfloat16_runs_and_has_about_the_same_loss(switches):
     np.testing.assert_allclose(*losses, atol=0.02)
 
 
-def test_loss_equals_loops():
+@pytest.mark.parametrize(("loss", "negatives"), [("candidates", "batch"), ("candidates", "own"), ("margin", "batch")])
+def test_loss_equals_loops(loss, negatives):
     rng = np.random.default_rng(13)
-    data = {"gold": np.array([0, 1, -1, 2, 4, -1, -1]), "present": rng.uniform(size=(7, 5)) > 0.3}
-    data["present"][[0, 1, 3, 4, 5], [0, 1, 2, 4, 3]] = True
-    data["present"][4] = [False, False, False, False, True]  # gold alone: the margin
-    data["present"][6] = False  # no candidates: adds nothing
-    scores = rng.normal(size=(7, 5))
-    tensors = (
-        torch.tensor(np.where(data["present"], scores, -np.inf)),
-        *(torch.tensor(data[n]) for n in ("gold", "present")),
-    )
-    tensors[0].requires_grad_()
-    loss = candidate_margins(*tensors, 0.25)
-    assert loss.item() == pytest.approx(loss_by_loops(scores, data, 0.25), abs=1e-12)
-    loss.backward()
-    assert torch.isfinite(tensors[0].grad).all()
-    assert tensors[0].grad[2].any(), "a mention without gold is learned from, too"
+    gold, present = torch.tensor([0, 1, -1, 2, 4, -1, -1]), torch.from_numpy(rng.uniform(size=(7, 5)) > 0.3)
+    present[[0, 1, 3, 4, 5], [0, 1, 2, 4, 3]] = True
+    present[4] = torch.arange(5) == 4  # gold alone
+    present[6] = False  # no candidates: adds nothing
+    config, model = build_head(ranking_loss=loss, negatives=negatives)
+    drawn = torch.from_numpy(rng.normal(size=(7, 5)))
+    found, expected = drawn.masked_fill(~present, -torch.inf).requires_grad_(), drawn.clone().requires_grad_()
+    value, looped = model.loss(found, Batch({}, present, gold)), loss_by_loops(config, expected, gold, present)
+    torch.testing.assert_close(value, looped, rtol=0, atol=1e-12)
+    value.backward()
+    looped.backward()
+    torch.testing.assert_close(found.grad, expected.grad, rtol=0, atol=1e-12)
+    assert found.grad[2].any() == (loss == "candidates"), "a mention whose gold is not in its list"
 
 
 def test_one_batch_is_overfitted():
     data = arrays(np.random.default_rng(14), mentions=8, candidates=6)
     data["gold"], data["present"] = np.arange(8) % 6, np.ones((8, 6), bool)
     _, model = build_head(14, width=16)
-    batch = make_batch(data)
+    batch = batch_of(data)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     for _ in range(200):
         optimizer.zero_grad()
@@ -476,15 +510,15 @@ def test_one_batch_is_overfitted():
 
 def test_a_random_place_is_present_even_and_tells_nothing_of_gold():
     rng = np.random.default_rng(15)
-    data = arrays(rng, text=64, mentions=4000, candidates=10)
+    data = arrays(rng, text=64, mentions=4000, candidates=11)
     data["mention_text"] = data["mention_text"].astype(np.float16).astype(np.float32)  # as a cache holds them
     data["present"][1::2, 3] = False
     data["gold"] = rng.integers(0, 3, 4000)
-    batch = make_batch(data)
+    batch = batch_of(data)
     places = some_place(batch)
     assert batch.present.gather(1, places[:, None]).all()
     assert torch.equal(places, some_place(replace(batch, gold=batch.gold.flip(0))))
-    counts = torch.bincount(places[2::2], minlength=10)
+    counts = torch.bincount(places[2::2], minlength=11)[:-1]
     assert counts.sum() == 1999
     assert (counts - 199.9).abs().max() < 4 * 14
     assert abs((places == batch.gold).float().mean() - 0.105) < 4 * 0.005

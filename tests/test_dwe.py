@@ -1,4 +1,4 @@
-"""DWE's two heads against plain numpy loops in float64, written from the equations alone; masks, switches, training."""
+"""DWE's two heads against plain loops in float64, written from the equations alone; masks, switches, training."""
 
 import dataclasses
 import itertools
@@ -82,7 +82,19 @@ def head_of(name, **switches):
     return head, {key: value.detach().numpy() for key, value in head.state_dict().items()}
 
 
-# the oracles
+# the oracles: of numpy arrays, or of tensors where a gradient is asked for
+
+
+def exp(x):
+    return math.e**x
+
+
+def log(x):
+    return x.log() if torch.is_tensor(x) else math.log(x)
+
+
+def join(vectors):
+    return torch.cat(vectors) if torch.is_tensor(vectors[0]) else np.concatenate(vectors)
 
 
 class Oracle:
@@ -95,30 +107,29 @@ class Oracle:
         return self.weights[f"{name}.weight"] @ x + self.weights[f"{name}.bias"]
 
     def norm(self, name, x):
-        deviation = math.sqrt(np.mean((x - x.mean()) ** 2) + 1e-5)
+        deviation = (((x - x.mean()) ** 2).mean() + 1e-5) ** 0.5
         return (x - x.mean()) / deviation * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
 
     def attention(self, name, question, vectors):
         """Every vector is projected to a key and a value, as the equations say."""
         if not len(vectors):
-            return np.zeros(P)
+            return 0 * question
         width, found = P // self.config.attention_heads, []
         q = self.linear(f"{name}.query", question)
         keys = [self.weights[f"{name}.key.weight"] @ x for x in vectors]
         values = [self.linear(f"{name}.readout.value", x) for x in vectors]
         for h in range(self.config.attention_heads):
             part = slice(h * width, (h + 1) * width)
-            shares = np.exp([q[part] @ key[part] / math.sqrt(width) for key in keys])
-            shares /= shares.sum()
-            found.append(sum(share * value[part] for share, value in zip(shares, values, strict=True)))
-        return self.linear(f"{name}.readout.out", np.concatenate(found))
+            shares = [exp(q[part] @ key[part] / math.sqrt(width)) for key in keys]
+            found.append(sum(share * value[part] for share, value in zip(shares, values, strict=True)) / sum(shares))
+        return self.linear(f"{name}.readout.out", join(found))
 
     def gated(self, name, mention, unit):
-        return unit / (1 + np.exp(-self.linear(name, np.concatenate([mention, unit]))))
+        return unit / (1 + exp(-self.linear(name, join([mention, unit]))))
 
 
 def cosine(x, y):
-    return x @ y / math.sqrt((x @ x) * (y @ y))
+    return x @ y / ((x @ x) * (y @ y)) ** 0.5
 
 
 def wanted(labels, config):
@@ -153,14 +164,15 @@ def authors_views(weights, config, made, row):
     oracle = Oracle(weights, config)
 
     def trans(kind, x):
-        return oracle.norm(f"{kind}_trans.2", np.maximum(oracle.linear(f"{kind}_trans.0", x), 0))
+        x = oracle.linear(f"{kind}_trans.0", x)
+        return oracle.norm(f"{kind}_trans.2", x * (x > 0))
 
     mention = trans("text", made["mention.clip.mention"][row])
     sentence = trans("text", made["mention.clip.mention_sentence"][row])
     image = trans("img", made["mention.clip.image"][row])
     kept = wanted(made["mention.crops.labels"][row], config) if made["mention.clip.present"][row] else []
     rows = kept if config.mask_padding else range(K)
-    objects = [trans("img", made["mention.crops.clip"][row, k] if k in kept else np.zeros(P)) for k in rows]
+    objects = [trans("img", made["mention.crops.clip"][row, k] * (k in kept)) for k in rows]
     if "attention.query.weight" not in weights:
         return mention, sentence, image, None, None, bool(objects)
     vision = oracle.attention("attention", mention, objects)
@@ -182,7 +194,7 @@ def authors_query(weights, config, made, row):
     oracle = Oracle(weights, config)
     mention, sentence, image, vision, text, _ = authors_views(weights, config, made, row)
     if config.fusion == "concat":
-        fused = np.concatenate([sentence, image, mention])
+        fused = join([sentence, image, mention])
     elif config.fusion == "sum":
         fused = mention + vision + text
     else:
@@ -201,9 +213,9 @@ def info_nce(pairs, scale):
         return 0.0
     total = 0.0
     for i, (x, y) in enumerate(pairs):
-        across = [math.exp(scale * cosine(x, other)) for _, other in pairs]
-        back = [math.exp(scale * cosine(other, y)) for other, _ in pairs]
-        total += -math.log(across[i] / sum(across)) - math.log(back[i] / sum(back))
+        across = [exp(scale * cosine(x, other)) for _, other in pairs]
+        back = [exp(scale * cosine(other, y)) for other, _ in pairs]
+        total += -log(across[i] / sum(across)) - log(back[i] / sum(back))
     return total / 2 / len(pairs)
 
 
@@ -254,8 +266,10 @@ def test_scores_equal_loops(name, switches):
 @pytest.mark.parametrize(("name", "switches"), EVERY, ids=named)
 def test_scores_equal_a_plain_program_with_torchs_own_attention(name, switches):
     batch = batch_of(arrays(3))
-    head, _ = head_of(name, **switches)
-    torch.testing.assert_close(Plain(head).eval()(batch), head(batch), rtol=0, atol=1e-9)
+    head, _ = head_of(name, **switches, **({"hard_negatives": 1.0} if name == "dwe_authors" else {}))
+    plain = Plain(head).eval()
+    torch.testing.assert_close(plain(batch), head(batch), rtol=0, atol=1e-9)
+    torch.testing.assert_close(plain.objective(batch), head.objective(batch), rtol=0, atol=1e-9)
 
 
 @BOTH
@@ -335,13 +349,13 @@ def test_losses_of_pairs_equal_loops():
     there = torch.from_numpy(counts)
     expected = np.mean([max(other - gold + 0.5, 0) for gold, other in kept])
     assert pairwise.pair_triplet(found, there, 0.5).item() == pytest.approx(expected, abs=1e-12)
-    expected = np.mean([math.log(1 + math.exp(other - gold)) for gold, other in kept])
+    expected = np.mean([math.log(1 + math.exp(first) + math.exp(second)) for first, second in kept])
     loss = pairwise.n_pair(30 * found, there) + pairwise.n_pair(found, there)
-    expected += np.mean([math.log(1 + math.exp(30 * (other - gold))) for gold, other in kept])
+    expected += np.mean([math.log(1 + math.exp(30 * first) + math.exp(30 * second)) for first, second in kept])
     assert loss.item() == pytest.approx(expected, abs=1e-9)
     loss.backward()
     assert torch.isfinite(found.grad[there]).all()
-    assert pairwise.n_pair(torch.tensor([[0.0, 5000.0]]), torch.ones(1).bool()).item() == 5000  # exp(5000) is infinite
+    assert pairwise.n_pair(torch.tensor([[-1.0, 5000.0]]), torch.ones(1).bool()).item() == 5000  # exp(5000) is infinite
     vectors = rng.normal(size=(6, 3))
     expected = sum((vectors[counts] ** 2).sum(1)) / 4
     assert pairwise.squares(torch.from_numpy(vectors), there).item() == pytest.approx(expected, abs=1e-12)
@@ -403,40 +417,49 @@ def test_the_objective_of_dwe_equals_loops(refine, persons_only):
     assert head.train().objective(batch).item() == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("switches", [s for s in AUTHORS if s["entity_text"] == "text"], ids=named)
-@pytest.mark.parametrize("loss", ["npair", "triplet"])
-def test_the_objective_of_dwe_authors_equals_loops(switches, loss):
-    made = arrays(7)
-    batch = batch_of(made)
-    given = {
-        "ranking_loss": loss,
-        "dropout": 0.0,
-        "hard_negatives": 1.0,
-        "alignment_weight": 0.7,
-        "ranking_weight": 3.0,
-    }
-    head, weights = head_of("dwe_authors", **switches, **given)
-    config, scale = head.config, math.exp(float(weights["log_scale"]))
-    ranking, squares, coarse, fine = [], [], [], []
+def authors_objective(weights, config, made, batch):
+    """Return the loss where every negative is the likest name, one pair of mentions at a time."""
+    views, ends, ranking, squares = [], [], [], []
     for row in COUNTED:
         gold = int(batch.gold[row])
         others = [c for c in range(C) if batch.present[row, c] and c != gold]
         other = max(others, key=lambda c: made["pair.candidates.lexical"][row, c])
-        a = authors_query(weights, config, made, row)
-        p, n = made["entity.clip.text"][row, [gold, other]]
-        if loss == "npair":
-            ranking.append(math.log(1 + math.exp(a @ (n - p))))
+        query = authors_query(weights, config, made, row)
+        ends.append((query, made["entity.clip.text"][row, gold], made["entity.clip.text"][row, other]))
+        views.append(authors_views(weights, config, made, row)[1:])
+    for a, p, n in ends:
+        drawn = [n] if config.negatives == "own" else [negative for _, _, negative in ends]
+        if config.ranking_loss == "npair":
+            ranking.append(log(1 + sum(exp(a @ (negative - p)) for negative in drawn)))
             squares.append(a @ a + p @ p)
-        else:
-            ranking.append(max(cosine(a, n) - cosine(a, p) + 0.5, 0))
-        _, sentence, image, vision, text, attended = authors_views(weights, config, made, row)
-        if made["mention.clip.present"][row]:
-            coarse.append((image, sentence))
-            if attended:
-                fine.append((vision, text))
-    regularizer = 0.02 * sum(squares) / len(COUNTED)
-    expected = 3 * (np.mean(ranking) + regularizer) + 0.7 * (info_nce(coarse, scale) + info_nce(fine, scale))
-    assert head.train().objective(batch).item() == pytest.approx(expected, rel=1e-9)
+        elif (loss := cosine(a, n) - cosine(a, p) + 0.5) > 0:
+            ranking.append(loss)
+    scale = exp(weights["log_scale"])
+    coarse = info_nce([(image, sentence) for sentence, image, *_ in views], scale)
+    fine = info_nce([(vision, text) for _, _, vision, text, attended in views if attended], scale)
+    ranked = (sum(ranking) + 0.02 * sum(squares)) / len(COUNTED)
+    return config.ranking_weight * ranked + config.alignment_weight * (coarse + fine)
+
+
+OBJECTIVES = [s for s in AUTHORS if s["entity_text"] == "text"]
+OBJECTIVES += [{**OBJECTIVES[0], "negatives": "own"}, {**OBJECTIVES[-1], "negatives": "own"}]
+OBJECTIVES += [{**OBJECTIVES[0], "ranking_loss": "triplet"}, {**OBJECTIVES[-1], "ranking_loss": "triplet"}]
+
+
+@pytest.mark.parametrize("switches", OBJECTIVES, ids=named)
+def test_the_objective_of_dwe_authors_and_its_gradients_equal_loops(switches):
+    made = arrays(7)
+    batch = batch_of(made)
+    given = {"dropout": 0.0, "hard_negatives": 1.0, "alignment_weight": 0.7, "ranking_weight": 3.0}
+    head, _ = head_of("dwe_authors", **switches, **given)
+    weights = {name: p.detach().clone().requires_grad_() for name, p in head.named_parameters()}
+    expected = authors_objective(weights, head.config, {n: torch.from_numpy(v) for n, v in made.items()}, batch)
+    found = head.train().objective(batch)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=0)
+    gradients = torch.autograd.grad(expected, list(weights.values()), materialize_grads=True)
+    found.backward()
+    for (name, parameter), gradient in zip(head.named_parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-9, msg=name)
 
 
 def test_a_new_temperature_is_that_of_clip():
@@ -811,22 +834,29 @@ def test_the_string_score_takes_part_in_the_objective(caches, name):
     assert both.weight.grad.abs() > 1e-3
 
 
-def test_the_string_score_is_added_to_the_cosine_that_the_dot_product_is_made_of():
+@pytest.mark.parametrize("negatives", ["batch", "own"])
+def test_the_string_score_is_added_to_the_cosine_that_the_dot_product_is_made_of(negatives):
     made = arrays(22)
     batch = batch_of(made)
-    head, weights = head_of("dwe_authors", dropout=0.0, hard_negatives=1.0, alignment_weight=0.0, ranking_weight=1.0)
-    terms = []
+    given = {"dropout": 0.0, "hard_negatives": 1.0, "alignment_weight": 0.0, "ranking_weight": 1.0}
+    head, weights = head_of("dwe_authors", negatives=negatives, **given)
+    ends, terms = [], []
     for row in COUNTED:
         gold = int(batch.gold[row])
         others = [c for c in range(C) if batch.present[row, c] and c != gold]
         lexical = made["pair.candidates.lexical"][row]
         other = max(others, key=lambda c: lexical[c])
         a = authors_query(weights, head.config, made, row)
-        p, n = made["entity.clip.text"][row, [gold, other]]
+        ends.append((a, *made["entity.clip.text"][row, [gold, other]], *lexical[[gold, other]]))
+    for i, (a, p, n, of_gold, of_other) in enumerate(ends):
         dots = [
-            (cosine(a, e) + 2 * lexical[c]) * np.linalg.norm(a) * np.linalg.norm(e) for e, c in ((p, gold), (n, other))
+            (cosine(a, e) + 2 * score) * np.linalg.norm(a) * np.linalg.norm(e)
+            for e, score in ((p, of_gold), (n, of_other))
         ]
-        terms.append(math.log(1 + math.exp(dots[1] - dots[0])) + 0.02 * (a @ a + p @ p))
+        total = math.exp(dots[1] - dots[0])
+        if negatives == "batch":  # whose names nobody has compared with this mention's
+            total += sum(math.exp(a @ (other[2] - p)) for j, other in enumerate(ends) if j != i)
+        terms.append(math.log(1 + total) + 0.02 * (a @ a + p @ p))
     found = head.objective(batch, lambda scores: scores + 2 * batch["pair.candidates.lexical"])
     assert found.item() == pytest.approx(np.mean(terms), rel=1e-9)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,8 +25,10 @@ from train.baselines import clip_of_all, prior_of_all
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
-from train.heads import DrinConfig
+from train.heads import DrinAuthorsConfig, DrinConfig
 from train.models import build
+from train.prepare import data_of
+from train.prepare import table_of as held_table
 from train.table import Table
 
 torch.set_num_threads(1)
@@ -545,6 +548,72 @@ def test_any_head_may_re_rank(folder, tmp_path):
 
 def test_as_many_as_the_lists_hold_are_re_ranked_if_nothing_else_is_said(folder, tmp_path):
     assert fit(folder, tmp_path, "drin", protocol="whole-kb", epochs=1)["candidates"] == C
+
+
+# gold as a vertex
+
+
+LEAKING = DrinAuthorsConfig(D, V, 8, entity_vector="text", leak_gold=True)
+
+
+@pytest.mark.parametrize("given", [{}, {"protocol": "whole-kb", "rerank": 4}], ids=["list", "best"])
+def test_leaked_gold_outside_the_list_is_a_vertex_and_not_ranked(folder, columns, given):
+    config, reader = (
+        TrainConfig(dataset=str(folder), model="drin_authors", device="cpu", **given),
+        melcache.open(folder),
+    )
+    data = data_of(config, LEAKING, reader, held_table(config, LEAKING, reader, CPU), World())
+    places, lost = given.get("rerank", C), 0
+    for table, rows in ((data.table, data.rows), (data.splits["test"].table, data.splits["test"].rows)):
+        listed = C if table is data.table else places
+        assert (table.places, table.candidates.shape[1]) == (listed, listed + 1)
+        batch = table.batch(rows)
+        assert not batch.present[:, listed].any()
+        for i, row in enumerate(rows.tolist()):
+            gold = int(columns["mention.ids.gold"][row])
+            outside = gold >= 0 and int(batch.gold[i]) < 0
+            assert batch["pair.vertices"][i].tolist() == [*batch.present[i, :listed].tolist(), outside]
+            if outside:
+                lost += 1
+                expected = looped_edges(columns, row, gold)
+                found = batch["pair.alignment"][i, listed].flatten()
+                np.testing.assert_allclose(found, [expected[edge] for edge in EDGES], atol=1e-6, rtol=0)
+                text = columns["entity.bert.text"][gold]
+                image = columns["entity.resnet.image"][gold] * columns["entity.resnet.present"][gold]
+                np.testing.assert_array_equal(batch["entity.bert.text"][i, listed], text.astype(np.float32))
+                np.testing.assert_array_equal(batch["entity.resnet.image"][i, listed], image.astype(np.float32))
+    assert lost > 5
+    assert (data.ranked, data.warnings) == (places, ())
+    head = build("drin_authors", LEAKING, with_lexical=False)
+    honest = build("drin_authors", replace(LEAKING, leak_gold=False), with_lexical=False)
+    honest.load_state_dict(head.state_dict())
+    changed, known = (head(batch) != honest(batch)).any(1), torch.from_numpy(columns["mention.ids.gold"])[rows] >= 0
+    assert changed[known & (batch.gold < 0)].all()
+    assert not changed[~known].any()
+
+
+@pytest.mark.parametrize("protocol", ["injected", "given"])
+def test_protocols_without_lost_golds_need_no_place_for_them(folder, protocol):
+    config, reader = TrainConfig(model="drin_authors", device="cpu", protocol=protocol), melcache.open(folder)
+    data = data_of(config, LEAKING, reader, held_table(config, LEAKING, reader, CPU), World())
+    assert data.table.candidates.shape[1] == C
+
+
+def test_a_cache_that_lacks_what_edges_are_computed_from_says_that_lost_golds_are_no_vertices(columns, tmp_path):
+    held = {name: values for name, values in columns.items() if not name.startswith("mention.clip.sentence")}
+    config, reader = TrainConfig(model="drin_authors", device="cpu"), melcache.open(lay(tmp_path / "less", held))
+    table = held_table(config, LEAKING, reader, CPU)
+    data = data_of(config, LEAKING, reader, table, World())
+    lost = sum(gold >= 0 > place for gold, place in zip(columns["mention.ids.gold"], table.gold.tolist(), strict=True))
+    assert data.table.candidates.shape[1] == C
+    assert data.warnings == (
+        f"--leak-gold: of {lost} mentions gold was not retrieved and is, other than in the authors' code, no vertex "
+        "either: the cache lacks what its edges are computed from (mention.clip.sentence)",
+    )
+    fitted = loop.fit(
+        TrainConfig(str(tmp_path / "less"), "drin_authors", 1, run=tmp_path / "run", device="cpu"), LEAKING
+    )
+    assert fitted["warnings"][-1] == data.warnings[0]
 
 
 # what is said

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from common.errors import ConfigError
 
+VERTICES = "pair.vertices"  # (B, C): which places hold an entity, be it no candidate; without it the candidates do
+
 # names that make_batch takes: the columns of DRIN as the head sees them
 NAMES = {
     "mention_text": "mention.bert.span",

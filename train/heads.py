@@ -36,6 +36,10 @@ class DrinConfig:
     vertex_activation: Activation = knob("gelu", "sigma of Eq. 12", panel="drin")
     edge_activation: Activation = knob("sigmoid", "sigma of Eq. 13", panel="drin")
     margin: float = knob(0.25, MARGIN, panel="drin")
+    negatives: Literal["batch", "own"] = knob(
+        "own", "S- of Eq. 17 is the mean over the mention's own candidates, or over all of the batch", panel="drin"
+    )
+    reduction: Literal["mean", "sum"] = knob("mean", "of Eq. 17 over the mentions of a batch", panel="drin")
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.width < 1:
@@ -81,14 +85,19 @@ class DrinAuthorsConfig:
     )
     ranking_loss: Literal["candidates", "margin"] = knob(
         "candidates",
-        "mean over all candidates of max(S_j - S+ + margin, 0), with S+ = 0 where gold is not retrieved; margin: the "
-        "paper's, as drin's",
+        "mean over candidates, gold among them, of max(S_j - S+ + margin, 0), with S+ = 0 where gold is not retrieved; "
+        "margin: the paper's, as drin's",
+        panel="drin_authors",
+    )
+    negatives: Literal["batch", "own"] = knob(
+        "batch",
+        "candidates: S+ is compared with those of all mentions of the batch, or with the mention's own",
         panel="drin_authors",
     )
     margin: float = knob(0.25, "of gold over each candidate, or over their mean (DRIN 4.4)", panel="drin_authors")
     leak_gold: bool = knob(
         False,
-        "LEAKS GOLD: as theirs, a copy of gold is one more candidate of the graph, in tests too",
+        "LEAKS GOLD: as theirs, gold is one more candidate of the graph, in tests too, retrieved or not",
         panel="drin_authors",
     )
     leak_control: bool = knob(False, "the same with a copy of a random candidate: no leak", panel="drin_authors")
@@ -113,9 +122,10 @@ class DrinAuthorsConfig:
 
     @property
     def more(self) -> tuple[str, ...]:
-        """The columns of schema.CHOICES that the switches ask for."""
+        """The columns that the switches ask for."""
         edge = (self.edge_column,) if self.text_to_text == "span" else ()
-        return tuple(dict.fromkeys((self.vertex_column, *edge)))
+        gold = ("mention.ids.gold",) if self.leak_gold else ()
+        return tuple(dict.fromkeys((self.vertex_column, *edge, *gold)))
 
     @property
     def learns_without_gold(self) -> bool:
@@ -133,7 +143,7 @@ class DrinAuthorsConfig:
         if not self.leak_gold:
             return ()
         return (
-            "drin_authors leaks gold (--leak-gold): a copy of gold was in the graph, in tests too, as in the "
+            "drin_authors leaks gold (--leak-gold): gold was in the graph once more, in tests too, as in the "
             "authors' code. These numbers measure the leak, not the method",
         )
 
@@ -193,6 +203,11 @@ class DweAuthorsConfig(_Matching):
     mask_padding: bool = knob(False, "attend to no row without an object", panel="dwe_authors")
     ranking_loss: Literal["npair", "triplet"] = knob(
         "npair", "gold against one other candidate; triplet: the paper's", panel="dwe_authors"
+    )
+    negatives: Literal["batch", "own"] = knob(
+        "batch",
+        "npair: those drawn for all mentions of the batch, or the one drawn for the mention alone",
+        panel="dwe_authors",
     )
     hard_negatives: float = knob(
         0.95, "share of negatives with the likest name; the others are random", panel="dwe_authors"

@@ -1,4 +1,4 @@
-"""Losses over a mention's own candidates, and between the modalities of a batch.
+"""Losses over candidates, a mention's own or all of a batch, and between the modalities of a batch.
 
 A mention counts where gold is among its candidates and is not alone; the others (among them what fills up a batch) add
 nothing, and of none left a loss is 0.
@@ -33,6 +33,16 @@ def margin_ranking(scores: Tensor, gold: Tensor, present: Tensor, margin: float)
     return mean(torch.relu(negative - positive[:, 0] + margin), counted(gold, present))
 
 
+def batch_margin_ranking(scores: Tensor, totals: Tensor, gold: Tensor, present: Tensor, margin: float) -> Tensor:
+    """Return the same with S- the mean over the present candidates of the batch other than the mention's gold -> ().
+
+    totals (B,) are the sums of each mention's scores with them all.
+    """
+    _, positive, _ = _sides(scores, gold, present)
+    negative = (totals - positive[:, 0]) / (present.sum() - 1).clamp(min=1)
+    return mean(torch.relu(negative - positive[:, 0] + margin), counted(gold, present))
+
+
 def triplet(scores: Tensor, gold: Tensor, present: Tensor, margin: float) -> Tensor:
     """Return the mean of max(S_j - S+ + margin, 0) over the present candidates j other than gold, as above -> ().
 
@@ -48,11 +58,17 @@ def candidate_margins(scores: Tensor, gold: Tensor, present: Tensor, margin: flo
 
     S+ is 0 for a mention without gold among its candidates; one without candidates adds nothing.
     """
+    safe, positive = _all_sides(scores, gold, present)
     count = present.sum(1)
-    safe = scores.where(present, 0)
-    positive = safe.gather(1, gold.clamp(min=0)[:, None]).where(gold[:, None] >= 0, 0)
     losses = torch.relu(safe - positive + margin).where(present, 0).sum(1) / count.clamp(min=1)
     return losses.sum() / (count > 0).sum().clamp(min=1)
+
+
+def batch_candidate_margins(scores: Tensor, gold: Tensor, present: Tensor, margin: float) -> Tensor:
+    """Return the same where each mention's S+ meets the present candidates of all mentions, with their own scores."""
+    safe, positive = _all_sides(scores, gold, present)
+    losses = torch.relu(safe.flatten() - positive + margin).where(present.flatten(), 0).sum(1)
+    return mean(losses / present.sum().clamp(min=1), present.any(1))
 
 
 def contrastive(scores: Tensor, gold: Tensor, present: Tensor, temperature: float) -> Tensor:
@@ -76,6 +92,12 @@ def between_modalities(first: Tensor, second: Tensor, counts: Tensor, temperatur
     partner = (vectors * vectors.roll(len(counts), 0)).sum(-1) / temperature
     others = logits.masked_fill(itself | ~there, -torch.inf)
     return mean(others.logsumexp(1) - partner, there)
+
+
+def _all_sides(scores: Tensor, gold: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scores (B, C), 0 for padding, and gold's (B, 1), 0 where it is not among the candidates."""
+    safe = scores.where(present, 0)
+    return safe, safe.gather(1, gold.clamp(min=0)[:, None]).where(gold[:, None] >= 0, 0)
 
 
 def _sides(scores: Tensor, gold: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,12 +27,25 @@ def pair_triplet(scores: Tensor, counts: Tensor, margin: float) -> Tensor:
     return mean(torch.relu(scores[:, 1] - scores[:, 0] + margin), counts)
 
 
-def n_pair(scores: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean of log(1 + exp(s_other - s_gold)), N-pair loss with one other (Sohn 2016, Eq. 5).
+def across(query: Tensor, ends: Tensor, own: Tensor, counts: Tensor) -> Tensor:
+    """Return a_i . (n_j - p_i) of each mention i with the other n_j of every mention j that counts, else -inf: (B, B).
 
-    scores (B, 2) as of `against`, counts (B,) -> ().
+    query (B, D) a, ends (B, 2, D) p and n as of `against`; own (B,) stands where i = j.
     """
-    return mean(-functional.logsigmoid(scores[:, 0] - scores[:, 1]), counts)
+    with torch.autocast(query.device.type, enabled=False):
+        query, gold, other = wide(query), *wide(ends).unbind(1)
+        found = query @ other.mT - (query * gold).sum(1, keepdim=True)
+    itself = torch.eye(len(own), dtype=torch.bool, device=own.device)
+    return torch.where(itself, own, found).masked_fill(~counts, -torch.inf)
+
+
+def n_pair(differences: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean of log(1 + sum_j exp(d_j)) (N-pair loss, Sohn 2016, Eq. 5).
+
+    differences (B, J), how much more each other scores than gold; counts (B,) -> ().
+    """
+    gold = torch.zeros_like(differences[:, :1])
+    return mean(torch.cat([gold, differences], 1).logsumexp(1), counts)
 
 
 def squares(vectors: Tensor, counts: Tensor) -> Tensor:

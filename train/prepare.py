@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from cache import Reader, store
 from common import device as devices
 from common.errors import ConfigError
 from common.log import say
-from train import distributed, protocols
+from train import distributed, leak, protocols
 from train.checkpoint import Half
 from train.config import TrainConfig
 from train.distributed import World
@@ -35,19 +36,20 @@ STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
 class Data:
     """The table with the lists to train on, its mention rows (n,) to train on, and valid and test as they are ranked.
 
-    `watched` is valid as it is ranked after each epoch.
+    `watched` is valid as it is ranked after each epoch; `warnings` is what a reader of results must know of the data.
     """
 
     table: Table
     rows: Tensor
     splits: dict[str, Split | Whole]
     watched: Split | Whole
+    warnings: tuple[str, ...] = ()
 
     @property
     def ranked(self) -> int:
         """How many entities, at most, are ranked for a mention of test."""
         test = self.splits["test"]
-        return test.table.entity_count if isinstance(test, Whole) else test.table.candidates.shape[1]
+        return test.table.entity_count if isinstance(test, Whole) else test.table.places
 
 
 @contextlib.contextmanager
@@ -86,14 +88,24 @@ def data_of(config: TrainConfig, head: Any, reader: Reader, table: Table, world:
     """Return what of the cache is trained on and what it is tested on.  Raises ConfigError for an empty split."""
     if config.protocol == "injected":
         table = protocols.injected(config, reader, table)
-    without_gold = config.protocol in ("retrieved", "whole-kb") and getattr(head, "learns_without_gold", False)
-    rows = table.trainable(table.rows("train"), without_gold=without_gold)
-    splits = protocols.splits(config, reader, table, world)
+    may_lack_gold = config.protocol in ("retrieved", "whole-kb")
+    complete, warnings = _unchanged, ()
+    if may_lack_gold and getattr(head, "leak_gold", False):
+        complete, warnings = functools.partial(leak.with_gold, config, reader), leak.warnings(reader, table)
+    table = complete(table)
+    rows = table.trainable(
+        table.rows("train"), without_gold=may_lack_gold and getattr(head, "learns_without_gold", False)
+    )
+    splits = protocols.splits(config, reader, table, world, complete)
     for name, used in (("train", rows), *((name, split.rows) for name, split in splits.items())):
         if not len(used):
             raise ConfigError(f"{reader.path} has no mention to use in its {name} split")
     watched = splits["valid"] if config.select_among == "all" else split_of(table, "valid")
-    return Data(table, rows, splits, watched)
+    return Data(table, rows, splits, watched, warnings)
+
+
+def _unchanged(table: Table) -> Table:
+    return table
 
 
 def with_widths(head: Any, reader: Reader) -> Any:

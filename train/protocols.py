@@ -7,6 +7,8 @@ re-rank the k best by alignment score. Training is in the lists, as in A. The st
 ranks its own list whatever the protocol.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -53,12 +55,18 @@ def ranked(config: TrainConfig) -> str:
     return "all" if config.protocol == "whole-kb" and config.model != "lexical" else "list"
 
 
-def splits(config: TrainConfig, reader: Reader, table: Table, world: World) -> dict[str, Split | Whole]:
-    """Return valid and test, ready to be ranked."""
+def splits(
+    config: TrainConfig,
+    reader: Reader,
+    table: Table,
+    world: World,
+    complete: Callable[[Table], Table] = lambda table: table,
+) -> dict[str, Split | Whole]:
+    """Return valid and test, ready to be ranked; `complete` is done to lists other than the table's."""
     names = ("valid", "test")
     among = ranked(config)
     if among == "best":
-        table = _reranked(config, reader, table, world)
+        table = complete(_reranked(config, reader, table, world))
     elif among == "all":
         return {name: Whole(table, table.rows(name)) for name in names}
     return {name: split_of(table, name, config.protocol) for name in names}
@@ -92,7 +100,7 @@ def missing(candidates: Tensor, gold: Tensor, wanted: Tensor) -> tuple[Tensor, T
 
 def _reranked(config: TrainConfig, reader: Reader, table: Table, world: World) -> Table:
     """Return the table with new lists for valid and test: the entities with the highest alignment scores."""
-    k = min(config.rerank or table.candidates.shape[1], table.entity_count)
+    k = min(config.rerank or table.places, table.entity_count)
     say(f"looking for the {k} of {table.entity_count:,} entities that each mention of valid and test aligns with best")
     aligned = alignment.table_of(reader, config.resident, table.device)
     rows = torch.cat([table.rows("valid"), table.rows("test")]).unique()

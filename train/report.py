@@ -111,7 +111,7 @@ def results(
         "protocol": PROTOCOLS[config.protocol],
         "tie_rule": TIE_RULE,
         "cache_id": reader.id,
-        "warnings": [*reader.manifest["warnings"], *getattr(head, "warnings", ())],
+        "warnings": [*reader.manifest["warnings"], *getattr(head, "warnings", ()), *data.warnings],
         "candidates": data.ranked,
         "entities": data.table.entity_count,
         "ranked": protocols.ranked(config),

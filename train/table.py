@@ -32,6 +32,7 @@ AHEAD = 2  # batches that are gathered while one is computed
 class Table:
     """The columns that a head reads, and `more`: features where `resident` says, what belongs to pairs on the device.
 
+    `places` of each list are ranked: all of a cache's.
     `tokens` bounds the length of sequences. With `characters` strings are features too: so many of their UTF-8 bytes,
     0 behind the last. Raises CacheError if a column is missing or an index points outside its table, ConfigError if
     the features do not fit where they should lie.
@@ -71,7 +72,7 @@ class Table:
         self._small = {name: column.to(device) for name, column in self._small.items()}
         self.candidates = self._small["pair.candidates.candidates"]
         self.gold = self._small["pair.candidates.gold"].long()
-        self.present = self.candidates >= 0
+        self.present, self.places = self.candidates >= 0, self.candidates.shape[1]
         self.lexical = self._small["pair.candidates.lexical"]
         self.entity_count = reader.manifest["tables"]["entity"]
         limits = {
@@ -127,13 +128,15 @@ class Table:
             return self._batch(rows, mentions, entities, self._gather(mentions, entities, without))
         return self._batch(rows, mentions, entities, self._gather(mentions.cpu(), entities.cpu(), without))
 
-    def with_lists(self, candidates: Tensor, gold: Tensor, pairs: Mapping[str, Tensor]) -> "Table":
+    def with_lists(self, candidates: Tensor, gold: Tensor, pairs: Mapping[str, Tensor], unranked: int = 0) -> "Table":
         """Return a table of the same features, but with other lists, all on the device.
 
         candidates (N, C) int32, -1 = padding; gold (N,) position of gold or -1; pairs: all that a batch holds of them.
+        Entities in the last `unranked` places have features in a batch, but are not `present`.
         """
         other = copy.copy(self)
-        other.candidates, other.gold, other.present = candidates, gold, candidates >= 0
+        other.candidates, other.gold, other.places = candidates, gold, candidates.shape[1] - unranked
+        other.present = (candidates >= 0) & (torch.arange(candidates.shape[1], device=self.device) < other.places)
         other._host_candidates = candidates.cpu()
         other._rows = {name: column for name, column in self._rows.items() if _table(name) != "pair"} | pairs
         other.lexical = other._rows.get("pair.candidates.lexical", candidates.new_zeros(0))

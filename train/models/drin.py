@@ -22,9 +22,9 @@ from torch.nn import functional
 from cache.schema import EDGES
 from train.batch import Batch
 from train.heads import DrinConfig
-from train.losses import margin_ranking
-from train.models.functions import Dots, Sums, cosine_scores
-from train.models.head import Head
+from train.losses import batch_margin_ranking, counted, margin_ranking, wide
+from train.models.functions import SMALLEST_NORM, Dots, Sums, cosine_scores
+from train.models.head import Adjust, Head
 
 ACTIVATIONS = {
     "gelu": functional.gelu,
@@ -119,12 +119,22 @@ class Drin(Head):
 
         `projected` (B, C, D) stands for `project` where that was computed once for a whole split.
         """
-        *_, state = self._states(batch, self.project(batch.columns) if projected is None else projected)
-        return self._match(state).masked_fill(~batch.present, -torch.inf)
+        text, mention = self._ends(batch, self.project(batch.columns) if projected is None else projected)
+        return cosine_scores(text, mention).masked_fill(~batch.present, -torch.inf)
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
-        """Return the margin ranking loss (Eq. 17)."""
-        return margin_ranking(scores, batch.gold, batch.present, self.config.margin)
+        """Return the margin ranking loss (Eq. 17) over the mentions' own candidates."""
+        return self._reduced(margin_ranking(scores, batch.gold, batch.present, self.config.margin), batch)
+
+    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
+        """Return the margin ranking loss; `adjust` changes the scores of the mentions' own candidates."""
+        if self.config.negatives == "own":
+            return super().objective(batch, adjust)
+        text, mention = self._ends(batch, self.project(batch.columns))
+        cosines = cosine_scores(text, mention)
+        scores = cosines if adjust is None else adjust(cosines)
+        totals = _totals(text, mention, batch.present) + (scores - cosines).where(batch.present, 0).sum(1)
+        return self._reduced(batch_margin_ranking(scores, totals, batch.gold, batch.present, self.config.margin), batch)
 
     def edge_weights(self, batch: Batch) -> list[Tensor]:
         """Return the edges that enter each layer, (B, C, 2, 2) like pair.alignment of Batch (DRIN Figure 5).
@@ -193,14 +203,24 @@ class Drin(Head):
             edges.append(updated.masked_fill(mask[:, rows], 0))
         return replace(new, to_text=edges[0], to_image=edges[1])
 
-    def _match(self, state: State) -> Tensor:
-        """Return the scores; of the last layer only the text vertices are computed (Eq. 12, 14)."""
+    def _reduced(self, loss: Tensor, batch: Batch) -> Tensor:
+        return loss if self.config.reduction == "mean" else loss * counted(batch.gold, batch.present).sum()
+
+    def _ends(self, batch: Batch, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the final text vertices of candidates (B, C, D) and mentions (B, D); of the last layer no others."""
+        *_, state = self._states(batch, text)
         activate = ACTIVATIONS[self.config.vertex_activation]
         gathered, state = self._gather(state, TEXT)
         received, sent = self.layers[-1].vertex(torch.cat([gathered, state.mention], 1)).split([1, 2], 1)
         mention = activate(received) + state.mention[:, TEXT]
-        text = activate(state.to_text.mT @ sent) + state.text
-        return cosine_scores(text, mention[:, 0])
+        return activate(state.to_text.mT @ sent) + state.text, mention[:, 0]
+
+
+def _totals(entities: Tensor, mentions: Tensor, present: Tensor) -> Tensor:
+    """Return the sum of each mention's cosines with all entities of the batch, (B,): one with the sum of directions."""
+    with torch.autocast(entities.device.type, enabled=False):
+        entities, mentions = (functional.normalize(wide(x), dim=-1, eps=SMALLEST_NORM) for x in (entities, mentions))
+        return mentions @ entities.masked_fill(~present[..., None], 0).sum((0, 1))
 
 
 def absent_edges(batch: Batch, enabled: Tensor) -> tuple[Tensor, Tensor]:

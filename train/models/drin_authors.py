@@ -10,9 +10,15 @@ saves the rest:
     at first h = P x + c, and W_h h = (W_h P) x + W_h c: where candidates are many, h itself is never computed
 Of the last layer only text vertices are computed, and no edge.
 
-The leak: gold is one more candidate of the graph. That copy has gold's features and edges, so it stays equal to gold
-in every layer: it is gold counted twice. Where gold was not retrieved there is no copy (theirs has one; such a mention
-is a miss either way).
+Loss: the mean over mentions i of the mean over the candidates c of all mentions j of the batch, i's gold among them, of
+max(S_jc - S+_i + margin, 0); S+_i = 0 where gold was not retrieved.
+
+The leak: gold is one more candidate of the graph, but not of the ranking. Where it was retrieved the copy has gold's
+features and edges, so it stays equal to gold in every layer: it is gold counted twice. Where it was not, the batch
+holds it in a place of its own (train.leak).
+
+Other than in the code: a list that is shorter than the others is not filled up with an entity without text (theirs
+takes part in graph and loss), and a vertex whose picture is missing has no edges (theirs has a default picture).
 """
 
 from dataclasses import dataclass, replace
@@ -22,9 +28,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cache.schema import EDGES
-from train.batch import Batch
+from train.batch import VERTICES, Batch
 from train.heads import DrinAuthorsConfig
-from train.losses import candidate_margins, margin_ranking
+from train.losses import batch_candidate_margins, candidate_margins, margin_ranking
 from train.models.drin import BOTH, TEXT, absent_edges
 from train.models.functions import cosine_scores
 from train.models.head import Head
@@ -82,11 +88,12 @@ class DrinAuthors(Head):
 
     def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:
         """Return the cosine of the final text vertices of the mention and each candidate."""
-        absent = absent_edges(batch, self.enabled)
+        graph = replace(batch, present=batch.columns.get(VERTICES, batch.present)) if self.config.leak_gold else batch
+        absent = absent_edges(graph, self.enabled)
         if self.config.edge_directions == "both":
             absent = tuple(torch.cat([mask, mask], 1) for mask in absent)
         state = self._enter(batch, absent)
-        share = self._share(batch, state.mention.dtype)
+        share = self._share(batch, graph.present.to(state.mention.dtype))
         for position, layer in enumerate(self.layers[:-1], start=2):
             read = TEXT if position == self.config.layers else slice(None)  # rows of image edges
             state = self._step(layer, state, share, absent, read)
@@ -94,7 +101,9 @@ class DrinAuthors(Head):
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """Return the ranking loss of the authors or of the paper."""
-        ranking = candidate_margins if self.config.ranking_loss == "candidates" else margin_ranking
+        ranking = batch_candidate_margins if self.config.negatives == "batch" else candidate_margins
+        if self.config.ranking_loss == "margin":
+            ranking = margin_ranking
         return ranking(scores, batch.gold, batch.present, self.config.margin)
 
     def _enter(self, batch: Batch, absent: tuple[Tensor, Tensor]) -> State:
@@ -120,13 +129,12 @@ class DrinAuthors(Head):
             return Vertices(features, entry)
         return Vertices(entry(features))
 
-    def _share(self, batch: Batch, dtype: torch.dtype) -> Tensor:
-        """Return how much of a candidate reaches a mention vertex, (B, 1, C)."""
-        shares = batch.present.to(dtype)
+    def _share(self, batch: Batch, shares: Tensor) -> Tensor:
+        """Return how much of a candidate reaches a mention vertex, (B, 1, C); `shares` is 1 for a vertex, else 0."""
         if self.config.leak_gold or self.config.leak_control:
             place = some_place(batch) if self.config.leak_control else batch.gold
             copies = torch.zeros_like(shares).scatter(1, place.clamp(min=0)[:, None], 1.0)
-            shares = shares + copies * (batch.gold >= 0)[:, None]
+            shares = shares + copies * batch.present * (place >= 0)[:, None]
         if self.config.aggregation == "mean":
             shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
         return shares[:, None]

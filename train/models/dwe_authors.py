@@ -3,9 +3,14 @@
     query = W Dropout(mention + attention of mention over objects + attention of mention over the sentence) + b
 
 each of CLIP's vectors having gone through LayerNorm(ReLU(Linear)) and Dropout. Attention over the sentence, a set of
-one, is `Readout`. What the paper has instead is a switch. Other than in the code: objects are padded to the cache's K,
-there to the most in a batch; a negative is one of the mention's candidates, there any entity, mostly a TF-IDF neighbor;
-biases decay like weights, which over 300 epochs takes a thousandth of them.
+one, is `Readout`. With one negative n drawn for each mention, of query a and gold p the ranking loss is
+
+    mean over i of log(1 + sum over all j of the batch of exp(a_i . (n_j - p_i)))  +  0.02 mean of |a_i|^2 + |p_i|^2
+
+What the paper has instead is a switch. Other than in the code: objects are padded to the cache's K, there to the most
+in a batch; a negative is one of the mention's candidates, there any entity, mostly a TF-IDF neighbor; mentions whose
+gold is not among their candidates, or alone there, are left out; biases decay like weights, which over 300 epochs takes
+a thousandth of them. Mentions without a picture stay in the alignment loss, as there.
 """
 
 import math
@@ -22,7 +27,7 @@ from train.models.functions import cosine_scores
 from train.models.fusion import FUSIONS
 from train.models.head import Adjust
 from train.models.matching import Matching, objects_of
-from train.pairwise import against, info_nce, n_pair, pair_triplet, pick, squares
+from train.pairwise import across, against, info_nce, n_pair, pair_triplet, pick, squares
 
 NORM_WEIGHT = 0.02  # of the squared norms beside the N-pair loss
 TIES = 1e-5  # many names share a string score: a random one of them is taken. Different scores differ by more
@@ -54,9 +59,9 @@ class DweAuthors(Matching):
         ranking = self.config.ranking_weight * self._ranking(self._query(views), batch, counts, adjust)
         if not self.config.alignment_weight:
             return ranking
-        seen, scale = counts & batch["mention.clip.present"], self.log_scale.exp()
-        coarse = info_nce(views.image, views.sentence, seen, scale)
-        fine = info_nce(views.vision, views.text, seen & views.objects[1].any(1), scale)
+        scale = self.log_scale.exp()
+        coarse = info_nce(views.image, views.sentence, counts, scale)
+        fine = info_nce(views.vision, views.text, counts & views.objects[1].any(1), scale)
         return ranking + self.config.alignment_weight * (coarse + fine)
 
     def _query(self, views: "Views") -> Tensor:
@@ -65,7 +70,8 @@ class DweAuthors(Matching):
     def _ranking(self, query: Tensor, batch: Batch, counts: Tensor, adjust: Adjust | None) -> Tensor:
         """Return the loss of gold against one other candidate; unless `adjust` asks for all, no other is scored.
 
-        A dot product is the score, which `adjust` may have changed, times both lengths.
+        A dot product is the score, which `adjust` may have changed, times both lengths; of negatives of other mentions
+        no adjusted score is known.
         """
         entities, other = self.project(batch.columns), self._negative(batch)
         ends = against(entities, batch.gold, other)
@@ -77,8 +83,10 @@ class DweAuthors(Matching):
         if self.config.ranking_loss == "triplet":
             return pair_triplet(scores, counts, self.config.triplet_margin)
         lengths = wide(query).norm(dim=-1, keepdim=True) * wide(ends).norm(dim=-1)
-        norms = squares(query, counts) + squares(ends[:, 0], counts)
-        return n_pair(scores * lengths, counts) + NORM_WEIGHT * norms
+        dots, norms = scores * lengths, squares(query, counts) + squares(ends[:, 0], counts)
+        own = dots[:, 1] - dots[:, 0]
+        differences = own[:, None] if self.config.negatives == "own" else across(query, ends, own, counts)
+        return n_pair(differences, counts) + NORM_WEIGHT * norms
 
     def _negative(self, batch: Batch) -> Tensor:
         """Return where each mention's other candidate stands, (B,): mostly the one whose name is most like its own."""
