@@ -44,7 +44,8 @@ class Mention:
     """One mention in its sentence.
 
     `start`, `end` are character offsets into `sentence` (half open); both -1 when the mention does not stand
-    there. `gold` is an entity id, None for nil. `candidates` are entity ids in the release's order, None
+    there. `gold` is an entity id, None for nil, and None where the mention is not `labeled`: the release does not
+    say what it means, so it counts in no accuracy. `candidates` are entity ids in the release's order, None
     where the release has no lists. `splits` is a bit mask over SPLITS, because some ids stand in two. `faces` are
     those in its picture, from --faces; None where that was not given.
     """
@@ -61,6 +62,7 @@ class Mention:
     candidates: tuple[str, ...] | None = None
     type: str = ""
     faces: tuple[Face, ...] | None = None
+    labeled: bool = True
 
 
 @dataclass(slots=True)
@@ -68,7 +70,8 @@ class Dataset:
     """A whole release as records.
 
     `counts` are the adapter's own findings (`spans not found`, `gold is nil`, ...), printed in the coverage
-    table; `licence` and `source` travel with every cache made from it.
+    table; `licence` and `source` travel with every cache made from it, and `warnings`, which every output of such a
+    cache repeats. `doubts` are probable mistakes, with file and line: said, and with --strict an error.
     """
 
     name: str
@@ -77,6 +80,8 @@ class Dataset:
     licence: str = "unknown"
     source: str = "unknown"
     counts: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 def split_mask(*names: str) -> int:

@@ -44,6 +44,7 @@ class ExtractConfig:
         "what DeepFace said of faces in mentions' pictures, a JSON file or a folder of them, in place of CLIP's "
         "guesses (--for dwe). none: leave out those of the cache that is there",
     )
+    strict: bool = knob(False, "jsonl: stop where gold or candidates name an entity that entities.jsonl lacks")
     max_missing: float = knob(0.05, "stop (exit 3) when more than this fraction of the named images is unusable")
     heads: tuple[str, ...] = knob((), "heads whose columns are made beside the standard ones: ghmfc,dwe", flag="--for")
     limit: int | None = knob(None, "only the first n captions, and the entities that they need")

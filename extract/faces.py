@@ -31,13 +31,11 @@ def add(dataset: Dataset, path: Path, keep: int, *, gender: bool, race: bool) ->
     asked = {"gender": gender, "race": race}
     images = (mention.image for mention in dataset.mentions)
     paths = dict.fromkeys(image.path for image in images if image is not None and image.path is not None)
-    pictures = {picture.stem: picture for picture in paths}
+    pictures = {_name(picture): picture for picture in paths}
     found, counts = _by_picture(load_deepface(path), pictures, path)
     for picture in paths:
-        if picture.stem in found and picture != (other := pictures[picture.stem]):
-            raise DatasetError(
-                f"--faces {path} names {picture.stem!r}, but {picture} and {other} are two such pictures"
-            )
+        if (name := _name(picture)) in found and picture != (other := pictures[name]):
+            raise DatasetError(f"--faces {path} names {name!r}, but {picture} and {other} are two such pictures")
     faces = {
         pictures[name]: tuple(_kept(face, asked, f"{path}: a face of {name!r}") for face in of[:keep])
         for name, of in found.items()
@@ -75,6 +73,10 @@ def _by_picture(results: Found, pictures: dict[str, Path], path: Path) -> tuple[
     return found, Counter({"results for no picture of a mention": len(unknown)})
 
 
+def _name(picture: Path) -> str:
+    return release.composed(picture.stem)
+
+
 def _kept(face: Face, asked: dict[str, bool], where: str) -> Face:
     for trait in (trait for trait, wanted in asked.items() if wanted and not getattr(face, trait)):
         raise DatasetError(
@@ -106,7 +108,7 @@ def load_deepface(path: Path) -> dict[str, list[Face]]:
     faces: dict[str, list[Face]] = {}
     for (name, where), found in results.items():
         stem, suffix = os.path.splitext(name)
-        picture = stem if suffix.lower() in release.SUFFIXES else name
+        picture = release.composed(stem if suffix.lower() in release.SUFFIXES else name)
         if picture in faces:
             raise DatasetError(f"{where}: picture {picture!r} stands there already, under another suffix")
         faces[picture] = [_face(face, where) for face in (found if isinstance(found, list) else [found])]

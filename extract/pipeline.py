@@ -9,7 +9,7 @@ from typing import Any
 from cache import fingerprint, store
 from cache.draft import Draft
 from cache.manifest import MAX_SHARDS
-from common.errors import ConfigError
+from common.errors import ConfigError, DatasetError
 from common.log import duration, say
 from common.records import SPLITS, Dataset
 from extract import coverage, datasets, descriptions, explain, faces, growth, lists, provenance, rows
@@ -67,6 +67,7 @@ def prepare(config: ExtractConfig) -> Job:
     """Read the release, ask the remote, and plan every shard; nothing is written."""
     shared = Shared(config)  # first: a bad URL stops at once, and the weights may switch the Hub's library off
     release = datasets.load(config.dataset, config.source)
+    _tell_doubts(config, release)
     if config.descriptions not in (None, NONE):
         release = descriptions.add(release, config.descriptions)
     if config.faces not in (None, NONE):
@@ -96,6 +97,14 @@ def prepare(config: ExtractConfig) -> Job:
     plan = Plan(config, rows.Rows.hashed(release, layout, config.workers), listed, encoders, draft.listed)
     _stop_if_too_many(config, plan)
     return Job(release, encoders, draft, plan, shared)
+
+
+def _tell_doubts(config: ExtractConfig, release: Dataset) -> None:
+    """Say what in a release is probably a mistake.  Raises DatasetError for the first with --strict."""
+    if release.doubts and config.strict:
+        raise DatasetError(f"{release.doubts[0]}, which --strict refuses. {release.doubts[-1]}")
+    for doubt in release.doubts:
+        say(f"warning: {doubt}")
 
 
 def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:
@@ -135,7 +144,7 @@ def _about(config: ExtractConfig, job: Job) -> dict[str, Any]:
         "tables": plan.tables(),
         "candidates": plan.lists.candidates.shape[1],
         "splits": {name: sum(m.splits >> bit & 1 for m in release.mentions) for bit, name in enumerate(SPLITS)},
-        "warnings": list(_warnings(config, plan, job.encoders)),
+        "warnings": [*release.warnings, *_warnings(config, plan, job.encoders)],
     } | ({} if config.limit else {"generations": [list(rows) for rows in plan.rows.layout.generations]})
 
 

@@ -177,13 +177,32 @@ def test_jsonl_lines_end_at_newlines_only(tmp_path):
 
 
 def test_splits_go_by_any_of_their_names_and_an_id_may_stand_in_two(tmp_path):
-    path = lay(tmp_path, {"s.json": {"train": [1, "2"], "val": [3], "dev": [4], "test": [1]}}) / "s.json"
-    assert release.read_split_ids(path) == {"1": TRAIN | TEST, "2": TRAIN, "3": VALID, "4": VALID}
+    lists = {"train": [1, "2"], "val": [3], "dev": [4], "validation": [5], "valid": [6], "test": [1]}
+    found = release.read_split_ids(lay(tmp_path, {"s.json": lists}) / "s.json")
+    assert found == {"1": TRAIN | TEST, "2": TRAIN, **dict.fromkeys("3456", VALID)}
 
 
 def test_unknown_split_name_is_an_error(tmp_path):
     with pytest.raises(DatasetError, match=r"s\.json: unknown split 'extra', expected one of: train"):
         release.read_split_ids(lay(tmp_path, {"s.json": {"extra": []}}) / "s.json")
+
+
+@pytest.mark.parametrize("word", ["valid", "val", "dev", "validation"])
+def test_split_files_go_by_any_name_of_valid_but_by_one_only(tmp_path, word):
+    lay(tmp_path, {"a_train.json": "", f"a_{word}.json": "", "a_test.json.gz": b""})
+    assert [path.name for path in release.find_splits(tmp_path, ["b_{}.json", "a_{}.json"]).values()] == [
+        "a_train.json",
+        f"a_{word}.json",
+        "a_test.json.gz",
+    ]
+    lay(tmp_path, {"a_dev.json": "", "a_val.json": ""})
+    with pytest.raises(DatasetError, match=r"a_\w+\.json and a_\w+\.json both hold the valid split, expected one"):
+        release.find_splits(tmp_path, ["a_{}.json"])
+
+
+def test_a_byte_order_mark_alone_is_an_empty_line(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf\r\n\xef\xbb\xbf{"t": 1}\r\n')
+    assert [record for _, record in release.read_jsonl(tmp_path / "a.jsonl")] == [{"t": 1}]
 
 
 # --- pictures
@@ -207,6 +226,35 @@ def test_picture_is_found_under_another_suffix_and_else_expected_under_its_own(t
 @pytest.mark.parametrize("name", ["", "..", "a\0b.jpg", "é" * 130 + ".jpg"])
 def test_name_that_no_file_can_have_gives_no_path(tmp_path, name):
     assert release.Pictures(tmp_path).find(name) == Image(None, "name")
+
+
+CAFE, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize("asked", [CAFE, DECOMPOSED])
+@pytest.mark.parametrize("there", [CAFE, DECOMPOSED])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_picture_is_found_however_a_mac_wrote_its_accents(tmp_path, asked, there, suffix):
+    lay(tmp_path, {f"{there}{suffix}": b"", "cafe.jpg": b""})
+    image = release.Pictures(tmp_path).find(f"{asked}.jpg")
+    assert image == Image(tmp_path / f"{there}{suffix}")
+
+
+def test_of_two_pictures_whose_names_differ_in_that_alone_each_is_found(tmp_path):
+    lay(tmp_path, dict.fromkeys((f"{CAFE}.jpg", f"{DECOMPOSED}.jpg"), b""))
+    pictures = release.Pictures(tmp_path)
+    assert [pictures.find(f"{name}.jpg").path.name for name in (CAFE, DECOMPOSED)] == [
+        f"{CAFE}.jpg",
+        f"{DECOMPOSED}.jpg",
+    ]
+
+
+@pytest.mark.parametrize("asked", [CAFE, DECOMPOSED])
+def test_own_picture_is_found_in_a_folder_that_a_mac_wrote(tmp_path, asked):
+    folder = own(tmp_path, {"id": "a", "text": "Ann", "mention": "Ann", "image": f"{asked}/{asked}.jpg"})
+    assert load("jsonl", folder).mentions[0].image.path == tmp_path / asked / f"{asked}.jpg"  # where it should be
+    lay(folder, {f"{DECOMPOSED}/{DECOMPOSED}.jpg": b""})
+    assert load("jsonl", folder).mentions[0].image.path == tmp_path / DECOMPOSED / f"{DECOMPOSED}.jpg"
 
 
 # --- spans
@@ -287,17 +335,19 @@ def test_pictures_of_captions_may_have_any_suffix(tmp_path):
     assert {mention.image.path.name for mention in dataset.mentions} == {"1.PNG", "2.jpg", "3.jpg", "4.jpg"}
 
 
-@pytest.mark.parametrize("absent", ["splits.json", "Wikidata-MEL.json"])
-def test_melbench_without_a_file_says_which(tmp_path, absent):
-    files = {name: content for name, content in MELBENCH.items() if name != absent}
-    with pytest.raises(DatasetError, match=f"looked for .*{absent}"):
+def test_melbench_without_its_captions_says_so(tmp_path):
+    files = {name: content for name, content in MELBENCH.items() if name != "Wikidata-MEL.json"}
+    with pytest.raises(DatasetError, match=r"looked for .*Wikidata-MEL\.json"):
         load("wikimel", lay(tmp_path, files))
 
 
-def test_melbench_without_entities_is_an_error(tmp_path):
-    files = {name: MELBENCH[name] for name in ("Wikidata-MEL.json", "splits.json")}
+def test_ghmfc_file_without_lists_or_entities_says_which(tmp_path):
+    lay(tmp_path, {"nel_121.json": PAIR, "qid2ne.json": {}})
+    with pytest.raises(DatasetError, match=r"looked for splits\.json, to split nel_121\.json"):
+        load("wikimel", tmp_path)
+    (tmp_path / "qid2ne.json").unlink()
     with pytest.raises(DatasetError, match=r"looked for qid2ne\.json, qid2abs\.json"):
-        load("wikimel", lay(tmp_path, files))
+        load("wikimel", lay(tmp_path, {"splits.json": {}}))
 
 
 @pytest.mark.parametrize(
@@ -479,11 +529,26 @@ def test_ten_candidates_rows_become_mentions_and_the_pages_they_name_entities(tm
         (WIKI + "Beyonc%C3%A9", "Beyoncé"),
         (WIKI + "AC/DC", WIKI + "AC%2FDC"),
         (WIKI + "Foo_%28bar%29", WIKI + "Foo_(bar)"),
+        (WIKI + "Foo#History", WIKI + "Foo"),
+        (WIKI + "Foo?oldid=712", WIKI + "Foo"),
+        (WIKI + "Foo?oldid=712#History", WIKI + "Foo"),
+        (WIKI + "Foo%3Foldid%3D712", WIKI + "Foo"),
+        ("https://en.wikipedia.org/w/index.php?title=Foo_bar&oldid=712", WIKI + "Foo-bar"),
+        ("https://en.wikipedia.org/w/index.php?oldid=712&amp;title=Foo+b%C3%A1r#x", WIKI + "Foo_bár"),
+        ("https://en.m.wikipedia.org/wiki/Foo?redirect=no&x=1", "Foo"),
+        (WIKI + "Who_is_he?", WIKI + "Who_is_he%3F"),
+        (WIKI + "Beyonce%CC%81", WIKI + "Beyonc%C3%A9"),
     ],
 )
 def test_damaged_gold_meets_its_candidate(tmp_path, gold, candidate):
     (mention,) = of_test(with_candidates(tmp_path, ten(gold=gold, candidates=[WIKI + "Other", candidate])))
     assert mention.candidates.index(mention.gold) == 1
+
+
+def test_a_question_mark_belongs_to_a_title_and_a_url_without_one_is_nil(tmp_path):
+    who, none = of_test(with_candidates(tmp_path, ten(gold=WIKI + "Who?"), ten(gold=WIKI + "#History")))
+    assert (who.gold, none.gold) == ("Who?", None)
+    assert {entity.id for entity in load("wikidiverse", tmp_path).entities} == {"Ann", "Who?"}
 
 
 def test_spellings_of_one_page_are_one_entity_and_one_candidate(tmp_path):
@@ -778,9 +843,9 @@ def test_own_mention_needs_only_id_text_and_offsets_or_surface(tmp_path):
     )
     dataset = load("jsonl", folder)
     assert dataset.mentions == [
-        Mention("a", "a", "Ann sang", "Ann", 0, 3, None, 0),
+        Mention("a", "a", "Ann sang", "Ann", 0, 3, None, 0, labeled=False),
         Mention("b", "b", "Annie met Ann", "Ann", 10, 13, "E", TEST),
-        Mention("c", "c", "Ann", "Eve", -1, -1, None, TRAIN | TEST, None, ()),
+        Mention("c", "c", "Ann", "Eve", -1, -1, None, TRAIN | TEST, None, (), labeled=False),
     ]
     assert dataset.entities == [Entity("E", "E")]
     assert dataset.counts["mentions in no split"] == 1
@@ -792,6 +857,7 @@ def test_what_is_written_is_read_back_the_same(tmp_path):
         Mention("m", "c", 'Ann "É"\n\u2028\0', "Ann", 0, 3, "E", TRAIN | TEST, picture, ("E", "F"), "Person"),
         Mention("n", "c", "Ann", "Eve", -1, -1, None, VALID, None, ()),
         Mention("o", "o", "Ann", "Ann", 0, 3, None, 0),
+        Mention("p", "p", "Ann", "Ann", 0, 3, None, 0, labeled=False),
     ]
     entities = [Entity("E", "Ann", "a singer", picture, "a singer from Kent"), Entity("F", "F")]
     jsonl.write(tmp_path, mentions, entities)
@@ -827,15 +893,65 @@ ANN = {"id": "a", "text": "Ann sang", "start": 0, "end": 3}
         ({"image": "/etc/passwd"}, "image must be a path relative to"),
         ({"image": "images/../../x.jpg"}, "image must be a path relative to"),
         ({"image": ""}, "image must be a path relative to"),
-        ({"split": "validation"}, "unknown split 'validation', expected one of: train, valid, test"),
+        ({"split": "development"}, "unknown split 'development', expected one of: train, valid, val, dev"),
         ({"split": [1]}, "each of split must be a string, found 1"),
         ({"candidates": "E"}, "candidates must be a list, found 'E'"),
+        ({"candidates": ["E", ""]}, "candidates hold an empty id"),
+        ({"candidates": [3]}, "each of candidates must be a string, found 3"),
+        ({"gold": 7}, "gold must be a string, found 7"),
+        ({"gold": False}, "gold must be a string, found False"),
+        ({"id": ""}, "id '' is empty"),
+        ({"id": " "}, "id ' ' is empty"),
         ({"golden": "E"}, "unknown field 'golden', expected: id, caption, text"),
     ],
 )
 def test_own_record_with_a_mistake_is_named_by_file_and_line(tmp_path, change, message):
     with pytest.raises(DatasetError, match=r"mentions\.jsonl line 2: " + message):
         load("jsonl", own(tmp_path, ANN, {**ANN, "id": "b", **change}))
+
+
+@pytest.mark.parametrize("gold", [None, "", "  ", "nil", "NIL", "Nil "])
+def test_own_gold_that_says_nil_is_nil_and_no_gold_is_no_label(tmp_path, gold):
+    dataset = load("jsonl", own(tmp_path, ANN | {"gold": gold}, ANN | {"id": "b"}, ANN | {"id": "c", "gold": "E"}))
+    assert [(mention.gold, mention.labeled) for mention in dataset.mentions] == [
+        (None, True),
+        (None, False),
+        ("E", True),
+    ]
+    assert [entity.id for entity in dataset.entities] == ["E"]
+    assert (dataset.counts["gold is nil"], dataset.counts["mentions without a label"]) == (1, 1)
+    assert dataset.doubts == []
+
+
+def test_own_entity_must_have_an_id_that_gold_can_name(tmp_path):
+    for id, message in (("", "id '' is empty"), ("NIL", "id 'NIL' is what a gold that is nil says")):
+        with pytest.raises(DatasetError, match=rf"entities\.jsonl line 2: {message}"):
+            load("jsonl", own(tmp_path, ANN, entities=({"id": "E"}, {"id": id})))
+
+
+def test_own_candidate_that_is_nil_is_left_out_and_counted(tmp_path):
+    dataset = load("jsonl", own(tmp_path, ANN | {"candidates": ["nil", "E"]}))
+    assert dataset.mentions[0].candidates == ("E",)
+    assert dataset.counts["candidates that are nil"] == 1
+
+
+@pytest.mark.parametrize("word", ["valid", "dev", "val", "validation"])
+def test_own_split_goes_by_any_name_of_valid(tmp_path, word):
+    mentions = load("jsonl", own(tmp_path, ANN | {"split": word}, ANN | {"id": "b", "split": ["train", word]})).mentions
+    assert [mention.splits for mention in mentions] == [VALID, TRAIN | VALID]
+
+
+def test_own_gold_and_candidates_that_no_entity_has_are_named_by_line(tmp_path):
+    lines = [ANN | {"id": f"m{i}", "gold": f"X{i}", "candidates": ["E", "Y"]} for i in range(4)]
+    doubts = load("jsonl", own(tmp_path, ANN | {"gold": "E"}, *lines)).doubts
+    where = tmp_path / "mentions.jsonl"
+    assert doubts[:3] == [
+        f"{where} line 2: gold 'X0' is in no entities.jsonl",
+        f"{where} line 2: candidate 'Y' is in no entities.jsonl",
+        f"{where} line 3: gold 'X1' is in no entities.jsonl",
+    ]
+    assert len(doubts) == 6
+    assert doubts[-1].startswith("4 golds and 4 candidates are in no entities.jsonl: typos?")
 
 
 def test_own_id_that_stands_twice_is_an_error_naming_both_lines(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 from common.errors import DatasetError
 from common.paths import DATA
 from common.records import Dataset
-from extract import packed
+from extract import layouts, packed
 
 ADAPTERS = {
     "demo": "extract.datasets.demo",
@@ -29,6 +29,7 @@ def load(name: str, data: Path | None) -> Dataset:
     folder = DATA / name if data is None else data
     with packed.fitting(f"the {name} release in {folder}"):
         try:
+            layouts.check(name, folder)
             dataset = import_module(ADAPTERS[name]).load(folder)
         except OSError as error:
             raise DatasetError(f"{error.filename or folder} can not be read: {error.strerror or error}") from error

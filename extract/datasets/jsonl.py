@@ -8,18 +8,23 @@
 
 A mention needs `id`, `text`, and `start` and `end` (character offsets, half open) or `mention` (its surface, which
 is then searched for; with start and end -1 it does not stand in the text). Optional: `image` (a path relative to
-the folder), `gold` (an entity id, null for nil), `candidates`, `split` (train, valid, test, or a list of them),
-`caption` (an id that the mentions of one text share), `type`. An entity needs `id`; optional: `name` (else its
-id), `text`, `image`, `description` (a second, longer text). Either file may be packed as .gz.
+the folder), `gold` (an entity id; null, "" or "nil" for nil; without it the mention is not labeled and counts in no
+accuracy), `candidates`, `split` (train, valid, also dev or val, test, or a list of them), `caption` (an id that the
+mentions of one text share), `type`. An entity needs `id`; optional: `name` (else its id), `text`, `image`,
+`description` (a second, longer text). Either file may be packed as .gz. An entity that only gold or candidates name
+has no text: probably a typo, which is said, and with --strict an error.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import or_
 from pathlib import Path, PurePosixPath
 
 from common.errors import DatasetError
-from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
+from common.records import SPLITS, Dataset, Entity, Image, Mention
 from extract.datasets import release
 
 SOURCE = "your own data"
@@ -28,21 +33,27 @@ MENTION_FIELDS = (
     "id", "caption", "text", "mention", "start", "end", "image", "gold", "candidates", "split", "type",
 )  # fmt: skip
 ENTITY_FIELDS = ("id", "name", "text", "image", "description")
+SHOWN = 5  # lines with a doubt
 
 
 def load(data: Path) -> Dataset:
     """Return the records of `data`/mentions.jsonl and entities.jsonl.
 
-    Raises DatasetError, naming file and line, for what is missing, unknown, of a wrong type, outside the
+    Raises DatasetError, naming file and line, for what is missing, empty, unknown, of a wrong type, outside the
     text, named twice, or a picture outside the folder.
     """
     files = {name: release.find(data, name) for name in ("mentions.jsonl", "entities.jsonl")}
     if None in files.values():
         raise release.missing("jsonl", data, files, SOURCE, LICENCE, __doc__)
     counts: Counter = Counter()
-    mentions = [_mention(record, where, data, counts) for where, record in _records(files["mentions.jsonl"])]
-    entities = [_entity(record, where, data) for where, record in _records(files["entities.jsonl"])]
-    return release.finish("jsonl", mentions, entities, counts, {}, LICENCE, SOURCE)
+    tree = release.Tree(data)
+    mentions, places = [], []
+    for where, record in _records(files["mentions.jsonl"]):
+        mentions.append(_mention(record, where, tree, counts))
+        places.append(where)
+    entities = [_entity(record, where, tree) for where, record in _records(files["entities.jsonl"])]
+    doubts = _doubts(places, mentions, {entity.id for entity in entities})
+    return replace(release.finish("jsonl", mentions, entities, counts, {}, LICENCE, SOURCE), doubts=doubts)
 
 
 def write(data: Path, mentions: Iterable[Mention], entities: Iterable[Entity]) -> None:
@@ -67,19 +78,19 @@ def _records(path: Path) -> Iterator[tuple[str, dict]]:
         if unknown := [field for field in record if field not in fields]:
             raise DatasetError(f"{where}: unknown field {unknown[0]!r}, expected: {', '.join(fields)}")
         id = release.expect(record.get("id"), str, "id", where)
+        if not id.strip():
+            raise DatasetError(f"{where}: id {id!r} is empty, expected a name of its own")
         if id in first:
             raise DatasetError(f"{where}: id {id!r} stands already in {first[id]}")
         first[id] = where
         yield where, record
 
 
-def _mention(record: dict, where: str, data: Path, counts: Counter) -> Mention:
+def _mention(record: dict, where: str, tree: release.Tree, counts: Counter) -> Mention:
     sentence = release.expect(record.get("text"), str, "text", where)
     surface, start, end = _span(record, sentence, where, counts)
-    gold, candidates, split = record.get("gold"), record.get("candidates"), record.get("split") or []
-    for name in release.strings([split] if isinstance(split, str) else split, "split", where):
-        if name not in SPLITS:
-            raise DatasetError(f"{where}: unknown split {name!r}, expected one of: {', '.join(SPLITS)}")
+    candidates, split = record.get("candidates"), record.get("split") or []
+    names = release.strings([split] if isinstance(split, str) else split, "split", where)
     return Mention(
         id=record["id"],
         caption=_text(record, "caption", where) or record["id"],
@@ -87,20 +98,51 @@ def _mention(record: dict, where: str, data: Path, counts: Counter) -> Mention:
         surface=surface,
         start=start,
         end=end,
-        gold=None if gold is None else release.expect(gold, str, "gold", where),
-        splits=split_mask(*([split] if isinstance(split, str) else split)),
-        image=_image(record.get("image"), where, data),
-        candidates=None if candidates is None else tuple(release.strings(candidates, "candidates", where)),
+        gold=release.gold_of(record.get("gold"), "gold", where),
+        splits=reduce(or_, (release.mask_of(name, where) for name in names), 0),
+        image=_image(record.get("image"), where, tree),
+        candidates=None if candidates is None else _candidates(candidates, where, counts),
         type=_text(record, "type", where),
+        labeled="gold" in record,
     )
 
 
-def _entity(record: dict, where: str, data: Path) -> Entity:
+def _candidates(listed: object, where: str, counts: Counter) -> tuple[str, ...]:
+    """Return the ids of a list; one that means no entity is left out and counted, an empty one refused."""
+    given = release.strings(listed, "candidates", where)
+    if not all(map(str.strip, given)):
+        raise DatasetError(f"{where}: candidates hold an empty id, expected those of entities")
+    ids = tuple(id for id in given if id.strip().lower() not in release.NIL)
+    counts["candidates that are nil"] += len(given) - len(ids)
+    return ids
+
+
+def _doubts(places: Sequence[str], mentions: Sequence[Mention], known: set[str]) -> list[str]:
+    """Return where golds and candidates are named that no line of entities.jsonl has: the first few, and how many."""
+    found: list[str] = []
+    counts: Counter = Counter()
+    for where, mention in zip(places, mentions, strict=True):
+        named = (("gold", mention.gold), *(("candidate", id) for id in mention.candidates or ()))
+        for what, id in ((what, id) for what, id in named if id is not None and id not in known):
+            counts[what] += 1
+            if counts.total() <= SHOWN:
+                found.append(f"{where}: {what} {id!r:.80} is in no entities.jsonl")
+    if found:
+        found.append(
+            f"{counts['gold']:,} golds and {counts['candidate']:,} candidates are in no entities.jsonl: typos? They "
+            "become entities without a text; --strict (make: ARGS=--strict) makes them an error"
+        )
+    return found
+
+
+def _entity(record: dict, where: str, tree: release.Tree) -> Entity:
+    if release.gold_of(record["id"], "id", where) is None:
+        raise DatasetError(f"{where}: id {record['id']!r} is what a gold that is nil says. Give the entity another")
     return Entity(
         id=record["id"],
         name=_text(record, "name", where) or record["id"],
         text=_text(record, "text", where),
-        image=_image(record.get("image"), where, data),
+        image=_image(record.get("image"), where, tree),
         description=_text(record, "description", where),
     )
 
@@ -127,14 +169,14 @@ def _span(record: dict, sentence: str, where: str, counts: Counter) -> tuple[str
     return sentence[start:end], start, end
 
 
-def _image(value: object, where: str, data: Path) -> Image | None:
+def _image(value: object, where: str, tree: release.Tree) -> Image | None:
     """Return the picture at a relative path.  One outside the folder could be any file of this machine."""
     if value is None:
         return None
     path = PurePosixPath(release.expect(value, str, "image", where))
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in str(path):
-        raise DatasetError(f"{where}: image must be a path relative to {data} without '..', found {value!r}")
-    return Image(data / path)
+        raise DatasetError(f"{where}: image must be a path relative to {tree.folder} without '..', found {value!r}")
+    return Image(tree.path(path))
 
 
 def _mention_line(mention: Mention, data: Path) -> dict:
@@ -151,7 +193,11 @@ def _mention_line(mention: Mention, data: Path) -> dict:
         "split": [name for bit, name in enumerate(SPLITS) if mention.splits >> bit & 1],
         "type": mention.type or None,
     }
-    return {field: value for field, value in line.items() if value is not None}
+    return {
+        field: value
+        for field, value in line.items()
+        if value is not None or (field == "gold" and mention.labeled)  # null is nil
+    }
 
 
 def _entity_line(entity: Entity, data: Path) -> dict:

@@ -1,11 +1,15 @@
 """The cleaned releases of MIMIC (KDD 2023), which most later papers use, as records: all three in one layout.
 
 data/mimic/
-    kb_entity.json                  [{id, qid, entity_name, attr, type, image_list: [file names]}]
+    kb_entity.json                  [{id, qid, entity_name, attr, type, image_list: [file names]}]; M3EL's and MMoE's
+                                    (KDD 2025) has desc, Wikidata's description, where MIMIC's has attr
     WIKIMEL_{train,dev,test}.json   [{mentions, sentence, imgPath, answer}]
-      or RichpediaMEL_{train,dev,test}.json, or wiki_diverse_{train,dev,test}.json: one of the three
+      or RichpediaMEL_{train,dev,test}.json, or wiki_diverse_{train,dev,test}.json (M3EL, MMoE:
+      WikiDiverse_{train,dev,test}.json), or renamed {train,dev,test}.json: one of them
     kb_image/                       pictures of entities
     mention_image/                  pictures of mentions, mention_images/ in the archive of Richpedia
+
+Every .json may also be .json.gz or .zip. What MMoE adds to a mention (desc, entities) is not read.
 """
 
 from collections import Counter
@@ -18,7 +22,7 @@ from extract.datasets import release
 
 SOURCE = "https://github.com/pengfei-luo/MIMIC"
 LICENCE = "none stated; after MELBench (MIT) and WikiDiverse (CC BY-SA 4.0)"
-FAMILIES = ("WIKIMEL", "RichpediaMEL", "wiki_diverse")
+FAMILIES = ("WIKIMEL_", "RichpediaMEL_", "wiki_diverse_", "WikiDiverse_", "WikiMEL_", "")  # "": renamed
 
 
 def load(data: Path) -> Dataset:
@@ -27,13 +31,14 @@ def load(data: Path) -> Dataset:
     Raises DatasetError if there is none, more than one, or part of one, and for a record of a wrong type.
     """
     knowledge = release.find(data, "kb_entity.json")
-    families = {family: release.find_splits(data, [family + "_{}.json"]) for family in FAMILIES}
+    families = {family: release.find_splits(data, [family + "{}.json"]) for family in FAMILIES}
     found = [family for family, files in families.items() if files]
     if knowledge is None or not found:
-        looked = ["kb_entity.json", *(family + "_{train,dev,test}.json" for family in FAMILIES)]
+        looked = ["kb_entity.json", *(family + "{train,dev,test}.json" for family in FAMILIES)]
         raise release.missing("mimic", data, looked, SOURCE, LICENCE, __doc__)
     if len(found) > 1:
-        raise DatasetError(f"{data} holds {' and '.join(found)}, expected one release. Give each its own folder")
+        named = " and ".join(family.rstrip("_") or "{train,dev,test}.json" for family in found)
+        raise DatasetError(f"{data} holds {named}, expected one release. Give each its own folder")
     counts: Counter = Counter()
     entities = _entities(knowledge, release.Pictures(data / "kb_image"), counts)
     pictures = release.pictures_in(data, "mention_image", "mention_images")
@@ -51,12 +56,13 @@ def _entities(path: Path, pictures: release.Pictures, counts: Counter) -> list[E
         field = release.expect(record, dict, "an entity", where).get
         qid = release.expect(field("qid"), str, "qid", where)
         name = unquote(release.expect(field("entity_name"), str, "entity_name", where))
-        text = release.expect(field("attr") or "", str, "attr", where)
+        attributes, described = (release.expect(field(key) or "", str, key, where) for key in ("attr", "desc"))
         images = release.strings(field("image_list") or [], "image_list", where)
         if qid in entities:
             counts["entities listed twice"] += 1
         else:
-            entities[qid] = Entity(qid, name, text, _picture(images[0], pictures) if images else None)
+            text, longer = (attributes, described) if attributes else (described, "")
+            entities[qid] = Entity(qid, name, text, _picture(images[0], pictures) if images else None, longer)
     return list(entities.values())
 
 
@@ -67,7 +73,7 @@ def _mentions(path: Path, split: str, pictures: release.Pictures, counts: Counte
         where = f"{path} record {row}"
         field = release.expect(record, dict, "a mention", where).get
         sentence, surface = (release.expect(field(key), str, key, where) for key in ("sentence", "mentions"))
-        image, gold = (release.expect(field(key) or "", str, key, where) for key in ("imgPath", "answer"))
+        image = release.expect(field("imgPath") or "", str, "imgPath", where)
         if surface not in sentence:
             surface = unquote(surface)
         start, end = release.locate(sentence, surface, counts)
@@ -80,9 +86,10 @@ def _mentions(path: Path, split: str, pictures: release.Pictures, counts: Counte
                 surface=surface,
                 start=start,
                 end=end,
-                gold=None if gold in ("", "nil") else gold,
+                gold=release.gold_of(field("answer"), "answer", where),
                 splits=split_mask(split),
                 image=_picture(image, pictures) if image else None,
+                labeled="answer" in record,
             )
         )
     return mentions

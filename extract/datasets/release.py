@@ -1,38 +1,41 @@
 """What the adapters share: strict readers, picture folders, spans, and the texts of their errors."""
 
+import codecs
+import itertools
 import json
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from common.errors import DatasetError
 from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
-from extract import packed
+from extract import layouts, packed
 
 # what releases call the three splits
-SPLIT_OF = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
+SPLIT_OF = {
+    "train": "train", "valid": "valid", "val": "valid", "dev": "valid", "validation": "valid", "test": "test",
+}  # fmt: skip
 # where two files differ in their suffix only, the earlier of these is taken; files with any other are no pictures
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".svg", "")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 BLANKS = bytes.maketrans(b"_-", b"  ")
 KINDS = {str: "a string", list: "a list", dict: "a mapping"}
-# a file that only one layout has, for the hint when DATASET=... and the folder do not fit
-MARKS = {"kb_entity.json": "mimic", "mentions.jsonl": "jsonl"}
+NIL_COUNT, UNLABELED_COUNT = "gold is nil", "mentions without a label"  # what was found, as coverage names it
+NIL = ("", "nil")  # what releases write, in any case, for a mention that means no entity
 
 
 def missing(name: str, data: Path, looked: Iterable[str], source: str, licence: str, doc: str | None) -> DatasetError:
     """Return the error for a release that is not there; `doc` is the adapter's docstring, whose trees it shows."""
     where = data if data.is_dir() else f"{data}, where there is no folder"
-    other = [kind for mark, kind in MARKS.items() if kind != name and (data / mark).exists()]
-    hint = f" (this looks like DATASET={other[0]})" if other else ""
     files = ", ".join(looked).replace("{}", "{train,valid,test}")
     origin = "" if licence == "unknown" else f" Get it from {source} ({licence})."
-    line = f"No {name} release in {where}{hint}: looked for {files}.{origin}"
+    line = f"No {name} release in {where}: looked for {files}{layouts.below(name, data)}.{origin}"
     return DatasetError(f"{line}\n{(doc or '').partition(chr(10) * 2)[2].rstrip()}".rstrip())
 
 
@@ -50,13 +53,16 @@ def find_splits(data: Path, patterns: Iterable[str], optional: tuple[str, ...] =
     """Return the file of each split, in the order of SPLITS, {} if there is none at all.
 
     A pattern is a file name in which `{}` stands for the split's name. Raises DatasetError if some are there
-    but another, not `optional`, is not.
+    but another, not `optional`, is not, and if two files are one split.
     """
-    found = {}
-    for split in SPLITS:
+    found: dict[str, Path] = {}
+    for split, pattern in itertools.product(SPLITS, patterns):
         words = [word for word, meant in SPLIT_OF.items() if meant == split]
-        if path := find(data, *(pattern.format(word) for pattern in patterns for word in words)):
-            found[split] = path
+        here = [path for word in words if (path := find(data, pattern.format(word)))]
+        if len(here) > 1 and split not in found:
+            raise DatasetError(f"{here[0]} and {here[1].name} both hold the {split} split, expected one. Remove one")
+        if here:
+            found.setdefault(split, here[0])
     absent = [split for split in SPLITS if split not in found and split not in optional]
     if found and absent:
         here = next(iter(found.values()))
@@ -90,7 +96,7 @@ def read_json(path: Path, kind: type) -> Any:
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
     """Yield where each record stands (`mentions.jsonl line 3`) and the record; empty lines are skipped."""
     for number, line in enumerate(packed.lines(path), 1):
-        if line.strip():
+        if line.removeprefix(codecs.BOM_UTF8).strip():
             where = f"{path} line {number}"
             yield where, expect(_parse(decode(line, where), where), dict, "a record", where)
 
@@ -137,17 +143,28 @@ def strings(value: Any, what: str, where: str) -> list[str]:
     return [expect(item, str, f"each of {what}", where) for item in expect(value, list, what, where)]
 
 
+def gold_of(value: Any, what: str, where: str) -> str | None:
+    """Return the id of the gold entity, None for nil.  Raises DatasetError if it is neither null nor a string."""
+    id = expect("" if value is None else value, str, what, where)
+    return None if id.strip().lower() in NIL else id
+
+
 def read_split_ids(path: Path, dataset: str = "") -> dict[str, int]:
     """Return the split mask of every id in a `{train, dev, test: [ids]}` file, which may nest it under `dataset`."""
     lists = read_json(path, dict)
     masks: dict[str, int] = {}
     for name, ids in expect(lists.get(dataset, lists), dict, "the lists", str(path)).items():
-        if name not in SPLIT_OF:
-            raise DatasetError(f"{path}: unknown split {name!r}, expected one of: {', '.join(SPLIT_OF)}")
-        mask = split_mask(SPLIT_OF[name])
+        mask = mask_of(name, str(path))
         for id in expect(ids, list, f"split {name!r}", str(path)):
             masks[str(id)] = masks.get(str(id), 0) | mask
     return masks
+
+
+def mask_of(name: str, where: str) -> int:
+    """Return the mask of a split that a release calls `name`.  Raises DatasetError for a name that means none."""
+    if name not in SPLIT_OF:
+        raise DatasetError(f"{where}: unknown split {name!r}, expected one of: {', '.join(SPLIT_OF)}")
+    return split_mask(SPLIT_OF[name])
 
 
 def clean_title(title: bytes) -> bytes:
@@ -163,29 +180,61 @@ def without_suffix(name: str) -> str:
 class Pictures:
     """One folder of pictures, listed once: a look at the disk per picture takes minutes on a network disk.
 
-    `key` of a file name is what identifies the picture when the suffix is not the one that the release says.
+    `key` of a file name is what identifies the picture when the suffix is not the one that the release says. `names`
+    are the files, by their names as they are and composed: a Mac may have written them decomposed (NFD).
     """
 
     def __init__(self, folder: Path, key: Callable[[str], str] = without_suffix):
         self.folder = folder
         self.key = key
-        self.names: set[str] = set()
+        self.names = _listed(folder, files=True)
         self.by_key: dict[str, str] = {}
-        if folder.is_dir():
-            with os.scandir(folder) as entries:
-                self.names.update(entry.name for entry in entries if entry.is_file())
-        for name in self.names:
-            other = self.by_key.setdefault(key(name), name)
-            if _rank(name) < _rank(other):
-                self.by_key[key(name)] = name
+        for name in self.names.values():
+            kind = key(composed(name))
+            if _rank(name) < _rank(self.by_key.setdefault(kind, name)):
+                self.by_key[kind] = name
 
     def find(self, *names: str) -> Image:
         """Return the first of `names` that is there, else one with the key of one of them, else where it should be."""
         if not names[0] or names[0] in (".", "..") or "\0" in names[0] or len(names[0].encode()) > 255:
             return Image(None, "name")
-        alike = (self.by_key.get(self.key(name), "") for name in names)
-        there = [name for name in names if name in self.names] or [name for name in alike if _is_picture(name)]
+        alike = (self.by_key.get(self.key(composed(name)), "") for name in names)
+        found = [self.names[form] for name in names for form in (name, composed(name)) if form in self.names]
+        there = found or [name for name in alike if _is_picture(name)]
         return Image(self.folder / (there or names)[0])
+
+
+class Tree:
+    """Files below a folder by paths whose names a Mac may have decomposed; only for such a name is a folder listed."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._names: dict[Path, dict[str, str]] = {}
+
+    def path(self, relative: PurePath) -> Path:
+        """Return where a file of this path is, else where it should be."""
+        path = self.folder
+        for part in relative.parts:
+            if not part.isascii():
+                if path not in self._names:
+                    self._names[path] = _listed(path, files=False)
+                part = self._names[path].get(part) or self._names[path].get(composed(part), part)
+            path = path / part
+        return path
+
+
+def composed(name: str) -> str:
+    """Return a name with its accents composed (NFC), as most systems write them; in itself it is the same name."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _listed(folder: Path, *, files: bool) -> dict[str, str]:
+    """Return the names in a folder, of files alone or of all, by themselves and composed; {} where it is none."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not files or entry.is_file()]
+    return {composed(name): name for name in names} | {name: name for name in names}
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -249,11 +298,14 @@ def finish(
 ) -> Dataset:
     """Return the dataset, with the entities that only gold or candidates name added, and the findings counted.
 
-    `names` gives such an entity its name, else its id is its name. Raises DatasetError if an id stands twice.
+    `names` gives such an entity its name, else its id is its name. Raises DatasetError if an id stands twice, or is
+    empty.
     """
     for what, records in (("mention", mentions), ("entity", entities)):
         first: dict[str, int] = {}
         for place, record in enumerate(records):
+            if not record.id.strip():
+                raise DatasetError(f"{name}: {what} id {record.id!r} in record {place} is empty. Give it one")
             if first.setdefault(record.id, place) != place:
                 places = f"records {first[record.id]} and {place}"
                 raise DatasetError(f"{name}: {what} id {record.id!r} stands twice, in {places}")
@@ -268,7 +320,8 @@ def finish(
         "mentions in more than one split": len(double),
         "mentions in no split": sum(not mention.splits for mention in mentions),
         "mentions that name no picture": sum(mention.image is None for mention in mentions),
-        "gold is nil": sum(mention.gold is None for mention in mentions),
+        UNLABELED_COUNT: sum(not mention.labeled for mention in mentions),
+        NIL_COUNT: sum(mention.labeled and mention.gold is None for mention in mentions),
         **counts,
         "entities added from gold or candidates": len(added),
         "entities without text": sum(not entity.text for entity in entities),

@@ -13,10 +13,8 @@
           or WikiDiverse.json and splits.json                 [[mention, type, start, end, wiki_url], ...]]]
         images/ (or wikinewsImgs/)
 
-    data/wikidiverse/                                       the copy of KGMEL, with Wikidata ids, no candidates
-        WikiDiverse.json                                    [{id, sentence, imgPath, mention, entity, answer}]
-        splits.json                                         {train, val, test: [ids]}
-        images/ (or image/WikiDiverse/, mention_image/)     mention_<n>.jpg
+    data/wikidiverse/                                       the copy of KGMEL, with Wikidata ids: see kgmel.py
+        WikiDiverse.json, and splits.json or mapping/ids_split_mappings.json
 
 Every .json may also be .json.gz or .zip, every .tsv also .tsv.gz; the files of candidates/, entities/ and mentions/
 may also lie in the folder itself.
@@ -25,23 +23,23 @@ may also lie in the folder itself.
 import hashlib
 import itertools
 import os
+import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
 from common.errors import DatasetError
 from common.records import Dataset, Entity, Image, Mention, split_mask
 from extract import packed
-from extract.datasets import release
+from extract.datasets import kgmel, release
 
 SOURCE = "https://github.com/wangxw5/wikiDiverse"
 LICENCE = "CC BY-SA 4.0"
 TEN = ("candidates/{}_w_10cands.json", "wikidiverse_w_cands/{}_w_10cands.json", "{}_w_10cands.json")
 ANNOTATED = ("mentions/{}.json", "{}.json")
-WHOLE = ("WikiDiverse.json", "dataset/WikiDiverse.json")
-SPLIT_LISTS = ("splits.json", "mapping/ids_split_mappings.json", "dataset/mapping/ids_split_mappings.json")
-BLANK = "mention_54.jpg"  # KGMEL's blank file for the 238 captions whose picture it lacks (its ids_blank_image.json)
+NAME = "WikiDiverse"  # of its file in one piece, annotated or KGMEL's
+TITLE = re.compile(r"(?:^|[&;])title=([^&]*)")
+QUERY = re.compile(r"\?[a-z_]+=.*", re.DOTALL)  # a title may end in a question mark, but not go on like this
 
 
 def load(data: Path) -> Dataset:
@@ -59,17 +57,14 @@ def load(data: Path) -> Dataset:
             for row, record in enumerate(release.read_json(path, list))
         ]
         return _annotated(data, rows, counts)
-    whole, lists = release.find(data, *WHOLE), release.find(data, *SPLIT_LISTS)
+    whole, lists = kgmel.find(data, NAME), kgmel.find_lists(data)
     if whole is None or lists is None:
-        looked = SPLIT_LISTS if whole else (*TEN, *ANNOTATED, "WikiDiverse.json and splits.json")
+        looked = kgmel.SPLIT_LISTS if whole else (*TEN, *ANNOTATED, "WikiDiverse.json and splits.json")
         raise release.missing("wikidiverse", data, looked, SOURCE, LICENCE, __doc__)
-    masks = release.read_split_ids(lists, "WikiDiverse")
-    rows = []
-    for row, record in enumerate(release.read_json(whole, list)):
-        id = str(record.get("id", row) if isinstance(record, dict) else row)
-        rows.append((id, masks.get(id, 0), record, f"{whole} record {row}"))
-    counts["ids without text"] = len(masks.keys() - {id for id, *_ in rows})
-    return (_kgmel if any(isinstance(record, dict) for _, _, record, _ in rows) else _annotated)(data, rows, counts)
+    rows = kgmel.rows(whole, lists, NAME, counts)
+    if any(isinstance(record, dict) for _, _, record, _ in rows):
+        return kgmel.load(data, NAME, rows, counts, LICENCE, SOURCE)
+    return _annotated(data, rows, counts)
 
 
 def _with_candidates(data: Path, files: dict[str, Path], counts: Counter) -> Dataset:
@@ -106,7 +101,7 @@ def _with_candidates(data: Path, files: dict[str, Path], counts: Counter) -> Dat
     return release.finish("wikidiverse", mentions, _entities(data, titles), counts, {}, LICENCE, SOURCE)
 
 
-def _annotated(data: Path, rows: list[tuple[str, int, Any, str]], counts: Counter) -> Dataset:
+def _annotated(data: Path, rows: list[kgmel.Row], counts: Counter) -> Dataset:
     """Return the records of the annotated release (V2).  A row is (id, split mask, record, place)."""
     pictures = _mention_pictures(data)
     titles: dict[str, str] = {}
@@ -116,7 +111,7 @@ def _annotated(data: Path, rows: list[tuple[str, int, Any, str]], counts: Counte
             raise DatasetError(f"{where}: expected sentence, url, topic and mentions, found {len(record)} fields")
         sentence, url = release.strings([record[0], record[1] or ""], "sentence and url", where)
         annotations = release.expect(record[3], list, "the mentions", where)
-        for id, annotation in zip(_mention_ids(caption, annotations), annotations, strict=True):
+        for id, annotation in zip(kgmel.mention_ids(caption, annotations), annotations, strict=True):
             if len(release.expect(annotation, list, "a mention", where)) < 5:
                 raise DatasetError(f"{where}: expected mention, type, start, end and url, found {annotation!r:.60}")
             surface, kind, start, end, gold = annotation[:5]
@@ -139,49 +134,35 @@ def _annotated(data: Path, rows: list[tuple[str, int, Any, str]], counts: Counte
     return release.finish("wikidiverse", mentions, _entities(data, titles), counts, {}, LICENCE, SOURCE)
 
 
-def _kgmel(data: Path, rows: list[tuple[str, int, Any, str]], counts: Counter) -> Dataset:
-    """Return the records of KGMEL's copy, which has Wikidata ids and neither offsets nor texts of entities."""
-    pictures = release.pictures_in(data, "images", "image/WikiDiverse", "dataset/image/WikiDiverse", "mention_image")
-    entities: dict[str, Entity] = {}
-    mentions = []
-    for caption, splits, record, where in rows:
-        field = release.expect(record, dict, "a caption", where).get
-        sentence = release.expect(field("sentence"), str, "sentence", where)
-        path = release.expect(field("imgPath") or "", str, "imgPath", where).rsplit("/", 1)[-1]
-        image = Image(None, "blank") if path == BLANK else pictures.find(path) if path else None
-        counts["captions with the blank picture"] += path == BLANK
-        surfaces, names, golds = (release.strings(field(key), key, where) for key in ("mention", "entity", "answer"))
-        if not len(surfaces) == len(names) == len(golds):
-            lengths = f"{len(surfaces)} mention, {len(names)} entity, {len(golds)} answer"
-            raise DatasetError(f"{where}: {lengths}, expected as many of each")
-        ids = _mention_ids(caption, surfaces)
-        for id, surface, name, gold in zip(ids, surfaces, names, golds, strict=True):
-            span = release.locate(sentence, surface, counts)
-            gold = None if gold in ("", "nil") else gold
-            mentions.append(Mention(id, caption, sentence, surface, *span, gold, splits, image))
-            if gold is not None:
-                entities.setdefault(gold, Entity(gold, name))
-    source = f"https://github.com/juyeonnn/KGMEL, after {SOURCE}"
-    return release.finish("wikidiverse", mentions, list(entities.values()), counts, {}, LICENCE, source)
-
-
-def _mention_ids(caption: str, mentions: list) -> list[str]:
-    return [caption] if len(mentions) == 1 else [f"{caption}-{k}" for k in range(len(mentions))]
-
-
 def _page(url: str, titles: dict[str, str]) -> str | None:
     """Return the id of the page that a url names, None for nil, and note its title in `titles`.
 
     Urls are damaged (`nhttps://`, `]https://`), percent-encoded or not, with `_` or `-` for blanks, so a page's
     id is its title without these: exact titles would find 82.0% of test's golds among the candidates, not 88.0%.
     """
-    if url.strip().lower() in ("", "nil"):
+    if release.gold_of(url, "url", "") is None:
         return None
-    _, prefix, tail = url.partition("/wiki/")
-    title = " ".join(unquote(tail if prefix else url).replace("_", " ").split())
+    title = release.composed(" ".join(unquote(_encoded_title(url)).replace("_", " ").split()))
+    title = QUERY.sub("", title)
     id = " ".join(title.replace("-", " ").split()) or title
+    if not id:
+        return None
     titles.setdefault(id, title)
-    return id or None
+    return id
+
+
+def _encoded_title(url: str) -> str:
+    """Return the title in a url as it is written there, without the place on the page that it names.
+
+    It is `Foo` of .../wiki/Foo#History and of .../w/index.php?oldid=7&title=Foo; of .../wiki/Foo?oldid=7 it is
+    `Foo?oldid=7`. What is no url is a title.
+    """
+    url = url.partition("#")[0]
+    _, script, query = url.partition("index.php?")
+    if script and (asked := TITLE.search(query)):
+        return asked[1].replace("+", " ")
+    _, prefix, tail = url.partition("/wiki/")
+    return tail if prefix else url
 
 
 def _entities(data: Path, titles: dict[str, str]) -> list[Entity]:

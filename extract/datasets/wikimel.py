@@ -1,6 +1,6 @@
 """The WikiMEL releases as records (Richpedia-MEL shares the layouts, see richpedia.py).
 
-    data/wikimel/                               MELBench, with the side files of MEL-GHMFC
+    data/wikimel/                               MELBench, with the side files of MEL-GHMFC; or a clone of either
         Wikidata-MEL.json                       {id: {sentence, mentions: [..], entities: [..], answer: [qid..]}}
         splits.json                             {train, dev, test: [ids]}
         qid2ne.json, qid2abs.json               qid to name, qid to properties as text
@@ -15,36 +15,50 @@
         candidates/qid2ne.json
         candidates/top100/candidates-answer.tsv     id<TAB>qid<TAB>qid...; or search_top100.json {mention: [qid..]}
 
+    data/wikimel/                               KGMEL: see kgmel.py
+        WikiMEL.json, and splits.json or mapping/ids_split_mappings.json
+
 Every .json may also be .json.gz or .zip; side files may lie in the folder itself, in input_data/, entities/,
-candidates/, candidates/top100/ or mentions/; pictures may have another suffix.
+candidates/, candidates/top100/ or mentions/; pictures may have another suffix. MELBench's clone has neither lists of
+splits nor side files: without the first it is split here (no published number is on that split), without the second
+its entities are the golds, and have no texts.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.errors import DatasetError
-from common.records import Dataset, Entity, Image, Mention, split_mask
+from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
 from extract import packed
-from extract.datasets import release
+from extract.datasets import kgmel, release
 
 SIDE_FOLDERS = ("", "input_data/", "entities/", "candidates/", "candidates/top100/", "mentions/")
 PICTURE_FOLDERS = ("images", "mentions/KVQAimgs", "KVQAimgs", "mention_image", "mention_images")
 ENTITY_PICTURE_FOLDERS = ("entities/cleaned-images", "cleaned-images", "kb_image")
+SHARES = (0.7, 0.1, 0.2)  # of captions in the order of SPLITS: MELBench's, which does not say which are where
+UNLISTED = "captions split by melcache"
+UNSPLIT = "split by melcache (captions 70:10:20, by their ids): MELBench has no lists, so no published number fits"
+Rows = dict[str, tuple[dict, int, str]]  # by key: record, split mask, place
 
 
 @dataclass(frozen=True)
 class Layout:
     """What differs between the datasets of these layouts.
 
-    `parts` are names of files that hold one split each (`{}` stands for the split's name), `wholes` of files
-    that hold all splits; `optional` are splits that a release does without.
+    `parts` are names of files that hold one split each (`{}` stands for the split's name), `melbench` is MELBench's
+    file, which may stand alone, and `wholes` are others that hold all splits. `folders` are where a clone has the
+    release, `kgmel` is KGMEL's name of it; `optional` are splits that a release does without.
     """
 
     name: str
     parts: tuple[str, ...]
+    melbench: str
     wholes: tuple[str, ...]
+    folders: tuple[str, ...]
+    kgmel: str
     optional: tuple[str, ...]
     source: str
     licence: str
@@ -54,7 +68,10 @@ class Layout:
 WIKIMEL = Layout(
     name="wikimel",
     parts=("mentions/WIKIMEL_{}.json", "WIKIMEL_{}.json"),
-    wholes=("Wikidata-MEL.json", "nel_12n.json", "nel_121.json"),
+    melbench="Wikidata-MEL.json",
+    wholes=("nel_12n.json", "nel_121.json"),
+    folders=("Wikidata-MEL", "datasets/WikiMEL"),
+    kgmel="WikiMEL",
     optional=(),
     source="https://github.com/seukgcode/MELBench and https://github.com/seukgcode/MEL-GHMFC",
     licence="text MIT, facts from Wikidata CC0, pictures Wikimedia Commons per file",
@@ -69,11 +86,23 @@ def load(data: Path) -> Dataset:
 
 def load_layout(data: Path, layout: Layout) -> Dataset:
     """Return the records of a release in one of the layouts above.  Raises DatasetError."""
-    counts: Counter = Counter()
-    rows = _rows(data, layout, counts)
-    names, texts = _side(data, "qid2ne.json"), _side(data, "qid2abs.json")
-    if not rows or not (names or texts):
-        raise _missing(data, layout, ("qid2ne.json", "qid2abs.json") if rows else (*layout.parts, *layout.wholes))
+    for root in (data, *(data / folder for folder in layout.folders)):
+        counts: Counter = Counter()
+        if rows := _rows(root, layout, counts):
+            return _load(root, layout, rows, counts)
+    file, lists = kgmel.find(data, layout.kgmel), kgmel.find_lists(data)
+    if file is None or lists is None:
+        files = (*layout.parts, layout.melbench, *layout.wholes, f"{layout.kgmel}.json")
+        raise _missing(data, layout, kgmel.SPLIT_LISTS if file else files)
+    rows = kgmel.rows(file, lists, layout.kgmel, counts)
+    return kgmel.load(data, layout.kgmel, rows, counts, layout.licence, layout.source)
+
+
+def _load(data: Path, layout: Layout, rows: Rows, counts: Counter) -> Dataset:
+    """Return the records of captions, their entities and candidates."""
+    names, texts, alone = _side(data, "qid2ne.json"), _side(data, "qid2abs.json"), _side(data, layout.melbench)
+    if not (names or texts or alone):
+        raise _missing(data, layout, ("qid2ne.json", "qid2abs.json"))
     by_id, by_surface = _candidates(data)
     pictures = release.pictures_in(data, *PICTURE_FOLDERS)
     mentions: list[Mention] = []
@@ -84,11 +113,15 @@ def load_layout(data: Path, layout: Layout) -> Dataset:
         for id, surface, gold, name in _annotations(key, row, where):
             span = release.locate(sentence, surface, counts)
             given = by_id.get(id, ()) if by_id else by_surface.get(surface, ()) if by_surface else None
-            mentions.append(Mention(id, _caption(key), sentence, surface, *span, gold, splits, image, given))
+            labeled = "answer" in row
+            mentions.append(
+                Mention(id, _caption(key), sentence, surface, *span, gold, splits, image, given, labeled=labeled)
+            )
             counts["mentions without candidates"] += given == ()
             gold_names.setdefault(gold or "", name)
     entities = _entities(data, names, texts)
-    return release.finish(layout.name, mentions, entities, counts, gold_names, layout.licence, layout.source)
+    dataset = release.finish(layout.name, mentions, entities, counts, gold_names, layout.licence, layout.source)
+    return replace(dataset, warnings=[UNSPLIT]) if counts[UNLISTED] else dataset
 
 
 def _missing(data: Path, layout: Layout, looked: tuple[str, ...]) -> DatasetError:
@@ -99,9 +132,9 @@ def _side(data: Path, *files: str) -> Path | None:
     return release.find(data, *(folder + file for file in files for folder in SIDE_FOLDERS))
 
 
-def _rows(data: Path, layout: Layout, counts: Counter) -> dict[str, tuple[dict, int, str]]:
+def _rows(data: Path, layout: Layout, counts: Counter) -> Rows:
     """Return the record, the split mask and the place of every key; {} if there is no file of them."""
-    rows: dict[str, tuple[dict, int, str]] = {}
+    rows: Rows = {}
     for split, path in release.find_splits(data, layout.parts, layout.optional).items():
         for key, row in release.read_json(path, dict).items():
             where = f"{path} record {key!r}"
@@ -109,18 +142,30 @@ def _rows(data: Path, layout: Layout, counts: Counter) -> dict[str, tuple[dict, 
             if other != row:
                 raise DatasetError(f"{where} differs from {place}, expected one record per id")
             rows[key] = (release.expect(row, dict, "a record", where), splits | split_mask(split), place)
-    whole = None if rows else _side(data, *layout.wholes)
+    whole = None if rows else _side(data, layout.melbench, *layout.wholes)
     if whole is None:
         return rows
-    path = _side(data, "splits.json")
-    if path is None:
+    lists = _side(data, "splits.json")
+    if lists is None and not whole.name.startswith(release.without_suffix(layout.melbench)):
         raise _missing(data, layout, (f"splits.json, to split {whole.name}",))
-    masks = release.read_split_ids(path)
+    masks = release.read_split_ids(lists) if lists else {}
     for key, row in release.read_json(whole, dict).items():
-        where = f"{whole} record {key!r}"
-        rows[key] = (release.expect(row, dict, "a record", where), masks.get(key, masks.get(_caption(key), 0)), where)
+        where, caption = f"{whole} record {key!r}", _caption(key)
+        mask = masks.get(key, masks.get(caption, 0)) if lists else _own_split(caption)
+        rows[key] = (release.expect(row, dict, "a record", where), mask, where)
+        counts[UNLISTED] += lists is None
     counts["ids without text"] = len(masks.keys() - rows.keys() - {_caption(key) for key in rows})
     return rows
+
+
+def _own_split(caption: str) -> int:
+    """Return the mask of the split that a caption is in where the release has no lists: by its id alone."""
+    place, border = int.from_bytes(hashlib.sha256(caption.encode()).digest()[:8], "big") / 2**64, 0.0
+    for split, share in zip(SPLITS, SHARES, strict=True):
+        border += share
+        if place < border:
+            return split_mask(split)
+    return split_mask(SPLITS[-1])  # 0.7 + 0.1 + 0.2 is a little less than 1
 
 
 def _caption(key: str) -> str:
@@ -132,20 +177,20 @@ def _annotations(key: str, row: dict, where: str) -> Iterator[tuple[str, str, st
 
     A record has one mention, under the key id or id-k, or lists of them, which then get the ids id-k.
     """
-    values = [row.get(field) for field in ("mentions", "answer", "entities")]
-    if isinstance(values[0], list):
-        surfaces, golds, names = (release.expect(value, list, "a field", where) for value in values)
+    fields = ("mentions", "answer", "entities")
+    if isinstance(row.get("mentions"), list):
+        none = [None] * len(row["mentions"])  # of a release without labels
+        surfaces, golds, names = (release.expect(row.get(field, none), list, "a field", where) for field in fields)
         if not len(surfaces) == len(golds) == len(names):
             lengths = f"{len(surfaces)} mentions, {len(golds)} answer, {len(names)} entities"
             raise DatasetError(f"{where}: {lengths}, expected as many of each")
         ids = [key] if len(surfaces) == 1 else [f"{key}-{k}" for k in range(len(surfaces))]
         annotations = zip(ids, surfaces, golds, names, strict=True)
     else:
-        annotations = iter([(key, *values)])
+        annotations = iter([(key, *map(row.get, fields))])
     for id, surface, gold, name in annotations:
         surface = release.expect(surface, str, "mentions", where)
-        gold = release.expect(gold or "", str, "answer", where)
-        gold = None if gold in ("", "nil") else gold
+        gold = release.gold_of(gold, "answer", where)
         yield id, surface, gold, release.expect(name or gold or "", str, "entities", where)
 
 
@@ -160,14 +205,15 @@ def _candidates(data: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple
     table, search = _side(data, "candidates-answer.tsv"), _side(data, "search_top100.json")
     lists: dict[str, tuple[str, ...]] = {}
     if table is not None:
-        qids: dict[str, str] = {}  # one string per qid: 2.6 million names of 18,880 entities
+        known: dict[str, str] = {}  # one string per qid: 2.6 million names of 18,880 entities
         for line in release.decode(packed.whole(table), str(table)).splitlines():
             id, *given = line.split("\t")
-            lists[id] = tuple(dict.fromkeys(qids.setdefault(qid, qid) for qid in given if qid))
+            lists[id] = tuple(dict.fromkeys(known.setdefault(qid, qid) for qid in given if qid))
         return lists, {}
     if search is not None:
         for surface, given in release.read_json(search, dict).items():
-            lists[surface] = tuple(dict.fromkeys(release.strings(given, f"candidates of {surface!r}", str(search))))
+            qids = release.strings(given, f"candidates of {surface!r}", str(search))
+            lists[surface] = tuple(dict.fromkeys(filter(None, qids)))
     return {}, lists
 
 
