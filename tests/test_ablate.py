@@ -140,7 +140,7 @@ def test_without_the_columns_of_the_full_head_the_plain_one_is_ablated(folder, m
 def test_dwe_without_wikipedia_stands_beside_dwe_and_the_full_one_beside_dwe_plus():
     names = ("full", "without Wikipedia text", "raw visual features")
     heads = (Described("long"), Described(), Described("long", refine=False))
-    found = [ablate._published("wikimel", "dwe", name, head) for name, head in zip(names, heads, strict=True)]
+    found = [ablate._published("wikimel", "dwe", name, head, "B") for name, head in zip(names, heads, strict=True)]
     assert [row and row["top1"] for row in found] == [72.8, 44.7, None]
 
 

@@ -16,7 +16,7 @@ import cache as melcache
 from cache import schema
 from cache.synth import Synthetic, write
 from common.errors import ConfigError
-from train import ablate, loop, page, plot, published, series
+from train import ablate, loop, page, plot, published, published_rows, series
 from train.checkpoint import Checkpoints
 from train.cli import app
 from train.config import CompareConfig
@@ -25,7 +25,14 @@ torch.set_num_threads(1)
 
 HEADS = "lexical,prior,clip,bert,jmel,clip_linear,drin"
 SIZE = {"text_width": 24, "image_width": 16, "clip_width": 16}
-TRAINED = "--models bert,drin --seeds 0,1 --epochs 2 --width 16".split()
+
+
+def trained(models="bert,drin", seeds="0,1", epochs=2):
+    """Return the options of a small comparison."""
+    return f"--models {models} --seeds {seeds} --epochs {epochs} --width 16".split()
+
+
+TRAINED = trained()
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +76,11 @@ def cells(text):
 # published numbers
 
 
+def numbers(entry):
+    """Return a published entry's source and numbers."""
+    return entry["source"], [entry[name] for name in ("top1", "top3", "top5", "top10", "top20") if name in entry]
+
+
 def test_published_numbers_are_those_of_the_papers():
     def tops(dataset, *models):
         return [published.of_head(dataset, model, None)["top1"] for model in models]
@@ -81,28 +93,90 @@ def test_published_numbers_are_those_of_the_papers():
         published.of_head(dataset, "dwe_authors", plus)["top1"] for dataset in ("richpedia", "wikimel", "wikidiverse")
     ]
     assert found == [72.5, 72.8, 51.2]
-    drin = published.of_head("wikimel", "drin_authors", None)
-    assert drin == {"source": "a", "top1": 65.5, "top5": 91.3, "top10": 95.8, "top20": 97.7}
-    assert published.of_head("wikidiverse", "drin", None) == {"source": "a", "top1": 51.1, "top3": 77.9, "top5": 89.3}
+    assert numbers(published.of_head("wikimel", "drin_authors", None)) == ("a", [65.5, 91.3, 95.8, 97.7])
+    assert numbers(published.of_head("wikidiverse", "drin", None)) == ("a", [51.1, 77.9, 89.3])
+    deviations = [published.of_head(dataset, "drin", None)["deviation"] for dataset in ("wikimel", "wikidiverse")]
+    assert deviations == [
+        {"top1": 0.81, "top5": 0.52, "top10": 0.22, "top20": 0.14},
+        {"top1": 0.74, "top3": 0.65, "top5": 0.83},
+    ]
     without = ("image_to_image", "image_to_text", "text_to_image", "text_to_text")
     for dataset, expected in (("wikimel", [65.2, 64.0, 64.4, 61.2]), ("wikidiverse", [49.1, 49.1, 49.3, 48.6])):
         assert [published.of_ablation(dataset, f"without {edge}")["top1"] for edge in without] == expected
-    assert [published.of_ablation(dataset, "static edges")["top1"] for dataset in published.EDGES] == [57.8, 49.0]
-    assert published.of_layers("wikidiverse", 2)["valid"] == {"top1": 48.5, "top3": 77.3, "top5": 87.8}
+    static = [published.of_ablation(dataset, "static edges")["top1"] for dataset in published_rows.EDGES]
+    assert static == [57.8, 49.0]
+    assert numbers(published.of_layers("wikidiverse", 2)["valid"]) == ("c", [48.5, 77.3, 87.8])
     assert published.of_layers("wikimel", 5)["test"]["top1"] == 62.9
 
 
-def test_published_tables_are_complete_and_of_heads_that_there_are():
-    assert {name.removesuffix("+") for rows in published.RESULTS.values() for name in rows} <= set(schema.READS)
-    for dataset, rows in published.RESULTS.items():
-        for source, values in rows.values():
-            assert len(values) == len(published.SOURCES[source].ks[dataset])
-            assert list(values) == sorted(values)  # Top-k grows with k
-    for tables in (published.EDGES, published.LAYERS):
-        assert tables.keys() == published.DRIN_KS.keys()
-    for dataset, rows in published.EDGES.items():
+C = {  # Top-1 of WikiMEL, Richpedia, WikiDiverse among all entities
+    "CLIP": (83.23, 67.78, 61.21),
+    "GHMFC": (76.55, 72.92, 60.27),
+    "MIMIC": (87.98, 81.02, 63.51),
+    "M3EL": (88.84, 82.82, 74.06),
+    "MMoE": (90.77, 85.51, 77.57),
+    "OT-MEL": (88.97, 83.30, 66.07),
+}
+
+
+def test_systems_after_drin_and_dwe_stand_beside_with_how_they_came_about():
+    for place, dataset in enumerate(("wikimel", "richpedia", "wikidiverse")):
+        found = {system["system"]: system for system in published.of_systems(dataset, "C") if system["protocol"] == "C"}
+        heads = {name.upper(): published.of_head(dataset, name, None, "C") for name in ("clip", "ghmfc")}
+        assert {name: (found | heads)[name]["top1"] for name in C} == {name: tops[place] for name, tops in C.items()}
+        assert "second hand" in published_rows.SOURCES[found["OT-MEL"]["source"]].where
+        for name in ("MIMIC", "M3EL", "MMoE", "OT-MEL"):
+            told = [found[name][key] for key in ("trained", "selected", "ties", "split")]
+            assert told == ["tuned", "valid", "sort order", "MIMIC's own"]
+        assert published.of_systems(dataset, "B")[0]["system"] == "UniMEL"
+    unimel = [published.of_systems(dataset, "B")[0] for dataset in ("wikimel", "richpedia", "wikidiverse")]
+    assert [(row["top1"], row["protocol"], row["trained"]) for row in unimel] == [
+        (94.1, "B", "LLM"), (94.8, "B", "LLM"), (92.9, "B", "LLM"),
+    ]  # fmt: skip
+
+
+def test_a_number_of_the_runs_protocol_is_taken_where_there_is_one():
+    tops = {letter: published.of_head("wikidiverse", "bert", None, letter)["top1"] for letter in "ABCD"}
+    assert tops == {"A": 45.5, "B": 22.2, "C": 55.77, "D": 57.08}
+    assert published.of_head("richpedia", "mel_hi", None, "C")["protocol"] == "B"  # the only one there is
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, ["split MIMIC's own, not compared with this one"]),
+        ({"protocol": "B"}, ["protocol B, here C", "split MIMIC's own, not compared with this one"]),
+        ({"trained": "tuned"}, ["tuned encoders, here frozen", "split MIMIC's own, not compared with this one"]),
+        ({"trained": "LLM"}, ["an LLM, here frozen", "split MIMIC's own, not compared with this one"]),
+        ({"selected": "test"}, ["selected on test, here valid", "split MIMIC's own, not compared with this one"]),
+        ({"selected": "unknown"}, ["selection unknown, here valid", "split MIMIC's own, not compared with this one"]),
+        ({"ties": "optimistic"}, ["ties optimistic, here expected", "split MIMIC's own, not compared with this one"]),
+        ({"tested": 1570}, ["1,570 mentions tested, here 2,044"]),
+        ({"own": "gold in the graph"}, ["gold in the graph", "split MIMIC's own, not compared with this one"]),
+    ],
+)
+def test_whatever_differs_is_said_beside_a_published_number(changed, told):
+    alike = {"protocol": "C", "trained": "frozen", "selected": "valid", "ties": "expected", "tested": None, "own": ""}
+    entry = alike | {"split": "MIMIC's own"} | changed
+    assert published.differences(entry, "C", "expected", 2044.0) == told
+
+
+def test_published_rows_are_complete_and_of_heads_that_there_are():
+    assert {row.head.removesuffix("+") for row in published_rows.ROWS if row.head} <= set(schema.READS)
+    kinds = {"frozen", "tuned", "LLM", "unknown"}
+    for row in published_rows.ROWS:
+        source = published_rows.SOURCES[row.source]
+        for dataset, values in row.values.items():
+            metrics = source.metrics[dataset]
+            assert len(values) == len(metrics) or (row.source == "i" and len(values) == 1)  # no MRR of some
+            tops = values[: -1 if metrics[-1] == "mrr" and len(values) > 1 else None]
+            assert list(tops) == sorted(tops)  # Top-k grows with k
+            assert len(row.deviations.get(dataset, values)) == len(values)
+        assert row.trained in kinds and source.selected in ("valid", "test", "unknown") and source.ties
+    assert set(published_rows.EDGES) == set(published_rows.LAYERS) == {"wikimel", "wikidiverse"}
+    for dataset, rows in published_rows.EDGES.items():
         assert set(rows) == {"full", *(name for name in ablate.ABLATIONS["drin"][1] if "layers" not in name)}
-        assert rows["full"] == published.RESULTS[dataset]["drin"][1]
+        assert numbers(published.of_head(dataset, "drin", None))[1] == list(rows["full"])
 
 
 def test_published_numbers_go_with_the_name_of_the_dataset_unless_told():
@@ -159,11 +233,20 @@ def test_the_table_the_markdown_and_the_json_agree(whole):
             assert row["95% interval"] == f"{100 * low:+.1f} to {100 * high:+.1f}"
             assert float(row["p"]) == pytest.approx(tested["holm"], abs=1e-4)
             assert row["seeds"] == "2"
-    assert [rows[name]["published"] for name in rows] == ["-", "45.5 a", "51.1 a"]
-    assert "a DRIN Table 2, protocol A" in text
+    assert [rows[name]["published"] for name in rows] == ["-", "45.5 a", "51.1 ± 0.7 a"]
+    cited = next(line for line in text.splitlines() if line.startswith("published a, DRIN Table 2 (DRIN)"))
+    assert cited.endswith(
+        ": gold in the graph, divided by recall; selection unknown, here valid; ties optimistic, here expected; 1,570 "
+        "mentions tested, here 60"
+    )
+    assert entries(found)["drin"]["published"]["differs"] == cited.partition(": ")[2].split("; ")
+    systems = {system["system"]: system for system in found["systems"]}
+    assert systems["MMoE"]["differs"][:2] == ["protocol C, here A", "tuned encoders, here frozen"]
+    assert any(line.split()[:3] == ["MMoE", "77.6", "f"] for line in text.splitlines())
     markdown = (run / "compare.md").read_text().splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown if line.startswith("|")]
-    assert table[2:] == [list(row.values()) for row in rows.values()]
+    assert table[2:5] == [list(row.values()) for row in rows.values()]
+    assert table[5][:2] == ["published system", "top1"] and len(table) == 7 + len(found["systems"])
 
 
 class Killed(BaseException):
@@ -212,7 +295,7 @@ def test_only_the_seeds_asked_for_count_and_other_heads_can_join(folder, whole, 
     run = tmp_path / "copy"
     shutil.copytree(whole[0], run)
     before = entries(written(run))["drin"]
-    done = invoke("compare", folder, run, *TRAINED, "--seeds", "1", "--models", "drin,prior", "--baseline", "prior")
+    done = invoke("compare", folder, run, *trained("drin,prior", "1"), "--baseline", "prior")
     assert done.exit_code == 0, done.stderr
     found = written(run)
     assert (found["base"], found["seeds"], [entry["name"] for entry in found["entries"]]) == (
@@ -268,7 +351,7 @@ def test_a_head_that_diverges_and_one_without_columns_stop_no_other(tmp_path):
         (["--models", "bert", "--option", "width=3"], "--option is for heads of your own"),
         (["--published", "mine"], "--published mine: choose from"),
         (["--models", "bert", "--baseline", "ghmfc"], "lacks the parts mention.regions"),
-        ([*TRAINED, "--epochs", "3"], "is of another run: epochs 2, now 3"),
+        (trained(epochs=3), "is of another run: epochs 2, now 3"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(folder, whole, options, message):
@@ -339,7 +422,7 @@ def test_progress_counts_every_epoch_once(folder, tmp_path, monkeypatch):
             counted.append(count)
 
     monkeypatch.setattr(series, "Progress", Counted)
-    options = [*TRAINED, "--epochs", "4", "--patience", "1", "--learning-rate", "1e-12"]
+    options = [*trained(epochs=4), "--patience", "1", "--learning-rate", "1e-12"]
     assert invoke("compare", folder, tmp_path, *options).exit_code == 0
     stopped = json.loads((tmp_path / "bert/results.json").read_text())["seeds"]
     assert [len(seed["history"]) for seed in stopped] == [2, 2]

@@ -15,7 +15,7 @@ from cache.draft import Draft
 from cache.edges import GRID, align
 from cache.fingerprint import content_hash, shard_key
 from cache.reader import Reader
-from cache.schema import ALIGNMENT_READS, EDGES
+from cache.schema import ALIGNMENT_READS, EDGES, READS
 from cache.synth import Synthetic, write
 from cache.writer import PartPlan, Shard, ShardPlan
 from common.errors import CacheError, NotFiniteError
@@ -25,8 +25,8 @@ from train.baselines import clip_of_all, prior_of_all
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
-from train.heads import DrinAuthorsConfig, DrinConfig
-from train.models import build
+from train.heads import HEAD_CONFIGS, DrinAuthorsConfig, DrinConfig
+from train.models import MODELS, build
 from train.prepare import data_of
 from train.prepare import table_of as held_table
 from train.table import Table
@@ -832,3 +832,95 @@ def test_a_gold_outside_the_entities_is_refused(columns, tmp_path):
 def test_a_learning_rate_too_large_is_still_what_is_blamed(folder, tmp_path):
     with pytest.raises(NotFiniteError, match=r"seed 0 .* not finite after epoch 1 .*smaller --learning-rate"):
         fit(folder, tmp_path, "bert", learning_rate=1e38)
+
+
+# a head of one's own
+
+READER = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+from torch.nn.functional import cosine_similarity
+from train.losses import margin_ranking
+from train.models.head import Head
+
+READS = ("mention.bert.span", "entity.bert.text")
+
+
+@dataclass(frozen=True)
+class Config:
+    text_width: int = 768
+
+
+class Model(Head):
+    PLACE
+
+    def __init__(self, config):
+        super().__init__()
+        self.mention = nn.Linear(config.text_width, 8)
+
+    def embed(self, batch):
+        return self.mention(batch["mention.bert.span"])
+
+    def project(self, columns):
+        return self.mention(columns["entity.bert.text"])
+
+    def forward(self, batch, projected=None):
+        found = cosine_similarity(self.embed(batch)[:, None], self.project(batch.columns), dim=-1)
+        return (found + MORE).masked_fill(~batch.present, -torch.inf)
+
+    def loss(self, scores, batch):
+        return margin_ranking(scores, batch.gold, batch.present, margin=0.25)
+"""
+LISTED = 'batch["pair.candidates.lexical"]'
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Train a head of one's own, READER with `more` and `place`; nothing knows of it afterwards."""
+    before = [dict(names) for names in (READS, HEAD_CONFIGS, MODELS)]
+
+    def run(folder, more, place, options):
+        path = tmp_path / "own_head.py"
+        path.write_text(READER.replace("MORE", more).replace("PLACE", place))
+        given = ["--model", str(path), "--dataset", str(folder), "--run", str(tmp_path / "run"), "--device", "cpu"]
+        return CliRunner().invoke(app, [*given, "--epochs", "1", *options.split()])
+
+    yield run
+    for names, old in zip((READS, HEAD_CONFIGS, MODELS), before, strict=True):
+        names.clear()
+        names.update(old)
+
+
+@pytest.mark.parametrize(
+    ("more", "place", "options", "message"),
+    [
+        (LISTED, "pass", "--protocol whole-kb --rerank 20", "pair.candidates.lexical, which is known of the lists"),
+        (LISTED, "pass", "--protocol whole-kb", "pair.candidates.lexical, which is known of the lists alone"),
+        (LISTED, "two_towers = True", "--protocol whole-kb", "pair.candidates.lexical, which is known of the lists"),
+        ('batch["pair.alignment"].sum((2, 3))', "pass", "", "pair.alignment, which a batch does not hold: name it in"),
+        ('batch["mention.bert.cls"][:, :1]', "pass", "", "mention.bert.cls, which a batch does not hold: name it in"),
+        (
+            'batch["entity.bert.text"][..., 0]',
+            'projects = ("entity.bert.text",)',
+            "",
+            "entity.bert.text, which a batch",
+        ),
+    ],
+)
+def test_a_column_that_a_protocol_lacks_is_known_before_training(
+    folder, own, monkeypatch, more, place, options, message
+):
+    monkeypatch.setattr(loop, "run_epoch", lambda *given: pytest.fail("it was trained"))
+    monkeypatch.setattr(whole, "nearest", lambda *given: pytest.fail("entities were searched"))
+    run = own(folder, more, place, options)
+    assert run.exit_code == 2 and message in run.stderr and run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", ["", "--protocol injected", "--protocol given"])
+def test_string_scores_are_there_wherever_lists_are_ranked(folder, own, options):
+    assert own(folder, LISTED, "pass", options).exit_code == 0
+
+
+def test_another_error_of_a_head_keeps_its_traceback(folder, own):
+    assert type(own(folder, '{}["mine"]', "pass", "").exception) is KeyError

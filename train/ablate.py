@@ -51,8 +51,10 @@ def ablate(config: AblateConfig, heads: Mapping[str, Any]) -> dict[str, Any]:
     found["not_run"] += lacking
     for entry in (*found["entries"], *found["not_run"]):
         entry["head"] = entry["name"]
-        entry["published"] = _published(dataset, config.model, entry["name"], variants.get(entry["name"]))
+        head, letter = variants.get(entry["name"]), found["protocol"][0]
+        entry["published"] = _published(dataset, config.model, entry["name"], head, letter)
     found["layers"] = _layers(dataset, config.model, variants)
+    published.mark(found, *(number for row in found["layers"] for number in (row["published"] or {}).values()))
     found["costs"] = costs.count_all(reader, heads)
     title = f"{found['dataset']}: {found['head']} without its parts"
     page.write(config.folder, NAME, found, page.as_markdown(title, *_content(found)))
@@ -89,13 +91,13 @@ def _run(config: AblateConfig, name: str, head: Any) -> series.Run:
     return series.Run(name, series.part(config, config.folder / name.replace(" ", "-"), {"fresh": False}), head)
 
 
-def _published(dataset: str | None, model: str, name: str, head: Any) -> dict[str, Any] | None:
-    """Return the published Top-k on test of a variant."""
+def _published(dataset: str | None, model: str, name: str, head: Any, protocol: str) -> dict[str, Any] | None:
+    """Return the published numbers on test of a variant."""
     if model != "drin":
-        return published.of_head(dataset, model, head) if name in (FULL, SHORT_TEXT) else None
+        return published.of_head(dataset, model, head, protocol) if name in (FULL, SHORT_TEXT) else None
     if name in LAYERED:
         layers = published.of_layers(dataset, LAYERED[name])
-        return layers and {"source": "c"} | layers["test"]
+        return layers and layers["test"]
     return published.of_ablation(dataset, name)
 
 
@@ -125,7 +127,7 @@ def _by_layers(found: dict[str, Any]) -> page.Section:
         if entry := entries.get(row["entry"]):
             cells = []
             for split in ("valid", "test"):
-                cited = f"{row['published'][split]['top1']:.1f} c" if row["published"] else "-"
+                cited = page.cited(row["published"] and row["published"][split])
                 cells += [page.percent(entry, split, "top1"), cited, page.percent(entry, split, "mrr")]
             rows.append((str(row["layers"]), *cells))
     header = [f"{split} {column}" for split in ("valid", "test") for column in ("top1", "published", "mrr")]

@@ -36,7 +36,9 @@ def compare(config: CompareConfig, heads: Mapping[str, Any]) -> dict[str, Any]:
     outcomes = series.train(config, [_run(config, model, head) for model, head in heads.items()], reader, NAME)
     found = standings.summarize(config, outcomes, base)
     for entry in (*found["entries"], *found["not_run"]):
-        entry["published"] = published.of_head(dataset, entry["name"], heads[entry["name"]])
+        entry["published"] = published.of_head(dataset, entry["name"], heads[entry["name"]], found["protocol"][0])
+    found["systems"] = published.of_systems(dataset, found["protocol"][0])
+    published.mark(found, *found["systems"])
     page.write(config.folder, NAME, found, page.as_markdown(f"{found['dataset']}: heads compared", *_content(found)))
     plot.draw(found, config.folder / NAME)
     return found
@@ -64,4 +66,4 @@ def _run(config: CompareConfig, model: str, head: Any) -> series.Run:
 
 
 def _content(found: dict[str, Any]) -> tuple[list[page.Section], list[str]]:
-    return [page.standing(found, "head")], page.notes(found)
+    return [page.standing(found, "head"), *page.systems(found)], page.notes(found)

@@ -78,7 +78,7 @@ def standing(found: dict[str, Any], what: str) -> Section:
         (
             other["name"],
             *("-" for _ in header[1 : header.index("published")]),
-            _cited(other["published"]),
+            cited(other["published"]),
             *("-" for _ in range(5)),
         )
         for other in found["not_run"]
@@ -86,11 +86,33 @@ def standing(found: dict[str, Any], what: str) -> Section:
     return Section(header, (*ended, *others))
 
 
+def systems(found: dict[str, Any]) -> list[Section]:
+    """Return a table of published systems that are no head of melcache; what differs from the runs is in the notes."""
+    rows = [
+        (
+            system["system"],
+            cited(system),
+            *(system[key] for key in ("protocol", "trained", "selected", "ties", "split")),
+        )
+        for system in found["systems"]
+    ]
+    header = ("published system", "top1", "protocol", "trained", "selected on", "ties", "split")
+    return [Section(header, tuple(rows))] if rows else []
+
+
+def cited(numbers: dict[str, Any] | None) -> str:
+    """Return a published Top-1 as 65.5 ± 0.8 a, `a` being its source."""
+    if not numbers:
+        return "-"
+    spread = f" ± {numbers['deviation']['top1']:.1f}" if numbers["deviation"] else ""
+    return f"{numbers['top1']:.1f}{spread} {numbers['source']}"
+
+
 def notes(found: dict[str, Any]) -> list[str]:
     """Return what the numbers need to be understood, and which runs have none."""
     tested = sum(entry["difference"] is not None for entry in found["entries"])
     listed = [*found["entries"], *found["not_run"]]
-    cited = {entry["published"]["source"] for entry in listed if entry["published"]}
+    beside = [entry["published"] for entry in listed if entry["published"]]
     seeds = ", ".join(map(str, found["seeds"]))
     first = found["entries"][0]
     among, ceiling = ("",) * 2 if _mixed(found) else _among(first, found)
@@ -101,7 +123,7 @@ def notes(found: dict[str, Any]) -> list[str]:
         f"top1 - {found['base']}: mention by mention, each the mean over seeds; interval from {found['resamples']:,} "
         f"bootstrap resamples of mentions, two-sided p from as many random exchanges, Holm-corrected for {tested}",
         *([OTHERS.format(base=found["base"])] if _mixed(found) else []),
-        *([published.notes(cited)] if cited else []),
+        *published.notes([*beside, *found.get("systems", [])]),
         *(f"{other['state']}: {other['name']}: {other['reason']}" for other in found["not_run"]),
         *(f"warning: {warning}" for warning in found["warnings"]),
     ]
@@ -133,15 +155,11 @@ def _row(entry: dict[str, Any], shown: Sequence[str]) -> tuple[str, ...]:
     difference = entry["difference"]
     return (
         *(percent(entry, "test", metric) for metric in shown),
-        _cited(entry["published"]),
+        cited(entry["published"]),
         *(("-", "-", "-") if difference is None else _difference(difference["top1"])),
         str(len(entry["seeds"]) or "-"),
         "-" if entry["seconds"] is None else duration(entry["seconds"]),
     )
-
-
-def _cited(numbers: dict[str, Any] | None) -> str:
-    return f"{numbers['top1']:.1f} {numbers['source']}" if numbers else "-"
 
 
 def _difference(tested: dict[str, Any]) -> tuple[str, str, str]:

@@ -25,7 +25,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     axes.plot(tops, range(len(entries)), "o", color="C0", label="here, 95% interval over mentions")
     cited = [(entry["published"]["top1"], place) for place, entry in enumerate(entries) if entry["published"]]
     if cited:
-        axes.plot(*zip(*cited, strict=True), "D", color="C1", fillstyle="none", label="published, other protocols")
+        axes.plot(*zip(*cited, strict=True), "D", color="C1", fillstyle="none", label="published, come about otherwise")
     axes.set_yticks(range(len(entries)), [entry["head"] for entry in entries])
     axes.set_xlabel(f"Top-1, %, {found['dataset']} test, protocol {found['protocol']}")
     axes.set_title("; ".join(warning.partition(":")[0] for warning in found["warnings"]), fontsize="small", color="C3")

@@ -20,6 +20,7 @@ from train.config import TrainConfig
 from train.distributed import World
 from train.evaluation import Split, Whole, split_of
 from train.models import MODELS, build
+from train.rehearsal import rehearse
 from train.table import Table
 
 # field of a head's config: the columns whose width it is, of which a cache may lack some
@@ -96,6 +97,7 @@ def data_of(config: TrainConfig, head: Any, reader: Reader, table: Table, world:
     rows = table.trainable(
         table.rows("train"), without_gold=may_lack_gold and getattr(head, "learns_without_gold", False)
     )
+    rehearse(config, head, table, rows[:1])
     splits = protocols.splits(config, reader, table, world, complete)
     for name, used in (("train", rows), *((name, split.rows) for name, split in splits.items())):
         if not len(used):

@@ -98,6 +98,15 @@ def missing(candidates: Tensor, gold: Tensor, wanted: Tensor) -> tuple[Tensor, T
     return rows, padding.int().argmax(1).where(padding.any(1), candidates.shape[1] - 1)
 
 
+def unlisted(config: TrainConfig, table: Table) -> Table:
+    """Return the table with lists of the first entities, of which it holds what is known of any entity, edges as 0."""
+    k = min(config.rerank or table.candidates.shape[1], table.entity_count)
+    candidates = torch.arange(k, dtype=table.candidates.dtype, device=table.device).expand(len(table.candidates), k)
+    known = reranks(config) and _reads_edges(config)
+    pairs = {"pair.alignment": torch.zeros(1, 1, 2, 2, device=table.device).expand(*candidates.shape, 2, 2)}
+    return table.with_lists(candidates, torch.zeros_like(table.gold), pairs if known else {})
+
+
 def _reranked(config: TrainConfig, reader: Reader, table: Table, world: World) -> Table:
     """Return the table with new lists for valid and test: the entities with the highest alignment scores."""
     k = min(config.rerank or table.places, table.entity_count)

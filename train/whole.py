@@ -8,7 +8,7 @@ because a row of a matrix product may differ in its last bit between sizes.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,7 +44,9 @@ def towers_of(model: Head, table: Table) -> Towers:
     """Return the towers of a head whose score is a cosine."""
 
     def mentions(rows: Tensor) -> Tensor:
-        return _unit(model.embed(table.batch(rows.to(table.device), without=("entity.",))))
+        batch = table.batch(rows.to(table.device), without=("entity.",))
+        columns = {name: column for name, column in batch.columns.items() if not name.startswith("pair.")}
+        return _unit(model.embed(replace(batch, columns=columns)))  # lists have no part in it
 
     def entities(rows: Tensor) -> Tensor:
         return _unit(model.project(table.features(model.projects, rows)))

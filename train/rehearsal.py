@@ -1,0 +1,63 @@
+"""A head of one's own on one mention, as it is trained and tested: a column that is not there is known early."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cache.schema import PARTS
+from common.errors import ConfigError
+from train import evaluation, protocols, whole
+from train.config import HEADS, TrainConfig
+from train.distributed import World
+from train.evaluation import Split
+from train.models import build
+from train.models.head import Head
+from train.table import Table
+
+COLUMNS = {f"{part}.{column}" for part, columns in PARTS.items() for column in columns} | {"pair.alignment"}
+
+
+@torch.no_grad()
+def rehearse(config: TrainConfig, head: Any, table: Table, row: Tensor) -> None:
+    """Score the mention in `row` (1,), if there is one, in its list, and as the protocol ranks it; not of our heads.
+
+    Raises ConfigError naming a column that the head reads and a batch does not hold: one that its READS lack, or that
+    is known of a mention's list alone where other entities are ranked.
+    """
+    if config.model in HEADS or not len(row):
+        return
+    with torch.random.fork_rng():
+        model = build(config.model, head, with_lexical=config.with_lexical).to(table.device)
+    _score(model, table, row, f"{config.model} reads %s, which a batch does not hold: name it in READS")
+    among = protocols.ranked(config)
+    if among == "list":
+        return
+    outside = (
+        f"{config.model} reads %s, which is known of the lists alone, and --protocol {config.protocol} ranks other "
+        "entities: leave it out of the head, or choose another --protocol"
+    )
+    _score(model, protocols.unlisted(config, table), row, outside)
+    if among == "all":
+        _embed(model, table, row, outside)
+
+
+def _score(model: Head, table: Table, row: Tensor, otherwise: str) -> None:
+    entities, places = torch.unique(table.candidates[row.to(table.device)].clamp(min=0), return_inverse=True)
+    try:
+        evaluation.rank(model, Split(table, row, entities.long().cpu(), places), World())
+    except KeyError as error:
+        raise _named(error, otherwise) from None
+
+
+def _embed(model: Head, table: Table, row: Tensor, otherwise: str) -> None:
+    towers = whole.towers_of(model.eval(), table)
+    try:
+        towers.mentions(row), towers.entities(torch.zeros(1, dtype=torch.int64))
+    except KeyError as error:
+        raise _named(error, otherwise) from None
+
+
+def _named(error: KeyError, otherwise: str) -> Exception:
+    """Return the error that names the column; one of another key is the head's author's, with its traceback."""
+    return ConfigError(otherwise % error.args[0]) if error.args[0] in COLUMNS else error
