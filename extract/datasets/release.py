@@ -32,8 +32,8 @@ def missing(name: str, data: Path, looked: Iterable[str], source: str, licence: 
     hint = f" (this looks like DATASET={other[0]})" if other else ""
     files = ", ".join(looked).replace("{}", "{train,valid,test}")
     origin = "" if licence == "unknown" else f" Get it from {source} ({licence})."
-    line = f"No {name} release in {where}{hint}: looked for {files}.{origin}"
-    return DatasetError(f"{line}\n{(doc or '').partition(chr(10) * 2)[2].rstrip()}".rstrip())
+    tree = (doc or "").partition("\n\n")[2].rstrip()
+    return DatasetError(f"No {name} release in {where}{hint}: looked for {files}.{origin}", tree)
 
 
 def find(data: Path, *names: str) -> Path | None:
