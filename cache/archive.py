@@ -22,6 +22,7 @@ from cache.growing import BLOCK, Growing
 from cache.members import Members, RefusedError, beside, opened
 from cache.verify import refuse_strange
 from common.errors import CacheError, ConfigError
+from common.foreign import shell
 from common.log import Progress, duration, size
 
 LARGEST = 8 << 30  # members of a plain tar are smaller
@@ -110,7 +111,7 @@ def _add(tar: tarfile.TarFile, path: Path, name: str, count: int, sha256: str) -
         if found == count:
             tar.addfile(member, source)
         if found != count or (sha256 and source.hexdigest() != sha256):
-            raise CacheError(f"{path} is not what the manifest lists. Run: melcache verify {path.parent}")
+            raise CacheError(f"{path} is not what the manifest lists. Run: melcache verify {shell(path.parent)}")
 
 
 class _Hashed(io.RawIOBase):

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from cache.schema import PARTS
+from common.foreign import markdown, shell
 from common.log import size
 
 MARK = "<!-- written by melcache card, which renews this page until someone edits it: {} -->\n"
@@ -65,24 +66,25 @@ def _digest(text: str) -> str:
 
 def _sections(manifest: dict[str, Any]) -> list[str]:
     dataset, tables, shards = manifest["dataset"], manifest["tables"], manifest["shards"]
-    splits = ", ".join(f"{name} {count:,}" for name, count in manifest["splits"].items())
+    splits = ", ".join(f"{markdown(name)} {count:,}" for name, count in manifest["splits"].items())
     held = size(sum(shard["bytes"] for shard in shards))
+    name = dataset["name"] if dataset["name"] == shell(dataset["name"]) else "NAME"
     people = [PEOPLE] if "mention.attributes" in manifest["parts"] else []
     return [
-        f"# {_plain(dataset['name'])}: features for multimodal entity linking",
+        f"# {markdown(dataset['name'])}: features for multimodal entity linking",
         f"{tables['mention']:,} mentions ({splits}), {tables['entity']:,} entities and {manifest['candidates']} "
         f"candidates a mention, as vectors: {len(shards)} HDF5 files, {held}. Names and ids are in it, the texts and "
         "pictures themselves are not.",
-        f"Cache id `{manifest['id']}`; made {_plain(manifest['provenance'].get('made', 'at an unknown time'))}.",
-        *(f"> warning: {_plain(warning)}" for warning in manifest["warnings"]),
+        f"Cache id `{manifest['id']}`; made {markdown(manifest['provenance'].get('made', 'at an unknown time'))}.",
+        *(f"> warning: {markdown(warning)}" for warning in manifest["warnings"]),
         *people,
-        f"## Data\nSource: {_plain(dataset['source'])}. Licence: {_plain(dataset['licence'])}. Whoever passes the "
+        f"## Data\nSource: {markdown(dataset['source'])}. Licence: {markdown(dataset['licence'])}. Whoever passes the "
         "features on minds these terms.",
         f"## Parts\n{_table(('part', 'column', 'shape', 'type', 'holds'), _columns(manifest))}",
         f"## Encoders\n{_encoders(manifest)}",
         f"## Coverage\n{_table(('', 'rows'), [(n, f'{c:,}') for n, c in manifest['coverage'].items()])}",
         f"## Load\nWith h5py alone, in this folder:\n```python\n{_example(manifest)}\n```\nWith melcache: "
-        f"`melcache pull {_plain(dataset['name'])} URL`, then `melcache verify`, then training.",
+        f"`melcache pull {shell(name)} URL`, then `melcache verify`, then training.",
     ]
 
 
@@ -91,7 +93,7 @@ def _columns(manifest: dict[str, Any]) -> list[tuple[str, ...]]:
     for part, spec in manifest["parts"].items():
         for column, kind in spec["columns"].items():
             shape = " x ".join(map(str, [manifest["tables"][part.split(".")[0]], *kind["shape"]]))
-            rows.append((part, column, shape, kind["dtype"].strip("<|"), _plain(PARTS[part][column].holds)))
+            rows.append((part, column, shape, kind["dtype"].strip("<|"), PARTS[part][column].holds))
     return rows
 
 
@@ -106,7 +108,7 @@ def _encoders(manifest: dict[str, Any]) -> str:
         known = next((about for begin, about in ENCODERS.items() if name.startswith(begin)), None)
         if not _SHA256.fullmatch(weights):
             known = (f"{name}, untrained", "-", "-")
-        rows.append((part, *map(_plain, known or (name, "not known to melcache", "-")), _plain(weights[:16])))
+        rows.append((part, *(known or (name, "not known to melcache", "-")), weights[:16]))
     header = ("part", "encoder", "licence of the public weights", "said at", "sha256 of the weights")
     return _table(header, rows) if rows else "No part is an encoder's."
 
@@ -128,10 +130,5 @@ def _example(manifest: dict[str, Any]) -> str:
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """Return a stranger's text without the signs that Markdown and HTML act upon."""
-    return re.sub(r"([\\`*_\[\]<>|#!])", r"\\\1", text)
+    header, *rows = [tuple(map(markdown, row)) for row in (header, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, tuple("---" for _ in header), *rows))

@@ -1,8 +1,6 @@
 """`melcache`: what teammates do with a cache by hand."""
 
-import json
 import re
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,12 +20,15 @@ from cache.commands.options import (
     interruptible,
     is_name,
     place,
+    say_done,
     trusted,
 )
 from cache.commands.overview import describe, named
 from cache.reader import Reader
-from common.errors import ConfigError, MelcacheError
-from common.log import printable, printable_lines, size
+from common import console
+from common.errors import ConfigError
+from common.foreign import printable
+from common.log import size
 from common.options import App
 from common.paths import find_cache
 
@@ -46,11 +47,7 @@ app.command("import")(files.import_)
 
 def main() -> None:
     """Run the command line; a MelcacheError is one line and its exit code."""
-    try:
-        app(prog_name="melcache", standalone_mode=True)
-    except MelcacheError as error:
-        typer.echo(f"error: {printable_lines(str(error))}", err=True)
-        raise SystemExit(error.exit_code) from None
+    console.run(app, "melcache")
 
 
 @app.command()
@@ -58,7 +55,7 @@ def info(path: PATH, as_json: JSON = False) -> None:
     """Print what is in a cache: dataset, tables, parts, columns, coverage, id."""
     folder = find_cache(path)
     manifest = manifests.load(folder)
-    print(json.dumps(named(folder, manifest), indent=1) if as_json else describe(folder, manifest))
+    console.present(named(folder, manifest), lambda _: describe(folder, manifest), as_json=as_json)
 
 
 @app.command()
@@ -68,22 +65,22 @@ def verify(path: PATH, as_json: JSON = False, require_signed: REQUIRE = False, s
     if known := trusted(require_signed, signers):
         from cache import signing
 
-        print(f"{folder}: signed by {printable(signing.of_folder(folder, known))}", file=sys.stderr)
+        console.tell(f"{folder}: signed by {printable(signing.of_folder(folder, known))}")
     findings = list(verification.verify(folder))
     damaged = [f for f in findings if f.problem and f.bytes]
     if as_json:
-        print(json.dumps({"ok": not damaged, "files": [asdict(finding) for finding in findings]}, indent=1))
+        console.show_json({"ok": not damaged, "files": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
             if finding.problem:
-                print(printable(f"{finding.file}: {finding.problem}"))
+                console.show(printable(f"{finding.file}: {finding.problem}"))
         good, total = len([f for f in findings if not f.problem]), sum(f.bytes for f in findings)
         state = (
             f"{len(damaged)} damaged: remove them and run the extraction again, or copy them afresh"
             if damaged
             else "ok"
         )
-        print(f"{folder}: {good} of {good + len(damaged)} shards as written, {size(total)}; {state}")
+        console.show(f"{folder}: {good} of {good + len(damaged)} shards as written, {size(total)}; {state}")
     if damaged:
         raise typer.Exit(1)
 
@@ -100,7 +97,7 @@ def push(
     from cache import push as pushing
 
     done = interruptible(lambda: pushing.push(find_cache(path), url, replace=replace, check=check), GOES_ON)
-    print(json.dumps(asdict(done), indent=1) if as_json else printable_lines(str(done)))
+    say_done(done, as_json=as_json)
 
 
 @app.command()
@@ -133,7 +130,7 @@ def pull(
         ),
         GOES_ON,
     )
-    print(json.dumps(asdict(done), indent=1) if as_json else printable_lines(str(done)))
+    say_done(done, as_json=as_json)
 
 
 @app.command()
@@ -142,7 +139,7 @@ def card(path: PATH) -> None:
     from cache import card as cards
 
     folder = find_cache(path)
-    print(cards.page(subset.whole(folder, manifests.load(folder))), end="")
+    console.show(cards.page(subset.whole(folder, manifests.load(folder))).removesuffix("\n"))
 
 
 @app.command()
@@ -153,7 +150,7 @@ def sign(
     """Sign the id of a cache with an SSH key; `push` takes the signature along."""
     from cache import signing
 
-    print(f"{signing.sign(find_cache(path), key.expanduser())}: signed; push takes it along")
+    console.show(f"{signing.sign(find_cache(path), key.expanduser())}: signed; push takes it along")
 
 
 @app.command()
@@ -181,7 +178,7 @@ def synth(
     )
     shares = synthesis.SPLIT_SHARES if mentions else tuple(count / sum(splits) for count in splits)
     wanted = synthesis.Synthetic(n, e, c, signal, seed, head, text_width, image_width, shares, clip_width, regions)
-    print(f"{out}: cache id {synthesis.write(out, wanted)}")
+    console.show(f"{out}: cache id {synthesis.write(out, wanted)}")
 
 
 @app.command()
@@ -198,6 +195,6 @@ def diff(
         raise ConfigError(f"--tolerance is {tolerance:g}; it must be 0 or more")
     folders = [find_cache(name) for name in (first, second)]
     found = differences.compare(*map(Reader, folders), tolerance)
-    print(json.dumps(found, indent=1) if as_json else differences.show(found, (first, second)))
+    console.present(found, lambda found: differences.show(found, (first, second)), as_json=as_json)
     if not found["same"]:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ from cache import temporary as temporaries
 from cache.growing import CONTENT, Growing
 from cache.remotes.base import Remote
 from common.errors import CacheError
+from common.foreign import shell
 from common.log import size
 
 
@@ -39,7 +40,8 @@ class Fetch:
                     file.clear()
                     raise DamagedError(
                         f"{self._remote.where(shard['file'])} is not what its manifest lists, twice: damaged there. "
-                        f"Whoever has the cache mends it: melcache push {self._folder.name} {self._remote.url} --check"
+                        f"Whoever has the cache mends it: melcache push {shell(self._folder.name)} "
+                        f"{shell(self._remote.url)} --check"
                     )
             file.place(replace=replace)
         return shard["bytes"] - begun

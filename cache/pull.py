@@ -17,6 +17,7 @@ from cache.remotes.base import Remote
 from cache.transfer import Transfer
 from cache.verify import refuse_strange
 from common.errors import CacheError, ConfigError
+from common.foreign import shell
 from common.log import duration, size
 
 
@@ -67,7 +68,8 @@ def pull(
     if dataset and whole["dataset"]["name"] != dataset:
         name = whole["dataset"]["name"]
         raise ConfigError(
-            f"{url} is a cache of {name}, not of {dataset}. Run: melcache pull {name} {url}; or give a path"
+            f"{url} is a cache of {name}, not of {dataset}. Run: melcache pull {shell(name)} {shell(url)}; or give a "
+            "path"
         )
     signature = _signature(remote, whole["id"])
     signer = signing.verify(whole["id"], signature, signers, url) if signers else ""

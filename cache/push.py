@@ -11,6 +11,7 @@ from cache.remotes.base import CARD, CARD_BYTES, MovedError, Publication, Remote
 from cache.signing import SIGNATURE_BYTES
 from cache.transfer import Transfer
 from common.errors import CacheError, ConfigError
+from common.foreign import shell
 from common.log import duration, size
 
 RACES = 5  # publications by others that left the manifest as it was, such as an edited card on the Hub
@@ -47,7 +48,7 @@ def push(folder: Path, url: str, *, replace: bool = False, check: bool = False) 
     if "of" in manifest["provenance"]:
         raise CacheError(
             f"{folder} holds only parts of cache {manifest['provenance']['of'][:16]}..., and only a whole cache is "
-            f"published. Pull the rest first: melcache pull {folder.name} URL"
+            f"published. Pull the rest first: melcache pull {shell(folder.name)} URL"
         )
     state = remote.state()
     there = _published(remote, state, replace=replace)
@@ -181,7 +182,10 @@ def _lost(remote: Remote, there: dict[str, Any], mine: dict[str, Any]) -> str:
     stays = ""
     if manifests.copy_of(mine["id"]) in remote.listing():
         name = mine["dataset"]["name"]
-        stays = f". What this push has sent stays there: melcache pull {name} {remote.url} --id {mine['id']}"
+        stays = (
+            f". What this push has sent stays there: melcache pull {shell(name)} {shell(remote.url)} "
+            f"--id {shell(mine['id'])}"
+        )
     return (
         f"someone else has just published cache {there['id']} at {remote.url}. Pull it, or push again with "
         f"--replace{stays}"

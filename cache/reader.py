@@ -19,6 +19,7 @@ from cache import lacking, store, subset
 from cache import manifest as manifests
 from cache.schema import PARTS, READS, split_column
 from common.errors import CacheError
+from common.foreign import shell
 from common.paths import find_cache
 
 DESCRIPTION = "entity.clip.description"  # the one column that --for does not make
@@ -63,11 +64,12 @@ class Reader:
         what = f"the parts {', '.join(parts)}" if parts else f"the columns {', '.join(missing)}"
         name = self.manifest["dataset"]["name"]
         others = {split_column(column)[0] for column in missing if column not in READS[head]}
-        described = " --descriptions FILE (make describe fetches one)" if DESCRIPTION in missing else ""
+        described = DESCRIPTION in missing
         raise CacheError(
-            f"{self.path} lacks {what}, which {whom} reads. Compute them: python -m extract --dataset {name} "
-            f"--for {head}{described}, and --data and --weights as it was made. Or take them from a teammate: melcache "
-            f"pull {name} URL --for {','.join([head, *sorted(others)])}"
+            f"{self.path} lacks {what}, which {whom} reads. Compute them: python -m extract --dataset {shell(name)} "
+            f"--for {shell(head)}{' --descriptions FILE (make describe fetches one)' * described}, and --data and "
+            f"--weights as it was made. Or take them from a teammate: melcache pull {shell(name)} URL "
+            f"--for {shell(','.join([head, *sorted(others)]))}"
         )
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -167,7 +169,7 @@ class Reader:
         if size != shard["bytes"]:
             raise CacheError(
                 f"{path} is {size:,} bytes, the manifest says {shard['bytes']:,}: copied only in part? "
-                f"Run: melcache verify {self.path}"
+                f"Run: melcache verify {shell(self.path)}"
             )
 
     def _map(self, shard: dict[str, Any], column: str, name: str, *, random: bool = False) -> np.ndarray:
@@ -217,7 +219,7 @@ class Reader:
         self._compare(found.hexdigest(), shard, column, name)
 
     def _ended(self, shard: dict[str, Any], name: str) -> str:
-        return f"{self.path / shard['file']} ended inside {name}. Run: melcache verify {self.path}"
+        return f"{self.path / shard['file']} ended inside {name}. Run: melcache verify {shell(self.path)}"
 
     def _verify(self, rows: np.ndarray, shard: dict[str, Any], column: str, name: str) -> None:
         self._compare(xxhash.xxh3_128_hexdigest(rows.view(np.uint8).reshape(-1)), shard, column, name)
@@ -226,7 +228,7 @@ class Reader:
         if found != shard["columns"][column]["xxh3"]:
             raise CacheError(
                 f"{name} in {self.path / shard['file']} is not what was written (xxh3 differs). "
-                f"Run: melcache verify {self.path}"
+                f"Run: melcache verify {shell(self.path)}"
             )
 
 

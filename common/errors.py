@@ -6,9 +6,16 @@ and keeps its traceback. Texts say: expected, found, where, what to do.
 
 
 class MelcacheError(Exception):
-    """Base of all public errors."""
+    """Base of all public errors: `text` is one line, `details` are more lines of our own, such as a release's tree."""
 
     exit_code = 2
+
+    def __init__(self, text: str = "", details: str = "") -> None:
+        super().__init__(text, details)
+        self.text, self.details = text, details
+
+    def __str__(self) -> str:
+        return f"{self.text}\n{self.details}" if self.details else self.text
 
 
 class DatasetError(MelcacheError):

@@ -1,11 +1,13 @@
 """What a person sees: progress with an ETA, and tables of plain text."""
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import Self
 
 from tqdm import tqdm
+
+from common import console
+from common.foreign import printable
 
 LINE_SECONDS = 30.0
 _quiet = False
@@ -21,9 +23,17 @@ class Progress:
         self._total, self._label, self._unit = total, label, unit
         self._done = self._began = done
         self._start = self._said = time.monotonic()
-        terminal = sys.stderr.isatty() and not _quiet
+        terminal = console.err().isatty() and not _quiet
         self._bar = (
-            tqdm(total=total, initial=done, desc=label, unit=unit, unit_scale=unit == "B", leave=False)
+            tqdm(
+                file=console.err(),
+                total=total,
+                initial=done,
+                desc=printable(label),
+                unit=unit,
+                unit_scale=unit == "B",
+                leave=False,
+            )
             if terminal
             else None
         )
@@ -57,7 +67,7 @@ class Progress:
 def say(text: str) -> None:
     """Print a line of progress on stderr, so that stdout holds results only."""
     if not _quiet:
-        tqdm.write(text, file=sys.stderr)
+        tqdm.write(printable(text), file=console.err())
 
 
 def be_quiet() -> None:
@@ -87,8 +97,8 @@ def size(count: float) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return an aligned text table; cells that are numbers, or look like some, stand to the right."""
-    cells = [[printable(str(cell)) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
+    header, *cells = [[printable(str(cell)) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
     right = [all(_numeric(row[i]) for row in cells) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
@@ -96,16 +106,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         return "  ".join(parts).rstrip()
 
     return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, cells)])
-
-
-def printable(text: str) -> str:
-    """Return text without control characters, which a stranger's cache could send to the terminal."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)
-
-
-def printable_lines(text: str) -> str:
-    """Return lines without control characters."""
-    return "\n".join(map(printable, text.split("\n")))
 
 
 def _numeric(text: str) -> bool:

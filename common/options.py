@@ -2,8 +2,6 @@
 
 import dataclasses
 import inspect
-import os
-import sys
 import types
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -11,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from common import console
 from common.errors import ConfigError, MelcacheError
-from common.log import printable_lines
 
 Config = TypeVar("Config")
 Knob = tuple[dataclasses.Field[Any], Any]  # and its type
@@ -102,18 +100,13 @@ def command(
             try:
                 run(configs[0](**values[0]), *map(Given, configs[1:], values[1:]))
             except MelcacheError as error:
-                rank = os.environ.get("RANK", "0")  # under torchrun one process alone may have failed
-                who = "error" if rank == "0" else f"error in process {rank}"
-                print(f"{who}: {printable_lines(str(error))}", file=sys.stderr)
+                console.complain(error)
                 raise typer.Exit(error.exit_code) from None
             except MemoryError:
-                print(
-                    "error: this needs more memory than the process may use: raise the limit (ulimit -v)",
-                    file=sys.stderr,
-                )
+                console.complain(console.NO_MEMORY)
                 raise typer.Exit(1) from None
             except KeyboardInterrupt:
-                print("interrupted: what was finished is kept, the same command continues", file=sys.stderr)
+                console.tell("interrupted: what was finished is kept, the same command continues")
                 raise typer.Exit(130) from None
 
         parameters: dict[str, inspect.Parameter] = {}

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from common.errors import CacheError
+from common.foreign import make
 
 SHARDS = Path("shards")
 DATA = Path("data")
@@ -20,8 +21,10 @@ def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
         if os.path.isdir(candidate):
             raise CacheError(
                 f"{candidate}/ has no manifest.json: its extraction has not finished, or its pull. "
-                f"Finish it with: make extract DATASET={path.name}, or the same melcache pull"
+                f"Finish it with: make extract {make('DATASET', path.name)}, or the same melcache pull"
             )
     there = sorted(manifest.parent.name for manifest in shards.glob("*/manifest.json"))
     other = f", or take one of: {', '.join(there)}" if there else ""
-    raise CacheError(f"No cache for '{name}' in {shards}/. Make it with: make extract DATASET={path.name}{other}")
+    raise CacheError(
+        f"No cache for '{name}' in {shards}/. Make it with: make extract {make('DATASET', path.name)}" + other
+    )

@@ -1,6 +1,7 @@
 """Entry point of `python -m extract`."""
 
+from common import console
 from extract.cli import app
 
 if __name__ == "__main__":
-    app(prog_name="python -m extract")
+    console.run(app, "python -m extract")

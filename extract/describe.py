@@ -21,7 +21,9 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote_plus
 
+from common import console
 from common.errors import NetworkError
+from common.foreign import printable
 from common.log import Progress, duration
 from common.records import Entity
 from extract import datasets
@@ -63,7 +65,8 @@ def run(config: DescribeConfig, pause: Callable[[float], object] = time.sleep) -
                 fetch.all(todo)
             finally:
                 seconds = duration(time.monotonic() - start)
-                print(f"{fetch.summary()}, {seconds}, {wiki.requests:,} requests. {file.summary()}")
+                done = f"{fetch.summary()}, {seconds}, {wiki.requests:,} requests. {file.summary()}"
+                console.show(printable(done))
     if fetch.failed:
         raise NetworkError(
             f"{fetch.failed:,} entities were not answered (last: {fetch.reason}). The same command asks for them again"

@@ -1,6 +1,5 @@
 """`--plan`: what an extraction would fetch and compute, how big that is and how long it takes; nothing is written."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ import numpy as np
 
 from cache import fetch
 from cache.writer import ShardPlan
+from common import console
 from common.log import duration, size, table
 from extract import explain
 from extract.calibration import Calibration
@@ -44,7 +44,7 @@ def show(config: ExtractConfig) -> None:
     """Print what `pipeline.run` would do, as a table or as JSON."""
     job = prepare(config)
     found = forecast(config, job)
-    print(json.dumps(found, indent=1) if config.json else report(found))
+    console.present(found, report, as_json=config.json)
 
 
 def forecast(config: ExtractConfig, job: Job) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from cache import fingerprint, store
 from cache.draft import Draft
 from cache.manifest import MAX_SHARDS
+from common import console
 from common.errors import ConfigError, DatasetError
 from common.log import duration, say
 from common.records import SPLITS, Dataset
@@ -45,13 +46,13 @@ def run(config: ExtractConfig) -> Path:
         work = Work(plan, encoders, draft, config)
         todo = shared.take(missing(plan, draft.adopt), draft)
         if config.explain:
-            print(explain.report(explain.reasons(plan, todo, draft, shared)))
+            console.show(explain.report(explain.reasons(plan, todo, draft, shared)))
         work.do(todo)
         counts = coverage.count(job.release, plan.lists, draft)
         about = _about(config, job) | {"coverage": counts}
         history = provenance.of(draft, shared.taken, work.clock.seconds, encoders.compute, time.monotonic() - start)
         identity = draft.finish(about, history)
-    print(coverage.report(job.release, plan.lists, counts))
+    console.show(coverage.report(job.release, plan.lists, counts))
     say(work.counters())
     for warning in about["warnings"]:
         say(f"warning: {warning}")

@@ -20,6 +20,7 @@ from cache.remotes.base import Remote
 from cache.transfer import Transfer
 from cache.writer import ShardPlan
 from common.errors import CacheError
+from common.foreign import shell
 from common.log import duration, say, size
 from common.records import Dataset
 from extract.config import ExtractConfig
@@ -77,8 +78,8 @@ class Shared:
         if damaged := sorted(good.keys() - whole.keys()):
             say(
                 f"warning: {len(damaged):,} files at {self.url}, {damaged[0]} first, have another size than is listed "
-                f"and are computed here. Whoever has the cache mends them: melcache push {self._folder.name} "
-                f"{self.url} --check"
+                f"and are computed here. Whoever has the cache mends them: melcache push {shell(self._folder.name)} "
+                f"{shell(self.url)} --check"
             )
         return whole
 
@@ -115,7 +116,7 @@ class Shared:
         try:
             return str(pushing.push(self._folder, self.url, replace=grown))  # of the same rows and more: its files stay
         except CacheError as error:
-            hand = f"By hand: melcache push {self._folder} {self.url} --replace"
+            hand = f"By hand: melcache push {shell(self._folder)} {shell(self.url)} --replace"
             raise CacheError(f"{self._folder} is finished, but not published: {error}. {hand}") from error
 
     def account(self, draft: Draft) -> str:

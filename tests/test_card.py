@@ -74,7 +74,7 @@ def test_the_card_names_encoders_licences_and_guesses_about_people(toy):
         in page
     )
     assert "| entity.resnet | torchvision resnet152, untrained | - |" in page
-    assert r"| mention.resnet | somebody's \<b\>own\</b\> | not known to melcache |" in page
+    assert "| mention.resnet | somebody's &lt;b&gt;own&lt;/b&gt; | not known to melcache |" in page
     assert "guesses about people" in page and "gender, race, age and emotion" in page
 
 

@@ -439,7 +439,7 @@ def test_columns_are_those_of_the_papers_tables():
 
 def test_markdown_keeps_a_table_whole():
     text = page.as_markdown("a|b", [page.Section(("x", "y"), (("1|2", "\x1b[31m"),))], ["n|o"])
-    assert text == "# a\\|b\n\n| x | y |\n| --- | ---: |\n| 1\\|2 | �[31m |\n\n- n\\|o\n"
+    assert text == "# a\\|b\n\n| x | y |\n| --- | ---: |\n| 1\\|2 | �\\[31m |\n\n- n\\|o\n"
 
 
 def test_a_picture_is_drawn_or_the_way_to_it_is_said(whole, tmp_path, monkeypatch, capsys):
@@ -449,7 +449,11 @@ def test_a_picture_is_drawn_or_the_way_to_it_is_said(whole, tmp_path, monkeypatc
     assert "needs matplotlib (make setup EXTRAS=plot)" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
     pytest.importorskip("matplotlib")
-    plot.draw(written(whole[0]), tmp_path / "compare")
+    found = written(whole[0])
+    plot.draw(found, tmp_path / "compare")
     assert (tmp_path / "compare.png").read_bytes()[1:4] == b"PNG"
     svg = (tmp_path / "compare.svg").read_text()
     assert all(name in svg for name in ("lexical", "bert", "drin", "published"))
+    found |= {"dataset": "a $\\nothing$ \x1b[2J b", "warnings": ["one $x^{$ two"]}
+    plot.draw(found, tmp_path / "strange")  # no formula
+    assert r"$\nothing$" in (tmp_path / "strange.svg").read_text()

@@ -1,6 +1,7 @@
 """Entry point of `python -m train`."""
 
+from common import console
 from train.cli import app
 
 if __name__ == "__main__":
-    app(prog_name="python -m train")
+    console.run(app, "python -m train")

@@ -1,10 +1,10 @@
 """`python -m train`: the command line of stage two."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any
 
+from common import console
 from common.errors import ConfigError
 from common.options import App, Given, command
 from common.paths import find_cache
@@ -33,7 +33,7 @@ def train(config: TrainConfig, *heads: Given) -> None:
 
     found = loop.fit(config, head)
     if distributed.speaks():
-        print(report.show(found, config.folder))
+        console.show(report.show(found, config.folder))
 
 
 def sweep(config: SweepConfig, *heads: Given) -> None:
@@ -42,7 +42,7 @@ def sweep(config: SweepConfig, *heads: Given) -> None:
     head = _head(config, heads)
     from train import study
 
-    print(study.show(study.search(config, head), config))
+    console.show(study.show(study.search(config, head), config))
 
 
 def compare(config: CompareConfig, *heads: Given) -> None:
@@ -55,7 +55,7 @@ def compare(config: CompareConfig, *heads: Given) -> None:
     config = plugin.resolve_all(config)
     models = config.models or comparison.known()
     models = models if config.baseline in (None, *models) else (config.baseline, *models)
-    print(comparison.show(comparison.compare(config, _heads(models, heads, config.option)), config))
+    console.show(comparison.show(comparison.compare(config, _heads(models, heads, config.option)), config))
 
 
 def ablate(config: AblateConfig, *heads: Given) -> None:
@@ -67,7 +67,7 @@ def ablate(config: AblateConfig, *heads: Given) -> None:
     _head(config, heads)  # refuses what is no option of the head
     from train.models import MODELS
 
-    print(ablation.show(ablation.ablate(config, _heads(tuple(MODELS), heads)), config))
+    console.show(ablation.show(ablation.ablate(config, _heads(tuple(MODELS), heads)), config))
 
 
 def costs(config: CostsConfig, *heads: Given) -> None:
@@ -78,15 +78,14 @@ def costs(config: CostsConfig, *heads: Given) -> None:
 
     reader = open_cache(find_cache(config.dataset, config.shards))
     found = counting.count_all(reader, _heads(tuple(MODELS), heads))
-    print(json.dumps(found, indent=1) if config.json else counting.show(found))
+    console.present(found, counting.show, as_json=config.json)
 
 
 def explain(config: ExplainConfig) -> None:
     """Print the edge weights that enter each layer of a trained DRIN, per candidate of a mention (DRIN Figure 5)."""
     from train import explanation
 
-    found = explanation.explain(config)
-    print(explanation.as_text(found, as_json=config.json))
+    console.present(explanation.explain(config), explanation.show, as_json=config.json)
 
 
 def slices(config: SlicesConfig) -> None:
@@ -94,7 +93,7 @@ def slices(config: SlicesConfig) -> None:
     from train import slices as slicing
 
     found = slicing.examine(config)
-    print(json.dumps(found, indent=1) if config.json else slicing.show(found))
+    console.present(found, slicing.show, as_json=config.json)
 
 
 def doctor(config: DoctorConfig) -> None:
@@ -103,7 +102,7 @@ def doctor(config: DoctorConfig) -> None:
     from train import doctor as examination
 
     found = examination.examine(open_cache(find_cache(config.dataset, config.shards)))
-    print(json.dumps(found, indent=1) if config.json else examination.show(found))
+    console.present(found, examination.show, as_json=config.json)
 
 
 def _head(config: TrainConfig, heads: Sequence[Given]) -> Any:

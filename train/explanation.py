@@ -1,7 +1,6 @@
 """`python -m train explain`: the edges that enter each layer of a trained DRIN (DRIN Figure 5), as data."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 from cache import Reader
 from cache.schema import EDGES
 from common.errors import ConfigError
+from common.foreign import printable
 from common.log import table
 from common.records import SPLITS
 from train import checkpoint
@@ -71,10 +71,8 @@ def _candidates(model: nn.Module, reader: Reader, row: int) -> list[dict[str, An
     ]
 
 
-def as_text(found: dict[str, Any], *, as_json: bool) -> str:
-    """Return what `explain` found as JSON, or as a table: a row per candidate, the edges of each layer."""
-    if as_json:
-        return json.dumps(found, indent=1, allow_nan=False)
+def show(found: dict[str, Any]) -> str:
+    """Return what `explain` found as a table: a row per candidate, the edges of each layer."""
     depth = len(found["candidates"][0]["layers"]) if found["candidates"] else 0
     short = [edge.replace("text", "t").replace("image", "i").replace("_to_", ">") for edge in EDGES]
     head = ("candidate", "name", "gold", "score", *(f"{edge} {layer + 1}" for layer in range(depth) for edge in short))
@@ -90,8 +88,8 @@ def as_text(found: dict[str, Any], *, as_json: bool) -> str:
     ]
     return "\n".join(
         [
-            f"mention {found['mention']} ({found['surface']}) of {', '.join(found['split'])}, "
-            f"seed {found['seed']} of {found['run']}",
+            f"mention {printable(found['mention'])} ({printable(found['surface'])}) of {', '.join(found['split'])}, "
+            f"seed {found['seed']} of {printable(found['run'])}",
             table(head, rows),
             "t text, i image, mention first; the number is the layer the edge enters, - that it is not read there.",
             "Layer 1 has the extracted edges, later ones what Eq. 13 made of them; 0: no picture, or relation removed",

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cache import store
-from common.log import duration, printable, table
+from common.foreign import markdown, printable
+from common.log import duration, table
 from train import published
 
 OTHERS = (
@@ -34,11 +35,12 @@ def as_text(sections: Sequence[Section], notes: Sequence[str]) -> str:
 
 def as_markdown(title: str, sections: Sequence[Section], notes: Sequence[str]) -> str:
     """Return tables and notes as Markdown."""
-    lines = [f"# {_escaped(title)}", ""]
+    lines = [f"# {markdown(title)}", ""]
     for section in sections:
-        rule = ("---", *("---:" for _ in section.header[1:]))
-        lines += [f"| {' | '.join(map(_escaped, row))} |" for row in (section.header, rule, *section.rows)] + [""]
-    return "\n".join([*lines, *(f"- {_escaped(note)}" for note in notes)]) + "\n"
+        header, *rows = [tuple(map(markdown, row)) for row in (section.header, *section.rows)]
+        rule = ("---", *("---:" for _ in header[1:]))
+        lines += [f"| {' | '.join(row)} |" for row in (header, rule, *rows)] + [""]
+    return "\n".join([*lines, *(f"- {markdown(note)}" for note in notes)]) + "\n"
 
 
 def write(folder: Path, name: str, found: dict[str, Any], markdown: str) -> None:
@@ -165,7 +167,3 @@ def _row(entry: dict[str, Any], shown: Sequence[str]) -> tuple[str, ...]:
 def _difference(tested: dict[str, Any]) -> tuple[str, str, str]:
     low, high = tested["interval"]
     return f"{100 * tested['mean']:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}", f"{tested['holm']:.4f}"
-
-
-def _escaped(text: str) -> str:
-    return printable(text).replace("|", "\\|")

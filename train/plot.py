@@ -5,18 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from cache import store
+from common.foreign import printable
 from common.log import say
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
     """Draw `<path>.png` and `<path>.svg`, if matplotlib is installed; else say how to get it."""
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError:
         say(f"no picture {path}.png: that needs matplotlib (make setup EXTRAS=plot)")
         return
+    with rc_context({"text.parse_math": False, "text.usetex": False}):  # names may hold $
+        _draw(found, path, Figure(figsize=(7, 1.4 + 0.32 * len(found["entries"])), layout="constrained"))
+
+
+def _draw(found: dict[str, Any], path: Path, figure: Any) -> None:
     entries = found["entries"][::-1]  # the first one on top
-    figure = Figure(figsize=(7, 1.4 + 0.32 * len(entries)), layout="constrained")
     axes = figure.subplots()
     for place, entry in enumerate(entries):
         low, high = (100 * end for end in entry["interval"]["top1"])
@@ -25,10 +31,13 @@ def draw(found: dict[str, Any], path: Path) -> None:
     axes.plot(tops, range(len(entries)), "o", color="C0", label="here, 95% interval over mentions")
     cited = [(entry["published"]["top1"], place) for place, entry in enumerate(entries) if entry["published"]]
     if cited:
-        axes.plot(*zip(*cited, strict=True), "D", color="C1", fillstyle="none", label="published, come about otherwise")
-    axes.set_yticks(range(len(entries)), [entry["head"] for entry in entries])
-    axes.set_xlabel(f"Top-1, %, {found['dataset']} test, protocol {found['protocol']}")
-    axes.set_title("; ".join(warning.partition(":")[0] for warning in found["warnings"]), fontsize="small", color="C3")
+        axes.plot(
+            *zip(*cited, strict=True), "D", color="C1", fillstyle="none", label="published, under other conditions"
+        )
+    axes.set_yticks(range(len(entries)), [printable(entry["head"]) for entry in entries])
+    axes.set_xlabel(f"Top-1, %, {printable(found['dataset'])} test, protocol {found['protocol']}")
+    warnings = printable("; ".join(warning.partition(":")[0] for warning in found["warnings"]))
+    axes.set_title(warnings, fontsize="small", color="C3")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from cache import Reader, store
 from common.errors import ConfigError
+from common.foreign import printable
 from common.log import duration, say, table
 from common.options import as_json
 from train import checkpoint, protocols
@@ -167,7 +168,7 @@ def show(found: dict[str, Any], folder: Path) -> str:
         f"{'' if found['watched'] == found['protocol'] else ' under ' + found['watched']}; "
         f"trained in {duration(found['seconds'])}; details in {folder}/results.json",
     ]
-    return "\n".join([*lines, *(f"warning: {warning}" for warning in found["warnings"])])
+    return "\n".join([lines[0], *map(printable, [*lines[1:], *(f"warning: {w}" for w in found["warnings"])])])
 
 
 def _among(found: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from common.errors import ConfigError
+from common.foreign import printable
 from common.log import table
 from train import checkpoint, metrics
 from train.config import SlicesConfig
@@ -60,7 +61,8 @@ def examine(config: SlicesConfig) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> str:
     """Return a table for each slicing, and a line for each that was left out."""
-    lines = [f"{found['name']} on {found['dataset']} test, %; protocol {found['protocol']}, {found['tie_rule']} ties"]
+    name, dataset, protocol, ties = (printable(str(found[key])) for key in ("name", "dataset", "protocol", "tie_rule"))
+    lines = [f"{name} on {dataset} test, %; protocol {protocol}, {ties} ties"]
     for title, slices in found["slices"].items():
         rows = [
             (label, f"{of['mentions']:,}", *(_shown(of, name, several=found["seeds"] > 1) for name in SHOWN))
@@ -68,7 +70,7 @@ def show(found: dict[str, Any]) -> str:
         ]
         lines += ["", table((title, "mentions", *SHOWN), rows)]
     lines += [f"left out: {title}, since {why}" for title, why in found["left_out"].items()]
-    return "\n".join([*lines, *(f"warning: {warning}" for warning in found["warnings"])])
+    return "\n".join([*lines, *(printable(f"warning: {warning}") for warning in found["warnings"])])
 
 
 def _shown(of: dict[str, Any], name: str, *, several: bool) -> str:

@@ -1,15 +1,14 @@
 """Caches as files: what is left over in a directory, and caches that come or go as one file, or as others' arrays."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from cache.commands.options import JSON, PATH, interruptible, place
+from cache.commands.options import JSON, PATH, interruptible, place, say_done
+from common import console
 from common.errors import CacheError, ConfigError
-from common.log import printable_lines
 from common.paths import SHARDS, find_cache
 
 
@@ -30,8 +29,10 @@ def gc(
     if not folders:
         raise CacheError(f"there is no cache in {SHARDS}/; name a directory")
     found = [leftovers.collect(folder, delete=delete, unfinished=unfinished) for folder in folders]
-    told = "\n\n".join(printable_lines(str(one)) for one in found)
-    print(json.dumps([asdict(one) for one in found], indent=1) if as_json else told)
+    if as_json:
+        console.show_json([asdict(one) for one in found])
+    else:
+        console.show("\n\n".join(map(str, found)))
 
 
 def export(
@@ -43,7 +44,7 @@ def export(
     from cache import archive
 
     done = interruptible(lambda: archive.export(find_cache(path), file), "nothing was written")
-    print(json.dumps(asdict(done), indent=1) if as_json else printable_lines(str(done)))
+    say_done(done, as_json=as_json)
 
 
 def import_(
@@ -83,7 +84,7 @@ def import_(
             raise ConfigError("--regions, --tokens and --pooler-as-text are for --from drin: a tar holds what it holds")
         folder = place(name or _plain(archive.dataset(source)))
         done = interruptible(lambda: archive.take(source, folder), "nothing of it is left; run it again")
-    print(json.dumps(asdict(done), indent=1) if as_json else printable_lines(str(done)))
+    say_done(done, as_json=as_json)
 
 
 def _folder(path: str) -> Path:

@@ -1,12 +1,13 @@
 """Options that commands share, and how they print."""
 
-import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from common import console
 from common.errors import ConfigError
 from common.paths import SHARDS
 
@@ -46,5 +47,13 @@ def interruptible(action: Callable[[], Done], then: str) -> Done:
     try:
         return action()
     except KeyboardInterrupt:
-        print(f"interrupted: {then}", file=sys.stderr)
+        console.tell(f"interrupted: {then}")
         raise typer.Exit(130) from None
+
+
+def say_done(done: Any, *, as_json: bool) -> None:
+    """Print what a command did: a dataclass, whose text is for people."""
+    if as_json:
+        console.show_json(asdict(done))
+    else:
+        console.show(str(done))

@@ -5,7 +5,7 @@ from typing import Any
 
 from cache import subset
 from cache.schema import PARTS
-from common.log import duration, printable_lines, size, table
+from common.log import duration, size, table
 
 
 def named(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -44,4 +44,4 @@ def describe(folder: Path, manifest: dict[str, Any]) -> str:
         table(("coverage", "rows"), [(name, f"{count:,}") for name, count in manifest["coverage"].items()]),
         *(f"warning: {warning}" for warning in manifest["warnings"]),
     ]
-    return "\n".join(map(printable_lines, lines))
+    return "\n".join(lines)

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from cache import store
 from common.errors import CacheError
+from common.foreign import shell
 
 CARD = "README.md"
 CARD_BYTES = 1 << 20
@@ -61,7 +62,7 @@ class Source:
         """Return the error of a file that is not what it should be."""
         return CacheError(
             f"{self.path} is not what its manifest lists, so it is not uploaded. "
-            f"Run: melcache verify {self.path.parent}"
+            f"Run: melcache verify {shell(self.path.parent)}"
         )
 
 

@@ -7,6 +7,7 @@ from cache import manifest as manifests
 from cache import store
 from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, no_connection, words
 from common.errors import CacheError, ConfigError
+from common.foreign import shell
 
 PARTIAL = 206
 TOO_EARLY = (409, 412)  # what the Hub answers where the parent commit is not the last one
@@ -59,7 +60,7 @@ class Hub(Remote):
         if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
             return (
                 "no such dataset repository, or not for this login. Log in with hf auth login, mend the URL, or create "
-                f"it: hf repos create {self._repo} --repo-type dataset"
+                f"it: hf repos create {shell(self._repo)} --repo-type dataset"
             )
         if isinstance(error, errors.RevisionNotFoundError):
             return f"the repository has no branch {self._branch}. Mend the URL"

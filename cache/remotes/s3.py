@@ -6,6 +6,7 @@ from typing import Any
 from cache.remotes.base import Source, no_connection, words
 from cache.remotes.objects import Objects
 from common.errors import ConfigError
+from common.foreign import shell
 
 NOTE = "sha256"  # the metadata field in which an upload says what it holds
 BUSY = ("ConditionalRequestConflict", "OperationAborted", "SlowDown", "ServiceUnavailable", "InternalError", "503")
@@ -41,7 +42,7 @@ class S3(Objects):
         if isinstance(error, PermissionError):
             return f"{words(error)}. Are the credentials (AWS_PROFILE) those of someone who may?"
         if self._lacks_place(error):
-            return f"there is no bucket {self._bucket}. Mend the URL, or create it: aws s3 mb s3://{self._bucket}"
+            return f"there is no bucket {self._bucket}. Mend the URL, or create it: aws s3 mb {shell(f's3://{self._bucket}')}"
         if isinstance(error, self._no_connection):
             return no_connection(error)
         return f"{words(error)}. Check the URL, AWS_REGION and AWS_ENDPOINT_URL, and run it again"

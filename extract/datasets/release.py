@@ -36,7 +36,7 @@ def missing(name: str, data: Path, looked: Iterable[str], source: str, licence: 
     files = ", ".join(looked).replace("{}", "{train,valid,test}")
     origin = "" if licence == "unknown" else f" Get it from {source} ({licence})."
     line = f"No {name} release in {where}: looked for {files}{layouts.below(name, data)}.{origin}"
-    return DatasetError(f"{line}\n{(doc or '').partition(chr(10) * 2)[2].rstrip()}".rstrip())
+    return DatasetError(line, (doc or "").partition("\n\n")[2].rstrip())
 
 
 def find(data: Path, *names: str) -> Path | None:
