@@ -290,14 +290,14 @@ def hostile():
 @pytest.mark.parametrize("name", hostile())
 def test_a_hostile_tar_is_refused_and_nothing_is_left(name, made, tmp_path):
     make, told = hostile()[name]
-    file, place = tmp_path / "x.tar", tmp_path / "shards"
+    file, place = tmp_path / "in/a/x.tar", tmp_path / "in/a/shards"  # two folders around, where a traversal would write
+    place.mkdir(parents=True)
     file.write_bytes(make(members(made / "one.tar")))
-    place.mkdir()
-    before = sorted(tmp_path.parent.rglob("*"))
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(CacheError, match=told) as caught:
         archive.take(file, place / "toy")
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
-    assert sorted(tmp_path.parent.rglob("*")) == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_honest_tar_of_that_table_is_taken(made, tmp_path):
