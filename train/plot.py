@@ -31,9 +31,7 @@ def _draw(found: dict[str, Any], path: Path, figure: Any) -> None:
     axes.plot(tops, range(len(entries)), "o", color="C0", label="here, 95% interval over mentions")
     cited = [(entry["published"]["top1"], place) for place, entry in enumerate(entries) if entry["published"]]
     if cited:
-        axes.plot(
-            *zip(*cited, strict=True), "D", color="C1", fillstyle="none", label="published, under other conditions"
-        )
+        axes.plot(*zip(*cited, strict=True), "D", color="C1", fillstyle="none", label="published, other conditions")
     axes.set_yticks(range(len(entries)), [printable(entry["head"]) for entry in entries])
     axes.set_xlabel(f"Top-1, %, {printable(found['dataset'])} test, protocol {found['protocol']}")
     warnings = printable("; ".join(warning.partition(":")[0] for warning in found["warnings"]))
