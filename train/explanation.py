@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cache import Reader
-from cache.schema import EDGES
+from cache.schema import EDGES, UNLABELED
 from common.errors import ConfigError
 from common.log import table
 from common.records import SPLITS
@@ -19,6 +19,7 @@ from train.finished import cache_of
 from train.heads import DrinConfig
 from train.models import build
 from train.models.lexical import WithLexical
+from train.splits import masks
 from train.table import Table
 
 
@@ -42,7 +43,8 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
     model.load_state_dict(tensors)
     return {
         "mention": config.mention,
-        "split": [name for bit, name in enumerate(SPLITS) if reader.column("mention.ids.splits")[row] >> bit & 1],
+        "split": [name for bit, name in enumerate(SPLITS) if masks(reader, about["valid_from"])[row] >> bit & 1],
+        "labeled": bool(reader.column("pair.candidates.gold")[row] != UNLABELED),
         "surface": _strings(reader, "mention.ids.surface")[row],
         "run": str(config.run),
         "seed": result["seed"],
@@ -90,8 +92,8 @@ def as_text(found: dict[str, Any], *, as_json: bool) -> str:
     ]
     return "\n".join(
         [
-            f"mention {found['mention']} ({found['surface']}) of {', '.join(found['split'])}, "
-            f"seed {found['seed']} of {found['run']}",
+            f"mention {found['mention']} ({found['surface']}) of {', '.join(found['split']) or 'no split'}, "
+            f"{'' if found['labeled'] else 'not labeled, '}seed {found['seed']} of {found['run']}",
             table(head, rows),
             "t text, i image, mention first; the number is the layer the edge enters, - that it is not read there.",
             "Layer 1 has the extracted edges, later ones what Eq. 13 made of them; 0: no picture, or relation removed",
