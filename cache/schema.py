@@ -30,6 +30,7 @@ IMAGE_STATUS = (
     "float_image",
 )
 
+UNLABELED = -2  # stands for gold where nobody has said what a mention means; it counts in no accuracy
 EDGES = ("text_to_text", "text_to_image", "image_to_text", "image_to_image")  # mention side first
 
 
@@ -94,7 +95,7 @@ PARTS: dict[str, dict[str, Column]] = {
         "surface": Column("", "S", "the mention's string"),
         "type": Column("", "S", "the release's mention type, empty if none"),
         "splits": Column("", "|u1", "bit mask: 1 train, 2 valid, 4 test"),
-        "gold": Column("", "<i4", "row of the gold entity, -1 = nil or not in the table"),
+        "gold": Column("", "<i4", "row of the gold entity, -1 = nil or not in the table, -2 = not labeled"),
         **_CONTENT,
     },
     "mention.bert": {
@@ -141,7 +142,7 @@ PARTS: dict[str, dict[str, Column]] = {
     },
     "pair.candidates": {
         "candidates": Column("C", "<i4", "rows of the entity table, -1 = padding"),
-        "gold": Column("", "<i4", "position of gold among them, -1 = not there"),
+        "gold": Column("", "<i4", "position of gold among them, -1 = not there, -2 = not labeled"),
         "lexical": Column("C", "<f4", "rapidfuzz token_set_ratio of default-processed strings / 100"),
         "lexical_gold": Column("", "<f4", "the same of gold, be it among the candidates or not; 0 = no gold"),
     },

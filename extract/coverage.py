@@ -11,6 +11,7 @@ from cache.schema import IMAGE_STATUS
 from common.errors import CoverageError
 from common.log import table
 from common.records import SPLITS, Dataset
+from extract.datasets.release import NIL_COUNT, UNLABELED_COUNT
 from extract.lists import Lists
 
 
@@ -40,14 +41,17 @@ def count(release: Dataset, lists: Lists, draft: Draft) -> dict[str, int]:
     found = draft.column("mention.bert.found")
     given = np.array([mention.start >= 0 for mention in release.mentions])
     golds = np.array([mention.gold is not None for mention in release.mentions])
+    labeled = np.array([mention.labeled for mention in release.mentions])
     counts = release.counts | {  # the adapter's own are of the whole release, whatever --limit keeps
         "mentions": len(release.mentions),
         "entities": len(release.entities),
         "spans not found": int((~given).sum()),
         "spans beyond the token limit": int((given & ~found).sum()),
-        "gold is nil": int((~golds).sum()),
+        NIL_COUNT: int((labeled & ~golds).sum()),
         "gold not among candidates": int((golds & (lists.gold < 0)).sum()),
     }
+    if not labeled.all():  # a release whose mentions all have labels keeps its id
+        counts[UNLABELED_COUNT] = int((~labeled).sum())
     for name in ("entity", "mention"):
         statuses = Counter(draft.column(f"{name}.ids.image_status").tolist())
         counts |= {f"{name} images: {IMAGE_STATUS[code]}": number for code, number in sorted(statuses.items())}
@@ -60,7 +64,8 @@ def count(release: Dataset, lists: Lists, draft: Draft) -> dict[str, int]:
 
 def report(release: Dataset, lists: Lists, counts: dict[str, int]) -> str:
     """Return the coverage table and the recall of the candidate lists as text."""
-    recalls = ", ".join(f"{name} {value:.1%}" for name, value in lists.recalls().items())
+    recalls = ", ".join(f"{k} -" if value is None else f"{k} {value:.1%}" for k, value in lists.recalls().items())
+    over = "all mentions" if lists.labeled == len(release.mentions) else f"{lists.labeled:,} labeled mentions"
     splits = ", ".join(
         f"{name} {sum(mention.splits >> bit & 1 for mention in release.mentions):,}" for bit, name in enumerate(SPLITS)
     )
@@ -69,6 +74,6 @@ def report(release: Dataset, lists: Lists, counts: dict[str, int]) -> str:
         [
             table(("coverage", release.name), rows),
             f"splits: {splits}",
-            f"candidates: {lists.candidates.shape[1]} from {lists.origin}; {recalls} over all mentions",
+            f"candidates: {lists.candidates.shape[1]} from {lists.origin}; {recalls} over {over}",
         ]
     )

@@ -4,17 +4,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cache.schema import UNLABELED
 from common.errors import DatasetError
 from common.log import Progress, say
 from common.records import Dataset
 from extract import candidates
+from extract.rows import gold_rows
 
 RECALLS = (1, 10, 100)
 
 
 @dataclass(frozen=True)
 class Lists:
-    """`candidates` (N, C) int32 with -1 padding, `gold` (N,) position of gold or -1, `lexical` (N, C) in [0, 1].
+    """`candidates` (N, C) int32 with -1 padding, `gold` (N,) its position, -1 or UNLABELED, `lexical` (N, C) in [0, 1].
 
     `lexical_gold` (N,) is gold's own score, be it listed or not; 0 where there is no gold.
     """
@@ -25,10 +27,16 @@ class Lists:
     lexical_gold: np.ndarray
     origin: str
 
-    def recalls(self) -> dict[str, float]:
-        """Return recall@k over all mentions, nil gold counted as a miss."""
+    @property
+    def labeled(self) -> int:
+        """How many mentions are labeled."""
+        return int((self.gold != UNLABELED).sum())
+
+    def recalls(self) -> dict[str, float | None]:
+        """Return recall@k over all labeled mentions, nil gold counted as a miss; None where none is labeled."""
         ks = [k for k in RECALLS if k < self.candidates.shape[1]] + [self.candidates.shape[1]]
-        return dict(zip((f"recall@{k}" for k in ks), candidates.recall_at_k(self.gold, ks), strict=True))
+        found = candidates.recall_at_k(self.gold[self.gold != UNLABELED], ks) if self.labeled else [None] * len(ks)
+        return dict(zip((f"recall@{k}" for k in ks), found, strict=True))
 
 
 def make(dataset: Dataset, length: int) -> Lists:
@@ -55,15 +63,15 @@ def make(dataset: Dataset, length: int) -> Lists:
                 ids=[entity.id for entity in dataset.entities],
             )
         origin = "rapidfuzz token_set_ratio of names, ties by name and id"
-    golds = np.array([-1 if m.gold is None else rows[m.gold] for m in dataset.mentions])
+    golds = gold_rows(dataset.mentions, rows)
     own = candidates.lexical(surfaces, names, golds[:, None])[:, 0]
     return Lists(found, positions(found, golds), scores, own, origin)
 
 
 def positions(found: np.ndarray, golds: np.ndarray) -> np.ndarray:
-    """Return where each gold row stands among its candidates, -1 if nowhere: (N, C), (N,) -> (N,) int32."""
+    """Return where each gold row stands among its candidates: (N, C), (N,) -> (N,) int32; -1 nowhere, or UNLABELED."""
     hits = (found == golds[:, None]) & (golds >= 0)[:, None]
-    return np.where(hits.any(1), hits.argmax(1), -1).astype(np.int32)
+    return np.where(hits.any(1), hits.argmax(1), np.minimum(golds, -1)).astype(np.int32)
 
 
 def keep_needed(dataset: Dataset, lists: Lists) -> tuple[Dataset, Lists]:

@@ -1,6 +1,7 @@
 """The rows of a cache's tables: their order, their texts and pictures, and hashes of both."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cache.fingerprint import NO_CONTENT, content_hash
-from cache.schema import IMAGE_STATUS
+from cache.schema import IMAGE_STATUS, UNLABELED
 from common.records import Dataset, Entity, Face, Image, Mention
 from extract import images
 from extract.sequences import Layout
@@ -47,7 +48,6 @@ class Rows:
     def ids(self) -> dict[str, dict[str, np.ndarray]]:
         """Columns of entity.ids and mention.ids that the release alone decides, by part."""
         entities = {entity.id: row for row, entity in enumerate(self.entities)}
-        golds = [-1 if mention.gold is None else entities[mention.gold] for mention in self.mentions]
         return {
             "entity.ids": {
                 "id": strings([e.id for e in self.entities]),
@@ -59,7 +59,7 @@ class Rows:
                 "surface": strings([m.surface for m in self.mentions]),
                 "type": strings([m.type for m in self.mentions]),
                 "splits": np.array([m.splits for m in self.mentions], np.uint8),
-                "gold": np.array(golds, np.int32),
+                "gold": gold_rows(self.mentions, entities),
             },
         }
 
@@ -90,6 +90,16 @@ class Rows:
         if image.path is None:
             return NO_CONTENT, IMAGE_STATUS.index("missing")
         return self.pictures[image.path]
+
+
+def gold_rows(mentions: Sequence[Mention], rows: Mapping[str, int]) -> np.ndarray:
+    """Return the row of each mention's gold entity, (N,) int32: -1 for nil, UNLABELED where nobody has said.
+
+    `rows` are those of entities by id.
+    """
+    return np.array(
+        [rows[m.gold] if m.gold is not None else -1 if m.labeled else UNLABELED for m in mentions], np.int32
+    )
 
 
 def entity_text(entity: Entity) -> str:

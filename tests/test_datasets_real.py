@@ -6,6 +6,8 @@ import pytest
 
 from common.records import SPLITS
 from extract.datasets import load
+from extract.rows import strings
+from train import splits
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -91,3 +93,12 @@ def test_wikidiverse_ids_in_several_lists_make_29_pairs(wikidiverse):
 
 def test_wikidiverse_every_mention_stands_in_its_sentence(wikidiverse):
     assert all(mention.sentence[mention.start : mention.end] == mention.surface for mention in wikidiverse.mentions)
+
+
+@pytest.mark.parametrize(
+    "name, whose", [("wikimel", "MEL-GHMFC's of WikiMEL"), ("wikidiverse", "KGMEL's of WikiDiverse")]
+)
+def test_the_split_of_each_release_is_known_by_its_digest(name, whose, request):
+    mentions = request.getfixturevalue(name).mentions
+    columns = [strings([getattr(m, column) for m in mentions]).tolist() for column in ("id", "surface")]
+    assert splits.KNOWN[splits.digest(columns, [m.splits for m in mentions])[:16]] == whose

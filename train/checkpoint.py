@@ -133,7 +133,9 @@ def _listed(seeds: Sequence[int]) -> str:
 def _named(differ: list[str], theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     """Return the first differences as people say them: epochs 30, now 10."""
     if "cache_id" in differ:
-        return f"the cache has changed since (id {str(theirs.get('cache_id'))[:16]}..., now {ours['cache_id'][:16]}...)"
+        moved = " and mentions stand in other splits" if "split" in differ and "split" in theirs else ""
+        ids = f"id {str(theirs.get('cache_id'))[:16]}..., now {ours['cache_id'][:16]}..."
+        return f"the cache has changed since ({ids}){moved}"
     plain = [name for name in differ if name in theirs and name in ours and len(str(theirs[name])) <= 30]
     return ", ".join(
         f"{name} {theirs[name]}, now {ours[name]}" if name in plain else f"other {name}" for name in differ[:4]

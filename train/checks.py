@@ -1,9 +1,11 @@
 """What several heads' configs say of a knob, and refuse."""
 
+import re
 from typing import Any
 
 from common.errors import ConfigError
 
+HELD_OUT = re.compile(r"train:(0?\.[0-9]{1,6})")
 MARGIN = "of gold over the mean of the other candidates (DRIN 4.4)"
 
 
@@ -18,3 +20,11 @@ def check_positive(config: Any, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1")
+
+
+def share_of(valid_from: str) -> float:
+    """Return the share of train that --valid-from `train:SHARE` holds out.  Raises ConfigError for anything else."""
+    found = HELD_OUT.fullmatch(str(valid_from))
+    if found is None or not float(found[1]):
+        raise ConfigError(f"--valid-from {valid_from}: expected train:SHARE, the share more than 0 and less than 1")
+    return float(found[1])

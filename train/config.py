@@ -7,6 +7,7 @@ from typing import Literal
 from common.errors import ConfigError
 from common.options import knob
 from common.paths import RUNS, SHARDS
+from train.checks import share_of
 
 KS = (1, 3, 5, 10, 20)  # of every Top-k
 
@@ -65,7 +66,7 @@ PRESETS_OF = {
     ("dwe_authors", "wikidiverse"): {"epochs": 500, "learning_rate": 5e-6},
     ("dwe_authors", "richpedia"): {"learning_rate": 5e-4},
 }
-FIXED = ("select", "protocol", "rerank", "select_among")  # what a search keeps: trials must be comparable
+FIXED = ("select", "protocol", "rerank", "select_among", "valid_from")  # what a search keeps: trials must be comparable
 SELECTABLE = (*(f"top{k}" for k in KS), "mrr", "mean_rank")
 DECISIVE = (
     "epochs",
@@ -82,6 +83,7 @@ DECISIVE = (
     "protocol",
     "rerank",
     "select_among",
+    "valid_from",
     "with_lexical",
 )  # what a result depends on
 
@@ -111,6 +113,9 @@ class TrainConfig:
         0,
         "whole-kb: rank only so many entities, the best by alignment score, 0 = all (heads that must see a list: as "
         "many as the cache's lists hold)",
+    )
+    valid_from: str | None = knob(
+        None, "train:SHARE, such as train:0.1: hold whole captions out of train where the release has no valid split"
     )
     with_lexical: bool = knob(False, "add the string score, with a learned weight, to the head's")
     option: list[str] = knob((), "KNOB=VALUE of a head of your own, items of a list joined by +; repeat it")
@@ -168,6 +173,8 @@ class TrainConfig:
         if self.select not in SELECTABLE:
             raise ConfigError(f"--select {self.select}: choose from {', '.join(SELECTABLE)}")
         self._check_protocol()
+        if self.valid_from is not None:
+            object.__setattr__(self, "valid_from", f"train:{share_of(self.valid_from):g}")
         if min(self.patience, self.threads) < 0:
             raise ConfigError(f"--patience {self.patience} and --threads {self.threads} must not be negative")
         if not 0 < self.learning_rate < float("inf"):

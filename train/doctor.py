@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cache import Reader
+from cache.schema import UNLABELED
 from common.errors import CacheError
 from common.log import table
 from common.records import SPLITS
@@ -19,16 +20,17 @@ COLUMNS = (
     "mention.ids.content_image",
     "entity.ids.content_image",
 )
-# key of a split's findings: what it says, and of what it is a share
+# key of a split's findings: what it says, and of what it is a share. Without "labeled" all mentions are
 FINDINGS = {
     "mentions": ("mentions", None),
+    "labeled": ("are labeled", "mentions"),
     "in_another_split": ("stand in another split, too", "mentions"),
     "repeated": ("have sentence, mention and place of one in train", "mentions"),
     "picture_of_an_entity": ("have a picture that is also an entity's", "mentions"),
-    "picture_of_gold": ("have the very picture of their gold entity", "mentions"),
-    "gold_in_train": ("have a gold entity that train has", "mentions"),
+    "picture_of_gold": ("have the very picture of their gold entity", "labeled"),
+    "gold_in_train": ("have a gold entity that train has", "labeled"),
     "surface_in_train": ("have a string that train has", "mentions"),
-    "prior": ("are right by the commonest meaning of their string in train", "mentions"),
+    "prior": ("are right by the commonest meaning of their string in train", "labeled"),
 }
 
 
@@ -55,7 +57,7 @@ def diagnose(columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
     for i in train:
         if gold[i] >= 0:
             meanings[surface[i]][int(gold[i])] += 1
-    gold_seen, surfaces_seen = set(gold[train].tolist()) - {-1}, {surface[i] for i in train}
+    gold_seen, surfaces_seen = set(gold[train].tolist()) - {-1, UNLABELED}, {surface[i] for i in train}
     found = {}
     for bit, split in enumerate(SPLITS):
         rows = np.flatnonzero(splits >> bit & 1).tolist()
@@ -67,6 +69,8 @@ def diagnose(columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
                 pictures[i] != bytes(32) and gold[i] >= 0 and pictures[i] == of_entities[gold[i]] for i in rows
             ),
         }
+        if unlabeled := sum(gold[i] == UNLABELED for i in rows):
+            found[split]["labeled"] = len(rows) - int(unlabeled)
         if split != "train":
             found[split] |= {
                 "repeated": sum((texts[i], surface[i]) in rows_seen for i in rows),
@@ -80,10 +84,11 @@ def diagnose(columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
 def show(found: dict[str, Any]) -> str:
     """Return the findings as a table: counts and shares."""
     rows = []
-    for key, (text, of) in FINDINGS.items():
+    shown = [key for key in FINDINGS if key != "labeled" or any(key in counts for counts in found["splits"].values())]
+    for key, (text, of) in ((key, FINDINGS[key]) for key in shown):
         cells = []
         for split in SPLITS:
-            counts = found["splits"][split]
+            counts = {"labeled": found["splits"][split]["mentions"]} | found["splits"][split]
             share = f" ({100 * counts[key] / counts[of]:.1f}%)" if of and counts.get(of) and key in counts else ""
             number = f"{counts.get(key, 0):,.1f}".removesuffix(".0")  # of equal meanings each counts in part
             cells.append(f"{number}{share}" if key in counts else "-")

@@ -38,11 +38,15 @@ class Whole:
     rows: Tensor
 
 
-def split_of(table: Table, name: str, protocol: str = "retrieved") -> Split:
-    """Return the mentions of a split that the protocol counts."""
+def rows_of(table: Table, name: str, protocol: str) -> Tensor:
+    """Return the rows of a split's mentions that a protocol counts, (n,) in host memory."""
     rows = table.rows(name)
-    if protocol == "given":
-        rows = rows[(table.gold[rows.to(table.device)] >= 0).cpu()]
+    return rows[(table.gold[rows.to(table.device)] >= 0).cpu()] if protocol == "given" else rows
+
+
+def split_of(table: Table, name: str, protocol: str = "retrieved") -> Split:
+    """Return the mentions of a split that the protocol counts, and their candidates."""
+    rows = rows_of(table, name, protocol)
     candidates = table.candidates[rows.to(table.device)].clamp(min=0)
     entities, places = torch.unique(candidates, return_inverse=True)
     return Split(table, rows, entities.long().cpu(), places)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cache import Reader
-from cache.schema import EDGES
+from cache.schema import EDGES, UNLABELED
 from common.errors import ConfigError
 from common.foreign import printable
 from common.log import table
@@ -19,6 +19,7 @@ from train.finished import cache_of
 from train.heads import DrinConfig
 from train.models import build
 from train.models.lexical import WithLexical
+from train.splits import masks
 from train.table import Table
 
 
@@ -42,7 +43,8 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
     model.load_state_dict(tensors)
     return {
         "mention": config.mention,
-        "split": [name for bit, name in enumerate(SPLITS) if reader.column("mention.ids.splits")[row] >> bit & 1],
+        "split": [name for bit, name in enumerate(SPLITS) if masks(reader, about["valid_from"])[row] >> bit & 1],
+        "labeled": bool(reader.column("pair.candidates.gold")[row] != UNLABELED),
         "surface": _strings(reader, "mention.ids.surface")[row],
         "run": str(config.run),
         "seed": result["seed"],
@@ -88,7 +90,8 @@ def show(found: dict[str, Any]) -> str:
     ]
     return "\n".join(
         [
-            f"mention {printable(found['mention'])} ({printable(found['surface'])}) of {', '.join(found['split'])}, "
+            f"mention {printable(found['mention'])} ({printable(found['surface'])}) of "
+            f"{', '.join(found['split']) or 'no split'}, {'' if found['labeled'] else 'not labeled, '}"
             f"seed {found['seed']} of {printable(found['run'])}",
             table(head, rows),
             "t text, i image, mention first; the number is the layer the edge enters, - that it is not read there.",

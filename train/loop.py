@@ -189,9 +189,9 @@ def _untrained(model: str, data: Data, checkpoints: Checkpoints, world: World) -
     start = time.monotonic()
     ranks = rank_baseline(model, data.splits["test"], data.table, world)
     tested = _tested(0, ranks, data, checkpoints if world.first else None)
-    valid = _measure(model, data, "valid", world)
+    valid = {name: _measure(model, data, name, world) for name in data.splits if name == "valid"}
     seconds = round(time.monotonic() - start, 2)
-    return {"seed": 0, "epoch": 0, "valid": valid, **tested, "seconds": seconds, "history": []}
+    return {"seed": 0, "epoch": 0, **valid, **tested, "seconds": seconds, "history": []}
 
 
 def _tested(seed: int, ranks: tuple[Tensor, Tensor], data: Data, checkpoints: Checkpoints | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from cache import store
 from common.foreign import markdown, printable
 from common.log import duration, table
-from train import published
+from train import published, splits
 
 OTHERS = (
     "ranks: all entities, the best by alignment score, or the mention's list; the ceiling is the share of mentions "
@@ -120,7 +120,8 @@ def notes(found: dict[str, Any]) -> list[str]:
     among, ceiling = ("",) * 2 if _mixed(found) else _among(first, found)
     return [
         f"{found['dataset']} test, %: protocol {found['protocol']}, {among and f'{among}, '}"
-        f"{found['tie_rule']} ties, {found['mentions']:,.0f} mentions, "
+        f"{found['tie_rule']} ties, {found['mentions']:,.0f} mentions{splits.uncounted(found['unlabeled'])}, "
+        f"{splits.told(found['split'])}, "
         f"{ceiling and f'recall ceiling {ceiling}; '}mean ± std over seeds {seeds}",
         f"top1 - {found['base']}: mention by mention, each the mean over seeds; interval from {found['resamples']:,} "
         f"bootstrap resamples of mentions, two-sided p from as many random exchanges, Holm-corrected for {tested}",

@@ -14,11 +14,12 @@ from cache import Reader, store
 from common import device as devices
 from common.errors import ConfigError
 from common.log import say
+from common.records import SPLITS
 from train import distributed, leak, protocols
 from train.checkpoint import Half
 from train.config import TrainConfig
 from train.distributed import World
-from train.evaluation import Split, Whole, split_of
+from train.evaluation import Split, Whole, rows_of, split_of
 from train.models import MODELS, build
 from train.rehearsal import rehearse
 from train.table import Table
@@ -29,6 +30,7 @@ WIDTHS = {
     "image_width": ("entity.resnet.image", "mention.resnet.image", "mention.regions.image"),
     "clip_width": ("entity.clip.text",),
 }
+NEEDS = {"lexical": ("test",), "clip": ("test",), "prior": ("train", "test")}  # splits that heads without weights use
 PROBED = 4  # mentions
 STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
 
@@ -37,13 +39,14 @@ STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
 class Data:
     """The table with the lists to train on, its mention rows (n,) to train on, and valid and test as they are ranked.
 
-    `watched` is valid as it is ranked after each epoch; `warnings` is what a reader of results must know of the data.
+    `watched` is valid as it is ranked after each epoch; a head without weights does without valid. `warnings` is what
+    a reader of results must know of the data.
     """
 
     table: Table
     rows: Tensor
     splits: dict[str, Split | Whole]
-    watched: Split | Whole
+    watched: Split | Whole | None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -82,11 +85,14 @@ def table_of(config: TrainConfig, head: Any, reader: Reader, device: torch.devic
     """Return the columns that a head reads, those that its switches and the protocol ask for included."""
     more = (*getattr(head, "more", ()), *protocols.columns(config, reader))
     tokens, characters = getattr(head, "tokens", 0), getattr(head, "characters", 0)
-    return Table(reader, config.model, device, config.resident, more, tokens, characters)
+    return Table(reader, config.model, device, config.resident, more, tokens, characters, config.valid_from)
 
 
 def data_of(config: TrainConfig, head: Any, reader: Reader, table: Table, world: World) -> Data:
-    """Return what of the cache is trained on and what it is tested on.  Raises ConfigError for an empty split."""
+    """Return what of the cache is trained on and what it is tested on.
+
+    Raises ConfigError for a split without a mention to use; a head without weights does without some (NEEDS).
+    """
     if config.protocol == "injected":
         table = protocols.injected(config, reader, table)
     may_lack_gold = config.protocol in ("retrieved", "whole-kb")
@@ -94,20 +100,35 @@ def data_of(config: TrainConfig, head: Any, reader: Reader, table: Table, world:
     if may_lack_gold and getattr(head, "leak_gold", False):
         complete, warnings = functools.partial(leak.with_gold, config, reader), leak.warnings(reader, table)
     table = complete(table)
-    rows = table.trainable(
-        table.rows("train"), without_gold=may_lack_gold and getattr(head, "learns_without_gold", False)
-    )
+    without_gold = may_lack_gold and getattr(head, "learns_without_gold", False)
+    rows = table.trainable(table.rows("train"), without_gold=without_gold)
     rehearse(config, head, table, rows[:1])
+    found = {"train": rows if config.model in MODELS else table.rows("train")}
+    found |= {name: rows_of(table, name, config.protocol) for name in ("valid", "test")}
+    for name in NEEDS.get(config.model, SPLITS):
+        if not len(found[name]):
+            raise _nothing(config, reader, table, name)
     splits = protocols.splits(config, reader, table, world, complete)
-    for name, used in (("train", rows), *((name, split.rows) for name, split in splits.items())):
-        if not len(used):
-            raise ConfigError(f"{reader.path} has no mention to use in its {name} split")
-    watched = splits["valid"] if config.select_among == "all" else split_of(table, "valid")
+    if not len(found["valid"]):
+        del splits["valid"]
+    watched = splits.get("valid") if config.select_among == "all" else split_of(table, "valid")
     return Data(table, rows, splits, watched, warnings)
 
 
 def _unchanged(table: Table) -> Table:
     return table
+
+
+def _nothing(config: TrainConfig, reader: Reader, table: Table, split: str) -> ConfigError:
+    """Return the error for a split in which nothing can be used, with what can be done about it."""
+    what = f"{reader.path} has no mention to use in its {split} split"
+    if count := table.unlabeled(split):
+        what += f", where {count:,} are not labeled"
+    if split == "valid" and not config.valid_from:
+        what += ". Hold a part of train out for it: --valid-from train:0.1 (make: ARGS='--valid-from train:0.1')"
+    if split == "train" and config.model in MODELS and len(table.rows(split)):
+        what += ": none of its mentions has gold and another candidate in its list"
+    return ConfigError(what)
 
 
 def with_widths(head: Any, reader: Reader) -> Any:

@@ -11,7 +11,8 @@ from common.errors import ConfigError
 from common.foreign import printable
 from common.log import duration, say, table
 from common.options import as_json
-from train import checkpoint, protocols
+from common.records import SPLITS
+from train import checkpoint, protocols, splits
 from train.config import DECISIVE, PROTOCOLS, TrainConfig
 from train.distributed import World
 from train.models import MODELS
@@ -26,7 +27,8 @@ def identity(config: TrainConfig, head: Any, reader: Reader) -> dict[str, Any]:
     knobs = {name: value for name, value in as_json(config).items() if name in DECISIVE}
     own = {f"{config.model}.{name}": value for name, value in as_json(head).items()}
     own_file = [Path(inspect.getfile(MODELS[config.model]))] if config.model in MODELS else []
-    return {"model": config.model, "cache_id": reader.id, "code": checkpoint.code(*own_file), **knobs, **own}
+    known = {"cache_id": reader.id, "split": splits.digest_of(reader), "code": checkpoint.code(*own_file)}
+    return {"model": config.model, **known, **knobs, **own}
 
 
 def name_of(config: TrainConfig, head: Any) -> str:
@@ -101,14 +103,17 @@ def results(
 
     `candidates` entities, at most, were ranked for a mention; `ranked` says which (protocols.ranked). `watched` is the
     protocol that the epoch was chosen under. `lexical` always ranks the lists. `ties` holds test's means under the two
-    other rules; `seconds` is the sum of what the seeds took, interruptions left out.
+    other rules; `seconds` is the sum of what the seeds took, interruptions left out. `split` says on which split the
+    numbers are (splits.describe); of a head without weights valid may be missing. `unlabeled` mentions count nowhere.
     """
-    splits = ("valid", "test")
+    measured = tuple(data.splits)
     return {
         "model": config.model,
         "name": name_of(config, head),
         "config": as_json(config) | {config.model: as_json(head)},
         "dataset": reader.manifest["dataset"]["name"],
+        "split": splits.describe(reader, config.valid_from),
+        "unlabeled": {name: data.table.unlabeled(name) for name in SPLITS},
         "protocol": PROTOCOLS[config.protocol],
         "tie_rule": TIE_RULE,
         "cache_id": reader.id,
@@ -117,8 +122,8 @@ def results(
         "entities": data.table.entity_count,
         "ranked": protocols.ranked(config),
         "watched": PROTOCOLS[config.protocol if config.select_among == "all" else "retrieved"],
-        "recall_ceiling": {s: seeds[0][s]["recall"] for s in splits},
-        "lexical": {s: lexical[s] for s in splits},
+        "recall_ceiling": {s: seeds[0][s]["recall"] for s in measured},
+        "lexical": {s: lexical[s] for s in measured},
         **moments(seeds),
         "ties": {
             rule: {m: statistics.fmean(seed["ties"][rule][m] for seed in seeds) for m in seeds[0]["test"]}
@@ -130,8 +135,8 @@ def results(
 
 
 def moments(seeds: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return mean and std over seeds of every metric of valid and test."""
-    values = {s: {m: [seed[s][m] for seed in seeds] for m in seeds[0][s]} for s in ("valid", "test")}
+    """Return mean and std over seeds of every metric of valid, where it was measured, and test."""
+    values = {s: {m: [seed[s][m] for seed in seeds] for m in seeds[0][s]} for s in ("valid", "test") if s in seeds[0]}
     return {
         "mean": {s: {m: statistics.fmean(found) for m, found in values[s].items()} for s in values},
         "std": {
@@ -160,11 +165,13 @@ def show(found: dict[str, Any], folder: Path) -> str:
     lines = [
         table((f"{found['dataset']} test, %", *shown, "seeds"), rows),
         f"protocol {found['protocol']}, {_among(found)}, {found['tie_rule']} ties, "
-        f"{test['mentions']:,.0f} mentions; recall ceiling {100 * test['recall']:.1f}, "
+        f"{test['mentions']:,.0f} mentions{splits.uncounted(found['unlabeled'])}; "
+        f"recall ceiling {100 * test['recall']:.1f}, "
         f"{found['name']} Top-1 of retrieved {100 * test['top1_of_retrieved']:.1f}, "
         f"with ties {100 * found['ties']['pessimistic']['top1']:.1f} (gold last) to "
         f"{100 * found['ties']['optimistic']['top1']:.1f} (gold first)",
-        f"cache {found['cache_id'][:16]}...; best epochs {', '.join(str(s['epoch']) for s in found['seeds'])}"
+        f"cache {found['cache_id'][:16]}..., {splits.told(found['split'])}; "
+        f"best epochs {', '.join(str(s['epoch']) for s in found['seeds'])}"
         f"{'' if found['watched'] == found['protocol'] else ' under ' + found['watched']}; "
         f"trained in {duration(found['seconds'])}; details in {folder}/results.json",
     ]

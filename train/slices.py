@@ -14,12 +14,13 @@ from torch import Tensor
 from common.errors import ConfigError
 from common.foreign import printable
 from common.log import table
-from train import checkpoint, metrics
+from train import checkpoint, metrics, splits
 from train.config import SlicesConfig
 from train.finished import cache_of
 
 SHOWN = ("top1", "top5", "mrr", "recall")
-KNOWN = ("model", "name", "dataset", "protocol", "tie_rule", "cache_id", "warnings")  # of results.json
+KNOWN = ("model", "name", "dataset", "split", "protocol", "tie_rule", "cache_id", "warnings")  # of results.json
+SPLITS = "mention.ids.splits"
 NIL = "no gold in the cache"
 
 
@@ -54,6 +55,8 @@ def examine(config: SlicesConfig) -> dict[str, Any]:
             left_out[slicing.title] = f"{reader.path} lacks {', '.join(missing)}"
             continue
         columns = {name: reader.column(name) for name in slicing.reads}
+        if SPLITS in columns:
+            columns[SPLITS] = splits.masks(reader, results["split"]["valid_from"])
         found[slicing.title] = _measure(slicing, slicing.label(columns, seeds[0]["rows"].numpy()), seeds)
     known = {name: results[name] for name in KNOWN}
     return {"run": str(config.run), **known, "seeds": len(seeds), "slices": found, "left_out": left_out}
@@ -63,6 +66,7 @@ def show(found: dict[str, Any]) -> str:
     """Return a table for each slicing, and a line for each that was left out."""
     name, dataset, protocol, ties = (printable(str(found[key])) for key in ("name", "dataset", "protocol", "tie_rule"))
     lines = [f"{name} on {dataset} test, %; protocol {protocol}, {ties} ties"]
+    lines.append(splits.told(found["split"]))
     for title, slices in found["slices"].items():
         rows = [
             (label, f"{of['mentions']:,}", *(_shown(of, name, several=found["seeds"] > 1) for name in SHOWN))
@@ -80,8 +84,9 @@ def _shown(of: dict[str, Any], name: str, *, several: bool) -> str:
 def _results(run: Path) -> dict[str, Any]:
     try:
         found = json.loads((run / "results.json").read_text())
+        splits.told(found["split"])
         return {name: found[name] for name in ("seeds", *KNOWN)}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
             f"{run} holds no finished run: no results.json that melcache wrote. `python -m train` writes one"
         ) from None
@@ -135,7 +140,7 @@ def _by_gold_picture(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.
 
 
 MEANINGS = ("none", "1", "2 to 5", "more than 5")
-_GOLD = ("mention.ids.splits", "mention.ids.gold")
+_GOLD = (SPLITS, "mention.ids.gold")
 SLICINGS = {
     "gold": (Slicing("gold entity in train", _GOLD, _by_gold, ("seen", "not seen", NIL)),),
     "surface": (Slicing("meanings of the string in train", (*_GOLD, "mention.ids.surface"), _by_surface, MEANINGS),),

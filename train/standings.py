@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from common.errors import ConfigError
-from train import checkpoint, metrics, report
+from train import checkpoint, metrics, report, splits
 from train.config import SeriesConfig
 from train.series import Outcome
 from train.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
 
 TESTED = ("top1", "mrr")  # metrics with intervals and p
+COMMON = ("dataset", "cache_id", "split", "unlabeled", "protocol", "tie_rule", "entities")  # of results.json
 
 
 def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str) -> dict[str, Any]:
@@ -20,11 +21,12 @@ def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str) -> d
     Seeds are those asked for, whatever else a run's folder holds. `entries` are the runs that ended, with `interval`s
     of TESTED and their `difference` from the run `base`: mean, its interval, `p` by randomization, `holm` of that over
     all runs that have one, `p_bootstrap`. None have `base` and runs that rank other entities than it (`ranked`).
-    Raises ConfigError if no run ended.
+    Raises ConfigError if no run ended, and if runs are on different splits.
     """
     ended = [outcome for outcome in outcomes if outcome.found]
     if not ended:
         raise ConfigError(f"no run came to its end; {outcomes[0].run.name}: {outcomes[0].reason}")
+    _check_splits(ended)
     entries = [_entry(outcome) for outcome in ended]
     values = _values(ended)
     for entry, intervals in zip(entries, _intervals(values), strict=True):
@@ -37,7 +39,7 @@ def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str) -> d
     first = ended[0].found
     told = {warning: None for outcome in ended for warning in outcome.found["warnings"]}
     return {
-        **{key: first[key] for key in ("dataset", "cache_id", "protocol", "tie_rule", "entities")},
+        **{key: first[key] for key in COMMON},
         "mentions": first["mean"]["test"]["mentions"],
         "seeds": list(config.seeds),
         "base": base,
@@ -51,6 +53,14 @@ def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str) -> d
             if not outcome.found
         ],
     }
+
+
+def _check_splits(ended: Sequence[Outcome]) -> None:
+    """Raise ConfigError where numbers are of different splits: their difference would be one of the mentions."""
+    on = {outcome.run.name: outcome.found["split"] for outcome in ended}
+    if any(split != ended[0].found["split"] for split in on.values()):
+        named = "; ".join(f"{name} on {splits.told(split)}" for name, split in on.items())
+        raise ConfigError(f"runs on different splits are not compared: {named}. Train them anew: --fresh")
 
 
 def _entry(outcome: Outcome) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from cache import Reader
-from cache.schema import EDGES, SEQUENCES, split_column
+from cache.schema import EDGES, SEQUENCES, UNLABELED, split_column
 from common.errors import CacheError
 from common.records import SPLITS
 from train.batch import Batch
 from train.config import Resident
 from train.features import Feature, choose
+from train.splits import masks
 
 # they say what a batch is, not what is in it
 NOT_IN_BATCH = (
@@ -34,8 +35,8 @@ class Table:
 
     `places` of each list are ranked: all of a cache's.
     `tokens` bounds the length of sequences. With `characters` strings are features too: so many of their UTF-8 bytes,
-    0 behind the last. Raises CacheError if a column is missing or an index points outside its table, ConfigError if
-    the features do not fit where they should lie.
+    0 behind the last; `valid_from` is --valid-from. Raises CacheError if a column is missing or an index points outside
+    its table, ConfigError if the features do not fit where they should lie.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Table:
         more: tuple[str, ...] = (),
         tokens: int = 0,
         characters: int = 0,
+        valid_from: str | None = None,
     ) -> None:
         names = reader.require(head, more)
         self.device, self.path = device, reader.path
@@ -67,28 +69,33 @@ class Table:
             for table, part in SEQUENCES.items()
             if f"{part}.first" in self._small
         }
-        self._splits = self._small["mention.ids.splits"]
+        self._splits = torch.from_numpy(masks(reader, valid_from))
+        self._labeled = self._small["pair.candidates.gold"] > UNLABELED
         self._host_candidates = self._small["pair.candidates.candidates"]
         self._small = {name: column.to(device) for name, column in self._small.items()}
         self.candidates = self._small["pair.candidates.candidates"]
-        self.gold = self._small["pair.candidates.gold"].long()
+        self.gold = self._small["pair.candidates.gold"].long().clamp(min=-1)
         self.present, self.places = self.candidates >= 0, self.candidates.shape[1]
         self.lexical = self._small["pair.candidates.lexical"]
         self.entity_count = reader.manifest["tables"]["entity"]
         limits = {
-            "pair.candidates.candidates": self.entity_count,
-            "pair.candidates.gold": self.candidates.shape[1],
-            "mention.ids.gold": self.entity_count,
+            "pair.candidates.candidates": (-1, self.entity_count),
+            "pair.candidates.gold": (UNLABELED, self.candidates.shape[1]),
+            "mention.ids.gold": (UNLABELED, self.entity_count),
         }
-        for name, limit in limits.items():
+        for name, (least, limit) in limits.items():
             values = self._small.get(name)
-            if values is not None and (int(values.min()) < -1 or int(values.max()) >= limit):
+            if values is not None and (int(values.min()) < least or int(values.max()) >= limit):
                 raise CacheError(f"column {name} of {reader.path} points outside its {limit} rows")
         self._rows = self._by_row()
 
     def rows(self, split: str) -> Tensor:
-        """Return the mention rows of a split, (n,) int64 in host memory."""
-        return (self._splits >> SPLITS.index(split) & 1).nonzero()[:, 0]
+        """Return the rows of a split's labeled mentions, (n,) int64 in host memory: others are in no loss or metric."""
+        return (self._within(split) & self._labeled).nonzero()[:, 0]
+
+    def unlabeled(self, split: str) -> int:
+        """Return how many mentions of a split are not labeled."""
+        return int((self._within(split) & ~self._labeled).sum())
 
     def column(self, name: str) -> Tensor:
         """Return a small column on the device; equal strings are equal numbers."""
@@ -155,6 +162,9 @@ class Table:
         where = rows.to(self.device)
         found = {name: self._features[name].take(where if self.resident == "device" else rows) for name in columns}
         return {name: _widened(column.to(self.device)) for name, column in found.items()}
+
+    def _within(self, split: str) -> Tensor:
+        return (self._splits >> SPLITS.index(split) & 1).bool()
 
     def _by_row(self) -> dict[str, Tensor]:
         """Return the small columns that a batch holds; the four alignments as one, (N, C, 2, 2)."""

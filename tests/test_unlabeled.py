@@ -1,0 +1,235 @@
+"""Mentions that nobody has labeled, and a release without a valid split, from the release to every output."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import cache as melcache
+from cache.schema import UNLABELED
+from common.errors import ConfigError, DatasetError
+from extract import pipeline
+from extract.config import ExtractConfig
+from train import doctor, explanation, loop, slices, splits
+from train.baseline_heads import JointConfig
+from train.cli import app
+from train.config import ExplainConfig, SlicesConfig, TrainConfig
+from train.distributed import World
+from train.heads import DrinAuthorsConfig, DrinConfig
+from train.prepare import data_of, table_of
+
+torch.set_num_threads(1)
+NAMES = ("harbor", "castle", "river", "garden")
+
+
+def line(number):
+    """One of 60 mentions: three to a caption, a tenth nil, a fifth not labeled; train and test, no valid."""
+    name, caption = NAMES[number % 4], number // 3
+    found = {"id": f"m{number}", "caption": f"c{caption}", "text": f"the {name} of {number}", "mention": name}
+    found["split"] = "test" if caption % 4 == 3 else "train"
+    return found if number % 5 == 2 else found | {"gold": None if number % 10 == 1 else f"e{number % 8}"}
+
+
+LINES = [line(number) for number in range(60)]
+LABELED = {split: [one for one in LINES if "gold" in one and one["split"] == split] for split in ("train", "test")}
+ALL = {split: [one for one in LINES if one["split"] == split] for split in ("train", "test")}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A finished cache; tests only read it."""
+    folder = tmp_path_factory.mktemp("unlabeled")
+    entities = [{"id": f"e{i}", "name": NAMES[i % 4], "text": f"number {i}"} for i in range(8)]
+    for name, lines in (("mentions", LINES), ("entities", entities)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    config = ExtractConfig(
+        dataset="jsonl",
+        data=folder,
+        shards=folder,
+        name="world",
+        weights="random-tiny",
+        device="cpu",
+        candidates=3,
+        objects=1,
+    )
+    return melcache.open(pipeline.run(config))
+
+
+def run(world, folder, model, head=None, **options):
+    config = TrainConfig(dataset=str(world.path), model=model, run=folder / model, device="cpu", **options)
+    return loop.fit(config, head)
+
+
+# --- extraction
+
+
+def test_the_cache_says_which_mentions_are_not_labeled(world):
+    ids = world.strings("mention.ids.id")
+    for name in ("mention.ids.gold", "pair.candidates.gold"):
+        marked = {ids[row] for row in np.flatnonzero(world.column(name) == UNLABELED)}
+        assert marked == {one["id"] for one in LINES if "gold" not in one}, name
+    nil = {ids[row] for row in np.flatnonzero(world.column("mention.ids.gold") == -1)}
+    assert nil == {one["id"] for one in LINES if one.get("gold", "") is None}
+    unlabeled = np.isin(ids, [one["id"] for one in LINES if "gold" not in one])
+    assert (world.column("pair.candidates.lexical_gold")[unlabeled] == 0).all()
+    counts = world.manifest["coverage"]
+    assert (counts["mentions without a label"], counts["gold is nil"]) == (12, 6)
+
+
+@pytest.mark.parametrize("gold, told", [({}, "recall@1 -, recall@2 -"), ({"gold": None}, "recall@1 0.0%")])
+def test_recall_of_mentions_without_labels_is_not_a_number(tmp_path, capsys, gold, told):
+    mention = {"id": "m", "text": "the harbor", "mention": "harbor", **gold}
+    (tmp_path / "mentions.jsonl").write_text(json.dumps(mention))
+    (tmp_path / "entities.jsonl").write_text('{"id": "e"}\n{"id": "f"}')
+    config = ExtractConfig(
+        dataset="jsonl", data=tmp_path, shards=tmp_path, name="w", weights="random-tiny", device="cpu"
+    )
+    pipeline.run(config)
+    printed = capsys.readouterr().out
+    assert told in printed
+    assert ("over 0 labeled mentions" in printed) == (not gold)
+
+
+def test_doubts_are_said_and_strict_refuses_them(tmp_path, capsys):
+    (tmp_path / "mentions.jsonl").write_text('{"id": "m", "text": "x", "mention": "x", "gold": "typo"}\n')
+    (tmp_path / "entities.jsonl").write_text('{"id": "e"}\n')
+    config = {"dataset": "jsonl", "data": tmp_path, "shards": tmp_path, "weights": "random-tiny", "device": "cpu"}
+    with pytest.raises(
+        DatasetError, match=r"mentions\.jsonl line 1: gold 'typo' is in no entities\.jsonl, which --strict"
+    ):
+        pipeline.prepare(ExtractConfig(**config, strict=True))
+    pipeline.prepare(ExtractConfig(**config))
+    assert "warning: " in (said := capsys.readouterr().err) and "line 1: gold 'typo'" in said
+
+
+# --- training
+
+
+def test_heads_without_weights_need_no_valid_split_and_count_labeled_mentions_alone(world, tmp_path):
+    found = run(world, tmp_path, "lexical")
+    assert found["mean"].keys() == found["lexical"].keys() == found["recall_ceiling"].keys() == {"test"}
+    assert found["mean"]["test"]["mentions"] == len(LABELED["test"]) < len(ALL["test"])
+    assert found["unlabeled"] == {
+        "train": len(ALL["train"]) - len(LABELED["train"]), "valid": 0, "test": len(ALL["test"]) - len(LABELED["test"])
+    }  # fmt: skip
+    # two entities have each name, so gold is first in expectation half of the time where it is not nil
+    right = sum(one["gold"] is not None for one in LABELED["test"]) / 2
+    assert found["mean"]["test"]["top1"] == pytest.approx(right / len(LABELED["test"]))
+
+
+def test_prior_needs_train_and_counts_its_labels(world, tmp_path):
+    assert run(world, tmp_path, "prior")["mean"]["test"]["mentions"] == len(LABELED["test"])
+
+
+@pytest.mark.parametrize("protocol", ["retrieved", "injected", "whole-kb", "given"])
+def test_no_protocol_counts_what_is_not_labeled(world, tmp_path, protocol):
+    known = [one for one in LABELED["test"] if one["gold"] is not None or protocol != "given"]
+    options = {"protocol": protocol, "valid_from": "train:0.2", "epochs": 1}
+    found = run(world, tmp_path, "bert", JointConfig(width=4), **options)
+    assert found["mean"]["test"]["mentions"] == len(known)
+    assert found["split"]["valid_from"] == "train:0.2"
+    command = ["--dataset", str(world.path), "--model", "bert", "--width", "4", "--run", str(tmp_path / "bert")]
+    told = CliRunner().invoke(
+        app, [*command, "--device", "cpu", "--epochs", "1", "--protocol", protocol, "--valid-from", "train:0.20"]
+    )  # the same share: nothing is trained anew
+    assert told.exit_code == 0, told.output
+    assert f"{len(known)} mentions (3 more are not labeled)" in told.stdout
+    assert "valid from train:0.2" in told.stdout
+
+
+def test_a_trained_head_without_a_valid_split_is_told_how_to_get_one(world, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"no mention to use in its valid split\. .*--valid-from train:0\.1 \(make: ARGS"
+    ):
+        run(world, tmp_path, "drin", DrinConfig(width=4))
+
+
+def test_no_loss_sees_what_is_not_labeled(world, tmp_path):
+    """drin_authors learns from mentions without gold, too: of nil, not of what nobody has said."""
+    config = TrainConfig(
+        dataset=str(world.path), model="drin_authors", run=tmp_path, device="cpu", valid_from="train:0.2"
+    )
+    head = DrinAuthorsConfig()
+    table = table_of(config, head, world, torch.device("cpu"))
+    data = data_of(config, head, world, table, World())
+    ids = world.strings("mention.ids.id")
+    used = {ids[row] for rows in (data.rows, data.watched.rows) for row in rows.tolist()}
+    assert used == {one["id"] for one in LABELED["train"]}
+    assert any(one["gold"] is None and ids.index(one["id"]) in data.rows.tolist() for one in LABELED["train"])
+
+
+def test_compare_doctor_slices_and_explain_know_what_is_not_labeled(world, tmp_path):
+    common = ["--dataset", str(world.path), "--device", "cpu", "--epochs", "1"]
+    run = tmp_path / "compare"
+    told = CliRunner().invoke(
+        app,
+        [
+            "compare",
+            *common,
+            "--models",
+            "lexical,drin",
+            "--width",
+            "4",
+            "--seeds",
+            "0",
+            "--valid-from",
+            "train:0.2",
+            "--run",
+            str(run),
+        ],
+    )
+    assert told.exit_code == 0, told.output
+    assert f"{len(LABELED['test'])} mentions (3 more are not labeled), split " in told.stdout
+    found = json.loads((run / "compare.json").read_text())
+    assert found["split"] == {"digest": splits.digest_of(world), "known": None, "valid_from": "train:0.2"}
+    told = CliRunner().invoke(app, ["slices", "--run", str(run / "drin"), "--by", "gold", "--json"])
+    sliced = json.loads(told.stdout)["slices"]["gold entity in train"]
+    assert sum(part["mentions"] for part in sliced.values()) == len(LABELED["test"])
+    told = CliRunner().invoke(app, ["explain", "--run", str(run / "drin"), "--mention", "m2"])
+    assert told.stdout.startswith("mention m2 (river) of train, not labeled, seed 0"), told.output
+    assert "*" not in told.stdout
+    examined = doctor.examine(world)
+    assert examined["splits"]["test"]["labeled"] == len(LABELED["test"])
+    assert examined["splits"]["test"]["gold_in_train"] <= len(LABELED["test"])
+    (row,) = (row for row in doctor.show(examined).splitlines() if row.startswith("are labeled"))
+    assert row.endswith("12 (80.0%)")
+
+
+def test_what_was_held_out_is_not_train_to_slices_and_explain(world, tmp_path):
+    run(world, tmp_path, "drin", DrinConfig(width=4), valid_from="train:0.9", epochs=1)
+    masks = dict(zip(world.strings("mention.ids.id"), splits.masks(world, "train:0.9").tolist(), strict=True))
+    seen = {one.get("gold") for one in LINES if masks[one["id"]] == 1}
+    golds = [one["gold"] for one in LABELED["test"] if one["gold"] is not None]
+    sliced = slices.examine(SlicesConfig(run=tmp_path / "drin", by=("gold",)))["slices"]["gold entity in train"]
+    assert 0 < sliced["not seen"]["mentions"] == sum(gold not in seen for gold in golds)
+    held = next(name for name, mask in masks.items() if mask == 2)
+    assert explanation.explain(ExplainConfig(run=tmp_path / "drin", mention=held))["split"] == ["valid"]
+
+
+def test_compare_runs_what_needs_no_valid_split_and_says_why_the_rest_did_not(world, tmp_path):
+    told = CliRunner().invoke(
+        app,
+        [
+            "compare",
+            "--dataset",
+            str(world.path),
+            "--device",
+            "cpu",
+            "--models",
+            "lexical,drin",
+            "--seeds",
+            "0",
+            "--run",
+            str(tmp_path / "compare"),
+        ],
+    )
+    assert told.exit_code == 0, told.output
+    assert "not run: drin: " in told.stdout and "--valid-from train:0.1" in told.stdout
+
+
+def test_a_run_on_another_split_is_refused(world, tmp_path):
+    run(world, tmp_path, "bert", JointConfig(width=4), valid_from="train:0.2", epochs=1)
+    with pytest.raises(ConfigError, match=r"of another run: valid_from train:0\.2, now train:0\.3"):
+        run(world, tmp_path, "bert", JointConfig(width=4), valid_from="train:0.3", epochs=1)
