@@ -7,7 +7,6 @@ The manifest is the first member, for it lists the others; they are plain files 
 import contextlib
 import hashlib
 import io
-import os
 import tarfile
 import time
 from collections.abc import Iterator
@@ -21,9 +20,10 @@ from cache.fetch import check_space
 from cache.growing import BLOCK, Growing
 from cache.members import Members, RefusedError, beside, opened
 from cache.verify import refuse_strange
-from common.errors import CacheError, ConfigError
+from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import shell
 from common.log import Progress, duration, size
+from common.paths import exists, is_file
 
 LARGEST = 8 << 30  # members of a plain tar are smaller
 
@@ -50,7 +50,7 @@ def export(folder: Path, file: Path) -> Archived:
     """
     began, manifest = time.monotonic(), manifests.load(folder)
     identity = subset.whole(folder, manifest)["id"]
-    if os.path.lexists(file):
+    if exists(file):
         raise ConfigError(f"{file} is there already; name another file, or remove it")
     listed = _listed(folder, manifest)
     with (
@@ -73,13 +73,13 @@ def take(file: Path, folder: Path) -> Archived:
     began = time.monotonic()
     with opened(file) as members:
         _refuse_another(folder, members.manifest, file)
-        new = not folder.exists()
+        new = not exists(folder)
         with store.alone(folder), _undone(folder, new) as placed:
             check_space(folder, members.manifest["shards"], "the import", "Make room")
             small = _take_shards(members, folder, placed)
             refuse_strange(folder, members.manifest)
             for name, data in (*small.items(), (manifests.NAME, manifests.written(members.manifest))):
-                placed += [folder / name] * (not (folder / name).exists())
+                placed += [folder / name] * (not exists(folder / name))
                 store.publish(folder / name, data, replace=True)
             store.sweep(folder)
     sizes = [shard["bytes"] for shard in members.manifest["shards"]]
@@ -95,7 +95,7 @@ def dataset(file: Path) -> str:
 
 def _listed(folder: Path, manifest: dict[str, Any]) -> list[tuple[str, int, str]]:
     """Return name, bytes and sha256 ("" of what proves itself) of each member, the manifest first."""
-    small = [manifests.NAME, *(name for name in beside(manifest) if (folder / name).is_file())]
+    small = [manifests.NAME, *(name for name in beside(manifest) if is_file(folder / name))]
     shards = sorted((shard["file"], shard["bytes"], shard["sha256"]) for shard in manifest["shards"])
     if large := [name for name, count, _ in shards if count >= LARGEST]:
         raise CacheError(f"{folder / large[0]} is too large for a tar, whose members have less than {size(LARGEST)}")
@@ -156,7 +156,7 @@ def _place(members: Members, member: tarfile.TarInfo, path: Path, sha256: str, p
             digest.update(block)
         if digest.hexdigest() != sha256:
             raise RefusedError(f"member {member.name} is not what its manifest lists: its sha256 differs")
-        placed += [path] * (not os.path.lexists(path))
+        placed += [path] * (not exists(path))
         file.place(replace=True)
 
 
@@ -172,6 +172,8 @@ def _proved(name: str, data: bytes, manifest: dict[str, Any]) -> bytes:
 def _refuse_another(folder: Path, manifest: dict[str, Any], file: Path) -> None:
     try:
         here = manifests.load(folder)["id"]
+    except DeniedError:
+        raise
     except CacheError:  # nothing, or what is damaged: it gets mended
         return
     if here != manifest["id"]:

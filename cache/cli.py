@@ -75,11 +75,16 @@ def verify(path: PATH, as_json: JSON = False, require_signed: REQUIRE = False, s
             if finding.problem:
                 console.show(printable(f"{finding.file}: {finding.problem}"))
         good, total = len([f for f in findings if not f.problem]), sum(f.bytes for f in findings)
-        state = (
-            f"{len(damaged)} damaged: remove them and run the extraction again, or copy them afresh"
-            if damaged
-            else "ok"
-        )
+        unread = [folder / f.file for f in damaged if f.unread]
+        links = sum(path.is_symlink() for path in unread)
+        told = {
+            "damaged: remove them and run the extraction again, or copy them afresh": sum(
+                not f.unread for f in damaged
+            ),
+            "links, not read: copy with cp -L": links,
+            "not read, of which nothing is known": len(unread) - links,
+        }
+        state = "; ".join(f"{count} {what}" for what, count in told.items() if count) or "ok"
         console.show(f"{folder}: {good} of {good + len(damaged)} shards as written, {size(total)}; {state}")
     if damaged:
         raise typer.Exit(1)

@@ -11,7 +11,8 @@ import numpy as np
 from cache import lacking, manifest, store
 from cache.schema import TABLES, VERSION, split_column
 from cache.writer import PartPlan, Shard, ShardPlan, adopt
-from common.errors import CacheError
+from common.errors import CacheError, DeniedError
+from common.paths import exists, names
 
 KEPT, FETCHED, MADE = "kept", "fetched", "made"  # where a finished shard is from
 
@@ -28,8 +29,14 @@ class Draft:
         self._plans: dict[str, PartPlan] = {}
         self._entries: dict[str, list[dict[str, Any]]] = {}
         self._origins: dict[str, str] = {}  # of finished shards, by file
-        with contextlib.suppress(CacheError):
+        try:
             self.before = manifest.load(folder)
+        except DeniedError:
+            raise
+        except CacheError:  # none, or a damaged one
+            pass
+        if linked := [name for name in names(folder) if name.endswith(".h5") and (folder / name).is_symlink()]:
+            raise store.link(folder / linked[0])
         before = self.before or {"parts": {}, "shards": []}
         self.parts: dict[str, Any] = before["parts"]
         self._sums: dict[str, str] = {shard["file"]: shard["sha256"] for shard in before["shards"]}
@@ -135,7 +142,7 @@ class Draft:
         parts = sorted(self._plans, key=lambda name: (TABLES.index(name.split(".")[0]), name))
         shards = [entry for part in parts for entry in sorted(self._entries[part], key=lambda entry: entry["start"])]
         for entry in shards:
-            if not (self.folder / entry["file"]).exists():
+            if not exists(self.folder / entry["file"]):
                 raise CacheError(
                     f"{self.folder / entry['file']} was removed while this ran, so the cache is not finished. Run the "
                     "same command again: what is left is kept"

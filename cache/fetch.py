@@ -12,6 +12,7 @@ from cache.remotes.base import Remote
 from common.errors import CacheError
 from common.foreign import shell
 from common.log import size
+from common.paths import exists, is_folder
 
 
 class DamagedError(CacheError):
@@ -64,7 +65,7 @@ class Fetch:
 def check_space(folder: Path, shards: Sequence[dict[str, Any]], doing: str, advice: str) -> None:
     """Raise CacheError where the disk has no room for the files of these entries that are not here."""
     begun = {path.name[-CONTENT:]: path.lstat().st_size for path in folder.glob(f"{temporaries.PREFIX}*")}
-    missing = [shard for shard in shards if not (folder / shard["file"]).exists()]
+    missing = [shard for shard in shards if not exists(folder / shard["file"])]
     needed = sum(max(0, shard["bytes"] - begun.get(shard["sha256"][:CONTENT], 0)) for shard in missing)
     there = free(folder)
     if there is not None and needed > there:
@@ -73,7 +74,7 @@ def check_space(folder: Path, shards: Sequence[dict[str, Any]], doing: str, advi
 
 def free(folder: Path) -> int | None:
     """Return the free bytes of the disk on which a folder is, or will be; None where its file system does not say."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    there = next(path for path in (folder, *folder.absolute().parents) if is_folder(path))
     try:
         disk = os.statvfs(there)
     except OSError:

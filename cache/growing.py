@@ -86,7 +86,7 @@ class Growing:
     def place(self, *, replace: bool) -> bool:
         """Make the file durable under its name.  With `replace=False` a file there already wins: False."""
         with self._told():
-            lacking.sync(self._descriptor, self._path)
+            lacking.sync(self._descriptor)
             placed = store.place(self._temporary, self._path, replace=replace)
             self._placed = True
             store.sync_directory(self._path.parent)
@@ -120,6 +120,6 @@ class Growing:
         except OSError as error:
             kept = "What has arrived is kept" if self._keep else "Nothing is left of it"
             raise WriteError(
-                f"cannot write {self._path}: {error.strerror or error}. {kept}; make room or mend the disk and run the "
+                f"cannot write {self._path}: {error.strerror or error}. {kept}; {store.remedy(error)} and run the "
                 "same command again"
             ) from error

@@ -44,9 +44,9 @@ def warn(what: str, where: Path) -> None:
     say(f"warning: the file system of {where} {LACKS[what]}")
 
 
-def sync(descriptor: int, path: Path) -> None:
+def sync(descriptor: int) -> None:
     """Make an open file durable, as far as its file system can.  Raises OSError for a disk that is full or fails."""
-    _sync(descriptor, path, "fsync", NO_SYNC)
+    _sync(descriptor, "fsync", NO_SYNC)
 
 
 def sync_directory(folder: Path) -> None:
@@ -57,7 +57,7 @@ def sync_directory(folder: Path) -> None:
         warn("fsync of folders", folder)
         return
     try:
-        _sync(descriptor, folder, "fsync of folders", NO_SYNC_OF_DIRECTORIES)
+        _sync(descriptor, "fsync of folders", NO_SYNC_OF_DIRECTORIES)
     finally:
         os.close(descriptor)
 
@@ -114,10 +114,14 @@ def mapped(descriptor: int, size: int) -> mmap.mmap:
     return mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
 
 
-def _sync(descriptor: int, where: Path, what: str, lacks: tuple[int, ...]) -> None:
+def _sync(descriptor: int, what: str, lacks: tuple[int, ...]) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in lacks:
             raise
-        warn(what, where)
+        try:
+            where = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:
+            where = "this folder"
+        warn(what, Path(where))

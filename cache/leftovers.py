@@ -18,6 +18,7 @@ from cache import temporary as temporaries
 from cache.schema import PARTS
 from common.errors import CacheError
 from common.log import size, table
+from common.paths import exists, is_folder, names
 
 SHARD = re.compile(rf"({'|'.join(map(re.escape, PARTS))})-[0-9]{{5,}}\.[0-9a-f]{{12}}\.h5")
 BESIDE = re.compile(r"[0-9a-f]{64}\.(json|sig)")
@@ -70,7 +71,7 @@ def collect(folder: Path, *, delete: bool = False, unfinished: bool = False) -> 
     `unfinished` includes what may be work. Raises CacheError if another process is at work there, if the manifest is
     damaged, or if there is none and `unfinished` is not set: nothing is removed then.
     """
-    if not os.path.lexists(folder / manifests.NAME) and not unfinished:
+    if not exists(folder / manifests.NAME) and not unfinished:
         raise CacheError(
             f"{folder}/ has no {manifests.NAME}: its shards are what an extraction, a pull or an import goes on from. "
             "Finish that, or remove its work: melcache gc --unfinished"
@@ -85,7 +86,7 @@ def collect(folder: Path, *, delete: bool = False, unfinished: bool = False) -> 
             if not file.kept:
                 (folder / file.file).unlink(missing_ok=True)
         for place in (folder, folder / manifests.COPIES):
-            if place.is_dir():
+            if is_folder(place):
                 store.sync_directory(place)
     return Collected(str(folder), True, files)
 
@@ -111,13 +112,13 @@ def _belonging(folder: Path) -> tuple[set[str], set[str] | None, int]:
 
     A place that others pull from keeps every publication, for who asks for its id.
     """
-    if not os.path.lexists(folder / manifests.NAME):
+    if not exists(folder / manifests.NAME):
         return set(), None, -1
     manifest = manifests.load(folder)
     listed = {shard["file"] for shard in manifest["shards"]}
     finished = (folder / manifests.NAME).lstat().st_mtime_ns
     whole = manifest["provenance"].get("of")
-    if whole is not None or not (folder / manifests.copy_of(manifest["id"])).exists():
+    if whole is not None or not exists(folder / manifests.copy_of(manifest["id"])):
         name = whole or manifest["id"]
         return listed, {manifests.copy_of(name), manifests.signature_of(name)}, finished
     for path, _ in _files(folder / manifests.COPIES):
@@ -129,7 +130,7 @@ def _belonging(folder: Path) -> tuple[set[str], set[str] | None, int]:
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Yield the regular files in a folder, in order of names."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
+    for path in () if folder.is_symlink() else (folder / name for name in names(folder)):
         with contextlib.suppress(FileNotFoundError):  # it has its name by now
             if stat.S_ISREG((status := path.lstat()).st_mode):
                 yield path, status

@@ -16,6 +16,7 @@ import numpy as np
 from cache import fingerprint, store
 from cache.schema import OPTIONAL, PARTS, TABLES, VERSION
 from common.errors import CacheError
+from common.paths import exists
 
 NAME = "manifest.json"
 COPIES = "manifests"  # the folder of copies that stay when another manifest is published, and of signatures
@@ -53,7 +54,7 @@ def save(folder: Path, manifest: dict[str, Any]) -> str:
 def load(folder: Path) -> dict[str, Any]:
     """Return the checked manifest of a cache directory.  Raises CacheError for anything that is not one."""
     path = folder / NAME
-    if not path.exists():
+    if not exists(path):
         raise CacheError(f"no {NAME} in {folder}/: not a cache, or its extraction has not finished")
     return read(store.read_regular(path, MAX_BYTES), str(path))
 

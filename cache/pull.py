@@ -16,9 +16,10 @@ from cache.fetch import Fetch, check_space
 from cache.remotes.base import Remote
 from cache.transfer import Transfer
 from cache.verify import refuse_strange
-from common.errors import CacheError, ConfigError
+from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import shell
 from common.log import duration, size
+from common.paths import exists
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def pull(
     the cache must have. Raises CacheError; what has arrived by then is kept, and the same call continues.
     """
     began, remote = time.monotonic(), remotes.open(url)
-    whole = _find(remote, identity, folder.resolve().name)
+    whole = _find(remote, identity, Path(os.path.realpath(folder)).name)
     if dataset and whole["dataset"]["name"] != dataset:
         name = whole["dataset"]["name"]
         raise ConfigError(
@@ -151,11 +152,13 @@ def _signature(remote: Remote, identity: str) -> bytes | None:
 
 def _with_what_is_here(folder: Path, whole: dict[str, Any], parts: list[str], url: str, *, replace: bool) -> list[str]:
     """Return the parts that will be here: those asked for and those of the same cache that are here already."""
-    if replace or not os.path.lexists(folder / manifests.NAME):
+    if replace or not exists(folder / manifests.NAME):
         return parts
     try:
         here = manifests.load(folder)
         identity = subset.whole(folder, here)["id"]
+    except DeniedError:
+        raise
     except CacheError as error:
         raise CacheError(f"{error}; or put the cache of {url} in its place: melcache pull --replace") from error
     of_whole = here["parts"].keys() <= whole["parts"].keys() and subset.take(whole, here["parts"])["id"] == here["id"]

@@ -1,5 +1,6 @@
 """Publish a cache elsewhere: shards first, the manifest last, and only if no one else published meanwhile."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from cache.transfer import Transfer
 from common.errors import CacheError, ConfigError
 from common.foreign import shell
 from common.log import duration, size
+from common.paths import is_file
 
 RACES = 5  # publications by others that left the manifest as it was, such as an edited card on the Hub
 
@@ -147,7 +149,7 @@ def _published(remote: Remote, state: State, *, replace: bool) -> dict[str, Any]
 
 def _signature(folder: Path, manifest: dict[str, Any], remote: Remote) -> bytes | None:
     name = manifests.signature_of(manifest["id"])
-    if not (folder / name).is_file():
+    if not is_file(folder / name):
         return None
     mine = store.read_regular(folder / name, SIGNATURE_BYTES)
     return mine if remote.read(name, SIGNATURE_BYTES) != mine else None
@@ -164,7 +166,7 @@ def _card(manifest: dict[str, Any], remote: Remote) -> bytes | None:
 
 
 def _refuse_itself(folder: Path, url: str, remote: Remote) -> None:
-    if remote.path is not None and remote.path.resolve() == folder.resolve():
+    if remote.path is not None and os.path.realpath(remote.path) == os.path.realpath(folder):
         raise ConfigError(f"{url} is the cache itself; name the place where others shall find it")
 
 

@@ -7,6 +7,7 @@ regular files that it lists, inside the cache directory.
 import mmap
 import os
 import resource
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -163,9 +164,12 @@ class Reader:
     def _check_size(self, shard: dict[str, Any]) -> None:
         path = self.path / shard["file"]
         try:
-            size = path.lstat().st_size
+            found = path.lstat()
         except OSError as error:
             raise CacheError(f"{path} is listed in the manifest but cannot be opened: {error.strerror}") from error
+        if stat.S_ISLNK(found.st_mode):
+            raise store.link(path)
+        size = found.st_size
         if size != shard["bytes"]:
             raise CacheError(
                 f"{path} is {size:,} bytes, the manifest says {shard['bytes']:,}: copied only in part? "

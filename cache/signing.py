@@ -11,6 +11,7 @@ from pathlib import Path
 from cache import manifest as manifests
 from cache import store, subset
 from common.errors import CacheError, ConfigError
+from common.paths import is_file
 
 NAMESPACE = "melcache"
 SIGNATURE_BYTES = 1 << 16
@@ -19,7 +20,7 @@ SIGNATURE_BYTES = 1 << 16
 def sign(folder: Path, key: Path) -> Path:
     """Sign the id of a cache with a private key and return the signature's path.  Raises CacheError."""
     identity = subset.whole(folder, manifests.load(folder))["id"]
-    if not key.is_file():
+    if not is_file(key):
         raise ConfigError(f"there is no key {key}. Give one with --key, or make one: ssh-keygen -t ed25519")
     done = _run(["-Y", "sign", "-f", str(key), "-n", NAMESPACE], identity)
     if done.returncode:
@@ -34,7 +35,7 @@ def verify(identity: str, signature: bytes | None, signers: Path, where: str) ->
 
     Raises CacheError for no signature, one of another id, or one by a key that is not among the signers.
     """
-    if not signers.is_file():
+    if not is_file(signers):
         raise ConfigError(
             f"there is no file {signers} of those whose signatures count (man ssh-keygen: ALLOWED SIGNERS)"
         )
@@ -64,7 +65,7 @@ def of_folder(folder: Path, signers: Path) -> str:
     """Return who signed the cache in a folder.  Raises CacheError as `verify` does."""
     identity = subset.whole(folder, manifests.load(folder))["id"]
     path = folder / manifests.signature_of(identity)
-    signature = store.read_regular(path, SIGNATURE_BYTES) if path.is_file() else None
+    signature = store.read_regular(path, SIGNATURE_BYTES) if is_file(path) else None
     return verify(identity, signature, signers, str(folder))
 
 

@@ -8,6 +8,7 @@ log is ever opened for append.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -18,7 +19,9 @@ from typing import BinaryIO
 from cache import lacking
 from cache import temporary as temporaries
 from cache.lacking import sync_directory
-from common.errors import CacheError
+from common.errors import CacheError, DeniedError
+from common.foreign import shell
+from common.paths import denied
 
 ENTIRE = 4  # dashes in the name of a temporary file; one that grows has one more, and the content's hash behind it
 
@@ -33,13 +36,13 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _created(temporary) as descriptor:
-            _write(descriptor, memoryview(data), temporary)
+            _write(descriptor, memoryview(data))
             placed = place(temporary, path, replace=replace)
             sync_directory(path.parent)
     except OSError as error:
         raise CacheError(
-            f"cannot write {path}: {error.strerror or error}. Finished shards are kept; make room or mend the disk "
-            "and run the same command again"
+            f"cannot write {path}: {error.strerror or error}. Finished shards are kept; {remedy(error)} and run "
+            "the same command again"
         ) from error
     return placed
 
@@ -57,13 +60,13 @@ def published(path: Path) -> Iterator[BinaryIO]:
             with os.fdopen(descriptor, "wb", closefd=False) as file:
                 yield file
                 file.flush()
-                lacking.sync(file.fileno(), temporary)
+                lacking.sync(file.fileno())
             if not place(temporary, path, replace=False):
                 raise CacheError(f"{path} has appeared meanwhile; it was left as it is")
         with _removed_on_error(path):
             sync_directory(path.parent)
     except OSError as error:
-        raise CacheError(f"cannot write {path}: {error.strerror or error}. Make room or mend the disk") from error
+        raise CacheError(f"cannot write {path}: {error.strerror or error}: {remedy(error)}") from error
 
 
 def append(path: Path, line: bytes) -> None:
@@ -72,7 +75,12 @@ def append(path: Path, line: bytes) -> None:
         with path.open("ab") as file:
             file.write(line)
     except OSError as error:
-        raise CacheError(f"cannot write {path}: {error.strerror or error}. Make room or mend the disk") from error
+        raise CacheError(f"cannot write {path}: {error.strerror or error}: {remedy(error)}") from error
+
+
+def remedy(error: OSError) -> str:
+    """Return what to do where a file cannot be written."""
+    return "let this user write there" if isinstance(error, PermissionError) else "make room or mend the disk"
 
 
 def read_regular(path: Path, limit: int | None = None) -> bytes:
@@ -99,13 +107,33 @@ def open_regular(path: Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise CacheError(f"cannot open {path}: {error.strerror}") from error
+        raise _unopened(path, error) from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise CacheError(f"{path} is not a regular file")
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def link(path: Path) -> DeniedError:
+    """Return the error for a symbolic link in place of a file of a cache: what it points to may change, or be anyone's.
+
+    The Hub's download cache, DVC and git-annex keep files so.
+    """
+    gone = "" if path.exists() else " to what is not there"
+    return DeniedError(
+        f"{path} is a link{gone}: copy with cp -L, as in cp -rL {shell(path.parent)} COPY, and take the copy. A cache "
+        "holds files of its own"
+    )
+
+
+def _unopened(path: Path, error: OSError) -> CacheError:
+    if error.errno == errno.ELOOP and path.is_symlink():
+        return link(path)
+    if isinstance(error, PermissionError):
+        return denied("open", path, error)
+    return CacheError(f"cannot open {path}: {error.strerror}")
 
 
 def sweep(folder: Path, *, begun: bool = True) -> int:
@@ -162,10 +190,10 @@ def _created(temporary: Path) -> Iterator[int]:
             os.close(descriptor)
 
 
-def _write(descriptor: int, data: memoryview, path: Path) -> None:
+def _write(descriptor: int, data: memoryview) -> None:
     while data:
         data = data[os.write(descriptor, data) :]  # a write may be short
-    lacking.sync(descriptor, path)
+    lacking.sync(descriptor)
 
 
 def place(temporary: Path, path: Path, *, replace: bool) -> bool:

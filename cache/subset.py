@@ -14,6 +14,7 @@ from cache import manifest as manifests
 from cache import store
 from cache.schema import CHOICES, PARTS, READS, split_column
 from common.errors import CacheError, ConfigError
+from common.paths import is_file
 
 ALWAYS = ("entity.ids", "mention.ids", "pair.candidates")  # info, doctor and explain need them; about 2% of a cache
 
@@ -63,7 +64,7 @@ def whole(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """
     identity = manifest["provenance"].get("of")
     path = folder / manifests.copy_of(identity) if identity else None
-    if path is None or not path.is_file():  # a whole cache, or a part whose proof was not copied along
+    if path is None or not is_file(path):  # a whole cache, or a part whose proof was not copied along
         return manifest
     found = manifests.read(store.read_regular(path, manifests.MAX_BYTES), str(path))
     if found["id"] != identity or take(found, manifest["parts"])["id"] != manifest["id"]:

@@ -10,18 +10,20 @@ from typing import Any
 
 from cache import gate, store
 from cache import manifest as manifests
-from common.errors import CacheError
+from common.errors import CacheError, DeniedError
+from common.paths import names
 
 THREADS = 8  # that hash; more than a disk can feed are no faster
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One file of a cache.  `problem` is "" where it is as written."""
+    """One file of a cache.  `problem` is "" where it is as written; `unread`: it may be, but was not looked at."""
 
     file: str
     bytes: int
     problem: str = ""
+    unread: bool = False
 
 
 def verify(path: Path) -> Iterator[Finding]:
@@ -44,7 +46,7 @@ def verify(path: Path) -> Iterator[Finding]:
         strange = f"as listed, but not what melcache writes: {problem}. Let no HDF5 tool open it" if problem else ""
         yield Finding(shard["file"], shard["bytes"], strange)
     listed = {manifests.NAME, *(shard["file"] for shard in manifest["shards"])}
-    for extra in sorted(entry.name for entry in path.iterdir()):
+    for extra in names(path):
         if extra not in listed and extra.endswith(".h5"):
             yield Finding(
                 extra,
@@ -65,8 +67,10 @@ def refuse_strange(folder: Path, manifest: dict[str, Any]) -> None:
 
 def check(path: Path, shard: dict[str, Any]) -> Finding:
     """Return whether a shard of a cache directory has the bytes that its entry in the manifest lists."""
-    problem = _problem(path / shard["file"], shard["bytes"], shard["sha256"])
-    return Finding(shard["file"], shard["bytes"], problem)
+    try:
+        return Finding(shard["file"], shard["bytes"], _problem(path / shard["file"], shard["bytes"], shard["sha256"]))
+    except DeniedError as error:
+        return Finding(shard["file"], shard["bytes"], str(error), unread=True)
 
 
 def _problem(path: Path, size: int, sha256: str) -> str:
@@ -76,6 +80,8 @@ def _problem(path: Path, size: int, sha256: str) -> str:
             if found != size:
                 return f"{found:,} bytes, the manifest says {size:,}"
             actual = hashlib.file_digest(file, "sha256").hexdigest()
+    except DeniedError:
+        raise
     except CacheError as error:
         return str(error)
     except OSError as error:

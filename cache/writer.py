@@ -8,6 +8,7 @@ import copy
 import hashlib
 import io
 import json
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,7 @@ import xxhash
 from cache import fingerprint, store
 from cache.schema import PARTS, VERSION
 from common.errors import CacheError, NotFiniteError
+from common.paths import status
 
 ALIGNMENT = 64
 
@@ -160,7 +162,8 @@ def adopt(plan: ShardPlan, folder: Path) -> dict[str, Any] | None:
     libhdf5 never opens the file: outside its columns it must equal, byte for byte, the file that we would write.
     """
     path = folder / plan.file
-    if path.is_symlink() or not path.is_file():
+    found = status(path, follow=False)
+    if found is None or not stat.S_ISREG(found.st_mode):
         return None
     data = store.read_regular(path)
     twin, offsets = _build(

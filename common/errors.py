@@ -36,6 +36,13 @@ class CacheError(MelcacheError):
     """A cache is missing, incomplete, corrupt, or not what its manifest says."""
 
 
+class DeniedError(CacheError):
+    """The system lets this user not look at a file or folder, or not read it: it may well be whole.
+
+    Of a cache: whoever takes a damaged one for none must not take this for none.
+    """
+
+
 class ConfigError(MelcacheError):
     """Options that do not fit each other or the cache."""
 

@@ -1,28 +1,96 @@
 """Where things lie: caches under shards/, raw releases under data/, training runs under runs/."""
 
+import errno
 import os
+import stat
 from pathlib import Path
 
-from common.errors import CacheError
+from common.errors import CacheError, DeniedError
 from common.foreign import make
 
 SHARDS = Path("shards")
 DATA = Path("data")
 RUNS = Path("runs")
+ADVICE = dict.fromkeys((errno.EACCES, errno.EPERM), ". Let this user do so (chmod), or ask the owner")
+# what the system says of a path that nothing can have; whatever else it says leaves open whether something is there
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def status(path: Path, *, follow: bool = True) -> os.stat_result | None:
+    """Return what the system says of a path, None where nothing is.  Raises DeniedError where it does not say."""
+    try:
+        return os.stat(path, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno in ABSENT:
+            return None
+        raise denied("look at", path, error) from error
+    except ValueError:  # a NUL in the name
+        return None
+
+
+def exists(path: Path) -> bool:
+    """Return whether something has this name, be it a link to nothing.  Raises DeniedError."""
+    return status(path, follow=False) is not None
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a regular file, or a link to one, is there.  Raises DeniedError."""
+    found = status(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a folder, or a link to one, is there.  Raises DeniedError."""
+    found = status(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted; none where there is no folder.  Raises DeniedError."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        if error.errno in ABSENT:
+            return []
+        raise denied("list", folder, error) from error
+
+
+def files(folder: Path) -> list[str]:
+    """Return the names of the files in a folder, and of links to files; none where there is no folder.
+
+    Raises DeniedError. One look at the folder: as a rule it says what is a file.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_file()]
+    except OSError as error:
+        if error.errno in ABSENT:
+            return []
+        raise denied("list", folder, error) from error
+
+
+def denied(doing: str, path: Path, error: OSError) -> DeniedError:
+    """Return the error for what the system does not let one do with a path."""
+    return DeniedError(f"cannot {doing} {path}: {error.strerror}{ADVICE.get(error.errno, '')}")
 
 
 def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
     """Return the directory of a cache given as a path or as a name under `shards`.  Raises CacheError."""
-    path = Path(name)
-    for candidate in (path, shards / path):
-        if os.path.exists(candidate / "manifest.json"):  # Path.exists() raises for a name too long
-            return candidate
-    for candidate in (path, shards / path):
-        if os.path.isdir(candidate):
-            raise CacheError(
-                f"{candidate}/ has no manifest.json: its extraction has not finished, or its pull. "
-                f"Finish it with: make extract {make('DATASET', path.name)}, or the same melcache pull"
-            )
+    path, refused = Path(name), None
+    places = (path, shards / path)
+    for candidate in places:
+        try:
+            if exists(candidate / "manifest.json"):
+                return candidate
+        except DeniedError as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
+    for candidate in filter(is_folder, places):
+        raise CacheError(
+            f"{candidate}/ has no manifest.json: its extraction has not finished, or its pull. "
+            f"Finish it with: make extract {make('DATASET', path.name)}, or the same melcache pull"
+        )
     there = sorted(manifest.parent.name for manifest in shards.glob("*/manifest.json"))
     other = f", or take one of: {', '.join(there)}" if there else ""
     raise CacheError(

@@ -1,6 +1,5 @@
 """What of a release is there and what is not: the table at the end of an extraction, and the stop before it."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from cache.draft import Draft
 from cache.schema import IMAGE_STATUS
 from common.errors import CoverageError
 from common.log import table
+from common.paths import status
 from common.records import SPLITS, Dataset
 from extract.datasets.release import NIL_COUNT, UNLABELED_COUNT
 from extract.lists import Lists
@@ -30,9 +30,12 @@ def stop(unusable: dict[str, int], named: int, max_missing: float, example: Path
 
 
 def stop_if_absent(release: Dataset, max_missing: float) -> None:
-    """Raise CoverageError at once where too many of the named pictures have no file at all."""
+    """Raise CoverageError at once where too many of the named pictures have no file at all.
+
+    Raises DeniedError for a picture in a folder that this user may not look into: it may well be there.
+    """
     paths = {r.image.path for r in (*release.entities, *release.mentions) if r.image is not None and r.image.path}
-    absent = [path for path in paths if not os.path.exists(path)]
+    absent = [path for path in paths if status(path) is None]
     stop({"missing": len(absent)}, len(paths), max_missing, min(absent, default=None))
 
 

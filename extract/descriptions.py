@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import DatasetError
+from common.paths import is_file
 from common.records import Dataset, Entity
 from extract import packed
 from extract.datasets import release
@@ -101,7 +102,7 @@ class _Index:
 
 def _records(path: Path, origin: dict[str, str], counts: Counter[str]) -> Iterator[Given]:
     """Yield entity and text of each record; note in `origin` what the file says of itself."""
-    if not path.is_file():
+    if not is_file(path):
         raise DatasetError(f"--descriptions {path}: no such file. Make one with: python -m extract describe --help")
     kind = Path(path.name.removesuffix(".gz")).suffix
     if kind == ".jsonl":

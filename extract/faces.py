@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import DatasetError
+from common.paths import is_folder, names
 from common.records import Dataset, Face
 from extract import prompts
 from extract.datasets import release
@@ -94,8 +95,11 @@ def load_deepface(path: Path) -> dict[str, list[Face]]:
     A face needs `age` and `dominant_emotion`; `dominant_gender` and `dominant_race` may be absent. Raises
     DatasetError naming file and entry for anything else.
     """
-    if path.is_dir():
-        results = {(file.stem, str(file)): release.read_json(file, object) for file in sorted(path.glob("*.json"))}
+    if is_folder(path):
+        results = {
+            (file.stem, str(file)): release.read_json(file, object)
+            for file in (path / name for name in names(path) if name.endswith(".json"))
+        }
     else:
         record = release.read_json(path, object)
         if isinstance(record, list) or (isinstance(record, dict) and "age" in record):

@@ -100,7 +100,7 @@ class Fetched:
         try:
             self._file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode("utf-8"))
             self._file.flush()
-            lacking.sync(self._file.fileno(), self._path)
+            lacking.sync(self._file.fileno())
         except OSError as error:
             raise DatasetError(
                 f"{self._path} can not be written: {error.strerror}. Make room; the same command goes on"

@@ -15,7 +15,7 @@ import numpy as np
 
 from cache import manifest as manifests
 from cache import store
-from common.errors import CacheError, DatasetError
+from common.errors import CacheError, DatasetError, DeniedError
 from common.log import say
 from common.records import Dataset, Entity, Mention
 from extract.rows import stored
@@ -40,6 +40,8 @@ class Earlier:
         """
         try:
             manifest = manifests.load(folder)
+        except DeniedError:
+            raise
         except CacheError:
             return None
         try:

@@ -1,9 +1,10 @@
 """Which release lies in a folder, by the files that only it has: for users who name another, and for those not read."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import DatasetError
+from common.foreign import make
+from common.paths import is_folder, names
 
 # adapter: patterns of files and folders that only its layouts have, wherever the release's root was unpacked
 MARKS = {
@@ -78,9 +79,10 @@ def check(name: str, data: Path) -> None:
 
 def below(name: str, data: Path) -> str:
     """Return, in words, which folder in `data` looks like a release of `name`, "" if none does."""
-    folders = [entry for entry in _entries(data) if entry.is_dir() and _any(entry, MARKS.get(name, ()))]
-    named = ", ".join(str(folder) for folder in sorted(folders)[:3])
-    return f"; did you mean DATA={named}?" if folders else ""
+    folders = [folder for folder in (data / entry for entry in names(data)) if is_folder(folder)]
+    alike = [folder for folder in folders if _any(folder, MARKS.get(name, ()))]
+    named = ", ".join(make("DATA", folder) for folder in alike[:3])
+    return f"; did you mean {named}?" if alike else ""
 
 
 def _any(data: Path, marks: tuple[str, ...]) -> bool:
@@ -88,8 +90,4 @@ def _any(data: Path, marks: tuple[str, ...]) -> bool:
 
 
 def _first(data: Path, marks: tuple[str, ...]) -> Path | None:
-    return next((path for mark in marks for path in sorted(data.glob(mark))), None)
-
-
-def _entries(data: Path) -> Iterator[Path]:
-    return data.iterdir() if data.is_dir() else iter(())
+    return next((path for mark in marks for path in sorted(data.glob(mark))), None) if is_folder(data) else None

@@ -94,6 +94,7 @@ def prepare(config: ExtractConfig) -> Job:
     listed = lists.make(release, config.list_length)
     if config.limit:
         release, listed = lists.keep_needed(release, listed)
+        coverage.stop_if_absent(release, config.max_missing)
         release, layout = growth.arrange(release, None, config.shard_rows)
     plan = Plan(config, rows.Rows.hashed(release, layout, config.workers), listed, encoders, draft.listed)
     _stop_if_too_many(config, plan)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from cache.schema import ALWAYS, PARTS, READS, SEQUENCES, split_column
 from common.errors import ConfigError
 from common.options import WRITTEN, value_of
+from common.paths import is_file
 from train.config import HEADS, CompareConfig, TrainConfig
 from train.heads import HEAD_CONFIGS
 
@@ -104,7 +105,7 @@ def _companions(columns: Sequence[str]) -> list[str]:
 
 
 def _load(path: Path) -> Any:
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(f"--model {path}: there is no such file")
     if path.stem in HEADS:
         raise ConfigError(f"--model {path}: {path.stem} is a head of melcache; give the file another name")

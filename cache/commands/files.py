@@ -9,7 +9,7 @@ import typer
 from cache.commands.options import JSON, PATH, interruptible, place, say_done
 from common import console
 from common.errors import CacheError, ConfigError
-from common.paths import SHARDS, find_cache
+from common.paths import SHARDS, exists, find_cache, is_folder
 
 
 def gc(
@@ -89,8 +89,8 @@ def import_(
 
 def _folder(path: str) -> Path:
     """Return a cache directory, finished or not."""
-    there = [folder for folder in (Path(path), SHARDS / path) if folder.is_dir()]
-    with_manifest = [folder for folder in there if (folder / "manifest.json").exists()]
+    there = [folder for folder in (Path(path), SHARDS / path) if is_folder(folder)]
+    with_manifest = [folder for folder in there if exists(folder / "manifest.json")]
     return next(iter(with_manifest + there), None) or find_cache(path)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from common import console
 from common.errors import ConfigError
-from common.paths import SHARDS
+from common.paths import SHARDS, exists
 
 Done = TypeVar("Done")
 
@@ -34,7 +34,7 @@ def trusted(required: bool, signers: Path | None) -> Path | None:
 
 def is_name(name: str) -> bool:
     """Return whether a new cache is given by its name under shards/, not by a path."""
-    return Path(name).name == name and not (Path(name) / "manifest.json").exists()
+    return Path(name).name == name and not exists(Path(name) / "manifest.json")
 
 
 def place(name: str) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 
 from cache import store
 from common.errors import CacheError
+from common.paths import exists
 
 BLOCK = 32 << 20  # bytes read at a time
 KINDS = {"f": "floats", "i": "integers", "U": "strings"}
@@ -26,7 +27,7 @@ class Array:
 
     def __init__(self, path: Path, kind: str) -> None:
         self.path = path
-        if not path.exists():
+        if not exists(path):
             raise CacheError(f"there is no {path.name} in {path.parent}/: one of DRIN's preprocessed arrays is missing")
         with store.open_regular(path.resolve()) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
             self.shape, fortran, self.dtype = self._header(file)

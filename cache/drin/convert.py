@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from cache.schema import TABLES
 from cache.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
 from common.log import Progress, duration, size
+from common.paths import exists
 
 EDITION = 2  # raise it whenever the numbers made change: finished shards of an older one are then not taken
 SHARD_ROWS = 8192
@@ -76,7 +78,7 @@ def run(source: Path, folder: Path, *, more: tuple[str, ...] = (), pooler_as_tex
     Finished shards of an interrupted run are kept. Raises MelcacheError naming the file that does not fit.
     """
     began = time.monotonic()
-    if (folder / manifest.NAME).exists() and manifest.load(folder)["dataset"]["source"] != SOURCE:
+    if exists(folder / manifest.NAME) and manifest.load(folder)["dataset"]["source"] != SOURCE:
         raise ConfigError(f"{folder} holds a cache that was not imported from {SOURCE}; choose another --name")
     release = Release(source)
     if pooler_as_text and release.by_entity:
@@ -89,7 +91,7 @@ def run(source: Path, folder: Path, *, more: tuple[str, ...] = (), pooler_as_tex
         tables = work.parts([part for part in READS if part not in left_out])
         made = {"made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
         seconds = {"seconds": round(time.monotonic() - began, 1)}
-        said = about(folder.resolve().name, release, listed, hashes, pooler_as_text=pooler_as_text)
+        said = about(Path(os.path.realpath(folder)).name, release, listed, hashes, pooler_as_text=pooler_as_text)
         said["tables"] |= tables
         identity = draft.finish(said, {"producer": "melcache import"} | made | seconds)
     return Imported(

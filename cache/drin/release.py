@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cache.drin.arrays import Array, Rows
 from common.errors import CacheError, ConfigError
+from common.paths import exists, is_folder
 from common.records import SPLITS
 
 INDEX = "qid2idx.json"
@@ -51,11 +52,11 @@ class Release:
     """
 
     def __init__(self, source: Path) -> None:
-        if not source.is_dir():
+        if not is_folder(source):
             raise ConfigError(f"there is no directory {source}: name the one that holds DRIN's .npy arrays")
         self.source = source
-        self.by_entity = any((source / file).exists() for file in (INDEX, ONCE["entity-attr-feature"]))
-        if self.by_entity and not (source / INDEX).exists():
+        self.by_entity = any(exists(source / file) for file in (INDEX, ONCE["entity-attr-feature"]))
+        if self.by_entity and not exists(source / INDEX):
             raise CacheError(f"there is no {INDEX} in {source}/: it says whose the rows of WikiMEL's arrays are")
         self.sizes: dict[str, int] = {"1": 1}
         self.counts: dict[str, int] = {}

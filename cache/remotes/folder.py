@@ -16,6 +16,7 @@ from cache import temporary as temporaries
 from cache.growing import BLOCK, Growing
 from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State
 from common.errors import CacheError
+from common.paths import exists
 
 LOCK = f"{manifests.COPIES}/.publishing"
 LOCK_WAIT = 30.0  # seconds; it is held for a comparison and a rename
@@ -49,7 +50,7 @@ class Folder(Remote):
 
     def read(self, name: str, limit: int) -> bytes | None:
         """Return a small file, None where there is none."""
-        if not os.path.lexists(self.path / name):
+        if not exists(self.path / name):
             return None
         return store.read_regular(self.path / name, limit)
 

@@ -26,6 +26,7 @@ import numpy as np
 import PIL.Image
 
 from common.errors import DatasetError
+from common.paths import exists, is_folder, names
 from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
 from extract.datasets import jsonl
 from extract.datasets.release import NIL_COUNT, UNLABELED_COUNT
@@ -106,7 +107,7 @@ def load(data: Path) -> Dataset:
 
     Raises DatasetError if the folder holds anything else than what this module wrote, to the last byte.
     """
-    if not data.exists() or (data.is_dir() and not any(data.iterdir())):
+    if not exists(data) or (is_folder(data) and not names(data)):
         _publish(data)
     _check(data)
     world = jsonl.load(data)

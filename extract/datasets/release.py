@@ -13,7 +13,9 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from common import paths
 from common.errors import DatasetError
+from common.paths import is_file, is_folder
 from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
 from extract import layouts, packed
 
@@ -32,7 +34,7 @@ NIL = ("", "nil")  # what releases write, in any case, for a mention that means 
 
 def missing(name: str, data: Path, looked: Iterable[str], source: str, licence: str, doc: str | None) -> DatasetError:
     """Return the error for a release that is not there; `doc` is the adapter's docstring, whose trees it shows."""
-    where = data if data.is_dir() else f"{data}, where there is no folder"
+    where = data if is_folder(data) else f"{data}, where there is no folder"
     files = ", ".join(looked).replace("{}", "{train,valid,test}")
     origin = "" if licence == "unknown" else f" Get it from {source} ({licence})."
     line = f"No {name} release in {where}: looked for {files}{layouts.below(name, data)}.{origin}"
@@ -44,7 +46,7 @@ def find(data: Path, *names: str) -> Path | None:
     for name in names:
         forms = (f"{name}.gz", f"{name[:-5]}.zip") if name.endswith(".json") else (f"{name}.gz",)
         for path in (data / form for form in (name, *forms)):
-            if path.is_file():
+            if is_file(path):
                 return path
     return None
 
@@ -230,11 +232,8 @@ def composed(name: str) -> str:
 
 def _listed(folder: Path, *, files: bool) -> dict[str, str]:
     """Return the names in a folder, of files alone or of all, by themselves and composed; {} where it is none."""
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not files or entry.is_file()]
-    return {composed(name): name for name in names} | {name: name for name in names}
+    found = paths.files(folder) if files else paths.names(folder)
+    return {composed(name): name for name in found} | {name: name for name in found}
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -248,7 +247,7 @@ def _is_picture(name: str) -> bool:
 
 def pictures_in(data: Path, *folders: str) -> Pictures:
     """Return the first of `folders` that is there; if none is, the first, so that every picture counts as missing."""
-    return Pictures(next((data / folder for folder in folders if (data / folder).is_dir()), data / folders[0]))
+    return Pictures(next((data / folder for folder in folders if is_folder(data / folder)), data / folders[0]))
 
 
 def locate(

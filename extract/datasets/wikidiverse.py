@@ -29,6 +29,7 @@ from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes
 
 from common.errors import DatasetError
+from common.paths import is_folder
 from common.records import Dataset, Entity, Image, Mention, split_mask
 from extract import packed
 from extract.datasets import kgmel, release
@@ -207,7 +208,7 @@ def _lookup(path: Path | None, titles: dict[str, str], header: int) -> dict[str,
 
 
 def _mention_pictures(data: Path) -> release.Pictures:
-    folder = next((name for name in ("wikinewsImgs", "images") if (data / name).is_dir()), "images")
+    folder = next((name for name in ("wikinewsImgs", "images") if is_folder(data / name)), "images")
     return release.Pictures(data / folder, _digest)
 
 

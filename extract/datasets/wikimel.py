@@ -31,6 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.errors import DatasetError
+from common.paths import is_folder
 from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
 from extract import packed
 from extract.datasets import kgmel, release
@@ -220,8 +221,8 @@ def _candidates(data: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple
 def _entities(data: Path, names: Path | None, texts: Path | None) -> list[Entity]:
     """Return the entities that have a text or a name, with the pictures and longer texts that the release has."""
     longer = _side(data, "qid2brief.json", "qid2abs_long.json")
-    folders = [data / folder for folder in ENTITY_PICTURE_FOLDERS if (data / folder).is_dir()]
-    if not folders and (data / "entities").is_dir():  # a layout that has pictures: say that they are missing
+    folders = [data / folder for folder in ENTITY_PICTURE_FOLDERS if is_folder(data / folder)]
+    if not folders and is_folder(data / "entities"):  # a layout that has pictures: say that they are missing
         folders = [data / ENTITY_PICTURE_FOLDERS[0]]
     pictures = release.Pictures(folders[0]) if folders else None
     text, name, description = (_strings_of(path) for path in (texts, names, longer))

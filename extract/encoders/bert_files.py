@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from common.errors import WeightsError
+from common.paths import is_file
 from extract.encoders import states
 from extract.encoders.compute import seeded
 from extract.encoders.weights import Wanted, reachable
@@ -77,10 +78,10 @@ def _refuse_other_sizes(path: Path, wanted: dict[str, Any], state: states.State)
 def vocabulary(folder: Path) -> dict[str, int]:
     """Return the number of each word, from vocab.txt, else tokenizer.json, in a folder.  Raises WeightsError."""
     words: Any = None
-    if (folder / "vocab.txt").is_file():
+    if is_file(folder / "vocab.txt"):
         lines = _text(folder / "vocab.txt").removesuffix("\n").split("\n")
         words = {word: i for i, word in enumerate(lines)}  # splitlines() would also break at U+2028 and U+0085
-    elif (folder / "tokenizer.json").is_file():
+    elif is_file(folder / "tokenizer.json"):
         model = _read(folder / "tokenizer.json").get("model")
         words = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(words, dict):
@@ -132,7 +133,7 @@ def download() -> Path:
         folder = Path(snapshot_download(REPOSITORY, allow_patterns=FILES, local_files_only=True))
     except LocalEntryNotFoundError:
         folder = Path()
-    if not all((folder / name).is_file() for name in FILES):
+    if not all(is_file(folder / name) for name in FILES):
         reachable("huggingface.co")
         folder = Path(snapshot_download(REPOSITORY, allow_patterns=FILES))
     return folder / "model.safetensors"

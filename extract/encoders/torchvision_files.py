@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from common.paths import is_file
 from extract.encoders import states
 from extract.encoders.weights import Wanted, reachable
 
@@ -11,7 +12,7 @@ from extract.encoders.weights import Wanted, reachable
 def download(wanted: Wanted) -> Path:
     """Return the file in torch's own download cache, fetching it if it is not there.  Raises OSError offline."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / wanted.names[0]
-    if not path.is_file():
+    if not is_file(path):
         reachable("download.pytorch.org")
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(wanted.url, str(path), hash_prefix=path.stem.rsplit("-", 1)[1])

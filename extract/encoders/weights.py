@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import WeightsError
+from common.paths import is_file, is_folder
 
 RANDOM = ("random-tiny", "random-full")
 SEED = 0
@@ -53,7 +54,7 @@ class Weights:
         if self.folder is not None:
             for path in (base / name for base in (self.folder, self.folder / wanted.encoder) for name in wanted.names):
                 looked.append(str(path))
-                if path.is_file():
+                if is_file(path):
                     return _checked(path, wanted)
         else:
             try:
@@ -76,15 +77,18 @@ def parse(text: str) -> Weights:
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
         return Weights(text)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # without network the hub otherwise retries for 24-48 s
-    if not Path(text).is_dir():
+    if not is_folder(Path(text)):
         raise WeightsError(f"--weights {text}: no such folder, and not one of pretrained, {', '.join(RANDOM)}")
     return Weights("files", Path(text))
 
 
 def sha256_file(path: Path) -> str:
     """Return the sha256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
 
 
 def random_identity(kind: str, *packages: str) -> str:
