@@ -12,11 +12,13 @@ from cache import subset
 from cache import verify as verification
 from cache.commands import files
 from cache.commands.options import (
+    HERE,
     JSON,
     PATH,
     REQUIRE,
     SIGNERS,
     URL,
+    cache_at,
     interruptible,
     is_name,
     place,
@@ -30,7 +32,6 @@ from common.errors import ConfigError
 from common.foreign import printable
 from common.log import size
 from common.options import App
-from common.paths import find_cache
 
 GOES_ON = "what has arrived is kept, the same command continues"
 
@@ -53,7 +54,7 @@ def main() -> None:
 @app.command()
 def info(path: PATH, as_json: JSON = False) -> None:
     """Print what is in a cache: dataset, tables, parts, columns, coverage, id."""
-    folder = find_cache(path)
+    folder = cache_at(path)
     manifest = manifests.load(folder)
     console.present(named(folder, manifest), lambda _: describe(folder, manifest), as_json=as_json)
 
@@ -61,7 +62,7 @@ def info(path: PATH, as_json: JSON = False) -> None:
 @app.command()
 def verify(path: PATH, as_json: JSON = False, require_signed: REQUIRE = False, signers: SIGNERS = None) -> None:
     """Check every byte of a cache against its manifest, and who signed it; exit 1 if anything differs."""
-    folder = find_cache(path)
+    folder = cache_at(path)
     if known := trusted(require_signed, signers):
         from cache import signing
 
@@ -101,7 +102,7 @@ def push(
     """Publish a cache for others to pull; interrupted? The same command continues."""
     from cache import push as pushing
 
-    done = interruptible(lambda: pushing.push(find_cache(path), url, replace=replace, check=check), GOES_ON)
+    done = interruptible(lambda: pushing.push(cache_at(path), url, replace=replace, check=check), GOES_ON)
     say_done(done, as_json=as_json)
 
 
@@ -143,24 +144,24 @@ def card(path: PATH) -> None:
     """Print the card of a cache, README.md where it is pushed."""
     from cache import card as cards
 
-    folder = find_cache(path)
+    folder = cache_at(path)
     console.show(cards.page(subset.whole(folder, manifests.load(folder))).removesuffix("\n"))
 
 
 @app.command()
 def sign(
     path: PATH,
-    key: Annotated[Path, typer.Option(help="your private SSH key")] = Path("~/.ssh/id_ed25519"),
+    key: Annotated[Path, typer.Option(help="your private SSH key", parser=HERE)] = "~/.ssh/id_ed25519",
 ) -> None:
     """Sign the id of a cache with an SSH key; `push` takes the signature along."""
     from cache import signing
 
-    console.show(f"{signing.sign(find_cache(path), key.expanduser())}: signed; push takes it along")
+    console.show(f"{signing.sign(cache_at(path), key)}: signed; push takes it along")
 
 
 @app.command()
 def synth(
-    out: Annotated[Path, typer.Argument(help="directory of the new cache; its last component names it")],
+    out: Annotated[Path, typer.Argument(help="directory of the new cache; its last component names it", parser=HERE)],
     like: Annotated[Literal["wikidiverse", "wikimel"], typer.Option(help="shape to take")] = "wikidiverse",
     mentions: Annotated[int | None, typer.Option(help="N instead of the shape's")] = None,
     entities: Annotated[int | None, typer.Option(help="E instead of the shape's")] = None,
@@ -198,7 +199,7 @@ def diff(
 
     if not 0 <= tolerance < float("inf"):  # nothing is more than NaN
         raise ConfigError(f"--tolerance is {tolerance:g}; it must be 0 or more")
-    folders = [find_cache(name) for name in (first, second)]
+    folders = [cache_at(name) for name in (first, second)]
     found = differences.compare(*map(Reader, folders), tolerance)
     console.present(found, lambda found: differences.show(found, (first, second)), as_json=as_json)
     if not found["same"]:

@@ -95,13 +95,13 @@ def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
     listed, beside, finished = _belonging(folder)
     for path, status in _files(folder):
         if SHARD.fullmatch(path.name) and path.name not in listed:
-            new = status.st_mtime_ns > finished
+            new = status.st_mtime_ns >= finished
             yield Leftover(path.name, status.st_size, WORK if new else SHARDS, new and not unfinished)
     for place in (folder, folder / manifests.COPIES):
         for path, status in _files(place):
             name = str(path.relative_to(folder))
             if path.name.startswith(temporaries.PREFIX) and _dead(path):
-                new = path.name.count("-") == GROWING_DASHES and status.st_mtime_ns > finished
+                new = path.name.count("-") == GROWING_DASHES and status.st_mtime_ns >= finished
                 yield Leftover(name, status.st_size, WORK if new else TEMPORARY, new and not unfinished)
             elif place != folder and BESIDE.fullmatch(path.name) and beside is not None and name not in beside:
                 yield Leftover(name, status.st_size, OTHER)

@@ -57,15 +57,16 @@ def pull(
     signers: Path | None = None,
     dataset: str = "",
 ) -> Pulled:
-    """Take the cache at `url` into `folder` and return what was done.
+    """Take the cache at `url`, where {name} is the folder's, into `folder` and return what was done.
 
     `heads` names those whose parts are taken (with commas; parts by name too), else all; parts of the same cache that
     are here stay. `identity` is the cache id that it must have; an older one is looked for. `replace` takes the
     place of another cache. `signers` is a file of those of whom one must have signed it. `dataset` is the name that
     the cache must have. Raises CacheError; what has arrived by then is kept, and the same call continues.
     """
-    began, remote = time.monotonic(), remotes.open(url)
-    whole = _find(remote, identity, Path(os.path.realpath(folder)).name)
+    began, name = time.monotonic(), Path(os.path.realpath(folder)).name
+    remote = remotes.open(url, name)
+    url, whole = remote.url, _find(remote, identity, name)
     if dataset and whole["dataset"]["name"] != dataset:
         name = whole["dataset"]["name"]
         raise ConfigError(

@@ -40,13 +40,14 @@ class Pushed:
 
 
 def push(folder: Path, url: str, *, replace: bool = False, check: bool = False) -> Pushed:
-    """Publish the cache in `folder` at `url` and return what was done.
+    """Publish the cache in `folder` at `url`, where {name} is the folder's, and return what was done.
 
     `replace` publishes over another cache, whose files stay; `check` reads what is there and mends what is damaged.
     Raises CacheError: nothing is published then, and what has been sent is not sent again.
     """
-    began, manifest, remote = time.monotonic(), manifests.load(folder), remotes.open(url)
-    _refuse_itself(folder, url, remote)
+    began, remote = time.monotonic(), remotes.open(url, folder.resolve().name)
+    manifest = manifests.load(folder)
+    _refuse_itself(folder, remote)
     if "of" in manifest["provenance"]:
         raise CacheError(
             f"{folder} holds only parts of cache {manifest['provenance']['of'][:16]}..., and only a whole cache is "
@@ -165,9 +166,9 @@ def _card(manifest: dict[str, Any], remote: Remote) -> bytes | None:
     return new.encode() if old is None or (card.ours(old) and old != new.encode()) else None
 
 
-def _refuse_itself(folder: Path, url: str, remote: Remote) -> None:
+def _refuse_itself(folder: Path, remote: Remote) -> None:
     if remote.path is not None and os.path.realpath(remote.path) == os.path.realpath(folder):
-        raise ConfigError(f"{url} is the cache itself; name the place where others shall find it")
+        raise ConfigError(f"{remote.url} is the cache itself; name the place where others shall find it")
 
 
 def _other(remote: Remote, there: dict[str, Any], mine: dict[str, Any]) -> str:

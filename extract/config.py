@@ -6,6 +6,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
 
+from cache import places
 from cache.schema import CHOICES, READS, split_column
 from common.errors import ConfigError
 from common.options import knob
@@ -97,9 +98,10 @@ class ExtractConfig:
             raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is no head; there are {', '.join(READS)}")
         if (self.infer_gender or self.infer_race) and "mention.attributes" not in self.demanded:
             raise ConfigError("--infer-gender and --infer-race are for heads that read attributes: add --for dwe")
+        there = self.url
         if self.push and self.plan:
             raise ConfigError("--push with --plan: a plan makes nothing to publish")
-        if self.push and not self.url:
+        if self.push and not there:
             raise ConfigError("--push needs --remote URL")
         if self.json and not self.plan:
             raise ConfigError("--json is the form of --plan: add that")
@@ -127,9 +129,12 @@ class ExtractConfig:
 
     @property
     def url(self) -> str:
-        """The remote to ask, "" for none."""
+        """The remote to ask, "" for none.  Raises ConfigError for what names no place."""
         given = os.environ.get("MELCACHE_REMOTE", "") if self.remote is None else self.remote
-        return given.replace("{name}", self.folder.name)
+        try:
+            return places.remote(given, self.folder.name) if given else ""
+        except ConfigError as error:
+            raise ConfigError(f"{'MELCACHE_REMOTE' if self.remote is None else '--remote'}: {error}") from None
 
     @property
     def list_length(self) -> int:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from cache.commands.options import JSON, PATH, interruptible, place, say_done
+from cache import places
+from cache.commands.options import HERE, JSON, PATH, cache_at, interruptible, place, say_done
 from common import console
 from common.errors import CacheError, ConfigError
 from common.paths import SHARDS, exists, find_cache, is_folder
@@ -14,8 +15,8 @@ from common.paths import SHARDS, exists, find_cache, is_folder
 
 def gc(
     path: Annotated[
-        str, typer.Argument(help="a cache directory, or a name under shards/; all of shards/ if left out")
-    ] = "",
+        str | None, typer.Argument(help="a cache directory, or a name under shards/; all of shards/ if left out")
+    ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="remove what is found; else it is only listed")] = False,
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="also what an interrupted extraction or pull would go on from")
@@ -25,7 +26,10 @@ def gc(
     """List, and with --delete remove, the files in a cache directory that belong to no cache there."""
     from cache import leftovers
 
-    folders = [_folder(path)] if path else sorted(manifest.parent for manifest in SHARDS.glob("*/manifest.json"))
+    if path is not None:
+        folders = [_folder(places.local(path))]
+    else:
+        folders = sorted(manifest.parent for manifest in SHARDS.glob("*/manifest.json"))
     if not folders:
         raise CacheError(f"there is no cache in {SHARDS}/; name a directory")
     found = [leftovers.collect(folder, delete=delete, unfinished=unfinished) for folder in folders]
@@ -37,18 +41,22 @@ def gc(
 
 def export(
     path: PATH,
-    file: Annotated[Path, typer.Argument(help="the tar to write, which must not be there yet", metavar="FILE.tar")],
+    file: Annotated[
+        Path, typer.Argument(help="the tar to write, which must not be there yet", metavar="FILE.tar", parser=HERE)
+    ],
     as_json: JSON = False,
 ) -> None:
     """Write a cache into one uncompressed tar, every shard checked on the way."""
     from cache import archive
 
-    done = interruptible(lambda: archive.export(find_cache(path), file), "nothing was written")
+    done = interruptible(lambda: archive.export(cache_at(path), file), "nothing was written")
     say_done(done, as_json=as_json)
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(help="the tar, or the directory of the arrays", metavar="SOURCE")],
+    source: Annotated[
+        Path, typer.Argument(help="the tar, or the directory of the arrays", metavar="SOURCE", parser=HERE)
+    ],
     kind: Annotated[
         Literal["tar", "drin"],
         typer.Option("--from", help="tar: what melcache export wrote; drin: DRIN's preprocessed .npy arrays"),
@@ -87,9 +95,9 @@ def import_(
     say_done(done, as_json=as_json)
 
 
-def _folder(path: str) -> Path:
+def _folder(path: Path) -> Path:
     """Return a cache directory, finished or not."""
-    there = [folder for folder in (Path(path), SHARDS / path) if is_folder(folder)]
+    there = [folder for folder in (path, SHARDS / path) if is_folder(folder)]
     with_manifest = [folder for folder in there if exists(folder / "manifest.json")]
     return next(iter(with_manifest + there), None) or find_cache(path)
 

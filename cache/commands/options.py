@@ -7,21 +7,29 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from cache import places
 from common import console
 from common.errors import ConfigError
-from common.paths import SHARDS, exists
+from common.paths import SHARDS, exists, find_cache
 
 Done = TypeVar("Done")
 
 PATH = Annotated[str, typer.Argument(help="a cache directory, or a name under shards/", metavar="PATH")]
+HERE = places.local  # what makes a path of an option or an argument
 JSON = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 URL = Annotated[
-    str, typer.Argument(help="a directory, s3://, gs:// or hf://datasets/org/name: of this cache alone", metavar="URL")
+    str,
+    typer.Argument(
+        help="a directory, s3://, gs:// or hf://datasets/org/name: of this cache alone; {name} stands for its name",
+        metavar="URL",
+    ),
 ]
 REQUIRE = Annotated[bool, typer.Option("--require-signed", help="refuse a cache that none of --signers has signed")]
 SIGNERS = Annotated[
     Path | None,
-    typer.Option(help="file of whose signatures count, as man ssh-keygen's ALLOWED SIGNERS", metavar="FILE"),
+    typer.Option(
+        help="file of whose signatures count, as man ssh-keygen's ALLOWED SIGNERS", metavar="FILE", parser=HERE
+    ),
 ]
 
 
@@ -32,14 +40,20 @@ def trusted(required: bool, signers: Path | None) -> Path | None:
     return signers
 
 
+def cache_at(path: str) -> Path:
+    """Return the directory of a cache given as a path or as a name under shards/.  Raises MelcacheError."""
+    return find_cache(places.local(path))
+
+
 def is_name(name: str) -> bool:
     """Return whether a new cache is given by its name under shards/, not by a path."""
-    return Path(name).name == name and not exists(Path(name) / "manifest.json")
+    path = places.local(name)
+    return path.name == name != ".." and not exists(path / "manifest.json")
 
 
 def place(name: str) -> Path:
     """Return the directory that a new cache of that name, or path, shall have."""
-    return SHARDS / name if is_name(name) else Path(name)
+    return SHARDS / name if is_name(name) else places.local(name)
 
 
 def interruptible(action: Callable[[], Done], then: str) -> Done:

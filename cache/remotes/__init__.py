@@ -1,26 +1,19 @@
 """Where caches lie elsewhere: a directory, an object store or a Hub repository, by URL."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from cache import places
 from cache.remotes.base import Remote
-from common.errors import ConfigError
 
 
-def open(url: str) -> Remote:
-    """Return the remote of a URL: a directory, s3://, gs:// or hf://.  Raises ConfigError for any other."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme == "file":
+def open(place: str, name: str | None = None) -> Remote:
+    """Return the remote of a place, as a user wrote it for the cache `name` (cache.places).  Raises ConfigError."""
+    url = places.remote(place, name)
+    scheme, separator, _ = url.partition("://")
+    if not separator:
         from cache.remotes.folder import Folder
 
-        return Folder(Path(rest if separator else url).expanduser())
-    if "@" in urlsplit(url).netloc or "?" in url or "#" in url:
-        raise ConfigError(
-            f"the {scheme}:// URL holds a user, a password, ? or #. URLs stand in shell histories and process lists: "
-            "put credentials where the store's own tools look for them, and name only the place"
-        )
-    if not rest.strip("/"):
-        raise ConfigError(f"{url} names no place: give a bucket and a folder, such as {scheme}://team/caches/demo")
+        return Folder(Path(url))
     if scheme == "hf":
         from cache.remotes.hub import Hub
 
@@ -33,8 +26,6 @@ def open(url: str) -> Remote:
         from cache.remotes.gcs import Gcs
 
         return Gcs(url)
-    if scheme == "memory":
-        from cache.remotes.objects import Memory
+    from cache.remotes.objects import Memory
 
-        return Memory(url)
-    raise ConfigError(f"{scheme}:// is none of s3://, gs://, hf://datasets/ and a directory: cannot use {url}")
+    return Memory(url)
