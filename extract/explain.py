@@ -119,6 +119,8 @@ def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: Earlier) -> st
     cuts = {(e["start"], e["start"] + e["rows"]) for e in earlier.manifest["shards"] if e["part"] == f"{owner}.ids"}
     if not {plan.borders[item.table][item.index] for item in ranges} <= cuts:
         return f"the rows are cut otherwise, {max(end - begin for begin, end in cuts):,} to a range there: --shard-rows"
+    if part == "mention.attributes" and plan.rows.faces is not None:
+        return "no row changed, but what --faces says of them, or what they derive from"
     return "no row changed, but what they copy repeated items from, or derive from"
 
 

@@ -1,13 +1,15 @@
 """The key of every range of rows: what its shards must hold, known before it is computed."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 
 import numpy as np
 
-from cache.fingerprint import content_hash, shard_key
+from cache.fingerprint import content_hash, digest, shard_key
 from cache.schema import SEQUENCES
 from cache.writer import PartPlan
+from common.records import Face
 from extract.lists import Lists
 from extract.owners import Owners, Row
 from extract.parts import INPUTS
@@ -25,6 +27,11 @@ def home(table: str) -> str:
 def piece_key(key: str, begin: int, end: int) -> str:
     """Return the key of a range's rows `begin` to `end`, counted from its start, where its part is cut."""
     return shard_key(key, [content_hash(begin, end)])
+
+
+def _faces_content(faces: Sequence[Face]) -> bytes:
+    """Return 32 bytes that stand for what --faces says of a mention's picture."""
+    return bytes.fromhex(digest([list(astuple(face)) for face in faces]))
 
 
 class Keys:
@@ -82,7 +89,8 @@ class Keys:
             first = next(self._sentences[t].first.tolist() for t, pointer in SEQUENCES.items() if pointer == part)
             return lambda row: text[row] + content_hash(first[row])
         if part == "mention.attributes":
-            return lambda row: b""
+            faces = self._rows.faces
+            return lambda row: b"" if faces is None else _faces_content(faces[row])
         return lambda row: pictures[row][0] + self._picture_origin(part, row)
 
     def _inputs(self, part: str, index: int, begin: int, end: int) -> Iterator[bytes]:

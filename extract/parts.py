@@ -1,10 +1,9 @@
 """Every part of a cache: whether an extraction makes it, and the recipe that decides its numbers."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from cache import edges, fingerprint
+from cache import edges
 from cache.schema import SEQUENCES, TABLES
 from cache.writer import PartPlan, columns_of
 from common.log import say
@@ -69,9 +68,8 @@ def _recipes(config: ExtractConfig, encoders: Encoders, lists: Lists, rows: Rows
     recipes |= {name: recipe for name, recipe in _on_demand(config, encoders).items() if name in wanted}
     if "mention.attributes" in wanted:
         recipes["mention.attributes"] = {"attributes": encoders.attributes.recipe, "reads": "stored columns"}
-        if rows.faces is not None:
-            said = [[[*dataclasses.astuple(face)] for face in of] for of in rows.faces]
-            recipes["mention.attributes"]["faces"] = {"origin": "DeepFace", "digest": fingerprint.digest(said)}
+        if rows.faces is not None:  # what is said of each mention is its row's content: see Keys
+            recipes["mention.attributes"]["faces"] = {"origin": "DeepFace"}
     recipes["pair.candidates"] = {"origin": lists.origin}
     recipes["pair.alignment"] = {
         "equations": "DRIN 6, 7, 8, 11",

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from common.errors import DatasetError
-from common.records import Face
-from extract import prompts
+from common.records import Dataset, Face, Image, Mention
+from extract import faces, prompts
 from extract.attributes import Attributes
 from extract.faces import load_deepface
 
@@ -283,3 +284,12 @@ def test_gender_and_race_of_deepface_are_dropped_unless_asked_for():
 def test_a_face_without_what_was_asked_for_is_an_error():
     with pytest.raises(DatasetError, match=r"face 1 of 2 has no race, which was asked for: run DeepFace\.analyze"):
         Attributes(Encoder(), gender=False, race=True).from_faces([READ, Face(3, "sad", "Man")])
+
+
+@pytest.mark.parametrize("there, named", [("cafe\u0301", "caf\u00e9"), ("caf\u00e9", "cafe\u0301")])
+def test_faces_are_those_of_a_picture_however_a_mac_wrote_its_name(tmp_path, there, named):
+    mention = Mention("m", "m", "Ann", "Ann", 0, 3, None, 1, Image(Path(f"{there}.jpg")))
+    found = faces.add(
+        Dataset("x", [mention], []), lay(tmp_path / "f.json", {f"{named}_1.jpg": FACE}), 3, gender=True, race=True
+    )
+    assert found.mentions[0].faces == (READ,)

@@ -455,6 +455,29 @@ def test_faces_of_a_file_stand_for_clips_guesses(data, made, tmp_path, faces):
     assert extract(data, tmp_path, heads=BOTH, faces=faces).id != given.id
 
 
+def test_a_new_mention_and_a_new_face_cost_the_shards_that_they_are_in(data, tmp_path, faces):
+    def keys(release):
+        plan = pipeline.prepare(config(release, tmp_path, heads=("dwe",), faces=faces)).plan
+        shards = (shard for of in plan.shards("mention") for shard in of if shard.part.name == "mention.attributes")
+        return {(shard.start, shard.rows): shard.key for shard in shards}, plan.rows.mentions
+
+    before, rows = keys(data)
+    grown = shutil.copytree(data, tmp_path / "release")
+    with (grown / "mentions.jsonl").open("a") as lines:
+        lines.write('{"id": "new", "text": "red again", "mention": "red", "image": "red.png", "gold": "e0"}\n')
+    after, _ = keys(grown)
+    assert before.items() < after.items() and len(after) == len(before) + 1
+    faces.write_text(json.dumps(FACES | {"wide": FACES["red_10"]}))
+    wide = {row for row, mention in enumerate(rows) if mention.image and mention.image.path.stem == "wide"}
+    changed = {
+        row
+        for (start, count), key in keys(data)[0].items()
+        if before[start, count] != key
+        for row in range(start, start + count)
+    }
+    assert wide <= changed and len(changed) < len(rows)
+
+
 def test_gender_of_a_file_is_taken_only_if_asked_for_and_the_cache_says_so(data, tmp_path, faces):
     with pytest.raises(DatasetError, match=r"a face of 'red' has no dominant_gender, which --infer-gender asks for"):
         extract(data, tmp_path, heads=("dwe",), faces=faces, infer_gender=True)
