@@ -82,7 +82,7 @@ def below(name: str, data: Path) -> str:
     folders = [folder for folder in (data / entry for entry in names(data)) if is_folder(folder)]
     alike = [folder for folder in folders if _any(folder, MARKS.get(name, ()))]
     named = ", ".join(make("DATA", folder) for folder in alike[:3])
-    return f"; did you mean {named}?" if alike else ""
+    return f" Did you mean {named}?" if alike else ""
 
 
 def _any(data: Path, marks: tuple[str, ...]) -> bool:

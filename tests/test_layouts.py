@@ -227,5 +227,5 @@ def test_what_is_asked_for_is_read_whatever_lies_beside(tmp_path):
 
 def test_a_release_one_folder_further_down_is_pointed_at(tmp_path):
     lay(tmp_path, {"WikiMEL/kb_entity.json": "[]", "RichpediaMEL/kb_entity.json": "[]", "other/a.json": ""})
-    with pytest.raises(DatasetError, match=r"did you mean DATA=\S+RichpediaMEL, \S+WikiMEL\?"):
+    with pytest.raises(DatasetError, match=r"Did you mean DATA=\S+RichpediaMEL, \S+WikiMEL\?"):
         load("mimic", tmp_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import DatasetError
+from common.errors import DatasetError, MelcacheError
 from extract import datasets, packed
 from extract.datasets import release
 
@@ -115,5 +115,5 @@ def test_a_file_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
 
     (tmp_path / "kb_image").mkdir()
     monkeypatch.setattr(release.os, "scandir", forbidden)
-    with pytest.raises(DatasetError, match=r"kb_image can not be read: Permission denied"):
+    with pytest.raises(MelcacheError, match=r"kb_image: Permission denied"):
         datasets.load("mimic", tmp_path)
