@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from common.errors import CacheError, ConfigError
 from common.records import SPLITS, split_mask
-from train import splits
+from train import checkpoint, splits
 from train.config import TrainConfig
 from train.series import Outcome
 from train.standings import summarize
@@ -113,3 +114,12 @@ def test_runs_on_different_splits_are_not_compared():
 
     with pytest.raises(ConfigError, match=r"different splits are not compared: a on split 1{12}; b on split 2{12}\. "):
         summarize(SimpleNamespace(), [outcome("a", "1"), outcome("b", "2")], "a")
+
+
+def test_a_run_folder_whose_split_has_changed_says_so(tmp_path):
+    about = {"cache_id": "1" * 64, "split": "a" * 64, "epochs": 3}
+    checkpoint.save(tmp_path / "seed-0.safetensors", {"w": torch.zeros(1)}, about, {"seed": 0})
+    for changed, told in (({"cache_id": "2" * 64}, r"now 2{16}\.\.\.\)\. "), ({"split": "b" * 64}, "other splits")):
+        about = about | changed
+        with pytest.raises(ConfigError, match=rf"of another run: the cache has changed since .*{told}"):
+            checkpoint.Checkpoints(tmp_path, about).check()

@@ -1,5 +1,6 @@
 """Mentions that nobody has labeled, and a release without a valid split, from the release to every output."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -17,7 +18,9 @@ from train.baseline_heads import JointConfig
 from train.cli import app
 from train.config import ExplainConfig, SlicesConfig, TrainConfig
 from train.distributed import World
+from train.evaluation import rank_baseline
 from train.heads import DrinAuthorsConfig, DrinConfig
+from train.metrics import NEVER
 from train.prepare import data_of, table_of
 
 torch.set_num_threads(1)
@@ -119,8 +122,31 @@ def test_heads_without_weights_need_no_valid_split_and_count_labeled_mentions_al
     assert found["mean"]["test"]["top1"] == pytest.approx(right / len(LABELED["test"]))
 
 
-def test_prior_needs_train_and_counts_its_labels(world, tmp_path):
+def test_prior_counts_the_labels_of_train(world, tmp_path):
     assert run(world, tmp_path, "prior")["mean"]["test"]["mentions"] == len(LABELED["test"])
+
+
+@pytest.mark.parametrize("protocol", ["retrieved", "whole-kb"])
+def test_a_train_split_that_is_nil_throughout_tells_prior_nothing(world, tmp_path, monkeypatch, protocol):
+    config = TrainConfig(dataset=str(world.path), model="prior", run=tmp_path, device="cpu", protocol=protocol)
+    table = table_of(config, None, world, torch.device("cpu"))
+    gold = table.column("mention.ids.gold")
+    gold[table.rows("train")] = -1
+    data = data_of(config, None, world, table, World())
+    better, tied = rank_baseline("prior", data.splits["test"], table, World())
+    known = better < NEVER
+    assert known.any() and (better[known] == 0).all() and (tied[known] == (2 if protocol == "retrieved" else 7)).all()
+
+
+def test_a_release_without_train_serves_heads_that_need_none(world, tmp_path, monkeypatch):
+    column = world.column
+    masks = np.where(column("mention.ids.splits") == 4, 4, 0).astype(np.uint8)
+    monkeypatch.setattr(world, "column", lambda name: masks if name == "mention.ids.splits" else column(name))
+    for model, message in (("lexical", ""), ("clip", ""), ("prior", "train split$"), ("bert", "train split$")):
+        config = TrainConfig(dataset=str(world.path), model=model, run=tmp_path, device="cpu")
+        table = table_of(config, None, world, torch.device("cpu"))
+        with pytest.raises(ConfigError, match=message) if message else contextlib.nullcontext():
+            data_of(config, None, world, table, World())
 
 
 @pytest.mark.parametrize("protocol", ["retrieved", "injected", "whole-kb", "given"])

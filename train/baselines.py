@@ -56,6 +56,8 @@ def _meanings(table: Table) -> tuple[Tensor, Tensor]:
 def _meant(table: Table, there: Tensor, entities: Tensor) -> Tensor:
     """Return how often the strings of mention rows (n,) meant entities (n, k) in train, (n, k)."""
     seen, counts = _meanings(table)
+    if not len(seen):  # all of train is nil
+        return torch.zeros_like(entities)
     asked = table.column("mention.ids.surface")[there][:, None] * table.entity_count + entities
     place = torch.searchsorted(seen, asked).clamp(max=len(seen) - 1)
     return counts[place].where(seen[place] == asked, 0)
