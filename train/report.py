@@ -10,7 +10,7 @@ from cache import Reader, store
 from common.errors import ConfigError
 from common.log import duration, say, table
 from common.options import as_json
-from train import checkpoint, protocols
+from train import checkpoint, protocols, run_files
 from train.config import DECISIVE, PROTOCOLS, TrainConfig
 from train.distributed import World
 from train.models import MODELS
@@ -47,7 +47,7 @@ class Curves:
     """metrics.jsonl, a line per seed and epoch as it ends, and the same for TensorBoard if wanted."""
 
     def __init__(self, config: TrainConfig, found: dict[int, dict[str, Any] | None], world: World) -> None:
-        self._path, self._first = config.folder / "metrics.jsonl", world.first
+        self._path, self._first = config.folder / run_files.CURVES, world.first
         self._known = {seed: known["history"] for seed, known in found.items() if known}
         self._board = _summary_writer(config.folder) if config.tensorboard and world.first else None
 
@@ -100,10 +100,10 @@ def results(
 
     `candidates` entities, at most, were ranked for a mention; `ranked` says which (protocols.ranked). `watched` is the
     protocol that the epoch was chosen under. `lexical` always ranks the lists. `ties` holds test's means under the two
-    other rules; `seconds` is the sum of what the seeds took, interruptions left out.
+    other rules; `seconds` is the sum of what the seeds took, interruptions left out. `digest` covers all others.
     """
     splits = ("valid", "test")
-    return {
+    found = {
         "model": config.model,
         "name": name_of(config, head),
         "config": as_json(config) | {config.model: as_json(head)},
@@ -126,6 +126,7 @@ def results(
         "seeds": seeds,
         "seconds": round(sum(seed["seconds"] for seed in seeds), 2),
     }
+    return run_files.sealed(found)
 
 
 def moments(seeds: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
@@ -141,7 +142,7 @@ def moments(seeds: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]
 
 def save(folder: Path, found: dict[str, Any]) -> None:
     """Write results.json whole or not at all."""
-    store.publish(folder / "results.json", json.dumps(found, indent=1, allow_nan=False).encode() + b"\n", replace=True)
+    store.publish(folder / run_files.RESULTS, run_files.written(found), replace=True)
 
 
 def show(found: dict[str, Any], folder: Path) -> str:
