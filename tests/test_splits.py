@@ -117,7 +117,8 @@ def test_runs_on_different_splits_are_not_compared():
 
 
 def test_a_run_folder_whose_split_has_changed_says_so(tmp_path):
-    about = {"cache_id": "1" * 64, "split": "a" * 64, "epochs": 3}
+    about = {"model": "drin", "cache_id": "1" * 64, "code": "c" * 16, "with_lexical": False, "valid_from": None}
+    about |= {"split": "a" * 64, "epochs": 3}
     checkpoint.save(tmp_path / "seed-0.safetensors", {"w": torch.zeros(1)}, about, {"seed": 0})
     for changed, told in (({"cache_id": "2" * 64}, r"now 2{16}\.\.\.\)\. "), ({"split": "b" * 64}, "other splits")):
         about = about | changed
