@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cache import checksums, store, subset
 from cache import manifest as manifests
-from cache import store, subset
 from cache.fetch import check_space
 from cache.growing import BLOCK, Growing
 from cache.members import Members, RefusedError, beside, opened
@@ -81,6 +81,7 @@ def take(file: Path, folder: Path) -> Archived:
             for name, data in (*small.items(), (manifests.NAME, manifests.written(members.manifest))):
                 placed += [folder / name] * (not exists(folder / name))
                 store.publish(folder / name, data, replace=True)
+            checksums.forget(folder, (shard["file"] for shard in members.manifest["shards"]))
             store.sweep(folder)
     sizes = [shard["bytes"] for shard in members.manifest["shards"]]
     identity = subset.whole(folder, members.manifest)["id"]

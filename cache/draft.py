@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import lacking, manifest, store
+from cache import checksums, lacking, manifest, store
 from cache.schema import TABLES, VERSION, split_column
 from cache.writer import PartPlan, Shard, ShardPlan, adopt
 from common.errors import CacheError, DeniedError
@@ -86,22 +86,24 @@ class Draft:
         store.sweep(self.folder, begun=False)
 
     def has(self, plan: ShardPlan) -> bool:
-        """Whether a shard is finished: a file of this name and layout, and the one that was listed."""
+        """Whether a shard is finished: a file of this name and layout, and of the bytes that were listed or noted."""
         return self._entry(plan) is not None
 
     def adopt(self, plan: ShardPlan, origin: str = KEPT) -> bool:
-        """Take a shard that is finished already, of this name and layout.  Returns whether there was one.
+        """Take a shard that is finished already, as `has` says; remove what is not.  Returns whether there was one.
 
         One that the cache here does not list becomes newer than that, for `melcache gc` goes by age.
         """
-        if plan.file not in self._sums:
-            with contextlib.suppress(OSError):  # there is none, or it is a colleague's
-                os.utime(self.folder / plan.file)
+        path, before = self.folder / plan.file, None
+        with contextlib.suppress(OSError):  # there is none, or it is a colleague's
+            before = path.lstat()
+            if plan.file not in self._sums:
+                os.utime(path)
         entry = self._entry(plan)
         if entry is None:
-            if plan.file in self._sums:  # damaged since it was listed: compute it again
-                with contextlib.suppress(OSError):
-                    (self.folder / plan.file).unlink()
+            with contextlib.suppress(OSError):  # as it was looked at: another extractor may have mended it
+                if before is not None and os.path.samestat(before, path.lstat()):
+                    path.unlink()
             return False
         self._add(plan, entry, origin)
         return True
@@ -154,16 +156,19 @@ class Draft:
             "shards": shards,
             "provenance": provenance,
         }
+        files = [shard["file"] for shard in shards]
+        checksums.keep(self.folder, files)
         identity = manifest.save(self.folder, content | about)
+        checksums.forget(self.folder, files)
         store.sweep(self.folder)
         return identity
 
     def _entry(self, plan: ShardPlan) -> dict[str, Any] | None:
-        """Return the manifest entry of a finished shard, None where there is none or a damaged one."""
+        """Return the manifest entry of a finished shard, None where there is none, or one without its checksum."""
         entry = adopt(plan, self.folder)
-        if entry is None or self._sums.get(plan.file, entry["sha256"]) != entry["sha256"]:
-            return None
-        return entry
+        if entry is None or self._sums.get(plan.file) == entry["sha256"]:
+            return entry
+        return entry if checksums.known(self.folder, plan.file, entry["sha256"]) else None
 
     def _add(self, plan: ShardPlan, entry: dict[str, Any], origin: str) -> None:
         self._plans[plan.part.name] = plan.part

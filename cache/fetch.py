@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cache import checksums
 from cache import temporary as temporaries
 from cache.growing import CONTENT, Growing
 from cache.remotes.base import Remote
@@ -44,6 +45,7 @@ class Fetch:
                         f"Whoever has the cache mends it: melcache push {shell(self._folder.name)} "
                         f"{shell(self._remote.url)} --check"
                     )
+            checksums.note(self._folder, shard["file"], shard["sha256"])  # an extraction may go on from it
             file.place(replace=replace)
         return shard["bytes"] - begun
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cache import checksums, store
 from cache import manifest as manifests
-from cache import store
 from cache import temporary as temporaries
 from cache.schema import PARTS
 from common.errors import CacheError
@@ -85,6 +85,7 @@ def collect(folder: Path, *, delete: bool = False, unfinished: bool = False) -> 
         for file in files:
             if not file.kept:
                 (folder / file.file).unlink(missing_ok=True)
+        checksums.forget(folder, (file.file for file in files if not file.kept))
         for place in (folder, folder / manifests.COPIES):
             if is_folder(place):
                 store.sync_directory(place)
@@ -97,6 +98,11 @@ def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
         if SHARD.fullmatch(path.name) and path.name not in listed:
             new = status.st_mtime_ns >= finished
             yield Leftover(path.name, status.st_size, WORK if new else SHARDS, new and not unfinished)
+        elif (noted := checksums.NAME.fullmatch(path.name)) and (
+            noted[1] in listed or not exists(folder / noted[1])  # of other shards it goes with the shard
+        ):
+            new = status.st_mtime_ns >= finished
+            yield Leftover(path.name, status.st_size, WORK if new else TEMPORARY, new and not unfinished)
     for place in (folder, folder / manifests.COPIES):
         for path, status in _files(place):
             name = str(path.relative_to(folder))

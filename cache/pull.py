@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cache import checksums, remotes, signing, store, subset
 from cache import manifest as manifests
-from cache import remotes, signing, store, subset
 from cache.fetch import Fetch, check_space
 from cache.remotes.base import Remote
 from cache.transfer import Transfer
@@ -79,9 +79,12 @@ def pull(
     with store.alone(folder):
         parts = _with_what_is_here(folder, whole, parts, url, replace=replace)
         manifest = subset.take(whole, parts)
+        files = [shard["file"] for shard in manifest["shards"]]
+        checksums.keep(folder, files)
         taken = _Pull(folder, remote, manifest).run()
         refuse_strange(folder, manifest)
         _write(folder, whole, manifest, signature)
+        checksums.forget(folder, files)
         store.sweep(folder)
     counts = {"parts": len(parts), "all_parts": len(whole["parts"]), "taken": taken, "whole": _bytes(whole["shards"])}
     kept, seconds = _bytes(manifest["shards"]) - taken, time.monotonic() - began

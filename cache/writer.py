@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import xxhash
 
-from cache import fingerprint, store
+from cache import checksums, fingerprint, store
 from cache.schema import PARTS, VERSION
 from common.errors import CacheError, NotFiniteError
 from common.paths import status
@@ -138,7 +138,7 @@ class Shard:
         return stored
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Publish the shard and return its manifest entry.
+        """Publish the shard and its checksum, and return its manifest entry.
 
         If another extractor finished the same shard first, its file stays and its entry is returned.
         """
@@ -147,30 +147,33 @@ class Shard:
                 missing = self._name_row(self.plan.start + int(np.flatnonzero(~written)[0]))
                 raise CacheError(f"{self.plan.part.name}.{column}: {missing} was never written; this is a bug")
         data, offsets = _build(self._arrays)
-        path = folder / self.plan.file
-        if not store.publish(path, data, replace=False):
-            adopted = adopt(self.plan, folder)
-            if adopted is not None:
-                return adopted
-            store.publish(path, data, replace=True)  # what lies there is not this shard
-        return _entry(self.plan, data, offsets)
+        entry, path = _entry(self.plan, data, offsets), folder / self.plan.file
+        checksums.note(folder, path.name, entry["sha256"])
+        if store.publish(path, data, replace=False):
+            return entry
+        there = adopt(self.plan, folder)
+        if there is not None and checksums.known(folder, path.name, there["sha256"]):
+            return there
+        store.publish(path, data, replace=True)  # what lies there is not this shard, or damaged
+        return entry
 
 
 def adopt(plan: ShardPlan, folder: Path) -> dict[str, Any] | None:
     """Return the manifest entry of a finished shard file, or None if there is none of exactly this layout.
 
+    Whether its numbers are those that were written the layout cannot tell: compare `sha256` (cache.checksums).
     libhdf5 never opens the file: outside its columns it must equal, byte for byte, the file that we would write.
     """
     path = folder / plan.file
     found = status(path, follow=False)
     if found is None or not stat.S_ISREG(found.st_mode):
         return None
-    data = store.read_regular(path)
     twin, offsets = _build(
         {name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.columns.items()}
     )
-    if len(twin) != len(data):
+    if path.lstat().st_size != len(twin):
         return None
+    data = store.read_regular(path, len(twin))
     structure = bytearray(data)
     for name, (dtype, shape) in plan.part.columns.items():
         size = plan.rows * np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))

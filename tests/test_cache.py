@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cache as melcache
-from cache import fingerprint, manifest, store
+from cache import checksums, fingerprint, manifest, store
 from cache.draft import Draft
 from cache.verify import verify
 from cache.writer import PartPlan, Shard, ShardPlan, adopt, columns_of
@@ -158,7 +158,7 @@ def test_the_first_of_two_extractors_wins_and_a_foreign_file_is_replaced(tmp_pat
     assert second.save(tmp_path) == entry
     (tmp_path / first.plan.file).write_bytes(b"something else")
     assert second.save(tmp_path)["sha256"] != entry["sha256"]
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("*.h5"))) == 1
 
 
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "link"])
@@ -348,6 +348,86 @@ def test_a_listed_shard_that_was_damaged_is_not_adopted_again(folder):
     assert adopt(plan, folder) is not None  # the structure alone cannot tell
     assert not Draft(folder).adopt(plan)
     assert not path.exists()
+
+
+def flipped(path, entry):
+    """Change one bit of a number in a shard; its layout stays."""
+    data = bytearray(path.read_bytes())
+    data[entry["columns"]["text"]["offset"]] ^= 1
+    path.write_bytes(data)
+
+
+def notes(folder):
+    return sorted(path.name for path in folder.iterdir() if checksums.NAME.fullmatch(path.name))
+
+
+def test_a_shard_that_was_damaged_before_a_manifest_lists_it_is_made_again(tmp_path):
+    made = shard(part())
+    entry = made.save(tmp_path)
+    good = (tmp_path / made.plan.file).read_bytes()
+    assert Draft(tmp_path).adopt(made.plan)
+    flipped(tmp_path / made.plan.file, entry)
+    assert adopt(made.plan, tmp_path) is not None and not Draft(tmp_path).has(made.plan)
+    assert made.save(tmp_path) == entry  # an extractor that has not looked takes no damaged file for another's
+    assert (tmp_path / made.plan.file).read_bytes() == good
+    flipped(tmp_path / made.plan.file, entry)
+    assert not Draft(tmp_path).adopt(made.plan) and not (tmp_path / made.plan.file).exists()
+
+
+def test_a_shard_without_its_checksum_is_made_again(tmp_path):
+    made = shard(part())
+    made.save(tmp_path)
+    (tmp_path / notes(tmp_path)[0]).unlink()
+    assert not Draft(tmp_path).adopt(made.plan)
+
+
+def test_of_two_extractors_with_other_bytes_each_leaves_its_checksum(tmp_path):
+    first, second = shard(part()), shard(part())
+    second.put("text", [0], np.ones((1, 3)))
+    entry = first.save(tmp_path)
+    assert second.save(tmp_path) == entry and len(notes(tmp_path)) == 2
+    assert Draft(tmp_path).adopt(first.plan)
+
+
+def test_a_finished_cache_holds_its_files_and_no_checksums(folder):
+    assert notes(folder) == []
+    files = {entry["file"] for entry in manifest.load(folder)["shards"]}
+    assert {path.name for path in folder.iterdir()} == files | {"manifest.json"}
+
+
+def test_a_damaged_manifest_still_tells_which_shards_are_whole(folder):
+    damaged = next(entry for entry in manifest.load(folder)["shards"] if entry["start"] == BORDER)
+    path = folder / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b"a test", b"b test"))
+    flipped(folder / damaged["file"], damaged)
+    draft = Draft(folder)
+    assert draft.before is None
+    assert draft.adopt(ShardPlan(part(), 0, 0, BORDER, KEY))
+    assert not draft.adopt(ShardPlan(part(), 1, BORDER, ROWS - BORDER, "cd" * 32))
+
+
+def test_shards_of_a_cache_that_another_one_replaces_keep_their_checksums(folder):
+    plan = ShardPlan(part(), 0, 0, BORDER, KEY)
+    draft = Draft(folder)
+    draft.save(shard(part(), ROWS, key="ef" * 32))
+    draft.save(shard(part("entity.ids", {"id": 12, "name": 12}, ("id", "name", "image_status")), ROWS))
+    draft.finish(about(), {})
+    assert plan.file not in {entry["file"] for entry in manifest.load(folder)["shards"]}
+    assert len(notes(folder)) == 2 and Draft(folder).adopt(plan)
+
+
+def test_what_another_extractor_finishes_meanwhile_is_taken(tmp_path):
+    late = Draft(tmp_path)  # sees no manifest
+    build(tmp_path)
+    assert notes(tmp_path) == [] and late.adopt(ShardPlan(part(), 0, 0, BORDER, KEY))
+
+
+def test_a_file_larger_than_the_shard_is_not_read(tmp_path, monkeypatch):
+    made = shard(part())
+    made.save(tmp_path)
+    os.truncate(tmp_path / made.plan.file, 1 << 40)
+    monkeypatch.setattr(store, "read_regular", None)
+    assert adopt(made.plan, tmp_path) is None
 
 
 def test_a_shard_that_holds_infinity_is_not_adopted(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import leftovers, manifest, pull, push, synth, temporary
+from cache import checksums, leftovers, manifest, pull, push, synth, temporary
 from cache.cli import app
 from cache.draft import Draft
 from cache.growing import Growing
@@ -23,6 +23,7 @@ from torture import world
 ROOT = Path(__file__).parent.parent
 SMALL = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
 STALE = "entity.bert-00000.0123456789ab.h5"
+GONE = "entity.bert-00001.0123456789ab.h5"
 FOREIGN = ["notes.txt", "data.h5", "entity.bert.h5", "Entity.bert-00000.0123456789ab.h5", "x-00000.0123456789ab.h5"]
 
 
@@ -125,6 +126,22 @@ def test_without_a_manifest_everything_is_work(toy):
     assert names(toy) == before
     leftovers.collect(toy, delete=True, unfinished=True)
     assert names(toy) == []
+
+
+def test_checksums_go_with_their_shards_and_stay_with_them(toy):
+    listed = manifest.load(toy)["shards"][0]["file"]
+    old(toy / STALE)
+    for file in (STALE, GONE, listed):
+        checksums.note(toy, file, "a" * 64)
+    stays = {f"{file}.{'a' * 64}" for file in (STALE, GONE, listed)}
+    for name in stays - {f"{GONE}.{'a' * 64}"}:
+        os.utime(toy / name, (1, 1))
+    os.utime(toy / f"{GONE}.{'a' * 64}", (time.time() + 9,) * 2)
+    found = {file.file: file.kept for file in leftovers.collect(toy, delete=True).files}
+    assert found == {STALE: False, f"{listed}.{'a' * 64}": False, f"{GONE}.{'a' * 64}": True}
+    assert [name for name in names(toy) if checksums.NAME.fullmatch(name)] == [f"{GONE}.{'a' * 64}"]
+    leftovers.collect(toy, delete=True, unfinished=True)
+    assert not [name for name in names(toy) if checksums.NAME.fullmatch(name)]
 
 
 def test_a_damaged_manifest_removes_nothing(toy):

@@ -9,7 +9,7 @@ import h5py
 import pytest
 from PIL import Image, ImageFile
 
-from cache import draft, gate, lacking, manifest, pull, reader, store, temporary, verify, writer
+from cache import checksums, draft, gate, lacking, manifest, pull, reader, store, temporary, verify, writer
 from common.errors import CacheError
 from extract import images
 from torture import (
@@ -26,6 +26,7 @@ from torture import (
     readers,
     run_folders,
     types,
+    unlisted,
 )
 from train import run_files, run_schema
 
@@ -38,6 +39,10 @@ def power(folder):
 
 def rot(folder):
     return flips.run(folder, 400, SEED)
+
+
+def before_the_manifest(folder):
+    return unlisted.run(folder, 20, SEED)
 
 
 def disk(folder):
@@ -173,6 +178,14 @@ def trust_existence(patch):
 
     write_in_place(patch)  # what is there may be half
     patch.setattr(draft, "adopt", adopt)
+
+
+def trust_the_layout_of_shards(patch):
+    patch.setattr(checksums, "known", lambda folder, file, sha256: True)
+
+
+def forget_at_once(patch):
+    patch.setattr(checksums, "note", lambda folder, file, sha256: None)
 
 
 def skip_sha256(patch):
@@ -382,6 +395,8 @@ SABOTAGES = {
     one_temporary_name: together,
     temporaries_of_the_living_are_swept: together,
     trust_existence: killed,
+    trust_the_layout_of_shards: before_the_manifest,
+    forget_at_once: killed,
     skip_sha256: rot,
     skip_xxh3: rot,
     skip_the_manifests_digest: rot,
@@ -419,6 +434,7 @@ SABOTAGES = {
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.__name__)
 def test_a_planted_bug_is_caught(sabotage, tmp_path, monkeypatch):
     monkeypatch.setattr(flips, "WHOLE", 2)
+    monkeypatch.setattr(crash, "MOST", 5)  # so that 600 states are of three extractions
     monkeypatch.setattr(faults, "PULLS", ("pwrite",))
     monkeypatch.setattr(faults, "READS", ())
     few = ("external_storage", "external_link", "compressed")  # of the tricks

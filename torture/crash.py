@@ -19,7 +19,7 @@ from torture.world import Result, build, contents, fast_disk, no_gate, put, unli
 
 Names = dict[str, int]  # file name: inode
 FATES = ("whole", "empty", "cut", "zeros", "holes")
-MOST = 96  # states of one moment; where there are more, as many are drawn
+MOST = 12  # states of one moment; where there are more, as many are drawn
 BLOCK = 512
 
 
@@ -88,7 +88,7 @@ class Moment:
                 if keep:
                     names |= change
             there = {name: inode for name, inode in names.items() if inode is not None}
-            risky = sorted({inode for inode in there.values() if self._durable.get(inode) != self._data[inode]})
+            risky = sorted({inode for inode in there.values() if self._durable.get(inode, b"") != self._data[inode]})
             fates = itertools.product(FATES, repeat=len(risky))
             drawn += [(there, dict(zip(risky, fate, strict=True))) for fate in itertools.islice(fates, 10 * MOST)]
         for there, fate in rng.sample(drawn, MOST) if len(drawn) > MOST else drawn:

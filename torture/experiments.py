@@ -19,6 +19,7 @@ from torture import (
     readers,
     run_folders,
     types,
+    unlisted,
 )
 from torture.world import Result
 
@@ -48,9 +49,12 @@ EXPERIMENTS = {
         2_000,
         lambda folder, count, seed: kills.run(folder, count, seed, harsh=True),
     ),
-    "power": Experiment("2. Done means done: every state that a power cut may leave", crash.run, 5_000, 200_000),
+    "power": Experiment("2. Done means done: every state that a power cut may leave", crash.run, 3_000, 200_000),
     "ext4": Experiment("2. and 4. The same on a real disk: power cuts, and no room", disks.run, None, 300),
     "rot": Experiment("3. No silent wrong number", flips.run, 10_000, 500_000),
+    "unlisted": Experiment(
+        "3. The same before a manifest lists them: finished shards of a killed run", unlisted.run, 50, 20_000
+    ),
     "disk": Experiment(
         "4. A full or failing disk is one clear line", faults.run, len(faults.ERRORS), len(faults.MORE)
     ),

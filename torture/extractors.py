@@ -1,4 +1,7 @@
-"""Several extractors at once on one cache, also where locks do nothing, while a reader looks."""
+"""Several extractors at once on one cache, also where locks do nothing, while a reader looks.
+
+Every third time they go on from one that was killed, of whose shards one is damaged.
+"""
 
 import fcntl
 import functools
@@ -8,7 +11,8 @@ import time
 from pathlib import Path
 
 from torture.children import child
-from torture.world import Result, build, contents, partial, unlike, wrong
+from torture.unlisted import interrupted
+from torture.world import SHARDS, Result, build, contents, partial, put, unlike, wrong
 
 PROCESSES = 8
 LOOK_SECONDS = 0.005
@@ -23,6 +27,8 @@ def run(scratch: Path, rounds: int, seed: int) -> Result:
             shutil.rmtree(path, ignore_errors=True)
         identity = build(whole, world)
         known = {identity: contents(whole)}
+        if turn % 3 == 2:
+            _leave_damage(folder, world)
         work = functools.partial(_extract, folder, world, turn % 2 == 1)
         pids = {child(work) for _ in range(PROCESSES)}
         while pids:
@@ -41,6 +47,13 @@ def run(scratch: Path, rounds: int, seed: int) -> Result:
             result.fail(f"round {turn}: temporary files left: {partial(folder)}")
         result.case()
     return result
+
+
+def _leave_damage(folder: Path, world: int) -> None:
+    """Leave what an extraction leaves that was killed, and change a bit in the last shard's numbers."""
+    for name, data in interrupted(folder, world, SHARDS - 2).items():
+        if name.startswith("entity.resnet-00000") and name.endswith(".h5"):
+            put(folder / name, data[:-1] + bytes([data[-1] ^ 1]))
 
 
 def _extract(folder: Path, world: int, broken: bool) -> None:
