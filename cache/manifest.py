@@ -15,7 +15,7 @@ import numpy as np
 
 from cache import fingerprint, store
 from cache.schema import OPTIONAL, PARTS, TABLES, VERSION
-from common.errors import CacheError
+from common.errors import CacheError, ConfigError
 from common.paths import exists
 
 NAME = "manifest.json"
@@ -25,6 +25,7 @@ MAX_SIGNS = 3 << 17  # brackets and commas; a shard has at most fifty
 MAX_SHARDS = 7_000  # that an extraction makes, so that they fit in
 MAX_DEPTH = 8
 MAX_COUNT = 1 << 50
+TEXT = 10_000  # characters
 DTYPES = ("<f2", "<f4", "<i4", "|u1", "|b1")
 UNHASHED = ("id", "provenance", "digest")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # one that nothing closes takes all the rest
@@ -49,6 +50,21 @@ def save(folder: Path, manifest: dict[str, Any]) -> str:
     )  # parsed, too: what no reader takes is not written
     store.publish(folder / NAME, written(sealed), replace=True)
     return sealed["id"]
+
+
+def foresee(about: dict[str, Any]) -> None:
+    """Raise ConfigError for a text that no manifest may hold: before hours of work, not when the manifest is saved.
+
+    Names, licences and sources are a user's or a release's, as warnings and what was counted may be.
+    """
+    texts = [(f"the dataset's {field}", text) for field, text in about["dataset"].items()]
+    texts += [("a warning", text) for text in about["warnings"]] + [("a count", text) for text in about["coverage"]]
+    for what, text in texts:
+        if not _text(text):
+            raise ConfigError(
+                f"{what} is {ascii(text)[:80]}, which no manifest may hold: expected {TEXT:,} characters at most, all "
+                "of which print"
+            )
 
 
 def load(folder: Path) -> dict[str, Any]:
@@ -233,7 +249,7 @@ def _hex(digits: int) -> Check:
 
 
 def _text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= 10_000 and value.isprintable()
+    return isinstance(value, str) and len(value) <= TEXT and value.isprintable()
 
 
 def _texts(value: Any) -> bool:

@@ -71,11 +71,17 @@ def of_folder(folder: Path, signers: Path) -> str:
 
 def _run(arguments: list[str], identity: str) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(
+        done = subprocess.run(
             ["ssh-keygen", *arguments], input=f"{identity}\n".encode(), capture_output=True, check=False
         )
     except FileNotFoundError:
         raise ConfigError("signatures need ssh-keygen: install OpenSSH") from None
+    if b"No user exists for uid" in done.stderr:  # it says so of any signature, be it a good one
+        raise ConfigError(
+            f"ssh-keygen looks at no signature here: {_last_line(done)}. Run this as a user that has a name, or give "
+            "this one a line in /etc/passwd"
+        )
+    return done
 
 
 def _last_line(done: subprocess.CompletedProcess[bytes]) -> str:

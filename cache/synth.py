@@ -21,7 +21,7 @@ from cache.schema import CHOICES, EDGES, READS, SEQUENCES, split_column
 from cache.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
 from common.log import Progress
-from common.paths import exists
+from common.paths import check_name, exists
 
 # mentions of train, valid and test, entities, candidates
 SHAPES = {
@@ -71,6 +71,7 @@ class Synthetic:
 
 def write(folder: Path, wanted: Synthetic) -> str:
     """Write a synthetic cache into `folder`, whose last component names it; return the cache id."""
+    check_name(folder.name, "the folder")
     if exists(folder / manifest.NAME) and manifest.load(folder)["dataset"]["source"] != SOURCE:
         raise ConfigError(f"{folder} holds a cache that was not synthesized; choose another place")
     draft = Draft(folder)

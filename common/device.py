@@ -32,15 +32,22 @@ def choose(name: str) -> torch.device:
 def use_threads(count: int) -> int:
     """Let torch compute with `count` threads, 0 = the cores this process may use; return how many it got.
 
-    OMP_NUM_THREADS, which torchrun sets to 1, wins over 0: more threads than cores made small models 140 times slower.
+    OMP_NUM_THREADS, which torchrun sets to 1 and a login profile to what another machine has, wins over 0, up to the
+    cores: more threads than these made small models 140 times slower.
     """
     if count == 0:
         given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # one number for each level of nesting
-        count = int(given) if given.isdecimal() and int(given) else min(len(os.sched_getaffinity(0)), _quota())
+        count = min(_cores(), int(given) if given.isdecimal() and int(given) else _cores())
     if count > 4 * (os.cpu_count() or 1):
         raise ConfigError(f"--threads {count}: this machine has {os.cpu_count()} cores")
     torch.set_num_threads(count)
     return count
+
+
+def cap_threads() -> None:
+    """Let torch compute with no more threads than this process may use cores, whatever OMP_NUM_THREADS says."""
+    if torch.get_num_threads() > _cores():
+        torch.set_num_threads(_cores())
 
 
 def keep_freed_memory() -> None:
@@ -71,6 +78,11 @@ def _file_cache(path: Path) -> int:
     """Return the bytes of files that a cgroup keeps in memory only as long as nobody needs it."""
     lines = path.read_text().splitlines() if path.exists() else []
     return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+
+
+def _cores() -> int:
+    """Return the cores that this process may use."""
+    return min(len(os.sched_getaffinity(0)), _quota())
 
 
 def _quota() -> int:

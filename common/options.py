@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -138,8 +139,11 @@ def value_of(kind: Callable[[str], Any], text: str, item: Callable[[str], Any] =
 
 
 def as_json(config: Any) -> dict[str, Any]:
-    """Return a config as JSON values; paths as strings, tuples as lists.  None, a head without options, is {}."""
-    return {} if config is None else {key: _json(value) for key, value in dataclasses.asdict(config).items()}
+    """Return a config as JSON values; paths as strings, tuples as lists.  None, a head without options, is {}.
+
+    Raises ConfigError for a number that JSON has not: what describes a run is known before it begins.
+    """
+    return {} if config is None else {key: _json(key, value) for key, value in dataclasses.asdict(config).items()}
 
 
 def from_json(kind: type, values: Mapping[str, Any]) -> Any:
@@ -167,9 +171,11 @@ def _fits(value: Any, hint: Any) -> bool:
     return value is None if hint is type(None) else type(value) is hint
 
 
-def _json(value: Any) -> Any:
+def _json(key: str, value: Any) -> Any:
     if isinstance(value, (tuple, list)):
-        return [_json(item) for item in value]
+        return [_json(key, item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"--{key.replace('_', '-')} is {value}; it must be finite")
     return value if isinstance(value, (int, float, bool, str, type(None))) else str(value)
 
 

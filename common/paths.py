@@ -6,12 +6,13 @@ import os
 import stat
 from pathlib import Path
 
-from common.errors import CacheError, DeniedError
+from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import make
 
 SHARDS = Path("shards")
 DATA = Path("data")
 RUNS = Path("runs")
+NAME_BYTES = 255  # of a file or folder, on nearly every file system
 ADVICE = dict.fromkeys((errno.EACCES, errno.EPERM), ". Let this user do so (chmod), or ask the owner")
 # what the system says of a path that nothing can have; whatever else it says leaves open whether something is there
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
@@ -73,6 +74,18 @@ def files(folder: Path) -> list[str]:
 def denied(doing: str, path: Path, error: OSError) -> DeniedError:
     """Return the error for what the system does not let one do with a path."""
     return DeniedError(f"cannot {doing} {path}: {error.strerror}{ADVICE.get(error.errno, '')}")
+
+
+def check_name(name: str, what: str) -> None:
+    """Raise ConfigError for what cannot name a cache: its folder, and the dataset that its manifest tells."""
+    bad = next((char for char in name if not char.isprintable()), None)
+    if bad is not None:
+        raise ConfigError(f"{what} {name!a}: {bad!a} does not print. Take another character")
+    longest = max(len(os.fsencode(part)) for part in name.split("/"))
+    if longest > NAME_BYTES:
+        raise ConfigError(f"{what} {name[:20]}...: {longest} bytes, and the name of a folder has at most {NAME_BYTES}")
+    if name.rstrip("/").rpartition("/")[2] in ("", ".", ".."):
+        raise ConfigError(f"{what} {name!r} names nothing: give a name such as wikimel")
 
 
 def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:

@@ -10,7 +10,7 @@ from cache import places
 from cache.schema import CHOICES, READS, split_column
 from common.errors import ConfigError
 from common.options import knob
-from common.paths import DATA, SHARDS
+from common.paths import DATA, SHARDS, check_name
 
 NONE = Path("none")  # of --descriptions and --faces: without, though the cache that is there has some
 CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
@@ -98,6 +98,8 @@ class ExtractConfig:
             raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is no head; there are {', '.join(READS)}")
         if (self.infer_gender or self.infer_race) and "mention.attributes" not in self.demanded:
             raise ConfigError("--infer-gender and --infer-race are for heads that read attributes: add --for dwe")
+        if self.name is not None:
+            check_name(self.name, "--name")
         there = self.url
         if self.push and self.plan:
             raise ConfigError("--push with --plan: a plan makes nothing to publish")

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import fingerprint, store
+from cache import fingerprint, manifest, store
 from cache.draft import Draft
-from cache.manifest import MAX_SHARDS
 from common import console
 from common.errors import ConfigError, DatasetError
 from common.log import duration, say
@@ -98,7 +97,9 @@ def prepare(config: ExtractConfig) -> Job:
         release, layout = growth.arrange(release, None, config.shard_rows)
     plan = Plan(config, rows.Rows.hashed(release, layout, config.workers), listed, encoders, draft.listed)
     _stop_if_too_many(config, plan)
-    return Job(release, encoders, draft, plan, shared)
+    job = Job(release, encoders, draft, plan, shared)
+    manifest.foresee(_about(config, job) | {"coverage": release.counts})
+    return job
 
 
 def _tell_doubts(config: ExtractConfig, release: Dataset) -> None:
@@ -112,10 +113,10 @@ def _tell_doubts(config: ExtractConfig, release: Dataset) -> None:
 def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:
     """Raise ConfigError for more shards than a manifest may list, before any is computed."""
     count = sum(len(shards) for table in TABLES for shards in plan.shards(table))
-    if count > MAX_SHARDS:
-        enough = config.shard_rows * -(-count // MAX_SHARDS) * 2
+    if count > manifest.MAX_SHARDS:
+        enough = config.shard_rows * -(-count // manifest.MAX_SHARDS) * 2
         raise ConfigError(
-            f"that would be {count:,} shards, a manifest lists {MAX_SHARDS:,}: give --shard-rows {enough}"
+            f"that would be {count:,} shards, a manifest lists {manifest.MAX_SHARDS:,}: give --shard-rows {enough}"
         )
 
 

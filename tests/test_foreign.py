@@ -136,6 +136,7 @@ def test_tables_of_a_strange_run_folder_have_no_more_lines_than_others(tmp_path)
         of = {"mentions": 3, **{moment: dict.fromkeys(slices.SHOWN, 0.5) for moment in ("mean", "std")}}
         told = slices.show(
             dict.fromkeys(slices.KNOWN, text)
+            | {"split": dict.fromkeys(("digest", "known", "valid_from"), text)}
             | {"seeds": 2, "warnings": [text], "slices": {"mention type": {text: of}}, "left_out": {}}
         )
         told += "\n" + explanation.show(

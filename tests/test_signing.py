@@ -56,6 +56,15 @@ def test_a_signed_cache_is_verified_here_and_there_whole_and_in_parts(toy, keys,
     assert checked.exit_code == 0 and "ok" in checked.stdout
 
 
+def test_a_user_without_a_name_is_told_and_no_signature_called_bad(toy, keys, monkeypatch):
+    signing.sign(toy, keys / "alice")
+    said = subprocess.CompletedProcess([], 255, b"", b"No user exists for uid 54321\r\n")
+    monkeypatch.setattr(subprocess, "run", lambda *given, **more: said)
+    for work in (lambda: signing.sign(toy, keys / "alice"), lambda: signing.of_folder(toy, keys / "signers")):
+        with pytest.raises(ConfigError, match=r"no signature here: No user exists for uid 54321\. Run this as a user"):
+            work()
+
+
 def test_the_signature_can_be_checked_by_hand(toy, keys):
     path = signing.sign(toy, keys / "alice")
     by_hand = ["ssh-keygen", "-Y", "verify", "-f", keys / "signers", "-I", "alice@example.org", "-n", "melcache"]

@@ -506,11 +506,23 @@ def test_a_cuda_device_beyond_the_last_is_one_line(monkeypatch):
         devices.choose("cuda:7")
 
 
-def test_threads_follow_omp_num_threads(monkeypatch):
-    before = torch.get_num_threads()
-    monkeypatch.setenv("OMP_NUM_THREADS", "1,2")
-    assert devices.use_threads(0) == 1
-    torch.set_num_threads(before)
+def test_threads_follow_omp_num_threads_up_to_the_cores(monkeypatch):
+    used = []
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(3)))
+    monkeypatch.setattr(devices, "_quota", lambda: 5)
+    for given, wanted in (("1,2", 1), ("640", 3), ("3", 3), ("0", 3), ("", 3), ("many", 3)):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert devices.use_threads(0) == wanted == used[-1]
+    assert devices.use_threads(24) == 24
+    with pytest.raises(ConfigError, match="--threads 25: this machine has 6 cores"):
+        devices.use_threads(25)
+    for given, wanted in ((640, [3]), (2, [])):  # of an extraction
+        used.clear()
+        monkeypatch.setattr(torch, "get_num_threads", lambda given=given: given)
+        devices.cap_threads()
+        assert used == wanted
 
 
 @pytest.mark.gpu

@@ -13,6 +13,7 @@ import numpy as np
 from cache import Reader
 from cache.schema import UNLABELED
 from common.errors import CacheError, ConfigError
+from common.foreign import printable
 from common.records import SPLITS, split_mask
 from train.checks import share_of
 
@@ -87,7 +88,7 @@ def told(split: dict[str, Any]) -> str:
     """Return what `describe` found, for people: split 3f2a81c09d4e (MEL-GHMFC's), valid from train:0.1."""
     whose = f" ({split['known']})" if split["known"] else ""
     held = f", valid from {split['valid_from']}" if split["valid_from"] else ""
-    return f"split {split['digest'][:SHOWN]}{whose}{held}"
+    return printable(f"split {split['digest'][:SHOWN]}{whose}{held}")
 
 
 def uncounted(unlabeled: dict[str, int]) -> str:

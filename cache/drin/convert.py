@@ -22,7 +22,7 @@ from cache.schema import TABLES
 from cache.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
 from common.log import Progress, duration, size
-from common.paths import exists
+from common.paths import check_name, exists
 
 EDITION = 2  # raise it whenever the numbers made change: finished shards of an older one are then not taken
 SHARD_ROWS = 8192
@@ -77,7 +77,8 @@ def run(source: Path, folder: Path, *, more: tuple[str, ...] = (), pooler_as_tex
     `more` names what else is taken, of EXTRAS; `pooler_as_text` has WikiDiverse's pooler vectors stand for [CLS].
     Finished shards of an interrupted run are kept. Raises MelcacheError naming the file that does not fit.
     """
-    began = time.monotonic()
+    began, name = time.monotonic(), Path(os.path.realpath(folder)).name
+    check_name(name, "--name")
     if exists(folder / manifest.NAME) and manifest.load(folder)["dataset"]["source"] != SOURCE:
         raise ConfigError(f"{folder} holds a cache that was not imported from {SOURCE}; choose another --name")
     release = Release(source)
@@ -91,7 +92,7 @@ def run(source: Path, folder: Path, *, more: tuple[str, ...] = (), pooler_as_tex
         tables = work.parts([part for part in READS if part not in left_out])
         made = {"made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
         seconds = {"seconds": round(time.monotonic() - began, 1)}
-        said = about(Path(os.path.realpath(folder)).name, release, listed, hashes, pooler_as_text=pooler_as_text)
+        said = about(name, release, listed, hashes, pooler_as_text=pooler_as_text)
         said["tables"] |= tables
         identity = draft.finish(said, {"producer": "melcache import"} | made | seconds)
     return Imported(

@@ -26,6 +26,7 @@ class Encoders:
         self.weights = weights.parse(config.weights)
         if self.weights.tiny:
             torch.set_num_threads(1)  # threads that wait for each other made toy models up to 140 times slower
+        device.cap_threads()
         self.compute = Compute.choose(device.choose(config.device), config.precision)
         self.bert = Bert(self.weights, self.compute, config.text_batch)
         self.resnet = ResNet(self.weights, self.compute, config.image_batch)
