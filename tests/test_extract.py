@@ -1,11 +1,9 @@
 """The extraction stage from a release to a cache: every item encoded once, masks and counts, interruption, limits."""
 
 import json
+import os
 import random
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,10 +17,11 @@ from common.errors import ConfigError, CoverageError, DatasetError
 from extract import images, pipeline
 from extract.cli import app
 from extract.config import ExtractConfig
+from torture.children import child
+from torture.kills import Calls
 from torture.unlisted import take_back
 from train import alignment
 
-ROOT = Path(__file__).parents[1]
 LONG = " ".join(["harbor"] * 150)
 ENTITIES = [  # name, text, picture
     ("Paris", "capital of France", "red.png"),
@@ -524,79 +523,31 @@ def test_an_extraction_after_a_limited_one_has_the_id_of_a_fresh_one(finished, d
 
 
 # children of one process that has imported everything; kills come by shards finished, whatever the machine's speed
-DRIVER = """
-import os, random, signal, sys, time, shutil
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-import open_clip, open_clip.tokenizer, torchvision.models.detection, transformers
-from transformers import BertConfig, BertModel
-import cache
-from extract import pipeline
-from extract.config import ExtractConfig
+def killed(data, shards, kind, fatal):
+    """Extract in a forked process whose `fatal`-th call of a kind is its last; return its status."""
 
-data, shards, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    def work():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        Calls(fatal, (kind,))
+        pipeline.run(config(data, shards, shard_rows=2))
 
-def start(folder):
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            pipeline.run(ExtractConfig(
-                dataset="jsonl", data=data, shards=folder, name="world", weights="random-tiny", shard_rows=2,
-                sentence_tokens=64, candidates=4, max_missing=1.0, workers=2, device="cpu"))
-            code = 0
-        finally:
-            os._exit(code)
-    return child
-
-def finish(folder):
-    _, status = os.waitpid(start(folder), 0)
-    assert status == 0, status
-    return cache.open(folder / "world").id
-
-identity = finish(shards / "whole")
-assert finish(shards / "again") == identity
-rng, work, kills, states, finished = random.Random(seed), shards / "work", 0, set(), 0
-while kills < 20:
-    child, goal = start(work), len(list(work.glob("world/*.h5"))) + rng.randint(0, 5)
-    until, status = time.monotonic() + 20, None
-    while status is None and len(list(work.glob("world/*.h5"))) < goal and time.monotonic() < until:
-        done, code = os.waitpid(child, os.WNOHANG)
-        status = code if done else None
-        time.sleep(0.001)
-    time.sleep(rng.uniform(0, 0.02))  # anywhere between two shards, or before the first
-    if status is None:
-        os.kill(child, signal.SIGKILL)
-        status = os.waitpid(child, 0)[1]
-    if status == 0 or (work / "world/manifest.json").exists():
-        assert cache.open(work / "world").id == identity
-        shutil.rmtree(work)
-        finished += 1
-        continue
-    kills += 1
-    states.add(len(list(work.glob("world/*.h5"))))
-assert finish(work) == identity
-left = [path.name for path in (work / "world").iterdir() if path.name.startswith(".")]
-print(f"{kills} kills with {sorted(states)} shards there, {finished} finished, left {left}")
-assert not left and len(states) > 3
-assert {p.name for p in (work / "world").iterdir()} == {p.name for p in (shards / "whole/world").iterdir()}
-"""
+    return os.waitpid(child(work), 0)[1]
 
 
-def test_extraction_killed_twenty_times_resumes_to_the_same_cache_and_leaves_nothing(data, tmp_path):
-    seed = 1
-    print(f"seed {seed}")
-    result = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(data), str(tmp_path), str(seed)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    print(result.stdout)
-    assert result.returncode == 0, result.stderr[-3000:]
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("kills", [5, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_killed_extraction_resumes_to_the_same_cache_and_leaves_nothing(kills, data, tmp_path):
+    whole, work = pipeline.run(config(data, tmp_path / "whole", shard_rows=2)), tmp_path / "work"
+    rng, there = random.Random(1), []
+    for _ in range(kills):  # in a call for one of the next shards
+        calls, most = ("write", "fsync", "link", "unlink"), 40 // kills
+        status = killed(data, work, rng.choice(calls), rng.randint(0, most))
+        assert os.WIFSIGNALED(status) and not (work / "world/manifest.json").exists()
+        there.append(len(list(work.glob("world/*.h5"))))
+    assert there == sorted(there) and len(set(there)) > 3
+    assert killed(data, work, "write", None) == 0
+    assert melcache.open(work / "world").id == melcache.open(whole).id
+    assert sorted(path.name for path in (work / "world").iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
 def test_lists_are_no_longer_than_the_knowledge_base(data, tmp_path):

@@ -564,7 +564,7 @@ def test_two_processes_give_the_result_of_one(folder, tmp_path):
         [*command, *options, "--run-folder", str(tmp_path / "two")],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr

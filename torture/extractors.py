@@ -1,21 +1,54 @@
 """Several extractors at once on one cache, also where locks do nothing, while a reader looks.
 
 Every third time they go on from one that was killed, of whose shards one is damaged.
+
+
+In each round they meet: the first one stops with its temporary file open until every other one has begun behind it and
+has opened its own, has failed to, or has ended.
 """
 
+import array
 import fcntl
 import functools
 import os
 import shutil
+import termios
 import time
 from pathlib import Path
+from typing import Any
 
+from cache import temporary
 from torture.children import child
 from torture.unlisted import interrupted
 from torture.world import SHARDS, Result, build, contents, partial, put, unlike, wrong
 
 PROCESSES = 8
 LOOK_SECONDS = 0.005
+MEET_SECONDS = 0.001
+
+
+class Meeting:
+    """A pipe that holds a byte for each process that has arrived."""
+
+    def __init__(self) -> None:
+        self._reads, self._writes = os.pipe()
+        self._write = os.write
+
+    def arrive(self) -> None:
+        """Note an arrival."""
+        self._write(self._writes, b".")
+
+    def wait(self, count: int) -> None:
+        """Wait for so many arrivals."""
+        found = array.array("i", [0])
+        while found[0] < count:
+            fcntl.ioctl(self._reads, termios.FIONREAD, found)
+            time.sleep(MEET_SECONDS)
+
+    def close(self) -> None:
+        """Close the pipe."""
+        os.close(self._reads)
+        os.close(self._writes)
 
 
 def run(scratch: Path, rounds: int, seed: int) -> Result:
@@ -27,20 +60,24 @@ def run(scratch: Path, rounds: int, seed: int) -> Result:
             shutil.rmtree(path, ignore_errors=True)
         identity = build(whole, world)
         known = {identity: contents(whole)}
-        if turn % 3 == 2:
+        if turn % 3 == 1:
             _leave_damage(folder, world)
-        work = functools.partial(_extract, folder, world, turn % 2 == 1)
-        pids = {child(work) for _ in range(PROCESSES)}
+        meeting = Meeting()
+        work = functools.partial(_extract, folder, world, turn % 2 == 1, meeting)
+        pids = {child(functools.partial(work, place)) for place in range(PROCESSES)}
         while pids:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid in pids:
                 pids.discard(pid)
+                if os.WIFSIGNALED(status):
+                    meeting.arrive()
                 if status:
                     result.fail(f"round {turn}: an extractor ended with status {status}")
             if problem := wrong(folder, known):
                 result.fail(f"round {turn}: while they work it {problem}")
             result.count("looks")
             time.sleep(LOOK_SECONDS)
+        meeting.close()
         if problem := unlike(folder, known):
             result.fail(f"round {turn}: {problem}")
         if partial(folder):
@@ -56,7 +93,25 @@ def _leave_damage(folder: Path, world: int) -> None:
             put(folder / name, data[:-1] + bytes([data[-1] ^ 1]))
 
 
-def _extract(folder: Path, world: int, broken: bool) -> None:
+def _extract(folder: Path, world: int, broken: bool, meeting: Meeting, place: int) -> None:
     if broken:
         fcntl.flock = lambda descriptor, operation: None
-    build(folder, world)
+    real, arrived = os.open, []
+
+    def opened(path: Any, *rest: Any, **more: Any) -> int:
+        first = not arrived and os.path.basename(os.fspath(path)).startswith(temporary.PREFIX)
+        arrived.extend([path] * first)
+        try:
+            return real(path, *rest, **more)
+        finally:
+            if first:
+                meeting.arrive()
+                meeting.wait(PROCESSES if place == 0 else 0)
+
+    os.open = opened
+    meeting.wait(min(place, 1))
+    try:
+        build(folder, world)
+    finally:
+        if not arrived:
+            meeting.arrive()

@@ -26,8 +26,11 @@ MEMORY = 256 << 20  # of its own that a process may take for a hostile cache
 SECONDS = 1.0
 
 
-def run(scratch: Path, seed: int) -> Result:
-    """Let every trick be pulled, verified and read: the first two refuse it, the third gets its bytes and no others."""
+def run(scratch: Path, seed: int, *, pulled: int = 1) -> Result:
+    """Let every trick be pulled, verified and read: the first two refuse it, the third gets its bytes and no others.
+
+    Of `pulled` tricks one is pulled: a pull looks at files as verify does.
+    """
     result, secret = Result("hostile files"), scratch / "secret.txt"
     scratch.mkdir(parents=True, exist_ok=True)
     secret.write_bytes(SECRET * 100)
@@ -39,8 +42,9 @@ def run(scratch: Path, seed: int) -> Result:
     folders |= {kind: _misplaced(scratch / kind, kind, secret) for kind in MISPLACED}
     with guarded(secret) as touched:
         for name, folder in folders.items():
+            pulls = [("pulling", _pull)] if result.tried % pulled == 0 else []
             result.case()
-            for what, work in (("reading", _read), ("verifying", _verify), ("pulling", _pull)):
+            for what, work in (("reading", _read), ("verifying", _verify), *pulls):
                 problem = _judge(apart(lambda work=work, folder=folder: work(folder), scratch), folder, result)
                 if problem or touched():
                     result.fail(f"{name}: {what} it {problem or 'touched another file'}")

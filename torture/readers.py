@@ -12,7 +12,7 @@ from torture.children import child
 from torture.world import Result
 
 BATCH, BATCHES = 64, 50
-LIMIT = 50 << 20  # bytes of its own that a reader may take
+LIMIT = 20 << 20  # bytes of its own that a reader may take
 COLUMNS = ("entity.bert.text", "entity.resnet.image", "pair.candidates.candidates")
 
 
