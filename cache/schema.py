@@ -226,7 +226,7 @@ READS: dict[str, tuple[str, ...]] = {
         "entity.bert.text",
         *_IMAGES,
     ),
-    "ghmfc": (*ALWAYS, *_TOKENS, *_REGIONS, "entity.bert.text"),
+    "ghmfc": (*ALWAYS, *_TOKENS, *_REGIONS),
 }
 
 # Columns that a head reads only where one of its switches asks for them.
@@ -234,7 +234,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "drin_authors": ("entity.bert.text", "entity.bert.mean", "entity.bert.pooler"),
     "dwe": ("entity.clip.description",),
     "dwe_authors": ("entity.clip.description",),
-    "ghmfc": ("mention.bert.span",),
+    "ghmfc": ("mention.bert.span", "entity.bert.text", "entity.bert.mean", "entity.bert.pooler"),
 }
 
 # What the four edges of pairs outside the lists are computed from (protocols injected and whole-kb).

@@ -230,8 +230,8 @@ HEAD_CONFIGS = {
     "dwe_authors": DweAuthorsConfig,
     "dzmned": DzmnedConfig,
     "mel_hi": MelHiConfig,
-    "ghmfc": GhmfcConfig,
     "drin_authors": DrinAuthorsConfig,
+    "ghmfc": GhmfcConfig,
 }
 KINDS = tuple(dict.fromkeys(HEAD_CONFIGS.values()))
 

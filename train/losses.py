@@ -78,19 +78,24 @@ def contrastive(scores: Tensor, gold: Tensor, present: Tensor, temperature: floa
     return mean(-logits.log_softmax(1).gather(1, gold.clamp(min=0)[:, None])[:, 0], counts)
 
 
-def between_modalities(first: Tensor, second: Tensor, counts: Tensor, temperature: float) -> Tensor:
+def between_modalities(
+    first: Tensor, second: Tensor, counts: Tensor, temperature: float, *, partners: bool = True
+) -> Tensor:
     """Return NT-Xent (Chen et al. 2020) of two vectors (B, D) of each mention that counts (B,), ().
 
     Of the 2n vectors at length 1, the mean of -log softmax(cosines / temperature) of each one's partner among the
     others, of both modalities (pairwise.info_nce: of the other one). The others of a batch are those in one process.
+    Without `partners` the denominator is over the others but the partner; one mention then has no loss.
     """
     with torch.autocast(first.device.type, enabled=False):
         vectors = torch.nn.functional.normalize(wide(torch.cat([first, second])), dim=-1)
         logits = vectors @ vectors.mT / temperature
     there = torch.cat([counts, counts])
-    itself = torch.eye(len(there), dtype=torch.bool, device=there.device)
+    left_out = torch.eye(len(there), dtype=torch.bool, device=there.device)
+    if not partners:
+        left_out, there = left_out | left_out.roll(len(counts), 0), there & (counts.sum() > 1)
     partner = (vectors * vectors.roll(len(counts), 0)).sum(-1) / temperature
-    others = logits.masked_fill(itself | ~there, -torch.inf)
+    others = logits.masked_fill(left_out | ~there, -torch.inf)
     return mean(others.logsumexp(1) - partner, there)
 
 

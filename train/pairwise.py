@@ -7,13 +7,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from train.batch import Batch
 from train.losses import mean, wide
+
+TIES = 1e-5  # many names share a string score: a random one of them is taken. Different scores differ by more
 
 
 def pick(values: Tensor, gold: Tensor, present: Tensor) -> Tensor:
     """Return where the largest value of the present candidates other than gold stands.  values (B, C) -> (B,)."""
     others = present.scatter(1, gold.clamp(min=0)[:, None], False)
     return values.masked_fill(~others, -torch.inf).argmax(1)
+
+
+def likest(batch: Batch, share: float) -> Tensor:
+    """Return where each mention's drawn negative stands, (B,): for a `share` of them the likest name, else any."""
+    chance = torch.rand_like(batch["pair.candidates.lexical"])
+    hard = torch.rand_like(chance[:, :1]) < share
+    values = torch.where(hard, batch["pair.candidates.lexical"] + TIES * chance, chance)
+    return pick(values, batch.gold, batch.present)
 
 
 def against(values: Tensor, gold: Tensor, other: Tensor) -> Tensor:

@@ -83,6 +83,7 @@ def with_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
 
 def table_of(config: TrainConfig, head: Any, reader: Reader, device: torch.device) -> Table:
     """Return the columns that a head reads, those that its switches and the protocol ask for included."""
+    head = getattr(head, "resolved", head)
     more = (*getattr(head, "more", ()), *protocols.columns(config, reader))
     tokens, characters = getattr(head, "tokens", 0), getattr(head, "characters", 0)
     return Table(reader, config.model, device, config.resident, more, tokens, characters, config.valid_from)

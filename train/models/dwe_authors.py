@@ -27,10 +27,9 @@ from train.models.functions import cosine_scores
 from train.models.fusion import FUSIONS
 from train.models.head import Adjust
 from train.models.matching import Matching, objects_of
-from train.pairwise import across, against, info_nce, n_pair, pair_triplet, pick, squares
+from train.pairwise import across, against, info_nce, likest, n_pair, pair_triplet, squares
 
 NORM_WEIGHT = 0.02  # of the squared norms beside the N-pair loss
-TIES = 1e-5  # many names share a string score: a random one of them is taken. Different scores differ by more
 
 
 class DweAuthors(Matching):
@@ -90,10 +89,7 @@ class DweAuthors(Matching):
 
     def _negative(self, batch: Batch) -> Tensor:
         """Return where each mention's other candidate stands, (B,): mostly the one whose name is most like its own."""
-        chance = torch.rand_like(batch["pair.candidates.lexical"])
-        hard = torch.rand_like(chance[:, :1]) < self.config.hard_negatives
-        values = torch.where(hard, batch["pair.candidates.lexical"] + TIES * chance, chance)
-        return pick(values, batch.gold, batch.present)
+        return likest(batch, self.config.hard_negatives)
 
 
 class Views:
