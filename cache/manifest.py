@@ -83,16 +83,18 @@ def signature_of(identity: str) -> str:
     return f"{COPIES}/{identity}.sig"
 
 
-def parse(data: bytes, where: str) -> dict[str, Any]:
+def parse(data: bytes, where: str, *, signs: int = 0, ascii_only: bool = True) -> dict[str, Any]:
     """Parse strictly: no duplicate keys, no NaN, no infinity, bounded depth and size.  Raises CacheError.
 
-    The bounds are checked on the text: a value of two bytes takes a hundred once it is parsed.
+    The bounds are checked on the text: a value of two bytes takes a hundred once it is parsed. `signs` is another
+    bound of brackets and commas than a manifest's.
     """
-    if not data.isascii() or data.count(b'"') > 4 * MAX_SIGNS:
+    signs = signs or MAX_SIGNS
+    if (ascii_only and not data.isascii()) or data.count(b'"') > 4 * signs:
         raise CacheError(f"{where} is not the JSON that melcache writes, or too large")
     outside = _STRING.sub(b"", data).translate(None, _INSIDE)
-    if len(outside) > MAX_SIGNS:
-        raise CacheError(f"{where} has more than {MAX_SIGNS:,} brackets and commas")
+    if len(outside) > signs:
+        raise CacheError(f"{where} has more than {signs:,} brackets and commas")
     depth = 0
     for byte in outside:
         depth += (byte in b"[{") - (byte in b"]}")

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
@@ -140,6 +140,31 @@ def value_of(kind: Callable[[str], Any], text: str, item: Callable[[str], Any] =
 def as_json(config: Any) -> dict[str, Any]:
     """Return a config as JSON values; paths as strings, tuples as lists.  None, a head without options, is {}."""
     return {} if config is None else {key: _json(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def from_json(kind: type, values: Mapping[str, Any]) -> Any:
+    """Return the config of a class whose `as_json` these values are.  Raises ConfigError for any other value."""
+    hints, chosen = get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        if field.name not in values or not _fits(values[field.name], hints[field.name]):
+            raise ConfigError(f"{field.name} is not one that {kind.__name__} has")
+        value = values[field.name]
+        chosen[field.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**chosen)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value is one of the type."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return value in inner
+    if kind in (Union, types.UnionType):
+        return any(_fits(value, part) for part in inner)
+    if kind is tuple:
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+    if hint is float:
+        return type(value) in (int, float)
+    return value is None if hint is type(None) else type(value) is hint
 
 
 def _json(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Where things lie: caches under shards/, raw releases under data/, training runs under runs/."""
 
 import errno
+import glob
 import os
 import stat
 from pathlib import Path
@@ -91,7 +92,7 @@ def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
             f"{candidate}/ has no manifest.json: its extraction has not finished, or its pull. "
             f"Finish it with: make extract {make('DATASET', path.name)}, or the same melcache pull"
         )
-    there = sorted(manifest.parent.name for manifest in shards.glob("*/manifest.json"))
+    there = sorted(Path(manifest).parent.name for manifest in glob.glob(f"{glob.escape(str(shards))}/*/manifest.json"))
     other = f", or take one of: {', '.join(there)}" if there else ""
     raise CacheError(
         f"No cache for '{name}' in {shards}/. Make it with: make extract {make('DATASET', path.name)}" + other

@@ -24,8 +24,10 @@ from torture import (
     numbers,
     pictures,
     readers,
+    run_folders,
     types,
 )
+from train import run_files, run_schema
 
 SEED = 7
 
@@ -85,6 +87,10 @@ def bad_pictures(folder):
 
 def many(folder):
     return readers.run(folder, 1, 10, 13_000, SEED)
+
+
+def runs(folder):
+    return run_folders.run(folder, 400, SEED)
 
 
 def no_fsync_of_files(patch):
@@ -343,6 +349,30 @@ def readers_copy(patch):
     patch.setattr(reader.Reader, "_map", lambda *given, **more: real(*given, **more).copy())
 
 
+def weights_without_checksums(patch):
+    def bytes_of(self, name):
+        return self._read(self.stored[name].begin, self.stored[name].stop)
+
+    patch.setattr(run_files.TensorFile, "bytes_of", bytes_of)
+
+
+def checkpoints_without_a_digest(patch):
+    patch.setattr(run_files, "_digest", lambda texts, layout: "0" * 64)
+
+
+def results_without_a_digest(patch):
+    def read_json(path):
+        with run_files.naming(path):
+            return manifest.parse(path.read_bytes(), str(path))
+
+    patch.setattr(run_files, "read_json", read_json)
+
+
+def results_of_any_type(patch):
+    for name in ("valid", "test", "ties", "seconds"):
+        patch.setitem(run_schema._SEED, name, lambda value: True)
+
+
 SABOTAGES = {
     no_fsync_of_files: power,
     no_fsync_of_the_folder: power,
@@ -378,6 +408,10 @@ SABOTAGES = {
     bombs_are_decoded: bad_pictures,
     damage_is_an_error: bad_pictures,
     readers_copy: many,
+    weights_without_checksums: runs,
+    checkpoints_without_a_digest: runs,
+    results_without_a_digest: runs,
+    results_of_any_type: runs,
 }
 
 

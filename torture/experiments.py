@@ -17,6 +17,7 @@ from torture import (
     numbers,
     pictures,
     readers,
+    run_folders,
     types,
 )
 from torture.world import Result
@@ -79,5 +80,8 @@ EXPERIMENTS = {
         16,
         64,
         lambda folder, count, seed: readers.run(folder, count, 100_000, 110_000, seed),
+    ),
+    "runs": Experiment(
+        "11. Run folders: no silent wrong number, and a stranger's values are refused", run_folders.run, 2_000, 200_000
     ),
 }  # fmt: skip

@@ -1,6 +1,5 @@
 """`python -m train explain`: the edges that enter each layer of a trained DRIN (DRIN Figure 5), as data."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,21 @@ from cache.schema import EDGES, UNLABELED
 from common.errors import ConfigError
 from common.foreign import printable
 from common.log import table
+from common.options import from_json
 from common.records import SPLITS
-from train import checkpoint
+from train import checkpoint, run_files, run_schema
 from train.config import ExplainConfig
 from train.finished import cache_of
 from train.heads import DrinConfig
-from train.models import build
+from train.models import build, layout_of
+from train.models.head import Head
 from train.models.lexical import WithLexical
+from train.prepare import with_widths
+from train.run_files import Layout, TensorFile
 from train.splits import masks
 from train.table import Table
+
+MAX_WIDTH = 1 << 24  # as of a column
 
 
 def explain(config: ExplainConfig) -> dict[str, Any]:
@@ -29,7 +34,9 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
     An edge is null in a layer that does not read it. Raises ConfigError if the run, the seed or the mention is
     not there, or the cache is not the one that the run was trained on.
     """
-    tensors, about, result = checkpoint.load(_seed_file(config))
+    path = _seed_file(config)
+    with run_files.open_tensors(path) as file:
+        about, result = run_schema.identity(file.about), run_schema.seed_result(file.what)
     if about["model"] != "drin":
         raise ConfigError(f"{config.run} is a run of {about['model']}, which has no edges to show")
     reader = cache_of(config, about["cache_id"])
@@ -39,8 +46,7 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
             f"{reader.path} has no mention '{config.mention}'; the first of its {len(ids):,} is '{ids[0]}'"
         )
     row = ids.index(config.mention)
-    model = build("drin", _head(about), with_lexical=about["with_lexical"])
-    model.load_state_dict(tensors)
+    model = _model(path, reader)
     return {
         "mention": config.mention,
         "split": [name for bit, name in enumerate(SPLITS) if masks(reader, about["valid_from"])[row] >> bit & 1],
@@ -100,18 +106,32 @@ def show(found: dict[str, Any]) -> str:
     )
 
 
+def _model(path: Path, reader: Reader) -> Head:
+    """Return the head that a seed's file holds, whose widths must be the cache's."""
+
+    def wanted(file: TensorFile) -> Layout:
+        head = _head(file.about)
+        if head != with_widths(head, reader) or head.layers > len(file.stored) or head.width > MAX_WIDTH:
+            raise ConfigError("it is not of a head that this cache can feed")
+        return layout_of("drin", head, with_lexical=file.about["with_lexical"])
+
+    tensors, about, _ = checkpoint.load(path, wanted)
+    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise ConfigError(f"{path} holds numbers of {broken[0]} that are not finite. Train it with --fresh")
+    model = build("drin", _head(about), with_lexical=about["with_lexical"])
+    model.load_state_dict(tensors)
+    return model
+
+
 def _seed_file(config: ExplainConfig) -> Path:
-    if config.seed is not None:
-        path = config.run / f"seed-{config.seed}.safetensors"
-        found = [path] if path.exists() else []
-    else:
-        found = sorted(config.run.glob("seed-*.safetensors"), key=lambda path: int(path.stem.split("-")[1]))
-    if not found:
+    found = run_files.names(config.run, run_files.SEED)
+    seed = min(found, default=None) if config.seed is None else config.seed
+    if seed not in found:
         which = "" if config.seed is None else f" {config.seed}"
         raise ConfigError(
             f"{config.run} holds no finished seed{which}; a run of `python -m train` writes seed-*.safetensors"
         )
-    return found[0]
+    return found[seed]
 
 
 def _strings(reader: Reader, column: str) -> list[str]:
@@ -121,8 +141,8 @@ def _strings(reader: Reader, column: str) -> list[str]:
 
 
 def _head(about: dict[str, Any]) -> DrinConfig:
-    own = {field.name: about[f"drin.{field.name}"] for field in dataclasses.fields(DrinConfig)}
-    return DrinConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in own.items()})
+    own = {name.removeprefix("drin."): value for name, value in about.items() if name.startswith("drin.")}
+    return from_json(DrinConfig, own)
 
 
 def _known(value: float) -> float | None:

@@ -1,13 +1,22 @@
-"""A run that is over: the cache that it was trained on."""
+"""A run that is over: its results.json, and the cache that it was trained on."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import cache
 from cache import Reader
 from common.errors import ConfigError
 from common.paths import find_cache
+from train import run_files, run_schema
 from train.config import ExplainConfig, SlicesConfig
+
+
+def results_of(run: Path) -> dict[str, Any] | None:
+    """Return the checked content of a run's results.json, None if there is none.  Raises ConfigError."""
+    path = run / run_files.RESULTS
+    found = run_files.read_json(path)
+    with run_files.naming(path):
+        return None if found is None else run_schema.results(found)
 
 
 def cache_of(config: ExplainConfig | SlicesConfig, wanted: str) -> Reader:
@@ -15,13 +24,13 @@ def cache_of(config: ExplainConfig | SlicesConfig, wanted: str) -> Reader:
 
     Raises ConfigError if nothing says where, or its id is not the one `wanted`.
     """
-    try:
-        used = json.loads((config.run / "results.json").read_text())["config"]
-    except (OSError, ValueError, KeyError):
-        used = {"dataset": config.dataset, "shards": config.shards}
-    dataset, shards = config.dataset or used["dataset"], config.shards or used["shards"]
+    dataset, shards = config.dataset, config.shards
     if dataset is None or shards is None:
-        raise ConfigError(f"{config.run} has no results.json yet: say where its cache is with --dataset and --shards")
+        if (found := results_of(config.run)) is None:
+            raise ConfigError(
+                f"{config.run} has no results.json yet: say where its cache is with --dataset and --shards"
+            )
+        dataset, shards = dataset or found["config"]["dataset"], shards or found["config"]["shards"]
     reader = cache.open(find_cache(dataset, Path(shards)))
     if reader.id != wanted:
         raise ConfigError(f"{reader.path} has id {reader.id[:16]}..., but the run was trained on {wanted[:16]}...")

@@ -20,7 +20,7 @@ from train.config import TrainConfig
 from train.distributed import World
 from train.evaluation import evaluate, rank, rank_baseline
 from train.finite import naming_columns
-from train.models import build
+from train.models import MODELS, build, layout_of
 from train.prepare import Data, data_of, groups, machine, table_of, with_widths
 from train.step import CapturedStep, Step
 from train.table import Table
@@ -40,7 +40,7 @@ def fit(config: TrainConfig, head: Any, passed: Callable[[int], None] = lambda s
         with naming_columns(table):
             data = data_of(config, head, reader, table, world)
             checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
-            known = _known(config, checkpoints, world)
+            known = _known(config, head, checkpoints, world)
             if config.model in BASELINES:
                 seeds = [_untrained(config.model, data, checkpoints, world)]
             else:
@@ -90,7 +90,7 @@ def fit_seeds(
     new = functools.partial(build, config.model, head, with_lexical=config.with_lexical)
     training = Training(config, new, seeds, data.table.device, len(data.rows))
     if half is not None:
-        training.load(*half)
+        training.load(half)
         say(f"seeds {', '.join(map(str, seeds))} continue after epoch {training.epoch} of {config.epochs}")
     curves.begin(seeds, training.history)
     step = _step(config, training, data.table, world)
@@ -144,7 +144,7 @@ def run_epoch(
 
 
 def _known(
-    config: TrainConfig, checkpoints: Checkpoints, world: World
+    config: TrainConfig, head: Any, checkpoints: Checkpoints, world: World
 ) -> tuple[dict[int, dict[str, Any] | None], Half | None]:
     """Return the results of the folder's seeds, None for those to train, and what is half done.
 
@@ -154,7 +154,8 @@ def _known(
         checkpoints.tidy(fresh=config.fresh)
     world.wait()
     checkpoints.check()
-    found = dict.fromkeys(config.seeds) | checkpoints.finished(), checkpoints.unfinished(config.seeds)
+    layout = layout_of(config.model, head, with_lexical=config.with_lexical) if config.model in MODELS else {}
+    found = dict.fromkeys(config.seeds) | checkpoints.finished(layout), checkpoints.unfinished(config.seeds)
     world.wait()  # for those that still read: the first one writes
     return found
 

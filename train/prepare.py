@@ -147,7 +147,7 @@ def groups(
     """Return which seeds are trained together: those half done first, then on CUDA all that fit, else one by one."""
     found = []
     if unfinished is not None:
-        first = tuple(unfinished[1]["seeds"])
+        first = tuple(unfinished.what["seeds"])
         found.append((first, unfinished))
         seeds = tuple(seed for seed in seeds if seed not in first)
     if not seeds:

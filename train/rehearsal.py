@@ -27,7 +27,7 @@ def rehearse(config: TrainConfig, head: Any, table: Table, row: Tensor) -> None:
     """
     if config.model in HEADS or not len(row):
         return
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         model = build(config.model, head, with_lexical=config.with_lexical).to(table.device)
     _score(model, table, row, f"{config.model} reads %s, which a batch does not hold: name it in READS")
     among = protocols.ranked(config)

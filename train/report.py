@@ -12,7 +12,7 @@ from common.foreign import printable
 from common.log import duration, say, table
 from common.options import as_json
 from common.records import SPLITS
-from train import checkpoint, protocols, splits
+from train import checkpoint, protocols, run_files, splits
 from train.config import DECISIVE, PROTOCOLS, TrainConfig
 from train.distributed import World
 from train.models import MODELS
@@ -50,7 +50,7 @@ class Curves:
     """metrics.jsonl, a line per seed and epoch as it ends, and the same for TensorBoard if wanted."""
 
     def __init__(self, config: TrainConfig, found: dict[int, dict[str, Any] | None], world: World) -> None:
-        self._path, self._first = config.folder / "metrics.jsonl", world.first
+        self._path, self._first = config.folder / run_files.CURVES, world.first
         self._known = {seed: known["history"] for seed, known in found.items() if known}
         self._board = _summary_writer(config.folder) if config.tensorboard and world.first else None
 
@@ -105,9 +105,10 @@ def results(
     protocol that the epoch was chosen under. `lexical` always ranks the lists. `ties` holds test's means under the two
     other rules; `seconds` is the sum of what the seeds took, interruptions left out. `split` says on which split the
     numbers are (splits.describe); of a head without weights valid may be missing. `unlabeled` mentions count nowhere.
+    `digest` covers all other fields.
     """
     measured = tuple(data.splits)
-    return {
+    found = {
         "model": config.model,
         "name": name_of(config, head),
         "config": as_json(config) | {config.model: as_json(head)},
@@ -132,6 +133,7 @@ def results(
         "seeds": seeds,
         "seconds": round(sum(seed["seconds"] for seed in seeds), 2),
     }
+    return run_files.sealed(found)
 
 
 def moments(seeds: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
@@ -147,7 +149,7 @@ def moments(seeds: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]
 
 def save(folder: Path, found: dict[str, Any]) -> None:
     """Write results.json whole or not at all."""
-    store.publish(folder / "results.json", json.dumps(found, indent=1, allow_nan=False).encode() + b"\n", replace=True)
+    store.publish(folder / run_files.RESULTS, run_files.written(found), replace=True)
 
 
 def show(found: dict[str, Any], folder: Path) -> str:

@@ -15,10 +15,12 @@ from cache import Reader, store
 from common import device as devices
 from common.errors import CacheError, ConfigError, NotFiniteError
 from common.log import Progress, say
-from train import loop, protocols, report
+from train import loop, protocols, report, run_files
 from train.checkpoint import Checkpoints
 from train.config import SeriesConfig, TrainConfig
 from train.prepare import with_precision, with_widths
+
+WRITTEN = ("json", "md", "png", "svg")  # of a series' result
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ def train(config: SeriesConfig, runs: Sequence[Run], reader: Reader, command: st
         lacking = {run.name: outcome for run in runs if (outcome := _lacking(run, reader))}
         possible = [run for run in runs if run.name not in lacking]
         if config.fresh:
-            for path in config.folder.glob(f"{command}.*"):
-                path.unlink()
+            for kind in WRITTEN:
+                run_files.remove(config.folder / f"{command}.{kind}")
         left = {run.name: _left(run, reader, fresh=config.fresh) for run in possible if run.head is not None}
         _announce(config, command, left, lacking)
         with Progress(sum(left.values()), command, "epochs") as progress:

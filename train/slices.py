@@ -1,10 +1,8 @@
 """`python -m train slices`: a finished run's accuracy on parts of its test split, from the ranks that it kept."""
 
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from common.foreign import printable
 from common.log import table
 from train import checkpoint, metrics, splits
 from train.config import SlicesConfig
-from train.finished import cache_of
+from train.finished import cache_of, results_of
 
 SHOWN = ("top1", "top5", "mrr", "recall")
 KNOWN = ("model", "name", "dataset", "split", "protocol", "tie_rule", "cache_id", "warnings")  # of results.json
@@ -40,15 +38,16 @@ class Slicing:
 def examine(config: SlicesConfig) -> dict[str, Any]:
     """Return each slice's size, and the mean and deviation of its metrics over the run's seeds.
 
-    Raises ConfigError if the run is not finished or its cache is not the one that it was trained on.
+    Raises ConfigError if the run is not finished, is damaged, or its cache is not the one that it was trained on.
     """
-    results = _results(config.run)
-    reader, seeds = cache_of(config, results["cache_id"]), []
-    for seed in results["seeds"]:
-        tensors, about, _ = checkpoint.load(config.run / f"ranks-{seed['seed']}.safetensors")
-        if about["cache_id"] != reader.id:
-            raise ConfigError(f"{config.run} holds ranks of another cache than its results.json. Train it with --fresh")
-        seeds.append(tensors)
+    results = results_of(config.run)
+    if results is None:
+        raise ConfigError(f"{config.run} holds no finished run: no results.json. `python -m train` writes one")
+    reader, about = cache_of(config, results["cache_id"]), {name: results[name] for name in ("model", "cache_id")}
+    seeds = [checkpoint.ranks(config.run, seed, about) for seed in results["seeds"]]
+    rows, count = seeds[0]["rows"], reader.manifest["tables"]["mention"]
+    if any(not torch.equal(seed["rows"], rows) for seed in seeds) or (rows >= count).any():
+        raise ConfigError(f"{config.run} holds ranks of other mentions than its test has. Train it with --fresh")
     found, left_out = {}, {}
     for slicing in (slicing for name in config.by for slicing in SLICINGS[name]):
         if missing := [name for name in slicing.reads if name not in reader.columns]:
@@ -79,17 +78,6 @@ def show(found: dict[str, Any]) -> str:
 
 def _shown(of: dict[str, Any], name: str, *, several: bool) -> str:
     return f"{100 * of['mean'][name]:.1f}" + (f" ± {100 * of['std'][name]:.1f}" if several else "")
-
-
-def _results(run: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((run / "results.json").read_text())
-        splits.told(found["split"])
-        return {name: found[name] for name in ("seeds", *KNOWN)}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(
-            f"{run} holds no finished run: no results.json that melcache wrote. `python -m train` writes one"
-        ) from None
 
 
 def _measure(slicing: Slicing, labels: np.ndarray, seeds: Sequence[dict[str, Tensor]]) -> dict[str, Any]:

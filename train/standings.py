@@ -95,12 +95,13 @@ def _values(ended: Sequence[Outcome]) -> np.ndarray:
     """Return the value of every mention for each run and metric of TESTED, mean over the run's seeds.  (n, R, M)"""
     found, mentions = [], set()
     for outcome in ended:
-        folder = outcome.run.config.folder
-        ranks = [checkpoint.load(folder / f"ranks-{seed['seed']}.safetensors")[0] for seed in _seeds(outcome)]
+        about = {name: outcome.found[name] for name in ("model", "cache_id")}
+        ranks = [checkpoint.ranks(outcome.run.config.folder, seed, about) for seed in _seeds(outcome)]
         mentions |= {tuple(own["rows"].tolist()) for own in ranks}
         own = [[metrics.per_mention(r["better"], r["tied"], metric).numpy() for metric in TESTED] for r in ranks]
         found.append(np.mean(own, axis=0))
-    assert len(mentions) == 1, "runs on one cache under one protocol rank the same mentions"
+    if len(mentions) > 1:  # on one cache under one protocol, if nobody has changed them
+        raise ConfigError("the runs hold ranks of different mentions. Train them anew with --fresh")
     return np.stack(found).transpose(2, 0, 1)
 
 

@@ -8,13 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.errors import ConfigError
+from train import checkpoint, run_files
 from train.adam import Adam, Schedule
-from train.checkpoint import Checkpoints
+from train.checkpoint import Checkpoints, Half, layout_of
 from train.config import LOWER_IS_BETTER, TrainConfig
 from train.models.head import Head
+from train.run_files import Layout, TensorFile
 from train.stack import Stack
 
 CHECKPOINT_SHARE = 0.1  # of the time that checkpoints may take
+CUDA, CUDA_STATE = "random.cuda", ("U8", (16,))  # the state of a GPU's generator: its seed and its place
 
 
 def schedule_of(config: TrainConfig, steps: int) -> Schedule:
@@ -37,7 +41,7 @@ class Training:
         device: torch.device,
         mentions: int,
     ) -> None:
-        self._select, self._patience = config.select, config.patience
+        self._select, self._patience, self._epochs = config.select, config.patience, config.epochs
         self.seeds, self.epoch, self.seconds = seeds, 0, 0.0
         self.stack = Stack(build, seeds, device)
         schedule = schedule_of(config, math.ceil(mentions / config.batch))
@@ -78,7 +82,7 @@ class Training:
         if self._keeping > CHECKPOINT_SHARE * (start - self._kept):
             return
         what = {
-            "seeds": self.seeds,
+            "seeds": list(self.seeds),
             "epoch": self.epoch,
             "seconds": self.seconds,
             "history": self.history,
@@ -88,18 +92,39 @@ class Training:
         self._kept, self._keeping = time.monotonic(), time.monotonic() - start
 
     @torch.no_grad()
-    def load(self, tensors: dict[str, Tensor], what: dict[str, Any]) -> None:
-        """Continue from a checkpoint: bit by bit the training that wrote it, on the CPU."""
-        for name, tensor in self._tensors().items():
-            if not name.startswith("random"):
-                tensor.copy_(tensors[name])
-        for i, order in enumerate(self._orders):
-            order.set_state(tensors[f"order.{i}"])
-        torch.set_rng_state(tensors["random"])
-        if "random.cuda" in tensors:  # dropout and drawn negatives go on where they were
-            torch.cuda.set_rng_state(tensors["random.cuda"])
+    def load(self, half: Half) -> None:
+        """Continue from a checkpoint: bit by bit the training that wrote it, on the CPU.
+
+        Raises ConfigError if it is damaged, or not of such a training.
+        """
+        with run_files.naming(half.path, "a checkpoint of melcache"):
+            tensors = checkpoint.load(half.path, self._wanted)[0]
+            for name, tensor in self._tensors().items():
+                if name.startswith("best.") and not tensors[name].isfinite().all():
+                    raise ConfigError(f"it holds numbers of {name} that are not finite")
+                if not name.startswith("random"):
+                    tensor.copy_(tensors[name])
+            try:
+                for i, order in enumerate(self._orders):
+                    order.set_state(tensors[f"order.{i}"])
+                torch.set_rng_state(tensors["random"])
+                if CUDA in tensors and torch.cuda.is_available():  # dropout and drawn negatives go on where they were
+                    torch.cuda.set_rng_state(tensors[CUDA])
+            except RuntimeError:
+                raise ConfigError("it holds no state of a random generator") from None
+            self._continue(half.what)
+
+    def _continue(self, what: dict[str, Any]) -> None:
+        """Take over how far the seeds are."""
+        if what["epoch"] > self._epochs:
+            raise ConfigError(f"it is after epoch {what['epoch']} of {self._epochs}")
         self.epoch, self.seconds = what["epoch"], what["seconds"]
         self.history, self.best_epoch = what["history"], what["best_epoch"]
+
+    def _wanted(self, file: TensorFile) -> Layout:
+        """Return the tensors that a checkpoint must have; the state of a GPU's generator it may have or lack."""
+        wanted = {name: spec for name, spec in layout_of(self._tensors()).items() if name != CUDA}
+        return wanted | {name: spec for name, spec in file.layout.items() if name == CUDA and spec == CUDA_STATE}
 
     def _tensors(self) -> dict[str, Tensor]:
         best = {f"best.{i}.{name}": t for i, state in enumerate(self._best) for name, t in state.items()}
@@ -108,5 +133,5 @@ class Training:
         orders = {f"order.{i}": order.get_state() for i, order in enumerate(self._orders)}
         random = {"random": torch.get_rng_state()}
         if torch.cuda.is_available() and torch.cuda.is_initialized():
-            random["random.cuda"] = torch.cuda.get_rng_state()
+            random[CUDA] = torch.cuda.get_rng_state()
         return best | weights | adam | orders | random

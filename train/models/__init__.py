@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import torch
+
+from train import checkpoint
+from train.config import HEADS
 from train.models.drin import Drin
 from train.models.drin_authors import DrinAuthors
 from train.models.dwe import Dwe
@@ -12,6 +16,7 @@ from train.models.head import Head
 from train.models.joint import Joint
 from train.models.lexical import WithLexical
 from train.models.mel_hi import MelHi
+from train.run_files import Layout
 
 MODELS: dict[str, type[Head]] = {
     "drin": Drin,
@@ -25,6 +30,12 @@ MODELS: dict[str, type[Head]] = {
     "ghmfc": Ghmfc,
     "drin_authors": DrinAuthors,
 }
+
+
+def layout_of(name: str, config: Any, *, with_lexical: bool) -> Layout:
+    """Return type and shape of each weight of a head, which is not built for it unless it is one of somebody's own."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if name in HEADS else "cpu"):
+        return checkpoint.layout_of(dict(build(name, config, with_lexical=with_lexical).named_parameters()))
 
 
 def build(name: str, config: Any, *, with_lexical: bool) -> Head:
