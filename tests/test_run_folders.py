@@ -378,6 +378,8 @@ def test_a_seed_that_no_run_has_is_refused(world, run, case):
 def test_weights_that_are_not_finite_are_not_explained(world, run):
     rewritten(run / SEED, weights(lambda t: t["mention_text.weight"].fill_(torch.nan)))
     assert "holds numbers of mention_text.weight that are not finite" in attempt(world, "explain", run)
+    rewritten(run / SEED, weights(lambda t: [values.fill_(3e38) for values in t.values()]))
+    assert "scores of mention row 3 are not finite" in attempt(world, "explain", run)
 
 
 @pytest.mark.parametrize(
