@@ -514,6 +514,29 @@ def test_damaged_arrays_are_refused_in_one_line_that_names_the_file(name, made, 
     assert "\n" not in str(caught.value) and not (tmp_path / "x/manifest.json").exists()
 
 
+class Bomb:
+    """What runs code when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize(
+    "file", ["mention-object-score_train", "entity-name-raw_test", "answer_valid", "entity-attr-feature"]
+)
+def test_no_array_runs_code(file, made, tmp_path):
+    folder, bomb = copy(made / "arrays/wikimel", tmp_path / "arrays"), Bomb(tmp_path / "ran")
+    np.save(folder / f"{file}.npy", np.array([bomb], object), allow_pickle=True)
+    np.load(folder / f"{file}.npy", allow_pickle=True)
+    bomb.marker.rmdir()  # it would
+    with pytest.raises(CacheError, match=f"{file}.npy"):
+        convert.run(folder, tmp_path / "x")
+    assert not bomb.marker.exists()
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -57,14 +57,8 @@ def tensor_file(tensors: dict[str, np.ndarray], what: dict[str, Any]) -> bytes:
     types = {"float32": "F32", "int64": "I64", "uint8": "U8"}
     layout = {name: (types[values.dtype.name], values.shape) for name, values in tensors.items()}
     sums = {name: fingerprint.checksum(values.tobytes()) for name, values in tensors.items()}
-    about = {
-        "model": "drin",
-        "cache_id": "a" * 64,
-        "code": "b" * 16,
-        "with_lexical": False,
-        "valid_from": None,
-        "drin.width": 4,
-    }
+    about = {"model": "drin", "cache_id": "a" * 64, "split": "c" * 64, "valid_from": None, "code": "b" * 16}
+    about |= {"with_lexical": False, "drin.width": 4}
     return save(tensors, run_files.metadata(about, what, layout, sums))
 
 
@@ -94,6 +88,8 @@ def results() -> dict[str, Any]:
     kept |= {"ranked": "list", "tie_rule": "expected", "cache_id": "a" * 64, "warnings": [], "candidates": 4}
     kept |= {"entities": 20, "recall_ceiling": {"valid": 1.0, "test": 1.0}, "lexical": by_split, "mean": by_split}
     kept |= {"std": by_split, "ties": seed_result()["ties"], "seeds": [seed_result()], "seconds": 0.5}
+    kept |= {"split": {"digest": "c" * 64, "known": None, "valid_from": "train:0.1"}}
+    kept |= {"unlabeled": {"train": 0, "valid": 0, "test": 3}}
     return kept | {"config": {"dataset": "toy", "shards": "shards"}}
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cache import edges, fingerprint, store
 from common import device as devices
+from common import paths
 from common.errors import ConfigError
 from common.log import size
 from train import run_files, run_schema
@@ -168,7 +169,7 @@ class Checkpoints:
     def unfinished(self, seeds: tuple[int, ...]) -> Half | None:
         """Return those of `seeds` that are half done, or None.  Raises ConfigError if others are."""
         path = self.folder / UNFINISHED
-        if not run_files.exists(path):
+        if not paths.exists(path):
             return None
         with run_files.open_tensors(path) as file:
             what = run_schema.half_done(file.what)
@@ -188,7 +189,7 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         half, seeds = self.folder / UNFINISHED, run_files.names(self.folder, run_files.SEED)
-        return [*([half] if run_files.exists(half) else []), *seeds.values()]
+        return [*([half] if paths.exists(half) else []), *seeds.values()]
 
     def _foreign(self, path: Path, differ: str) -> ConfigError:
         return ConfigError(

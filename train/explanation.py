@@ -1,5 +1,6 @@
 """`python -m train explain`: the edges that enter each layer of a trained DRIN (DRIN Figure 5), as data."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import nn
 
 from cache import Reader
 from cache.schema import EDGES, UNLABELED
-from common.errors import ConfigError
+from common.errors import ConfigError, NotFiniteError
 from common.foreign import printable
 from common.log import table
 from common.options import from_json
@@ -65,6 +66,8 @@ def _candidates(model: nn.Module, reader: Reader, row: int) -> list[dict[str, An
     batch = Table(reader, "drin", torch.device("cpu"), "mmap").batch(torch.tensor([row]))
     head = model.head if isinstance(model, WithLexical) else model
     scores, layers = model(batch)[0].tolist(), [edges[0].flatten(1).tolist() for edges in head.edge_weights(batch)]
+    if not all(map(math.isfinite, (score for score, there in zip(scores, batch.present[0], strict=True) if there))):
+        raise NotFiniteError(f"scores of mention row {row} are not finite: the weights are not those of a training")
     ids, names = _strings(reader, "entity.ids.id"), _strings(reader, "entity.ids.name")
     return [
         {

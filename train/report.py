@@ -105,7 +105,7 @@ def results(
     protocol that the epoch was chosen under. `lexical` always ranks the lists. `ties` holds test's means under the two
     other rules; `seconds` is the sum of what the seeds took, interruptions left out. `split` says on which split the
     numbers are (splits.describe); of a head without weights valid may be missing. `unlabeled` mentions count nowhere.
-    `digest` covers all others.
+    `digest` covers all other fields.
     """
     measured = tuple(data.splits)
     found = {

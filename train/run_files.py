@@ -21,7 +21,8 @@ import numpy as np
 
 from cache import fingerprint, store
 from cache import manifest as manifests
-from common.errors import CacheError, ConfigError
+from common import paths
+from common.errors import CacheError, ConfigError, DeniedError
 
 RESULTS, CURVES, UNFINISHED = "results.json", "metrics.jsonl", "unfinished.safetensors"
 SEED = re.compile(r"seed-(0|[1-9][0-9]{0,18})\.safetensors")
@@ -29,7 +30,7 @@ RANKS = re.compile(r"ranks-(0|[1-9][0-9]{0,18})\.safetensors")
 MAX_JSON = 64 << 20  # bytes; 100 seeds of 500 epochs have 30 MB
 MAX_SIGNS = 1 << 21  # brackets and commas: a value takes a hundred bytes once it is parsed
 MAX_RANK = 8
-STRANGE = (errno.ENOENT, errno.ELOOP, errno.ENXIO)  # what opening says of no file, of a link, of a socket
+STRANGE = (errno.ENOENT, errno.ENXIO)  # what opening says of no file, of a socket
 SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8, "F64": 8}
 TEXTS = ("about", "what", "sums")
 
@@ -41,28 +42,9 @@ class UnreadableError(ConfigError):
 
 
 def names(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
-    """Return the files of a folder that are named so, by the number in their name; of no folder none.
-
-    Raises ConfigError if it cannot be looked at.
-    """
-    try:
-        found = [(pattern.fullmatch(name), name) for name in os.listdir(folder)]
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise ConfigError(f"cannot look into {folder}/: {error.strerror}") from None
-    return {int(match[1]): folder / name for match, name in sorted(found, key=lambda pair: pair[1]) if match}
-
-
-def exists(path: Path) -> bool:
-    """Whether there is something of that name, be it a broken link.  Raises ConfigError if nobody may know."""
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise ConfigError(f"cannot look at {path}: {error.strerror}") from None
-    return True
+    """Return what in a folder is named so, by the number in its name; of no folder nothing.  Raises DeniedError."""
+    matches = [(pattern.fullmatch(name), name) for name in paths.names(folder)]
+    return {int(match[1]): folder / name for match, name in matches if match}
 
 
 def remove(path: Path) -> None:
@@ -87,7 +69,7 @@ def written(found: dict[str, Any]) -> bytes:
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return the `sealed` object in a JSON file, None if there is no such file.  Raises ConfigError."""
-    if not exists(path):
+    if not paths.exists(path):
         return None
     with naming(path):
         data = store.read_regular(path, MAX_JSON)
@@ -185,9 +167,8 @@ def naming(path: Path, wanted: str = "what melcache wrote") -> Iterator[None]:
         raise
     except (ConfigError, CacheError) as error:
         cause = error.__cause__
-        if (
-            isinstance(cause, OSError) and cause.errno not in STRANGE
-        ):  # the disk or the rights are at fault, not the file
+        other = isinstance(cause, OSError) and cause.errno not in STRANGE
+        if other or isinstance(error, DeniedError):  # the disk or the rights are at fault, or it is a link
             raise UnreadableError(str(error)) from None
         raise UnreadableError(
             f"{path} is not {wanted} ({error}). Remove it, or train with --fresh (make: ARGS=--fresh)"

@@ -9,21 +9,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from common.errors import ConfigError
+from common.records import SPLITS
+from train.checks import HELD_OUT
 from train.config import KS, PROTOCOLS
 
 Check = Callable[[Any], bool]
 MAX_TEXT, MAX_PATH = 10_000, 4_096
 METRICS = (*(f"top{k}" for k in KS), "mrr", "recall", "top1_of_retrieved")
-SPLITS = ("valid", "test")
+NONE: dict[str, Check] = {}
 
 
 def identity(value: Any) -> dict[str, Any]:
     """Check the identity of a checkpoint's run, `report.identity`."""
-    _fields(
-        value,
-        {"model": _text, "cache_id": _hex(64), "code": _hex(16), "with_lexical": _flag, **_HELD_OUT},
-        "its identity",
-    )
+    _fields(value, _IDENTITY, "its identity")
     if not _about(value):
         raise ConfigError("its identity holds what no run's has")
     return value
@@ -31,9 +29,7 @@ def identity(value: Any) -> dict[str, Any]:
 
 def seed_result(value: Any) -> dict[str, Any]:
     """Check the result of one seed, as a finished checkpoint and results.json hold it."""
-    _fields(value, _SEED, "its result")
-    if "valid" in value and not _metrics(value["valid"]):
-        raise ConfigError("its result holds a valid that no run has")
+    _fields(value, _SEED, "its result", {"valid": _metrics})
     epochs = [epoch["epoch"] for epoch in value["history"]]
     if epochs != list(range(1, len(epochs) + 1)) or value["epoch"] > len(epochs):
         raise ConfigError("its history is not that of a training, epoch after epoch")
@@ -78,13 +74,14 @@ def trials(value: Any) -> dict[str, Any]:
     return value
 
 
-def _fields(value: Any, wanted: Mapping[str, Check], where: str) -> dict[str, Any]:
+def _fields(value: Any, wanted: Mapping[str, Check], where: str, more: Mapping[str, Check] = NONE) -> dict[str, Any]:
+    """Return the value if it has the fields wanted, and those as they must be; `more` may lack."""
     if not isinstance(value, dict):
         raise ConfigError(f"{where} is no object")
-    for name, good in wanted.items():
-        if name not in value:
-            raise ConfigError(f"{where} lacks {name}")
-        if not good(value[name]):
+    if lost := sorted(wanted.keys() - value.keys()):
+        raise ConfigError(f"{where} lacks {lost[0]}")
+    for name, good in (wanted | more).items():
+        if name in value and not good(value[name]):
             raise ConfigError(f"{where} holds a {name} that no run has")
     return value
 
@@ -156,19 +153,26 @@ def _spread(value: Any) -> bool:
 
 
 def _by_split(good: Check) -> Check:
-    """Whether it is good of test, and of valid where that was measured: a head without weights does without."""
-    return lambda value: (
-        isinstance(value, dict) and all(good(value.get(split)) for split in {"test", *value} & {*SPLITS})
-    )
+    """Whether it is of test, and of valid if that was measured."""
+    return lambda value: isinstance(value, dict) and "test" in value and all(map(good, value.values()))
+
+
+def _held_out(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and HELD_OUT.fullmatch(value) is not None)
 
 
 def _split(value: Any) -> bool:
     """Whether it is what splits.describe returns."""
-    return isinstance(value, dict) and all(name in value and good(value[name]) for name, good in _SPLIT.items())
+    return (
+        isinstance(value, dict)
+        and _hex(64)(value.get("digest"))
+        and (value.get("known") is None or _text(value["known"]))
+        and _held_out(value.get("valid_from"))
+    )
 
 
 def _unlabeled(value: Any) -> bool:
-    return isinstance(value, dict) and all(_count(value.get(split)) for split in ("train", *SPLITS))
+    return isinstance(value, dict) and all(_count(value.get(split)) for split in SPLITS)
 
 
 def _ties(value: Any) -> bool:
@@ -195,15 +199,14 @@ def _used(value: Any) -> bool:
     return all(_text(path) and len(path) <= MAX_PATH for path in paths)
 
 
-_HELD_OUT: dict[str, Check] = {"valid_from": lambda value: value is None or _text(value)}
 _IDENTITY: dict[str, Check] = {
     "model": _text,
     "cache_id": _hex(64),
+    "split": _hex(64),
+    "valid_from": _held_out,
     "code": _hex(16),
     "with_lexical": _flag,
-    **_HELD_OUT,
 }
-_SPLIT: dict[str, Check] = {"digest": _hex(64), "known": lambda value: value is None or _text(value), **_HELD_OUT}
 _SEED: dict[str, Check] = {
     "seed": _count,
     "epoch": _count,
