@@ -235,9 +235,10 @@ CAFE, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 @pytest.mark.parametrize("there", [CAFE, DECOMPOSED])
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_picture_is_found_however_a_mac_wrote_its_accents(tmp_path, asked, there, suffix):
-    lay(tmp_path, {f"{there}{suffix}": b"", "cafe.jpg": b""})
-    image = release.Pictures(tmp_path).find(f"{asked}.jpg")
-    assert image == Image(tmp_path / f"{there}{suffix}")
+    lay(tmp_path, {f"{there}{suffix}": b"", f"{there}.gif": b"", "cafe.jpg": b""})
+    pictures = release.Pictures(tmp_path)
+    assert pictures.find(f"{asked}.jpg") == Image(tmp_path / f"{there}{suffix}")
+    assert pictures.find(f"{asked}.gif") == Image(tmp_path / f"{there}.gif")  # as named, though the other comes first
 
 
 def test_of_two_pictures_whose_names_differ_in_that_alone_each_is_found(tmp_path):
@@ -250,11 +251,12 @@ def test_of_two_pictures_whose_names_differ_in_that_alone_each_is_found(tmp_path
 
 
 @pytest.mark.parametrize("asked", [CAFE, DECOMPOSED])
-def test_own_picture_is_found_in_a_folder_that_a_mac_wrote(tmp_path, asked):
+@pytest.mark.parametrize("there", [CAFE, DECOMPOSED])
+def test_own_picture_is_found_in_a_folder_however_a_mac_wrote_its_accents(tmp_path, asked, there):
     folder = own(tmp_path, {"id": "a", "text": "Ann", "mention": "Ann", "image": f"{asked}/{asked}.jpg"})
     assert load("jsonl", folder).mentions[0].image.path == tmp_path / asked / f"{asked}.jpg"  # where it should be
-    lay(folder, {f"{DECOMPOSED}/{DECOMPOSED}.jpg": b""})
-    assert load("jsonl", folder).mentions[0].image.path == tmp_path / DECOMPOSED / f"{DECOMPOSED}.jpg"
+    lay(folder, {f"{there}/{there}.jpg": b""})
+    assert load("jsonl", folder).mentions[0].image.path == tmp_path / there / f"{there}.jpg"
 
 
 # --- spans

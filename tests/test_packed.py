@@ -48,8 +48,9 @@ def test_json_that_unpacks_to_more_than_text_is_refused(tmp_path, name, content)
         release.read_json(release.find(tmp_path, "file.json"), list)
 
 
-def test_lines_that_unpack_to_more_than_text_are_refused(tmp_path):
-    (tmp_path / "mentions.jsonl.gz").write_bytes(gzip.compress(b" \n" * (1 << 20)))
+@pytest.mark.parametrize("last", [b"", gzip.compress(b"\n", mtime=0)], ids=["honest", "claims one byte"])
+def test_lines_that_unpack_to_more_than_text_are_refused(tmp_path, last):
+    (tmp_path / "mentions.jsonl.gz").write_bytes(gzip.compress(b" \n" * (1 << 20), mtime=0) + last)
     (tmp_path / "entities.jsonl").write_text('{"id": "E"}\n')
     with pytest.raises(DatasetError, match=r"mentions\.jsonl\.gz is refused: its .* unpack to"):
         datasets.load("jsonl", tmp_path)
