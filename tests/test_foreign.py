@@ -140,7 +140,7 @@ def test_tables_of_a_strange_run_folder_have_no_more_lines_than_others(tmp_path)
             | {"seeds": 2, "warnings": [text], "slices": {"mention type": {text: of}}, "left_out": {}}
         )
         told += "\n" + explanation.show(
-            {"mention": text, "surface": text, "split": ["test"], "seed": 0, "run": text}
+            {"mention": text, "surface": text, "labeled": True, "split": ["test"], "seed": 0, "run": text}
             | {"candidates": [{"id": text, "name": text, "gold": True, "score": 1.0, "layers": layers}]}
         )
         return told.split("\n")
