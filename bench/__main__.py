@@ -1,7 +1,6 @@
 """`make bench`: every line of docs/benchmarks.md, measured in paired runs; --record writes them there."""
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -18,6 +17,7 @@ from bench.kernels import Count
 from bench.pairs import race
 from bench.worker import BATCH, melcache_step, table_of
 from cache.synth import SHAPES, Synthetic, write
+from common import console
 from common import device as devices
 from common.log import say
 from train.table import Table
@@ -44,9 +44,9 @@ def main() -> None:
     for name in given.only or LINES:
         say(f"bench: {name}")
         found[name] = LINES[name](caches, threads, given.device)
-    print(json.dumps(found, indent=1))
     if given.record is not None:
         record(given.record, found)
+    console.show_json(found)
 
 
 def full_size(name: str) -> Path:
@@ -230,4 +230,4 @@ def _markdown(header: list[str], rows: list[list[Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    console.run(lambda prog_name: main(), "python -m bench")

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.pairs import race
 from bench.plain import Plain
+from common import console
 from common import device as devices
 from train.adam import Adam, Schedule
 from train.batch import Batch
@@ -88,7 +89,7 @@ def main() -> None:
     if given.serve:
         serve(*given.serve, given.threads)
         return
-    print("| head | GFLOP | plain's | ms | plain's | times faster |\n| --- | --- | --- | --- | --- | --- |")
+    console.show("| head | GFLOP | plain's | ms | plain's | times faster |\n| --- | --- | --- | --- | --- | --- |")
     for name in HEADS:
         command = [sys.executable, "-m", "bench.dwe", "--threads", str(given.threads), "--serve", name]
         found = race({kind: [*command, kind] for kind in KINDS}, given.turns, ROOT)
@@ -99,8 +100,9 @@ def main() -> None:
                 step()
             counted.append(f"{operations.get_total_flops() / 1e9:.1f}")
         took = [f"{found.milliseconds(kind):.0f}" for kind in KINDS]
-        print(f"| {name} | {' | '.join(counted)} | {' | '.join(took)} | {found.ratio('plain', 'melcache'):.2f} |")
+        cells = (name, *counted, *took, f"{found.ratio('plain', 'melcache'):.2f}")
+        console.show(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(lambda prog_name: main(), "python -m bench.dwe")

@@ -11,7 +11,7 @@ from pathlib import Path
 from cache import manifest as manifests
 from cache import store, subset
 from common.errors import CacheError, ConfigError
-from common.paths import is_file
+from common.paths import denied, is_file
 
 NAMESPACE = "melcache"
 SIGNATURE_BYTES = 1 << 16
@@ -22,6 +22,10 @@ def sign(folder: Path, key: Path) -> Path:
     identity = subset.whole(folder, manifests.load(folder))["id"]
     if not is_file(key):
         raise ConfigError(f"there is no key {key}. Give one with --key, or make one: ssh-keygen -t ed25519")
+    try:
+        open(key, "rb").close()  # ssh-keygen would say that there is none
+    except OSError as error:
+        raise denied("open", key, error) from error
     done = _run(["-Y", "sign", "-f", str(key), "-n", NAMESPACE], identity)
     if done.returncode:
         raise CacheError(f"cannot sign with {key}: {_last_line(done)}")

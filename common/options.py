@@ -212,7 +212,12 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, owned: list[Knob]) -> i
     flag = _flag(field)
     flags = (f"{flag}/--no-{flag[2:]}",) if hint in (bool, bool | None) else (flag, *field.metadata["also"])
     option = typer.Option(
-        *flags, help=text, rich_help_panel=panel, metavar="LIST" if several else None, show_default=default is not None
+        *flags,
+        help=text,
+        rich_help_panel=panel,
+        metavar="LIST" if several else None,
+        show_default=default is not None,
+        readable=False,  # who opens a path says why it cannot
     )
     return inspect.Parameter(
         field.name,

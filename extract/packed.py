@@ -108,6 +108,8 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's word, not gzip's
+            raise DatasetError(f"{path} can not be read: {error.strerror}") from error
         raise DatasetError(f"{path} can not be read: {error}. Copied only in part?") from error
 
 

@@ -51,8 +51,9 @@ def made(tmp_path_factory):
 @pytest.fixture
 def toy(made, tmp_path):
     yield shutil.copytree(made, tmp_path / "toy")
-    for path in (tmp_path, *(Path(top) / name for top, names, _ in os.walk(tmp_path) for name in names)):
-        path.chmod(0o755)
+    for top, folders, _ in os.walk(tmp_path):
+        for name in folders:
+            (Path(top) / name).chmod(0o755)  # before it is walked
 
 
 @pytest.fixture
@@ -165,7 +166,7 @@ def test_a_closed_folder_of_pictures_is_one_line(release, bound):
         datasets.load("wikimel", release)
     (release / "images").chmod(0o755)
     (release / "splits.json").chmod(0)
-    with pytest.raises(DatasetError, match="Permission denied"):
+    with pytest.raises(DatasetError, match=r"splits\.json can not be read: Permission denied$"):
         datasets.load("wikimel", release)
 
 
@@ -211,6 +212,34 @@ def test_what_a_failing_disk_says_of_a_path_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "stat", fail)
     with pytest.raises(DeniedError, match=r"cannot look at .*a: Input/output error$"):
         paths.exists(tmp_path / "a")
+
+
+def test_a_key_that_may_not_be_read_is_not_called_missing(toy, tmp_path, bound):
+    (tmp_path / "key").touch(mode=0)
+    assert "cannot open" in told("sign", toy, "--key", tmp_path / "key")
+
+
+def test_gc_says_which_caches_it_may_not_look_at(toy, tmp_path, bound, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.move(toy, tmp_path / "shards/toy")
+    (tmp_path / "shards/closed").mkdir(mode=0)
+    done = CliRunner().invoke(app, ["gc"])
+    assert done.exit_code == 0 and "shards/toy: nothing is left over" in done.stdout
+    assert "warning: cannot look at shards/closed/manifest.json: Permission denied" in done.stderr
+    (tmp_path / "shards").chmod(0)
+    told("gc")
+
+
+@pytest.mark.parametrize("option", ["--data", "--shards"])
+def test_a_closed_folder_of_an_option_is_one_line(option, release, tmp_path, bound):
+    from extract.cli import app as extract
+
+    (tmp_path / "closed").mkdir(mode=0)
+    options = {"--data": str(release), "--shards": str(tmp_path / "s")} | {option: str(tmp_path / "closed")}
+    command = ["--dataset", "jsonl", "--weights", "random-tiny", *(word for pair in options.items() for word in pair)]
+    done = CliRunner().invoke(extract, command)
+    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"error: cannot look at {tmp_path}/closed/") and "Permission denied" in done.stderr
 
 
 def test_a_folder_that_may_not_be_written_to_needs_no_room(tmp_path, bound):

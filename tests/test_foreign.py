@@ -18,7 +18,7 @@ from common import console, log
 from common.foreign import make, markdown, printable, printable_lines, shell
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("common", "cache", "extract", "train")
+FOLDERS = ("common", "cache", "extract", "train", "torture")
 ACTS = "\x1b]0;x\x07\x1b[2J \x9b31m \u202eevil\u2066 \u200f a\nerror: b\r\x08 \x7f \u2028 \udce9 \u00a0z"
 HOSTILE = (
     "x; touch y #", "$(touch y)", "`touch y`", "'; touch y; '", '"$HOME"', "a b", "--replace", "-x", "~root", "{a,b}",
@@ -140,7 +140,7 @@ def test_tables_of_a_strange_run_folder_have_no_more_lines_than_others(tmp_path)
             | {"seeds": 2, "warnings": [text], "slices": {"mention type": {text: of}}, "left_out": {}}
         )
         told += "\n" + explanation.show(
-            {"mention": text, "surface": text, "split": ["test"], "seed": 0, "run": text}
+            {"mention": text, "surface": text, "labeled": True, "split": ["test"], "seed": 0, "run": text}
             | {"candidates": [{"id": text, "name": text, "gold": True, "score": 1.0, "layers": layers}]}
         )
         return told.split("\n")

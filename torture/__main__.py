@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from common import console
+from common.foreign import printable
 from common.log import duration, say, table
 from torture import record
 from torture.experiments import EXPERIMENTS
@@ -38,9 +40,9 @@ def main() -> None:
         say(f"{name}: {result.tried:,} cases, {len(result.failures)} failures, {duration(time.monotonic() - start)}")
         if given.record:
             record.write(given.record, rows[-1:])
-    print(table(("experiment", "cases", "counted", "failures", "processor"), record.shown(rows)))
+    console.show(table(("experiment", "cases", "counted", "failures", "processor"), record.shown(rows)))
     if failures := [f"{row.name}: {failure}" for row in rows for failure in row.result.failures]:
-        print("\n".join(failures[:50]))
+        console.show("\n".join(map(printable, failures[:50])))
         raise SystemExit(1)
 
 
@@ -58,4 +60,4 @@ def _processor() -> float:
 
 
 if __name__ == "__main__":
-    main()
+    console.run(lambda prog_name: main(), "python -m torture")

@@ -1,5 +1,6 @@
 """Caches as files: what is left over in a directory, and caches that come or go as one file, or as others' arrays."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,8 +10,9 @@ import typer
 from cache import places
 from cache.commands.options import HERE, JSON, PATH, cache_at, interruptible, place, say_done
 from common import console
-from common.errors import CacheError, ConfigError
-from common.paths import SHARDS, exists, find_cache, is_folder
+from common.errors import CacheError, ConfigError, DeniedError
+from common.log import say
+from common.paths import SHARDS, exists, find_cache, is_folder, names
 
 
 def gc(
@@ -26,10 +28,7 @@ def gc(
     """List, and with --delete remove, the files in a cache directory that belong to no cache there."""
     from cache import leftovers
 
-    if path is not None:
-        folders = [_folder(places.local(path))]
-    else:
-        folders = sorted(manifest.parent for manifest in SHARDS.glob("*/manifest.json"))
+    folders = list(_caches()) if path is None else [_folder(places.local(path))]
     if not folders:
         raise CacheError(f"there is no cache in {SHARDS}/; name a directory")
     found = [leftovers.collect(folder, delete=delete, unfinished=unfinished) for folder in folders]
@@ -93,6 +92,16 @@ def import_(
         folder = place(name or _plain(archive.dataset(source)))
         done = interruptible(lambda: archive.take(source, folder), "nothing of it is left; run it again")
     say_done(done, as_json=as_json)
+
+
+def _caches() -> Iterator[Path]:
+    """Yield the caches under shards/; of one that may not be looked at, say so."""
+    for folder in (SHARDS / name for name in names(SHARDS)):
+        try:
+            if exists(folder / "manifest.json"):
+                yield folder
+        except DeniedError as error:
+            say(f"warning: {error}")
 
 
 def _folder(path: Path) -> Path:
