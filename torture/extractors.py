@@ -1,4 +1,4 @@
-"""Several extractors at once on one cache, also where locks do nothing, while a reader looks.
+"""Several extractors at once on one cache, also where locks do nothing, and in containers, while a reader looks.
 
 Every third time they go on from one that was killed, of whose shards one is damaged.
 """
@@ -10,7 +10,7 @@ import shutil
 import time
 from pathlib import Path
 
-from torture.children import child
+from torture.children import child, in_a_namespace
 from torture.unlisted import interrupted
 from torture.world import SHARDS, Result, build, contents, partial, put, unlike, wrong
 
@@ -19,7 +19,10 @@ LOOK_SECONDS = 0.005
 
 
 def run(scratch: Path, rounds: int, seed: int) -> Result:
-    """Let eight processes make one cache, `rounds` times, every other time with flock made a no-op."""
+    """Let eight processes make one cache, `rounds` times, every other time with flock made a no-op.
+
+    Where there are locks, half of the processes are as in containers: none sees those of the others.
+    """
     result = Result("extractors at once")
     for turn in range(rounds):
         world, folder, whole = seed + turn, scratch / "shared", scratch / "whole"
@@ -29,8 +32,10 @@ def run(scratch: Path, rounds: int, seed: int) -> Result:
         known = {identity: contents(whole)}
         if turn % 3 == 2:
             _leave_damage(folder, world)
-        work = functools.partial(_extract, folder, world, turn % 2 == 1)
-        pids = {child(work) for _ in range(PROCESSES)}
+        broken = turn % 2 == 1
+        work = functools.partial(_extract, folder, world, broken)
+        contained = functools.partial(in_a_namespace, work)
+        pids = {child(contained if number % 2 and not broken else work) for number in range(PROCESSES)}
         while pids:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid in pids:
