@@ -1,7 +1,6 @@
-"""Several extractors at once on one cache, also where locks do nothing, while a reader looks.
+"""Several extractors at once on one cache, also where locks do nothing, and in containers, while a reader looks.
 
 Every third time they go on from one that was killed, of whose shards one is damaged.
-
 
 In each round they meet: the first one stops with its temporary file open until every other one has begun behind it and
 has opened its own, has failed to, or has ended.
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import temporary
-from torture.children import child
+from torture.children import child, in_a_namespace
 from torture.unlisted import interrupted
 from torture.world import SHARDS, Result, build, contents, partial, put, unlike, wrong
 
@@ -52,7 +51,10 @@ class Meeting:
 
 
 def run(scratch: Path, rounds: int, seed: int) -> Result:
-    """Let eight processes make one cache, `rounds` times, every other time with flock made a no-op."""
+    """Let eight processes make one cache, `rounds` times, every other time with flock made a no-op.
+
+    Where there are locks, half of the processes are as in containers: none sees those of the others.
+    """
     result = Result("extractors at once")
     for turn in range(rounds):
         world, folder, whole = seed + turn, scratch / "shared", scratch / "whole"
@@ -62,9 +64,11 @@ def run(scratch: Path, rounds: int, seed: int) -> Result:
         known = {identity: contents(whole)}
         if turn % 3 == 1:
             _leave_damage(folder, world)
-        meeting = Meeting()
-        work = functools.partial(_extract, folder, world, turn % 2 == 1, meeting)
-        pids = {child(functools.partial(work, place)) for place in range(PROCESSES)}
+        broken, meeting = turn % 2 == 1, Meeting()
+        pids = set()
+        for place in range(PROCESSES):
+            work = functools.partial(_extract, folder, world, broken, meeting, place)
+            pids.add(child(functools.partial(in_a_namespace, work) if place % 2 and not broken else work))
         while pids:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid in pids:
