@@ -33,7 +33,7 @@ def test_the_five_lines_of_the_card_load_a_column_with_h5py_alone(toy):
     code = page.partition("```python\n")[2].partition("```")[0]
     assert len(code.splitlines()) == 5
     check = "import sys; assert not [name for name in sys.modules if name.startswith('cache')]; print(text.tolist())"
-    done = subprocess.run([sys.executable, "-c", code + check], cwd=toy, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code + check], cwd=toy, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     shape, values = done.stdout.splitlines()
     assert shape == "(40, 8) float16"

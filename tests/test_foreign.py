@@ -37,7 +37,7 @@ def test_a_terminal_gets_one_line_without_what_it_acts_upon():
 @pytest.mark.parametrize("word", HOSTILE)
 def test_a_shell_takes_a_word_for_itself(word, tmp_path):
     done = subprocess.run(
-        ["sh", "-c", f"printf %s {shell(word)}"], cwd=tmp_path, capture_output=True, text=True, timeout=10
+        ["sh", "-c", f"printf %s {shell(word)}"], cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     assert done.stdout.removeprefix("./" if word.startswith("-") else "") == word
     assert list(tmp_path.iterdir()) == [] and not shell(word).startswith("-")
@@ -45,9 +45,11 @@ def test_a_shell_takes_a_word_for_itself(word, tmp_path):
 
 @pytest.mark.parametrize("value", [value for value in HOSTILE if value])
 def test_make_takes_a_value_for_itself(value, tmp_path):
-    (tmp_path / "Makefile").write_text("export DATASET\nshow:\n\t@printenv DATASET\n")
+    (tmp_path / "Makefile").write_text(
+        f"TAKES_show := DATASET\ninclude {ROOT}/Makefile\nshow:\n\t@printenv DATASET\n"
+    )
     command = f"make show {make('DATASET', value)}"
-    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=10)
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.stdout == f"{value}\n", done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]
 

@@ -180,7 +180,7 @@ def test_of_two_pushers_at_once_exactly_one_wins(made, bucket, tmp_path, monkeyp
 
         def listing(self, both=both, met=met):
             if not hasattr(met, "met"):  # both have seen what is there before either publishes
-                met.met = both.wait(60)
+                met.met = both.wait(600)
             return inner(self)
 
         def run(name, found=found, replace=number > 0):

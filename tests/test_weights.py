@@ -115,15 +115,15 @@ def test_a_folder_that_is_not_there_is_refused():
         weights.parse("nowhere")
 
 
-def test_pretrained_without_network_is_one_line_within_ten_seconds(tmp_path, monkeypatch):
+def test_pretrained_without_network_is_one_line_at_once(tmp_path, monkeypatch):
     data = tmp_path / "data"
     data.mkdir()
     (data / "mentions.jsonl").write_text('{"id": "m", "text": "a b", "mention": "a", "gold": "e"}\n')
     (data / "entities.jsonl").write_text('{"id": "e", "name": "a"}\n')
-    start = time.monotonic()
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
     result = CliRunner().invoke(app, ["--dataset", "jsonl", "--data", str(data), "--shards", str(tmp_path / "s")])
-    assert time.monotonic() - start < 10
-    assert result.exit_code == 2
+    assert result.exit_code == 2 and not waits  # the hub, left alone, tries again for half a minute
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith(
         "error: no weights for bert-base-cased: looked at the download cache, then https://"
