@@ -35,5 +35,5 @@ def shell(word: object) -> str:
 
 
 def make(variable: str, value: object) -> str:
-    """Return one VARIABLE=value of a `make` command that is suggested for a shell: make acts upon $, too."""
-    return shell(f"{variable}={value}".replace("$", "$$"))
+    """Return one VARIABLE=value of a `make` command that is suggested for a shell; ours takes $ as it stands."""
+    return shell(f"{variable}={value}")

@@ -496,7 +496,6 @@ def test_two_pushers_of_the_same_cache_both_succeed(one, remote, tmp_path):
 
 
 def test_the_lock_of_a_dead_push_is_removed_and_that_of_a_living_one_is_waited_for(one, two, remote, monkeypatch):
-    monkeypatch.setattr(folder, "LOCK_WAIT", 0.3)
     push.push(one, str(remote))
     lock, child = remote / folder.LOCK, subprocess.Popen(["true"])
     child.wait()
@@ -507,12 +506,15 @@ def test_the_lock_of_a_dead_push_is_removed_and_that_of_a_living_one_is_waited_f
         if holder == dead:
             assert push.push(two, str(remote), replace=True).news and not lock.exists()
         else:
+            monkeypatch.setattr(folder, "LOCK_WAIT", 0.1)
+            monkeypatch.setattr(folder, "LOCK_EMPTY", 500.0)  # where the machine may stall
             with pytest.raises(CacheError, match=r"another push holds .* on another machine 10 min after it was taken"):
                 push.push(one, str(remote), replace=True)
     for holder in ("", f"{temporary.PREFIX}elsewhere-1-1-aa"):  # cut off, or of another machine: by age
         lock.write_text(holder)
         with pytest.raises(CacheError, match="another push holds"):
             push.push(one, str(remote), replace=True)
+    monkeypatch.undo()
     os.utime(lock, (0, 0))
     assert push.push(one, str(remote), replace=True).news and not lock.exists()
 

@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +39,7 @@ from train.table import Table
 
 torch.set_num_threads(1)
 
+ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 SMALL = DrinConfig(width=32)
 LITTLE = GhmfcConfig(width=8, tokens=6, attention_layers=1, attention_heads=2, dropout=0.3)
@@ -210,15 +211,12 @@ def test_a_killed_run_ends_bit_by_bit_like_an_uninterrupted_one(request, tmp_pat
 
 def test_a_run_killed_by_the_system_continues(folder, tmp_path):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "train", "--dataset", str(folder), "--run", str(run), "--device", "cpu"]
-    command += ["--width", "32", "--epochs", "40", "--threads", "1"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while not (run / UNFINISHED).exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    assert not (run / "results.json").exists()
-    given = config(folder, run, epochs=40, threads=1)
+    options = ["--dataset", folder, "--run", run, "--device", "cpu", "--width", 32, "--epochs", 6, "--threads", 1]
+    code = "from torture.kills import Calls; from train.cli import app; Calls(2, ('replace',)); app()"
+    command = [sys.executable, "-c", code, *map(str, options)]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == -signal.SIGKILL
+    assert (run / UNFINISHED).exists() and not (run / "results.json").exists()
+    given = config(folder, run, epochs=6, threads=1)
     resumed = loop.fit(given, SMALL)
     whole = loop.fit(dataclasses.replace(given, run=tmp_path / "whole"), SMALL)
     assert histories(resumed) == histories(whole)

@@ -124,7 +124,8 @@ class Folder(Remote):
     def _turn(self) -> Iterator[None]:
         lock, deadline = self.path / LOCK, time.monotonic() + LOCK_WAIT
         while (descriptor := self.ask("publish in", lambda: _taken(lock))) is None:
-            self._break(lock)
+            if self._break(lock):
+                continue
             if time.monotonic() > deadline:
                 raise CacheError(
                     f"another push holds {lock} since {LOCK_WAIT:g} s. Push again later: the lock of a process that "
@@ -138,8 +139,11 @@ class Folder(Remote):
                 lock.unlink()
             os.close(descriptor)
 
-    def _break(self, lock: Path) -> None:
-        """Remove the lock of a dead process; those that would do so take turns, so that none removes a new one."""
+    def _break(self, lock: Path) -> bool:
+        """Remove the lock of a dead process; return whether it was one's.
+
+        Those that would do so take turns, so that none removes a new one.
+        """
         with contextlib.suppress(OSError, CacheError):  # gone meanwhile, or flock is not to be had here
             descriptor = os.open(lock.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -148,8 +152,10 @@ class Folder(Remote):
                     holder = os.pread(held, LOCK_BYTES, 0).decode(errors="replace")
                 if temporaries.abandoned(lock, holder, LOCK_LOST if holder else LOCK_EMPTY):
                     lock.unlink()
+                    return True
             finally:
                 os.close(descriptor)
+        return False
 
 
 def _taken(lock: Path) -> int | None:
