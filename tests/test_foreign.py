@@ -45,9 +45,7 @@ def test_a_shell_takes_a_word_for_itself(word, tmp_path):
 
 @pytest.mark.parametrize("value", [value for value in HOSTILE if value])
 def test_make_takes_a_value_for_itself(value, tmp_path):
-    (tmp_path / "Makefile").write_text(
-        f"TAKES_show := DATASET\ninclude {ROOT}/Makefile\nshow:\n\t@printenv DATASET\n"
-    )
+    (tmp_path / "Makefile").write_text(f"TAKES_show := DATASET\ninclude {ROOT}/Makefile\nshow:\n\t@printenv DATASET\n")
     command = f"make show {make('DATASET', value)}"
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.stdout == f"{value}\n", done.stderr
