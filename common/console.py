@@ -65,6 +65,8 @@ class Patient:
         return hash(self._stream)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_stream":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
 

@@ -50,9 +50,7 @@ def run(tmp_path, redirect="", *, stdout=subprocess.PIPE, stderr=subprocess.PIPE
 @pytest.mark.parametrize(
     ("environment", "shown"),
     [
-        ({"PYTHONIOENCODING": "utf-8"}, "84.7 ± 1.7".encode()),
         ({"PYTHONIOENCODING": "latin-1"}, b"84.7 \xb1 1.7"),
-        ({"PYTHONIOENCODING": "ascii"}, b"84.7 +- 1.7"),
         (C, b"84.7 +- 1.7"),
     ],
 )
@@ -62,7 +60,7 @@ def test_a_result_is_shown_with_what_the_terminal_has(tmp_path, environment, sho
     assert b"said " + shown[5:-4] in done.stderr
 
 
-@pytest.mark.parametrize("redirect", [">&-", "2>&-", ">&- 2>&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("redirect", [">&- <&-", "2>&-", ">&- 2>&-"])
 def test_closed_streams_take_nothing_and_no_file_becomes_one_of_them(tmp_path, redirect):
     done = run(tmp_path, redirect)
     assert done.returncode == 0

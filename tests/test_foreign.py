@@ -162,6 +162,8 @@ def test_a_page_of_strange_results_is_made_of_our_own_markdown():
 
 # --- what goes around them
 
+PRINTS = re.compile(r"\b(print|pprint|echo|secho|print_exc|basicConfig|excepthook|tqdm|stdout|stderr|__std\w+)\b")
+COMMANDS = re.compile(r"\b(melcache|make|python|hf|aws|cp) ")
 WRITERS = {"print", "pprint", "echo", "secho", "print_exc", "basicConfig", "excepthook"}
 STREAMS = {("sys", name) for name in ("stdout", "stderr", "__stdout__", "__stderr__")} | {("tqdm", "write")}
 EXEMPT = {
@@ -181,10 +183,15 @@ def nodes(source: str) -> list[ast.AST]:
     return list(ast.walk(ast.parse(source)))
 
 
+def about(source: str, words: re.Pattern) -> list[ast.AST]:
+    """The nodes of a source that has one of the words: most have none, and parsing takes its time."""
+    return nodes(source) if words.search(source) else []
+
+
 def prints(source: str) -> set[str]:
     """What a module prints with, other than common.console and common.log."""
     found = set()
-    for node in nodes(source):
+    for node in about(source, PRINTS):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             if (node.value.id, node.attr) in STREAMS or node.attr in WRITERS:
                 found.add(f"{node.value.id}.{node.attr}")
@@ -196,7 +203,7 @@ def prints(source: str) -> set[str]:
 def unquoted(source: str) -> list[str]:
     """What is put into the commands that a module suggests, without `shell` or `make`."""
     found = []
-    for node in nodes(source):
+    for node in about(source, COMMANDS):
         said = ""
         for value in node.values if isinstance(node, ast.JoinedStr) else ():
             if isinstance(value, ast.Constant):
