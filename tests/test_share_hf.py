@@ -5,10 +5,12 @@ resolve with ranges and a redirect to a signed address). Xet, the Hub's newer tr
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -16,6 +18,8 @@ import pytest
 import cache as melcache
 from cache import manifest, pull, push, remotes, synth
 from cache.remotes import hub as hubs
+from cache.remotes import patience
+from cache.remotes.base import SlowError
 from cache.verify import verify
 from common.errors import CacheError, ConfigError
 
@@ -319,6 +323,27 @@ def test_a_changed_shard_or_card_is_noticed(made, hub, tmp_path):
     hub.commit({"README.md": b"# written by a person"})
     push.push(made / "two/toy", URL)
     assert hub.content("README.md") == b"# written by a person"
+
+
+def test_a_body_that_drips_is_left_after_a_window(hub, monkeypatch):
+    @contextlib.contextmanager
+    def reply(*given, **named):
+        yield SimpleNamespace(status_code=200, iter_bytes=drops)
+
+    def drops():
+        nonlocal now
+        while True:
+            now += 1
+            yield b"x"
+
+    now, place = 0, remotes.open(URL)
+    monkeypatch.setattr(patience, "clock", lambda: now)
+    place._utils = SimpleNamespace(
+        http_stream_backoff=reply, build_hf_headers=dict, hf_raise_for_status=lambda found: None
+    )
+    with pytest.raises(SlowError, match=f"cannot read {URL}: less than 65.5 kB came in 60 s"):
+        place.read("manifest.json", 1000)
+    assert now == patience.WINDOW
 
 
 def test_every_failure_is_one_line_without_the_token(made, hub, tmp_path, monkeypatch):

@@ -5,10 +5,11 @@ import errno
 import threading
 
 import pytest
+from fsspec.asyn import sync_wrapper
 
 import cache as melcache
 from cache import manifest, pull, push, remotes, synth
-from cache.remotes import base, s3
+from cache.remotes import base, patience, s3
 from cache.verify import verify
 from common.errors import CacheError, ConfigError
 
@@ -235,6 +236,87 @@ def test_damage_in_the_bucket_is_refused_and_mended(made, bucket, tmp_path):
         assert push.push(one, URL, check=True).sent == len(good)
     pull.pull(tmp_path / "here", URL)
     assert same(tmp_path / "here", one)
+
+
+def replies(monkeypatch, change):
+    """What the server answers goes through a function of the method and the reply."""
+    inner = s3fs.S3FileSystem._call_s3
+
+    async def call(self, method, *arguments, **named):
+        return change(method, await inner(self, method, *arguments, **named))
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", call)
+    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", sync_wrapper(call))
+
+
+def test_a_server_without_etags_is_like_one_without_conditions(made, bucket, tmp_path, monkeypatch, capsys):
+    replies(monkeypatch, lambda method, reply: {name: value for name, value in reply.items() if name != "ETag"})
+    first = push.push(made / "one/toy", URL).id
+    assert "nothing to do" in str(push.push(made / "one/toy", URL))
+    assert "cannot make a write depend" not in capsys.readouterr().err  # nothing was there to be replaced
+    second = push.push(made / "two/toy", URL, replace=True).id
+    assert f"{URL} cannot make a write depend on what is there" in capsys.readouterr().err
+    assert pull.pull(tmp_path / "here", URL).id == second and same(tmp_path / "here", made / "two/toy")
+    assert pull.pull(tmp_path / "old", URL, identity=first).id == first
+
+
+@pytest.fixture
+def place(bucket):
+    """The remote, with three small files in it."""
+    for name in ("a", "b", "manifests/c"):
+        bucket.put_object(Bucket="team", Key=f"caches/toy/{name}", Body=b"0123456789")
+    return remotes.open(URL)
+
+
+@pytest.mark.parametrize(
+    ("method", "lacking", "doing"),
+    [
+        ("list_objects_v2", {"Contents": [{"Key": "x"}]}, lambda place: place.listing()),
+        ("get_object", {}, lambda place: place.block("a", 0, 5)),
+    ],
+)
+def test_an_answer_without_what_it_should_hold_is_one_line(place, monkeypatch, method, lacking, doing):
+    replies(monkeypatch, lambda called, reply: lacking if called == method else reply)
+    with pytest.raises(CacheError, match=r"an answer that nobody expects \(KeyError: '(Size|Body)'\)"):
+        doing(place)
+
+
+def test_a_body_that_drips_is_left_after_a_window(place, monkeypatch):
+    class Drip:
+        async def read(self, count):
+            nonlocal now
+            now += 1
+            return b"x"
+
+        def close(self):
+            pass
+
+    now = 0
+    monkeypatch.setattr(patience, "clock", lambda: now)
+    replies(monkeypatch, lambda method, reply: reply | {"Body": Drip()})
+    with pytest.raises(base.SlowError, match=f"cannot read {URL}: less than 65.5 kB came in 60 s"):
+        place.block("a", 0, 1000)
+    assert now == patience.WINDOW
+
+
+def test_a_listing_of_many_pages_is_whole(place, monkeypatch):
+    inner = s3fs.S3FileSystem.call_s3
+
+    def call(self, method, **named):
+        pages.append(method)
+        return inner(self, method, **named, MaxKeys=1)
+
+    pages = []
+    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", call)
+    assert place.listing() == {"a": 10, "b": 10, "manifests/c": 10} and len(pages) > 3
+
+
+def test_a_server_that_ignores_ranges_is_refused_where_that_matters(place, monkeypatch):
+    whole = {"ResponseMetadata": {"HTTPStatusCode": 200}}
+    replies(monkeypatch, lambda method, reply: reply | whole)
+    assert place.block("a", 0, 5) == b"01234"
+    with pytest.raises(CacheError, match="the server sends whole files only"):
+        place.block("a", 5, 5)
 
 
 def test_every_failure_is_one_line_without_secrets(made, bucket, tmp_path, monkeypatch):

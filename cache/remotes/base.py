@@ -11,19 +11,25 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from cache import store
+from cache.remotes import patience
+from cache.remotes.patience import LEAST, WINDOW, Came, LateError
 from common.errors import CacheError
 from common.foreign import shell
+from common.log import size as in_words
 
 CARD = "README.md"
 CARD_BYTES = 1 << 20
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 WAITS = (0.5, 2.0, 8.0)  # seconds before each new try of what may pass by itself
+MAX_LISTED = 1_000_000  # files of a listing: a hostile one has no end
+# what a client library raises at an answer that its authors did not expect: a field that is missing, XML that is none
+STRANGE = (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 # of URLs, from "://" on, so that nothing is read twice: a longer beginning would be looked for from each of its letters
 _USER = re.compile(r"://(?:[^\s/@]*+@)++")
@@ -34,6 +40,10 @@ Result = TypeVar("Result")
 
 class MovedError(CacheError):
     """Someone else has published meanwhile."""
+
+
+class SlowError(CacheError):
+    """A remote brings so little that what it has is not worth waiting for."""
 
 
 @dataclass(frozen=True)
@@ -151,21 +161,47 @@ class Remote(ABC):
         """Return the address of a file, for people."""
         return f"{self.url.rstrip('/')}/{name}"
 
-    def ask(self, doing: str, action: Callable[[], Result]) -> Result:
-        """Return what `action` returns, tried again where its failure may pass.
+    def ask(self, doing: str, action: Callable[[], Result], sending: int = 0) -> Result:
+        """Return what `action` returns, tried again where its failure may pass, as `stream`."""
+        return self.stream(doing, lambda came: action(), sending)
 
-        Raises CacheError, and FileExistsError as it is: that one is an answer.
+    def stream(self, doing: str, action: Callable[[Came], Result], sending: int = 0) -> Result:
+        """Return what `action` returns, tried again where its failure may pass; it tells of bytes as they come.
+
+        `sending` bytes may take their time first. Raises SlowError where too few come, CacheError, and FileExistsError
+        as it is: that one is an answer.
         """
         for wait in (*WAITS, None):
             try:
-                return action()
+                return patience.within(action, sending)
             except FileExistsError:
                 raise
+            except LateError as error:
+                raise SlowError(
+                    f"cannot {doing} {self.url}: less than {in_words(LEAST)} came in {WINDOW:g} s. Check the network "
+                    "and run the same command again; what arrived is kept"
+                ) from error
             except self.failures as error:
                 if wait is None or not self.passing(error):
                     raise CacheError(f"cannot {doing} {self.url}: {scrubbed(self.reason(error))}") from error
+            except STRANGE as error:
+                raise CacheError(
+                    f"cannot {doing} {self.url}: an answer that nobody expects ({type(error).__name__}: "
+                    f"{scrubbed(error)}). Is that the right URL?"
+                ) from error
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
+
+
+def counted(files: Iterable[tuple[str, int]], came: Came) -> dict[str, int]:
+    """Return the sizes of listed files by name.  Raises CacheError where there are more than any remote of ours has."""
+    found: dict[str, int] = {}
+    for number, (name, count) in enumerate(files):
+        found[name] = count
+        came(LEAST)  # each is progress
+        if number == MAX_LISTED:
+            raise CacheError(f"more than {MAX_LISTED:,} files are listed there: no place of one cache")
+    return found
 
 
 def no_connection(error: object) -> str:

@@ -14,7 +14,8 @@ from cache import manifest as manifests
 from cache import store
 from cache import temporary as temporaries
 from cache.growing import BLOCK, Growing
-from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State
+from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, counted
+from cache.remotes.patience import Came
 from common.errors import CacheError
 from common.paths import exists
 
@@ -23,6 +24,7 @@ LOCK_WAIT = 30.0  # seconds; it is held for a comparison and a rename
 LOCK_LOST = 600.0  # seconds after which the lock of another machine counts as left behind
 LOCK_EMPTY = 5.0  # seconds after which one that names nobody does: its holder died before it had written that
 LOCK_BYTES = 4096
+PIECE = 1 << 18  # bytes read at a time, so that a slow disk of a network is seen to go on
 
 
 class Folder(Remote):
@@ -50,18 +52,19 @@ class Folder(Remote):
 
     def read(self, name: str, limit: int) -> bytes | None:
         """Return a small file, None where there is none."""
-        if not exists(self.path / name):
-            return None
-        return store.read_regular(self.path / name, limit)
+
+        def get() -> bytes | None:
+            return store.read_regular(self.path / name, limit) if exists(self.path / name) else None
+
+        return self.ask("read", get)
 
     def listing(self) -> dict[str, int]:
         """Return the sizes of all regular files by name."""
-        return self.ask("list", lambda: dict(self._files()))
+        return self.stream("list", lambda came: counted(self._files(), came))
 
     def block(self, name: str, start: int, size: int) -> bytes:
         """Return exactly `size` bytes of a file from `start`."""
-        with store.open_regular(self.path / name) as descriptor:
-            block = self.ask("read", lambda: os.pread(descriptor, size, start))
+        block = self.stream("read", lambda came: b"".join(self._pieces(name, start, start + size, came)))
         if len(block) != size:
             raise CacheError(f"{self.where(name)} ends inside what its manifest lists: damaged or still being copied")
         return block
@@ -91,6 +94,13 @@ class Folder(Remote):
             store.publish(self.path / manifests.NAME, what.manifest, replace=True)
         if what.card is not None:
             store.publish(self.path / CARD, what.card, replace=True)
+
+    def _pieces(self, name: str, start: int, end: int, came: Came) -> Iterator[bytes]:
+        with store.open_regular(self.path / name) as descriptor:
+            while start < end and (piece := os.pread(descriptor, min(PIECE, end - start), start)):
+                start += len(piece)
+                came(len(piece))
+                yield piece
 
     def _files(self) -> Iterator[tuple[str, int]]:
         for folder, prefix in ((self.path, ""), (self.path / manifests.COPIES, f"{manifests.COPIES}/")):

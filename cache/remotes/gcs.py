@@ -1,13 +1,16 @@
 """Google Cloud Storage, through gcsfs."""
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 from cache.remotes.base import Source, no_connection, words
 from cache.remotes.objects import Objects
+from cache.remotes.patience import Came
 from common.errors import ConfigError
 
+PARTIAL, TRIES, ERROR_BYTES = 206, 6, 1 << 16
 NOTE = "sha256"  # the metadata field in which an upload says what it holds
 
 
@@ -19,18 +22,19 @@ class Gcs(Objects):
         try:
             from aiohttp import ClientError
             from gcsfs.core import GCSFileSystem
-            from gcsfs.retry import HttpError
+            from gcsfs.retry import ChecksumError, HttpError, retry_request, validate_response
             from google.auth.exceptions import GoogleAuthError
         except ImportError:
             raise ConfigError("gs:// needs gcsfs: make setup EXTRAS=gcs, or pip install gcsfs") from None
         logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # it prints the traceback of what it raises
         self._bucket, _, self._prefix = self._root.partition("/")
         self._http_error, self._auth_error, self._client_error = HttpError, GoogleAuthError, ClientError
-        self.failures = (OSError, HttpError, GoogleAuthError, ClientError, ValueError, RuntimeError)
+        self._again, self._refuse = retry_request(retries=TRIES), validate_response
+        self.failures = (OSError, HttpError, GoogleAuthError, ClientError, ChecksumError, ValueError, RuntimeError)
         self._fs = self.ask("open", lambda: GCSFileSystem(skip_instance_cache=True, use_listings_cache=False))
 
     def passing(self, error: BaseException) -> bool:
-        """Return whether a failure may pass by itself: none, gcsfs has tried six times by then."""
+        """Return whether a failure may pass by itself: none, it has been tried six times by then."""
         return False
 
     def reason(self, error: BaseException) -> str:
@@ -57,19 +61,38 @@ class Gcs(Objects):
         condition = {} if mend else {"ifGenerationMatch": "0"}
         try:
             begun = self._upload(name, uploadType="resumable", json={"metadata": {NOTE: source.sha256}}, **condition)
-            position = 0
+            place, position = self.ask("upload to", lambda: begun["Location"]), 0
             for block in source.blocks(self.block_size):
                 span = f"bytes {position}-{position + len(block) - 1}/{source.size}"
-                self._send("PUT", begun["Location"], headers={"Content-Range": span}, data=block)
+                self._send("PUT", place, len(block), headers={"Content-Range": span}, data=block)
                 position += len(block)
         except FileExistsError:  # what gcsfs makes of 412, of any condition
             return False
         return True
 
-    def _get(self, name: str, start: int, end: int) -> tuple[bytes, str]:
+    def _get(self, name: str, start: int, end: int, came: Came) -> tuple[bytes, str]:
+        from fsspec.asyn import sync
+
         where = self._fs.url(f"{self._bucket}/{self._key(name)}")
-        headers, data = self._fs.call("GET", where, headers={"Range": f"bytes={start}-{end - 1}"})
-        return data[: end - start], headers["X-Goog-Generation"]
+
+        @self._again
+        async def get() -> tuple[bytes, str]:
+            await self._fs._set_session()
+            headers = self._fs._get_headers({"Range": f"bytes={start}-{end - 1}"})
+            async with self._fs.session.get(where, headers=headers, timeout=self._fs.requests_timeout) as reply:
+                if reply.status >= 400:
+                    self._refuse(reply.status, await reply.content.read(ERROR_BYTES), where)
+                if start and reply.status != PARTIAL:
+                    raise OSError(f"{self.where(name)}: the server sends whole files only")
+                data = bytearray()
+                async for chunk in reply.content.iter_any():
+                    data += chunk
+                    came(len(chunk))
+                    if len(data) >= end - start:  # of a server that ignores the range
+                        break
+                return bytes(data[: end - start]), reply.headers.get("X-Goog-Generation", "")
+
+        return sync(self._fs.loop, get)
 
     def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> bool:
         match = {} if condition is None else {"ifGenerationMatch": condition or "0"}
@@ -79,15 +102,22 @@ class Gcs(Objects):
             return False
         return True
 
-    def _ls(self, path: str) -> list[dict[str, Any]]:
-        return self._fs.ls(path, detail=True)
+    def _ls(self, path: str) -> Iterator[tuple[str, int]]:
+        bucket, _, prefix = path.partition("/")
+        place, more = {"delimiter": "/", "prefix": f"{prefix}/".lstrip("/")}, {}
+        while True:
+            page = self._fs.call("GET", "b/{}/o", bucket, **place, **more, json_out=True)
+            yield from ((entry["name"], entry["size"]) for entry in page.get("items", ()))
+            if not page.get("nextPageToken"):
+                return
+            more = {"pageToken": page["nextPageToken"]}
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}".lstrip("/")
 
     def _upload(self, name: str, **arguments: Any) -> Any:
         place = f"{self._fs._location}/upload/storage/v1/b/{quote(self._bucket)}/o"
-        return self._send("POST", place, name=self._key(name), **arguments)
+        return self._send("POST", place, len(arguments.get("data", b"")), name=self._key(name), **arguments)
 
-    def _send(self, method: str, place: str, **arguments: Any) -> Any:
-        return self.ask("upload to", lambda: self._fs.call(method, place, **arguments)[0])
+    def _send(self, method: str, place: str, sending: int, **arguments: Any) -> Any:
+        return self.ask("upload to", lambda: self._fs.call(method, place, **arguments)[0], sending)

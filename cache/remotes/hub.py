@@ -1,15 +1,18 @@
 """Dataset repositories of the Hugging Face Hub, through huggingface_hub: one push is one commit."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from cache import manifest as manifests
 from cache import store
-from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, no_connection, words
+from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, counted, no_connection, words
+from cache.remotes.patience import LEAST, Came
 from common.errors import CacheError, ConfigError
 from common.foreign import shell
 
 PARTIAL = 206
+COMMIT = 10  # times the seconds of other answers that one of many files may take
 TOO_EARLY = (409, 412)  # what the Hub answers where the parent commit is not the last one
 
 
@@ -43,7 +46,7 @@ class Hub(Remote):
         self._api = hub.HfApi()
         self._commit = self._branch  # until `state` has asked
         self._added: list[Any] = []  # uploaded, to be seen with the next commit
-        self.failures = (OSError, httpx2.HTTPError, ValueError, RuntimeError)
+        self.failures = (OSError, httpx2.HTTPError, httpx2.InvalidURL, ValueError, RuntimeError)
         utils.disable_progress_bars()  # melcache shows its own
 
     def passing(self, error: BaseException) -> bool:
@@ -78,20 +81,20 @@ class Hub(Remote):
         """Return a small file, None where there is none."""
         missing = self._errors.EntryNotFoundError
 
-        def get() -> bytes | None:
+        def get(came: Came) -> bytes | None:
             try:
-                return self._get(name, 0, limit + 1)
+                return self._get(name, 0, limit + 1, came)
             except missing:
                 return None
 
-        data = self.ask("read", get)
+        data = self.stream("read", get)
         if data is not None and len(data) > limit:
             raise CacheError(f"{self.where(name)} has more than the {limit:,} bytes that such a file may have")
         return data
 
     def listing(self) -> dict[str, int]:
         """Return the sizes of all files by name."""
-        return {name: entry.size for name, entry in self._entries().items()}
+        return {name: int(entry.size) for name, entry in self._entries().items()}
 
     def stamp(self, name: str, size: int) -> str:
         """Return the hash that the Hub keeps of a large file, else that of the bytes."""
@@ -100,7 +103,7 @@ class Hub(Remote):
 
     def block(self, name: str, start: int, size: int) -> bytes:
         """Return exactly `size` bytes of a file from `start`."""
-        block = self.ask("read", lambda: self._get(name, start, start + size))
+        block = self.stream("read", lambda came: self._get(name, start, start + size, came))
         if len(block) != size:
             raise CacheError(f"{self.where(name)} ends inside what its manifest lists: damaged")
         return block
@@ -109,7 +112,7 @@ class Hub(Remote):
         """Upload a file's content; `publish` gives it its name.  What the Hub holds already is not sent again."""
         with store.open_regular(source.path):  # refuses what is not a regular file
             addition = self._hub.CommitOperationAdd(self._path(name), str(source.path))
-        self.ask("upload to", lambda: self._preupload(addition))
+        self.ask("upload to", lambda: self._preupload(addition), source.size)
         if addition.upload_info.sha256.hex() != source.sha256:
             raise source.damage()
         self._added.append(addition)
@@ -128,7 +131,7 @@ class Hub(Remote):
             self._hub.CommitOperationAdd(self._path(name), data) for name, data in files.items() if data is not None
         ]
         try:
-            self.ask("publish in", lambda: self._send([*self._added, *small], version))
+            self.ask("publish in", lambda: self._send([*self._added, *small], version), COMMIT * LEAST)
         except CacheError as error:
             if _status(error.__cause__) in TOO_EARLY:
                 raise MovedError(f"{self.url} has changed") from error
@@ -150,21 +153,22 @@ class Hub(Remote):
         )
 
     def _entries(self) -> dict[str, Any]:
-        missing = self._errors.EntryNotFoundError
+        missing, found = self._errors.EntryNotFoundError, {}
 
-        def entries() -> dict[str, Any]:
-            found = {}
+        def entries() -> Iterator[tuple[str, int]]:
             for folder in (self._folder, self._path(manifests.COPIES)):
                 with contextlib.suppress(missing):
-                    tree = self._api.list_repo_tree(
+                    for entry in self._api.list_repo_tree(
                         self._repo, folder or None, repo_type="dataset", revision=self._commit
-                    )
-                    found |= {self._name(e.path): e for e in tree if isinstance(e, self._file)}
-            return found
+                    ):
+                        if isinstance(entry, self._file):
+                            found[name := self._name(entry.path)] = entry
+                            yield name, entry.size
 
-        return self.ask("list", entries)
+        self.stream("list", lambda came: counted(entries(), came))
+        return found
 
-    def _get(self, name: str, start: int, end: int) -> bytes:
+    def _get(self, name: str, start: int, end: int, came: Came) -> bytes:
         """Return at most end - start bytes; more are never taken in."""
         url = self._hub.hf_hub_url(self._repo, self._path(name), repo_type="dataset", revision=self._commit)
         wanted = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
@@ -173,8 +177,9 @@ class Hub(Remote):
             if start and reply.status_code != PARTIAL:
                 raise OSError(f"{self.where(name)}: the server sends whole files only")
             data = bytearray()
-            for chunk in reply.iter_bytes(1 << 20):
+            for chunk in reply.iter_bytes():  # as it comes: in larger pieces a slow one would say nothing for long
                 data += chunk
+                came(len(chunk))
                 if len(data) >= end - start:
                     break
         return bytes(data[: end - start])

@@ -3,12 +3,14 @@
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
 
 from cache import manifest as manifests
-from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State
+from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, counted
+from cache.remotes.patience import Came
 from common.errors import CacheError
 from common.log import say
+
+UNVERSIONED = "content "  # what the version of an object without one begins with, whose content stands for it
 
 
 class Objects(Remote):
@@ -21,16 +23,16 @@ class Objects(Remote):
         self._root = url.partition("://")[2].strip("/")
 
     @abstractmethod
-    def _get(self, name: str, start: int, end: int) -> tuple[bytes, str]:
-        """Return at most end - start bytes and the version.  Raises FileNotFoundError."""
+    def _get(self, name: str, start: int, end: int, came: Came) -> tuple[bytes, str]:
+        """Return at most end - start bytes and the version, "" if there is none.  Raises FileNotFoundError."""
 
     @abstractmethod
     def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> bool:
         """Write a small object; return False where the condition does not hold.  `note` is its hash."""
 
     @abstractmethod
-    def _ls(self, path: str) -> list[dict[str, Any]]:
-        """Return what lies directly under a path.  Raises FileNotFoundError."""
+    def _ls(self, path: str) -> Iterator[tuple[str, int]]:
+        """Yield name and size of the files directly under a path.  Raises FileNotFoundError."""
 
     def _lacks_place(self, error: BaseException) -> bool:
         """Return whether not only an object is missing, but the bucket."""
@@ -39,7 +41,10 @@ class Objects(Remote):
     def state(self) -> State:
         """Return what is published now."""
         found = self._small(manifests.NAME, manifests.MAX_BYTES)
-        return State(None, "") if found is None else State(*found)
+        if found is None:
+            return State(None, "")
+        data, version = found
+        return State(data, version or f"{UNVERSIONED}{hashlib.sha256(data).hexdigest()}")
 
     def read(self, name: str, limit: int) -> bytes | None:
         """Return a small file, None where there is none."""
@@ -48,12 +53,12 @@ class Objects(Remote):
 
     def listing(self) -> dict[str, int]:
         """Return the sizes of all files by name."""
-        return self.ask("list", lambda: dict(self._files()))
+        return self.stream("list", lambda came: counted(self._files(), came))
 
     def block(self, name: str, start: int, size: int) -> bytes:
         """Return exactly `size` bytes of a file from `start`."""
         try:
-            block, _ = self.ask("read", lambda: self._get(name, start, start + size))
+            block, _ = self.stream("read", lambda came: self._get(name, start, start + size, came))
         except CacheError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise CacheError(f"{self.where(name)} is not there, though its manifest lists it") from error
@@ -65,7 +70,7 @@ class Objects(Remote):
     def create(self, name: str, source: Source, *, mend: bool = False) -> bool:
         """Upload a file whole or not at all."""
         data = b"".join(source.blocks(self.block_size))
-        return self.ask("upload to", lambda: self._put(name, data, None if mend else "", source.sha256))
+        return self.ask("upload to", lambda: self._put(name, data, None if mend else "", source.sha256), len(data))
 
     def publish(self, what: Publication, version: str) -> None:
         """Publish a manifest by a conditional write; without such writes, look before and after."""
@@ -74,7 +79,8 @@ class Objects(Remote):
         if what.signature is not None:
             self._set(manifests.signature_of(what.id), what.signature, None)
         # some stores that speak S3 ignore conditions without a word: ask this one to create once more what is there
-        if self.conditional and not self._set(copy, what.manifest, ""):
+        versioned = self.conditional and not version.startswith(UNVERSIONED)
+        if versioned and not self._set(copy, what.manifest, ""):
             if not self._set(manifests.NAME, what.manifest, version):
                 raise MovedError(f"{self.url} has changed")
         else:
@@ -84,7 +90,7 @@ class Objects(Remote):
             self._set(CARD, what.card, None)
 
     def _set(self, name: str, data: bytes, condition: str | None) -> bool:
-        return self.ask("write to", lambda: self._put(name, data, condition))
+        return self.ask("write to", lambda: self._put(name, data, condition), len(data))
 
     def _compare_and_hope(self, what: Publication, version: str) -> None:
         if self.state().version != version:
@@ -94,15 +100,15 @@ class Objects(Remote):
             raise MovedError(f"{self.url} has changed")
 
     def _small(self, name: str, limit: int) -> tuple[bytes, str] | None:
-        def get() -> tuple[bytes, str] | None:
+        def get(came: Came) -> tuple[bytes, str] | None:
             try:
-                return self._get(name, 0, limit + 1)
+                return self._get(name, 0, limit + 1, came)
             except FileNotFoundError as error:
                 if self._lacks_place(error):
                     raise
                 return None
 
-        found = self.ask("read", get)
+        found = self.stream("read", get)
         if found is not None and len(found[0]) > limit:
             raise CacheError(f"{self.where(name)} has more than the {limit:,} bytes that such a file may have")
         return found
@@ -110,14 +116,10 @@ class Objects(Remote):
     def _files(self) -> Iterator[tuple[str, int]]:
         for path, prefix in ((self._root, ""), (f"{self._root}/{manifests.COPIES}", f"{manifests.COPIES}/")):
             try:
-                entries = self._ls(path)
+                yield from ((prefix + name.rpartition("/")[2], int(count)) for name, count in self._ls(path))
             except FileNotFoundError as error:
                 if self._lacks_place(error):
                     raise
-                continue
-            for entry in entries:
-                if entry["type"] == "file":
-                    yield prefix + entry["name"].rpartition("/")[2], entry["size"]
 
 
 class Memory(Objects):
@@ -135,7 +137,7 @@ class Memory(Objects):
         """Return the error's words."""
         return f"{error}"
 
-    def _get(self, name: str, start: int, end: int) -> tuple[bytes, str]:
+    def _get(self, name: str, start: int, end: int, came: Came) -> tuple[bytes, str]:
         whole = self._fs.cat_file(f"/{self._root}/{name}")
         return whole[start:end], hashlib.sha256(whole).hexdigest()
 
@@ -146,5 +148,6 @@ class Memory(Objects):
             return False
         return True
 
-    def _ls(self, path: str) -> list[dict[str, Any]]:
-        return self._fs.ls(f"/{path}", detail=True)
+    def _ls(self, path: str) -> Iterator[tuple[str, int]]:
+        entries = self._fs.ls(f"/{path}", detail=True)
+        yield from ((entry["name"], entry["size"]) for entry in entries if entry["type"] == "file")

@@ -1,13 +1,16 @@
 """Amazon S3, and stores that speak like it (AWS_ENDPOINT_URL), through s3fs."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from cache.remotes.base import Source, no_connection, words
 from cache.remotes.objects import Objects
+from cache.remotes.patience import Came
 from common.errors import ConfigError
 from common.foreign import shell
 
+PARTIAL = 206
 NOTE = "sha256"  # the metadata field in which an upload says what it holds
 BUSY = ("ConditionalRequestConflict", "OperationAborted", "SlowDown", "ServiceUnavailable", "InternalError", "503")
 
@@ -20,7 +23,7 @@ class S3(Objects):
         try:
             import s3fs
             from aiohttp import ClientError
-            from botocore import exceptions
+            from botocore import exceptions, parsers
         except ImportError:
             raise ConfigError("s3:// needs s3fs: make setup EXTRAS=s3, or pip install s3fs") from None
         self._bucket, _, self._prefix = self._root.partition("/")
@@ -29,7 +32,8 @@ class S3(Objects):
         self._no_credentials = (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)
         theirs = (exceptions.HTTPClientError, exceptions.ConnectionError, ClientError)
         self._no_connection = (*theirs, ConnectionError, TimeoutError)
-        self.failures = (OSError, exceptions.BotoCoreError, exceptions.ClientError, ClientError)
+        unreadable = parsers.ResponseParserError
+        self.failures = (OSError, exceptions.BotoCoreError, exceptions.ClientError, ClientError, unreadable)
 
     def passing(self, error: BaseException) -> bool:
         """Return whether a failure may pass by itself."""
@@ -49,40 +53,42 @@ class S3(Objects):
 
     def stamp(self, name: str, size: int) -> str:
         """Return the hash that the upload noted, else that of the bytes."""
-        head = self._call("read", "head_object", **self._key(name))
-        return head["Metadata"].get(NOTE) or self.sha256(name, size)
+        head = self.ask("read", lambda: self._fs.call_s3("head_object", **self._key(name)))
+        return head.get("Metadata", {}).get(NOTE) or self.sha256(name, size)
 
     def create(self, name: str, source: Source, *, mend: bool = False) -> bool:
         """Upload a file whole or not at all, a large one in parts."""
         if source.size <= self.block_size:
             return super().create(name, source, mend=mend)
         key, parts, done = self._key(name), [], False
-        begun = self._call("upload to", "create_multipart_upload", **key, Metadata={NOTE: source.sha256})
-        key["UploadId"] = begun["UploadId"]
+        key["UploadId"] = self._call("create_multipart_upload", "UploadId", **key, Metadata={NOTE: source.sha256})
         try:
             for number, block in enumerate(source.blocks(self.block_size), 1):
-                part = self._call("upload to", "upload_part", **key, PartNumber=number, Body=block)
-                parts.append({"PartNumber": number, "ETag": part["ETag"]})
+                tag = self._call("upload_part", "ETag", len(block), **key, PartNumber=number, Body=block)
+                parts.append({"PartNumber": number, "ETag": tag})
             whole = {**key, "MultipartUpload": {"Parts": parts}, **({} if mend else {"IfNoneMatch": "*"})}
-            done = self.ask("upload to", lambda: self._kept("complete_multipart_upload", whole))
+            done = self.ask("upload to", lambda: self._kept("complete_multipart_upload", whole), source.size)
         finally:
             if not done:
                 with contextlib.suppress(*self.failures):  # what failed before says why
                     self._fs.call_s3("abort_multipart_upload", **key)
         return done
 
-    def _get(self, name: str, start: int, end: int) -> tuple[bytes, str]:
+    def _get(self, name: str, start: int, end: int, came: Came) -> tuple[bytes, str]:
         from fsspec.asyn import sync
 
         async def get() -> tuple[bytes, str]:
             reply = await self._fs._call_s3("get_object", **self._key(name), Range=f"bytes={start}-{end - 1}")
             body, data = reply["Body"], bytearray()
             try:
+                if start and reply["ResponseMetadata"]["HTTPStatusCode"] != PARTIAL:
+                    raise OSError(f"{self.where(name)}: the server sends whole files only")
                 while len(data) < end - start and (chunk := await body.read(end - start - len(data))):
                     data += chunk
+                    came(len(chunk))
             finally:
                 body.close()  # a server that ignores the range is not read to its end
-            return bytes(data), reply["ETag"]
+            return bytes(data), reply.get("ETag", "")
 
         return sync(self._fs.loop, get)
 
@@ -91,14 +97,22 @@ class S3(Objects):
         metadata = {"Metadata": {NOTE: note}} if note else {}
         return self._kept("put_object", {**self._key(name), "Body": data, **metadata, **match})
 
-    def _ls(self, path: str) -> list[dict[str, Any]]:
-        return self._fs.ls(path, detail=True)
+    def _ls(self, path: str) -> Iterator[tuple[str, int]]:
+        bucket, _, prefix = path.partition("/")
+        place, more = {"Bucket": bucket, "Delimiter": "/", "Prefix": f"{prefix}/".lstrip("/")}, {}
+        while True:
+            page = self._fs.call_s3("list_objects_v2", **place, **more)
+            yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", ()))
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _lacks_place(self, error: BaseException) -> bool:
         return _code(error) == "NoSuchBucket"
 
-    def _call(self, doing: str, method: str, **arguments: Any) -> dict[str, Any]:
-        return self.ask(doing, lambda: self._fs.call_s3(method, **arguments))
+    def _call(self, method: str, field: str, sending: int = 0, **arguments: Any) -> Any:
+        """Return a field of the answer to an upload."""
+        return self.ask("upload to", lambda: self._fs.call_s3(method, **arguments)[field], sending)
 
     def _kept(self, method: str, arguments: dict[str, Any]) -> bool:
         try:
