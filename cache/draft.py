@@ -3,24 +3,28 @@
 import contextlib
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cache import checksums, lacking, manifest, store
+from cache import checksums, lacking, limits, manifest, store
+from cache.limits import Column
 from cache.schema import TABLES, VERSION, split_column
 from cache.writer import PartPlan, Shard, ShardPlan, adopt
 from common.errors import CacheError, DeniedError
 from common.paths import exists, names
 
 KEPT, FETCHED, MADE = "kept", "fetched", "made"  # where a finished shard is from
+Problem = Callable[[ShardPlan, dict[str, Any], Column], str]  # as cache.limits.problem
 
 
 class Draft:
     """Finished shards of one cache directory.  Opening one writes nothing.
 
     `before` is the manifest of the cache that is there already, None where there is none, and `parts` are its parts.
+    `wrong` says, by file, what is wrong with the values of shards that look finished.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,6 +33,8 @@ class Draft:
         self._plans: dict[str, PartPlan] = {}
         self._entries: dict[str, list[dict[str, Any]]] = {}
         self._origins: dict[str, str] = {}  # of finished shards, by file
+        self.wrong: dict[str, str] = {}
+        self._problem: Problem = limits.problem
         try:
             self.before = manifest.load(folder)
         except DeniedError:
@@ -85,6 +91,10 @@ class Draft:
         """Remove the temporary files of dead writers, but for those that a fetch can continue."""
         store.sweep(self.folder, begun=False)
 
+    def examine(self, problem: Problem) -> None:
+        """Take no shard from now on in whose values `problem` finds something wrong, beside what cannot be at all."""
+        self._problem = problem
+
     def has(self, plan: ShardPlan) -> bool:
         """Whether a shard is finished: a file of this name and layout, and of the bytes that were listed or noted."""
         return self._entry(plan) is not None
@@ -120,10 +130,7 @@ class Draft:
         for entry in self._entries[part]:
             inside = np.flatnonzero((rows >= entry["start"]) & (rows < entry["start"] + entry["rows"]))
             if len(inside):
-                with store.open_regular(self.folder / entry["file"]) as descriptor:
-                    view = lacking.mapped(descriptor, entry["bytes"])
-                count, offset = entry["rows"] * int(np.prod(shape)), entry["columns"][column]["offset"]
-                values = np.frombuffer(view, dtype, count, offset).reshape(entry["rows"], *shape)
+                values = self._values(entry, self._plans[part], column)
                 result[inside] = values[rows[inside] - entry["start"]]
                 found += len(inside)
         if found != len(rows):
@@ -166,9 +173,23 @@ class Draft:
     def _entry(self, plan: ShardPlan) -> dict[str, Any] | None:
         """Return the manifest entry of a finished shard, None where there is none, or one without its checksum."""
         entry = adopt(plan, self.folder)
-        if entry is None or self._sums.get(plan.file) == entry["sha256"]:
-            return entry
-        return entry if checksums.known(self.folder, plan.file, entry["sha256"]) else None
+        if entry is None:
+            return None
+        listed = self._sums.get(plan.file) == entry["sha256"]
+        if not listed and not checksums.known(self.folder, plan.file, entry["sha256"]):
+            return None
+        if problem := self._problem(plan, entry, lambda column: self._values(entry, plan.part, column)):
+            self.wrong[plan.file] = problem
+            return None
+        return entry
+
+    def _values(self, entry: dict[str, Any], part: PartPlan, column: str) -> np.ndarray:
+        """Return a column of a finished shard as a map of its file, (rows, ...)."""
+        dtype, shape = part.columns[column]
+        with store.open_regular(self.folder / entry["file"]) as descriptor:
+            view = lacking.mapped(descriptor, entry["bytes"])
+        count, offset = entry["rows"] * int(np.prod(shape)), entry["columns"][column]["offset"]
+        return np.frombuffer(view, dtype, count, offset).reshape(entry["rows"], *shape)
 
     def _add(self, plan: ShardPlan, entry: dict[str, Any], origin: str) -> None:
         self._plans[plan.part.name] = plan.part

@@ -1,9 +1,9 @@
 """What has been computed already, elsewhere: the shards that any manifest at a remote lists."""
 
-import contextlib
+import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,14 @@ import numpy as np
 import xxhash
 
 from cache import manifest as manifests
-from cache.remotes.base import Remote
+from cache.remotes.base import Remote, SlowError
 from cache.schema import split_column
 from common.errors import CacheError
 
 COPY = re.compile(rf"{manifests.COPIES}/[0-9a-f]{{64}}\.json")
+MOST_COPIES = 1_000  # manifests of earlier caches that are read: a year has 365 days
+LARGEST = 1 << 30  # bytes of a column
+Trust = Callable[[dict[str, Any]], bool]  # whether what a manifest lists may be taken
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,13 @@ class Listed:
 
 
 def shards(
-    remote: Remote, names: Iterable[str], listing: dict[str, int], published: dict[str, Any] | None = None
+    remote: Remote,
+    names: Iterable[str],
+    listing: dict[str, int],
+    published: dict[str, Any] | None = None,
+    trusted: Trust = lambda manifest: True,
 ) -> dict[str, Listed]:
-    """Return, by file name, those shards that a manifest there lists and that are there.
+    """Return, by file name, those shards that a `trusted` manifest there lists and that are there.
 
     A name holds 12 digits of a shard's key: compare `key` before trusting one. The `published` manifest is asked
     first, then the copies of all that ever were, until every name in `listing` is known.
@@ -43,7 +50,7 @@ def shards(
     found: dict[str, Listed] = {}
     if not wanted:
         return found
-    for manifest in manifests_of(remote, listing, published):
+    for manifest in filter(trusted, manifests_of(remote, listing, published)):
         for entry in manifest["shards"]:
             if entry["file"] in wanted:
                 found.setdefault(entry["file"], Listed(entry, manifest))
@@ -58,26 +65,42 @@ def seconds(manifest: dict[str, Any], part: str, rows: int) -> float | None:
     return noted["seconds"] * rows / noted["rows"] if noted and noted["rows"] else None
 
 
-def column(remote: Remote, manifest: dict[str, Any], name: str) -> np.ndarray:
-    """Return one column (n, ...) of a cache at a remote, no other byte is read.  Raises CacheError if it is damaged."""
+def column(remote: Remote, manifest: dict[str, Any], name: str, largest: int = LARGEST) -> np.ndarray:
+    """Return one column (n, ...) of a cache at a remote, no other byte is read.
+
+    Raises CacheError if it is damaged, not there, or has more than `largest` bytes.
+    """
     part, short = split_column(name)
-    spec, pieces = manifest["parts"][part]["columns"][short], []
-    for entry in manifest["shards"]:
-        if entry["part"] == part:
-            place, shape = entry["columns"][short], (entry["rows"], *spec["shape"])
-            begin, end = place["offset"], place["offset"] + math.prod(shape) * np.dtype(spec["dtype"]).itemsize
-            step = remote.block_size
-            data = b"".join(remote.block(entry["file"], at, min(step, end - at)) for at in range(begin, end, step))
-            if xxhash.xxh3_128_hexdigest(data) != place["xxh3"]:
-                raise CacheError(f"{remote.where(entry['file'])} is not what its manifest lists")
-            pieces.append(np.frombuffer(data, spec["dtype"]).reshape(shape))
-    return np.concatenate(pieces)
+    spec = manifest["parts"].get(part, {}).get("columns", {}).get(short)
+    if spec is None:
+        raise CacheError(f"the cache at {remote.url} has no {name}")
+    shards = [shard for shard in manifest["shards"] if shard["part"] == part]
+    width = math.prod(spec["shape"]) * np.dtype(spec["dtype"]).itemsize
+    if (held := width * sum(shard["rows"] for shard in shards)) > largest:
+        raise CacheError(f"{name} of the cache at {remote.url} has {held:,} bytes, more than the {largest:,} expected")
+    pieces = [_piece(remote, shard, short, width) for shard in shards]
+    return np.frombuffer(b"".join(pieces), spec["dtype"]).reshape(-1, *spec["shape"])
+
+
+def _piece(remote: Remote, shard: dict[str, Any], column: str, width: int) -> bytes:
+    """Return the bytes of a column, `width` a row, in one shard."""
+    place, step = shard["columns"][column], remote.block_size
+    begin, end = place["offset"], place["offset"] + shard["rows"] * width
+    data = b"".join(remote.block(shard["file"], at, min(step, end - at)) for at in range(begin, end, step))
+    if xxhash.xxh3_128_hexdigest(data) != place["xxh3"]:
+        raise CacheError(f"{remote.where(shard['file'])} is not what its manifest lists")
+    return data
 
 
 def manifests_of(remote: Remote, listing: dict[str, int], published: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """Yield the published manifest, then those of all caches that ever were there."""
+    """Yield the published manifest, then those of all caches that ever were there.  Raises SlowError."""
     if published is not None:
         yield published
-    for name in filter(COPY.fullmatch, listing):
-        with contextlib.suppress(CacheError):  # a damaged copy tells nothing
-            yield manifests.read(remote.read(name, manifests.MAX_BYTES) or b"", remote.where(name))
+    for name in itertools.islice(filter(COPY.fullmatch, listing), MOST_COPIES):
+        try:
+            found = manifests.read(remote.read(name, manifests.MAX_BYTES) or b"", remote.where(name))
+        except SlowError:  # so will the others be
+            raise
+        except CacheError:  # a damaged copy tells nothing
+            continue
+        yield found

@@ -73,7 +73,7 @@ def pull(
             f"{url} is a cache of {name}, not of {dataset}. Run: melcache pull {shell(name)} {shell(url)}; or give a "
             "path"
         )
-    signature = _signature(remote, whole["id"])
+    signature = signing.of_remote(remote, whole["id"])
     signer = signing.verify(whole["id"], signature, signers, url) if signers else ""
     parts = subset.wanted(heads, whole) if heads else list(whole["parts"])
     with store.alone(folder):
@@ -146,12 +146,6 @@ def hint(remote: Remote, name: str) -> str:
         if name and remote.read(f"{name}/{manifests.NAME}", manifests.MAX_BYTES) is not None:
             return f" Did you mean {remote.where(name)}?"
     return " Was the push finished? Is the URL the one that was pushed to?"
-
-
-def _signature(remote: Remote, identity: str) -> bytes | None:
-    with contextlib.suppress(CacheError):  # a store may answer "forbidden" for what is not there
-        return remote.read(manifests.signature_of(identity), signing.SIGNATURE_BYTES)
-    return None
 
 
 def _with_what_is_here(folder: Path, whole: dict[str, Any], parts: list[str], url: str, *, replace: bool) -> list[str]:

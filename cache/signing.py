@@ -4,12 +4,14 @@ The id stands for every byte of data, so one signature serves every copy of a ca
 it when. By hand: `echo ID | ssh-keygen -Y verify -f SIGNERS -I WHO -n melcache -s manifests/ID.sig`.
 """
 
+import contextlib
 import subprocess
 import tempfile
 from pathlib import Path
 
 from cache import manifest as manifests
 from cache import store, subset
+from cache.remotes.base import Remote
 from common.errors import CacheError, ConfigError
 from common.paths import denied, is_file
 
@@ -39,14 +41,7 @@ def verify(identity: str, signature: bytes | None, signers: Path, where: str) ->
 
     Raises CacheError for no signature, one of another id, or one by a key that is not among the signers.
     """
-    if not is_file(signers):
-        raise ConfigError(
-            f"there is no file {signers} of those whose signatures count (man ssh-keygen: ALLOWED SIGNERS)"
-        )
-    if store.read_regular(signers, SIGNATURE_BYTES).startswith((b"ssh-", b"ecdsa-", b"sk-")):
-        raise ConfigError(
-            f"{signers} is a key without a name; expected lines such as: alice@example.org ssh-ed25519 AAAA..."
-        )
+    check_signers(signers)
     if signature is None:
         raise CacheError(f"{where} is not signed: no signature of {identity[:16]}... Its maker runs: melcache sign")
     with tempfile.NamedTemporaryFile(suffix=".sig") as file:
@@ -65,12 +60,31 @@ def verify(identity: str, signature: bytes | None, signers: Path, where: str) ->
     return who
 
 
+def check_signers(signers: Path) -> None:
+    """Raise ConfigError for what is no file as ssh-keygen's ALLOWED SIGNERS."""
+    if not is_file(signers):
+        raise ConfigError(
+            f"there is no file {signers} of those whose signatures count (man ssh-keygen: ALLOWED SIGNERS)"
+        )
+    if store.read_regular(signers, SIGNATURE_BYTES).startswith((b"ssh-", b"ecdsa-", b"sk-")):
+        raise ConfigError(
+            f"{signers} is a key without a name; expected lines such as: alice@example.org ssh-ed25519 AAAA..."
+        )
+
+
 def of_folder(folder: Path, signers: Path) -> str:
     """Return who signed the cache in a folder.  Raises CacheError as `verify` does."""
     identity = subset.whole(folder, manifests.load(folder))["id"]
     path = folder / manifests.signature_of(identity)
     signature = store.read_regular(path, SIGNATURE_BYTES) if is_file(path) else None
     return verify(identity, signature, signers, str(folder))
+
+
+def of_remote(remote: Remote, identity: str) -> bytes | None:
+    """Return the signature of a cache id at a remote, None where none is to be had."""
+    with contextlib.suppress(CacheError):  # a store may answer "forbidden" for what is not there
+        return remote.read(manifests.signature_of(identity), SIGNATURE_BYTES)
+    return None
 
 
 def _run(arguments: list[str], identity: str) -> subprocess.CompletedProcess[bytes]:

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import io
 import json
+import math
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from common.errors import CacheError, NotFiniteError
 from common.paths import status
 
 ALIGNMENT = 64
+HEADER_BYTES, COLUMN_BYTES = 2048, 512  # at most what an HDF5 file of ours has beside its values, and per column
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,22 @@ class ShardPlan:
     def file(self) -> str:
         """The shard's file name."""
         return f"{self.part.name}-{self.index:05d}.{self.key[:12]}.h5"
+
+    @property
+    def most_bytes(self) -> int:
+        """The most bytes that its file can have."""
+        columns = self.part.columns.values()
+        row_bytes = sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns)
+        return HEADER_BYTES + COLUMN_BYTES * len(columns) + self.rows * row_bytes
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A range of rows of a table, by its index, and the shards of it that are missing."""
+
+    table: str
+    index: int
+    missing: list[ShardPlan]
 
 
 class Shard:
@@ -171,7 +189,7 @@ def adopt(plan: ShardPlan, folder: Path) -> dict[str, Any] | None:
     twin, offsets = _build(
         {name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.columns.items()}
     )
-    if path.lstat().st_size != len(twin):
+    if path.lstat().st_size != len(twin):  # a sparse one may say any size
         return None
     data = store.read_regular(path, len(twin))
     structure = bytearray(data)

@@ -77,6 +77,10 @@ class ExtractConfig:
         "give, be it away, damaged or slow to answer, costs a warning and is computed",
         panel="Sharing",
     )
+    require_signed: bool = knob(False, "take only what one of --signers has signed", panel="Sharing")
+    signers: Path | None = knob(
+        None, "file of those whose signatures count, as man ssh-keygen's ALLOWED SIGNERS", panel="Sharing"
+    )
     push: bool = knob(False, "publish the finished cache at the remote, which is only read otherwise", panel="Sharing")
     explain: bool = knob(False, "say why a part is computed that was made before, here or there", panel="Sharing")
     plan: bool = knob(
@@ -105,6 +109,10 @@ class ExtractConfig:
             raise ConfigError("--push with --plan: a plan makes nothing to publish")
         if self.push and not there:
             raise ConfigError("--push needs --remote URL")
+        if self.require_signed and self.signers is None:
+            raise ConfigError("--require-signed needs --signers FILE: whose signatures count")
+        if self.signers is not None and not there:
+            raise ConfigError("--signers is for what lies at a remote: add --remote URL")
         if self.json and not self.plan:
             raise ConfigError("--json is the form of --plan: add that")
         if self.faces not in (None, NONE) and "mention.attributes" not in self.demanded:

@@ -11,12 +11,12 @@ from cache import diff, known
 from cache.draft import Draft
 from cache.remotes.base import Remote
 from cache.remotes.folder import Folder
+from cache.writer import Todo
 from common.errors import CacheError
 from common.log import table
 from extract.keys import home
 from extract.plan import Plan
 from extract.shared import Shared
-from extract.work import Todo
 
 PICTURES = ("resnet", "objects", "regions", "crops")  # kinds that read no text
 TEXTS = ("bert", "tokens", "clip_tokens", "token.bert", "clip_token.clip")  # kinds, and parts, that read no picture

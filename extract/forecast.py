@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from cache import fetch
-from cache.writer import ShardPlan
+from cache.writer import ShardPlan, Todo
 from common import console
 from common.log import duration, size, table
 from extract import explain
@@ -16,9 +14,7 @@ from extract.calibration import Calibration
 from extract.config import ExtractConfig
 from extract.items import Items
 from extract.pipeline import Job, prepare
-from extract.work import Todo, missing
-
-HEADER_BYTES, COLUMN_BYTES = 2048, 512  # at most what an HDF5 file of ours has beside its values, and per column
+from extract.work import missing
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def _lines(
     rows, lines = job.plan.tables(), []
     for part, plan in job.plan.parts.items():
         there = [shard for shard in mine[part] if shard.file in coming]
-        bytes_ = sum(coming.get(shard.file) or _bytes(shard) for shard in mine[part])
+        bytes_ = sum(coming.get(shard.file) or shard.most_bytes for shard in mine[part])
         lines.append(
             Line(
                 part=part,
@@ -103,12 +99,6 @@ def _lines(
             )
         )
     return lines
-
-
-def _bytes(shard: ShardPlan) -> int:
-    columns = shard.part.columns.values()
-    row_bytes = sum(int(np.dtype(dtype).itemsize * np.prod(shape)) for dtype, shape in columns)
-    return HEADER_BYTES + COLUMN_BYTES * len(columns) + shard.rows * row_bytes
 
 
 def report(found: dict[str, Any]) -> str:

@@ -18,10 +18,14 @@ from cache import store
 from common.errors import CacheError, DatasetError, DeniedError
 from common.log import say
 from common.records import Dataset, Entity, Mention
+from extract.config import ExtractConfig
 from extract.rows import stored
 from extract.sequences import Borders, Layout, borders
 
 TABLES = ("entity", "mention")
+PARTS_A_RANGE = 7  # of mentions, without those on demand; of entities 5
+MORE_RANGES = 100  # than a fresh extraction has
+MOST_GENERATIONS, MOST_ROWS = 1_000, 1 << 15  # of an order that comes from elsewhere, and of its ranges
 KEPT = 0.5  # of a table's rows must be in the release still; else their order is worth nothing
 
 
@@ -66,6 +70,23 @@ class Earlier:
             if kind == "ids":
                 cuts[table].append((shard["start"], shard["start"] + shard["rows"]))
         return cls({table: ids(f"{table}.ids").tolist() for table in TABLES}, Layout(cuts, generations))
+
+
+def worth(manifest: dict[str, Any], counts: tuple[int, int], config: ExtractConfig) -> bool:
+    """Return whether the order of a cache elsewhere may be followed by a release of so many entities and mentions.
+
+    Not that of one with many times the rows, nor one cut so finely that no manifest could list what follows it, nor
+    in ranges too large to be computed here.
+    """
+    ids = [shard for shard in manifest["shards"] if shard["part"].endswith(".ids")]
+    mine = sum(-(-count // config.shard_rows) for count in counts)
+    parts = PARTS_A_RANGE + len(config.demanded)
+    return (
+        len(manifest.get("generations", ())) <= MOST_GENERATIONS
+        and all(manifest["tables"][table] * KEPT <= count for table, count in zip(TABLES, counts, strict=True))
+        and all(shard["rows"] <= max(config.shard_rows, MOST_ROWS) for shard in ids)
+        and len(ids) * parts <= max(manifests.MAX_SHARDS // 2, (mine + MORE_RANGES) * parts)
+    )
 
 
 def later(here: Earlier | None, there: Earlier | None) -> Earlier | None:
@@ -163,6 +184,8 @@ def _cut(
 
 
 def _ids(folder: Path, manifest: dict[str, Any], part: str) -> np.ndarray:
+    if "id" not in manifest["parts"].get(part, {}).get("columns", {}):
+        raise CacheError(f"{folder} holds no {part}.id")
     dtype, pieces = np.dtype(manifest["parts"][part]["columns"]["id"]["dtype"]), []
     for shard in manifest["shards"]:
         if shard["part"] == part:

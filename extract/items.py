@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cache.schema import SEQUENCES
+from cache.writer import Todo
 from extract.owners import MENTIONS_ONLY
 from extract.plan import Plan
 from extract.rows import entity_text
-from extract.work import Todo
 
 KINDS = ("resnet", "clip", "objects", "regions", "crops")  # of parts that are made of pictures
 

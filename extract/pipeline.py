@@ -17,6 +17,7 @@ from extract.config import NONE, ExtractConfig
 from extract.encoders import Encoders
 from extract.plan import Plan
 from extract.shared import Shared
+from extract.trust import Trust
 from extract.work import TABLES, Work, missing
 
 
@@ -43,7 +44,9 @@ def run(config: ExtractConfig) -> Path:
     with store.together(config.folder):
         draft.sweep()
         work = Work(plan, encoders, draft, config)
-        todo = shared.take(missing(plan, draft.adopt), draft)
+        todo = missing(plan, draft.adopt)
+        _tell_wrong(draft)
+        todo = shared.take(todo, draft)
         if config.explain:
             console.show(explain.report(explain.reasons(plan, todo, draft, shared)))
         work.do(todo)
@@ -56,7 +59,7 @@ def run(config: ExtractConfig) -> Path:
     for warning in about["warnings"]:
         say(f"warning: {warning}")
     say(f"{config.folder}: cache id {identity[:16]}..., {duration(time.monotonic() - start)}")
-    if shared.remote is not None:
+    if config.url:
         say(shared.account(draft))
     if config.push:
         say(shared.push())
@@ -97,6 +100,7 @@ def prepare(config: ExtractConfig) -> Job:
         release, layout = growth.arrange(release, None, config.shard_rows)
     plan = Plan(config, rows.Rows.hashed(release, layout, config.workers), listed, encoders, draft.listed)
     _stop_if_too_many(config, plan)
+    draft.examine(Trust(plan).problem)
     job = Job(release, encoders, draft, plan, shared)
     manifest.foresee(_about(config, job) | {"coverage": release.counts})
     return job
@@ -108,6 +112,16 @@ def _tell_doubts(config: ExtractConfig, release: Dataset) -> None:
         raise DatasetError(f"{release.doubts[0]}, which --strict refuses. {release.doubts[-1]}")
     for doubt in release.doubts:
         say(f"warning: {doubt}")
+
+
+def _tell_wrong(draft: Draft) -> None:
+    """Say which shards that lie in the folder are not taken."""
+    if draft.wrong:
+        file, problem = next(iter(draft.wrong.items()))
+        say(
+            f"warning: {len(draft.wrong):,} shards in {draft.folder} hold what they cannot, and are computed anew: "
+            f"{file}: {problem}"
+        )
 
 
 def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:

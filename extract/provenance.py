@@ -25,6 +25,8 @@ PACKAGES = (
     "rapidfuzz",
 )
 
+LONGEST = 200  # characters of a text that is taken over
+
 
 def of(
     draft: Draft, fetched: Sequence[Listed], spent: Mapping[str, float], compute: Compute, seconds: float
@@ -49,12 +51,26 @@ def of(
     if draft.made or not fetched:
         return _collect(compute) | {"seconds": round(earlier + seconds, 1), "parts": parts}
     last = max((listed.manifest for listed in fetched), key=lambda manifest: manifest["provenance"].get("made", ""))
-    return _own(last) | {"seconds": round(earlier, 1), "parts": parts}
+    return _told(last) | {"seconds": round(earlier, 1), "parts": parts}
 
 
 def _own(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return the provenance of a manifest as that of a whole cache, which an extraction makes of a part, too."""
     return {name: value for name, value in manifest["provenance"].items() if name != "of"}
+
+
+def _told(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a stranger's provenance has the form that ours has: it would else make a manifest too large."""
+    noted = manifest["provenance"]
+    told = {name: noted[name] for name in ("made", "device", "python") if _short(noted.get(name))}
+    packages = noted.get("packages", {})
+    if isinstance(packages, dict):
+        told["packages"] = {name: packages[name] for name in PACKAGES if _short(packages.get(name))}
+    return told
+
+
+def _short(text: object) -> bool:
+    return isinstance(text, str) and len(text) <= LONGEST and text.isprintable()
 
 
 def _seconds(manifest: dict[str, Any] | None, part: str, rows: int) -> float | None:

@@ -15,6 +15,7 @@ from common.records import Dataset, Entity, Face, Image, Mention
 from extract import images
 from extract.sequences import Layout
 
+MOST_BYTES = 256  # of a string
 Picture = tuple[bytes, int]  # content hash of the file, reason code
 
 
@@ -143,7 +144,7 @@ def strings(values: list[str]) -> np.ndarray:
     return np.array(encoded, dtype=f"|S{1 << (max(16, *map(len, encoded)) - 1).bit_length()}")
 
 
-def stored(value: str, limit_bytes: int = 256) -> bytes:
+def stored(value: str, limit_bytes: int = MOST_BYTES) -> bytes:
     """Return a text as a column of strings holds it: longer ones are cut at a character, NUL is replaced."""
     return _cut(value.replace("\0", "\ufffd").encode("utf-8", "replace"), limit_bytes)
 

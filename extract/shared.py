@@ -10,22 +10,22 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from cache import fetch, known, pull, remotes
+from cache import fetch, known, places, pull, remotes, signing
 from cache import manifest as manifests
 from cache import push as pushing
 from cache.draft import FETCHED, KEPT, MADE, Draft
 from cache.growing import WriteError
 from cache.known import Listed
-from cache.remotes.base import Remote
+from cache.remotes.base import Remote, SlowError
 from cache.transfer import Transfer
-from cache.writer import ShardPlan
+from cache.writer import ShardPlan, Todo
 from common.errors import CacheError
-from common.foreign import shell
+from common.foreign import printable, shell
 from common.log import duration, say, size
 from common.records import Dataset
+from extract import growth, rows
 from extract.config import ExtractConfig
 from extract.growth import Earlier
-from extract.work import Todo
 
 FAILURES = 3  # shards that may fail to come before no more are asked for: one file can be unreadable by itself
 
@@ -38,7 +38,7 @@ class Shared:
     """
 
     def __init__(self, config: ExtractConfig) -> None:
-        self.url, self._folder = config.url, config.folder
+        self.url, self._folder, self._config = config.url, config.folder, config
         self.remote = remotes.open(config.url) if config.url else None
         self.manifest: dict[str, Any] | None = None
         self.taken: list[Listed] = []
@@ -46,6 +46,10 @@ class Shared:
         self._listing: dict[str, int] = {}
         self._lock, self._lost = threading.Lock(), 0
         self._failed: list[CacheError] = []
+        self._signers = None if config.signers is None else places.local(str(config.signers))
+        self._doubts: dict[str, str] = {}  # by cache id, why it is not gone by; "" for nothing
+        if self._signers is not None:
+            signing.check_signers(self._signers)
         if self.remote is not None:
             self._ask(self.remote)
 
@@ -55,11 +59,17 @@ class Shared:
             return None
         remote, counts = self.remote, (len(release.entities), len(release.mentions))
         try:
-            listed = known.manifests_of(remote, self._listing, self.manifest)
+            listed = filter(self._trusts, known.manifests_of(remote, self._listing, self.manifest))
             alike = (found for found in listed if (found["tables"]["entity"], found["tables"]["mention"]) == counts)
             manifest = next(alike, self.manifest)
-            return Earlier.told(manifest, lambda part: known.column(remote, manifest, f"{part}.id"))
+            if not growth.worth(manifest, counts, self._config):
+                return None
+            most = {table: rows.MOST_BYTES * manifest["tables"][table] for table in growth.TABLES}
+            return Earlier.told(
+                manifest, lambda part: known.column(remote, manifest, f"{part}.id", most[part.split(".")[0]])
+            )
         except CacheError as error:
+            self._lose(error)
             say(f"warning: {error}. Rows are numbered anew, so that little of what is there may fit")
             return None
 
@@ -69,8 +79,9 @@ class Shared:
             return {}
         plans = {plan.file: plan for plan in missing}
         try:
-            found = known.shards(self.remote, plans, self._listing, self.manifest)
+            found = known.shards(self.remote, plans, self._listing, self.manifest, self._trusts)
         except CacheError as error:
+            self._lose(error)
             say(f"warning: {error}. Everything that is missing is computed here")
             return {}
         good = {name: listed for name, listed in found.items() if _is(listed, plans[name])}
@@ -101,7 +112,8 @@ class Shared:
         came = {shard.file for shard in missing if shard.file in offers and draft.adopt(shard, FETCHED)}
         self.taken = [listed for name, listed in offers.items() if name in came]
         if lacking := len(offers) - len(came):
-            reason = next(iter(self._failed), "they are not laid out as this version does it")
+            strange = (f"{name}: {draft.wrong[name]}" for name in offers if name in draft.wrong)
+            reason = next(iter([*self._failed, *strange]), "they are not laid out as this version does it")
             say(f"warning: {lacking:,} shards did not come and are computed here: {reason}")
         return [replace(item, missing=[shard for shard in item.missing if shard.file not in came]) for item in todo]
 
@@ -137,11 +149,36 @@ class Shared:
             if data is None:
                 say(f"nothing is published at {self.url}.{pull.hint(remote, self._folder.name)}")
                 return
-            self.manifest = manifests.read(data, remote.where(manifests.NAME))
+            found = manifests.read(data, remote.where(manifests.NAME))
+            if not self._trusts(found):
+                say(f"warning: {self._doubts[found['id']]}. Nothing that it lists is taken")
+                return
+            self.manifest = found
             if (name := self.manifest["dataset"]["name"]) != self._folder.name:
                 say(f"warning: {self.url} is a cache of {name}; this is {self._folder.name}")
         except CacheError as error:
+            self._lose(error)
             say(f"warning: {error}. What it does not give is computed here")
+
+    def _trusts(self, manifest: dict[str, Any]) -> bool:
+        """Return whether a manifest there may be gone by: where signers are asked for, one of them has signed it."""
+        if self._signers is None or self.remote is None:
+            return True
+        identity = manifest["id"]
+        if identity not in self._doubts:
+            try:
+                signature = signing.of_remote(self.remote, identity)
+                who = signing.verify(identity, signature, self._signers, self.url)
+                self._doubts[identity] = ""
+                say(f"{self.url}: cache {identity[:16]}... is signed by {printable(who)}")
+            except CacheError as error:
+                self._doubts[identity] = str(error)
+        return not self._doubts[identity]
+
+    def _lose(self, error: CacheError) -> None:
+        """Ask nothing more of a remote that is too slow to be worth waiting for."""
+        if isinstance(error, SlowError):
+            self.remote, self._listing = None, {}
 
     def _one(self, files: fetch.Fetch, entry: dict[str, Any]) -> None:
         """Take a shard, or remember why it does not come."""
@@ -152,8 +189,9 @@ class Shared:
         except CacheError as error:
             with self._lock:
                 self._failed.append(error)
+                self._lose(error)
                 self._lost += not isinstance(error, fetch.DamagedError)
-                if self._lost >= FAILURES:
+                if self._lost >= FAILURES or isinstance(error, SlowError):
                     raise _GivenUpError from error
         else:
             with self._lock:
@@ -170,5 +208,6 @@ def _count(shards: Counter[str]) -> str:
 
 def _is(listed: Listed, plan: ShardPlan) -> bool:
     """Whether a listed shard is the planned one: a file name holds only 12 digits of its key."""
-    entry, part = listed.entry, listed.manifest["parts"][plan.part.name]
-    return (entry["key"], entry["rows"]) == (plan.key, plan.rows) and part == plan.part.manifest_entry
+    entry, part = listed.entry, listed.manifest["parts"].get(plan.part.name)
+    same = (entry["key"], entry["rows"]) == (plan.key, plan.rows) and part == plan.part.manifest_entry
+    return same and entry["bytes"] <= plan.most_bytes

@@ -1,10 +1,9 @@
 """Compute the missing shards of a plan, range by range."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from cache.draft import Draft
-from cache.writer import ShardPlan
+from cache.writer import ShardPlan, Todo
 from common.log import Progress
 from extract.clock import Clock
 from extract.config import ExtractConfig
@@ -16,15 +15,6 @@ from extract.ranges import Range
 from extract.texts import Texts
 
 TABLES = ("entity", "mention", "pair")  # in the order of what derives from what; tokens are made with mentions
-
-
-@dataclass(frozen=True)
-class Todo:
-    """A range of rows of a table, by its index, and the shards of it that are missing."""
-
-    table: str
-    index: int
-    missing: list[ShardPlan]
 
 
 def missing(plan: Plan, finished: Callable[[ShardPlan], bool]) -> list[Todo]:

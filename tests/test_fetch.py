@@ -22,6 +22,7 @@ from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.objects import Objects
 from extract.encoders.resnet import ResNet
+from torture import odd
 
 ROOT = Path(__file__).parent.parent
 ENTITIES = [("Paris", "in France", "red"), ("Lyon", "", "blue"), ("Rome", "in Italy", None), ("Oslo", "", "red")]
@@ -183,6 +184,39 @@ def test_a_shard_damaged_there_costs_one_warning_and_is_computed(
     assert watched[0].draft.shards("made") == {"mention.bert": 1}
     warnings = [line for line in said(capsys, "warning") if "random weights" not in line]
     assert len(warnings) == bool(warning) and all(re.search(warning, line) for line in warnings)
+
+
+BAD = (  # that fits its manifest: part, column, value, and what is said of it
+    ("entity.ids", "image_status", 9, r"image_status says corrupt of entity 'e1' \(row 1\), which is ok here"),
+    ("mention.ids", "gold", 3, "gold is not what the release says"),
+    ("pair.candidates", "candidates", 999, "candidates is not what the release says"),
+    ("mention.objects", "labels", 1 << 20, "labels holds .* expected 0 to 90"),
+    ("entity.clip", "present", 7, "present holds what is neither true nor false"),
+    ("pair.alignment", "text_to_text", 5, "text_to_text holds"),
+)
+
+
+def test_values_that_cannot_be_are_computed_be_they_there_or_taken_before(
+    data, team, remote, tmp_path, watched, capsys
+):
+    told = json.loads((remote / "manifest.json").read_text())
+    for part, column, value, _ in BAD:
+        odd.forged(part, column, value)(remote, told)
+    (remote / "manifest.json").write_bytes(manifest.written(manifest.seal(told)))
+    shutil.rmtree(remote / "manifests")
+    shutil.copytree(remote, tmp_path / "earlier/world")  # as an earlier version has taken it
+    for shards, url, warning in (
+        (tmp_path / "b", str(remote), rf"warning: {len(BAD)} shards did not come and are computed here: \S+: "),
+        (tmp_path / "earlier", "", rf"warning: {len(BAD)} shards in \S+ hold what they cannot, .* anew: \S+: "),
+    ):
+        made = melcache.open(pipeline.run(config(data, shards, remote=url)))
+        assert made.id == team[0].id and whole(made.path)
+        draft = watched[-1].draft
+        assert draft.shards("made") == {part: 1 for part, *_ in BAD}
+        files = {shard["part"]: shard["file"] for shard in reversed(told["shards"])}
+        for part, _, _, reason in BAD:
+            assert re.match(reason, draft.wrong[files[part]]), draft.wrong[files[part]]
+        assert re.search(warning, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("after", [0, 5])
@@ -396,6 +430,17 @@ def test_a_cache_without_a_record_of_seconds_is_fetched_too(data, team, remote, 
     made = melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote))))
     assert made.id == team[0].id and made.manifest["provenance"]["parts"] == {}
     assert re.search(r"parts fetched from \S+ \([0-9.]+ kB\), none computed", capsys.readouterr().err)
+
+
+def test_what_a_stranger_notes_of_the_making_is_taken_over_where_it_is_as_ours(data, team, remote, tmp_path):
+    noted = team[0].manifest["provenance"]
+    more = {"device": "x" * 9999, "python": 3, "packages": {str(i): "" for i in range(90_000)} | noted["packages"]}
+    told = team[0].manifest | {"provenance": noted | more | {"secret": [[0] * 9] * 999}}
+    (remote / "manifest.json").write_bytes(manifest.written(manifest.seal(told)))
+    made = melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote)))).manifest
+    found = made["provenance"]
+    assert made["id"] == team[0].id and found.keys() == {"made", "packages", "parts", "seconds"}
+    assert found["made"] == noted["made"] and found["packages"] == noted["packages"]
 
 
 def test_a_record_of_seconds_is_read_strictly(team):

@@ -9,9 +9,24 @@ import h5py
 import pytest
 from PIL import Image, ImageFile
 
-from cache import checksums, draft, gate, lacking, manifest, pull, reader, store, temporary, verify, writer
+from cache import (
+    checksums,
+    draft,
+    gate,
+    known,
+    lacking,
+    limits,
+    manifest,
+    pull,
+    reader,
+    store,
+    temporary,
+    verify,
+    writer,
+)
+from cache.remotes import base, patience
 from common.errors import CacheError
-from extract import images
+from extract import growth, images
 from torture import (
     crash,
     extractors,
@@ -24,6 +39,7 @@ from torture import (
     numbers,
     pictures,
     readers,
+    remotes,
     run_folders,
     types,
     unlisted,
@@ -31,6 +47,11 @@ from torture import (
 from train import run_files, run_schema
 
 SEED = 7
+FEW = {  # of what is odd about remotes
+    "FORGED": ("a reason code that is none", "another candidate", "neither true nor false"),
+    "TOLD": ("a shard of 2 TB", "8 GB of ids"),
+    "CARRIED": ("a byte a second", "no field of that name"),
+}
 
 
 def power(folder):
@@ -87,6 +108,10 @@ def fields(folder):
 
 def bad_pictures(folder):
     return pictures.run(folder, 50, SEED)
+
+
+def odd(folder):
+    return remotes.run(folder, 0, SEED)
 
 
 def many(folder):
@@ -177,6 +202,10 @@ def one_temporary_name(patch):
 
 def temporaries_of_the_living_are_swept(patch):
     patch.setattr(temporary, "abandoned", lambda path: True)
+
+
+def a_pid_is_the_same_everywhere(patch):
+    patch.setattr(temporary, "_here", lambda: temporary.Home("host", "0" * 12, "1"))
 
 
 def trust_existence(patch):
@@ -372,6 +401,29 @@ def damage_is_an_error(patch):
     patch.setattr(images, "_DAMAGE", (OSError,))
 
 
+def any_value_is_taken(patch):
+    patch.setattr(limits, "problem", lambda shard, entry, column: "")
+    patch.setattr(draft.Draft, "examine", lambda self, problem: None)
+
+
+def sizes_are_believed(patch):
+    patch.setattr(writer.ShardPlan, "most_bytes", property(lambda plan: 1 << 60))
+
+
+def orders_are_believed(patch):
+    real = known.column
+    patch.setattr(growth, "worth", lambda *given: True)
+    patch.setattr(known, "column", lambda remote, told, name, largest: real(remote, told, name, 1 << 60))
+
+
+def a_drip_is_awaited(patch):
+    patch.setattr(patience.Patience, "came", lambda self, count=0: 60.0)
+
+
+def strange_answers_escape(patch):
+    patch.setattr(base, "STRANGE", ())
+
+
 def readers_copy(patch):
     real = reader.Reader._map
     patch.setattr(reader.Reader, "_map", lambda *given, **more: real(*given, **more).copy())
@@ -409,6 +461,7 @@ SABOTAGES = {
     manifest_first: power,
     one_temporary_name: together,
     temporaries_of_the_living_are_swept: together,
+    a_pid_is_the_same_everywhere: together,
     trust_existence: killed,
     trust_the_layout_of_shards: before_the_manifest,
     forget_at_once: killed,
@@ -442,6 +495,11 @@ SABOTAGES = {
     checkpoints_without_a_digest: runs,
     results_without_a_digest: runs,
     results_of_any_type: runs,
+    any_value_is_taken: odd,
+    sizes_are_believed: odd,
+    orders_are_believed: odd,
+    a_drip_is_awaited: odd,
+    strange_answers_escape: odd,
 }
 
 
@@ -455,6 +513,8 @@ def test_a_planted_bug_is_caught(sabotage, tmp_path, monkeypatch):
     monkeypatch.setattr(hostile, "SECONDS", 60)
     few = ("external_storage", "external_link", "compressed")  # of the tricks
     monkeypatch.setattr(hostile, "TRICKS", {name: hostile.TRICKS[name] for name in few})
+    for name, few in FEW.items():
+        monkeypatch.setattr(remotes, name, {one: getattr(remotes, name)[one] for one in few})
     sabotage(monkeypatch)
     try:
         result = SABOTAGES[sabotage](tmp_path)

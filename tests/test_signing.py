@@ -11,6 +11,9 @@ from cache import manifest, pull, push, signing, synth
 from cache.cli import app
 from cache.remotes.folder import Folder
 from common.errors import CacheError, ConfigError
+from extract.config import ExtractConfig
+from extract.shared import Shared
+from torture import world
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen of OpenSSH")
 
@@ -140,3 +143,42 @@ def test_a_public_key_is_no_file_of_signers(toy, keys):
     signing.sign(toy, keys / "alice")
     with pytest.raises(ConfigError, match=r"alice\.pub is a key without a name; expected lines such as: alice@example"):
         signing.of_folder(toy, keys / "alice.pub")
+
+
+def test_an_extraction_takes_what_is_signed_and_computes_the_rest(keys, remote, tmp_path, capsys):
+    folder, plans = tmp_path / "made/toy", [[shard.plan for shard in world.shards(seed)] for seed in (1, 2)]
+
+    def asked():
+        given = {"remote": str(remote), "signers": keys / "signers", "require_signed": True}
+        found = Shared(ExtractConfig(dataset="jsonl", shards=tmp_path, name="toy", **given))
+        said = capsys.readouterr().err
+        return found.manifest and found.manifest["id"], [len(found.offers(of)) for of in plans], said
+
+    world.build(folder, 1)
+    push.push(folder, str(remote))
+    nothing, offers, said = asked()
+    assert nothing is None and offers == [0, 0]
+    assert "is not signed: no signature of" in said and "Nothing that it lists is taken" in said
+    for who, taken in (("mallory", 0), ("alice", len(plans[0]))):
+        signing.sign(folder, keys / who)
+        push.push(folder, str(remote))
+        identity, offers, said = asked()
+        assert offers == [taken, 0] and (identity is None) == (who == "mallory")
+        assert ("is signed by alice@example.org" if taken else "is signed by a key that is not in") in said
+    other = tmp_path / "other/toy"
+    world.build(other, 2)
+    push.push(other, str(remote), replace=True)  # unsigned: the one before it still counts
+    nothing, offers, said = asked()
+    assert nothing is None and offers == [len(plans[0]), 0]
+
+
+def test_signers_that_cannot_be_are_refused_before_anything_is_asked(keys, remote, tmp_path):
+    known = {"dataset": "jsonl", "shards": tmp_path, "remote": str(remote)}
+    for given, message in (
+        ({"require_signed": True}, "--require-signed needs --signers FILE"),
+        ({"signers": keys / "signers", "remote": ""}, "--signers is for what lies at a remote: add --remote URL"),
+        ({"signers": tmp_path / "nobody"}, "there is no file"),
+        ({"signers": keys / "alice.pub"}, "is a key without a name"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Shared(ExtractConfig(**known | given))

@@ -14,6 +14,8 @@ from typing import Any
 
 MEMORY = 1 << 30  # of addresses that work may take beside what its process has
 SECONDS = 60  # of a processor
+NEW_MOUNTS, NEW_USERS, NEW_PIDS = 0x20000, 0x10000000, 0x20000000  # of unshare
+REC_PRIVATE = (1 << 14) | (1 << 18)  # MS_REC | MS_PRIVATE
 OPENED, READ = 0x20, 0x1  # inotify's IN_OPEN and IN_ACCESS
 
 
@@ -29,6 +31,27 @@ def child(work: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return pid
+
+
+def in_a_namespace(work: Callable[[], object]) -> None:
+    """Do work in a child that has a PID namespace and a /proc of its own, as in a container; for a forked process.
+
+    Where nobody may make one, the work is done here.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(NEW_PIDS | NEW_MOUNTS) and libc.unshare(NEW_USERS | NEW_PIDS | NEW_MOUNTS):
+        work()
+        return
+
+    def apart() -> None:
+        libc.mount(b"none", b"/", None, REC_PRIVATE, None)
+        if libc.mount(b"proc", b"/proc", b"proc", 0, None):
+            raise OSError(ctypes.get_errno(), "cannot mount /proc")
+        work()
+
+    _, status = os.waitpid(child(apart), 0)
+    if status:
+        raise ChildProcessError(f"status {status} in a namespace")
 
 
 @dataclass(frozen=True)

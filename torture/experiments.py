@@ -17,6 +17,7 @@ from torture import (
     numbers,
     pictures,
     readers,
+    remotes,
     run_folders,
     types,
     unlisted,
@@ -61,7 +62,12 @@ EXPERIMENTS = {
     "lacks": Experiment(
         "4. A file system that lacks something is one warning", lambda folder, _, seed: lacks.run(folder, seed)
     ),
-    "together": Experiment("5. Eight extractors at once, every other time without locks", extractors.run, 2, 500),
+    "together": Experiment(
+        "5. Eight extractors at once, every other time without locks, else half in PID namespaces",
+        extractors.run,
+        2,
+        500,
+    ),
     "files": Experiment(
         "6. Opening a stranger's cache is safe: HDF5 files with tricks",
         lambda folder, _, seed: hostile.run(folder, seed, pulled=4),
@@ -89,4 +95,5 @@ EXPERIMENTS = {
     "runs": Experiment(
         "11. Run folders: no silent wrong number, and a stranger's values are refused", run_folders.run, 2_000, 200_000
     ),
+    "remotes": Experiment("12. A remote never ends an extraction", remotes.run, 10, 2_000),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Several extractors at once on one cache, also where locks do nothing, while a reader looks.
+"""Several extractors at once on one cache, also where locks do nothing, and in containers, while a reader looks.
 
 Every third time they go on from one that was killed, of whose shards one is damaged.
 
@@ -14,11 +14,12 @@ import os
 import shutil
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cache import temporary
-from torture.children import child
+from torture.children import child, in_a_namespace
 from torture.unlisted import interrupted
 from torture.world import SHARDS, Result, build, contents, partial, put, unlike, wrong
 
@@ -52,7 +53,10 @@ class Meeting:
 
 
 def run(scratch: Path, rounds: int, seed: int) -> Result:
-    """Let eight processes make one cache, `rounds` times, every other time with flock made a no-op."""
+    """Let eight processes make one cache, `rounds` times, every other time with flock made a no-op.
+
+    Where there are locks, half of the processes are as in containers: none sees those of the others.
+    """
     result = Result("extractors at once")
     for turn in range(rounds):
         world, folder, whole = seed + turn, scratch / "shared", scratch / "whole"
@@ -62,9 +66,9 @@ def run(scratch: Path, rounds: int, seed: int) -> Result:
         known = {identity: contents(whole)}
         if turn % 3 == 1:
             _leave_damage(folder, world)
-        meeting = Meeting()
-        work = functools.partial(_extract, folder, world, turn % 2 == 1, meeting)
-        pids = {child(functools.partial(work, place)) for place in range(PROCESSES)}
+        meeting, broken = Meeting(), turn % 2 == 1
+        work = functools.partial(_extract, folder, world, broken, meeting)
+        pids = {child(functools.partial(_begin, work, place, broken)) for place in range(PROCESSES)}
         while pids:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid in pids:
@@ -91,6 +95,13 @@ def _leave_damage(folder: Path, world: int) -> None:
     for name, data in interrupted(folder, world, SHARDS - 2).items():
         if name.startswith("entity.resnet-00000") and name.endswith(".h5"):
             put(folder / name, data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def _begin(work: Callable[[int], None], place: int, broken: bool) -> None:
+    if place % 2 and not broken:
+        in_a_namespace(lambda: work(place))
+    else:
+        work(place)
 
 
 def _extract(folder: Path, world: int, broken: bool, meeting: Meeting, place: int) -> None:

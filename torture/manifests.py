@@ -194,7 +194,9 @@ def run(scratch: Path, seed: int) -> Result:
     path = folder / manifest.NAME
     good = path.read_bytes()
     for name, change in ATTACKS.items():
-        _judge(name, _sealed(good, change), good, scratch, result)
+        content = json.loads(good)
+        change(content)
+        _judge(name, sealed(content), good, scratch, result)
     for name, made in BYTES.items():
         _judge(name, made(good), good, scratch, result)
     for place in PLACES:
@@ -208,9 +210,8 @@ def run(scratch: Path, seed: int) -> Result:
     return result
 
 
-def _sealed(good: bytes, change: Change) -> bytes:
-    content = json.loads(good)
-    change(content)
+def sealed(content: dict[str, Any]) -> bytes:
+    """Return the bytes of a changed manifest's file, with a digest that fits where that can be."""
     try:
         return fingerprint.canonical(manifest.seal(content)) + b"\n"
     except (ValueError, TypeError):  # what cannot be sealed is attacked with as it is
@@ -274,7 +275,7 @@ def mutate(scratch: Path, count: int, seed: int) -> Result:
     good = path.read_bytes()
     while result.tried < count:
         content = json.loads(good)
-        what = _mutation(content, rng)
+        what = mutation(content, rng)
         try:
             data = fingerprint.canonical(manifest.seal(content)) + b"\n"
         except (ValueError, TypeError, AttributeError):
@@ -298,7 +299,7 @@ VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def _mutation(content: Any, rng: random.Random) -> str:
+def mutation(content: Any, rng: random.Random) -> str:
     """Replace, drop, double or add something somewhere; return what."""
     node, trail = content, []
     while True:

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from cache.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import CacheError
 from common.log import LINE_SECONDS, say
 
-PARTS = {  # part: columns, rows
+Parts = Mapping[str, tuple[tuple[str, ...], int]]
+PARTS: Parts = {  # part: columns, rows
     "entity.ids": (("id", "name", "image_status"), 9),
     "entity.bert": (("text", "truncated"), 9),
     "entity.resnet": (("image", "present"), 9),
@@ -68,11 +69,11 @@ class Result:
         self.failures.append(what)
 
 
-def shards(seed: int, numbers: int = 0) -> list[Shard]:
+def shards(seed: int, numbers: int = 0, parts: Parts = PARTS, sizes: Mapping[str, int] = SIZES) -> list[Shard]:
     """Return the shards of a world's cache, full.  `numbers` changes what they hold and not what they are called."""
     made = []
-    for name, (columns, rows) in PARTS.items():
-        plan = PartPlan(name, {"encoder": "torture", "seed": seed}, columns_of(name, SIZES, "<f2", columns))
+    for name, (columns, rows) in parts.items():
+        plan = PartPlan(name, {"encoder": "torture", "seed": seed}, columns_of(name, dict(sizes), "<f2", columns))
         for index, start in enumerate(range(0, rows, SHARD_ROWS)):
             count = min(SHARD_ROWS, rows - start)
             key = hashlib.sha256(f"{name} {index} of {seed}".encode()).hexdigest()

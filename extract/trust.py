@@ -1,0 +1,76 @@
+"""What finished shards must hold, as far as that is known before they are computed: a remote may send anything.
+
+The release alone decides ids, golds, candidates and where sentences stand; a picture is broken where it is so here.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from cache import limits
+from cache.limits import Column
+from cache.schema import IMAGE_STATUS, SEQUENCES
+from cache.writer import ShardPlan
+from extract import images
+from extract.plan import Plan
+
+OK = IMAGE_STATUS.index("ok")
+
+
+class Trust:
+    """The finished shards of a plan: which of them cannot be right."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def problem(self, shard: ShardPlan, entry: dict[str, Any], column: Column) -> str:
+        """Return what of a finished shard is wrong, "" if nothing is known to be, as cache.limits.problem."""
+        for name, values in self._known(shard).items():
+            if not np.array_equal(column(name), values):
+                return f"{name} is not what the release says"
+        if found := limits.problem(shard, entry, column):
+            return found
+        if shard.part.name == "mention.tokens":
+            return _spans(column)
+        return self._verdicts(shard, column("image_status")) if "image_status" in shard.part.columns else ""
+
+    def _known(self, shard: ShardPlan) -> dict[str, np.ndarray]:
+        """Return the columns of a shard that nothing need be computed for."""
+        part, rows, table = shard.part.name, slice(shard.start, shard.start + shard.rows), shard.part.table
+        if part == "pair.candidates":
+            return {name: getattr(self._plan.lists, name)[rows] for name in shard.part.columns}
+        if part in SEQUENCES.values():
+            there = self._plan.sentences[next(name for name, pointer in SEQUENCES.items() if pointer == part)]
+            return {"first": there.first[rows], "count": there.count[rows]}
+        if not part.endswith(".ids"):
+            return {}
+        contents = {
+            "content_text": self._plan.rows.text_content[table][rows],
+            "content_image": [content for content, _ in self._plan.owners.pictures[table][rows]],
+        }
+        return {name: values[rows] for name, values in self._plan.rows.ids[part].items()} | {
+            name: np.frombuffer(b"".join(found), np.uint8).reshape(-1, 32) for name, found in contents.items()
+        }
+
+    def _verdicts(self, shard: ShardPlan, codes: np.ndarray) -> str:
+        """Return which picture has another reason code than it has here; those said to be broken are opened."""
+        table = shard.part.table
+        records, found = self._plan.rows.records(table), self._plan.owners.pictures[table]
+        for row, code in enumerate(codes.tolist(), shard.start):
+            here = found[row][1]
+            if here == OK and code != OK:
+                data, status = images.read(records[row].image.path)
+                here = IMAGE_STATUS.index(images.decode(data)[1] if status == "ok" else status)
+            if code != here:
+                return (
+                    f"image_status says {IMAGE_STATUS[code]} of {self._plan.label(table, row)}, which is "
+                    f"{IMAGE_STATUS[here]} here"
+                )
+        return ""
+
+
+def _spans(column: Column) -> str:
+    """Return whether tokens are under a mention that its sentence does not have."""
+    start, end, count = (column(name) for name in ("start", "end", "count"))
+    fits = (start >= -1) & (start <= end) & (end <= count)
+    return "" if fits.all() else "start and end are not tokens of their sentence"
