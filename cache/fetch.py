@@ -1,5 +1,6 @@
 """Shards on their way here from a remote: continued inside a file, and checked before a file has its name."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -33,7 +34,9 @@ class Fetch:
         and CacheError where the remote does.
         """
         with Growing(self._folder / shard["file"], shard["sha256"]) as file:
-            begun = min(file.size, shard["bytes"])
+            if file.size > shard["bytes"]:  # of a manifest that lied
+                file.clear()
+            begun = file.size
             if not self._continue(file, shard):  # what was begun was not of this content, or the line is bad
                 self._advance(-file.size)
                 file.clear()
@@ -66,7 +69,10 @@ class Fetch:
 
 def check_space(folder: Path, shards: Sequence[dict[str, Any]], doing: str, advice: str) -> None:
     """Raise CacheError where the disk has no room for the files of these entries that are not here."""
-    begun = {path.name[-CONTENT:]: path.lstat().st_size for path in folder.glob(f"{temporaries.PREFIX}*")}
+    begun = {}
+    for path in folder.glob(f"{temporaries.PREFIX}*"):
+        with contextlib.suppress(OSError):  # it has its name by now
+            begun[path.name[-CONTENT:]] = path.lstat().st_size
     missing = [shard for shard in shards if not exists(folder / shard["file"])]
     needed = sum(max(0, shard["bytes"] - begun.get(shard["sha256"][:CONTENT], 0)) for shard in missing)
     there = free(folder)

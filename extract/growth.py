@@ -15,7 +15,6 @@ import numpy as np
 
 from cache import manifest as manifests
 from cache import store
-from cache.manifest import MAX_SHARDS
 from common.errors import CacheError, DatasetError, DeniedError
 from common.log import say
 from common.records import Dataset, Entity, Mention
@@ -86,7 +85,7 @@ def worth(manifest: dict[str, Any], counts: tuple[int, int], config: ExtractConf
         len(manifest.get("generations", ())) <= MOST_GENERATIONS
         and all(manifest["tables"][table] * KEPT <= count for table, count in zip(TABLES, counts, strict=True))
         and all(shard["rows"] <= max(config.shard_rows, MOST_ROWS) for shard in ids)
-        and len(ids) * parts <= max(MAX_SHARDS // 2, (mine + MORE_RANGES) * parts)
+        and len(ids) * parts <= max(manifests.MAX_SHARDS // 2, (mine + MORE_RANGES) * parts)
     )
 
 

@@ -2,6 +2,7 @@
 
 Every third time they go on from one that was killed, of whose shards one is damaged.
 
+
 In each round they meet: the first one stops with its temporary file open until every other one has begun behind it and
 has opened its own, has failed to, or has ended.
 """
@@ -13,6 +14,7 @@ import os
 import shutil
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +66,9 @@ def run(scratch: Path, rounds: int, seed: int) -> Result:
         known = {identity: contents(whole)}
         if turn % 3 == 1:
             _leave_damage(folder, world)
-        broken, meeting = turn % 2 == 1, Meeting()
-        pids = set()
-        for place in range(PROCESSES):
-            work = functools.partial(_extract, folder, world, broken, meeting, place)
-            pids.add(child(functools.partial(in_a_namespace, work) if place % 2 and not broken else work))
+        meeting, broken = Meeting(), turn % 2 == 1
+        work = functools.partial(_extract, folder, world, broken, meeting)
+        pids = {child(functools.partial(_begin, work, place, broken)) for place in range(PROCESSES)}
         while pids:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid in pids:
@@ -95,6 +95,13 @@ def _leave_damage(folder: Path, world: int) -> None:
     for name, data in interrupted(folder, world, SHARDS - 2).items():
         if name.startswith("entity.resnet-00000") and name.endswith(".h5"):
             put(folder / name, data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def _begin(work: Callable[[int], None], place: int, broken: bool) -> None:
+    if place % 2 and not broken:
+        in_a_namespace(lambda: work(place))
+    else:
+        work(place)
 
 
 def _extract(folder: Path, world: int, broken: bool, meeting: Meeting, place: int) -> None:
