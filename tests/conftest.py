@@ -6,7 +6,7 @@ import pytest
 
 from common.threads import sleep_when_waiting
 
-FORKING = ("test_torture.py", "test_sabotage.py", "test_bad_input.py")
+FORKING = ("test_torture.py", "test_sabotage.py", "test_bad_input.py", "test_regex.py")
 
 
 def pytest_configure():

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cache import card, manifest
+from cache import manifest
 from cache.remotes import base
+from common import foreign
 from common.errors import CacheError
 
 ROOT = Path(__file__).parent.parent
@@ -138,5 +139,5 @@ def test_a_megabyte_of_quotes_is_no_manifest():
     assert lived(work)
 
 
-def test_many_signs_on_a_card():
-    assert lived(lambda: card._plain("*_" * (MEGABYTE // 10)))
+def test_many_signs_in_markdown():
+    assert lived(lambda: foreign.markdown("*_" * (MEGABYTE // 10)))
