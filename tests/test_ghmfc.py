@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from common.errors import ConfigError
-from train.baseline_heads import GhmfcConfig
 from train.batch import Batch
+from train.ghmfc_config import GhmfcConfig
 from train.losses import between_modalities
 from train.models import MODELS
 from train.models.co_attention import UnbiasedNorm

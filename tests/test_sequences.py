@@ -14,11 +14,12 @@ from cache.synth import Synthetic, write
 from common.errors import CacheError, ConfigError
 from train import loop
 from train.adam import Adam, Schedule
-from train.baseline_heads import DzmnedConfig, GhmfcConfig, MelHiConfig
+from train.baseline_heads import DzmnedConfig, MelHiConfig
 from train.batch import Batch
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
+from train.ghmfc_config import GhmfcConfig
 from train.losses import between_modalities, triplet
 from train.models import MODELS, build
 from train.prepare import with_widths

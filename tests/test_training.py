@@ -26,11 +26,11 @@ from common import device as devices
 from common.errors import CacheError, ConfigError, NotFiniteError
 from train import features, loop, models, prepare
 from train.adam import Adam, Schedule
-from train.baseline_heads import GhmfcConfig
 from train.checkpoint import UNFINISHED, Checkpoints
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
+from train.ghmfc_config import GhmfcConfig
 from train.heads import HEAD_CONFIGS, DrinConfig
 from train.models.drin import Drin
 from train.stack import Stack

@@ -10,8 +10,9 @@ from typing import Literal
 from cache.schema import EDGES
 from common.errors import ConfigError
 from common.options import knob
-from train.baseline_heads import DzmnedConfig, GhmfcConfig, JointConfig, MelHiConfig
+from train.baseline_heads import DzmnedConfig, JointConfig, MelHiConfig
 from train.checks import MARGIN, check_margin, check_positive
+from train.ghmfc_config import GhmfcConfig
 
 Activation = Literal["gelu", "relu", "tanh", "sigmoid", "identity"]
 

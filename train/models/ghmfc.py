@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import ConfigError
-from train.baseline_heads import GhmfcConfig
 from train.batch import Batch
+from train.ghmfc_config import GhmfcConfig
 from train.losses import batch_candidate_margins, between_modalities, counted, margin_ranking, triplet, wide
 from train.models.co_attention import Level, Phrases, Text, projection
 from train.models.functions import cosine_scores

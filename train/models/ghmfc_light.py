@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import ConfigError
-from train.baseline_heads import GhmfcConfig
+from train.ghmfc_config import GhmfcConfig
 from train.models.attention import STACKED_GAIN
 from train.models.co_attention import SequenceAttention, Text, largest
 

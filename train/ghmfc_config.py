@@ -1,0 +1,155 @@
+"""Knobs of ghmfc, and what its three forms are (models.ghmfc, docs/models.md).  No torch here."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from common.errors import ConfigError
+from common.options import knob
+from train.checks import MARGIN, check_margin, check_positive
+
+# the forms, switch by switch
+FORMS = {
+    "original": {
+        "blocks": "decoder",
+        "padding": "masked",
+        "window": 0,
+        "phrases": True,
+        "contrastive": 1.0,
+        "partners": True,
+        "entity": "cls",
+        "entity_vector": "text",
+        "ranking_loss": "triplet",
+        "width": 512,
+        "tokens": 32,
+        "dropout": 0.4,
+    },
+}
+FORMS["released"] = FORMS["original"] | {
+    "blocks": "released",
+    "padding": "pooled",
+    "window": 32,
+    "partners": False,
+    "ranking_loss": "drawn",
+    "tokens": 128,
+    "dropout": 0.3,
+}
+FORMS["light"] = FORMS["original"] | {
+    "blocks": "light",
+    "padding": "pooled",
+    "phrases": False,
+    "contrastive": 0.0,
+    "entity": "linear",
+    "entity_vector": "mean",
+    "ranking_loss": "candidates",
+    "width": 768,
+    "tokens": 128,
+    "dropout": 0.1,
+}
+
+
+@dataclass(frozen=True)
+class GhmfcConfig:
+    """GHMFC (Wang et al. 2022), its released code, or the version that DRIN compares with; widths are the cache's.
+
+    Switches that are None are decided by `ghmfc`: read them from `resolved`.
+    """
+
+    text_width: int = 768
+    image_width: int = 2048
+    ghmfc: Literal["original", "released", "light"] = knob(
+        "original",
+        "GHMFC as published, as its released code computes it, or DRIN's lighter version; decides what is not given of "
+        "the rest",
+        panel="ghmfc",
+    )
+    blocks: Literal["decoder", "released", "light"] | None = knob(
+        None,
+        "layers of co-attention: as published, as in the released code, or DRIN's (default: as --ghmfc)",
+        panel="ghmfc",
+    )
+    padding: Literal["masked", "pooled"] | None = knob(
+        None,
+        "pooled: texts are filled up to --tokens, and the zeros are part of phrases, maxima and means "
+        "(default: masked; released, light pooled)",
+        panel="ghmfc",
+    )
+    window: int | None = knob(
+        None, "tokens behind [CLS] that co-attention reads, 0 = all, [CLS] too (default: 0; released 32)", panel="ghmfc"
+    )
+    phrases: bool | None = knob(None, "a second level, of 1-, 2- and 3-grams (default: yes; light no)", panel="ghmfc")
+    contrastive: float | None = knob(
+        None, "weight of the loss between text and picture (default: 1; light 0)", panel="ghmfc"
+    )
+    partners: bool | None = knob(
+        None, "in the denominator of that loss, too (default: yes; released no)", panel="ghmfc"
+    )
+    entity: Literal["cls", "linear"] | None = knob(
+        None, "the entity's vector, or a linear layer of it (default: cls; light linear)", panel="ghmfc"
+    )
+    entity_vector: Literal["mean", "text", "pooler"] | None = knob(
+        None,
+        "the same: [CLS], light mean",
+        panel="ghmfc",
+    )
+    ranking_loss: Literal["triplet", "drawn", "margin", "candidates"] | None = knob(
+        None,
+        "gold against each other candidate; drawn: against one of them; margin: as drin's; candidates: as "
+        "drin_authors' (default: triplet; released drawn, light candidates)",
+        panel="ghmfc",
+    )
+    hard_negatives: float = knob(
+        0.95, "drawn: share of negatives with the likest name; the others are random", panel="ghmfc"
+    )
+    width: int | None = knob(None, "D, width of the stacks: 512, light 768", panel="ghmfc")
+    tokens: int | None = knob(None, "the same: 32, released and light 128", panel="ghmfc")
+    attention_layers: int = knob(2, "of each stack (GHMFC); light has no stacks", panel="ghmfc")
+    attention_heads: int = knob(8, "of each attention (GHMFC)", panel="ghmfc")
+    dropout: float | None = knob(None, "in training: 0.4, released 0.3, light 0.1", panel="ghmfc")
+    triplet_margin: float = knob(0.5, "of gold over each other candidate (GHMFC)", panel="ghmfc")
+    margin: float = knob(0.25, MARGIN, panel="ghmfc")
+    contrastive_temperature: float = knob(0.6, "of the loss between text and picture (GHMFC)", panel="ghmfc")
+    mention_token: bool = knob(
+        False,
+        "the mention's own vector is one more token: GHMFC reads the sentence alone, so that all mentions of one "
+        "sentence are one vector",
+        panel="ghmfc",
+    )
+
+    def __post_init__(self) -> None:
+        if (decided := self.resolved) is not self:
+            return  # checked when it was made
+        check_positive(decided, "width", "tokens", "attention_layers", "attention_heads")
+        check_margin(self, "margin")
+        check_margin(self, "triplet_margin")
+        if self.window < 0:
+            raise ConfigError(f"--window is {self.window}; it must be 0 (all tokens) or more")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"--dropout is {self.dropout:g}; it must be 0 or more, and less than 1")
+        if not 0 <= self.hard_negatives <= 1:
+            raise ConfigError(f"--hard-negatives is {self.hard_negatives:g}; it must be from 0 to 1")
+        if not 0 <= self.contrastive < float("inf"):
+            raise ConfigError(f"--contrastive is {self.contrastive:g}; it must be 0 or more")
+        if not 0 < self.contrastive_temperature < float("inf"):
+            raise ConfigError(f"--contrastive-temperature is {self.contrastive_temperature:g}; it must be positive")
+        lacking = {"--phrases": self.phrases, "--contrastive": self.contrastive, "--window": self.window}
+        if self.blocks == "light" and (given := [flag for flag, value in lacking.items() if value]):
+            raise ConfigError(
+                f"{given[0]} is no part of DRIN's light version of ghmfc: leave it out, or choose --blocks"
+            )
+
+    @property
+    def resolved(self) -> "GhmfcConfig":
+        """The config with every switch decided."""
+        chosen = {name: value for name, value in FORMS[self.ghmfc].items() if getattr(self, name) is None}
+        return replace(self, **chosen) if chosen else self
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """The columns of schema.CHOICES that the switches ask for."""
+        entity = (f"entity.bert.{self.resolved.entity_vector}",)
+        return (*entity, "mention.bert.span") if self.mention_token else entity
+
+    @property
+    def learns_without_gold(self) -> bool:
+        """Whether mentions whose gold was not retrieved are trained on, too."""
+        return self.resolved.ranking_loss == "candidates"
