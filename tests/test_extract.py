@@ -557,7 +557,7 @@ def test_lists_are_no_longer_than_the_knowledge_base(data, tmp_path):
 
 
 def test_more_shards_than_a_manifest_may_list_stop_before_any_work(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "MAX_SHARDS", 20)
+    monkeypatch.setattr(pipeline.manifest, "MAX_SHARDS", 20)
     with pytest.raises(ConfigError, match=r"^that would be 53 shards, a manifest lists 20: give --shard-rows 12$"):
         pipeline.run(config(data, tmp_path, shard_rows=2))
     assert not (tmp_path / "world").exists()
