@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cache import checksums, store, subset
+from cache import checksums, signing, store, subset
 from cache import manifest as manifests
 from cache.fetch import check_space
 from cache.growing import BLOCK, Growing
@@ -30,16 +30,22 @@ LARGEST = 8 << 30  # members of a plain tar are smaller
 
 @dataclass(frozen=True)
 class Archived:
-    """A cache that went into a tar or came out of one: `path` is what was made, `bytes` those of its `files`."""
+    """A cache that went into a tar or came out of one: `path` is what was made, `bytes` those of its `files`.
+
+    `signer` is who has signed what came out, "" where nobody was asked for.
+    """
 
     id: str
     path: str
     files: int
     bytes: int
     seconds: float
+    signer: str = ""
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.files} files, {size(self.bytes)}, in {duration(self.seconds)}\ncache id {self.id}"
+        signed = f"\nsigned by {self.signer}" if self.signer else ""
+        made = f"{self.path}: {self.files} files, {size(self.bytes)}, in {duration(self.seconds)}"
+        return f"{made}\ncache id {self.id}{signed}"
 
 
 def export(folder: Path, file: Path) -> Archived:
@@ -64,19 +70,21 @@ def export(folder: Path, file: Path) -> Archived:
     return Archived(identity, str(file), len(listed), sum(item[1] for item in listed), time.monotonic() - began)
 
 
-def take(file: Path, folder: Path) -> Archived:
+def take(file: Path, folder: Path, *, identity: str | None = None, signers: Path | None = None) -> Archived:
     """Turn a tar that `export` wrote into a cache in `folder` and return what was done.
 
-    Raises CacheError, naming the member, for anything that such a tar does not hold, and ConfigError if another cache
-    is in `folder`; then nothing is left of it.
+    `identity` is the cache id that it must have, `signers` a file of those of whom one must have signed it. Raises
+    CacheError, naming the member, for anything that such a tar does not hold, and ConfigError if another cache is in
+    `folder`; then nothing is left of it.
     """
     began = time.monotonic()
     with opened(file) as members:
+        expected = _Expected(file, members.manifest, identity, signers)
         _refuse_another(folder, members.manifest, file)
         new = not exists(folder)
         with store.alone(folder), _undone(folder, new) as placed:
             check_space(folder, members.manifest["shards"], "the import", "Make room")
-            small = _take_shards(members, folder, placed)
+            small = _take_shards(members, folder, placed, expected)
             refuse_strange(folder, members.manifest)
             for name, data in (*small.items(), (manifests.NAME, manifests.written(members.manifest))):
                 placed += [folder / name] * (not exists(folder / name))
@@ -84,8 +92,8 @@ def take(file: Path, folder: Path) -> Archived:
             checksums.forget(folder, (shard["file"] for shard in members.manifest["shards"]))
             store.sweep(folder)
     sizes = [shard["bytes"] for shard in members.manifest["shards"]]
-    identity = subset.whole(folder, members.manifest)["id"]
-    return Archived(identity, str(folder), len(sizes) + len(small) + 1, sum(sizes), time.monotonic() - began)
+    found, count = subset.whole(folder, members.manifest)["id"], len(sizes) + len(small) + 1
+    return Archived(found, str(folder), count, sum(sizes), time.monotonic() - began, expected.signer)
 
 
 def dataset(file: Path) -> str:
@@ -134,7 +142,27 @@ class _Hashed(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-def _take_shards(members: Members, folder: Path, placed: list[Path]) -> dict[str, bytes]:
+class _Expected:
+    """What an import must be: of an id, or signed.  `signer` is who has signed it."""
+
+    def __init__(self, file: Path, manifest: dict[str, Any], identity: str | None, signers: Path | None) -> None:
+        self._file, self._manifest, self._identity, self._signers = file, manifest, identity, signers
+        self.signer = ""
+
+    def check(self, small: dict[str, bytes]) -> None:
+        """Raise CacheError for another cache, by the small files, which stand before the shards."""
+        of = self._manifest["provenance"].get("of")
+        found = of if of is not None and manifests.copy_of(of) in small else self._manifest["id"]
+        if self._identity not in (None, found):
+            raise CacheError(
+                f"{self._file} holds cache {found}, not {self._identity}. Ask who gave you the id for its tar"
+            )
+        if self._signers is not None and not self.signer:
+            signature = small.get(manifests.signature_of(found))
+            self.signer = signing.verify(found, signature, self._signers, str(self._file))
+
+
+def _take_shards(members: Members, folder: Path, placed: list[Path], expected: _Expected) -> dict[str, bytes]:
     """Place the shards, tell those that were not there before, and return the small files that came along."""
     sums = {shard["file"]: shard["sha256"] for shard in members.manifest["shards"]}
     small: dict[str, bytes] = {}
@@ -142,6 +170,7 @@ def _take_shards(members: Members, folder: Path, placed: list[Path]) -> dict[str
     with Progress(total, f"import {folder.name}", "B") as progress:
         for member in members:
             if member.name in sums:
+                expected.check(small)
                 _place(members, member, folder / member.name, sums[member.name], placed)
                 progress.advance(member.size)
             else:

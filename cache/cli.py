@@ -1,6 +1,5 @@
 """`melcache`: what teammates do with a cache by hand."""
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +12,7 @@ from cache import verify as verification
 from cache.commands import files
 from cache.commands.options import (
     HERE,
+    IDENTITY,
     JSON,
     PATH,
     REQUIRE,
@@ -118,7 +118,7 @@ def pull(
             metavar="HEAD",
         ),
     ] = None,
-    identity: Annotated[str, typer.Option("--id", help="the cache id it must have, 64 hex digits", metavar="ID")] = "",
+    identity: IDENTITY = None,
     replace: Annotated[bool, typer.Option("--replace", help="take the place of another cache here")] = False,
     require_signed: REQUIRE = False,
     signers: SIGNERS = None,
@@ -127,12 +127,16 @@ def pull(
     """Take a cache that others pushed, every byte checked; interrupted? The same command continues."""
     from cache import pull as pulling
 
-    if identity and re.fullmatch(r"[0-9a-f]{64}", identity) is None:
-        raise ConfigError(f"--id {identity}: a cache id has 64 hex digits; melcache info prints it")
     folder, dataset, known = place(name), name if is_name(name) else "", trusted(require_signed, signers)
     done = interruptible(
         lambda: pulling.pull(
-            folder, url, heads=",".join(heads or ()), identity=identity, replace=replace, signers=known, dataset=dataset
+            folder,
+            url,
+            heads=",".join(heads or ()),
+            identity=identity or "",
+            replace=replace,
+            signers=known,
+            dataset=dataset,
         ),
         GOES_ON,
     )

@@ -18,11 +18,12 @@ import xxhash
 
 from cache import lacking, store, subset
 from cache import manifest as manifests
-from cache.schema import PARTS, READS, split_column
+from cache.schema import CHOICES, PARTS, READS, split_column
 from common.errors import CacheError
 from common.foreign import shell
 from common.paths import find_cache
 
+OWN = tuple(READS)  # heads that extraction knows: before those of one's own are made known here
 DESCRIPTION = "entity.clip.description"  # the one column that --for does not make
 READ_BYTES = 1 << 21  # read, then hashed while a core still has it: the size of a huge page
 READERS = 8  # threads; more than memory can feed are no faster
@@ -63,14 +64,15 @@ class Reader:
             return
         parts = sorted({split_column(name)[0] for name in missing} - self.manifest["parts"].keys())
         what = f"the parts {', '.join(parts)}" if parts else f"the columns {', '.join(missing)}"
-        name = self.manifest["dataset"]["name"]
+        name, of = self.manifest["dataset"]["name"], {split_column(column)[0] for column in missing}
         others = {split_column(column)[0] for column in missing if column not in READS[head]}
-        described = DESCRIPTION in missing
+        makers = [head] if head in OWN else _readers(of)
+        made = f" --for {','.join(makers)}" if makers else ""
+        described = " --descriptions FILE (make describe fetches one)" if DESCRIPTION in missing else ""
         raise CacheError(
-            f"{self.path} lacks {what}, which {whom} reads. Compute them: python -m extract --dataset {shell(name)} "
-            f"--for {shell(head)}{' --descriptions FILE (make describe fetches one)' * described}, and --data and "
-            f"--weights as it was made. Or take them from a teammate: melcache pull {shell(name)} URL "
-            f"--for {shell(','.join([head, *sorted(others)]))}"
+            f"{self.path} lacks {what}, which {whom} reads. Compute them: python -m extract --dataset {shell(name)}"
+            f"{made}{described}, and --data and --weights as it was made. Or take them from a teammate: melcache pull "
+            f"{shell(name)} URL --for {','.join([head, *sorted(others)] if head in OWN else sorted(of))}"
         )
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -234,6 +236,16 @@ class Reader:
                 f"{name} in {self.path / shard['file']} is not what was written (xxh3 differs). "
                 f"Run: melcache verify {shell(self.path)}"
             )
+
+
+def _readers(parts: set[str]) -> list[str]:
+    """Return heads of melcache that read these parts, as few as it takes; none for parts that none does."""
+    reads = {head: {split_column(column)[0] for column in (*READS[head], *CHOICES.get(head, ()))} for head in OWN}
+    found: list[str] = []
+    while parts and reads[best := max(OWN, key=lambda head: len(reads[head] & parts))] & parts:
+        found.append(best)
+        parts = parts - reads[best]
+    return found
 
 
 def _pool() -> ThreadPoolExecutor:

@@ -10,9 +10,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import cache as melcache
 from cache.schema import READS
 from cache.synth import Synthetic, write
-from common.errors import ConfigError
+from common.errors import CacheError, ConfigError
+from extract.config import ExtractConfig
 from train import plugin
 from train.cli import app
 from train.heads import HEAD_CONFIGS
@@ -196,3 +198,17 @@ def test_a_file_that_is_not_there_or_takes_a_known_name_is_refused(folder, tmp_p
     assert "drin is a head of melcache; give the file another name" in run.stderr
     run = CliRunner().invoke(app, ["--model", "bert", "--dataset", str(folder), "--option", "width=3"])
     assert "--option is for a head of your own" in run.stderr
+
+
+def test_what_a_head_of_ones_own_lacks_is_had_by_heads_that_extraction_knows(folder):
+    READS["my_head"] = (*READS["bert"], "token.bert.vector", "mention.crops.clip", "mention.attributes.faces")
+    with pytest.raises(CacheError) as caught:
+        melcache.open(folder).require("my_head")
+    compute = re.search(r"python -m extract --dataset signal --for (\S+), and", str(caught.value))[1]
+    pulled = re.search(r"melcache pull signal URL --for (\S+)$", str(caught.value))[1]
+    lacking = {"token.bert", "mention.crops", "mention.attributes"}
+    assert lacking <= ExtractConfig(heads=tuple(compute.split(","))).demanded and len(compute.split(",")) == 2
+    assert set(pulled.split(",")) == lacking
+    READS["my_head"] = (*READS["bert"], "entity.objects.summary")  # of a part that is always made
+    with pytest.raises(CacheError, match=r"python -m extract --dataset signal, and .* --for entity\.objects$"):
+        melcache.open(folder).require("my_head")

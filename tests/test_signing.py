@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from cache import manifest, pull, push, signing, synth
+from cache import archive, manifest, pull, push, signing, subset, synth
 from cache.cli import app
 from cache.remotes.folder import Folder
 from common.errors import CacheError, ConfigError
@@ -143,6 +143,46 @@ def test_a_public_key_is_no_file_of_signers(toy, keys):
     signing.sign(toy, keys / "alice")
     with pytest.raises(ConfigError, match=r"alice\.pub is a key without a name; expected lines such as: alice@example"):
         signing.of_folder(toy, keys / "alice.pub")
+
+
+def test_a_tar_is_taken_where_it_is_the_cache_that_is_expected_and_signed(toy, keys, remote, tmp_path):
+    here, signed, part, plain = (tmp_path / name for name in ("here", "signed.tar", "part.tar", "plain.tar"))
+    whole = melcache_id(toy)
+    archive.export(toy, plain)
+    signing.sign(toy, keys / "alice")
+    archive.export(toy, signed)
+    push.push(toy, str(remote))
+    pull.pull(tmp_path / "part", str(remote), heads="bert")
+    archive.export(tmp_path / "part", part)
+    want = ["--name", here, "--id", whole, "--require-signed", "--signers"]
+    for file, signers, error in (
+        (plain, "signers", "is not signed: no signature of"),
+        (signed, "files", "does not fit|is signed by a key that is not in"),
+    ):
+        with pytest.raises(CacheError, match=error):
+            raise melcache("import", "--from", "tar", file, *want, keys / signers).exception
+        assert not here.exists()
+    for file in (signed, part):
+        done = melcache("import", "--from", "tar", file, *want, keys / "signers")
+        assert (
+            done.exit_code == 0 and f"cache id {whole}" in done.stdout and "signed by alice@example.org" in done.stdout
+        )
+        assert melcache_id(here) == whole
+        shutil.rmtree(here)
+    for file, identity in ((signed, "0" * 64), (part, manifest.load(tmp_path / "part")["id"])):
+        with pytest.raises(CacheError, match=f"holds cache {whole}, not {identity}"):
+            archive.take(file, here, identity=identity)
+        assert not here.exists()
+    for given in (["--id", whole], ["--require-signed", "--signers", keys / "signers"]):
+        said = melcache("import", "--from", "drin", tmp_path, "--name", "x", *given).exception
+        assert str(said).startswith("--id, --require-signed and --signers are for --from tar")
+    for identity in ("", "abc", whole.upper()):  # an empty variable asks for nothing only by mistake
+        assert "64 hex digits" in str(melcache("import", "--from", "tar", part, "--id", identity).exception)
+        assert "64 hex digits" in str(melcache("pull", "toy", remote, "--id", identity).exception)
+
+
+def melcache_id(folder):
+    return subset.whole(folder, manifest.load(folder))["id"]
 
 
 def test_an_extraction_takes_what_is_signed_and_computes_the_rest(keys, remote, tmp_path, capsys):

@@ -8,7 +8,19 @@ from typing import Annotated, Literal
 import typer
 
 from cache import places
-from cache.commands.options import HERE, JSON, PATH, cache_at, interruptible, place, say_done
+from cache.commands.options import (
+    HERE,
+    IDENTITY,
+    JSON,
+    PATH,
+    REQUIRE,
+    SIGNERS,
+    cache_at,
+    interruptible,
+    place,
+    say_done,
+    trusted,
+)
 from common import console
 from common.errors import CacheError, ConfigError, DeniedError
 from common.log import say
@@ -61,8 +73,11 @@ def import_(
         typer.Option("--from", help="tar: what melcache export wrote; drin: DRIN's preprocessed .npy arrays"),
     ],
     name: Annotated[
-        str, typer.Option(help="of the new cache under shards/, or its path (default: what the tar says)")
-    ] = "",
+        str | None, typer.Option(help="of the new cache under shards/, or its path (default: what the tar says)")
+    ] = None,
+    identity: IDENTITY = None,
+    require_signed: REQUIRE = False,
+    signers: SIGNERS = None,
     regions: Annotated[bool, typer.Option("--regions", help="drin: also the regions of mention pictures")] = False,
     tokens: Annotated[
         bool, typer.Option("--tokens", help="drin: also all tokens, for mel_hi, and with --regions ghmfc")
@@ -74,10 +89,13 @@ def import_(
     as_json: JSON = False,
 ) -> None:
     """Make a cache of one tar, every byte checked, or of DRIN's preprocessed arrays."""
+    known = trusted(require_signed, signers)
     if kind == "drin":
         from cache.drin import convert
 
-        if not name:
+        if identity or known:
+            raise ConfigError("--id, --require-signed and --signers are for --from tar: no one has signed arrays")
+        if name is None:
             raise ConfigError("--from drin needs --name: that of the cache under shards/, such as wikidiverse")
         more = tuple(extra for extra, wanted in (("regions", regions), ("tokens", tokens)) if wanted)
         done = interruptible(
@@ -89,8 +107,11 @@ def import_(
 
         if regions or tokens or pooler_as_text:
             raise ConfigError("--regions, --tokens and --pooler-as-text are for --from drin: a tar holds what it holds")
-        folder = place(name or _plain(archive.dataset(source)))
-        done = interruptible(lambda: archive.take(source, folder), "nothing of it is left; run it again")
+        folder = place(_plain(archive.dataset(source)) if name is None else name)
+        done = interruptible(
+            lambda: archive.take(source, folder, identity=identity, signers=known),
+            "nothing of it is left; run it again",
+        )
     say_done(done, as_json=as_json)
 
 

@@ -1,5 +1,6 @@
 """Options that commands share, and how they print."""
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,15 @@ from common.paths import SHARDS, exists, find_cache
 Done = TypeVar("Done")
 
 PATH = Annotated[str, typer.Argument(help="a cache directory, or a name under shards/", metavar="PATH")]
+
+
+def identity_of(text: str) -> str:
+    """Return a cache id as it was given.  Raises ConfigError for what is none."""
+    if re.fullmatch(r"[0-9a-f]{64}", text) is None:
+        raise ConfigError(f"--id {text}: a cache id has 64 hex digits; melcache info prints it")
+    return text
+
+
 HERE = places.local  # what makes a path of an option or an argument
 JSON = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 URL = Annotated[
@@ -23,6 +33,10 @@ URL = Annotated[
         help="a directory, s3://, gs:// or hf://datasets/org/name: of this cache alone; {name} stands for its name",
         metavar="URL",
     ),
+]
+IDENTITY = Annotated[
+    str | None,
+    typer.Option("--id", help="the cache id it must have, 64 hex digits", metavar="ID", parser=identity_of),
 ]
 REQUIRE = Annotated[bool, typer.Option("--require-signed", help="refuse a cache that none of --signers has signed")]
 SIGNERS = Annotated[
