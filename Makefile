@@ -29,6 +29,7 @@ COMMANDED := $(sort $(foreach name,$(filter-out -*-%,$(.VARIABLES)),$(call from,
 $(foreach name,$(COMMANDED) $(TAKEN),$(if $(call from,command environment,$(name)),\
   $(eval override $(name) := $$(value $(name)))))
 export $(or $(TAKEN),MAKELEVEL)
+export MELCACHE_MAKE := $(TAKEN)
 
 # A variable that the target does not read is an error: its value would be lost in silence.
 NEAREST := import difflib, sys; name, *taken = sys.argv[1:]; \

@@ -67,12 +67,15 @@ class Reader:
         name, of = self.manifest["dataset"]["name"], {split_column(column)[0] for column in missing}
         others = {split_column(column)[0] for column in missing if column not in READS[head]}
         makers = [head] if head in OWN else _readers(of)
-        made = f" --for {','.join(makers)}" if makers else ""
-        described = " --descriptions FILE (make describe fetches one)" if DESCRIPTION in missing else ""
+        pulled = [head, *sorted(others)] if head in OWN else sorted(of)
+        command = f"python -m extract --dataset {shell(name)}"
+        if makers:
+            command = f"python -m extract --dataset {shell(name)} --for {shell(','.join(makers))}"
+        if DESCRIPTION in missing:
+            command += " --descriptions FILE (make describe fetches one)"
         raise CacheError(
-            f"{self.path} lacks {what}, which {whom} reads. Compute them: python -m extract --dataset {shell(name)}"
-            f"{made}{described}, and --data and --weights as it was made. Or take them from a teammate: melcache pull "
-            f"{shell(name)} URL --for {','.join([head, *sorted(others)] if head in OWN else sorted(of))}"
+            f"{self.path} lacks {what}, which {whom} reads. Compute them: {command}, and --data and --weights as it was "
+            f"made. Or take them from a teammate: melcache pull {shell(name)} URL --for {shell(','.join(pulled))}"
         )
 
     def shape(self, name: str) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from common.by_make import spelled
 from common.errors import MelcacheError
 from common.foreign import printable, printable_lines
 
@@ -111,7 +112,7 @@ def complain(error: MelcacheError | str) -> None:
     rank = os.environ.get("RANK", "0")  # under torchrun one process alone may have failed
     who = "error" if rank == "0" else f"error in process {printable(rank)}"
     text, details = (error.text, error.details) if isinstance(error, MelcacheError) else (error, "")
-    tell("\n".join([f"{who}: {printable(text)}", *([details] if details else [])]))
+    tell("\n".join([f"{who}: {printable(spelled(text))}", *([details] if details else [])]))
 
 
 def run(command: Callable[..., object], name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Self
 from tqdm import tqdm
 
 from common import console
+from common.by_make import spelled
 from common.foreign import printable
 
 LINE_SECONDS = 30.0
@@ -67,7 +68,7 @@ class Progress:
 def say(text: str) -> None:
     """Print a line of progress on stderr, so that stdout holds results only."""
     if not _quiet:
-        tqdm.write(printable(text), file=console.err())
+        tqdm.write(printable(spelled(text)), file=console.err())
 
 
 def be_quiet() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from common import by_make, console, log
+
 ROOT = Path(__file__).parent.parent
 HARD = [
     "my data",
@@ -48,6 +50,38 @@ def make(folder, *words, **environment):
     wanted = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | environment
     done = subprocess.run(["make", *words], cwd=folder, capture_output=True, text=True, env=wanted)
     return done.returncode, re.findall(r"^\[(.*?)\]$", done.stdout, re.MULTILINE | re.DOTALL), done.stderr
+
+
+def test_messages_name_what_make_takes(checkout, monkeypatch, capsys):
+    shell = checkout / ".venv/bin/python"
+    before = shell.read_text()
+    program(shell, 'printf "[%s]\\n" "$MELCACHE_MAKE"')
+    for goal, names in GOALS.items():
+        taken = make(checkout, goal)[1][0].split()
+        assert set(names.split()) <= set(taken) <= {*names.split(), "ARGS", "PUSH", "PLAN", "EXPLAIN"}, goal
+    monkeypatch.setenv(by_make.TAKEN, make(checkout, "extract")[1][0])
+    shell.write_text(before)
+    for said, more in (
+        ("--limit is 0; it must be at least 1", "(make: LIMIT=...)"),
+        ("--push needs --remote URL", "(make: PUSH=1, REMOTE=...)"),
+        ("a manifest lists 7,000: give --shard-rows 4096", "(make: ARGS='--shard-rows ...')"),
+        (
+            "--infer-gender and --faces are for heads: add --for dwe",
+            "(make: FOR=..., ARGS='--infer-gender --faces ...')",
+        ),
+        ("pass --max-missing 1 (make: MAX_MISSING=) to go on", ""),
+        ("take it afresh: melcache pull toy URL --replace", ""),
+        ("Compute them: python -m extract --dataset toy --for dwe. Or give --name", "(make: ARGS='--name ...')"),
+        ("no option at all, ---, --, a--b, x/--limit and --x", ""),
+    ):
+        console.complain(said)
+        log.say(f"warning: {said}")
+        wanted = f"{said} {more}".rstrip()
+        assert capsys.readouterr().err == f"error: {wanted}\nwarning: {wanted}\n"
+    for variables in ("", None):  # `make test`, and no make
+        monkeypatch.delenv(by_make.TAKEN) if variables is None else monkeypatch.setenv(by_make.TAKEN, variables)
+        console.complain("--limit is 0")
+        assert capsys.readouterr().err == "error: --limit is 0\n"
 
 
 GOALS = {
