@@ -660,6 +660,6 @@ def test_on_fresh_noise_the_leak_finds_gold_and_a_random_copy_does_not(tmp_path)
         config = TrainConfig(**given, epochs=6, learning_rate=3e-3)
         top1[name] = loop.fit(config, DrinAuthorsConfig(width=32, **switches))["mean"]["test"]["top1"]
     deviation = math.sqrt(0.1 * 0.9 / 7500)
-    assert top1["leak"] > 0.25  # measured: 0.47
+    assert top1["leak"] > 0.25  # measured on valid: 0.43
     assert abs(top1["control"] - 0.1) < 3.5 * deviation
     assert abs(top1["off"] - 0.1) < 3.5 * deviation
