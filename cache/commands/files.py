@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from cache import places
 from cache.commands.options import HERE, JSON, PATH, cache_at, interruptible, place, say_done
-from common import console
+from common import console, places
 from common.errors import CacheError, ConfigError, DeniedError
 from common.log import say
 from common.paths import SHARDS, exists, find_cache, is_folder, names
