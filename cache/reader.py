@@ -18,7 +18,7 @@ import xxhash
 
 from cache import lacking, store, subset
 from cache import manifest as manifests
-from cache.schema import PARTS, READS, split_column
+from cache.schema import CHOICES, OURS, PARTS, READS, split_column
 from common.errors import CacheError
 from common.foreign import shell
 from common.paths import find_cache
@@ -64,13 +64,13 @@ class Reader:
         parts = sorted({split_column(name)[0] for name in missing} - self.manifest["parts"].keys())
         what = f"the parts {', '.join(parts)}" if parts else f"the columns {', '.join(missing)}"
         name = self.manifest["dataset"]["name"]
-        others = {split_column(column)[0] for column in missing if column not in READS[head]}
+        makers, takers = _advised(head, missing)
         described = DESCRIPTION in missing
         raise CacheError(
-            f"{self.path} lacks {what}, which {whom} reads. Compute them: python -m extract --dataset {shell(name)} "
-            f"--for {shell(head)}{' --descriptions FILE (make describe fetches one)' * described}, and --data and "
-            f"--weights as it was made. Or take them from a teammate: melcache pull {shell(name)} URL "
-            f"--for {shell(','.join([head, *sorted(others)]))}"
+            f"{self.path} lacks {what}, which {whom} reads. Compute them: python -m extract --dataset {shell(name)}"
+            f"{makers and f' --for {shell(makers)}'}{' --descriptions FILE (make describe fetches one)' * described}, "
+            "and --data and --weights as it was made. Or take them from a teammate: "
+            f"melcache pull {shell(name)} URL --for {shell(takers)}"
         )
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -234,6 +234,21 @@ class Reader:
                 f"{name} in {self.path / shard['file']} is not what was written (xxh3 differs). "
                 f"Run: melcache verify {shell(self.path)}"
             )
+
+
+def _advised(head: str, missing: Sequence[str]) -> tuple[str, str]:
+    """Return what --for of `extract` and of `melcache pull` takes to get columns that a head misses.
+
+    These commands do not know a head of one's own: heads that read the same stand for it there, and its parts here.
+    """
+    others = {split_column(column)[0] for column in missing if column not in READS[head]}
+    if head in OURS:
+        return head, ",".join([head, *sorted(others)])
+    makers = (
+        next((ours for ours in OURS if column in (*READS[ours], *CHOICES.get(ours, ()))), "") for column in missing
+    )
+    takers = sorted(others | {split_column(column)[0] for column in READS[head]})
+    return ",".join(dict.fromkeys(filter(None, makers))), ",".join(takers)
 
 
 def _pool() -> ThreadPoolExecutor:
