@@ -42,6 +42,12 @@ def is_file(path: Path) -> bool:
     return found is not None and stat.S_ISREG(found.st_mode)
 
 
+def is_special(path: Path) -> bool:
+    """Return whether something is there that is no regular file: of a FIFO or a device reading may have no end."""
+    found = status(path)
+    return found is not None and not stat.S_ISREG(found.st_mode)
+
+
 def is_folder(path: Path) -> bool:
     """Return whether a folder, or a link to one, is there.  Raises DeniedError."""
     found = status(path)
