@@ -5,12 +5,13 @@ import inspect
 import math
 import types
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from common import console
+from common import console, places
 from common.errors import ConfigError, MelcacheError
 
 Config = TypeVar("Config")
@@ -209,15 +210,16 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, owned: list[Knob]) -> i
             hint = Literal[tuple(known)]  # Given refuses those of other classes
     if default is None and get_origin(hint) not in (Union, types.UnionType) and not required:
         hint = hint | None
+    here = Path in (hint, *get_args(hint))
     flag = _flag(field)
     flags = (f"{flag}/--no-{flag[2:]}",) if hint in (bool, bool | None) else (flag, *field.metadata["also"])
     option = typer.Option(
         *flags,
         help=text,
         rich_help_panel=panel,
-        metavar="LIST" if several else None,
+        metavar="LIST" if several else "PATH" if here else None,
         show_default=default is not None,
-        readable=False,  # who opens a path says why it cannot
+        parser=(lambda given: places.local(str(given))) if here else None,  # who opens a path says why it cannot
     )
     return inspect.Parameter(
         field.name,

@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from common import places
 from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import make
 
@@ -39,6 +40,12 @@ def is_file(path: Path) -> bool:
     """Return whether a regular file, or a link to one, is there.  Raises DeniedError."""
     found = status(path)
     return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def is_special(path: Path) -> bool:
+    """Return whether something is there that is no regular file: of a FIFO or a device reading may have no end."""
+    found = status(path)
+    return found is not None and not stat.S_ISREG(found.st_mode)
 
 
 def is_folder(path: Path) -> bool:
@@ -84,15 +91,18 @@ def check_name(name: str, what: str) -> None:
     longest = max(len(os.fsencode(part)) for part in name.split("/"))
     if longest > NAME_BYTES:
         raise ConfigError(f"{what} {name[:20]}...: {longest} bytes, and the name of a folder has at most {NAME_BYTES}")
-    if name.rstrip("/").rpartition("/")[2] in ("", ".", ".."):
+    if name.rstrip("/").rpartition("/")[2].strip() in ("", ".", ".."):
         raise ConfigError(f"{what} {name!r} names nothing: give a name such as wikimel")
 
 
 def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
-    """Return the directory of a cache given as a path or as a name under `shards`.  Raises CacheError."""
-    path, refused = Path(name), None
-    places = (path, shards / path)
-    for candidate in places:
+    """Return the directory of a cache given as a path or as a name under `shards`.
+
+    Raises CacheError if none is there, and ConfigError for what can be neither.
+    """
+    path, refused = places.local(str(name)), None
+    both = (path, shards / path)
+    for candidate in both:
         try:
             if exists(candidate / "manifest.json"):
                 return candidate
@@ -100,13 +110,12 @@ def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
             refused = refused or error
     if refused is not None:
         raise refused
-    for candidate in filter(is_folder, places):
+    dataset = make("DATASET", os.path.basename(os.path.abspath(path)))  # of . it is the working directory's name
+    for candidate in filter(is_folder, both):
         raise CacheError(
             f"{candidate}/ has no manifest.json: its extraction has not finished, or its pull. "
-            f"Finish it with: make extract {make('DATASET', path.name)}, or the same melcache pull"
+            f"Finish it with: make extract {dataset}, or the same melcache pull"
         )
     there = sorted(Path(manifest).parent.name for manifest in glob.glob(f"{glob.escape(str(shards))}/*/manifest.json"))
     other = f", or take one of: {', '.join(there)}" if there else ""
-    raise CacheError(
-        f"No cache for '{name}' in {shards}/. Make it with: make extract {make('DATASET', path.name)}" + other
-    )
+    raise CacheError(f"No cache for '{name}' in {shards}/. Make it with: make extract {dataset}" + other)

@@ -6,8 +6,8 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
 
-from cache import places
 from cache.schema import CHOICES, READS, split_column
+from common import places
 from common.errors import ConfigError
 from common.options import knob
 from common.paths import DATA, SHARDS, check_name

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Self
 from cache import lacking
 from common.errors import DatasetError
 from common.log import say
+from common.paths import is_special
 from common.records import Entity
 from extract.datasets import release
 from extract.descriptions import FIELDS, ORIGIN
@@ -108,6 +109,8 @@ class Fetched:
 
 
 def _locked(path: Path) -> BinaryIO:
+    if is_special(path):
+        raise DatasetError(f"{path} can not be written: not a regular file. Choose another --out")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")

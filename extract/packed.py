@@ -14,6 +14,7 @@ from typing import IO
 
 from common.errors import DatasetError
 from common.log import size
+from common.paths import is_special
 
 RATIO = 300  # bytes that one packed byte may become
 FLOOR = 64 << 20  # and so many in all, whatever the ratio
@@ -75,10 +76,12 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _limit(path: Path) -> float:
-    """Return how many bytes a file may become.
+    """Return how many bytes a regular file may become.
 
     Where a .gz says of itself that it becomes more, unpack it once and keep nothing: it is damaged, or a bomb.
     """
+    if is_special(path):
+        raise DatasetError(f"{path} is not a regular file, expected the text of a release")
     if path.suffix != ".gz":
         return float("inf")
     with _told(path), path.open("rb") as file:

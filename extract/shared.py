@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from cache import fetch, known, places, pull, remotes, signing
+from cache import fetch, known, pull, remotes, signing
 from cache import manifest as manifests
 from cache import push as pushing
 from cache.draft import FETCHED, KEPT, MADE, Draft
@@ -19,6 +19,7 @@ from cache.known import Listed
 from cache.remotes.base import Remote, SlowError
 from cache.transfer import Transfer
 from cache.writer import ShardPlan, Todo
+from common import places
 from common.errors import CacheError
 from common.foreign import printable, shell
 from common.log import duration, say, size

@@ -425,6 +425,22 @@ def test_search_results_are_keyed_by_the_mention_string(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    "lists",
+    [
+        {"search_top100.json": {"Ann": ["NIL", "Q2", " ", "Q2"], "Bob": ["nil"]}},
+        {"candidates-answer.tsv": "1-1\tNIL\tQ2\t \tQ2\n1-0\tnil\n"},
+    ],
+)
+def test_candidates_and_names_that_mean_nil_are_no_entities(tmp_path, lists):
+    names = MELBENCH["qid2ne.json"] | {"nil": "nothing"}
+    dataset = load("wikimel", lay(tmp_path, MELBENCH | lists | {"qid2ne.json": names}))
+    mentions = by_id(dataset.mentions)
+    assert (mentions["1-0"].candidates, mentions["1-1"].candidates) == ((), ("Q2",))
+    assert not {"nil", "NIL", " "} & {entity.id for entity in dataset.entities}
+    assert dataset.counts["candidates that are nil"] == 2
+
+
 def test_one_file_of_single_mentions_is_split_by_caption_ids(tmp_path):
     files = {
         "nel_121.json": PAIR,
@@ -538,6 +554,9 @@ def test_ten_candidates_rows_become_mentions_and_the_pages_they_name_entities(tm
         ("https://en.wikipedia.org/w/index.php?title=Foo_bar&oldid=712", WIKI + "Foo-bar"),
         ("https://en.wikipedia.org/w/index.php?oldid=712&amp;title=Foo+b%C3%A1r#x", WIKI + "Foo_bár"),
         ("https://en.m.wikipedia.org/wiki/Foo?redirect=no&x=1", "Foo"),
+        ("https://en.wikipedia.org/w/index.php/Foo", "Foo"),
+        ("https://en.wikipedia.org/?title=Foo&oldid=7", "Foo"),
+        (WIKI + "Foo%23History", "Foo"),
         (WIKI + "Who_is_he?", WIKI + "Who_is_he%3F"),
         (WIKI + "Beyonce%CC%81", WIKI + "Beyonc%C3%A9"),
     ],
@@ -551,6 +570,12 @@ def test_a_question_mark_belongs_to_a_title_and_a_url_without_one_is_nil(tmp_pat
     who, none = of_test(with_candidates(tmp_path, ten(gold=WIKI + "Who?"), ten(gold=WIKI + "#History")))
     assert (who.gold, none.gold) == ("Who?", None)
     assert {entity.id for entity in load("wikidiverse", tmp_path).entities} == {"Ann", "Who?"}
+
+
+def test_urls_that_name_no_title_are_pages_of_their_own(tmp_path):
+    asked = [f"https://en.wikipedia.org/{page}" for page in ("?curid=7", "?curid=8", "w/index.php?oldid=7")]
+    folder = with_candidates(tmp_path, *(ten(gold=url) for url in asked))
+    assert [mention.gold for mention in of_test(folder)] == asked
 
 
 def test_spellings_of_one_page_are_one_entity_and_one_candidate(tmp_path):
@@ -792,6 +817,12 @@ def test_mimic_nil_unknown_gold_no_picture_and_encoded_mentions(tmp_path):
     assert dataset.counts["mentions that name no picture"] == 1
 
 
+def test_mimic_row_for_nil_is_no_entity(tmp_path):
+    dataset = load("mimic", mimic(tmp_path, entities=[{"qid": "NIL", "entity_name": "nil"}]))
+    assert [entity.name for entity in dataset.entities] == ["Ann A"]
+    assert dataset.counts["entities that are nil"] == 1
+
+
 def test_mimic_entity_listed_twice_is_taken_once_and_counted(tmp_path):
     again = [{"qid": "Q1", "entity_name": "Ann Again", "attr": "", "image_list": []}]
     dataset = load("mimic", mimic(tmp_path, entities=again))
@@ -904,6 +935,8 @@ ANN = {"id": "a", "text": "Ann sang", "start": 0, "end": 3}
         ({"gold": False}, "gold must be a string, found False"),
         ({"id": ""}, "id '' is empty"),
         ({"id": " "}, "id ' ' is empty"),
+        ({"split": 0}, "split must be a list, found 0"),
+        ({"start": None, "end": None, "mention": " "}, "expected start and end, or mention, found neither"),
         ({"golden": "E"}, "unknown field 'golden', expected: id, caption, text"),
     ],
 )
@@ -937,7 +970,14 @@ def test_own_candidate_that_is_nil_is_left_out_and_counted(tmp_path):
     assert dataset.counts["candidates that are nil"] == 1
 
 
-@pytest.mark.parametrize("word", ["valid", "dev", "val", "validation"])
+def test_ids_that_a_column_of_strings_can_not_tell_apart_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"mention id 'a\\x00' in record 1 holds a NUL"):
+        load("jsonl", own(tmp_path, ANN, ANN | {"id": "a\0"}))
+    with pytest.raises(DatasetError, match=r"entity id 'E\\x00' in record 1 holds a NUL"):
+        load("jsonl", own(tmp_path, ANN | {"gold": "E\0"}))
+
+
+@pytest.mark.parametrize("word", ["valid", "dev", "val", "validation", "Dev", "VAL"])
 def test_own_split_goes_by_any_name_of_valid(tmp_path, word):
     mentions = load("jsonl", own(tmp_path, ANN | {"split": word}, ANN | {"id": "b", "split": ["train", word]})).mentions
     assert [mention.splits for mention in mentions] == [VALID, TRAIN | VALID]

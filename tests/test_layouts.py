@@ -184,6 +184,14 @@ def test_kgmels_three_from_its_checkout_or_any_folder_in_it(tmp_path, root, data
     assert found.name == dataset and "KGMEL" in found.source
 
 
+def test_kgmels_rows_without_an_answer_are_not_labeled_and_null_is_nil(tmp_path):
+    rows = [kgmel(4, None), {key: value for key, value in kgmel(5, "").items() if key != "answer"}]
+    lists = {"train": [4], "val": [], "test": [5]}
+    found = load("wikimel", lay(tmp_path, {"WikiMEL.json": rows, "splits.json": lists}))
+    assert [(mention.gold, mention.labeled) for mention in found.mentions] == [(None, True), (None, False)]
+    assert found.entities == []
+
+
 @pytest.mark.parametrize("dataset", ["wikimel", "richpedia"])
 def test_real_rows_in_kgmels_files(dataset):
     found = load(dataset, real("layouts/kgmel"))

@@ -13,6 +13,7 @@ import pytest
 from common.errors import DatasetError, MelcacheError
 from extract import datasets, packed
 from extract.datasets import release
+from extract.faces import load_deepface
 
 ROOT = Path(__file__).parents[1]
 BLANKS = b" " * (1 << 20)
@@ -99,6 +100,14 @@ def test_a_limit_of_memory_is_one_line(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True)
     assert run.stdout.startswith(b"the wikimel release in . needs more memory"), run.stderr
     assert run.stdout.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("name", ["faces.json", "faces/1.json", "faces.json.gz"])
+def test_what_is_no_regular_file_is_not_read(tmp_path, name):  # a FIFO would be waited for, /dev/zero has no end
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to("/dev/null")
+    with pytest.raises(DatasetError, match=f"{name} is not a regular file"):
+        load_deepface(tmp_path / ("faces" if "/" in name else name))
 
 
 def test_a_file_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):

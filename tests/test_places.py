@@ -4,10 +4,14 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import places, pull, push, remotes, synth
+from cache import pull, push, remotes, synth
 from cache.cli import app
-from common.errors import ConfigError
+from common import places
+from common.errors import CacheError, ConfigError
+from common.paths import find_cache
+from extract.cli import app as extraction
 from extract.config import ExtractConfig
+from train.cli import app as training
 
 TAKEN = {  # as written: what it is, for the cache toy with /home/me at home
     "team/toy": "team/toy",
@@ -67,6 +71,8 @@ REFUSED = {
     "s3://[team/x?y": "put credentials where",
     "team/{dataset}": r"\{dataset\} stands for nothing; \{name\} for the name",
     "s3://team/{}": r"\{\} stands for nothing",
+    "team/{name": r"\{name stands for nothing",
+    "team/name}": r"\} stands for nothing",
     "~nobody-here/x": "no such home directory",
 }
 
@@ -100,7 +106,12 @@ def test_a_file_here_is_no_url_and_may_hold_a_colon(monkeypatch):
         "a:b.tar",
         "my data",
     ]
-    for given, message in (("", "names no place"), ("s3://team/x", "is a URL"), ("s3:/team", "did you mean")):
+    for given, message in (
+        ("", "names no place"),
+        ("s3://team/x", "is a URL"),
+        ("s3:/team", "did you mean"),
+        ("me@host:x.tar", "looks like a place that ssh"),
+    ):
         with pytest.raises(ConfigError, match=message):
             places.local(given)
 
@@ -141,6 +152,32 @@ def test_no_command_takes_an_empty_place_or_an_almost_url(toy, tmp_path):
             result = CliRunner().invoke(app, [given if word == "?" else word for word in command])
             assert isinstance(result.exception, ConfigError), (command, given, result.exception)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("given", ["", " ", "s3:/team/x", "https://host/x", "me@host:x"])
+def test_no_option_of_extract_and_train_takes_them_either(given, toy, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    for command, words in (
+        (extraction, ["--dataset", "demo", "--shards", given]),
+        (extraction, ["--dataset", "jsonl", "--data", given]),
+        (extraction, ["--dataset", "demo", "--descriptions", given]),
+        (training, ["--dataset", "toy", "--model", "lexical", "--run", given]),
+        (training, ["--dataset", "toy", "--model", "lexical", "--shards", given]),
+        (training, ["--dataset", given, "--model", "lexical"]),
+        (training, ["slices", "--run", given]),
+    ):
+        result = CliRunner().invoke(command, words)
+        told = result.stderr or str(result.exception)
+        assert result.exit_code and told.replace("error: ", "").startswith(("'", '"')), (words, told)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("here", [".", "..", "toy/"])
+def test_the_advice_where_no_cache_is_names_a_dataset(here, tmp_path, monkeypatch):
+    (tmp_path / "wiki/toy").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "wiki/toy" if here == ".." else tmp_path / "wiki")
+    with pytest.raises(CacheError, match="make extract DATASET=" + ("toy" if here == "toy/" else "wiki") + ","):
+        find_cache(here)
 
 
 def test_the_name_stands_for_the_caches_in_push_and_pull(toy, tmp_path):

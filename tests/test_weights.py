@@ -372,6 +372,7 @@ def test_a_bert_of_other_shapes_than_its_config_is_refused(folder):
     [
         ("vocab.txt", None, "no vocab.txt or tokenizer.json beside the weights"),
         ("config.json", None, "cannot read .*config.json"),
+        ("config.json", "/dev/null", "cannot read .*config.json: not a regular file"),
         ("config.json", "{", "cannot read .*config.json"),
         ("config.json", "{}", "BERT"),
         ("model.safetensors", "junk", "does not hold the weights of BERT"),
@@ -380,7 +381,9 @@ def test_a_bert_of_other_shapes_than_its_config_is_refused(folder):
 def test_a_bert_folder_with_a_bad_file_is_one_line(folder, name, content, message):
     path = folder / "bert-base-cased" / name
     path.unlink()
-    if content is not None:
+    if content == "/dev/null":  # stands for a FIFO, for which one would wait
+        path.symlink_to(content)
+    elif content is not None:
         path.write_text(content)
     with pytest.raises(WeightsError, match=message) as error:
         list(Bert(weights.parse(str(folder)), CPU, 4).encode(["text"], 512))

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cache.schema import EDGES
 from common.errors import ConfigError
 
+ALIGNMENTS = tuple(f"pair.alignment.{edge}" for edge in EDGES)
 VERTICES = "pair.vertices"  # (B, C): which places hold an entity, be it no candidate; without it the candidates do
 
 # names that make_batch takes: the columns of DRIN as the head sees them
@@ -38,7 +40,9 @@ class Batch:
     gold: Tensor
 
     def __getitem__(self, column: str) -> Tensor:
-        """Return a column."""
+        """Return a column; of "pair.alignment" also one of the four, as "pair.alignment.text_to_image", (B, C)."""
+        if column in ALIGNMENTS:
+            return self.columns["pair.alignment"].flatten(-2)[..., ALIGNMENTS.index(column)]
         return self.columns[column]
 
     def tensors(self) -> list[Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from cache.schema import ALWAYS, PARTS, READS, SEQUENCES, split_column
+from cache.schema import ALWAYS, EDGES, PARTS, READS, SEQUENCES, split_column
 from common.errors import ConfigError
 from common.options import WRITTEN, value_of
 from common.paths import is_file
@@ -93,7 +93,7 @@ def _register(path: Path) -> str:
 
 
 def _companions(columns: Sequence[str]) -> list[str]:
-    """Return what a batch needs to hold these columns: which pictures are there, and where tokens lie."""
+    """Return what a batch needs to hold these columns: which pictures are there, where tokens lie, all alignments."""
     found = []
     for name in columns:
         part, column = split_column(name)
@@ -101,6 +101,8 @@ def _companions(columns: Sequence[str]) -> list[str]:
             found.append(f"{part}.present")
         if (table := part.split(".")[0]) in SEQUENCES:
             found += [f"{SEQUENCES[table]}.first", f"{SEQUENCES[table]}.count"]
+        if part == "pair.alignment":  # a batch holds all four as one
+            found += [f"{part}.{edge}" for edge in EDGES]
     return found
 
 

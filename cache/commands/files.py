@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+<<<<<<< HEAD
 from cache import places
 from cache.commands.options import (
     HERE,
@@ -22,6 +23,10 @@ from cache.commands.options import (
     trusted,
 )
 from common import console
+=======
+from cache.commands.options import HERE, JSON, PATH, cache_at, interruptible, place, say_done
+from common import console, places
+>>>>>>> attack
 from common.errors import CacheError, ConfigError, DeniedError
 from common.log import say
 from common.paths import SHARDS, exists, find_cache, is_folder, names

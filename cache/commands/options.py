@@ -8,8 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from cache import places
-from common import console
+from common import console, places
 from common.errors import ConfigError
 from common.paths import SHARDS, exists, find_cache
 
@@ -56,7 +55,7 @@ def trusted(required: bool, signers: Path | None) -> Path | None:
 
 def cache_at(path: str) -> Path:
     """Return the directory of a cache given as a path or as a name under shards/.  Raises MelcacheError."""
-    return find_cache(places.local(path))
+    return find_cache(path)
 
 
 def is_name(name: str) -> bool:

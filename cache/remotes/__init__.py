@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from cache import places
 from cache.remotes.base import Remote
+from common import places
 
 
 def open(place: str, name: str | None = None) -> Remote:
-    """Return the remote of a place, as a user wrote it for the cache `name` (cache.places).  Raises ConfigError."""
+    """Return the remote of a place, as a user wrote it for the cache `name` (common.places).  Raises ConfigError."""
     url = places.remote(place, name)
     scheme, separator, _ = url.partition("://")
     if not separator:

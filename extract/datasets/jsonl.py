@@ -89,8 +89,9 @@ def _records(path: Path) -> Iterator[tuple[str, dict]]:
 def _mention(record: dict, where: str, tree: release.Tree, counts: Counter) -> Mention:
     sentence = release.expect(record.get("text"), str, "text", where)
     surface, start, end = _span(record, sentence, where, counts)
-    candidates, split = record.get("candidates"), record.get("split") or []
-    names = release.strings([split] if isinstance(split, str) else split, "split", where)
+    candidates, split = record.get("candidates"), record.get("split")
+    split = [] if split in (None, "") else [split] if isinstance(split, str) else split
+    names = release.strings(split, "split", where)
     return Mention(
         id=record["id"],
         caption=_text(record, "caption", where) or record["id"],
@@ -112,9 +113,7 @@ def _candidates(listed: object, where: str, counts: Counter) -> tuple[str, ...]:
     given = release.strings(listed, "candidates", where)
     if not all(map(str.strip, given)):
         raise DatasetError(f"{where}: candidates hold an empty id, expected those of entities")
-    ids = tuple(id for id in given if id.strip().lower() not in release.NIL)
-    counts["candidates that are nil"] += len(given) - len(ids)
-    return ids
+    return release.candidates_of(given, counts)
 
 
 def _doubts(places: Sequence[str], mentions: Sequence[Mention], known: set[str]) -> list[str]:
@@ -156,7 +155,7 @@ def _span(record: dict, sentence: str, where: str, counts: Counter) -> tuple[str
     """Return surface, start and end of a mention, which gives its offsets, its surface, or both."""
     start, end, surface = record.get("start"), record.get("end"), _text(record, "mention", where)
     if start is None and end is None:
-        if not surface:
+        if not surface.strip():
             raise DatasetError(f"{where}: expected start and end, or mention, found neither")
         return surface, *release.locate(sentence, surface, counts)
     if (start, end) == (-1, -1) and surface:

@@ -61,7 +61,9 @@ def load(data: Path, name: str, records: list[Row], counts: Counter, licence: st
         blank = caption in blanks or path == BLANKS.get(name)
         image = Image(None, "blank") if blank else pictures.find(path) if path else None
         counts["captions with the blank picture"] += blank
-        surfaces, names, answers = (release.strings(field(key), key, where) for key in ("mention", "entity", "answer"))
+        surfaces, names = (release.strings(field(key), key, where) for key in ("mention", "entity"))
+        labeled = "answer" in record
+        answers = release.expect(field("answer") if labeled else [None] * len(surfaces), list, "answer", where)
         if not len(surfaces) == len(names) == len(answers):
             lengths = f"{len(surfaces)} mention, {len(names)} entity, {len(answers)} answer"
             raise DatasetError(f"{where}: {lengths}, expected as many of each")
@@ -69,7 +71,7 @@ def load(data: Path, name: str, records: list[Row], counts: Counter, licence: st
         for id, surface, named, answer in zip(ids, surfaces, names, answers, strict=True):
             span = release.locate(sentence, surface, counts)
             gold = release.gold_of(answer, "answer", where)
-            mentions.append(Mention(id, caption, sentence, surface, *span, gold, splits, image))
+            mentions.append(Mention(id, caption, sentence, surface, *span, gold, splits, image, labeled=labeled))
             if gold is not None:
                 entities.setdefault(gold, Entity(gold, named))
     return release.finish(name, mentions, list(entities.values()), counts, {}, licence, f"{SOURCE}, after {origin}")

@@ -49,7 +49,7 @@ def load(data: Path) -> Dataset:
 
 
 def _entities(path: Path, pictures: release.Pictures, counts: Counter) -> list[Entity]:
-    """Return the entities; of two with the same qid the first."""
+    """Return the entities; of two with the same qid the first, and none for nil."""
     entities: dict[str, Entity] = {}
     for row, record in enumerate(release.read_json(path, list)):
         where = f"{path} record {row}"
@@ -58,7 +58,9 @@ def _entities(path: Path, pictures: release.Pictures, counts: Counter) -> list[E
         name = unquote(release.expect(field("entity_name"), str, "entity_name", where))
         attributes, described = (release.expect(field(key) or "", str, key, where) for key in ("attr", "desc"))
         images = release.strings(field("image_list") or [], "image_list", where)
-        if qid in entities:
+        if release.gold_of(qid, "qid", where) is None:
+            counts["entities that are nil"] += 1
+        elif qid in entities:
             counts["entities listed twice"] += 1
         else:
             text, longer = (attributes, described) if attributes else (described, "")

@@ -151,6 +151,14 @@ def gold_of(value: Any, what: str, where: str) -> str | None:
     return None if id.strip().lower() in NIL else id
 
 
+def candidates_of(given: Iterable[str], counts: Counter) -> tuple[str, ...]:
+    """Return the ids of a candidate list without those that mean no entity, which are counted."""
+    listed = list(given)
+    ids = tuple(id for id in listed if id.strip().lower() not in NIL)
+    counts["candidates that are nil"] += len(listed) - len(ids)
+    return ids
+
+
 def read_split_ids(path: Path, dataset: str = "") -> dict[str, int]:
     """Return the split mask of every id in a `{train, dev, test: [ids]}` file, which may nest it under `dataset`."""
     lists = read_json(path, dict)
@@ -164,9 +172,9 @@ def read_split_ids(path: Path, dataset: str = "") -> dict[str, int]:
 
 def mask_of(name: str, where: str) -> int:
     """Return the mask of a split that a release calls `name`.  Raises DatasetError for a name that means none."""
-    if name not in SPLIT_OF:
+    if name.lower() not in SPLIT_OF:
         raise DatasetError(f"{where}: unknown split {name!r}, expected one of: {', '.join(SPLIT_OF)}")
-    return split_mask(SPLIT_OF[name])
+    return split_mask(SPLIT_OF[name.lower()])
 
 
 def clean_title(title: bytes) -> bytes:
@@ -297,21 +305,23 @@ def finish(
 ) -> Dataset:
     """Return the dataset, with the entities that only gold or candidates name added, and the findings counted.
 
-    `names` gives such an entity its name, else its id is its name. Raises DatasetError if an id stands twice, or is
-    empty.
+    `names` gives such an entity its name, else its id is its name. Raises DatasetError if an id stands twice, is
+    empty, or holds a NUL.
     """
+    known = {entity.id for entity in entities}
+    named = (id for mention in mentions for id in (mention.gold, *(mention.candidates or ())) if id is not None)
+    added = [Entity(id, names.get(id, id)) for id in dict.fromkeys(named) if id not in known]
+    entities = entities + added
     for what, records in (("mention", mentions), ("entity", entities)):
         first: dict[str, int] = {}
         for place, record in enumerate(records):
             if not record.id.strip():
                 raise DatasetError(f"{name}: {what} id {record.id!r} in record {place} is empty. Give it one")
+            if "\0" in record.id:  # a column of strings ends each at its last other character
+                raise DatasetError(f"{name}: {what} id {record.id!r} in record {place} holds a NUL. Give it another")
             if first.setdefault(record.id, place) != place:
                 places = f"records {first[record.id]} and {place}"
                 raise DatasetError(f"{name}: {what} id {record.id!r} stands twice, in {places}")
-    known = {entity.id for entity in entities}
-    named = (id for mention in mentions for id in (mention.gold, *(mention.candidates or ())) if id is not None)
-    added = [Entity(id, names.get(id, id)) for id in dict.fromkeys(named) if id not in known]
-    entities = entities + added
     double = [mention for mention in mentions if mention.splits.bit_count() > 1]
     found = {
         "captions": len({mention.caption for mention in mentions}),

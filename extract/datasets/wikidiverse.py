@@ -40,6 +40,7 @@ TEN = ("candidates/{}_w_10cands.json", "wikidiverse_w_cands/{}_w_10cands.json", 
 ANNOTATED = ("mentions/{}.json", "{}.json")
 NAME = "WikiDiverse"  # of its file in one piece, annotated or KGMEL's
 TITLE = re.compile(r"(?:^|[&;])title=([^&]*)")
+SCRIPT = re.compile(r"(?:index\.php|//[^/?]+/)\?(.*)", re.DOTALL)  # of a url that asks for a page by its title
 QUERY = re.compile(r"\?[a-z_]+=.*", re.DOTALL)  # a title may end in a question mark, but not go on like this
 
 
@@ -143,8 +144,9 @@ def _page(url: str, titles: dict[str, str]) -> str | None:
     """
     if release.gold_of(url, "url", "") is None:
         return None
-    title = release.composed(" ".join(unquote(_encoded_title(url)).replace("_", " ").split()))
-    title = QUERY.sub("", title)
+    title = unquote(_encoded_title(url)).partition("#")[0]  # #, encoded or not, is in no title
+    title = release.composed(" ".join(title.replace("_", " ").split()))
+    title = title if "://" in title else QUERY.sub("", title)
     id = " ".join(title.replace("-", " ").split()) or title
     if not id:
         return None
@@ -155,15 +157,14 @@ def _page(url: str, titles: dict[str, str]) -> str | None:
 def _encoded_title(url: str) -> str:
     """Return the title in a url as it is written there, without the place on the page that it names.
 
-    It is `Foo` of .../wiki/Foo#History and of .../w/index.php?oldid=7&title=Foo; of .../wiki/Foo?oldid=7 it is
-    `Foo?oldid=7`. What is no url is a title.
+    It is `Foo` of .../wiki/Foo#History, .../w/index.php?oldid=7&title=Foo, .../?title=Foo and .../w/index.php/Foo; of
+    .../wiki/Foo?oldid=7 it is `Foo?oldid=7`. What is no url is a title, and a url without a title stays whole.
     """
     url = url.partition("#")[0]
-    _, script, query = url.partition("index.php?")
-    if script and (asked := TITLE.search(query)):
+    if (query := SCRIPT.search(url)) and (asked := TITLE.search(query[1])):
         return asked[1].replace("+", " ")
     _, prefix, tail = url.partition("/wiki/")
-    return tail if prefix else url
+    return tail if prefix else url.partition("/index.php/")[2] or url
 
 
 def _entities(data: Path, titles: dict[str, str]) -> list[Entity]:

@@ -104,7 +104,7 @@ def _load(data: Path, layout: Layout, rows: Rows, counts: Counter) -> Dataset:
     names, texts, alone = _side(data, "qid2ne.json"), _side(data, "qid2abs.json"), _side(data, layout.melbench)
     if not (names or texts or alone):
         raise _missing(data, layout, ("qid2ne.json", "qid2abs.json"))
-    by_id, by_surface = _candidates(data)
+    by_id, by_surface = _candidates(data, counts)
     pictures = release.pictures_in(data, *PICTURE_FOLDERS)
     mentions: list[Mention] = []
     gold_names: dict[str, str] = {}
@@ -201,20 +201,24 @@ def _picture(caption: str, row: dict, where: str, pictures: release.Pictures) ->
     return pictures.find(listed[0].rsplit("/", 1)[-1] if listed else f"{caption}.jpg")
 
 
-def _candidates(data: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
-    """Return the release's candidate lists by mention id and by surface; at least one of the two is empty."""
+def _candidates(data: Path, counts: Counter) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """Return the release's candidate lists by mention id and by surface; at least one of the two is empty.
+
+    Those that mean no entity are left out and counted.
+    """
     table, search = _side(data, "candidates-answer.tsv"), _side(data, "search_top100.json")
     lists: dict[str, tuple[str, ...]] = {}
     if table is not None:
         known: dict[str, str] = {}  # one string per qid: 2.6 million names of 18,880 entities
         for line in release.decode(packed.whole(table), str(table)).splitlines():
             id, *given = line.split("\t")
-            lists[id] = tuple(dict.fromkeys(known.setdefault(qid, qid) for qid in given if qid))
+            qids = release.candidates_of(filter(str.strip, given), counts)
+            lists[id] = tuple(dict.fromkeys(known.setdefault(qid, qid) for qid in qids))
         return lists, {}
     if search is not None:
         for surface, given in release.read_json(search, dict).items():
-            qids = release.strings(given, f"candidates of {surface!r}", str(search))
-            lists[surface] = tuple(dict.fromkeys(filter(None, qids)))
+            listed = filter(str.strip, release.strings(given, f"candidates of {surface!r}", str(search)))
+            lists[surface] = tuple(dict.fromkeys(release.candidates_of(listed, counts)))
     return {}, lists
 
 
@@ -235,6 +239,7 @@ def _entities(data: Path, names: Path | None, texts: Path | None) -> list[Entity
             description=description.get(qid, ""),
         )
         for qid in dict.fromkeys([*text, *name])
+        if qid.strip().lower() not in release.NIL
     ]
 
 

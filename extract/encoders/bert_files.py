@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from common.errors import WeightsError
-from common.paths import is_file
+from common.paths import is_file, is_special
 from extract.encoders import states
 from extract.encoders.compute import seeded
 from extract.encoders.weights import Wanted, reachable
@@ -118,6 +118,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
+    if is_special(path):
+        raise WeightsError(f"cannot read {path}: not a regular file. It is part of {REPOSITORY}")
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from common.errors import ConfigError
 STORES = ("s3", "gs", "gcs", "hf", "memory")  # and file; memory is fsspec's, for tests
 SCHEMES = (*STORES, "file", "http", "https", "ssh", "ftp")
 HOSTS = re.compile(r"(www\.|huggingface\.co/|hf\.co/|[^/]*\.(amazonaws|googleapis)\.com/)", re.IGNORECASE)
+SSH = re.compile(r"[^/@]+@[^/:]+:")  # user@host:
 DRIVE = re.compile(r"[A-Za-z]:([\\/]|$)|\\\\")
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 ALMOST = re.compile(rf"({'|'.join(SCHEMES)})(:|//)", re.IGNORECASE)
@@ -29,7 +30,7 @@ def remote(given: str, name: str | None = None) -> str:
     text = _written(given, EXPECTED)
     if name is not None:
         text = text.replace("{name}", name)
-        if brace := re.search(r"\{[^{}]*\}", text):
+        if brace := re.search(r"\{[^{}]*\}?|\}", text):
             raise ConfigError(
                 f"{_shown(given)}: {brace[0]} stands for nothing; {{name}} for the name of the cache alone"
             )
@@ -56,6 +57,10 @@ def local(given: str) -> Path:
     if URL.match(text):
         raise ConfigError(f"{_shown(given)} is a URL: {EXPECTED_HERE}; melcache pull takes a cache from there")
     _refuse_almost(text)
+    if SSH.match(text):
+        raise ConfigError(
+            f"{_shown(given)} looks like a place that ssh reaches: {EXPECTED_HERE}. Or write ./ before it"
+        )
     return _home(text)
 
 
