@@ -18,16 +18,11 @@ import xxhash
 
 from cache import lacking, store, subset
 from cache import manifest as manifests
-<<<<<<< HEAD
-from cache.schema import CHOICES, PARTS, READS, split_column
-=======
 from cache.schema import CHOICES, OURS, PARTS, READS, split_column
->>>>>>> attack
 from common.errors import CacheError
 from common.foreign import shell
 from common.paths import find_cache
 
-OWN = tuple(READS)  # heads that extraction knows: before those of one's own are made known here
 DESCRIPTION = "entity.clip.description"  # the one column that --for does not make
 READ_BYTES = 1 << 21  # read, then hashed while a core still has it: the size of a huge page
 READERS = 8  # threads; more than memory can feed are no faster
@@ -68,11 +63,10 @@ class Reader:
             return
         parts = sorted({split_column(name)[0] for name in missing} - self.manifest["parts"].keys())
         what = f"the parts {', '.join(parts)}" if parts else f"the columns {', '.join(missing)}"
-<<<<<<< HEAD
         name, of = self.manifest["dataset"]["name"], {split_column(column)[0] for column in missing}
         others = {split_column(column)[0] for column in missing if column not in READS[head]}
-        makers = [head] if head in OWN else _readers(of)
-        pulled = [head, *sorted(others)] if head in OWN else sorted(of)
+        makers = [head] if head in OURS else _readers(of)
+        pulled = [head, *sorted(others)] if head in OURS else sorted(of)
         command = f"python -m extract --dataset {shell(name)}"
         if makers:
             command = f"python -m extract --dataset {shell(name)} --for {shell(','.join(makers))}"
@@ -81,16 +75,6 @@ class Reader:
         raise CacheError(
             f"{self.path} lacks {what}, which {whom} reads. Compute them: {command}, and --data and --weights as it "
             f"was made. Or take them from a teammate: melcache pull {shell(name)} URL --for {shell(','.join(pulled))}"
-=======
-        name = self.manifest["dataset"]["name"]
-        makers, takers = _advised(head, missing)
-        described = DESCRIPTION in missing
-        raise CacheError(
-            f"{self.path} lacks {what}, which {whom} reads. Compute them: python -m extract --dataset {shell(name)}"
-            f"{makers and f' --for {shell(makers)}'}{' --descriptions FILE (make describe fetches one)' * described}, "
-            "and --data and --weights as it was made. Or take them from a teammate: "
-            f"melcache pull {shell(name)} URL --for {shell(takers)}"
->>>>>>> attack
         )
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -256,30 +240,14 @@ class Reader:
             )
 
 
-<<<<<<< HEAD
 def _readers(parts: set[str]) -> list[str]:
     """Return heads of melcache that read these parts, as few as it takes; none for parts that none does."""
-    reads = {head: {split_column(column)[0] for column in (*READS[head], *CHOICES.get(head, ()))} for head in OWN}
+    reads = {head: {split_column(column)[0] for column in (*READS[head], *CHOICES.get(head, ()))} for head in OURS}
     found: list[str] = []
-    while parts and reads[best := max(OWN, key=lambda head: len(reads[head] & parts))] & parts:
+    while parts and reads[best := max(OURS, key=lambda head: len(reads[head] & parts))] & parts:
         found.append(best)
         parts = parts - reads[best]
     return found
-=======
-def _advised(head: str, missing: Sequence[str]) -> tuple[str, str]:
-    """Return what --for of `extract` and of `melcache pull` takes to get columns that a head misses.
-
-    These commands do not know a head of one's own: heads that read the same stand for it there, and its parts here.
-    """
-    others = {split_column(column)[0] for column in missing if column not in READS[head]}
-    if head in OURS:
-        return head, ",".join([head, *sorted(others)])
-    makers = (
-        next((ours for ours in OURS if column in (*READS[ours], *CHOICES.get(ours, ()))), "") for column in missing
-    )
-    takers = sorted(others | {split_column(column)[0] for column in READS[head]})
-    return ",".join(dict.fromkeys(filter(None, makers))), ",".join(takers)
->>>>>>> attack
 
 
 def _pool() -> ThreadPoolExecutor:

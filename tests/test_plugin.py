@@ -11,11 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 import cache as melcache
-<<<<<<< HEAD
-from cache.schema import READS
-=======
 from cache.schema import EDGES, READS
->>>>>>> attack
 from cache.synth import Synthetic, write
 from common.errors import CacheError, ConfigError
 from extract.config import ExtractConfig
@@ -204,7 +200,6 @@ def test_a_file_that_is_not_there_or_takes_a_known_name_is_refused(folder, tmp_p
     assert "--option is for a head of your own" in run.stderr
 
 
-<<<<<<< HEAD
 def test_what_a_head_of_ones_own_lacks_is_had_by_heads_that_extraction_knows(folder):
     READS["my_head"] = (*READS["bert"], "token.bert.vector", "mention.crops.clip", "mention.attributes.faces")
     with pytest.raises(CacheError) as caught:
@@ -217,7 +212,8 @@ def test_what_a_head_of_ones_own_lacks_is_had_by_heads_that_extraction_knows(fol
     READS["my_head"] = (*READS["bert"], "entity.objects.summary")  # of a part that is always made
     with pytest.raises(CacheError, match=r"python -m extract --dataset signal, and .* --for entity\.objects$"):
         melcache.open(folder).require("my_head")
-=======
+
+
 def test_a_head_file_reads_one_alignment_of_four(folder, tmp_path):
     write(tmp_path / "aligned", Synthetic(60, 20, 3, 0.5, 0, "drin", text_width=4, image_width=4, clip_width=4))
     column = "pair.alignment.image_to_text"
@@ -232,13 +228,3 @@ def test_a_head_file_reads_one_alignment_of_four(folder, tmp_path):
     found = json.loads((tmp_path / "run" / "results.json").read_text())["mean"]["test"]
     assert found["top1_of_retrieved"] == pytest.approx(sum(best) / len(best))
     assert plugin._companions((column,)) == [f"pair.alignment.{edge}" for edge in EDGES]
-
-
-def test_advice_names_heads_that_extraction_and_pull_know(folder, tmp_path):
-    text = example().replace('"entity.bert.text")', '"entity.bert.text", "mention.regions.image", "mention.ids.type")')
-    run = train(head_file(tmp_path, text), folder, tmp_path / "run")
-    assert (run.exit_code, run.stderr.count("\n")) == (2, 1)
-    extract, pull = run.stderr.split("Or take them")
-    assert "--dataset signal --for ghmfc, and" in extract
-    assert "--for entity.bert,mention.bert,mention.ids,mention.regions,pair.candidates" in pull
->>>>>>> attack

@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-<<<<<<< HEAD
-from cache import places
 from cache.commands.options import (
     HERE,
     IDENTITY,
@@ -22,11 +20,7 @@ from cache.commands.options import (
     say_done,
     trusted,
 )
-from common import console
-=======
-from cache.commands.options import HERE, JSON, PATH, cache_at, interruptible, place, say_done
 from common import console, places
->>>>>>> attack
 from common.errors import CacheError, ConfigError, DeniedError
 from common.log import say
 from common.paths import SHARDS, exists, find_cache, is_folder, names
