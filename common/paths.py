@@ -110,12 +110,12 @@ def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
             refused = refused or error
     if refused is not None:
         raise refused
-    dataset = make("DATASET", os.path.basename(os.path.abspath(path)))  # of . it is the working directory's name
+    own = os.path.basename(os.path.abspath(path))  # of . it is the working directory's name
     for candidate in filter(is_folder, both):
         raise CacheError(
             f"{candidate}/ has no manifest.json: its extraction has not finished, or its pull. "
-            f"Finish it with: make extract {dataset}, or the same melcache pull"
+            f"Finish it with: make extract {make('DATASET', own)}, or the same melcache pull"
         )
     there = sorted(Path(manifest).parent.name for manifest in glob.glob(f"{glob.escape(str(shards))}/*/manifest.json"))
     other = f", or take one of: {', '.join(there)}" if there else ""
-    raise CacheError(f"No cache for '{name}' in {shards}/. Make it with: make extract {dataset}" + other)
+    raise CacheError(f"No cache for '{name}' in {shards}/. Make it with: make extract {make('DATASET', own)}" + other)
