@@ -519,7 +519,8 @@ def test_a_planted_bug_is_caught(sabotage, tmp_path, monkeypatch):
     monkeypatch.setattr(crash, "MOST", 5)  # so that 600 states are of three extractions
     monkeypatch.setattr(faults, "PULLS", ("pwrite",))
     monkeypatch.setattr(faults, "READS", ())
-    monkeypatch.setattr(hostile, "SECONDS", 60)
+    for module in (hostile, remotes):
+        monkeypatch.setattr(module, "SECONDS", 60)
     monkeypatch.setattr(lacks, "SAID", {what: errors[-1:] for what, errors in lacks.SAID.items()})
     few = ("external_storage", "external_link", "compressed")  # of the tricks
     monkeypatch.setattr(hostile, "TRICKS", {name: hostile.TRICKS[name] for name in few})
