@@ -2,7 +2,7 @@
 
 import pytest
 
-from torture import flips, hostile, manifests, record
+from torture import flips, hostile, manifests, record, remotes
 from torture.experiments import EXPERIMENTS
 from torture.world import Result
 
@@ -23,7 +23,7 @@ def test_every_experiment_is_run_here_but_the_one_that_mounts_disks():
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")  # children only touch files
 @pytest.mark.parametrize("name", SMALL)
 def test_promise(name, tmp_path, monkeypatch):
-    for module in (hostile, manifests):
+    for module in (hostile, manifests, remotes):
         monkeypatch.setattr(module, "SECONDS", 60)  # of a processor, which a busy machine slows; make torture takes 1
     monkeypatch.setattr(flips, "WHOLE", 5)  # each starts a process that loads h5py
     result = SMALL[name].run(tmp_path, SMALL[name].small, SEED)

@@ -87,7 +87,7 @@ EXPERIMENTS = {
     ),
     "readers": Experiment(
         "10. Bounded memory: readers of one cache at once",
-        lambda folder, count, seed: readers.run(folder, count, 10, 6_000, seed),
+        lambda folder, count, seed: readers.run(folder, count, 10, 3_000, seed),
         8,
         64,
         lambda folder, count, seed: readers.run(folder, count, 100_000, 110_000, seed),

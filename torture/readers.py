@@ -12,7 +12,7 @@ from torture.children import child
 from torture.world import Result
 
 BATCH, BATCHES = 64, 50
-LIMIT = 20 << 20  # bytes of its own that a reader may take
+LIMIT = 10 << 20  # bytes of its own that a reader may take
 COLUMNS = ("entity.bert.text", "entity.resnet.image", "pair.candidates.candidates")
 
 
@@ -30,10 +30,9 @@ def run(scratch: Path, readers: int, mentions: int, entities: int, seed: int) ->
     size = sum(shard["bytes"] for shard in reader.manifest["shards"])
     result.count("MB of cache", size >> 20)
     sums = {name: _sums(reader, name) for name in COLUMNS}
-    for i in range(readers):
-        child(lambda i=i: _read(folder, scratch / f"reader-{i}.json", seed + i, sums))
-    for _ in range(readers):
-        _, status = os.wait()
+    pids = [child(lambda i=i: _read(folder, scratch / f"reader-{i}.json", seed + i, sums)) for i in range(readers)]
+    for pid in pids:
+        _, status = os.waitpid(pid, 0)
         if status:
             result.fail(f"a reader ended with status {status}")
     for i in range(readers):
