@@ -29,7 +29,7 @@ def note(folder: Path, file: str, sha256: str) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
     except OSError as error:
         raise WriteError(
-            f"cannot write {path}: {error.strerror or error}. Finished shards are kept; make room or mend the disk "
+            f"cannot write {path}: {error.strerror or error}. Finished shards are kept; {store.remedy(error)} "
             "and run the same command again"
         ) from error
 

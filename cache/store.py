@@ -80,7 +80,11 @@ def append(path: Path, line: bytes) -> None:
 
 def remedy(error: OSError) -> str:
     """Return what to do where a file cannot be written."""
-    return "let this user write there" if isinstance(error, PermissionError) else "make room or mend the disk"
+    if isinstance(error, PermissionError):
+        return "let this user write there"
+    if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
+        return "move what has that name out of the way, or choose another place,"
+    return "make room or mend the disk"
 
 
 def read_regular(path: Path, limit: int | None = None) -> bytes:

@@ -174,6 +174,18 @@ def test_a_failing_disk_is_one_line_and_leaves_no_file(tmp_path, monkeypatch, ca
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_that_is_taken_is_not_called_a_failing_disk(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for write in (
+        lambda: store.publish(tmp_path / "folder", b"data", replace=True),
+        lambda: store.publish(tmp_path / "file/a.h5", b"data", replace=False),
+        lambda: checksums.note(tmp_path / "file/b", "a.h5", "0" * 64),
+    ):
+        with pytest.raises(CacheError, match=r"(Is a|Not a|exists).* move what has that name out of the way"):
+            write()
+
+
 def test_short_writes_are_continued(tmp_path, monkeypatch):
     write = os.write
     monkeypatch.setattr(store.os, "write", lambda descriptor, data: write(descriptor, data[:3]))
