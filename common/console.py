@@ -28,6 +28,11 @@ REFUSALS = (
 )  # fmt: skip
 
 
+def is_lack_of_memory(error: Exception) -> bool:
+    """Return whether an error is Python's MemoryError, or what torch raises in its place for a tensor on the CPU."""
+    return isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
 class Patient:
     """A text stream that shows what it can, and notes a failure instead of raising it; all else is the stream's own."""
 

@@ -104,7 +104,9 @@ def command(
             except MelcacheError as error:
                 console.complain(error)
                 raise typer.Exit(error.exit_code) from None
-            except MemoryError:
+            except (MemoryError, RuntimeError) as error:
+                if not console.is_lack_of_memory(error):
+                    raise
                 console.complain(console.NO_MEMORY)
                 raise typer.Exit(1) from None
             except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -10,6 +11,12 @@ import cache.cli
 import extract.cli
 import train.cli
 from common.options import App, command, knob
+
+
+@dataclasses.dataclass(frozen=True)
+class Nothing:
+    """A config without a knob."""
+
 
 APPS = {"melcache": cache.cli.app, "extract": extract.cli.app, "train": train.cli.app}
 
@@ -90,3 +97,18 @@ def test_what_is_no_number_in_a_list_is_named():
     run = CliRunner().invoke(app, ["--seeds", "1", "--seeds", "x"])
     assert run.exit_code == 2
     assert "'1,x' is not a comma-separated list, each a whole number" in run.stderr
+
+
+@pytest.mark.parametrize("lack", [lambda: bytearray(1 << 62), lambda: torch.empty(1 << 56, dtype=torch.uint8)])
+def test_a_lack_of_memory_is_one_line(lack):
+    app = App()
+    command(app, Nothing, default=True)(lambda config: lack())
+    result = CliRunner().invoke(app, [])
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "needs more memory than the process may use" in result.stderr
+
+
+def test_another_error_of_a_library_keeps_its_traceback():
+    app = App()
+    command(app, Nothing, default=True)(lambda config: torch.empty(2).reshape(3))
+    assert isinstance(CliRunner().invoke(app, []).exception, RuntimeError)
