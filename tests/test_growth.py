@@ -20,6 +20,8 @@ from extract.config import ExtractConfig
 from extract.growth import Earlier
 from extract.rows import stored
 from extract.sequences import Layout
+from torture import odd, remotes
+from torture.manifests import sealed
 
 COUNT = 200  # entities; one percent of them are two
 COLORS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple", "pink", "gray")
@@ -484,3 +486,50 @@ def test_generations_that_do_not_count_up_to_the_tables_are_refused(old, generat
     changed = manifests.seal(old.manifest | {"generations": generations})
     with pytest.raises(CacheError, match="generations"):
         manifests.check(changed, "here")
+
+
+def test_a_cache_that_was_pulled_without_ids_tells_no_order_and_a_grown_one_says_so(tmp_path):
+    folder = tmp_path / "toy"
+    remotes.extract(folder, "", 1)
+    told = json.loads((folder / "manifest.json").read_text())
+    assert Earlier.of(folder).layout.generations == ((9, 6),)
+    odd.TOLD["no entity ids"](folder, told)
+    for generations, grown in ([[9, 6]], False), ([[5, 3], [9, 6]], True):
+        (folder / "manifest.json").write_bytes(sealed(told | {"generations": generations}))
+        if grown:
+            with pytest.raises(CacheError, match=r"holds no entity\.ids\.id, and this cache has grown.* --reorder"):
+                Earlier.of(folder)
+        else:
+            assert Earlier.of(folder) is None
+
+
+def told(entities, mentions, generations=1):
+    """What a manifest tells of an order: ranges of entity and mention rows."""
+    ranges = [("entity", rows) for rows in entities] + [("mention", rows) for rows in mentions]
+    shards = [{"part": f"{table}.ids", "rows": rows} for table, rows in ranges]
+    tables = {"entity": sum(entities), "mention": sum(mentions)}
+    return {"tables": tables, "shards": shards, "generations": [list(tables.values())] * generations}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "worth"),
+    [
+        (told([2048, 952], [500, 500]), True),
+        (told([2048, 2048, 1904], [2000]), True),  # half of it may be in the release still
+        (told([2048, 2048, 1905], [1000]), False),
+        (told([3000], [1001] * 2), False),
+        (told([3000] + [10] * 80, [1000] + [1] * 20), True),  # grown a hundred times
+        (told([1] * 3000, [1] * 1000), False),  # more shards than a manifest may list
+        (told([1000], [1000], growth.MOST_GENERATIONS), True),
+        (told([1000], [1000], growth.MOST_GENERATIONS + 1), False),
+    ],
+)
+def test_an_order_from_elsewhere_is_followed_where_its_ranges_can_be_computed_and_listed(manifest, worth):
+    assert growth.worth(manifest, (3000, 1000), ExtractConfig()) == worth
+
+
+def test_ranges_from_elsewhere_are_as_large_as_fit_in_memory():
+    large = growth.MOST_ROWS
+    for rows, size, worth in ((large, 2048, True), (large + 1, 2048, False), (large + 1, large + 1, True)):
+        manifest = told([rows], [1000])
+        assert growth.worth(manifest, (rows, 1000), ExtractConfig(shard_rows=size)) == worth

@@ -1,5 +1,6 @@
 """Push and pull over a directory: whole or not at all, resumed, checked, and one winner where two publish at once."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -532,6 +533,40 @@ def test_every_shard_that_was_ever_published_is_known(made, one, two, remote):
     damaged.write_bytes(damaged.read_bytes()[:-2])
     listed = known.shards(place, names, place.listing())
     assert {name: found.entry for name, found in listed.items()} == {shard["file"]: shard for shard in shards(two)}
+
+
+def test_a_column_elsewhere_is_read_up_to_a_bound_and_no_other_byte_of_it(one, remote, monkeypatch):
+    push.push(one, str(remote))
+    place, told = folder.Folder(remote), manifest.load(remote)
+    ids = known.column(place, told, "mention.ids.splits")
+    assert ids.tolist() == melcache.open(one).column("mention.ids.splits").tolist()
+    monkeypatch.setattr(folder.Folder, "block", None)  # none is read
+    with pytest.raises(
+        CacheError, match=r"mention\.ids\.splits of the cache at .* has 60 bytes, more than the 59 expected"
+    ):
+        known.column(place, told, "mention.ids.splits", 59)
+    for name in ("mention.ids.type", "mention.tokens.first"):
+        with pytest.raises(CacheError, match=f"the cache at {remote} has no {name}"):
+            known.column(place, told, name)
+
+
+def test_copies_of_manifests_are_read_up_to_a_bound_and_not_from_one_that_is_too_slow(one, remote, monkeypatch):
+    push.push(one, str(remote))
+    place, asked = folder.Folder(remote), []
+    listing = place.listing() | {manifest.copy_of(f"{i:064x}"): 1 for i in range(50)}
+    monkeypatch.setattr(known, "MOST_COPIES", 20)
+
+    def read(self, name, limit):
+        asked.append(name)
+        if slow:
+            raise base.SlowError("too slow")
+
+    monkeypatch.setattr(folder.Folder, "read", read)
+    for slow, count in ((False, 20), (True, 1)):
+        asked.clear()
+        with pytest.raises(base.SlowError) if slow else contextlib.nullcontext():
+            assert list(known.manifests_of(place, listing, None)) == []
+        assert len(asked) == count
 
 
 def test_the_same_recipe_with_other_numbers_never_overwrites_what_is_published(one, remote, tmp_path):
