@@ -29,7 +29,7 @@ ONLY_HERE = {
     "cache/gate.py": {"h5py"},  # in a child process
     "cache/remotes/objects.py": {"fsspec"},
     "cache/remotes/s3.py": {"fsspec", "s3fs", "botocore", "aiohttp"},
-    "cache/remotes/gcs.py": {"gcsfs", "google", "aiohttp"},
+    "cache/remotes/gcs.py": {"fsspec", "gcsfs", "google", "aiohttp"},
     "cache/remotes/hub.py": {"huggingface_hub", "httpx2"},
     "train/plot.py": {"matplotlib"},
 }
