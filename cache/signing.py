@@ -4,14 +4,13 @@ The id stands for every byte of data, so one signature serves every copy of a ca
 it when. By hand: `echo ID | ssh-keygen -Y verify -f SIGNERS -I WHO -n melcache -s manifests/ID.sig`.
 """
 
-import contextlib
 import subprocess
 import tempfile
 from pathlib import Path
 
 from cache import manifest as manifests
 from cache import store, subset
-from cache.remotes.base import Remote
+from cache.remotes.base import Remote, SlowError
 from common.errors import CacheError, ConfigError
 from common.paths import denied, is_file
 
@@ -81,10 +80,13 @@ def of_folder(folder: Path, signers: Path) -> str:
 
 
 def of_remote(remote: Remote, identity: str) -> bytes | None:
-    """Return the signature of a cache id at a remote, None where none is to be had."""
-    with contextlib.suppress(CacheError):  # a store may answer "forbidden" for what is not there
+    """Return the signature of a cache id at a remote, None where none is to be had.  Raises SlowError."""
+    try:
         return remote.read(manifests.signature_of(identity), SIGNATURE_BYTES)
-    return None
+    except SlowError:  # so will the others be
+        raise
+    except CacheError:  # a store may answer "forbidden" for what is not there
+        return None
 
 
 def _run(arguments: list[str], identity: str) -> subprocess.CompletedProcess[bytes]:

@@ -21,7 +21,7 @@ from cache import temporary as temporaries
 from cache.lacking import sync_directory
 from common.errors import CacheError, DeniedError
 from common.foreign import shell
-from common.paths import denied
+from common.paths import denied, exists
 
 ENTIRE = 4  # dashes in the name of a temporary file; one that grows has one more, and the content's hash behind it
 
@@ -166,6 +166,7 @@ def together(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _at_work(folder: Path, operation: int) -> Iterator[None]:
+    made = not exists(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -177,8 +178,10 @@ def _at_work(folder: Path, operation: int) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # it holds something
-            folder.rmdir()
+        # an empty folder that was there before is its owner's; one that another holds by now is no longer ours alone
+        if made and lacking.lock(descriptor, folder):
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
         os.close(descriptor)
 
 

@@ -119,7 +119,7 @@ def _tell_wrong(draft: Draft) -> None:
     if draft.wrong:
         file, problem = next(iter(draft.wrong.items()))
         say(
-            f"warning: {len(draft.wrong):,} shards in {draft.folder} hold what they cannot, and are computed anew: "
+            f"warning: {len(draft.wrong):,} shards in {draft.folder} hold impossible values and are recomputed: "
             f"{file}: {problem}"
         )
 

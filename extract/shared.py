@@ -172,6 +172,8 @@ class Shared:
                 who = signing.verify(identity, signature, self._signers, self.url)
                 self._doubts[identity] = ""
                 say(f"{self.url}: cache {identity[:16]}... is signed by {printable(who)}")
+            except SlowError:
+                raise
             except CacheError as error:
                 self._doubts[identity] = str(error)
         return not self._doubts[identity]

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import checksums, leftovers, manifest, pull, push, synth, temporary
+from cache import checksums, leftovers, manifest, pull, push, store, synth, temporary
 from cache.cli import app
 from cache.draft import Draft
 from cache.growing import Growing
@@ -288,3 +288,17 @@ def test_the_command_lists_all_caches_and_removes_where_told(tmp_path, monkeypat
     assert "No cache for 'nowhere'" in str(run.invoke(app, ["gc", "nowhere"]).exception)
     shutil.rmtree("shards")
     assert "there is no cache in shards/" in str(run.invoke(app, ["gc"]).exception)
+
+
+def test_an_empty_folder_goes_with_its_lock_only_if_the_lock_made_it(tmp_path):
+    owned = tmp_path / "owned"
+    owned.mkdir()
+    for folder in (owned, tmp_path / "made"):
+        with pytest.raises(CacheError, match="in vain"), store.alone(folder):
+            raise CacheError("in vain")
+    assert [path.name for path in tmp_path.iterdir()] == ["owned"]
+    first = store.together(tmp_path / "made")
+    first.__enter__()
+    with store.together(tmp_path / "made"):
+        first.__exit__(None, None, None)
+        assert (tmp_path / "made").is_dir()  # the other is at work in it

@@ -65,10 +65,10 @@ class Attributes:
         self._encode_texts = encode_texts
 
     def scene(self, images):
-        return np.stack([images[:, 0], images[:, 1]], 1), np.tile(self._encode_texts(["a scene"]), (len(images), 1))
+        return np.abs(images[:, :2]), np.tile(self._encode_texts(["a scene"]), (len(images), 1))
 
     def faces(self, crops):
-        return crops[:, :3], 2 * crops
+        return np.abs(crops[:, :3]), 2 * crops
 
     def from_faces(self, faces):
         ages = np.array([[face.age, face.gender == "Man", len(face.race)] for face in faces], np.float32)
@@ -396,11 +396,11 @@ def test_attributes_see_stored_vectors_and_are_zero_without_picture_or_person(ma
     odds, scene, guesses, faces = (made.column(f"mention.attributes.{name}") for name in columns)
     assert 0 < present.sum() < len(present) and {0, 1, 2, 3} - set(labels.ravel().tolist()) <= {2}
     for row, there in enumerate(present):
-        assert (odds[row] == (images[row, :2].astype(np.float16) if there else 0)).all()
+        assert (odds[row] == (np.abs(images[row, :2]).astype(np.float16) if there else 0)).all()
         assert scene[row].any() == there
         for k, label in enumerate(labels[row]):
             assert (faces[row, k] == ((2 * crops[row, k]).astype(np.float16) if label == 1 else 0)).all()
-            assert (guesses[row, k] == (crops[row, k, :3].astype(np.float16) if label == 1 else 0)).all()
+            assert (guesses[row, k] == (np.abs(crops[row, k, :3]).astype(np.float16) if label == 1 else 0)).all()
 
 
 def test_gender_and_race_are_off_unless_asked_for_and_the_cache_says_so(data, made, tmp_path):

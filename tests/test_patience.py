@@ -5,10 +5,13 @@ import threading
 
 import pytest
 
+from cache import signing
 from cache.remotes import base, folder, patience
 from cache.remotes.base import SlowError
 from cache.remotes.patience import LEAST, WINDOW, LateError, Patience, within
 from common.errors import CacheError
+from extract.config import ExtractConfig
+from extract.shared import Shared
 
 
 @pytest.fixture
@@ -119,7 +122,19 @@ def test_an_answer_that_nobody_expects_is_one_line(tmp_path, error):
     def action():
         raise error
 
-    with pytest.raises(
-        CacheError, match=rf"^cannot read {tmp_path}: an answer that nobody expects \({type(error).__name__}"
-    ):
+    with pytest.raises(CacheError, match=rf"^cannot read {tmp_path}: an unexpected answer \({type(error).__name__}"):
         folder.Folder(tmp_path).ask("read", action)
+
+
+def test_a_slow_signature_ends_the_search_for_others(tmp_path, monkeypatch):
+    def slow(name, limit):
+        raise SlowError("slow")
+
+    remote = folder.Folder(tmp_path)
+    monkeypatch.setattr(remote, "read", slow)
+    with pytest.raises(SlowError):
+        signing.of_remote(remote, "0" * 64)
+    shared = Shared(ExtractConfig(dataset="demo", shards=tmp_path, remote=""))
+    shared.remote, shared._signers = remote, tmp_path / "signers"
+    with pytest.raises(SlowError):
+        shared._trusts({"id": "0" * 64})

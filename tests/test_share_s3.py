@@ -277,7 +277,7 @@ def place(bucket):
 )
 def test_an_answer_without_what_it_should_hold_is_one_line(place, monkeypatch, method, lacking, doing):
     replies(monkeypatch, lambda called, reply: lacking if called == method else reply)
-    with pytest.raises(CacheError, match=r"an answer that nobody expects \(KeyError: '(Size|Body)'\)"):
+    with pytest.raises(CacheError, match=r"an unexpected answer \(KeyError: '(Size|Body)'\)"):
         doing(place)
 
 

@@ -90,6 +90,8 @@ def test_a_share_that_is_none_is_refused_before_anything_is_read(value):
     with pytest.raises(ConfigError, match=rf"--valid-from {value}: expected train:SHARE"):
         TrainConfig(valid_from=value)
     assert TrainConfig(valid_from="train:.20").valid_from == TrainConfig(valid_from="train:0.2").valid_from
+    smallest = TrainConfig(valid_from="train:0.000001").valid_from
+    assert smallest == TrainConfig(valid_from=smallest).valid_from == "train:0.000001"  # not 1e-06, which no one reads
 
 
 def test_the_digest_is_of_who_is_where_and_of_nothing_else():

@@ -174,7 +174,7 @@ class TrainConfig:
             raise ConfigError(f"--select {self.select}: choose from {', '.join(SELECTABLE)}")
         self._check_protocol()
         if self.valid_from is not None:
-            object.__setattr__(self, "valid_from", f"train:{share_of(self.valid_from):g}")
+            object.__setattr__(self, "valid_from", f"train:{share_of(self.valid_from):.6f}".rstrip("0"))
         if min(self.patience, self.threads) < 0:
             raise ConfigError(f"--patience {self.patience} and --threads {self.threads} must not be negative")
         if not 0 < self.learning_rate < float("inf"):

@@ -43,10 +43,10 @@ def as_markdown(title: str, sections: Sequence[Section], notes: Sequence[str]) -
     return "\n".join([*lines, *(f"- {markdown(note)}" for note in notes)]) + "\n"
 
 
-def write(folder: Path, name: str, found: dict[str, Any], markdown: str) -> None:
+def write(folder: Path, name: str, found: dict[str, Any], text: str) -> None:
     """Write `<name>.json` and `<name>.md`, each whole or not at all."""
     store.publish(folder / f"{name}.json", json.dumps(found, indent=1, allow_nan=False).encode() + b"\n", replace=True)
-    store.publish(folder / f"{name}.md", markdown.encode(), replace=True)
+    store.publish(folder / f"{name}.md", text.encode(), replace=True)
 
 
 def columns(candidates: int) -> tuple[str, ...]:

@@ -49,11 +49,6 @@ def half_done(value: Any) -> dict[str, Any]:
     return value
 
 
-def seed_alone(value: Any) -> dict[str, Any]:
-    """Check the description of a file of ranks."""
-    return _fields(value, {"seed": _count}, "its description")
-
-
 def results(value: Any) -> dict[str, Any]:
     """Check the content of results.json."""
     _fields(value, _RESULTS, "it")

@@ -186,7 +186,7 @@ class Remote(ABC):
                     raise CacheError(f"cannot {doing} {self.url}: {scrubbed(self.reason(error))}") from error
             except STRANGE as error:
                 raise CacheError(
-                    f"cannot {doing} {self.url}: an answer that nobody expects ({type(error).__name__}: "
+                    f"cannot {doing} {self.url}: an unexpected answer ({type(error).__name__}: "
                     f"{scrubbed(error)}). Is that the right URL?"
                 ) from error
             time.sleep(wait)
