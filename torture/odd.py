@@ -66,7 +66,7 @@ def _large_ids(place: Path, told: dict[str, Any]) -> None:
 def _many_ids(place: Path, told: dict[str, Any]) -> None:
     """Let there be 8 GB of ids, in a billion rows."""
     rows = (8 << 30) // 12
-    told["tables"]["entity"], told["generations"] = rows, [[rows, 6]]
+    told["tables"]["entity"], told["generations"] = rows, [[rows, told["tables"]["mention"]]]
     for part in ("entity.ids", "entity.bert", "entity.objects"):
         first = entry(told, part)
         told["shards"] = [shard for shard in told["shards"] if shard["part"] != part or shard is first]
@@ -128,7 +128,7 @@ TOLD: dict[str, Damage] = {
     "8 GB of ids": _many_ids,
     "no entity ids": _without("entity.ids"),
     "no mention ids": _without("mention.ids"),
-    "generations without end": lambda place, told: told.update(generations=[[9, 6]] * 100_000),
+    "generations without end": lambda place, told: told.update(generations=told["generations"] * 100_000),
     "a FIFO as manifest": _replaced(manifest.NAME, "fifo"),
     "a directory as manifest": _replaced(manifest.NAME, "directory"),
     "a link to itself as manifest": _replaced(manifest.NAME, "link"),

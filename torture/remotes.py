@@ -32,17 +32,19 @@ from torture.manifests import ATTACKS, BYTES, mutation, sealed
 from torture.odd import CARRIED, FORGED, TOLD, Carrier, Clock, Damage
 from torture.world import Result, fast_disk, no_gate, partial, put, unlike
 
+ENTITIES, MENTIONS = 5, 3  # rows; 2 shards a part, and 1
 PARTS = {  # part: columns, rows
-    "entity.ids": (("id", "name", "image_status"), 9),
-    "entity.bert": (("text", "truncated"), 9),
-    "entity.objects": (("boxes", "scores", "labels"), 9),
-    "mention.ids": (("id", "splits", "gold", "image_status"), 6),
-    "mention.bert": (("span", "found"), 6),
-    "pair.candidates": (("candidates", "gold", "lexical"), 6),
+    "entity.ids": (("id", "name", "image_status"), ENTITIES),
+    "entity.bert": (("text", "truncated"), ENTITIES),
+    "entity.objects": (("boxes", "scores", "labels"), ENTITIES),
+    "mention.ids": (("id", "splits", "gold", "image_status"), MENTIONS),
+    "mention.bert": (("span", "found"), MENTIONS),
+    "pair.candidates": (("candidates", "gold", "lexical"), MENTIONS),
 }
 RELEASE_SAYS = ("id", "name", "splits", "gold", "candidates", "lexical")  # columns that nothing need be computed for
 SIZES = world.SIZES | {"C": 2, "K": 2}
-ABOUT = world.ABOUT | {"generations": [[9, 6]]}
+TABLES = {"entity": ENTITIES, "mention": MENTIONS, "pair": MENTIONS}
+ABOUT = world.ABOUT | {"tables": TABLES, "generations": [[ENTITIES, MENTIONS]]}
 LOOK_SECONDS = 0.01  # of the real clock, between looks at the one that remotes move
 WINDOWS = 10  # of patience, on the clock of what drips
 Written = Callable[[bytes], bytes]  # what becomes of the manifest's bytes
