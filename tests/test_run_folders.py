@@ -206,7 +206,7 @@ def test_a_command_refuses_strange_files_in_a_line(world, run, command, kind):
         replaced(copied / name, kind)
         where = {"dataset": None} if (command, name) == ("explain", "results.json") else {}  # then it is asked
         error = attempt(world, command, copied, **where)
-        assert name in error and ("--fresh" in error or "is a link" in error), error
+        assert name in error and ("train again with the same options" in error or "is a link" in error), error
 
 
 @pytest.mark.parametrize("kind", [fifo, loop_of_links, huge], ids=lambda kind: kind.__name__)
@@ -324,6 +324,24 @@ def test_a_flipped_bit_of_weights_ranks_or_moments_is_found_when_a_run_goes_on(w
         assert "their checksum differs" in attempt(world, "explain", folder)
     if name == RANKS:
         assert "their checksum differs" in attempt(world, "slices", folder)
+
+
+def test_the_advice_for_a_damaged_folder_mends_it_and_trains_only_the_seed_that_is_damaged(world, run):
+    kept = (run / "seed-1.safetensors").stat().st_mtime_ns
+    (run / RANKS).unlink()
+    both = f"Remove {SEED} and {RANKS}, and train again with the same options, which trains seed 0 alone"
+    error = attempt(world, "slices", run)
+    assert f"{RANKS} is missing. {both}" in error and "not a checkpoint" not in error
+    (run / SEED).unlink()
+    assert attempt(world, "train", run) == attempt(world, "slices", run) == ""
+    (run / run_files.RESULTS).write_bytes(b"x")
+    error = attempt(world, "slices", run)
+    assert error.count("results.json") == 1
+    assert error.endswith(
+        "Remove it, and train again with the same options, which writes it anew from the finished seeds"
+    )
+    assert attempt(world, "train", run) == attempt(world, "slices", run) == ""
+    assert (run / "seed-1.safetensors").stat().st_mtime_ns == kept
 
 
 def test_a_changed_digit_of_a_result_is_found(world, run):

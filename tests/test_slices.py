@@ -128,5 +128,5 @@ def test_errors_are_one_line_with_a_way_out(finished, tmp_path):
         slices.examine(SlicesConfig(run=finished / "run", dataset=str(tmp_path / "other")))
     (tmp_path / "run").mkdir()
     (tmp_path / "run/results.json").write_bytes((finished / "run/results.json").read_bytes())
-    with pytest.raises(ConfigError, match=r"ranks-0\.safetensors is not a checkpoint"):
+    with pytest.raises(ConfigError, match=r"ranks-0\.safetensors is missing\. Remove seed-0.* and train again"):
         slices.examine(SlicesConfig(run=tmp_path / "run"))

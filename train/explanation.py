@@ -132,7 +132,8 @@ def _seed_file(config: ExplainConfig) -> Path:
     if seed not in found:
         which = "" if config.seed is None else f" {config.seed}"
         raise ConfigError(
-            f"{config.run} holds no finished seed{which}; a run of `python -m train` writes seed-*.safetensors"
+            f"{config.run} holds no finished seed{which}; a run of `python -m train --model drin` writes "
+            "seed-*.safetensors"
         )
     return found[seed]
 

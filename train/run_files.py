@@ -73,7 +73,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     with naming(path):
         data = store.read_regular(path, MAX_JSON)
-        found = manifests.parse(data, str(path), signs=MAX_SIGNS)
+        found = manifests.parse(data, "it", signs=MAX_SIGNS)
         if data != written(sealed({name: value for name, value in found.items() if name != "digest"})):
             raise ConfigError("it was changed after it was written: its own digest does not fit")
     return found
@@ -170,11 +170,22 @@ def naming(path: Path, wanted: str = "what melcache wrote") -> Iterator[None]:
         other = isinstance(cause, OSError) and cause.errno not in STRANGE
         if other or isinstance(error, DeniedError):  # the disk or the rights are at fault, or it is a link
             raise UnreadableError(str(error)) from None
-        raise UnreadableError(
-            f"{path} is not {wanted} ({error}). Remove it, or train with --fresh (make: ARGS=--fresh)"
-        ) from None
+        lost = isinstance(cause, OSError) and cause.errno == errno.ENOENT
+        state = "missing" if lost else f"not {wanted} ({error})"
+        raise UnreadableError(f"{path} is {state}. {_way_out(path)}") from None
     except OSError as error:
         raise UnreadableError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _way_out(path: Path) -> str:
+    if path.name == RESULTS:
+        return "Remove it, and train again with the same options, which writes it anew from the finished seeds"
+    if of := SEED.fullmatch(path.name) or RANKS.fullmatch(path.name):  # ranks come with the training of their seed
+        both = f"seed-{of[1]}.safetensors and ranks-{of[1]}.safetensors"
+        which = f"Remove {both}, and train again with the same options, which trains seed {of[1]} alone"
+    else:
+        which = "Remove it, and train again with the same options"
+    return f"{which}; or train all anew with --fresh"
 
 
 def _digest(texts: Mapping[str, str], layout: Layout) -> str:
