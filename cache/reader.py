@@ -78,8 +78,9 @@ class Reader:
         if DESCRIPTION in missing:
             command += " --descriptions FILE (make describe fetches one)"
         raise CacheError(
-            f"{self.path} lacks {what}, which {whom} reads. Compute them: {command}, and --data and --weights as it "
-            f"was made. Or take them from a teammate: melcache pull {shell(name)} URL --for {shell(','.join(pulled))}"
+            f"{self.path} lacks {what}, which {whom} reads. Compute them: {command}, with the --data and --weights "
+            "of the first time. Or take them from a teammate: "
+            f"melcache pull {shell(name)} URL --for {shell(','.join(pulled))}"
         )
 
     def shape(self, name: str) -> tuple[int, ...]:

@@ -128,8 +128,8 @@ def _doubts(places: Sequence[str], mentions: Sequence[Mention], known: set[str])
                 found.append(f"{where}: {what} {id!r:.80} is in no entities.jsonl")
     if found:
         found.append(
-            f"{counts['gold']:,} golds and {counts['candidate']:,} candidates are in no entities.jsonl: typos? They "
-            "become entities without a text; --strict (make: ARGS=--strict) makes them an error"
+            f"{counts['gold']:,} golds and {counts['candidate']:,} candidates are in no entities.jsonl: typos? "
+            "Without --strict (make: ARGS=--strict) they become entities without a text"
         )
     return found
 
