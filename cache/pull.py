@@ -38,8 +38,8 @@ class Pulled:
     seconds: float
 
     def __str__(self) -> str:
-        kept = f", {size(self.kept)} were here" if self.kept else ""
-        some = f"; {self.parts} of {self.all_parts} parts are here" if self.parts < self.all_parts else ""
+        kept = f", {size(self.kept)} were present locally" if self.kept else ""
+        some = f"; {self.parts} of {self.all_parts} parts are present locally" if self.parts < self.all_parts else ""
         signed = f"\nsigned by {self.signer}" if self.signer else ""
         return (
             f"{self.folder}: took {size(self.taken)} of {size(self.whole)}{kept}, in {duration(self.seconds)}{some}\n"

@@ -62,7 +62,7 @@ def reasons(plan: Plan, todo: Sequence[Todo], draft: Draft, shared: Shared) -> l
 def report(found: Sequence[dict[str, str]]) -> str:
     """Return the reasons as text."""
     if not found:
-        return "nothing is computed that was made before, here or there\n"
+        return "no part is computed again that is present locally or in the remote\n"
     return table(("computed", "although it is in", "because"), [tuple(reason.values()) for reason in found]) + "\n"
 
 

@@ -133,10 +133,10 @@ class Shared:
             raise CacheError(f"{self._folder} is finished, but not published: {error}. {hand}") from error
 
     def account(self, draft: Draft) -> str:
-        """Return in one line what was here, what was fetched and what was computed."""
+        """Return in one line what was present, what was fetched and what was computed."""
         kept, fetched, made = (_count(draft.shards(origin)) for origin in (KEPT, FETCHED, MADE))
         gain = f" ({size(self.bytes)}{self._saved()})" if self.taken else ""
-        return f"shards: {kept} were here, {fetched} fetched from {self.url}{gain}, {made} computed"
+        return f"shards: {kept} present locally, {fetched} fetched from {self.url}{gain}, {made} computed"
 
     def _saved(self) -> str:
         told = [listed.seconds for listed in self.taken if listed.seconds is not None]

@@ -112,7 +112,7 @@ def test_an_empty_folder_fetches_everything_and_encodes_nothing(data, team, tmp_
     total, draft = sum(shard["bytes"] for shard in shards), watched[0].draft
     assert (draft.made, draft.kept, draft.fetched) == (0, 0, len(shards))
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"shards: none were here, {len(shards)} in {PARTS} parts fetched from {team[1]} (")
+    assert line.startswith(f"shards: none present locally, {len(shards)} in {PARTS} parts fetched from {team[1]} (")
     assert f"({total / 1000:.1f} kB, saving " in line and line.endswith(" by the rates recorded there), none computed")
     assert files(team[1]) == before  # read only
     assert made.manifest["provenance"]["made"] == team[0].manifest["provenance"]["made"]
@@ -507,4 +507,4 @@ def test_a_damaged_shard_here_is_named(data, team, tmp_path, capsys):
 
 def test_nothing_to_explain_is_said(data, team, tmp_path, capsys):
     said = why(data, tmp_path, capsys, remote=str(team[1]))
-    assert said == "nothing is computed that was made before, here or there"
+    assert said == "no part is computed again that is present locally or in the remote"

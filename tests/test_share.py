@@ -762,7 +762,7 @@ def test_the_commands_say_what_went_where_and_what_is_here(one, remote, tmp_path
     said = invoke("push", one, remote)
     assert said.exit_code == 0 and f"{remote}: published, " in said.stdout and identity in said.stdout
     assert json.loads(invoke("push", one, remote, "--json").stdout)["sent"] == 0
-    assert "; 7 of 9 parts are here" in invoke("pull", "toy", remote, "--for", "drin").stdout
+    assert "; 7 of 9 parts are present locally" in invoke("pull", "toy", remote, "--for", "drin").stdout
     info = invoke("info", "toy").stdout
     assert f"id {identity}; here are 7 of its 9 parts, " in info
     as_json = json.loads(invoke("info", "toy", "--json").stdout)

@@ -63,7 +63,7 @@ class Imported:
     warnings: tuple[str, ...]
 
     def __str__(self) -> str:
-        kept = f", {self.kept} of them were here" if self.kept else ""
+        kept = f", {self.kept} of them were present locally" if self.kept else ""
         made = (
             f"{self.folder}: {self.mentions:,} mentions and {self.entities:,} entities from {size(self.bytes)} of "
             f"arrays, in {duration(self.seconds)}; {self.shards} shards{kept}"
