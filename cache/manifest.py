@@ -135,6 +135,8 @@ def check(manifest: dict[str, Any], where: str) -> None:
     _fields(manifest, _MANIFEST, where, _OPTIONAL)
     for name, part in manifest["parts"].items():
         _fields(part, _PART, f"{where}: parts")
+        if not part["columns"]:
+            raise CacheError(f"{where}: part {name!r} has no column")
         if name not in PARTS or not set(part["columns"]) <= set(PARTS[name]):
             raise CacheError(f"{where}: part {name!r} or one of its columns is not in the schema")
         if part["fingerprint"] != fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]}):
@@ -142,6 +144,7 @@ def check(manifest: dict[str, Any], where: str) -> None:
         for column, spec in part["columns"].items():
             _fields(spec, _SPEC, f"{where}: column {name}.{column}")
             _check_column(manifest, name, column, f"{where}: column {name}.{column}")
+    _check_widths(manifest["parts"], where)
     for shard in manifest["shards"]:
         _fields(shard, _SHARD, f"{where}: shards")
         _check_shard(shard, manifest["parts"], where)
@@ -156,6 +159,21 @@ def _check_column(manifest: dict[str, Any], part: str, name: str, where: str) ->
         raise CacheError(f"{where}: type or shape is not the schema's")
     if any(size not in (None, found) for size, found in zip(axes, spec["shape"], strict=True)):
         raise CacheError(f"{where}: shape {spec['shape']} does not fit the schema or the number of candidates")
+
+
+def _check_widths(parts: dict[str, Any], where: str) -> None:
+    """Raise CacheError where two columns have another number of what one letter of the schema stands for."""
+    widths: dict[str, tuple[int, str]] = {}
+    for name, part in parts.items():
+        for column, spec in part["columns"].items():
+            for axis, size in zip(PARTS[name][column].axes, spec["shape"], strict=True):
+                letter = f"{axis} of {name.split('.')[0]}" if axis == "K" else axis  # imported entities have fewer
+                first, other = widths.setdefault(letter, (size, f"{name}.{column}"))
+                if first != size:
+                    raise CacheError(
+                        f"{where}: column {name}.{column} has {letter} = {size}, and {other} has {first}: parts of "
+                        "different caches? Take it afresh"
+                    )
 
 
 def _check_shard(shard: dict[str, Any], parts: dict[str, Any], where: str) -> None:
@@ -321,7 +339,7 @@ _MANIFEST: dict[str, Check] = {
     "splits": _counts,
     "coverage": _counts,
     "warnings": _texts,
-    "parts": _object,
+    "parts": lambda value: _object(value) and len(value) > 0,
     "shards": lambda value: isinstance(value, list) and len(value) <= 1_000_000,
     "provenance": lambda value: (
         isinstance(value, dict)

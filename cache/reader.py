@@ -4,6 +4,8 @@ A stranger's HDF5 file can make h5py read any local file; these functions only e
 regular files that it lists, inside the cache directory.
 """
 
+import errno
+import math
 import mmap
 import os
 import resource
@@ -16,15 +18,18 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from cache import lacking, store, subset
+from cache import bounds, lacking, store, subset
 from cache import manifest as manifests
 from cache.schema import CHOICES, OURS, PARTS, READS, split_column
+from common import memory
 from common.errors import CacheError
 from common.foreign import shell
+from common.log import size
 from common.paths import find_cache
 
 DESCRIPTION = "entity.clip.description"  # the one column that --for does not make
 READ_BYTES = 1 << 21  # read, then hashed while a core still has it: the size of a huge page
+LITTLE = 1 << 26  # bytes for which nobody asks how much memory is free
 READERS = 8  # threads; more than memory can feed are no faster
 
 
@@ -92,7 +97,8 @@ class Reader:
         """Return a column as a read-only array (rows, ...).
 
         Zero copy (a map of the file) where the column lies in one shard, else one read per shard into a new
-        array.  `check` compares xxh3-128 first.  Raises CacheError for an unknown column or changed bytes.
+        array.  `check` compares xxh3-128 first.  Raises CacheError for an unknown column, changed bytes, or values
+        that cannot be (cache.bounds).
         """
         part, column = self._split(name)
         shards = self._shards(part)
@@ -102,6 +108,7 @@ class Reader:
             array = self._map(shards[0], column, name)
             if check:
                 self._verify(array, shards[0], column, name)
+                bounds.check(self.manifest, name, array, self.path)
         array.flags.writeable = False
         return array
 
@@ -112,6 +119,7 @@ class Reader:
     def load(self, names: Sequence[str], *, check: bool = True) -> dict[str, np.ndarray]:
         """Return fresh, writable copies of columns, read and checked by all cores; the trainer's way in."""
         parts = {name: self._split(name) for name in names}
+        self._refuse_too_large(names)
         found = {name: np.empty(self.shape(name), self.dtype(name)) for name in names}
 
         def fill(name: str, column: str, shard: dict[str, Any]) -> None:
@@ -126,6 +134,8 @@ class Reader:
             ]
         for job in jobs:
             job.result()
+        for name in names if check else ():
+            bounds.check(self.manifest, name, found[name], self.path)
         return found
 
     def pieces(self, name: str, *, check: bool = True) -> list[tuple[int, np.ndarray]]:
@@ -139,7 +149,10 @@ class Reader:
             with _pool() as pool:
                 list(pool.map(lambda shard: self._check(shard, column, name), shards))
         _allow_open_files()
-        return [(shard["start"], self._map(shard, column, name, random=True)) for shard in shards]
+        pieces = [(shard["start"], self._map(shard, column, name, random=True)) for shard in shards]
+        for start, rows in pieces if check else ():
+            bounds.check(self.manifest, name, rows, self.path, start)
+        return pieces
 
     def strings(self, name: str) -> list[str]:
         """Return a text column as Python strings.  Raises CacheError, naming the row, for what is not UTF-8."""
@@ -162,6 +175,15 @@ class Reader:
             raise CacheError(f"no column {name!r} in {self.path}: {known}")
         return part, column
 
+    def _refuse_too_large(self, names: Sequence[str]) -> None:
+        """Raise CacheError for columns that do not fit into memory, before any is taken for them."""
+        needed = sum(math.prod(self.shape(name)) * self.dtype(name).itemsize for name in names)
+        if needed > LITTLE and needed > (free := memory.free()):
+            raise CacheError(
+                f"{self.path}: {', '.join(names)} have {size(needed)}, more than the {size(free)} of memory that are "
+                "free. Take a machine with more"
+            )
+
     def _shards(self, part: str) -> list[dict[str, Any]]:
         return [shard for shard in self.manifest["shards"] if shard["part"] == part]
 
@@ -173,23 +195,28 @@ class Reader:
             raise CacheError(f"{path} is listed in the manifest but cannot be opened: {error.strerror}") from error
         if stat.S_ISLNK(found.st_mode):
             raise store.link(path)
-        size = found.st_size
-        if size != shard["bytes"]:
+        if found.st_size != shard["bytes"]:
             raise CacheError(
-                f"{path} is {size:,} bytes, the manifest says {shard['bytes']:,}: copied only in part? "
+                f"{path} is {found.st_size:,} bytes, the manifest says {shard['bytes']:,}: copied only in part? "
                 f"Run: melcache verify {shell(self.path)}"
             )
+        if found.st_size >= store.HOLLOW:
+            with store.open_shard(path):  # looks for holes, before memory is taken for them
+                pass
 
     def _map(self, shard: dict[str, Any], column: str, name: str, *, random: bool = False) -> np.ndarray:
         shape = (shard["rows"], *self.shape(name)[1:])
         dtype = self.dtype(name)
-        with store.open_regular(self.path / shard["file"]) as descriptor:
+        with store.open_shard(self.path / shard["file"]) as descriptor:
             try:
                 view = lacking.mapped(descriptor, shard["bytes"])
             except ValueError:  # cut short since its size was checked
                 raise CacheError(self._ended(shard, name)) from None
             except OSError as error:
-                raise CacheError(f"cannot map {self.path / shard['file']}: {error.strerror}. Raise ulimit -n") from None
+                more = "v" if error.errno == errno.ENOMEM else "n"
+                raise CacheError(
+                    f"cannot map {self.path / shard['file']}: {error.strerror}. Raise ulimit -{more}"
+                ) from None
         if random:
             view.madvise(mmap.MADV_RANDOM)  # else each row brings its neighbors in from the disk
         count = int(np.prod(shape, dtype=np.int64))
@@ -198,14 +225,9 @@ class Reader:
     def _fill(self, rows: np.ndarray, shard: dict[str, Any], column: str, name: str, *, check: bool) -> None:
         target, offset = memoryview(rows.view(np.uint8).reshape(-1)), shard["columns"][column]["offset"]
         found, step = xxhash.xxh3_128(), READ_BYTES if check else max(1, len(target))
-        with store.open_regular(self.path / shard["file"]) as descriptor:
+        with store.open_shard(self.path / shard["file"]) as descriptor:
             while target:
-                try:
-                    count = os.preadv(descriptor, [target[:step]], offset)
-                except OSError as error:
-                    raise CacheError(f"cannot read {self.path / shard['file']}: {error.strerror}") from error
-                if count == 0:
-                    raise CacheError(self._ended(shard, name))
+                count = self._read(descriptor, target[:step], offset, shard, name)
                 if check:
                     found.update(target[:count])
                 target, offset = target[count:], offset + count
@@ -217,14 +239,22 @@ class Reader:
         left = shard["rows"] * self.dtype(name).itemsize * int(np.prod(self.shape(name)[1:], dtype=np.int64))
         buffer, found = memoryview(bytearray(min(left, READ_BYTES))), xxhash.xxh3_128()
         offset = shard["columns"][column]["offset"]
-        with store.open_regular(self.path / shard["file"]) as descriptor:
+        with store.open_shard(self.path / shard["file"]) as descriptor:
             while left:
-                count = os.preadv(descriptor, [buffer[:left]], offset)
-                if count == 0:
-                    raise CacheError(self._ended(shard, name))
+                count = self._read(descriptor, buffer[:left], offset, shard, name)
                 found.update(buffer[:count])
                 left, offset = left - count, offset + count
         self._compare(found.hexdigest(), shard, column, name)
+
+    def _read(self, descriptor: int, target: memoryview, offset: int, shard: dict[str, Any], name: str) -> int:
+        """Read what comes at once and return how many bytes that is, at least one."""
+        try:
+            count = os.preadv(descriptor, [target], offset)
+        except OSError as error:
+            raise CacheError(f"cannot read {self.path / shard['file']}: {error.strerror}") from error
+        if count == 0:
+            raise CacheError(self._ended(shard, name))
+        return count
 
     def _ended(self, shard: dict[str, Any], name: str) -> str:
         return f"{self.path / shard['file']} ended inside {name}. Run: melcache verify {shell(self.path)}"

@@ -23,6 +23,8 @@ from common.errors import CacheError, DeniedError
 from common.foreign import shell
 from common.paths import denied, exists
 
+HOLLOW = 1 << 30  # bytes from which on a file must be more than holes
+STORED = 64  # at least one in so many of them is on the disk: a compressed one may hold zeros in much less space
 ENTIRE = 4  # dashes in the name of a temporary file; one that grows has one more, and the content's hash behind it
 
 
@@ -118,6 +120,31 @@ def open_regular(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def open_shard(path: Path) -> Iterator[int]:
+    """Yield a read-only descriptor as `open_regular` does.  Raises CacheError also for a large file of holes."""
+    with open_regular(path) as descriptor:
+        if _hollow(descriptor):
+            raise CacheError(
+                f"{path} says that it has {os.fstat(descriptor).st_size:,} bytes, and next to none is on the disk: it "
+                "is made of holes, as no file of a cache is. Take it afresh"
+            )
+        yield descriptor
+
+
+def _hollow(descriptor: int) -> bool:
+    """Return whether a large file is holes: to read it takes as long as if it were there, and may take all memory."""
+    found = os.fstat(descriptor)
+    if found.st_size < HOLLOW or found.st_blocks * 512 * STORED > found.st_size:
+        return False
+    with contextlib.suppress(OSError):  # a file system that has no holes, and does not say what it stores
+        try:
+            return os.lseek(descriptor, 0, os.SEEK_HOLE) < found.st_size
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+    return False
 
 
 def link(path: Path) -> DeniedError:

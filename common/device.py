@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from common import memory
 from common.errors import ConfigError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
@@ -66,18 +67,7 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(fields["MemAvailable"].split()[0]) * 1024
-    group = Path("/sys/fs/cgroup")
-    if (limit := _number(group / "memory.max")) is not None and (used := _number(group / "memory.current")) is not None:
-        free = min(free, max(0, limit - used + _file_cache(group / "memory.stat")))
-    return free
-
-
-def _file_cache(path: Path) -> int:
-    """Return the bytes of files that a cgroup keeps in memory only as long as nobody needs it."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    return memory.free()
 
 
 def _cores() -> int:
@@ -92,10 +82,3 @@ def _quota() -> int:
         return max(1, int(quota) // int(period))
     except (OSError, ValueError):  # no cgroup v2, or "max"
         return os.cpu_count() or 1
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # no cgroup v2, or "max"
-        return None

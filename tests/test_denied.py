@@ -298,7 +298,6 @@ def test_shards_that_are_links_are_neither_cut_off_nor_to_be_removed(linked, toy
 LOOKS = {"exists", "is_file", "is_dir", "isfile", "isdir", "lexists", "iterdir", "listdir", "scandir", "walk"}
 EXEMPT = {
     "common/paths.py": {"listdir", "scandir", "is_file"},
-    "common/device.py": {"exists"},  # of /sys
     "cache/gate.py": {"exists"},  # of a link in an HDF5 file
     "cache/lacking.py": {"lexists"},  # before a rename, which says more
     "cache/store.py": {"exists"},  # of what a link points to

@@ -25,7 +25,12 @@ Change = Callable[[dict[str, Any]], object]
 
 def shard(content: dict[str, Any]) -> dict[str, Any]:
     """Return the first shard of entity.bert."""
-    return next(shard for shard in content["shards"] if shard["part"] == PART)
+    return _shards(content)[0]
+
+
+def _shards(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the shards of entity.bert."""
+    return [shard for shard in content["shards"] if shard["part"] == PART]
 
 
 def _part(content: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +53,7 @@ def _nested(depth: int) -> Any:
 
 
 def _swap_keys(content: dict[str, Any]) -> None:
-    first, second = [shard for shard in content["shards"] if shard["part"] == PART][:2]
+    first, second = _shards(content)[:2]
     first["file"], second["file"] = second["file"], first["file"]
 
 
@@ -86,6 +91,9 @@ ATTACKS: dict[str, Change] = {
     "negative start": lambda m: shard(m).update(start=-3),
     "a missing shard": lambda m: m["shards"].remove(shard(m)),
     "no shards": lambda m: m["shards"].clear(),
+    "no parts": lambda m: m["parts"].clear() or m["shards"].clear(),
+    "a part without columns": lambda m: [each["columns"].clear() for each in (_part(m), *_shards(m))],
+    "parts of two widths": lambda m: _spec(m).update(shape=[2]),
     "a shard twice": lambda m: m["shards"].append(shard(m)),
     "bytes as text": lambda m: shard(m).update(bytes="100"),
     "negative bytes": lambda m: shard(m).update(bytes=-1),

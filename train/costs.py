@@ -17,7 +17,7 @@ from common.log import table
 from train.config import TrainConfig
 from train.models import build
 from train.page import Section
-from train.prepare import table_of, with_widths
+from train.prepare import nothing_to_use, table_of, with_widths
 
 Shape = tuple[int, ...]
 MILLION = 1e6
@@ -47,12 +47,15 @@ def count_all(reader: Reader, heads: Mapping[str, Any]) -> dict[str, Any]:
 def count(reader: Reader, model: str, head: Any) -> dict[str, int]:
     """Return a head's parameters, and its operations per mention: `score` all candidates; `train`, gradients too.
 
-    Both on a batch of the size that the head is trained with, on which the losses of some heads depend.
+    Both on a batch of the size that the head is trained with, on which the losses of some heads depend. Raises
+    ConfigError where there is nothing to train on.
     """
     config = TrainConfig(model=model, resident="mmap")
     head = with_widths(head, reader)
     columns = table_of(config, head, reader, torch.device("cpu"))
     rows = columns.trainable(columns.rows("train"))[: config.batch]
+    if not len(rows):
+        raise nothing_to_use(config, reader, columns, "train")
     batch, built = columns.batch(rows), build(model, head, with_lexical=False)
     with FlopCounterMode(display=False, custom_mapping=UNSEEN) as score:
         built.eval()(batch)  # with gradients: without them torch fuses attention into operators that nothing looks into

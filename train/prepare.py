@@ -108,7 +108,7 @@ def data_of(config: TrainConfig, head: Any, reader: Reader, table: Table, world:
     found |= {name: rows_of(table, name, config.protocol) for name in ("valid", "test")}
     for name in NEEDS.get(config.model, SPLITS):
         if not len(found[name]):
-            raise _nothing(config, reader, table, name)
+            raise nothing_to_use(config, reader, table, name)
     splits = protocols.splits(config, reader, table, world, complete)
     if not len(found["valid"]):
         del splits["valid"]
@@ -120,7 +120,7 @@ def _unchanged(table: Table) -> Table:
     return table
 
 
-def _nothing(config: TrainConfig, reader: Reader, table: Table, split: str) -> ConfigError:
+def nothing_to_use(config: TrainConfig, reader: Reader, table: Table, split: str) -> ConfigError:
     """Return the error for a split in which nothing can be used, with what can be done about it."""
     what = f"{reader.path} has no mention to use in its {split} split"
     if count := table.unlabeled(split):

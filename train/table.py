@@ -35,8 +35,8 @@ class Table:
 
     `places` of each list are ranked: all of a cache's.
     `tokens` bounds the length of sequences. With `characters` strings are features too: so many of their UTF-8 bytes,
-    0 behind the last; `valid_from` is --valid-from. Raises CacheError if a column is missing or an index points outside
-    its table, ConfigError if the features do not fit where they should lie.
+    0 behind the last; `valid_from` is --valid-from. Raises CacheError if a column is missing or gold is not where it is
+    said to be, ConfigError if the features do not fit where they should lie.
     """
 
     def __init__(
@@ -78,16 +78,23 @@ class Table:
         self.present, self.places = self.candidates >= 0, self.candidates.shape[1]
         self.lexical = self._small["pair.candidates.lexical"]
         self.entity_count = reader.manifest["tables"]["entity"]
-        limits = {
-            "pair.candidates.candidates": (-1, self.entity_count),
-            "pair.candidates.gold": (UNLABELED, self.candidates.shape[1]),
-            "mention.ids.gold": (UNLABELED, self.entity_count),
-        }
-        for name, (least, limit) in limits.items():
-            values = self._small.get(name)
-            if values is not None and (int(values.min()) < least or int(values.max()) >= limit):
-                raise CacheError(f"column {name} of {reader.path} points outside its {limit} rows")
+        self._check_golds()
         self._rows = self._by_row()
+
+    def _check_golds(self) -> None:
+        """Raise CacheError, naming the row, where gold is padding, or another entity than the mention's gold."""
+        rows = (self.gold >= 0).nonzero()[:, 0]
+        found = self.candidates[rows, self.gold[rows]]
+        golds = self._small.get("mention.ids.gold")
+        wrong = (found < 0) if golds is None else (found != golds[rows])
+        if wrong.any():
+            row = int(rows[wrong][0])
+            place, entity = int(self.gold[row]), int(self.candidates[row, self.gold[row]])
+            there = "padding" if entity < 0 else f"entity {entity}, and mention.ids.gold is {int(golds[row])}"
+            raise CacheError(
+                f"column pair.candidates.gold of {self.path} holds {place} in row {row}, and there is {there}: what "
+                "wrote it was wrong. Extract the cache again, or take it afresh"
+            )
 
     def rows(self, split: str) -> Tensor:
         """Return the rows of a split's labeled mentions, (n,) int64 in host memory: others are in no loss or metric."""

@@ -25,6 +25,8 @@ from common.errors import CacheError, ConfigError, DeniedError
 from common.log import say
 from common.paths import SHARDS, exists, find_cache, is_folder, names
 
+NAME_BYTES = 255  # of a directory, on most file systems
+
 
 def gc(
     path: Annotated[
@@ -133,6 +135,6 @@ def _folder(path: Path) -> Path:
 
 def _plain(name: str) -> str:
     """Return the name of a tar's dataset, if it can be that of a directory."""
-    if not name or Path(name).name != name or name.startswith("."):
+    if not name or Path(name).name != name or name.startswith(".") or len(name.encode()) > NAME_BYTES:
         raise ConfigError(f"the tar holds a cache of {name!r}, which names no directory: give --name")
     return name
