@@ -114,7 +114,7 @@ def _listed(folder: Path, manifest: dict[str, Any]) -> list[tuple[str, int, str]
 def _add(tar: tarfile.TarFile, path: Path, name: str, count: int, sha256: str) -> None:
     member = tarfile.TarInfo(name)  # mode 644, time 0, user 0
     member.size = count
-    with store.open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+    with store.open_shard(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
         found = path.lstat().st_size
         source = _Hashed(file, path)
         if found == count:

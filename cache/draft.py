@@ -186,7 +186,7 @@ class Draft:
     def _values(self, entry: dict[str, Any], part: PartPlan, column: str) -> np.ndarray:
         """Return a column of a finished shard as a map of its file, (rows, ...)."""
         dtype, shape = part.columns[column]
-        with store.open_regular(self.folder / entry["file"]) as descriptor:
+        with store.open_shard(self.folder / entry["file"]) as descriptor:
             view = lacking.mapped(descriptor, entry["bytes"])
         count, offset = entry["rows"] * int(np.prod(shape)), entry["columns"][column]["offset"]
         return np.frombuffer(view, dtype, count, offset).reshape(entry["rows"], *shape)

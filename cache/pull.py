@@ -182,7 +182,7 @@ def _is_here(path: Path, shard: dict[str, Any]) -> bool:
     try:
         if not stat.S_ISREG(path.lstat().st_mode) or path.lstat().st_size != shard["bytes"]:
             return False
-        with store.open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        with store.open_shard(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == shard["sha256"]
     except OSError:
         return False

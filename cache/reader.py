@@ -202,13 +202,13 @@ class Reader:
                 f"Run: melcache verify {shell(self.path)}"
             )
         if found.st_size >= store.HOLLOW:
-            with store.open_regular(path):  # looks for holes, before memory is taken for them
+            with store.open_shard(path):  # looks for holes, before memory is taken for them
                 pass
 
     def _map(self, shard: dict[str, Any], column: str, name: str, *, random: bool = False) -> np.ndarray:
         shape = (shard["rows"], *self.shape(name)[1:])
         dtype = self.dtype(name)
-        with store.open_regular(self.path / shard["file"]) as descriptor:
+        with store.open_shard(self.path / shard["file"]) as descriptor:
             try:
                 view = lacking.mapped(descriptor, shard["bytes"])
             except ValueError:  # cut short since its size was checked
@@ -226,7 +226,7 @@ class Reader:
     def _fill(self, rows: np.ndarray, shard: dict[str, Any], column: str, name: str, *, check: bool) -> None:
         target, offset = memoryview(rows.view(np.uint8).reshape(-1)), shard["columns"][column]["offset"]
         found, step = xxhash.xxh3_128(), READ_BYTES if check else max(1, len(target))
-        with store.open_regular(self.path / shard["file"]) as descriptor:
+        with store.open_shard(self.path / shard["file"]) as descriptor:
             while target:
                 count = self._read(descriptor, target[:step], offset, shard, name)
                 if check:
@@ -240,7 +240,7 @@ class Reader:
         left = shard["rows"] * self.dtype(name).itemsize * int(np.prod(self.shape(name)[1:], dtype=np.int64))
         buffer, found = memoryview(bytearray(min(left, READ_BYTES))), xxhash.xxh3_128()
         offset = shard["columns"][column]["offset"]
-        with store.open_regular(self.path / shard["file"]) as descriptor:
+        with store.open_shard(self.path / shard["file"]) as descriptor:
             while left:
                 count = self._read(descriptor, buffer[:left], offset, shard, name)
                 found.update(buffer[:count])

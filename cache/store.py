@@ -127,6 +127,18 @@ def open_regular(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def open_shard(path: Path) -> Iterator[int]:
+    """Yield a read-only descriptor as `open_regular` does.  Raises CacheError also for a large file of holes."""
+    with open_regular(path) as descriptor:
+        if _hollow(descriptor):
+            raise CacheError(
+                f"{path} says that it has {os.fstat(descriptor).st_size:,} bytes, and next to none is on the disk: it "
+                "is made of holes, as no file of a cache is. Take it afresh"
+            )
+        yield descriptor
+
+
 def _hollow(descriptor: int) -> bool:
     """Return whether a large file is holes: to read it takes as long as if it were there, and may take all memory."""
     found = os.fstat(descriptor)

@@ -75,7 +75,7 @@ def check(path: Path, shard: dict[str, Any]) -> Finding:
 
 def _problem(path: Path, size: int, sha256: str) -> str:
     try:
-        with store.open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        with store.open_shard(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
             found = path.lstat().st_size
             if found != size:
                 return f"{found:,} bytes, the manifest says {size:,}"

@@ -189,7 +189,8 @@ def _ids(folder: Path, manifest: dict[str, Any], part: str) -> np.ndarray:
     dtype, pieces = np.dtype(manifest["parts"][part]["columns"]["id"]["dtype"]), []
     for shard in manifest["shards"]:
         if shard["part"] == part:
-            data = store.read_regular(folder / shard["file"])
+            with store.open_shard(folder / shard["file"]):
+                data = store.read_regular(folder / shard["file"], shard["bytes"])
             if hashlib.sha256(data).hexdigest() != shard["sha256"]:
                 raise CacheError(f"{folder / shard['file']} is damaged")
             pieces.append(np.frombuffer(data, dtype, shard["rows"], shard["columns"]["id"]["offset"]))

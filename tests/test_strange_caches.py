@@ -228,7 +228,7 @@ def test_a_file_of_holes_is_one_line_for_all_that_would_read_it(folder, monkeypa
 def test_a_file_that_is_all_there_is_no_hole(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "HOLLOW", 1 << 20)
     (tmp_path / "full").write_bytes(b"x" * (1 << 20))
-    with store.open_regular(tmp_path / "full") as descriptor:
+    with store.open_shard(tmp_path / "full") as descriptor:
         assert os.read(descriptor, 1) == b"x"
 
 

@@ -58,7 +58,7 @@ class Source:
     def blocks(self, size: int) -> Iterator[bytes]:
         """Yield the bytes, `size` at a time; the last block once all are known to be right.  Raises CacheError."""
         digest, position = hashlib.sha256(), 0
-        with store.open_regular(self.path) as descriptor:
+        with store.open_shard(self.path) as descriptor:
             while position < self.size:
                 block = os.pread(descriptor, min(size, self.size - position), position)
                 digest.update(block)

@@ -110,7 +110,7 @@ class Hub(Remote):
 
     def create(self, name: str, source: Source, *, mend: bool = False) -> bool:
         """Upload a file's content; `publish` gives it its name.  What the Hub holds already is not sent again."""
-        with store.open_regular(source.path):  # refuses what is not a regular file
+        with store.open_shard(source.path):  # refuses what is not a regular file
             addition = self._hub.CommitOperationAdd(self._path(name), str(source.path))
         self.ask("upload to", lambda: self._preupload(addition), source.size)
         if addition.upload_info.sha256.hex() != source.sha256:
