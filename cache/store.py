@@ -117,11 +117,6 @@ def open_regular(path: Path) -> Iterator[int]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise CacheError(f"{path} is not a regular file")
-        if _hollow(descriptor):
-            raise CacheError(
-                f"{path} says that it has {os.fstat(descriptor).st_size:,} bytes, and next to none is on the disk: it "
-                "is made of holes, as no file of a cache is. Take it afresh"
-            )
         yield descriptor
     finally:
         os.close(descriptor)
