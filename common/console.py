@@ -19,6 +19,7 @@ from common.errors import MelcacheError
 from common.foreign import printable, printable_lines
 
 NO_MEMORY = "this needs more memory than the process may use: raise the limit (ulimit -v)"
+LACKS = ("DefaultCPUAllocator: can't allocate memory", "can't start new thread")  # in RuntimeErrors
 LOST = 4  # exit code where all went well but the printing
 PLAIN = {"±": "+-", "\ufffd": "?"}  # what stands for a character of ours that the terminal does not have
 # what the system says of a file or of itself: no fault of the program, so no traceback
@@ -29,8 +30,8 @@ REFUSALS = (
 
 
 def is_lack_of_memory(error: Exception) -> bool:
-    """Return whether an error is Python's MemoryError, or what torch raises in its place for a tensor on the CPU."""
-    return isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    """Return whether an error is Python's MemoryError, or what torch or a new thread raises in its place."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in LACKS)
 
 
 class Patient:
@@ -132,7 +133,9 @@ def run(command: Callable[..., object], name: str) -> None:
     except MelcacheError as error:
         complain(error)
         code = error.exit_code
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
         complain(NO_MEMORY)
         code = 1
     except OSError as error:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cache as melcache
-from cache import checksums, fingerprint, manifest, store
+from cache import archive, checksums, fingerprint, manifest, push, store
 from cache.draft import Draft
 from cache.verify import verify
 from cache.writer import PartPlan, Shard, ShardPlan, adopt, columns_of
@@ -426,6 +426,18 @@ def test_shards_of_a_cache_that_another_one_replaces_keep_their_checksums(folder
     draft.finish(about(), {})
     assert plan.file not in {entry["file"] for entry in manifest.load(folder)["shards"]}
     assert len(notes(folder)) == 2 and Draft(folder).adopt(plan)
+
+
+def test_checksums_beside_a_cache_go_nowhere(folder, tmp_path):
+    before = [*verify(folder)]
+    checksums.note(folder, before[0].file, "a" * 64)
+    checksums.note(folder, "entity.bert-00009.0123456789ab.h5", "a" * 64)
+    assert [*verify(folder)] == before
+    push.push(folder, str(tmp_path / "remote"))
+    archive.export(folder, tmp_path / "x.tar")
+    archive.take(tmp_path / "x.tar", tmp_path / "taken")
+    for place in (tmp_path / "remote", tmp_path / "taken"):
+        assert notes(place) == [] and melcache.open(place).id == melcache.open(folder).id
 
 
 def test_what_another_extractor_finishes_meanwhile_is_taken(tmp_path):

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import cache.cli
 import extract.cli
 import train.cli
+from common import console
 from common.options import App, command, knob
 
 
@@ -99,13 +100,22 @@ def test_what_is_no_number_in_a_list_is_named():
     assert "'1,x' is not a comma-separated list, each a whole number" in run.stderr
 
 
-@pytest.mark.parametrize("lack", [lambda: bytearray(1 << 62), lambda: torch.empty(1 << 56, dtype=torch.uint8)])
-def test_a_lack_of_memory_is_one_line(lack):
+def no_thread():
+    raise RuntimeError("can't start new thread")  # as Python says it under ulimit -v or -u
+
+
+@pytest.mark.parametrize(
+    "lack", [lambda: bytearray(1 << 62), lambda: torch.empty(1 << 56, dtype=torch.uint8), no_thread]
+)
+def test_a_lack_of_memory_is_one_line(lack, capsys):
     app = App()
     command(app, Nothing, default=True)(lambda config: lack())
     result = CliRunner().invoke(app, [])
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "needs more memory than the process may use" in result.stderr
+    with pytest.raises(SystemExit, match="1"):
+        console.run(lambda prog_name: lack(), "melcache")
+    assert "needs more memory than the process may use" in capsys.readouterr().err
 
 
 def test_another_error_of_a_library_keeps_its_traceback():
