@@ -1,12 +1,19 @@
-"""What tests share: no remote of the developer's, and a look at extractions."""
+"""What tests share: no remote of the developer's, one set of toy encoders, and a look at extractions."""
 
 import os
+from importlib import import_module
 
 import pytest
 
 from common.threads import sleep_when_waiting
 
 FORKING = ("test_torture.py", "test_sabotage.py", "test_bad_input.py", "test_regex.py")
+
+
+# test files that extract again and again; test_encoders.py and test_weights.py build every encoder anew
+EXTRACTING = ("bad_input", "extract", "fetch", "names", "parts", "plan", "stale", "unlabeled")
+LOADERS = {"resnet": "_load", "clip": "_load", "objects": "_load", "bert_files": "load"}
+toys = {}
 
 
 def pytest_configure():
@@ -18,6 +25,29 @@ def pytest_configure():
 def pytest_collection_modifyitems(items):
     """Run first what forks often: a fork of the gigabytes that the other tests leave takes longer than its work."""
     items.sort(key=lambda item: item.path.name not in FORKING)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toys_are_built_once(request):
+    """Let extractions share toy encoders, whose untrained weights would take a fifth of the time of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.stem.removeprefix("test_") in EXTRACTING:
+            for name, loader in LOADERS.items():
+                module = import_module(f"extract.encoders.{name}")
+                patch.setattr(module, loader, _once(name, getattr(module, loader)))
+        yield
+
+
+def _once(name, load):
+    def loaded(path, *given):
+        if path is not None:
+            return load(path, *given)
+        key = (name, str(given))
+        if key not in toys:
+            toys[key] = load(path, *given)
+        return toys[key]
+
+    return loaded
 
 
 @pytest.fixture

@@ -41,6 +41,12 @@ def copy(folder, tmp_path):
     return Path(shutil.copytree(folder, tmp_path / "demo"))
 
 
+@pytest.fixture
+def quick(folder, monkeypatch):
+    """Let the world be copied instead of drawn."""
+    monkeypatch.setattr(demo, "write", lambda path: shutil.copytree(folder, path, dirs_exist_ok=True))
+
+
 def namesakes(dataset):
     groups = {}
     for entity in dataset.entities:
@@ -201,7 +207,7 @@ def test_a_second_load_writes_nothing(folder, monkeypatch):
     assert len(demo.load(folder).mentions) == 1600
 
 
-def test_an_empty_folder_is_filled(folder, tmp_path):
+def test_an_empty_folder_is_filled(folder, tmp_path, quick):
     (tmp_path / "demo").mkdir()
     demo.load(tmp_path / "demo")
     assert tree(tmp_path / "demo") == tree(folder)
@@ -280,7 +286,7 @@ def test_an_interrupt_while_writing_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_leftovers_are_swept_after_a_day_and_not_before(tmp_path):
+def test_leftovers_are_swept_after_a_day_and_not_before(tmp_path, quick):
     old, live = tmp_path / ".partial-demo-old", tmp_path / ".partial-demo-live"
     for path in (old, live):
         (path / "demo").mkdir(parents=True)
@@ -289,7 +295,7 @@ def test_leftovers_are_swept_after_a_day_and_not_before(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [live.name, "demo"]
 
 
-def test_the_world_of_a_faster_process_is_used(folder, tmp_path, monkeypatch):
+def test_the_world_of_a_faster_process_is_used(folder, tmp_path, monkeypatch, quick):
     write = demo.write
 
     def lose(path):

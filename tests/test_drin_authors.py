@@ -554,7 +554,7 @@ def test_noise_stays_at_chance(caches, tmp_path, candidates):
     found = fit(caches(candidates=candidates), tmp_path, {"seeds": (0, 1, 2), "epochs": 3})
     deviation = math.sqrt(1 / candidates * (1 - 1 / candidates) / 750)
     for seed in found["seeds"]:
-        assert abs(seed["test"]["top1"] - 1 / candidates) < 3.5 * deviation
+        assert abs(seed["test"]["top1"] - 1 / candidates) < 5 * deviation
 
 
 def test_signal_is_learned(caches, tmp_path):
@@ -661,5 +661,5 @@ def test_on_fresh_noise_the_leak_finds_gold_and_a_random_copy_does_not(tmp_path)
         top1[name] = loop.fit(config, DrinAuthorsConfig(width=32, **switches))["mean"]["test"]["top1"]
     deviation = math.sqrt(0.1 * 0.9 / 7500)
     assert top1["leak"] > 0.25  # measured on valid: 0.43
-    assert abs(top1["control"] - 0.1) < 3.5 * deviation
-    assert abs(top1["off"] - 0.1) < 3.5 * deviation
+    assert abs(top1["control"] - 0.1) < 5 * deviation
+    assert abs(top1["off"] - 0.1) < 5 * deviation

@@ -723,7 +723,7 @@ def test_a_run_killed_after_any_shard_is_resumed_to_the_same_cache(data, standar
             break
         except Killed:
             kills += 1
-            assert melcache.open(tmp_path / "world").id == standard.id
+            assert melcache.open(tmp_path / "world").id == standard.id and kills < 500
     assert resumed.id == whole.id
     assert kills >= RANGES * len(ON_DEMAND)
     for name in made.columns:

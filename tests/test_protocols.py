@@ -486,7 +486,7 @@ def test_noise_stays_at_chance_among_all_entities(tmp_path, model):
     found = fit(tmp_path / "noise", tmp_path / "run", model, protocol="whole-kb", epochs=1, batch=64)
     for k in (1, 20):
         deviation = math.sqrt(k / 80 * (1 - k / 80) / 200)
-        assert abs(found["mean"]["test"][f"top{k}"] - k / 80) < 3.5 * deviation
+        assert abs(found["mean"]["test"][f"top{k}"] - k / 80) < 5 * deviation
     assert found["mean"]["test"]["recall"] == 1
 
 

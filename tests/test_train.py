@@ -69,7 +69,7 @@ def test_noise_stays_at_chance_for_three_seeds(tmp_path):
     found = loop.fit(config(folder, tmp_path / "run", epochs=3, seeds=(0, 1, 2)), SMALL)
     deviation = np.sqrt(0.1 * 0.9 / 400)  # 400 test mentions, chance 1/10
     for seed in found["seeds"]:
-        assert abs(seed["test"]["top1"] - 0.1) < 3.5 * deviation
+        assert abs(seed["test"]["top1"] - 0.1) < 5 * deviation
 
 
 def test_a_run_repeats_bitwise(separable, tmp_path):
