@@ -40,7 +40,7 @@ DECIDE = {
 # recipe once there are some (tests/test_attributes.py)
 OTHERS = {
     "dataset", "data", "shards", "name", "descriptions", "faces", "max_missing", "heads", "limit", "reorder", "device",
-    "workers", "shard_rows", "remote", "push", "explain", "plan", "json", "strict",
+    "workers", "shard_rows", "remote", "push", "explain", "plan", "json", "strict", "require_signed", "signers",
 }  # fmt: skip
 
 
