@@ -1,8 +1,8 @@
 """Synthetic caches of any size, for tests and benchmarks without downloads.
 
 Entity vectors are Gaussian noise and edges uniform in [0, 0.1). With signal S a mention's vectors are sqrt(s) times
-those of its gold entity plus sqrt(1 - s) times fresh noise, s = min(S, 1), and gold's four edges are raised by S, so
-that from S = 0.1 on each edge alone tells gold from the others. With S = 0 nothing does. The random numbers of a
+those of its gold entity plus sqrt(1 - s) times fresh noise, s = min(S, 1), and gold's four edges are raised by S, to 1 at
+most, so that from S = 0.1 on each edge alone tells gold from the others. With S = 0 nothing does. The random numbers of a
 column depend on the seed and the column alone.
 """
 
@@ -205,7 +205,7 @@ class _Lists:
         values = self._rng(name).uniform(0, 0.1, self.candidates.shape).astype(np.float32)
         if name.rpartition(".")[2] in EDGES:  # the lexical score stays noise
             values[np.arange(len(values)), self.gold] += np.float32(self._wanted.signal)
-        return values
+        return np.minimum(values, np.float32(1))  # as every cosine
 
     def _rng(self, name: str) -> np.random.Generator:
         seed = int.from_bytes(hashlib.sha256(f"{self._wanted.seed} {name}".encode()).digest()[:8], "little")
