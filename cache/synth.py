@@ -1,9 +1,9 @@
 """Synthetic caches of any size, for tests and benchmarks without downloads.
 
 Entity vectors are Gaussian noise and edges uniform in [0, 0.1). With signal S a mention's vectors are sqrt(s) times
-those of its gold entity plus sqrt(1 - s) times fresh noise, s = min(S, 1), and gold's four edges are raised by S, to 1 at
-most, so that from S = 0.1 on each edge alone tells gold from the others. With S = 0 nothing does. The random numbers of a
-column depend on the seed and the column alone.
+those of its gold entity plus sqrt(1 - s) times fresh noise, s = min(S, 1), and gold's four edges are raised by S, to 1
+at most, so that from S = 0.1 on each edge alone tells gold from the others. With S = 0 nothing does. The random numbers
+of a column depend on the seed and the column alone.
 """
 
 import hashlib
