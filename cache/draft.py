@@ -24,7 +24,8 @@ class Draft:
     """Finished shards of one cache directory.  Opening one writes nothing.
 
     `before` is the manifest of the cache that is there already, None where there is none, and `parts` are its parts.
-    `wrong` says, by file, what is wrong with the values of shards that look finished.
+    `wrong` says, by file, what is wrong with the values of shards that look finished; `damaged` are those that have
+    other bytes than were noted, or of which nothing was.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,6 +35,7 @@ class Draft:
         self._entries: dict[str, list[dict[str, Any]]] = {}
         self._origins: dict[str, str] = {}  # of finished shards, by file
         self.wrong: dict[str, str] = {}
+        self.damaged: set[str] = set()
         self._problem: Problem = limits.problem
         try:
             self.before = manifest.load(folder)
@@ -177,6 +179,7 @@ class Draft:
             return None
         listed = self._sums.get(plan.file) == entry["sha256"]
         if not listed and not checksums.known(self.folder, plan.file, entry["sha256"]):
+            self.damaged.add(plan.file)
             return None
         if problem := self._problem(plan, entry, lambda column: self._values(entry, plan.part, column)):
             self.wrong[plan.file] = problem

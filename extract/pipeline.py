@@ -122,6 +122,11 @@ def _tell_wrong(draft: Draft) -> None:
             f"warning: {len(draft.wrong):,} shards in {draft.folder} hold impossible values and are recomputed: "
             f"{file}: {problem}"
         )
+    if draft.damaged:
+        say(
+            f"warning: {len(draft.damaged):,} shards in {draft.folder} are recomputed: damaged since they were "
+            f"finished, or left by a version that noted no checksums: {min(draft.damaged)}"
+        )
 
 
 def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:

@@ -486,6 +486,17 @@ def test_a_resumed_run_redoes_what_is_missing_and_has_the_same_id(finished, watc
     assert all(count <= expected_counts()[name] for name, count in counted(watched[0]).items() if "pict" not in name)
 
 
+def test_a_shard_that_was_damaged_before_the_manifest_is_made_again_and_told(finished, watched, capsys):
+    wanted, identity = finished
+    take_back(wanted.folder)
+    victim = sorted(wanted.folder.glob("entity.resnet-*.h5"))[1]
+    data = victim.read_bytes()
+    victim.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))  # the last picture's `present`
+    assert melcache.open(pipeline.run(wanted)).id == identity
+    assert watched[0].draft.made == 1 and victim.read_bytes() == data
+    assert f"1 shards in {wanted.folder} are recomputed: damaged since they were" in capsys.readouterr().err
+
+
 def test_a_changed_release_in_an_old_folder_has_the_id_of_a_fresh_extraction(tmp_path):
     rng = random.Random(5)
     words = "harbor forest market desert island valley castle village river mountain".split()
