@@ -1,4 +1,4 @@
-"""What tests share: no remote of the developer's, one set of toy encoders, and a look at extractions."""
+"""What tests share: no remote or make of the developer's, one set of toy encoders, and a look at extractions."""
 
 import os
 from importlib import import_module
@@ -6,6 +6,8 @@ from importlib import import_module
 import pytest
 
 from common.threads import sleep_when_waiting
+
+OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")  # a make of a test is not one within `make test`
 
 FORKING = ("test_torture.py", "test_sabotage.py", "test_bad_input.py", "test_regex.py")
 
@@ -19,7 +21,8 @@ toys = {}
 def pytest_configure():
     sleep_when_waiting()  # before the tests import torch
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models, and a process for each core: pytest-xdist
-    os.environ.pop("MELCACHE_REMOTE", None)
+    for name in ("MELCACHE_REMOTE", "MELCACHE_MAKE", *OF_MAKE):
+        os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items):
