@@ -17,9 +17,8 @@ from bench.kernels import Count
 from bench.pairs import race
 from bench.worker import BATCH, melcache_step, table_of
 from cache.synth import SHAPES, Synthetic, write
-from common import console
-from common import device as devices
-from common.log import say
+from common import console, devices
+from common.output import say
 from train.table import Table
 
 ROOT = Path(__file__).parent.parent

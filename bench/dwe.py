@@ -15,8 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.pairs import race
 from bench.plain import Plain
-from common import console
-from common import device as devices
+from common import console, devices
 from train.adam import Adam, Schedule
 from train.batch import Batch
 from train.heads import HEAD_CONFIGS

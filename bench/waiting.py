@@ -18,7 +18,7 @@ import cache
 from bench.pairs import race
 from bench.worker import BATCH, melcache_step
 from cache.synth import Synthetic, write
-from common import device as devices
+from common import devices
 from train.heads import DrinConfig
 from train.models.drin import Drin
 from train.table import Table

@@ -12,7 +12,7 @@ from torch import nn
 import cache
 from bench.authors import Inputs, Literal
 from bench.dense import Dense
-from common import device as devices
+from common import devices
 from train.adam import Adam, Schedule
 from train.batch import Batch
 from train.distributed import World

@@ -22,7 +22,7 @@ from cache.members import Members, RefusedError, beside, opened
 from cache.verify import refuse_strange
 from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import shell
-from common.log import Progress, duration, size
+from common.output import Progress, duration, size
 from common.paths import exists, is_file
 
 LARGEST = 8 << 30  # members of a plain tar are smaller

@@ -7,7 +7,7 @@ from typing import Any
 
 from cache.schema import PARTS
 from common.foreign import markdown, shell
-from common.log import size
+from common.output import size
 
 MARK = "<!-- written by melcache card, which renews this page until someone edits it: {} -->\n"
 

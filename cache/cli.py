@@ -30,8 +30,8 @@ from cache.reader import Reader
 from common import console
 from common.errors import ConfigError
 from common.foreign import printable
-from common.log import size
 from common.options import App
+from common.output import size
 
 GOES_ON = "what has arrived is kept, the same command continues"
 

@@ -8,7 +8,7 @@ import numpy as np
 from cache.reader import Reader
 from cache.schema import PARTS, SEQUENCES
 from common.foreign import printable
-from common.log import table
+from common.output import table
 
 TOLERANCE = 2e-3  # relative to the row's largest magnitude: float16 keeps 11 bits, and batches differ in the last
 BLOCK = 4096  # rows compared at once

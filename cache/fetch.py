@@ -13,7 +13,7 @@ from cache.growing import CONTENT, Growing
 from cache.remotes.base import Remote
 from common.errors import CacheError
 from common.foreign import shell
-from common.log import size
+from common.output import size
 from common.paths import exists, is_folder
 
 

@@ -12,7 +12,7 @@ import os
 import threading
 from pathlib import Path
 
-from common.log import say
+from common.output import say
 
 ENOTSUPP = 524  # of the kernel, not of errno: some NFS servers
 # what fsync says where there is none; of a directory also what follows from opening it

@@ -17,7 +17,7 @@ from cache import manifest as manifests
 from cache import temporary as temporaries
 from cache.schema import PARTS
 from common.errors import CacheError
-from common.log import size, table
+from common.output import size, table
 from common.paths import exists, is_folder, names
 
 SHARD = re.compile(rf"({'|'.join(map(re.escape, PARTS))})-[0-9]{{5,}}\.[0-9a-f]{{12}}\.h5")

@@ -18,7 +18,7 @@ from cache.transfer import Transfer
 from cache.verify import refuse_strange
 from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import shell
-from common.log import duration, size
+from common.output import duration, size
 from common.paths import exists
 
 

@@ -13,7 +13,7 @@ from cache.signing import SIGNATURE_BYTES
 from cache.transfer import Transfer
 from common.errors import CacheError, ConfigError
 from common.foreign import shell
-from common.log import duration, size
+from common.output import duration, size
 from common.paths import is_file
 
 RACES = 5  # publications by others that left the manifest as it was, such as an edited card on the Hub

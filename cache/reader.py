@@ -24,7 +24,7 @@ from cache.schema import CHOICES, OURS, PARTS, READS, split_column
 from common import memory
 from common.errors import CacheError
 from common.foreign import shell
-from common.log import size
+from common.output import size
 from common.paths import find_cache
 
 DESCRIPTION = "entity.clip.description"  # the one column that --for does not make

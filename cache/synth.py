@@ -20,7 +20,7 @@ from cache.fingerprint import content_hash, shard_key
 from cache.schema import CHOICES, EDGES, READS, SEQUENCES, split_column
 from cache.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
-from common.log import Progress
+from common.output import Progress
 from common.paths import check_name, exists
 
 # mentions of train, valid and test, entities, candidates

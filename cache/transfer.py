@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Self, TypeVar
 
-from common.log import Progress
+from common.output import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -8,7 +8,7 @@ import numpy as np
 from cache.draft import Draft
 from cache.schema import IMAGE_STATUS
 from common.errors import CoverageError
-from common.log import table
+from common.output import table
 from common.paths import status
 from common.records import SPLITS, Dataset
 from extract.datasets.release import NIL_COUNT, UNLABELED_COUNT

@@ -24,7 +24,7 @@ from urllib.parse import quote_plus
 from common import console
 from common.errors import NetworkError
 from common.foreign import printable
-from common.log import Progress, duration
+from common.output import Progress, duration
 from common.records import Entity
 from extract import datasets
 from extract.config import DescribeConfig

@@ -13,7 +13,7 @@ from cache.remotes.base import Remote
 from cache.remotes.folder import Folder
 from cache.writer import Todo
 from common.errors import CacheError
-from common.log import table
+from common.output import table
 from extract.keys import home
 from extract.plan import Plan
 from extract.shared import Shared

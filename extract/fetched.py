@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Self
 
 from cache import lacking
 from common.errors import DatasetError
-from common.log import say
+from common.output import say
 from common.paths import is_special
 from common.records import Entity
 from extract.datasets import release

@@ -8,7 +8,7 @@ from typing import Any
 from cache import fetch
 from cache.writer import ShardPlan, Todo
 from common import console
-from common.log import duration, size, table
+from common.output import duration, size, table
 from extract import explain
 from extract.calibration import Calibration
 from extract.config import ExtractConfig

@@ -16,7 +16,7 @@ import numpy as np
 from cache import manifest as manifests
 from cache import store
 from common.errors import CacheError, DatasetError, DeniedError
-from common.log import say
+from common.output import say
 from common.records import Dataset, Entity, Mention
 from extract.config import ExtractConfig
 from extract.rows import stored

@@ -6,7 +6,7 @@ import numpy as np
 
 from cache.schema import UNLABELED
 from common.errors import DatasetError
-from common.log import Progress, say
+from common.output import Progress, say
 from common.records import Dataset
 from extract import candidates
 from extract.rows import gold_rows

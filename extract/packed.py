@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from common.errors import DatasetError
-from common.log import size
+from common.output import size
 from common.paths import is_special
 
 RATIO = 300  # bytes that one packed byte may become

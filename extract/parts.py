@@ -6,7 +6,7 @@ from typing import Any
 from cache import edges
 from cache.schema import SEQUENCES, TABLES
 from cache.writer import PartPlan, columns_of
-from common.log import say
+from common.output import say
 from extract import images
 from extract.config import ON_DEMAND, ExtractConfig
 from extract.encoders import Encoders

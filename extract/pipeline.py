@@ -10,7 +10,7 @@ from cache import fingerprint, manifest, store
 from cache.draft import Draft
 from common import console
 from common.errors import ConfigError, DatasetError
-from common.log import duration, say
+from common.output import duration, say
 from common.records import SPLITS, Dataset
 from extract import coverage, datasets, descriptions, explain, faces, growth, lists, provenance, rows
 from extract.config import NONE, ExtractConfig

@@ -22,7 +22,7 @@ from cache.writer import ShardPlan, Todo
 from common import places
 from common.errors import CacheError
 from common.foreign import printable, shell
-from common.log import duration, say, size
+from common.output import duration, say, size
 from common.records import Dataset
 from extract import growth, rows
 from extract.config import ExtractConfig

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from common.errors import NetworkError
-from common.log import duration, say
+from common.output import duration, say
 
 TRIES = 8  # of one request; the pauses between them add up to about two minutes
 LONGEST_PAUSE = 60.0  # seconds, where the server names none

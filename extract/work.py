@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from cache.draft import Draft
 from cache.writer import ShardPlan, Todo
-from common.log import Progress
+from common.output import Progress
 from extract.clock import Clock
 from extract.config import ExtractConfig
 from extract.derived import Derived

@@ -24,7 +24,7 @@ ALLOWED = {
     },
 }  # fmt: skip
 ONLY_HERE = {
-    "common/device.py": {"torch"},
+    "common/devices.py": {"torch"},
     "cache/writer.py": {"h5py"},
     "cache/gate.py": {"h5py"},  # in a child process
     "cache/remotes/objects.py": {"fsspec"},
@@ -90,7 +90,7 @@ def test_every_folder_imports_only_what_it_may():
         ("cache/push.py", "import fsspec"),
         ("cache/remotes/base.py", "import s3fs"),
         ("cache/remotes/s3.py", "import huggingface_hub"),
-        ("common/log.py", "import torch"),
+        ("common/output.py", "import torch"),
         ("common/paths.py", "import cache"),
     ],
 )

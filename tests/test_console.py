@@ -15,12 +15,12 @@ from common.errors import CacheError, MelcacheError
 ROOT = Path(__file__).parent.parent
 WORK = """
 import contextlib, os, warnings
-from common import console, log
+from common import console, output
 def work(prog_name):
-    log.say("said ± here")
-    with log.Progress(3, "bar", "steps") as progress:
+    output.say("said ± here")
+    with output.Progress(3, "bar", "steps") as progress:
         progress.advance(2)
-        log.say("between")
+        output.say("between")
         progress.advance()
     with open("done", "wb") as file:
         with contextlib.suppress(OSError):

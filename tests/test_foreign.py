@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from cache import card, manifest, synth
 from cache.cli import app
 from cache.schema import EDGES
-from common import console, log
+from common import console, output
 from common.foreign import make, markdown, printable, printable_lines, shell
 
 ROOT = Path(__file__).parent.parent
@@ -117,7 +117,7 @@ def test_commands_print_a_strange_cache_without_acting(hostile, monkeypatch):
 
 
 def test_progress_and_errors_are_lines_of_their_own(capsys):
-    log.say(f"warning: {ACTS}")
+    output.say(f"warning: {ACTS}")
     console.complain(f"cannot {ACTS}")
     console.show(f"a\n{printable(ACTS)}")
     console.show_json({"a": ACTS})
@@ -169,7 +169,7 @@ STREAMS = {("sys", name) for name in ("stdout", "stderr", "__stdout__", "__stder
 EXEMPT = {
     "cache/gate.py": {"print"},  # a child that answers its parent through a pipe
     "common/console.py": {"sys.stdout", "sys.stderr"},
-    "common/log.py": {"tqdm.write"},
+    "common/output.py": {"tqdm.write"},
 }
 NAMES = "info verify push pull card sign synth diff gc export import"
 COMMAND = re.compile(
@@ -189,7 +189,7 @@ def about(source: str, words: re.Pattern) -> list[ast.AST]:
 
 
 def prints(source: str) -> set[str]:
-    """What a module prints with, other than common.console and common.log."""
+    """What a module prints with, other than common.console and common.output."""
     found = set()
     for node in about(source, PRINTS):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common import by_make, console, log
+from common import by_make, console, output
 
 ROOT = Path(__file__).parent.parent
 HARD = [
@@ -75,7 +75,7 @@ def test_messages_name_what_make_takes(checkout, monkeypatch, capsys):
         ("no option at all, ---, --, a--b, x/--limit and --x", ""),
     ):
         console.complain(said)
-        log.say(f"warning: {said}")
+        output.say(f"warning: {said}")
         wanted = f"{said} {more}".rstrip()
         assert capsys.readouterr().err == f"error: {wanted}\nwarning: {wanted}\n"
     for variables in ("", None):  # `make test`, and no make

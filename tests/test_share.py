@@ -23,9 +23,9 @@ from cache.cli import app
 from cache.remotes import base, folder, objects
 from cache.schema import READS, split_column
 from cache.verify import verify
-from common import log
+from common import output
 from common.errors import CacheError, ConfigError
-from common.log import size
+from common.output import size
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
@@ -830,7 +830,7 @@ def test_only_what_may_pass_by_itself_is_tried_again(remote, monkeypatch):
 
 def test_progress_is_told_in_bytes_with_the_time_that_is_left(one, remote, here, monkeypatch, capsys):
     push.push(one, str(remote))
-    monkeypatch.setattr(log, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(output, "LINE_SECONDS", 0.0)
     pull.pull(here, str(remote))
     total = size(sum(s["bytes"] for s in shards(one)))
     lines = capsys.readouterr().err.splitlines()

@@ -22,17 +22,18 @@ import cache as melcache
 from bench.kernels import Count
 from cache import store
 from cache.synth import Synthetic, write
-from common import device as devices
+from common import devices
 from common.errors import CacheError, ConfigError, NotFiniteError
 from train import features, loop, models, prepare
 from train.adam import Adam, Schedule
-from train.checkpoint import UNFINISHED, Checkpoints
+from train.checkpoint import Checkpoints
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
 from train.ghmfc_config import GhmfcConfig
 from train.heads import HEAD_CONFIGS, DrinConfig
 from train.models.drin import Drin
+from train.run_files import UNFINISHED
 from train.stack import Stack
 from train.step import CapturedStep, Step
 from train.table import Table

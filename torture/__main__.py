@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common import console
 from common.foreign import printable
-from common.log import duration, say, table
+from common.output import duration, say, table
 from torture import record
 from torture.experiments import EXPERIMENTS
 from torture.world import Result

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.log import duration
+from common.output import duration
 from torture.experiments import EXPERIMENTS
 from torture.world import Result
 

@@ -20,7 +20,7 @@ from cache import limits, manifest, push, store
 from cache.draft import Draft
 from cache.remotes import patience
 from cache.writer import Todo
-from common import log
+from common import output
 from common.errors import CacheError
 from common.records import Dataset, Entity, Mention
 from extract.config import ExtractConfig
@@ -135,7 +135,7 @@ class _Cases:
         shutil.rmtree(folder.parent, ignore_errors=True)
 
         def work() -> dict[str, Any]:
-            log.be_quiet()
+            output.be_quiet()
             clock, wait = Clock(), patience.wait
             patience.clock, patience.wait = clock, lambda done, left: wait(done, min(left, LOOK_SECONDS))
             time.sleep = lambda seconds: None  # between tries

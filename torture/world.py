@@ -16,7 +16,7 @@ from cache.reader import Reader
 from cache.verify import check
 from cache.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import CacheError
-from common.log import LINE_SECONDS, say
+from common.output import LINE_SECONDS, say
 
 Parts = Mapping[str, tuple[tuple[str, ...], int]]
 PARTS: Parts = {  # part: columns, rows

@@ -16,10 +16,9 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from cache import edges, fingerprint, store
-from common import device as devices
-from common import paths
+from common import devices, paths
 from common.errors import ConfigError
-from common.log import size
+from common.output import size
 from train import run_files, run_schema
 from train.metrics import NEVER, top_k_hits
 from train.run_files import UNFINISHED, Layout, TensorFile

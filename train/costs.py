@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cache import Reader
 from common.errors import CacheError
-from common.log import table
+from common.output import table
 from train.config import TrainConfig
 from train.models import build
 from train.page import Section

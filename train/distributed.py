@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from common.errors import ConfigError
-from common.log import be_quiet
+from common.output import be_quiet
 
 
 def speaks() -> bool:

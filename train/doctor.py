@@ -9,7 +9,7 @@ import numpy as np
 from cache import Reader
 from cache.schema import UNLABELED
 from common.errors import CacheError
-from common.log import table
+from common.output import table
 from common.records import SPLITS
 
 COLUMNS = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common import device as devices
+from common import devices
 from train import metrics, whole
 from train.baselines import BASELINES, OF_ALL
 from train.distributed import World

@@ -11,8 +11,8 @@ from cache import Reader
 from cache.schema import EDGES, UNLABELED
 from common.errors import ConfigError, NotFiniteError
 from common.foreign import printable
-from common.log import table
 from common.options import from_json
+from common.output import table
 from common.records import SPLITS
 from train import checkpoint, run_files, run_schema
 from train.config import ExplainConfig

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common import device as devices
+from common import devices
 from common.errors import ConfigError
-from common.log import size
+from common.output import size
 from train.config import Resident
 
 SHARE = 0.6  # of the free memory that tables may take; the rest is for batches, gradients and the system

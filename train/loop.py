@@ -11,7 +11,7 @@ from torch import Tensor
 
 import cache
 from common.errors import NotFiniteError
-from common.log import Progress, say
+from common.output import Progress, say
 from common.paths import find_cache
 from train import metrics, report
 from train.baselines import BASELINES

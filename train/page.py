@@ -8,7 +8,7 @@ from typing import Any
 
 from cache import store
 from common.foreign import markdown, printable
-from common.log import duration, table
+from common.output import duration, table
 from train import published, splits
 
 OTHERS = (

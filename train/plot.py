@@ -6,7 +6,7 @@ from typing import Any
 
 from cache import store
 from common.foreign import printable
-from common.log import say
+from common.output import say
 
 
 def draw(found: dict[str, Any], path: Path) -> None:

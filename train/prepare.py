@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from cache import Reader, store
-from common import device as devices
+from common import devices
 from common.errors import ConfigError
-from common.log import say
+from common.output import say
 from common.records import SPLITS
 from train import distributed, leak, protocols
 from train.checkpoint import Half

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cache import Reader
 from cache.schema import ALIGNMENT_READS, READS
-from common.log import say
+from common.output import say
 from train import alignment, whole
 from train.config import TrainConfig
 from train.distributed import World

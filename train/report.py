@@ -9,8 +9,8 @@ from typing import Any, Self
 from cache import Reader, store
 from common.errors import ConfigError
 from common.foreign import printable
-from common.log import duration, say, table
 from common.options import as_json
+from common.output import duration, say, table
 from common.records import SPLITS
 from train import checkpoint, protocols, run_files, splits
 from train.config import DECISIVE, PROTOCOLS, TrainConfig

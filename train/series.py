@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cache import Reader, store
-from common import device as devices
+from common import devices
 from common.errors import CacheError, ConfigError, NotFiniteError
-from common.log import Progress, say
+from common.output import Progress, say
 from train import loop, protocols, report, run_files
 from train.checkpoint import Checkpoints
 from train.config import SeriesConfig, TrainConfig

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common.errors import ConfigError
 from common.foreign import printable
-from common.log import table
+from common.output import table
 from train import checkpoint, metrics, splits
 from train.config import SlicesConfig
 from train.finished import cache_of, results_of

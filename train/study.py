@@ -18,8 +18,8 @@ from typing import Any
 import cache as melcache
 from cache import store
 from common.errors import ConfigError, NotFiniteError
-from common.log import say, table
 from common.options import as_json
+from common.output import say, table
 from common.paths import find_cache
 from train import checkpoint, loop, report, varied
 from train.config import DECISIVE, LOWER_IS_BETTER, PROTOCOLS, SweepConfig

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from cache.edges import rounded
 from common.errors import NotFiniteError
-from common.log import Progress
+from common.output import Progress
 from train.distributed import World
 from train.metrics import NEVER
 from train.models.functions import SMALLEST_NORM

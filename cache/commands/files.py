@@ -22,7 +22,7 @@ from cache.commands.options import (
 )
 from common import console, places
 from common.errors import CacheError, ConfigError, DeniedError
-from common.log import say
+from common.output import say
 from common.paths import SHARDS, exists, find_cache, is_folder, names
 
 NAME_BYTES = 255  # of a directory, on most file systems

@@ -5,7 +5,7 @@ from typing import Any
 
 from cache import subset
 from cache.schema import PARTS
-from common.log import duration, size, table
+from common.output import duration, size, table
 
 
 def named(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:

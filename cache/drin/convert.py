@@ -21,7 +21,7 @@ from cache.fingerprint import content_hash, shard_key
 from cache.schema import TABLES
 from cache.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
-from common.log import Progress, duration, size
+from common.output import Progress, duration, size
 from common.paths import check_name, exists
 
 EDITION = 2  # raise it whenever the numbers made change: finished shards of an older one are then not taken

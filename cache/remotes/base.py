@@ -21,7 +21,7 @@ from cache.remotes import patience
 from cache.remotes.patience import LEAST, WINDOW, Came, LateError
 from common.errors import CacheError
 from common.foreign import shell
-from common.log import size as in_words
+from common.output import size as in_words
 
 CARD = "README.md"
 CARD_BYTES = 1 << 20

@@ -8,7 +8,7 @@ from cache import manifest as manifests
 from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, counted
 from cache.remotes.patience import Came
 from common.errors import CacheError
-from common.log import say
+from common.output import say
 
 UNVERSIONED = "content "  # what the version of an object without one begins with, whose content stands for it
 

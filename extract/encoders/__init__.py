@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common import device
+from common import devices
 from extract.config import ExtractConfig
 from extract.encoders import weights
 from extract.encoders.bert import Bert
@@ -26,8 +26,8 @@ class Encoders:
         self.weights = weights.parse(config.weights)
         if self.weights.tiny:
             torch.set_num_threads(1)  # threads that wait for each other made toy models up to 140 times slower
-        device.cap_threads()
-        self.compute = Compute.choose(device.choose(config.device), config.precision)
+        devices.cap_threads()
+        self.compute = Compute.choose(devices.choose(config.device), config.precision)
         self.bert = Bert(self.weights, self.compute, config.text_batch)
         self.resnet = ResNet(self.weights, self.compute, config.image_batch)
         self.clip = Clip(self.weights, self.compute, config.text_batch, config.image_batch)
