@@ -12,7 +12,7 @@ from common.errors import DatasetError
 from common.records import Dataset, Entity, Mention
 from extract import datasets, pipeline
 from extract.config import ExtractConfig
-from torture import pictures
+from torture.strangers import bad_pictures
 
 LIMIT = 64  # BERT tokens kept of a sentence here
 MEGABYTE = "harbor " * 150_000
@@ -71,7 +71,7 @@ def gallery(tmp_path_factory):
     """A cache of a world in which each entity, and each second one's mention, has one of the bad pictures."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("gallery")
-    verdicts = pictures.lay(folder / "images")
+    verdicts = bad_pictures.lay(folder / "images")
     names = list(verdicts)
     entities = [{"id": f"e{i}", "name": f"name {i}", "image": f"images/{name}"} for i, name in enumerate(names)]
     mentions = [

@@ -205,7 +205,7 @@ def test_every_flipped_byte_of_the_manifest_is_noticed(folder):
 def test_every_flipped_bit_of_a_shard_is_found_by_verify_and_none_reaches_a_column(folder):
     rng, files = random.Random(0), sorted(folder.glob("*.h5"))
     columns = {name: melcache.open(folder).read(name) for name in melcache.open(folder).columns}
-    for _ in range(12):  # thousands: torture/flips.py
+    for _ in range(12):  # thousands: torture/machines/bit_rot.py
         path = rng.choice(files)
         good = path.read_bytes()
         bad, position = bytearray(good), rng.randrange(len(good))

@@ -17,9 +17,9 @@ from common.errors import ConfigError, CoverageError, DatasetError
 from extract import images, pipeline
 from extract.cli import app
 from extract.config import ExtractConfig
-from torture.children import child
-from torture.kills import Calls
-from torture.unlisted import take_back
+from torture.machines.kills import Calls
+from torture.machines.unlisted_rot import take_back
+from torture.processes import child
 from train import alignment
 
 LONG = " ".join(["harbor"] * 150)

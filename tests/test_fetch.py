@@ -22,7 +22,7 @@ from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.objects import Objects
 from extract.encoders.resnet import ResNet
-from torture import odd
+from torture.strangers import odd_remotes
 
 ROOT = Path(__file__).parent.parent
 ENTITIES = [("Paris", "in France", "red"), ("Lyon", "", "blue"), ("Rome", "in Italy", None), ("Oslo", "", "red")]
@@ -201,7 +201,7 @@ def test_values_that_cannot_be_are_computed_be_they_there_or_taken_before(
 ):
     told = json.loads((remote / "manifest.json").read_text())
     for part, column, value, _ in BAD:
-        odd.forged(part, column, value)(remote, told)
+        odd_remotes.forged(part, column, value)(remote, told)
     (remote / "manifest.json").write_bytes(manifest.written(manifest.seal(told)))
     shutil.rmtree(remote / "manifests")
     shutil.copytree(remote, tmp_path / "earlier/world")  # as an earlier version has taken it

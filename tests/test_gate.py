@@ -11,9 +11,9 @@ from cache import archive, gate, manifest
 from cache.pull import pull
 from cache.verify import verify
 from common.errors import CacheError
-from torture.children import apart
-from torture.tricks import TRICKS, disguise, honestly
-from torture.world import build
+from torture.processes import apart
+from torture.strangers.hostile_files import TRICKS, disguise, honestly
+from torture.tiny_cache import build
 
 
 def looked_at(folder, *files):

@@ -18,7 +18,7 @@ from cache.draft import Draft
 from cache.growing import Growing
 from cache.remotes.folder import Folder
 from common.errors import CacheError
-from torture import world
+from torture import tiny_cache
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
@@ -202,21 +202,21 @@ def test_a_pull_at_work_is_not_disturbed(toy):
 
 
 def test_what_a_running_extraction_has_taken_stays_even_where_there_are_no_locks(tmp_path):
-    world.build(tmp_path / "toy", 1)
-    world.build(tmp_path / "toy", 2)  # another recipe, in its place
-    folder, taken = tmp_path / "toy", [shard.plan for shard in world.shards(1)]
+    tiny_cache.build(tmp_path / "toy", 1)
+    tiny_cache.build(tmp_path / "toy", 2)  # another recipe, in its place
+    folder, taken = tmp_path / "toy", [shard.plan for shard in tiny_cache.shards(1)]
     for path in folder.glob("*.h5"):
         os.utime(path, (1, 1))
     running = Draft(folder)
     assert all(running.adopt(plan) for plan in taken[:4])
     removed = {file.file for file in leftovers.collect(folder, delete=True).files if not file.kept}
     assert removed == {plan.file for plan in taken[4:]}
-    for shard in world.shards(1)[4:]:
+    for shard in tiny_cache.shards(1)[4:]:
         running.save(shard)
     (folder / taken[0].file).unlink()
     with pytest.raises(CacheError, match=rf"{taken[0].file} was removed while this ran.*Run the same command again"):
-        running.finish(world.ABOUT, {})
-    assert world.build(folder, 1) == melcache.open(folder).id
+        running.finish(tiny_cache.ABOUT, {})
+    assert tiny_cache.build(folder, 1) == melcache.open(folder).id
 
 
 def test_a_place_that_is_being_pushed_to_is_not_cleaned(toy, tmp_path, monkeypatch):

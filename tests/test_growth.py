@@ -20,8 +20,8 @@ from extract.config import ExtractConfig
 from extract.growth import Earlier
 from extract.rows import stored
 from extract.sequences import Layout
-from torture import odd, remotes
-from torture.manifests import sealed
+from torture.strangers import odd_remotes, strange_remotes
+from torture.strangers.strange_manifests import sealed
 
 COUNT = 200  # entities; one percent of them are two
 COLORS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple", "pink", "gray")
@@ -490,10 +490,10 @@ def test_generations_that_do_not_count_up_to_the_tables_are_refused(old, generat
 
 def test_a_cache_that_was_pulled_without_ids_tells_no_order_and_a_grown_one_says_so(tmp_path):
     folder = tmp_path / "toy"
-    remotes.extract(folder, "", 1)
+    strange_remotes.extract(folder, "", 1)
     told = json.loads((folder / "manifest.json").read_text())
     assert Earlier.of(folder).layout.generations == ((5, 3),)
-    odd.TOLD["no entity ids"](folder, told)
+    odd_remotes.TOLD["no entity ids"](folder, told)
     for generations, grown in ([[5, 3]], False), ([[2, 1], [5, 3]], True):
         (folder / "manifest.json").write_bytes(sealed(told | {"generations": generations}))
         if grown:

@@ -15,7 +15,7 @@ from cache.reader import Reader
 from common.errors import CacheError, DatasetError
 from common.records import Entity
 from extract import fetched
-from torture.world import build, shards
+from torture.tiny_cache import build, shards
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.objects import Objects
 from extract.sequences import pieces
-from torture.unlisted import take_back
+from torture.machines.unlisted_rot import take_back
 from train.table import Table
 
 LONG = " ".join(["harbor"] * 90)

@@ -27,24 +27,26 @@ from cache import (
 from cache.remotes import base, patience
 from common.errors import CacheError
 from extract import growth, images
-from torture import (
-    crash,
-    extractors,
-    faults,
-    flips,
-    hostile,
+from torture.machines import (
+    bit_rot,
+    failing_disk,
     kills,
-    lacks,
-    manifests,
-    numbers,
-    pictures,
-    readers,
-    remotes,
-    run_folders,
-    types,
-    unlisted,
+    lacking_disk,
+    many_extractors,
+    many_readers,
+    power_cuts,
+    unlisted_rot,
 )
-from torture.world import Result
+from torture.strangers import (
+    bad_numbers,
+    bad_pictures,
+    strange_files,
+    strange_manifests,
+    strange_remotes,
+    strange_run_folders,
+    strange_types,
+)
+from torture.tiny_cache import Result
 from train import run_files, run_schema
 
 SEED = 7
@@ -56,35 +58,35 @@ FEW = {  # of what is odd about remotes
 
 
 def power(folder):
-    return crash.run(folder, 600, SEED)
+    return power_cuts.run(folder, 600, SEED)
 
 
 def rot(folder):
-    return flips.run(folder, 400, SEED)
+    return bit_rot.run(folder, 400, SEED)
 
 
 def before_the_manifest(folder):
-    return unlisted.run(folder, 20, SEED)
+    return unlisted_rot.run(folder, 20, SEED)
 
 
 def disk(folder):
-    return faults.run(folder, 1, SEED)
+    return failing_disk.run(folder, 1, SEED)
 
 
 def poor(folder):
-    return lacks.run(folder, SEED)
+    return lacking_disk.run(folder, SEED)
 
 
 def together(folder):
-    return extractors.run(folder, 2, SEED)
+    return many_extractors.run(folder, 2, SEED)
 
 
 def files(folder):
-    return hostile.run(folder, SEED)
+    return strange_files.run(folder, SEED)
 
 
 def rows(folder):
-    return numbers.run(folder, SEED)
+    return bad_numbers.run(folder, SEED)
 
 
 def killed(folder):
@@ -92,31 +94,31 @@ def killed(folder):
 
 
 def mutants(folder):
-    return hostile.mutate(folder, 200, SEED)
+    return strange_files.mutate(folder, 200, SEED)
 
 
 def foreign_types(folder):
-    return types.run(folder, 100, SEED)
+    return strange_types.run(folder, 100, SEED)
 
 
 def attacks(folder):
-    return manifests.run(folder, SEED)
+    return strange_manifests.run(folder, SEED)
 
 
 def fields(folder):
-    return manifests.mutate(folder, 200, SEED)
+    return strange_manifests.mutate(folder, 200, SEED)
 
 
-def bad_pictures(folder):
-    return pictures.run(folder, 50, SEED)
+def damaged_pictures(folder):
+    return bad_pictures.run(folder, 50, SEED)
 
 
 def odd(folder):
-    return remotes.run(folder, 0, SEED)
+    return strange_remotes.run(folder, 0, SEED)
 
 
 def many(folder):
-    return readers.run(folder, 1, 10, 3_000, SEED)
+    return many_readers.run(folder, 1, 10, 3_000, SEED)
 
 
 @contextlib.contextmanager
@@ -127,7 +129,7 @@ def descriptor_of(path, flags):
 
 
 def runs(folder):
-    return run_folders.run(folder, 400, SEED)
+    return strange_run_folders.run(folder, 400, SEED)
 
 
 def no_fsync_of_files(patch):
@@ -257,7 +259,7 @@ def follow_links(patch):
         yield descriptor
         os.close(descriptor)
 
-    patch.setattr(hostile, "MISPLACED", ("symlink",))  # a FIFO would block for ever
+    patch.setattr(strange_files, "MISPLACED", ("symlink",))  # a FIFO would block for ever
     patch.setattr(store, "open_regular", open_regular)
     patch.setattr(verify.store, "open_regular", open_regular)
     patch.setattr(Path, "lstat", Path.stat)
@@ -345,8 +347,8 @@ def errors_of_reading_escape(patch):
             return os.read(descriptor, 1 << 24)
 
     patch.setattr(store, "read_regular", read_regular)
-    patch.setattr(faults, "READS", ("read",))
-    patch.setattr(faults, "WRITES", ("mkdir",))
+    patch.setattr(failing_disk, "READS", ("read",))
+    patch.setattr(failing_disk, "WRITES", ("mkdir",))
 
 
 def pull_trusts_strangers(patch):
@@ -370,16 +372,16 @@ def numpy_names_the_types(patch):
 
 
 def manifests_are_not_checked(patch):
-    patch.setattr(manifests, "BYTES", {})
+    patch.setattr(strange_manifests, "BYTES", {})
     patch.setattr(manifest, "check", lambda found, where: None)
 
 
 def manifests_without_bounds(patch):
     patch.setattr(manifest, "MAX_SIGNS", 1 << 20)
-    patch.setattr(manifests, "SECONDS", 0.3)  # it takes 2, a manifest within bounds 0.4 at the most
-    patch.setattr(manifests, "TRIES", 1)
-    patch.setattr(manifests, "BYTES", {"keys": manifests.BYTES["keys"]})
-    patch.setattr(manifests, "ATTACKS", {})
+    patch.setattr(strange_manifests, "SECONDS", 0.3)  # it takes 2, a manifest within bounds 0.4 at the most
+    patch.setattr(strange_manifests, "TRIES", 1)
+    patch.setattr(strange_manifests, "BYTES", {"keys": strange_manifests.BYTES["keys"]})
+    patch.setattr(strange_manifests, "ATTACKS", {})
 
 
 def fields_are_not_checked(patch):
@@ -392,8 +394,8 @@ def half_pictures_pass(patch):
 
 def bombs_are_decoded(patch):
     name = "bomb-102-megapixels.png"
-    bomb = pictures.corpus()[name]
-    patch.setattr(pictures, "corpus", lambda: {name: bomb})
+    bomb = bad_pictures.corpus()[name]
+    patch.setattr(bad_pictures, "corpus", lambda: {name: bomb})
     patch.setattr(images, "MAX_PIXELS", 1 << 40)
     patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
 
@@ -497,9 +499,9 @@ SABOTAGES = {
     manifests_are_not_checked: attacks,
     manifests_without_bounds: attacks,
     fields_are_not_checked: fields,
-    half_pictures_pass: bad_pictures,
-    bombs_are_decoded: bad_pictures,
-    damage_is_an_error: bad_pictures,
+    half_pictures_pass: damaged_pictures,
+    bombs_are_decoded: damaged_pictures,
+    damage_is_an_error: damaged_pictures,
     readers_copy: many,
     weights_without_checksums: runs,
     checkpoints_without_a_digest: runs,
@@ -516,17 +518,17 @@ SABOTAGES = {
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.__name__)
 def test_a_planted_bug_is_caught(sabotage, tmp_path, monkeypatch):
-    monkeypatch.setattr(flips, "WHOLE", 2)
-    monkeypatch.setattr(crash, "MOST", 5)  # so that 600 states are of three extractions
-    monkeypatch.setattr(faults, "PULLS", ("pwrite",))
-    monkeypatch.setattr(faults, "READS", ())
-    for module in (hostile, remotes):
+    monkeypatch.setattr(bit_rot, "WHOLE", 2)
+    monkeypatch.setattr(power_cuts, "MOST", 5)  # so that 600 states are of three extractions
+    monkeypatch.setattr(failing_disk, "PULLS", ("pwrite",))
+    monkeypatch.setattr(failing_disk, "READS", ())
+    for module in (strange_files, strange_remotes):
         monkeypatch.setattr(module, "SECONDS", 60)
-    monkeypatch.setattr(lacks, "SAID", {what: errors[-1:] for what, errors in lacks.SAID.items()})
+    monkeypatch.setattr(lacking_disk, "SAID", {what: errors[-1:] for what, errors in lacking_disk.SAID.items()})
     few = ("external_storage", "external_link", "compressed")  # of the tricks
-    monkeypatch.setattr(hostile, "TRICKS", {name: hostile.TRICKS[name] for name in few})
+    monkeypatch.setattr(strange_files, "TRICKS", {name: strange_files.TRICKS[name] for name in few})
     for name, few in FEW.items():
-        monkeypatch.setattr(remotes, name, {one: getattr(remotes, name)[one] for one in few})
+        monkeypatch.setattr(strange_remotes, name, {one: getattr(strange_remotes, name)[one] for one in few})
     sabotage(monkeypatch)
     if SABOTAGES[sabotage] not in (together, killed, many):  # which have children to wait for
         monkeypatch.setattr(Result, "fail", caught)

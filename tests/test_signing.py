@@ -13,7 +13,7 @@ from cache.remotes.folder import Folder
 from common.errors import CacheError, ConfigError
 from extract.config import ExtractConfig
 from extract.shared import Shared
-from torture import world
+from torture import tiny_cache
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen of OpenSSH")
 
@@ -186,7 +186,7 @@ def melcache_id(folder):
 
 
 def test_an_extraction_takes_what_is_signed_and_computes_the_rest(keys, remote, tmp_path, capsys):
-    folder, plans = tmp_path / "made/toy", [[shard.plan for shard in world.shards(seed)] for seed in (1, 2)]
+    folder, plans = tmp_path / "made/toy", [[shard.plan for shard in tiny_cache.shards(seed)] for seed in (1, 2)]
 
     def asked():
         given = {"remote": str(remote), "signers": keys / "signers", "require_signed": True}
@@ -194,7 +194,7 @@ def test_an_extraction_takes_what_is_signed_and_computes_the_rest(keys, remote, 
         said = capsys.readouterr().err
         return found.manifest and found.manifest["id"], [len(found.offers(of)) for of in plans], said
 
-    world.build(folder, 1)
+    tiny_cache.build(folder, 1)
     push.push(folder, str(remote))
     nothing, offers, said = asked()
     assert nothing is None and offers == [0, 0]
@@ -206,7 +206,7 @@ def test_an_extraction_takes_what_is_signed_and_computes_the_rest(keys, remote, 
         assert offers == [taken, 0] and (identity is None) == (who == "mallory")
         assert ("is signed by alice@example.org" if taken else "is signed by a key that is not in") in said
     other = tmp_path / "other/toy"
-    world.build(other, 2)
+    tiny_cache.build(other, 2)
     push.push(other, str(remote), replace=True)  # unsigned: the one before it still counts
     nothing, offers, said = asked()
     assert nothing is None and offers == [len(plans[0]), 0]

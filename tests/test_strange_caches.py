@@ -18,7 +18,7 @@ import train.cli
 from cache import fingerprint, manifest, reader, store, synth
 from common import memory
 from common.errors import CacheError, MelcacheError
-from torture.world import no_gate
+from torture.tiny_cache import no_gate
 
 ROWS, ENTITIES, PLACES = 60, 40, 5
 

@@ -2,9 +2,11 @@
 
 import pytest
 
-from torture import flips, hostile, manifests, record, remotes
-from torture.experiments import EXPERIMENTS
-from torture.world import Result
+from torture import document
+from torture.machines import bit_rot
+from torture.registry import EXPERIMENTS
+from torture.strangers import strange_files, strange_manifests, strange_remotes
+from torture.tiny_cache import Result
 
 # what must have been tried, whatever an experiment thinks is enough
 LEAST = {
@@ -23,9 +25,9 @@ def test_every_experiment_is_run_here_but_the_one_that_mounts_disks():
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")  # children only touch files
 @pytest.mark.parametrize("name", SMALL)
 def test_promise(name, tmp_path, monkeypatch):
-    for module in (hostile, manifests, remotes):
+    for module in (strange_files, strange_manifests, strange_remotes):
         monkeypatch.setattr(module, "SECONDS", 60)  # of a processor, which a busy machine slows; make torture takes 1
-    monkeypatch.setattr(flips, "WHOLE", 5)  # each starts a process that loads h5py
+    monkeypatch.setattr(bit_rot, "WHOLE", 5)  # each starts a process that loads h5py
     result = SMALL[name].run(tmp_path, SMALL[name].small, SEED)
     print(f"{name}, seed {SEED}: {SMALL[name].promise}: {result.tried} cases, {result.counts}")
     assert not result.failures, result.failures[:5]
@@ -33,16 +35,16 @@ def test_promise(name, tmp_path, monkeypatch):
 
 
 def row(name, tried, failures=(), seed=1):
-    return record.Row(name, Result(name, tried, {"kills | of all": 7}, list(failures)), 12.3, seed)
+    return document.Row(name, Result(name, tried, {"kills | of all": 7}, list(failures)), 12.3, seed)
 
 
 def test_a_run_replaces_its_own_rows_of_the_record_and_no_others(tmp_path):
     page = tmp_path / "reliability.md"
-    record.write(page, [row("rot", 10), row("kills", 50, ["lost"])])
-    record.write(page, [row("rot", 2_000, seed=9)])
+    document.write(page, [row("rot", 10), row("kills", 50, ["lost"])])
+    document.write(page, [row("rot", 2_000, seed=9)])
     lines = [line.split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")]
     assert [cells[0] for cells in lines] == ["| experiment", "| ---", "| kills", "| rot"]
-    kills, rot = (dict(zip(record.HEADER, [cell.strip("| ") for cell in cells], strict=True)) for cells in lines[2:])
+    kills, rot = (dict(zip(document.HEADER, [cell.strip("| ") for cell in cells], strict=True)) for cells in lines[2:])
     assert (kills["cases"], kills["of"], kills["failures"], kills["seed"]) == ("50", "2,000", "1", "1")
     assert (rot["cases"], rot["of"], rot["failures"], rot["seed"]) == ("2,000", "500,000", "0", "9")
     assert kills["counted"] == "7 kills / of all" and len(rot["commit"]) >= 7

@@ -213,7 +213,7 @@ def test_a_killed_run_ends_bit_by_bit_like_an_uninterrupted_one(request, tmp_pat
 def test_a_run_killed_by_the_system_continues(folder, tmp_path):
     run = tmp_path / "run"
     options = ["--dataset", folder, "--run", run, "--device", "cpu", "--width", 32, "--epochs", 6, "--threads", 1]
-    code = "from torture.kills import Calls; from train.cli import app; Calls(2, ('replace',)); app()"
+    code = "from torture.machines.kills import Calls; from train.cli import app; Calls(2, ('replace',)); app()"
     command = [sys.executable, "-c", code, *map(str, options)]
     assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == -signal.SIGKILL
     assert (run / UNFINISHED).exists() and not (run / "results.json").exists()

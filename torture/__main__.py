@@ -10,9 +10,9 @@ from pathlib import Path
 from common import console
 from common.foreign import printable
 from common.output import duration, say, table
-from torture import record
-from torture.experiments import EXPERIMENTS
-from torture.world import Result
+from torture import document
+from torture.registry import EXPERIMENTS
+from torture.tiny_cache import Result
 
 
 def main() -> None:
@@ -36,11 +36,11 @@ def main() -> None:
         say(f"{name}: {EXPERIMENTS[name].promise}")
         start, before = time.monotonic(), _processor()
         result = _run(name, count, given.seed, small=given.small)
-        rows.append(record.Row(name, result, _processor() - before, given.seed))
+        rows.append(document.Row(name, result, _processor() - before, given.seed))
         say(f"{name}: {result.tried:,} cases, {len(result.failures)} failures, {duration(time.monotonic() - start)}")
         if given.record:
-            record.write(given.record, rows[-1:])
-    console.show(table(("experiment", "cases", "counted", "failures", "processor"), record.shown(rows)))
+            document.write(given.record, rows[-1:])
+    console.show(table(("experiment", "cases", "counted", "failures", "processor"), document.shown(rows)))
     if failures := [f"{row.name}: {failure}" for row in rows for failure in row.result.failures]:
         console.show("\n".join(map(printable, failures[:50])))
         raise SystemExit(1)

@@ -14,7 +14,7 @@ import numpy as np
 from h5py import h5t
 
 from cache import gate
-from torture.world import Result, put
+from torture.tiny_cache import Result, put
 
 ROWS = 5
 COLUMNS = {"half": "<f2", "single": "<f4", "index": "<i4", "code": "|u1", "flag": "|b1", "name": "|S6"}

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cache import manifest
-from torture.children import child
-from torture.world import SHARDS, Result, build, contents, partial, unlike
+from torture.processes import child
+from torture.tiny_cache import SHARDS, Result, build, contents, partial, unlike
 
 CALLS = tuple("mkdir open write fsync link replace unlink".split())
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGSTOP")  # a stopped process is killed a moment later

@@ -8,8 +8,8 @@ import numpy as np
 
 from cache.reader import Reader
 from cache.synth import Synthetic, write
-from torture.children import child
-from torture.world import Result
+from torture.processes import child
+from torture.tiny_cache import Result
 
 BATCH, BATCHES = 64, 50
 LIMIT = 10 << 20  # bytes of its own that a reader may take

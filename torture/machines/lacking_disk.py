@@ -17,7 +17,7 @@ from typing import Any
 from cache import archive, lacking
 from cache.pull import pull
 from common.errors import CacheError
-from torture.world import Result, build, contents, fast_disk, no_gate, partial, unlike, wrong
+from torture.tiny_cache import Result, build, contents, fast_disk, no_gate, partial, unlike, wrong
 
 SAID = {
     "fsync": (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, 524),

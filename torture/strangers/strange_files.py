@@ -14,10 +14,10 @@ from cache.pull import pull
 from cache.reader import Reader
 from cache.verify import verify
 from common.errors import CacheError
-from torture.children import Report, apart, guarded, survivors
-from torture.tricks import TRICKS, Trick, disguise, honestly
-from torture.types import OTHERWISE, unlike
-from torture.world import Result
+from torture.processes import Report, apart, guarded, survivors
+from torture.strangers.hostile_files import TRICKS, Trick, disguise, honestly
+from torture.strangers.strange_types import OTHERWISE, unlike
+from torture.tiny_cache import Result
 
 SECRET = b"the secret of another file, which no cache may show"
 MISPLACED = ("symlink", "fifo", "directory")

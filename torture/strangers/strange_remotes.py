@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from cache import draft as drafts
 from cache import limits, manifest, push, store
-from cache.draft import Draft
+from cache.draft import FETCHED, Draft
 from cache.remotes import patience
 from cache.writer import Todo
 from common import output
@@ -25,12 +24,12 @@ from common.errors import CacheError
 from common.records import Dataset, Entity, Mention
 from extract.config import ExtractConfig
 from extract.shared import Shared
-from torture import world
-from torture.children import apart
-from torture.hostile import MEMORY, SECONDS
-from torture.manifests import ATTACKS, BYTES, mutation, sealed
-from torture.odd import CARRIED, FORGED, TOLD, Carrier, Clock, Damage
-from torture.world import Result, fast_disk, no_gate, partial, put, unlike
+from torture import tiny_cache
+from torture.processes import apart
+from torture.strangers.odd_remotes import CARRIED, FORGED, TOLD, Carrier, Clock, Damage
+from torture.strangers.strange_files import MEMORY, SECONDS
+from torture.strangers.strange_manifests import ATTACKS, BYTES, mutation, sealed
+from torture.tiny_cache import Result, fast_disk, no_gate, partial, put, unlike
 
 ENTITIES, MENTIONS = 5, 3  # rows; 2 shards a part, and 1
 PARTS = {  # part: columns, rows
@@ -42,9 +41,9 @@ PARTS = {  # part: columns, rows
     "pair.candidates": (("candidates", "gold", "lexical"), MENTIONS),
 }
 RELEASE_SAYS = ("id", "name", "splits", "gold", "candidates", "lexical")  # columns that nothing need be computed for
-SIZES = world.SIZES | {"C": 2, "K": 2}
+SIZES = tiny_cache.SIZES | {"C": 2, "K": 2}
 TABLES = {"entity": ENTITIES, "mention": MENTIONS, "pair": MENTIONS}
-ABOUT = world.ABOUT | {"tables": TABLES, "generations": [[ENTITIES, MENTIONS]]}
+ABOUT = tiny_cache.ABOUT | {"tables": TABLES, "generations": [[ENTITIES, MENTIONS]]}
 LOOK_SECONDS = 0.01  # of the real clock, between looks at the one that remotes move
 WINDOWS = 10  # of patience, on the clock of what drips
 Written = Callable[[bytes], bytes]  # what becomes of the manifest's bytes
@@ -55,10 +54,10 @@ def run(scratch: Path, count: int, seed: int) -> Result:
     result, rng = Result("odd remotes"), random.Random(seed)
     with fast_disk(), no_gate():
         alone = extract(scratch / "alone/toy", "", seed)[0]
-        known = {alone: world.contents(scratch / "alone/toy")}
+        known = {alone: tiny_cache.contents(scratch / "alone/toy")}
         push.push(scratch / "alone/toy", str(scratch / "honest"))
         cases = _Cases(scratch, seed, known, result)
-        if cases.tried("honest", _nothing) != len(world.shards(seed, parts=PARTS, sizes=SIZES)):
+        if cases.tried("honest", _nothing) != len(tiny_cache.shards(seed, parts=PARTS, sizes=SIZES)):
             result.fail("an honest remote is not fetched from, so the odd ones prove nothing")
         for name, damage in (FORGED | TOLD).items():
             cases.tried(name, damage)
@@ -79,7 +78,7 @@ def run(scratch: Path, count: int, seed: int) -> Result:
 
 def extract(folder: Path, url: str, seed: int) -> tuple[str, int]:
     """Make the world's cache in a folder, taking what a remote has; return its id and how much was taken."""
-    made = world.shards(seed, parts=PARTS, sizes=SIZES)
+    made = tiny_cache.shards(seed, parts=PARTS, sizes=SIZES)
     config = ExtractConfig(dataset="jsonl", shards=folder.parent, name=folder.name, remote=url)
     shared, draft = Shared(config), Draft(folder)
     shared.order(_release(made))
@@ -93,14 +92,14 @@ def extract(folder: Path, url: str, seed: int) -> tuple[str, int]:
             draft.save(plans[plan.file])
         identity = draft.finish(ABOUT, {})
     shared.account(draft)
-    return identity, draft.shards(drafts.FETCHED).total()
+    return identity, draft.shards(FETCHED).total()
 
 
 def _nothing(place: Path, told: dict[str, Any]) -> None:
     """Damage nothing."""
 
 
-def _problem(shard: world.Shard, found: dict[str, Any], column: limits.Column) -> str:
+def _problem(shard: tiny_cache.Shard, found: dict[str, Any], column: limits.Column) -> str:
     """Return what is wrong with a finished shard, as extract.trust does for a real release."""
     for name in set(RELEASE_SAYS) & shard.plan.part.columns.keys():
         if not np.array_equal(column(name), shard.get(name, np.arange(shard.plan.rows))):
@@ -108,7 +107,7 @@ def _problem(shard: world.Shard, found: dict[str, Any], column: limits.Column) -
     return limits.problem(shard.plan, found, column)
 
 
-def _release(made: list[world.Shard]) -> Dataset:
+def _release(made: list[tiny_cache.Shard]) -> Dataset:
     ids = {
         part: [name.decode() for s in made if s.plan.part.name == part for name in s.get("id", np.arange(s.plan.rows))]
         for part in ("entity.ids", "mention.ids")

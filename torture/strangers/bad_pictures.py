@@ -17,8 +17,8 @@ from PIL import Image
 
 from cache.schema import IMAGE_STATUS
 from extract import images
-from torture.children import survivors
-from torture.world import Result
+from torture.processes import survivors
+from torture.tiny_cache import Result
 
 SIZE = (32, 24)
 Placed = Callable[[Path], object]

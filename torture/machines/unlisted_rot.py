@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cache import checksums, manifest
-from torture.flips import extend, flip, swap, truncate, zero
-from torture.world import SHARDS, Result, build, contents, fast_disk, put, unlike
+from torture.machines.bit_rot import extend, flip, swap, truncate, zero
+from torture.tiny_cache import SHARDS, Result, build, contents, fast_disk, put, unlike
 
 DAMAGES: tuple[Callable[[bytes, random.Random], bytes], ...] = (flip, flip, flip, truncate, extend, zero, swap)
 Files = dict[str, bytes]

@@ -12,8 +12,8 @@ from safetensors.numpy import save
 
 from cache import fingerprint
 from common.errors import ConfigError
-from torture.flips import OTHERS, flip
-from torture.world import Result, put
+from torture.machines.bit_rot import OTHERS, flip
+from torture.tiny_cache import Result, put
 from train import run_files, run_schema
 
 SEED, RANKS = "seed-0.safetensors", "ranks-0.safetensors"

@@ -14,8 +14,8 @@ from typing import Any
 
 from cache import manifest
 from cache.pull import pull
-from torture.recording import Log, recorded
-from torture.world import Result, build, contents, fast_disk, no_gate, put, unlike, wrong
+from torture.system_calls import Log, recorded
+from torture.tiny_cache import Result, build, contents, fast_disk, no_gate, put, unlike, wrong
 
 Names = dict[str, int]  # file name: inode
 FATES = ("whole", "empty", "cut", "zeros", "holes")

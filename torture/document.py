@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.output import duration
-from torture.experiments import EXPERIMENTS
-from torture.world import Result
+from torture.registry import EXPERIMENTS
+from torture.tiny_cache import Result
 
 HEAD = """# Reliability
 
 Written by `make torture RECORD=docs/reliability.md`, not by hand: a row stays until its experiment is run again with
-`ONLY=name` or without. What an experiment does stands in its module under `torture/` (`torture/experiments.py` lists
+`ONLY=name` or without. What an experiment does stands in its module under `torture/` (`torture/registry.py` lists
 them); `make test` runs all but `ext4` small, on every change. Promises 7 (no stale mix) and 8 for texts are proved by
 tests/test_stale.py and tests/test_bad_input.py, and tests/test_sabotage.py shows for each experiment that it can fail.
 

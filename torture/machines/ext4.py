@@ -15,8 +15,8 @@ from pathlib import Path
 
 from cache import manifest
 from common.errors import CacheError
-from torture.children import child
-from torture.world import SHARDS, Result, build, contents, partial, unlike, wrong
+from torture.processes import child
+from torture.tiny_cache import SHARDS, Result, build, contents, partial, unlike, wrong
 
 BYTES = 8 << 20
 STEP = 1 << 10

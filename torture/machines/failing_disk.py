@@ -12,7 +12,7 @@ from typing import Any
 
 from cache.pull import pull
 from common.errors import MelcacheError
-from torture.world import Result, build, contents, fast_disk, no_gate, partial, unlike, wrong
+from torture.tiny_cache import Result, build, contents, fast_disk, no_gate, partial, unlike, wrong
 
 ERRORS = tuple("ENOSPC EIO EROFS".split())
 MORE = (*ERRORS, "EINTR", "EDQUOT", "EACCES", "ENOLCK", "EFBIG", "ESTALE")

@@ -18,7 +18,7 @@ import xxhash
 from cache import manifest
 from cache.remotes import patience
 from cache.remotes.folder import Folder
-from torture.world import put
+from torture.tiny_cache import put
 
 LARGE = 2 << 40
 

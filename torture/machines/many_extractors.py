@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from cache import temporary
-from torture.children import child, in_a_namespace
-from torture.unlisted import interrupted
-from torture.world import SHARDS, Result, build, contents, partial, put, unlike, wrong
+from torture.machines.unlisted_rot import interrupted
+from torture.processes import child, in_a_namespace
+from torture.tiny_cache import SHARDS, Result, build, contents, partial, put, unlike, wrong
 
 PROCESSES = 8
 LOOK_SECONDS = 0.005

@@ -15,7 +15,7 @@ from cache import manifest, store, subset
 from cache.reader import Reader
 from cache.verify import check, verify
 from common.errors import CacheError
-from torture.world import PARTS, Result, build, fast_disk, put
+from torture.tiny_cache import PARTS, Result, build, fast_disk, put
 
 PAGE = 512  # the files are small; a real page would be most of one
 TAKEN = tuple(PARTS)[:-1]  # the cache is a part of another, so that every kind of file is there

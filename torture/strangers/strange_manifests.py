@@ -14,9 +14,9 @@ from typing import Any
 from cache import fingerprint, manifest
 from cache.reader import Reader
 from common.errors import CacheError
-from torture.children import Report, apart
-from torture.hostile import MEMORY, SECONDS
-from torture.world import Result, build, fast_disk, put
+from torture.processes import Report, apart
+from torture.strangers.strange_files import MEMORY, SECONDS
+from torture.tiny_cache import Result, build, fast_disk, put
 
 PART, COLUMN = "entity.bert", "text"
 TRIES = 3

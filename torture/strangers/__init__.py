@@ -1,0 +1,1 @@
+"""What strangers hand over: files, manifests, types, numbers and pictures with tricks."""
