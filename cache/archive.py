@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 from cache import checksums, signing, store, subset
 from cache import manifest as manifests
 from cache.fetch import check_space
-from cache.growing import BLOCK, Growing
 from cache.members import Members, RefusedError, beside, opened
+from cache.store.resumable_file import BLOCK, Growing
 from cache.verify import refuse_strange
 from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import shell

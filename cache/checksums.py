@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cache import manifest as manifests
 from cache import store
-from cache.growing import WriteError
+from cache.store.resumable_file import WriteError
 from common.errors import CacheError
 from common.paths import exists, names
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from cache import checksums, lacking, limits, manifest, store
+from cache import checksums, limits, manifest, store
 from cache.limits import Column
 from cache.schema import TABLES, VERSION, split_column
+from cache.store import lacking
 from cache.writer import PartPlan, Shard, ShardPlan, adopt
 from common.errors import CacheError, DeniedError
 from common.paths import exists, names

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cache import checksums
-from cache import temporary as temporaries
-from cache.growing import CONTENT, Growing
 from cache.remotes.base import Remote
+from cache.store import temporary_names
+from cache.store.resumable_file import CONTENT, Growing
 from common.errors import CacheError
 from common.foreign import shell
 from common.output import size
@@ -70,7 +70,7 @@ class Fetch:
 def check_space(folder: Path, shards: Sequence[dict[str, Any]], doing: str, advice: str) -> None:
     """Raise CacheError where the disk has no room for the files of these entries that are not here."""
     begun = {}
-    for path in folder.glob(f"{temporaries.PREFIX}*"):
+    for path in folder.glob(f"{temporary_names.PREFIX}*"):
         with contextlib.suppress(OSError):  # it has its name by now
             begun[path.name[-CONTENT:]] = path.lstat().st_size
     missing = [shard for shard in shards if not exists(folder / shard["file"])]

@@ -14,15 +14,17 @@ from pathlib import Path
 
 from cache import checksums, store
 from cache import manifest as manifests
-from cache import temporary as temporaries
 from cache.schema import PARTS
+from cache.store import temporary_names
 from common.errors import CacheError
 from common.output import size, table
 from common.paths import exists, is_folder, names
 
 SHARD = re.compile(rf"({'|'.join(map(re.escape, PARTS))})-[0-9]{{5,}}\.[0-9a-f]{{12}}\.h5")
 BESIDE = re.compile(r"[0-9a-f]{64}\.(json|sig)")
-GROWING_DASHES = 5  # in the names of cache.growing's temporary files, from which a pull goes on; others have 4
+GROWING_DASHES = (
+    5  # in the names of cache.store.resumable_file's temporary files, from which a pull goes on; others have 4
+)
 SHARDS, WORK, TEMPORARY, OTHER = (
     "shards that no manifest here lists",
     "unfinished work: newer than the manifest, or without one",
@@ -106,7 +108,7 @@ def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
     for place in (folder, folder / manifests.COPIES):
         for path, status in _files(place):
             name = str(path.relative_to(folder))
-            if path.name.startswith(temporaries.PREFIX) and _dead(path):
+            if path.name.startswith(temporary_names.PREFIX) and _dead(path):
                 new = path.name.count("-") == GROWING_DASHES and status.st_mtime_ns >= finished
                 yield Leftover(name, status.st_size, WORK if new else TEMPORARY, new and not unfinished)
             elif place != folder and BESIDE.fullmatch(path.name) and beside is not None and name not in beside:
@@ -144,11 +146,11 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 def _living(folder: Path) -> Iterator[Path]:
     for path, _ in _files(folder):
-        if path.name.startswith(temporaries.PREFIX) and not _dead(path):
+        if path.name.startswith(temporary_names.PREFIX) and not _dead(path):
             yield path
 
 
 def _dead(path: Path) -> bool:
     with contextlib.suppress(OSError):  # gone meanwhile
-        return temporaries.abandoned(path)
+        return temporary_names.abandoned(path)
     return False

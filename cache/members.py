@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, Self
 
 from cache import manifest as manifests
 from cache import store
-from cache.growing import BLOCK
 from cache.signing import SIGNATURE_BYTES
+from cache.store.resumable_file import BLOCK
 from common.errors import CacheError
 
 PADDING = 1 << 20  # zeros that may follow the last member

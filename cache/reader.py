@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from cache import bounds, lacking, store, subset
+from cache import bounds, store, subset
 from cache import manifest as manifests
 from cache.schema import CHOICES, OURS, PARTS, READS, split_column
+from cache.store import lacking
 from common import memory
 from common.errors import CacheError
 from common.foreign import shell

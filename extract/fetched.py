@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from cache import lacking
+from cache.store import lacking
 from common.errors import DatasetError
 from common.output import say
 from common.paths import is_special

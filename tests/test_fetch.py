@@ -11,8 +11,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import growing, leftovers, manifest, push, store
+from cache import leftovers, manifest, push, store
 from cache.remotes import folder as folders
+from cache.store import resumable_file
 from cache.verify import verify
 from common.errors import CacheError, ConfigError
 from extract import pipeline, shared
@@ -255,9 +256,9 @@ def test_a_remote_that_does_not_answer_costs_a_warning(data, tmp_path, team, mon
 
 def test_a_disk_here_that_fails_stops_the_run(data, tmp_path, team, monkeypatch):
     def write(self, block):
-        raise growing.WriteError("cannot write: No space left on device")
+        raise resumable_file.WriteError("cannot write: No space left on device")
 
-    monkeypatch.setattr(growing.Growing, "write", write)
+    monkeypatch.setattr(resumable_file.Growing, "write", write)
     with pytest.raises(CacheError, match="No space left"):
         pipeline.run(config(data, tmp_path, remote=str(team[1])))
 

@@ -12,11 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import checksums, leftovers, manifest, pull, push, store, synth, temporary
+from cache import checksums, leftovers, manifest, pull, push, store, synth
 from cache.cli import app
 from cache.draft import Draft
-from cache.growing import Growing
 from cache.remotes.folder import Folder
+from cache.store import temporary_names
+from cache.store.resumable_file import Growing
 from common.errors import CacheError
 from torture import tiny_cache
 
@@ -155,10 +156,10 @@ def test_a_damaged_manifest_removes_nothing(toy):
 
 
 def test_temporary_files_of_the_dead_go_and_of_the_living_stay(toy):
-    dead = old(toy / f"{temporary.PREFIX}{temporary._here().host}-1-1-{'0' * 12}")
-    stranger = old(toy / f"{temporary.PREFIX}elsewhere-1-1-{'0' * 12}")  # a day old, wherever its writer was
-    mine = new(toy / temporary.name())
-    theirs = toy / f"{temporary.PREFIX}elsewhere-1-1-{'1' * 12}"
+    dead = old(toy / f"{temporary_names.PREFIX}{temporary_names._here().host}-1-1-{'0' * 12}")
+    stranger = old(toy / f"{temporary_names.PREFIX}elsewhere-1-1-{'0' * 12}")  # a day old, wherever its writer was
+    mine = new(toy / temporary_names.name())
+    theirs = toy / f"{temporary_names.PREFIX}elsewhere-1-1-{'1' * 12}"
     theirs.write_bytes(b"x")
     found = {file.file for file in leftovers.collect(toy, delete=True).files}
     assert found == {dead.name, stranger.name}
@@ -168,7 +169,7 @@ def test_temporary_files_of_the_dead_go_and_of_the_living_stay(toy):
 def test_what_a_pull_would_go_on_from_stays_while_it_is_new(toy):
     with Growing(toy / STALE, "a" * 64) as file:
         file.write(b"half")
-    (left,) = toy.glob(f"{temporary.PREFIX}*")
+    (left,) = toy.glob(f"{temporary_names.PREFIX}*")
     os.utime(left, (time.time() + 9,) * 2)
     assert [file.kept for file in leftovers.collect(toy, delete=True).files] == [True] and left.exists()
     assert [file.kept for file in leftovers.collect(toy, delete=True, unfinished=True).files] == [False]
@@ -177,7 +178,7 @@ def test_what_a_pull_would_go_on_from_stays_while_it_is_new(toy):
 
 def test_a_living_writer_stops_the_removal_of_its_work(toy):
     (toy / manifest.NAME).unlink()
-    (toy / temporary.name()).write_bytes(b"x")
+    (toy / temporary_names.name()).write_bytes(b"x")
     before = names(toy)
     with pytest.raises(CacheError, match="is being written: wait until its process has ended"):
         leftovers.collect(toy, delete=True, unfinished=True)

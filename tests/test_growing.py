@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from cache import growing, store, temporary
-from cache.growing import Growing
+from cache import store
+from cache.store import resumable_file, temporary_names
+from cache.store.resumable_file import Growing
 from common.errors import CacheError
 
 DATA = bytes(range(256)) * 40
@@ -37,7 +38,7 @@ def test_a_file_that_is_there_wins_unless_it_is_replaced(tmp_path, replace):
 
 
 def test_what_one_writer_leaves_the_next_of_the_same_content_continues(tmp_path, monkeypatch):
-    monkeypatch.setattr(growing, "BLOCK", 300)
+    monkeypatch.setattr(resumable_file, "BLOCK", 300)
     with pytest.raises(RuntimeError), Growing(tmp_path / "a.h5", NAME) as file:
         file.write(DATA[:1000])
         raise RuntimeError
@@ -95,7 +96,7 @@ def test_short_writes_are_continued_and_a_full_disk_keeps_what_arrived(tmp_path,
 
 def test_a_link_under_a_temporary_name_is_not_followed(tmp_path):
     (tmp_path / "secret").write_bytes(b"mine")
-    trap = tmp_path / f"{temporary.PREFIX}{temporary._here().host}-{growing.NOBODY}-aa-{NAME[:16]}"
+    trap = tmp_path / f"{temporary_names.PREFIX}{temporary_names._here().host}-{resumable_file.NOBODY}-aa-{NAME[:16]}"
     trap.symlink_to(tmp_path / "secret")
     with Growing(tmp_path / "a.h5", NAME) as file:
         assert file.size == 0

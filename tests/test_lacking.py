@@ -9,9 +9,10 @@ import stat
 import numpy as np
 import pytest
 
-from cache import fetch, lacking, store
+from cache import fetch, store
 from cache.draft import Draft
 from cache.reader import Reader
+from cache.store import lacking
 from common.errors import CacheError, DatasetError
 from common.records import Entity
 from extract import fetched

@@ -9,22 +9,9 @@ import h5py
 import pytest
 from PIL import Image, ImageFile
 
-from cache import (
-    checksums,
-    draft,
-    gate,
-    known,
-    lacking,
-    limits,
-    manifest,
-    pull,
-    reader,
-    store,
-    temporary,
-    verify,
-    writer,
-)
+from cache import checksums, draft, gate, known, limits, manifest, pull, reader, store, verify, writer
 from cache.remotes import base, patience
+from cache.store import lacking, temporary_names
 from common.errors import CacheError
 from extract import growth, images
 from torture.machines import (
@@ -200,15 +187,15 @@ def manifest_first(patch):
 
 
 def one_temporary_name(patch):
-    patch.setattr(temporary, "name", lambda: f"{temporary.PREFIX}shared")
+    patch.setattr(temporary_names, "name", lambda: f"{temporary_names.PREFIX}shared")
 
 
 def temporaries_of_the_living_are_swept(patch):
-    patch.setattr(temporary, "abandoned", lambda path: True)
+    patch.setattr(temporary_names, "abandoned", lambda path: True)
 
 
 def a_pid_is_the_same_everywhere(patch):
-    patch.setattr(temporary, "_here", lambda: temporary.Home("host", "0" * 12, "1"))
+    patch.setattr(temporary_names, "_here", lambda: temporary_names.Home("host", "0" * 12, "1"))
 
 
 def trust_existence(patch):

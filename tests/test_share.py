@@ -18,10 +18,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import gate, known, manifest, pull, push, remotes, store, synth, temporary
+from cache import gate, known, manifest, pull, push, remotes, store, synth
 from cache.cli import app
 from cache.remotes import base, folder, objects
 from cache.schema import READS, split_column
+from cache.store import temporary_names
 from cache.verify import verify
 from common import output
 from common.errors import CacheError, ConfigError
@@ -500,9 +501,9 @@ def test_the_lock_of_a_dead_push_is_removed_and_that_of_a_living_one_is_waited_f
     push.push(one, str(remote))
     lock, child = remote / folder.LOCK, subprocess.Popen(["true"])
     child.wait()
-    name = temporary.name().split("-")
+    name = temporary_names.name().split("-")
     dead = "-".join([*name[:2], str(child.pid), "1", name[4]])
-    for holder in (dead, temporary.name()):
+    for holder in (dead, temporary_names.name()):
         lock.write_text(holder)
         if holder == dead:
             assert push.push(two, str(remote), replace=True).news and not lock.exists()
@@ -511,7 +512,7 @@ def test_the_lock_of_a_dead_push_is_removed_and_that_of_a_living_one_is_waited_f
             monkeypatch.setattr(folder, "LOCK_EMPTY", 500.0)  # where the machine may stall
             with pytest.raises(CacheError, match=r"another push holds .* on another machine 10 min after it was taken"):
                 push.push(one, str(remote), replace=True)
-    for holder in ("", f"{temporary.PREFIX}elsewhere-1-1-aa"):  # cut off, or of another machine: by age
+    for holder in ("", f"{temporary_names.PREFIX}elsewhere-1-1-aa"):  # cut off, or of another machine: by age
         lock.write_text(holder)
         with pytest.raises(CacheError, match="another push holds"):
             push.push(one, str(remote), replace=True)

@@ -16,8 +16,9 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import archive, growing, manifest, pull, push, store, synth
+from cache import archive, manifest, pull, push, store, synth
 from cache.cli import app
+from cache.store import resumable_file
 from common.errors import CacheError, ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -414,7 +415,7 @@ def test_a_kill_leaves_no_cache_and_the_next_import_is_whole(made, tmp_path):
 
 
 def test_blocks_of_any_size_give_the_same(made, tmp_path, monkeypatch):
-    for module in (growing, archive, sys.modules["cache.members"]):
+    for module in (resumable_file, archive, sys.modules["cache.members"]):
         monkeypatch.setattr(module, "BLOCK", 700)
     archive.export(made / "one/toy", tmp_path / "x.tar")
     archive.take(tmp_path / "x.tar", tmp_path / "toy")

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from cache import store, temporary
-from cache.growing import Growing
+from cache import store
 from cache.remotes import folder as folders
-from cache.temporary import Home
+from cache.store import temporary_names
+from cache.store.resumable_file import Growing
+from cache.store.temporary_names import Home
 
 ROOT = Path(__file__).parent.parent
-HERE, KERNEL = temporary._here(), "0123456789ab"
+HERE, KERNEL = temporary_names._here(), "0123456789ab"
 APART = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
 
 
@@ -31,14 +32,14 @@ def dead():
 def put(folder, home, pid, start, quiet=0.0, data=b"x"):
     """Write a temporary file of a writer, written to `quiet` seconds ago; without a boot it is of an old version."""
     where = f"{home.host}.{home.boot}.{home.namespace}" if home.boot else home.host
-    path = folder / f"{temporary.PREFIX}{where}-{pid}-{start}-{os.urandom(3).hex()}"
+    path = folder / f"{temporary_names.PREFIX}{where}-{pid}-{start}-{os.urandom(3).hex()}"
     path.write_bytes(data)
     os.utime(path, (time.time() - quiet,) * 2)
     return path
 
 
 def test_a_name_tells_host_kernel_namespace_process_and_start():
-    name, again = temporary.name(), temporary.name()
+    name, again = temporary_names.name(), temporary_names.name()
     assert name != again and len(name) < 120 and name.count("-") == store.ENTIRE
     found = re.fullmatch(r"\.partial-(.+)\.([0-9a-f]{12})\.([0-9]+)-([0-9]+)-([0-9]+)-[0-9a-f]{12}", name)
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "")
@@ -48,15 +49,15 @@ def test_a_name_tells_host_kernel_namespace_process_and_start():
 
 def test_where_pids_mean_the_same_a_process_is_alive_or_not_whatever_the_age(tmp_path, dead):
     mine = os.getpid()
-    assert not temporary.abandoned(put(tmp_path, HERE, mine, temporary._start(mine), quiet=1e6))
-    assert temporary.abandoned(put(tmp_path, HERE, mine, 1))  # another process had this pid
-    assert temporary.abandoned(put(tmp_path, HERE, dead, 5))
-    assert temporary.abandoned(put(tmp_path, HERE, 0, 1))  # ended in order
+    assert not temporary_names.abandoned(put(tmp_path, HERE, mine, temporary_names._start(mine), quiet=1e6))
+    assert temporary_names.abandoned(put(tmp_path, HERE, mine, 1))  # another process had this pid
+    assert temporary_names.abandoned(put(tmp_path, HERE, dead, 5))
+    assert temporary_names.abandoned(put(tmp_path, HERE, 0, 1))  # ended in order
     with subprocess.Popen(["sleep", "0"]) as ended:
         while Path(f"/proc/{ended.pid}/stat").read_text().split()[2] != "Z":  # nobody has asked for it yet
             time.sleep(0.001)
         start = Path(f"/proc/{ended.pid}/stat").read_text().split()[21]
-        assert temporary.abandoned(put(tmp_path, HERE, ended.pid, start))
+        assert temporary_names.abandoned(put(tmp_path, HERE, ended.pid, start))
 
 
 @pytest.mark.parametrize("host", [HERE.host, "elsewhere"])  # containers share a host name, or have their own
@@ -64,27 +65,29 @@ def test_in_another_namespace_of_this_kernel_the_lock_tells(tmp_path, monkeypatc
     other = Home(host, HERE.boot, "4026530000")
     path = put(tmp_path, other, dead, 5)
     with path.open("ab") as file:
-        assert temporary.hold(file.fileno())
-        assert not temporary.abandoned(path)
-    assert temporary.abandoned(path)
+        assert temporary_names.hold(file.fileno())
+        assert not temporary_names.abandoned(path)
+    assert temporary_names.abandoned(path)
     empty = put(tmp_path, other, dead, 5, data=b"")  # made, and perhaps not locked yet
-    assert not temporary.abandoned(empty)
+    assert not temporary_names.abandoned(empty)
 
     def no_locks(descriptor, operation):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(temporary.fcntl, "flock", no_locks)
-    assert not temporary.abandoned(path) and temporary.abandoned(put(tmp_path, other, dead, 5, quiet=25 * 3600))
+    monkeypatch.setattr(temporary_names.fcntl, "flock", no_locks)
+    assert not temporary_names.abandoned(path) and temporary_names.abandoned(
+        put(tmp_path, other, dead, 5, quiet=25 * 3600)
+    )
 
 
 def test_a_writer_of_each_kind_is_seen_from_another_namespace(tmp_path, monkeypatch):
-    seen, really = [], temporary._here
+    seen, really = [], temporary_names._here
     path = tmp_path / "a.h5"
 
     def look():
-        monkeypatch.setattr(temporary, "_here", lambda: replace(HERE, namespace="4026530000"))
+        monkeypatch.setattr(temporary_names, "_here", lambda: replace(HERE, namespace="4026530000"))
         seen.append((store.sweep(tmp_path), [entry.name.split("-")[0] for entry in tmp_path.iterdir()]))
-        monkeypatch.setattr(temporary, "_here", really)
+        monkeypatch.setattr(temporary_names, "_here", really)
 
     place = store.place
     monkeypatch.setattr(store, "place", lambda *given, **more: (look(), place(*given, **more))[1])
@@ -105,7 +108,7 @@ def test_what_a_dead_writer_of_another_namespace_has_left_is_continued_and_of_a_
     content = "ab" * 32
     with Growing(tmp_path / "a.h5", content) as living:
         living.write(b"begun")
-        monkeypatch.setattr(temporary, "_here", lambda: replace(HERE, namespace="4026530000"))
+        monkeypatch.setattr(temporary_names, "_here", lambda: replace(HERE, namespace="4026530000"))
         with Growing(tmp_path / "a.h5", content) as other:
             assert other.size == 0
         os.close(living._descriptor)  # a kill lets go of the lock, and leaves the name
@@ -117,41 +120,45 @@ def test_what_a_dead_writer_of_another_namespace_has_left_is_continued_and_of_a_
 
 
 def test_of_another_kernel_only_age_tells_but_what_is_older_than_this_one_is_of_before_a_restart(tmp_path):
-    day, up = temporary.STALE_SECONDS, time.clock_gettime(time.CLOCK_BOOTTIME)
+    day, up = temporary_names.STALE_SECONDS, time.clock_gettime(time.CLOCK_BOOTTIME)
     for home, quiet, gone in (
         (replace(HERE, boot=KERNEL), min(up, day) / 2, False),
         (replace(HERE, boot=KERNEL), min(up, day) + 60, True),
         (Home("elsewhere", KERNEL, HERE.namespace), day - 60, False),
         (Home("elsewhere", KERNEL, HERE.namespace), day + 60, True),
     ):
-        assert temporary.abandoned(put(tmp_path, home, os.getpid(), 1, quiet)) == gone
+        assert temporary_names.abandoned(put(tmp_path, home, os.getpid(), 1, quiet)) == gone
 
 
 def test_a_name_of_an_older_version_says_no_namespace_so_its_writer_is_given_time(tmp_path, dead):
-    mine, old, day = os.getpid(), Home(HERE.host, "", ""), temporary.STALE_SECONDS
-    alive = temporary._start(mine)
+    mine, old, day = os.getpid(), Home(HERE.host, "", ""), temporary_names.STALE_SECONDS
+    alive = temporary_names._start(mine)
     for home, pid, start, quiet, gone in (
         (old, mine, alive, day + 60, False),
-        (old, dead, 5, temporary.QUIET_SECONDS - 60, False),
-        (old, dead, 5, temporary.QUIET_SECONDS + 60, True),
-        (old, dead, 0, temporary.QUIET_SECONDS + 60, False),  # it could not tell its start
+        (old, dead, 5, temporary_names.QUIET_SECONDS - 60, False),
+        (old, dead, 5, temporary_names.QUIET_SECONDS + 60, True),
+        (old, dead, 0, temporary_names.QUIET_SECONDS + 60, False),  # it could not tell its start
         (replace(old, host="else.where"), mine, 5, day - 60, False),
         (replace(old, host="else.where"), mine, 5, day + 60, True),
     ):
-        assert temporary.abandoned(put(tmp_path, home, pid, start, quiet)) == gone
-    for name in (temporary.PREFIX, f"{temporary.PREFIX}x", f"{temporary.PREFIX}{HERE.host}-a-b-c"):  # nobody's
+        assert temporary_names.abandoned(put(tmp_path, home, pid, start, quiet)) == gone
+    for name in (
+        temporary_names.PREFIX,
+        f"{temporary_names.PREFIX}x",
+        f"{temporary_names.PREFIX}{HERE.host}-a-b-c",
+    ):  # nobody's
         (tmp_path / name).touch()
-        assert not temporary.abandoned(tmp_path / name)
+        assert not temporary_names.abandoned(tmp_path / name)
 
 
 def test_where_proc_is_that_of_another_namespace_it_tells_nothing_of_pids(tmp_path, monkeypatch, dead):
     path = put(tmp_path, HERE, dead, 5)
-    monkeypatch.setattr(temporary.os, "readlink", lambda name: "1" if name == "/proc/self" else "pid:[1]")
-    assert temporary._start(os.getpid()) is None and temporary.name().split("-")[3] == "0"
-    monkeypatch.setattr(temporary, "_here", lambda: HERE)
+    monkeypatch.setattr(temporary_names.os, "readlink", lambda name: "1" if name == "/proc/self" else "pid:[1]")
+    assert temporary_names._start(os.getpid()) is None and temporary_names.name().split("-")[3] == "0"
+    monkeypatch.setattr(temporary_names, "_here", lambda: HERE)
     with path.open("ab") as file:
-        temporary.hold(file.fileno())
-        assert not temporary.abandoned(path)
+        temporary_names.hold(file.fileno())
+        assert not temporary_names.abandoned(path)
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare of util-linux")
@@ -160,8 +167,8 @@ def test_a_sweep_in_a_real_namespace_leaves_what_is_being_written_here(tmp_path)
     if subprocess.run([*APART, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody make namespaces")
     for written in ("being", "left"):
-        with (tmp_path / temporary.name()).open("wb") as file:
-            temporary.hold(file.fileno())
+        with (tmp_path / temporary_names.name()).open("wb") as file:
+            temporary_names.hold(file.fileno())
             file.write(b"x")
             file.flush()
             if written == "being":
@@ -176,7 +183,7 @@ def test_a_push_in_another_namespace_waits_for_the_lock_and_takes_a_dead_ones(tm
     place, lock = folders.Folder(tmp_path), tmp_path / folders.LOCK
     lock.parent.mkdir()
     with place._turn():
-        monkeypatch.setattr(temporary, "_here", lambda: replace(HERE, namespace="4026530000"))
+        monkeypatch.setattr(temporary_names, "_here", lambda: replace(HERE, namespace="4026530000"))
         with pytest.raises(store.CacheError, match="another push holds"), place._turn():
             pass
         name = lock.read_bytes()
@@ -199,5 +206,5 @@ def test_an_empty_lock_is_that_of_a_push_that_died_before_it_had_written_its_nam
             pass
         os.utime(lock, (time.time() - quiet - 1,) * 2)
         with place._turn():
-            assert lock.read_bytes().startswith(temporary.PREFIX.encode())
+            assert lock.read_bytes().startswith(temporary_names.PREFIX.encode())
         assert not lock.exists()

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from cache import manifest as manifests
 from cache import store
-from cache import temporary as temporaries
-from cache.growing import BLOCK, Growing
 from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, counted
 from cache.remotes.patience import Came
+from cache.store import temporary_names
+from cache.store.resumable_file import BLOCK, Growing
 from common.errors import CacheError
 from common.paths import exists
 
@@ -150,7 +150,7 @@ class Folder(Remote):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 with store.open_regular(lock) as held:
                     holder = os.pread(held, LOCK_BYTES, 0).decode(errors="replace")
-                if temporaries.abandoned(lock, holder, LOCK_LOST if holder else LOCK_EMPTY):
+                if temporary_names.abandoned(lock, holder, LOCK_LOST if holder else LOCK_EMPTY):
                     lock.unlink()
                     return True
             finally:
@@ -168,8 +168,8 @@ def _taken(lock: Path) -> int | None:
     except FileExistsError:
         return None
     try:
-        temporaries.hold(descriptor)
-        os.write(descriptor, temporaries.name().encode())
+        temporary_names.hold(descriptor)
+        os.write(descriptor, temporary_names.name().encode())
         if _is_at(lock, descriptor):  # and was not taken for one that names nobody
             return descriptor
     except BaseException:

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cache import archive, lacking
+from cache import archive
 from cache.pull import pull
+from cache.store import lacking
 from common.errors import CacheError
 from torture.tiny_cache import Result, build, contents, fast_disk, no_gate, partial, unlike, wrong
 

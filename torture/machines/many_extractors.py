@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cache import temporary
+from cache.store import temporary_names
 from torture.machines.unlisted_rot import interrupted
 from torture.processes import child, in_a_namespace
 from torture.tiny_cache import SHARDS, Result, build, contents, partial, put, unlike, wrong
@@ -110,7 +110,7 @@ def _extract(folder: Path, world: int, broken: bool, meeting: Meeting, place: in
     real, arrived = os.open, []
 
     def opened(path: Any, *rest: Any, **more: Any) -> int:
-        first = not arrived and os.path.basename(os.fspath(path)).startswith(temporary.PREFIX)
+        first = not arrived and os.path.basename(os.fspath(path)).startswith(temporary_names.PREFIX)
         arrived.extend([path] * first)
         try:
             return real(path, *rest, **more)

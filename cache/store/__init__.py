@@ -1,6 +1,6 @@
 """Every byte that melcache puts on disk goes through here: whole files, durable, visible at once or not at all.
 
-Only what arrives in pieces from elsewhere is written by cache.growing, under the same rules.
+Only what arrives in pieces from elsewhere is written by cache.store.resumable_file, under the same rules.
 
 Measured on h5py 3.16: killed writers left 200 of 200 files unreadable, and rename without fsync lost 534 of 534
 finished files at a power cut. So a file is complete in memory before its first byte is written, and nothing but a
@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from cache import lacking
-from cache import temporary as temporaries
-from cache.lacking import sync_directory
+from cache.store import lacking, temporary_names
+from cache.store.lacking import sync_directory
 from common.errors import CacheError, DeniedError
 from common.foreign import shell
 from common.paths import denied, exists
@@ -34,7 +33,7 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
     With `replace=False` a file already under that name wins and False is returned: two extractors that finish
     the same shard must agree on one.  Raises CacheError on a full, read-only or failing disk; nothing is left.
     """
-    temporary = path.parent / temporaries.name()
+    temporary = path.parent / temporary_names.name()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _created(temporary) as descriptor:
@@ -55,7 +54,7 @@ def published(path: Path) -> Iterator[BinaryIO]:
 
     Raises CacheError if a file of that name has appeared meanwhile; if the block fails, nothing is left.
     """
-    temporary = path.parent / temporaries.name()
+    temporary = path.parent / temporary_names.name()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _created(temporary) as descriptor:
@@ -170,12 +169,12 @@ def _unopened(path: Path, error: OSError) -> CacheError:
 def sweep(folder: Path, *, begun: bool = True) -> int:
     """Remove temporary files whose writer is dead, or that are a day old.  Returns how many.
 
-    With `begun=False` those stay that arrived in part from elsewhere and can be continued (cache.growing).
+    With `begun=False` those stay that arrived in part from elsewhere and can be continued (cache.store.resumable_file).
     """
     removed = 0
-    for path in folder.glob(f"{temporaries.PREFIX}*"):
+    for path in folder.glob(f"{temporary_names.PREFIX}*"):
         with contextlib.suppress(OSError):  # another sweep was faster, or it is a colleague's
-            if temporaries.abandoned(path) and (begun or path.name.count("-") == ENTIRE):
+            if temporary_names.abandoned(path) and (begun or path.name.count("-") == ENTIRE):
                 path.unlink()
                 removed += 1
     return removed
@@ -218,7 +217,7 @@ def _created(temporary: Path) -> Iterator[int]:
     with _removed_on_error(temporary):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            temporaries.hold(descriptor)
+            temporary_names.hold(descriptor)
             yield descriptor
         finally:
             os.close(descriptor)

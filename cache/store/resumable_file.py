@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from cache import lacking, store
-from cache import temporary as temporaries
+from cache import store
+from cache.store import lacking, temporary_names
 from common.errors import CacheError
 
 BLOCK = 2 << 20  # bytes read at a time: hashed and written while a core still has them, 2.4 times as fast as 8 MB
 CONTENT = 16  # hex digits of the hash in the name
-NOBODY = f"{temporaries.NOBODY}-1"  # the process and start of a writer that ended in order: anyone may continue
+NOBODY = f"{temporary_names.NOBODY}-1"  # the process and start of a writer that ended in order: anyone may continue
 FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -34,13 +34,13 @@ class Growing:
 
     def __init__(self, path: Path, content: str, *, keep: bool = True) -> None:
         self._path, self._suffix, self._placed, self._keep = path, content[:CONTENT], False, keep
-        self._temporary = path.parent / f"{temporaries.name()}-{self._suffix}"
+        self._temporary = path.parent / f"{temporary_names.name()}-{self._suffix}"
         self.size = 0
 
     def __enter__(self) -> Self:
         with self._told():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            left = self._path.parent.glob(f"{temporaries.PREFIX}*-{self._suffix}") if self._keep else ()
+            left = self._path.parent.glob(f"{temporary_names.PREFIX}*-{self._suffix}") if self._keep else ()
             adopted = next((found for path in left if (found := self._adopt(path)) is not None), None)
             self._descriptor = self._new() if adopted is None else adopted
             self.size = os.fstat(self._descriptor).st_size
@@ -94,17 +94,17 @@ class Growing:
 
     def _new(self) -> int:
         descriptor = os.open(self._temporary, FLAGS | os.O_CREAT | os.O_EXCL, 0o644)
-        temporaries.hold(descriptor)
+        temporary_names.hold(descriptor)
         return descriptor
 
     def _adopt(self, left: Path) -> int | None:
         """Return the descriptor of what a dead writer has left, under our name; None if it is not to be had."""
         with contextlib.suppress(OSError):  # gone, another was faster, or it is a colleague's
-            if not stat.S_ISREG(left.lstat().st_mode) or not temporaries.abandoned(left):
+            if not stat.S_ISREG(left.lstat().st_mode) or not temporary_names.abandoned(left):
                 return None
             descriptor = os.open(left, FLAGS)
             try:
-                if temporaries.hold(descriptor, wait=False):
+                if temporary_names.hold(descriptor, wait=False):
                     left.rename(self._temporary)
                     return descriptor
             except OSError:
