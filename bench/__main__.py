@@ -16,7 +16,7 @@ from bench import loading, profile, startup
 from bench.kernels import Count
 from bench.pairs import race
 from bench.worker import BATCH, melcache_step, table_of
-from cache.synth import SHAPES, Synthetic, write
+from cache.writing.synth import SHAPES, Synthetic, write
 from common import console, devices
 from common.output import say
 from train.table import Table

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 
 ROOT = Path(__file__).parent.parent
 

@@ -17,7 +17,7 @@ import torch
 import cache
 from bench.pairs import race
 from bench.worker import BATCH, melcache_step
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from common import devices
 from train.heads import DrinConfig
 from train.models.drin import Drin

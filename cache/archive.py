@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cache import checksums, signing, store, subset
 from cache import manifest as manifests
+from cache import signing, store, subset
 from cache.fetch import check_space
 from cache.members import Members, RefusedError, beside, opened
 from cache.store.resumable_file import BLOCK, Growing
 from cache.verify import refuse_strange
+from cache.writing import checksums
 from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import shell
 from common.output import Progress, duration, size

@@ -179,16 +179,16 @@ def synth(
     regions: Annotated[int, typer.Option(help="R")] = 49,
 ) -> None:
     """Write a synthetic cache for tests and benchmarks; its splits are the shape's, of --mentions 80, 10 and 10%."""
-    from cache import synth as synthesis
+    from cache.writing import synth
 
-    splits, *sizes = synthesis.SHAPES[like]
+    splits, *sizes = synth.SHAPES[like]
     n, e, c = (
         default if given is None else given
         for given, default in zip((mentions, entities, candidates), (sum(splits), *sizes), strict=True)
     )
-    shares = synthesis.SPLIT_SHARES if mentions else tuple(count / sum(splits) for count in splits)
-    wanted = synthesis.Synthetic(n, e, c, signal, seed, head, text_width, image_width, shares, clip_width, regions)
-    console.show(f"{out}: cache id {synthesis.write(out, wanted)}")
+    shares = synth.SPLIT_SHARES if mentions else tuple(count / sum(splits) for count in splits)
+    wanted = synth.Synthetic(n, e, c, signal, seed, head, text_width, image_width, shares, clip_width, regions)
+    console.show(f"{out}: cache id {synth.write(out, wanted)}")
 
 
 @app.command()

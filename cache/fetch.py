@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cache import checksums
 from cache.remotes.base import Remote
 from cache.store import temporary_names
 from cache.store.resumable_file import CONTENT, Growing
+from cache.writing import checksums
 from common.errors import CacheError
 from common.foreign import shell
 from common.output import size

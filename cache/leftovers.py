@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cache import checksums, store
 from cache import manifest as manifests
+from cache import store
 from cache.schema import PARTS
 from cache.store import temporary_names
+from cache.writing import checksums
 from common.errors import CacheError
 from common.output import size, table
 from common.paths import exists, is_folder, names

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import checksums, remotes, signing, store, subset
 from cache import manifest as manifests
+from cache import remotes, signing, store, subset
 from cache.fetch import Fetch, check_space
 from cache.remotes.base import Remote
 from cache.transfer import Transfer
 from cache.verify import refuse_strange
+from cache.writing import checksums
 from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import shell
 from common.output import duration, size

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.draft import Draft
 from cache.schema import IMAGE_STATUS
+from cache.writing.draft import Draft
 from common.errors import CoverageError
 from common.output import table
 from common.paths import status

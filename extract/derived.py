@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from cache import edges
-from cache.draft import Draft
 from cache.schema import ALIGNMENT_READS
+from cache.writing.draft import Draft
 from common.records import Face
 from extract.encoders import Encoders
 from extract.plan import Plan

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from cache import diff, known
-from cache.draft import Draft
 from cache.remotes.base import Remote
 from cache.remotes.folder import Folder
-from cache.writer import Todo
+from cache.writing.draft import Draft
+from cache.writing.writer import Todo
 from common.errors import CacheError
 from common.output import table
 from extract.keys import home

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cache import fetch
-from cache.writer import ShardPlan, Todo
+from cache.writing.writer import ShardPlan, Todo
 from common import console
 from common.output import duration, size, table
 from extract import explain

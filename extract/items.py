@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cache.schema import SEQUENCES
-from cache.writer import Todo
+from cache.writing.writer import Todo
 from extract.owners import MENTIONS_ONLY
 from extract.plan import Plan
 from extract.rows import entity_text

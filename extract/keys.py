@@ -8,7 +8,7 @@ import numpy as np
 
 from cache.fingerprint import content_hash, digest, shard_key
 from cache.schema import SEQUENCES
-from cache.writer import PartPlan
+from cache.writing.writer import PartPlan
 from common.records import Face
 from extract.lists import Lists
 from extract.owners import Owners, Row

@@ -5,7 +5,7 @@ from typing import Any
 
 from cache import edges
 from cache.schema import SEQUENCES, TABLES
-from cache.writer import PartPlan, columns_of
+from cache.writing.writer import PartPlan, columns_of
 from common.output import say
 from extract import images
 from extract.config import ON_DEMAND, ExtractConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import fingerprint, manifest, store
-from cache.draft import Draft
+from cache.writing.draft import Draft
 from common import console
 from common.errors import ConfigError, DatasetError
 from common.output import duration, say

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 from cache.schema import SEQUENCES
-from cache.writer import PartPlan, ShardPlan
+from cache.writing.writer import PartPlan, ShardPlan
 from extract import parts
 from extract.config import ON_DEMAND, ExtractConfig
 from extract.encoders import Encoders

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from cache.draft import Draft
 from cache.known import Listed
 from cache.known import seconds as known_seconds
+from cache.writing.draft import Draft
 from extract.encoders.compute import Compute
 
 PACKAGES = (

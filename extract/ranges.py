@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from cache.draft import Draft
 from cache.schema import split_column
-from cache.writer import Shard, ShardPlan
+from cache.writing.draft import Draft
+from cache.writing.writer import Shard, ShardPlan
 from extract.clock import Clock
 from extract.owners import Slot
 from extract.plan import Plan

@@ -13,12 +13,12 @@ from typing import Any
 from cache import fetch, known, pull, remotes, signing
 from cache import manifest as manifests
 from cache import push as pushing
-from cache.draft import FETCHED, KEPT, MADE, Draft
 from cache.known import Listed
 from cache.remotes.base import Remote, SlowError
 from cache.store.resumable_file import WriteError
 from cache.transfer import Transfer
-from cache.writer import ShardPlan, Todo
+from cache.writing.draft import FETCHED, KEPT, MADE, Draft
+from cache.writing.writer import ShardPlan, Todo
 from common import places
 from common.errors import CacheError
 from common.foreign import printable, shell

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from cache import limits
-from cache.limits import Column
 from cache.schema import IMAGE_STATUS, SEQUENCES
-from cache.writer import ShardPlan
+from cache.writing import limits
+from cache.writing.limits import Column
+from cache.writing.writer import ShardPlan
 from extract import images
 from extract.plan import Plan
 
@@ -24,7 +24,7 @@ class Trust:
         self._plan = plan
 
     def problem(self, shard: ShardPlan, entry: dict[str, Any], column: Column) -> str:
-        """Return what of a finished shard is wrong, "" if nothing is known to be, as cache.limits.problem."""
+        """Return what of a finished shard is wrong, "" if nothing is known to be, as cache.writing.limits.problem."""
         for name, values in self._known(shard).items():
             if not np.array_equal(column(name), values):
                 return f"{name} is not what the release says"

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from cache.draft import Draft
-from cache.writer import ShardPlan, Todo
+from cache.writing.draft import Draft
+from cache.writing.writer import ShardPlan, Todo
 from common.output import Progress
 from extract.clock import Clock
 from extract.config import ExtractConfig

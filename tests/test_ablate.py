@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from cache import schema
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from train import ablate, costs
 from train.baseline_heads import JointConfig
 from train.cli import app

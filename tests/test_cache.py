@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import cache as melcache
-from cache import archive, checksums, fingerprint, manifest, push, store
-from cache.draft import Draft
+from cache import archive, fingerprint, manifest, push, store
 from cache.verify import verify
-from cache.writer import PartPlan, Shard, ShardPlan, adopt, columns_of
+from cache.writing import checksums
+from cache.writing.draft import Draft
+from cache.writing.writer import PartPlan, Shard, ShardPlan, adopt, columns_of
 from common.errors import CacheError, NotFiniteError
 from common.paths import find_cache
 

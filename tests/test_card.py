@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import card, manifest, push, synth
+from cache import card, manifest, push
 from cache.cli import app
+from cache.writing import synth
 
 SHA = "ab" * 32
 

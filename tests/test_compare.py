@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from cache import schema
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import ablate, loop, page, plot, published, published_rows, series
 from train.checkpoint import Checkpoints

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cache import manifest, pull, push, reader, store, synth, verify
+from cache import manifest, pull, push, reader, store, verify
 from cache.cli import app
-from cache.draft import Draft
 from cache.store import resumable_file
+from cache.writing import synth
+from cache.writing.draft import Draft
 from common import paths
 from common.errors import CacheError, DatasetError, DeniedError, MelcacheError, WeightsError
 from common.paths import find_cache

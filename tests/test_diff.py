@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 import cache as melcache
 from cache import diff, manifest
 from cache.cli import app
-from cache.draft import Draft
-from cache.writer import PartPlan, Shard, ShardPlan, columns_of
+from cache.writing.draft import Draft
+from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 from typer.testing import CliRunner
 
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from train import doctor
 from train.cli import app
 

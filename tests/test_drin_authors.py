@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import cache as melcache
 from bench.authors import Literal
 from cache.schema import EDGES
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop, report
 from train.adam import Adam, Schedule

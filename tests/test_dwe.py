@@ -14,7 +14,7 @@ import cache as melcache
 from bench.kernels import Count
 from bench.plain import Plain
 from cache.schema import CHOICES, READS
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop, pairwise
 from train.adam import Adam, Schedule

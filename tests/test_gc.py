@@ -12,12 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import checksums, leftovers, manifest, pull, push, store, synth
+from cache import leftovers, manifest, pull, push, store
 from cache.cli import app
-from cache.draft import Draft
 from cache.remotes.folder import Folder
 from cache.store import temporary_names
 from cache.store.resumable_file import Growing
+from cache.writing import checksums, synth
+from cache.writing.draft import Draft
 from common.errors import CacheError
 from torture import tiny_cache
 

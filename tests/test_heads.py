@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from cache.schema import READS
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from train import loop
 from train.baseline_heads import JointConfig
 from train.baselines import BASELINES, clip, prior

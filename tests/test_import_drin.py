@@ -19,8 +19,10 @@ from cache.drin import lists as numbering
 from cache.verify import verify
 from common.errors import CacheError, ConfigError, MelcacheError
 from train import loop
+from train.baseline_heads import MelHiConfig
 from train.config import TrainConfig
-from train.heads import DrinAuthorsConfig, DrinConfig, GhmfcConfig, MelHiConfig
+from train.ghmfc_config import GhmfcConfig
+from train.heads import DrinAuthorsConfig, DrinConfig
 
 torch.set_num_threads(1)
 
@@ -438,7 +440,7 @@ def test_pooler_vectors_stand_for_cls_only_where_asked_for(made, tmp_path):
 
 
 def test_another_cache_is_not_written_over(tmp_path, made):
-    from cache.synth import Synthetic, write
+    from cache.writing.synth import Synthetic, write
 
     write(tmp_path / "x", Synthetic(20, 10, 3, 0.5, 0, text_width=4, image_width=4))
     with pytest.raises(ConfigError, match="holds a cache that was not imported"):

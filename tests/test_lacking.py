@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cache import fetch, store
-from cache.draft import Draft
 from cache.reader import Reader
 from cache.store import lacking
+from cache.writing.draft import Draft
 from common.errors import CacheError, DatasetError
 from common.records import Entity
 from extract import fetched

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import cache as melcache
 from cache.cli import app, main
 from cache.schema import READS
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 
 SIZE = {"text_width": 8, "image_width": 8}

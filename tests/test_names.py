@@ -7,9 +7,10 @@ import math
 import pytest
 from typer.testing import CliRunner
 
-from cache import manifest, synth
+from cache import manifest
 from cache.cli import app
 from cache.drin import convert
+from cache.writing import synth
 from common.errors import ConfigError
 from common.options import as_json
 from extract import pipeline

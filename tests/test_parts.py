@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache.draft import Draft
+from cache.writing.draft import Draft
 from common.errors import ConfigError, DatasetError
 from extract import pipeline, plan
 from extract.cli import app

@@ -4,8 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import pull, push, remotes, synth
+from cache import pull, push, remotes
 from cache.cli import app
+from cache.writing import synth
 from common import places
 from common.errors import CacheError, ConfigError
 from common.paths import find_cache

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from cache.schema import EDGES, READS
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from common.errors import CacheError, ConfigError
 from extract.config import ExtractConfig
 from train import plugin

@@ -11,13 +11,13 @@ from torch.overrides import TorchFunctionMode
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache.draft import Draft
 from cache.edges import GRID, align
 from cache.fingerprint import content_hash, shard_key
 from cache.reader import Reader
 from cache.schema import ALIGNMENT_READS, EDGES, READS
-from cache.synth import Synthetic, write
-from cache.writer import PartPlan, Shard, ShardPlan
+from cache.writing.draft import Draft
+from cache.writing.synth import Synthetic, write
+from cache.writing.writer import PartPlan, Shard, ShardPlan
 from common.errors import CacheError, NotFiniteError
 from train import alignment, loop, metrics, protocols, whole
 from train.baseline_heads import JointConfig

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import cache as melcache
 from cache import store
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError, MelcacheError
 from train import (
     checkpoint,

@@ -9,9 +9,10 @@ import h5py
 import pytest
 from PIL import Image, ImageFile
 
-from cache import checksums, draft, gate, known, limits, manifest, pull, reader, store, verify, writer
+from cache import gate, known, manifest, pull, reader, store, verify
 from cache.remotes import base, patience
 from cache.store import lacking, temporary_names
+from cache.writing import checksums, draft, limits, writer
 from common.errors import CacheError
 from extract import growth, images
 from torture.machines import (

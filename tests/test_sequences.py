@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from bench.kernels import Count
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from common.errors import CacheError, ConfigError
 from train import loop
 from train.adam import Adam, Schedule
@@ -427,7 +427,7 @@ def caches(tmp_path_factory):
                 1500, 300, candidates, signal, 0, "dzmned,mel_hi,ghmfc", text_width=24, image_width=16, regions=4
             )
             with pytest.MonkeyPatch.context() as patched:
-                patched.setattr("cache.synth.SHARD_ROWS", 1000)
+                patched.setattr("cache.writing.synth.SHARD_ROWS", 1000)
                 write(path, wanted)
             made[signal, candidates] = path
         return made[signal, candidates]

@@ -18,12 +18,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import gate, known, manifest, pull, push, remotes, store, synth
+from cache import gate, known, manifest, pull, push, remotes, store
 from cache.cli import app
 from cache.remotes import base, folder, objects
 from cache.schema import READS, split_column
 from cache.store import temporary_names
 from cache.verify import verify
+from cache.writing import synth
 from common import output
 from common.errors import CacheError, ConfigError
 from common.output import size

@@ -8,9 +8,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 import cache as melcache
-from cache import manifest, pull, push, synth
+from cache import manifest, pull, push
 from cache.remotes import gcs
 from cache.verify import verify
+from cache.writing import synth
 from common.errors import CacheError
 
 pytest.importorskip("gcsfs", reason="needs gcsfs: the extra gcs, which is not in the group dev")

@@ -16,11 +16,12 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import cache as melcache
-from cache import manifest, pull, push, remotes, synth
+from cache import manifest, pull, push, remotes
 from cache.remotes import hub as hubs
 from cache.remotes import patience
 from cache.remotes.base import SlowError
 from cache.verify import verify
+from cache.writing import synth
 from common.errors import CacheError, ConfigError
 
 constants = pytest.importorskip("huggingface_hub.constants", reason="needs huggingface_hub: the extra hf")

@@ -8,9 +8,10 @@ import pytest
 from fsspec.asyn import sync_wrapper
 
 import cache as melcache
-from cache import manifest, pull, push, remotes, synth
+from cache import manifest, pull, push, remotes
 from cache.remotes import base, patience, s3
 from cache.verify import verify
+from cache.writing import synth
 from common.errors import CacheError, ConfigError
 
 boto3 = pytest.importorskip("boto3", reason="needs boto3, s3fs and moto[server]")

@@ -7,9 +7,10 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from cache import archive, manifest, pull, push, signing, subset, synth
+from cache import archive, manifest, pull, push, signing, subset
 from cache.cli import app
 from cache.remotes.folder import Folder
+from cache.writing import synth
 from common.errors import CacheError, ConfigError
 from extract.config import ExtractConfig
 from extract.shared import Shared

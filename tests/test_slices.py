@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop, slices
 from train.baseline_heads import JointConfig

@@ -11,7 +11,7 @@ from PIL import Image
 
 import cache as melcache
 from cache import diff, fingerprint, manifest
-from cache.draft import Draft
+from cache.writing.draft import Draft
 from common.errors import CacheError
 from extract import datasets, growth, lists, parts, pipeline, rows
 from extract.config import ExtractConfig

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 import cache as melcache
 import cache.cli
 import train.cli
-from cache import fingerprint, manifest, reader, store, synth
+from cache import fingerprint, manifest, reader, store
+from cache.writing import synth
 from common import memory
 from common.errors import CacheError, MelcacheError
 from torture.tiny_cache import no_gate

@@ -16,9 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import archive, manifest, pull, push, store, synth
+from cache import archive, manifest, pull, push, store
 from cache.cli import app
 from cache.store import resumable_file
+from cache.writing import synth
 from common.errors import CacheError, ConfigError
 
 ROOT = Path(__file__).parent.parent

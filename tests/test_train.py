@@ -9,7 +9,7 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from common.errors import CacheError, ConfigError, NotFiniteError
 from train import loop, metrics
 from train.baselines import lexical
@@ -144,7 +144,8 @@ def test_errors_are_one_line_with_a_way_out(tmp_path, separable):
 
 def test_a_cache_without_a_needed_column_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "cache.synth.READS", {"drin": tuple(melcache.open(synthetic(tmp_path / "a", 0.0, mentions=50)).columns[:3])}
+        "cache.writing.synth.READS",
+        {"drin": tuple(melcache.open(synthetic(tmp_path / "a", 0.0, mentions=50)).columns[:3])},
     )
     folder = synthetic(tmp_path / "b", 0.0, mentions=50)
     with pytest.raises(

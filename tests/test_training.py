@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import cache as melcache
 from bench.kernels import Count
 from cache import store
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from common import devices
 from common.errors import CacheError, ConfigError, NotFiniteError
 from train import features, loop, models, prepare
@@ -376,7 +376,7 @@ def test_patience_stops_and_select_decides(folder, tmp_path):
 def in_pieces(tmp_path_factory):
     path = tmp_path_factory.mktemp("pieces") / "sharded"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("cache.synth.SHARD_ROWS", 70)
+        patched.setattr("cache.writing.synth.SHARD_ROWS", 70)
         write(path, Synthetic(300, 400, 6, 0.5, 1, text_width=40, image_width=24))
     return path
 

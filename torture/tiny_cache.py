@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from cache import gate, manifest
-from cache.draft import Draft
 from cache.reader import Reader
 from cache.verify import check
-from cache.writer import PartPlan, Shard, ShardPlan, columns_of
+from cache.writing.draft import Draft
+from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import CacheError
 from common.output import LINE_SECONDS, say
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from cache import manifest, store
-from cache.draft import Draft
 from cache.drin import edges, lists
 from cache.drin.about import SOURCE, about
 from cache.drin.columns import Columns, Source
 from cache.drin.release import INDEX, SLOTS, Release
 from cache.fingerprint import content_hash, shard_key
 from cache.schema import TABLES
-from cache.writer import PartPlan, Shard, ShardPlan, columns_of
+from cache.writing.draft import Draft
+from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
 from common.output import Progress, duration, size
 from common.paths import check_name, exists

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from cache.draft import Draft
 from cache.drin.columns import Columns
 from cache.drin.lists import Lists
 from cache.edges import SIDES, on_grid, similarities
 from cache.schema import EDGES
+from cache.writing.draft import Draft
 
 PAIR_ROWS = 64  # mentions whose candidates' vectors are gathered at once
 

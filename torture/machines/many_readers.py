@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cache.reader import Reader
-from cache.synth import Synthetic, write
+from cache.writing.synth import Synthetic, write
 from torture.processes import child
 from torture.tiny_cache import Result
 

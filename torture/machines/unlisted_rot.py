@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from cache import checksums, manifest
+from cache import manifest
+from cache.writing import checksums
 from torture.machines.bit_rot import extend, flip, swap, truncate, zero
 from torture.tiny_cache import SHARDS, Result, build, contents, fast_disk, put, unlike
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from cache.reader import Reader
 from cache.schema import PARTS
-from cache.writer import PartPlan, Shard, ShardPlan, columns_of
+from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import CacheError, NotFiniteError
 from torture.tiny_cache import Result, build, shards
 

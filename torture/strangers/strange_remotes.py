@@ -1,7 +1,7 @@
 """Odd remotes: whatever lies there, and however it comes, costs an extraction a warning and never more.
 
-The extraction is a small one, but what asks, fetches and takes is the real thing: extract.shared, cache.draft. Each
-case must end with the id of an extraction without a remote, in little time and memory.
+The extraction is a small one, but what asks, fetches and takes is the real thing: extract.shared, cache.writing.draft.
+Each case must end with the id of an extraction without a remote, in little time and memory.
 """
 
 import contextlib
@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from cache import limits, manifest, push, store
-from cache.draft import FETCHED, Draft
+from cache import manifest, push, store
 from cache.remotes import patience
-from cache.writer import Todo
+from cache.writing import limits
+from cache.writing.draft import FETCHED, Draft
+from cache.writing.writer import Todo
 from common import output
 from common.errors import CacheError
 from common.records import Dataset, Entity, Mention

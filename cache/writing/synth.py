@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from cache import manifest
-from cache.draft import Draft
 from cache.fingerprint import content_hash, shard_key
 from cache.schema import CHOICES, EDGES, READS, SEQUENCES, split_column
-from cache.writer import PartPlan, Shard, ShardPlan, columns_of
+from cache.writing.draft import Draft
+from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
 from common.output import Progress
 from common.paths import check_name, exists

@@ -20,8 +20,9 @@ import h5py
 import numpy as np
 import xxhash
 
-from cache import checksums, fingerprint, store
+from cache import fingerprint, store
 from cache.schema import PARTS, VERSION
+from cache.writing import checksums
 from common.errors import CacheError, NotFiniteError
 from common.paths import status
 
@@ -179,7 +180,7 @@ class Shard:
 def adopt(plan: ShardPlan, folder: Path) -> dict[str, Any] | None:
     """Return the manifest entry of a finished shard file, or None if there is none of exactly this layout.
 
-    Whether its numbers are those that were written the layout cannot tell: compare `sha256` (cache.checksums).
+    Whether its numbers are those that were written the layout cannot tell: compare `sha256` (cache.writing.checksums).
     libhdf5 never opens the file: outside its columns it must equal, byte for byte, the file that we would write.
     """
     path = folder / plan.file

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cache.bounds import LIMITS
-from cache.writer import ShardPlan
+from cache.writing.writer import ShardPlan
 
 Column = Callable[[str], np.ndarray]
 

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from cache import checksums, limits, manifest, store
-from cache.limits import Column
+from cache import manifest, store
 from cache.schema import TABLES, VERSION, split_column
 from cache.store import lacking
-from cache.writer import PartPlan, Shard, ShardPlan, adopt
+from cache.writing import checksums, limits
+from cache.writing.limits import Column
+from cache.writing.writer import PartPlan, Shard, ShardPlan, adopt
 from common.errors import CacheError, DeniedError
 from common.paths import exists, names
 
 KEPT, FETCHED, MADE = "kept", "fetched", "made"  # where a finished shard is from
-Problem = Callable[[ShardPlan, dict[str, Any], Column], str]  # as cache.limits.problem
+Problem = Callable[[ShardPlan, dict[str, Any], Column], str]  # as cache.writing.limits.problem
 
 
 class Draft:

@@ -1,0 +1,1 @@
+"""How a cache is written: shards, the draft that they make up, and synthetic ones."""
