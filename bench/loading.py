@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import cache
+from cache.checks.verify import verify
 from cache.schema import READS
-from cache.verify import verify
 from train.features import Feature
 
 GATHERED = ("mention.bert.span", "entity.bert.text", "entity.resnet.image")

@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 
 from cache import manifest as manifests
 from cache import signing, store, subset
+from cache.checks.verify import refuse_strange
 from cache.fetch import check_space
 from cache.members import Members, RefusedError, beside, opened
 from cache.store.resumable_file import BLOCK, Growing
-from cache.verify import refuse_strange
 from cache.writing import checksums
 from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import shell

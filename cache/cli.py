@@ -8,7 +8,6 @@ import typer
 
 from cache import manifest as manifests
 from cache import subset
-from cache import verify as verification
 from cache.commands import files
 from cache.commands.options import (
     HERE,
@@ -67,7 +66,9 @@ def verify(path: PATH, as_json: JSON = False, require_signed: REQUIRE = False, s
         from cache import signing
 
         console.tell(f"{folder}: signed by {printable(signing.of_folder(folder, known))}")
-    findings = list(verification.verify(folder))
+    from cache.checks import verify
+
+    findings = list(verify.verify(folder))
     damaged = [f for f in findings if f.problem and f.bytes]
     if as_json:
         console.show_json({"ok": not damaged, "files": [asdict(finding) for finding in findings]})
@@ -199,12 +200,12 @@ def diff(
     as_json: JSON = False,
 ) -> None:
     """Say what differs between two caches: recipes field by field, rows by id, values; exit 1 if anything does."""
-    from cache import diff as differences
+    from cache.checks import diff
 
     if not 0 <= tolerance < float("inf"):  # nothing is more than NaN
         raise ConfigError(f"--tolerance is {tolerance:g}; it must be 0 or more")
     folders = [cache_at(name) for name in (first, second)]
-    found = differences.compare(*map(Reader, folders), tolerance)
-    console.present(found, lambda found: differences.show(found, (first, second)), as_json=as_json)
+    found = diff.compare(*map(Reader, folders), tolerance)
+    console.present(found, lambda found: diff.show(found, (first, second)), as_json=as_json)
     if not found["same"]:
         raise typer.Exit(1)

@@ -12,10 +12,10 @@ from typing import Any
 
 from cache import manifest as manifests
 from cache import remotes, signing, store, subset
+from cache.checks.verify import refuse_strange
 from cache.fetch import Fetch, check_space
 from cache.remotes.base import Remote
 from cache.transfer import Transfer
-from cache.verify import refuse_strange
 from cache.writing import checksums
 from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import shell

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cache import diff, known
+from cache import known
+from cache.checks import diff
 from cache.remotes.base import Remote
 from cache.remotes.folder import Folder
 from cache.writing.draft import Draft

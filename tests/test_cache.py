@@ -13,7 +13,7 @@ import pytest
 
 import cache as melcache
 from cache import archive, fingerprint, manifest, push, store
-from cache.verify import verify
+from cache.checks.verify import verify
 from cache.writing import checksums
 from cache.writing.draft import Draft
 from cache.writing.writer import PartPlan, Shard, ShardPlan, adopt, columns_of

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cache import manifest, pull, push, reader, store, verify
+from cache import manifest, pull, push, reader, store
+from cache.checks import verify
 from cache.cli import app
 from cache.store import resumable_file
 from cache.writing import synth
@@ -112,7 +113,9 @@ def test_a_manifest_that_may_not_be_read_is_not_taken_for_none(toy, bound, tmp_p
 
 
 def test_a_shard_that_may_not_be_read_is_not_called_damaged(toy, bound, monkeypatch):
-    monkeypatch.setattr("cache.gate.problems", lambda folder, found, shards: ((s["file"], "") for s in shards))
+    monkeypatch.setattr(
+        "cache.checks.hdf5_gate.problems", lambda folder, found, shards: ((s["file"], "") for s in shards)
+    )
     shard = manifest.load(toy)["shards"][0]["file"]
     (toy / shard).chmod(0)
     done = CliRunner().invoke(app, ["verify", str(toy)])
@@ -300,7 +303,7 @@ def test_shards_that_are_links_are_neither_cut_off_nor_to_be_removed(linked, toy
 LOOKS = {"exists", "is_file", "is_dir", "isfile", "isdir", "lexists", "iterdir", "listdir", "scandir", "walk"}
 EXEMPT = {
     "common/paths.py": {"listdir", "scandir", "is_file"},
-    "cache/gate.py": {"exists"},  # of a link in an HDF5 file
+    "cache/checks/hdf5_gate.py": {"exists"},  # of a link in an HDF5 file
     "cache/store/lacking.py": {"lexists"},  # before a rename, which says more
     "cache/store/__init__.py": {"exists"},  # of what a link points to
     "cache/remotes/folder.py": {"listdir", "is_dir"},  # inside `ask`

@@ -9,7 +9,8 @@ import xxhash
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import diff, manifest
+from cache import manifest
+from cache.checks import diff
 from cache.cli import app
 from cache.writing.draft import Draft
 from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of

@@ -11,10 +11,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import leftovers, manifest, push, store
+from cache import manifest, push, store
+from cache.checks import gc
+from cache.checks.verify import verify
 from cache.remotes import folder as folders
 from cache.store import resumable_file
-from cache.verify import verify
 from common.errors import CacheError, ConfigError
 from extract import pipeline, shared
 from extract.cli import app
@@ -276,7 +277,7 @@ def test_gc_waits_for_an_extraction_and_an_extraction_for_a_pull(data, tmp_path,
     def take(self, todo, draft):
         taken.append(draft)
         with pytest.raises(CacheError, match="another process is at work in"):
-            leftovers.collect(draft.folder, delete=True, unfinished=True)
+            gc.collect(draft.folder, delete=True, unfinished=True)
         with store.together(draft.folder):  # as another extraction would
             return inner(self, todo, draft)
 

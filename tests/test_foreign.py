@@ -108,7 +108,9 @@ def test_a_card_of_strange_texts_is_made_of_our_own_markdown(hostile):
 
 
 def test_commands_print_a_strange_cache_without_acting(hostile, monkeypatch):
-    monkeypatch.setattr("cache.gate.problems", lambda folder, found, shards: ((s["file"], ACTS) for s in shards))
+    monkeypatch.setattr(
+        "cache.checks.hdf5_gate.problems", lambda folder, found, shards: ((s["file"], ACTS) for s in shards)
+    )
     (hostile / "\x1b[2J\nok.h5").touch()
     for command in ("info", "card", "verify", "gc"):
         done = CliRunner().invoke(app, [command, str(hostile)])
@@ -168,7 +170,7 @@ COMMANDS = re.compile(r"\b(melcache|make|python|hf|aws|cp) ")
 WRITERS = {"print", "pprint", "echo", "secho", "print_exc", "basicConfig", "excepthook"}
 STREAMS = {("sys", name) for name in ("stdout", "stderr", "__stdout__", "__stderr__")} | {("tqdm", "write")}
 EXEMPT = {
-    "cache/gate.py": {"print"},  # a child that answers its parent through a pipe
+    "cache/checks/hdf5_gate.py": {"print"},  # a child that answers its parent through a pipe
     "common/console.py": {"sys.stdout", "sys.stderr"},
     "common/output.py": {"tqdm.write"},
 }

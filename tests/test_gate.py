@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cache import archive, gate, manifest
+from cache import archive, manifest
+from cache.checks import hdf5_gate
+from cache.checks.verify import verify
 from cache.pull import pull
-from cache.verify import verify
 from common.errors import CacheError
 from torture.processes import apart
 from torture.strangers.hostile_files import TRICKS, disguise, honestly
@@ -19,7 +20,9 @@ from torture.tiny_cache import build
 def looked_at(folder, *files):
     """What the gate says of files that are to be like the manifest's first shard."""
     content = manifest.load(folder)
-    return [found for _, found in gate.problems(folder, content, [content["shards"][0] | {"file": f} for f in files])]
+    return [
+        found for _, found in hdf5_gate.problems(folder, content, [content["shards"][0] | {"file": f} for f in files])
+    ]
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def folder(tmp_path):
 def test_what_melcache_writes_is_let_pass(tmp_path):
     build(tmp_path / "world", 1)
     content = manifest.load(tmp_path / "world")
-    assert {found for _, found in gate.problems(tmp_path / "world", content, content["shards"])} == {""}
+    assert {found for _, found in hdf5_gate.problems(tmp_path / "world", content, content["shards"])} == {""}
 
 
 def test_the_gate_works_under_limits_that_it_may_not_raise(folder, tmp_path):
@@ -71,16 +74,16 @@ def test_pull_and_verify_say_what_is_strange_about_a_file(tmp_path, trick, reaso
 
 def test_a_file_that_keeps_libhdf5_busy_costs_seconds_of_a_processor(folder, monkeypatch, tmp_path):
     busy = (
-        Path(gate.__file__)
+        Path(hdf5_gate.__file__)
         .read_text()
         .replace("file = h5py.h5f.open", "while path.name == 'busy': pass\n        file = h5py.h5f.open")
         .replace("SECONDS_EACH = 300, 2", "SECONDS_EACH = 300, 1")
     )
     (tmp_path / "gate.py").write_text(busy)
-    monkeypatch.setattr(gate, "__file__", str(tmp_path / "gate.py"))
+    monkeypatch.setattr(hdf5_gate, "__file__", str(tmp_path / "gate.py"))
     (good,) = (path.name for path in folder.glob("*.h5"))
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    assert looked_at(folder, good, "busy", good) == ["", gate.DIED, ""]
+    assert looked_at(folder, good, "busy", good) == ["", hdf5_gate.DIED, ""]
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 10  # for ever, else
 
 
@@ -99,8 +102,8 @@ def test_a_file_that_kills_the_child_is_named_and_the_others_are_still_looked_at
             child.kill()
         raise subprocess.TimeoutExpired(command, timeout, answer)
 
-    monkeypatch.setattr(gate.subprocess, "run", run)
-    assert looked_at(folder, good, "pipe", good) == ["", gate.DIED, ""]
+    monkeypatch.setattr(hdf5_gate.subprocess, "run", run)
+    assert looked_at(folder, good, "pipe", good) == ["", hdf5_gate.DIED, ""]
 
 
 def test_a_tar_that_holds_such_a_file_leaves_nothing(tmp_path):

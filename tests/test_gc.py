@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import leftovers, manifest, pull, push, store
+from cache import manifest, pull, push, store
+from cache.checks import gc
 from cache.cli import app
 from cache.remotes.folder import Folder
 from cache.store import temporary_names
@@ -66,7 +67,7 @@ def names(folder):
 
 def test_a_cache_as_written_has_nothing_left_over(toy):
     before = names(toy)
-    assert leftovers.collect(toy, delete=True).files == [] and names(toy) == before
+    assert gc.collect(toy, delete=True).files == [] and names(toy) == before
 
 
 def test_shards_of_an_older_recipe_go_only_where_deletion_is_asked_for(toy):
@@ -75,10 +76,10 @@ def test_shards_of_an_older_recipe_go_only_where_deletion_is_asked_for(toy):
     for path in toy.glob("*.h5"):
         os.utime(path, (1, 1))
     old(toy / STALE)
-    found = leftovers.collect(toy)
+    found = gc.collect(toy)
     assert [(file.file, file.bytes, file.kept) for file in found.files] == [(STALE, 1000, False)]
     assert (toy / STALE).exists() and "1 file, 1.0 kB to be removed: add --delete" in str(found)
-    assert "1 file, 1.0 kB removed" in str(leftovers.collect(toy, delete=True))
+    assert "1 file, 1.0 kB removed" in str(gc.collect(toy, delete=True))
     assert names(toy) == before and melcache.open(toy).id == identity
     assert {path.name: path.read_bytes() for path in toy.iterdir()} == listed
 
@@ -87,7 +88,7 @@ def test_the_shards_of_a_recipe_that_was_replaced_are_found(tmp_path):
     toy = make(tmp_path / "toy", seed=0)
     replaced = {path.name for path in toy.glob("*.h5")}
     make(toy, seed=1)
-    assert {file.file for file in leftovers.collect(toy, delete=True).files} == replaced
+    assert {file.file for file in gc.collect(toy, delete=True).files} == replaced
     assert {path.name for path in toy.glob("*.h5")}.isdisjoint(replaced)
     melcache.open(toy)
 
@@ -101,32 +102,32 @@ def test_files_that_melcache_does_not_name_are_never_touched(toy):
     old(toy / "deeper/entity.bert-00000.0123456789ab.h5")
     old(toy / "manifests/notes.json")
     before = names(toy)
-    assert leftovers.collect(toy, delete=True, unfinished=True).files == [] and names(toy) == before
+    assert gc.collect(toy, delete=True, unfinished=True).files == [] and names(toy) == before
 
 
 def test_a_linked_folder_of_copies_is_not_followed(toy):
     elsewhere = old(toy.parent / f"elsewhere/{'0' * 64}.json").parent
     (toy / "manifests").symlink_to(elsewhere)
-    assert leftovers.collect(toy, delete=True).files == [] and len(names(elsewhere)) == 1
+    assert gc.collect(toy, delete=True).files == [] and len(names(elsewhere)) == 1
 
 
 def test_what_is_newer_than_the_manifest_is_work_and_stays(toy):
     new(toy / STALE)
-    found = leftovers.collect(toy, delete=True)
+    found = gc.collect(toy, delete=True)
     assert found.files[0].kept and (toy / STALE).exists()
-    assert "nothing to remove; add --unfinished for what is kept" in str(leftovers.collect(toy))
-    assert not leftovers.collect(toy, delete=True, unfinished=True).files[0].kept and not (toy / STALE).exists()
+    assert "nothing to remove; add --unfinished for what is kept" in str(gc.collect(toy))
+    assert not gc.collect(toy, delete=True, unfinished=True).files[0].kept and not (toy / STALE).exists()
 
 
 def test_without_a_manifest_everything_is_work(toy):
     (toy / manifest.NAME).unlink()
     before = names(toy)
     with pytest.raises(CacheError, match=r"has no manifest\.json: its shards are what an extraction.* --unfinished"):
-        leftovers.collect(toy, delete=True)
+        gc.collect(toy, delete=True)
     assert names(toy) == before
-    assert {file.kind for file in leftovers.collect(toy, unfinished=True).files} == {leftovers.WORK}
+    assert {file.kind for file in gc.collect(toy, unfinished=True).files} == {gc.WORK}
     assert names(toy) == before
-    leftovers.collect(toy, delete=True, unfinished=True)
+    gc.collect(toy, delete=True, unfinished=True)
     assert names(toy) == []
 
 
@@ -139,10 +140,10 @@ def test_checksums_go_with_their_shards_and_stay_with_them(toy):
     for name in stays - {f"{GONE}.{'a' * 64}"}:
         os.utime(toy / name, (1, 1))
     os.utime(toy / f"{GONE}.{'a' * 64}", (time.time() + 9,) * 2)
-    found = {file.file: file.kept for file in leftovers.collect(toy, delete=True).files}
+    found = {file.file: file.kept for file in gc.collect(toy, delete=True).files}
     assert found == {STALE: False, f"{listed}.{'a' * 64}": False, f"{GONE}.{'a' * 64}": True}
     assert [name for name in names(toy) if checksums.NAME.fullmatch(name)] == [f"{GONE}.{'a' * 64}"]
-    leftovers.collect(toy, delete=True, unfinished=True)
+    gc.collect(toy, delete=True, unfinished=True)
     assert not [name for name in names(toy) if checksums.NAME.fullmatch(name)]
 
 
@@ -152,7 +153,7 @@ def test_a_damaged_manifest_removes_nothing(toy):
     path.write_bytes(path.read_bytes().replace(b"toy", b"tog"))
     for options in ({}, {"unfinished": True}):
         with pytest.raises(CacheError, match="was changed after it was written"):
-            leftovers.collect(toy, delete=True, **options)
+            gc.collect(toy, delete=True, **options)
     assert (toy / STALE).exists()
 
 
@@ -162,7 +163,7 @@ def test_temporary_files_of_the_dead_go_and_of_the_living_stay(toy):
     mine = new(toy / temporary_names.name())
     theirs = toy / f"{temporary_names.PREFIX}elsewhere-1-1-{'1' * 12}"
     theirs.write_bytes(b"x")
-    found = {file.file for file in leftovers.collect(toy, delete=True).files}
+    found = {file.file for file in gc.collect(toy, delete=True).files}
     assert found == {dead.name, stranger.name}
     assert mine.exists() and theirs.exists() and not dead.exists() and not stranger.exists()
 
@@ -172,8 +173,8 @@ def test_what_a_pull_would_go_on_from_stays_while_it_is_new(toy):
         file.write(b"half")
     (left,) = toy.glob(f"{temporary_names.PREFIX}*")
     os.utime(left, (time.time() + 9,) * 2)
-    assert [file.kept for file in leftovers.collect(toy, delete=True).files] == [True] and left.exists()
-    assert [file.kept for file in leftovers.collect(toy, delete=True, unfinished=True).files] == [False]
+    assert [file.kept for file in gc.collect(toy, delete=True).files] == [True] and left.exists()
+    assert [file.kept for file in gc.collect(toy, delete=True, unfinished=True).files] == [False]
     assert not left.exists()
 
 
@@ -182,7 +183,7 @@ def test_a_living_writer_stops_the_removal_of_its_work(toy):
     (toy / temporary_names.name()).write_bytes(b"x")
     before = names(toy)
     with pytest.raises(CacheError, match="is being written: wait until its process has ended"):
-        leftovers.collect(toy, delete=True, unfinished=True)
+        gc.collect(toy, delete=True, unfinished=True)
     assert names(toy) == before
 
 
@@ -196,10 +197,10 @@ def test_a_pull_at_work_is_not_disturbed(toy):
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         with pytest.raises(CacheError, match="another process is at work"):
-            leftovers.collect(toy, delete=True)
-        assert leftovers.collect(toy).files and (toy / STALE).exists()
+            gc.collect(toy, delete=True)
+        assert gc.collect(toy).files and (toy / STALE).exists()
         other.stdin.close()
-    leftovers.collect(toy, delete=True)
+    gc.collect(toy, delete=True)
     assert not (toy / STALE).exists()
 
 
@@ -211,7 +212,7 @@ def test_what_a_running_extraction_has_taken_stays_even_where_there_are_no_locks
         os.utime(path, (1, 1))
     running = Draft(folder)
     assert all(running.adopt(plan) for plan in taken[:4])
-    removed = {file.file for file in leftovers.collect(folder, delete=True).files if not file.kept}
+    removed = {file.file for file in gc.collect(folder, delete=True).files if not file.kept}
     assert removed == {plan.file for plan in taken[4:]}
     for shard in tiny_cache.shards(1)[4:]:
         running.save(shard)
@@ -228,13 +229,13 @@ def test_a_place_that_is_being_pushed_to_is_not_cleaned(toy, tmp_path, monkeypat
 
     def create(self, *given, **more):
         with pytest.raises(CacheError, match="another process is at work in") as caught:
-            leftovers.collect(remote, delete=True)
+            gc.collect(remote, delete=True)
         said.append(caught.value)
         return inner(self, *given, **more)
 
     monkeypatch.setattr(Folder, "create", create)
     push.push(toy, str(remote), replace=True)
-    assert said and {file.file for file in leftovers.collect(remote, delete=True).files} == {STALE}
+    assert said and {file.file for file in gc.collect(remote, delete=True).files} == {STALE}
 
 
 def test_a_part_keeps_the_proof_and_the_signature_of_its_whole(tmp_path):
@@ -246,7 +247,7 @@ def test_a_part_keeps_the_proof_and_the_signature_of_its_whole(tmp_path):
     before = names(part)
     for name in (manifest.copy_of("0" * 64), manifest.signature_of("0" * 64)):
         old(part / name)
-    assert {file.kind for file in leftovers.collect(part, delete=True).files} == {leftovers.OTHER}
+    assert {file.kind for file in gc.collect(part, delete=True).files} == {gc.OTHER}
     assert names(part) == before and melcache.open(part).id == identity
 
 
@@ -256,7 +257,7 @@ def test_the_rest_of_a_whole_cache_goes_where_a_part_took_its_place(tmp_path):
     pull.pull(here, str(remote), heads="drin")
     clip = next(path for path in whole.glob("entity.clip-*.h5"))
     os.utime(shutil.copyfile(clip, here / clip.name), (1, 1))
-    assert [file.file for file in leftovers.collect(here, delete=True).files] == [clip.name]
+    assert [file.file for file in gc.collect(here, delete=True).files] == [clip.name]
 
 
 def test_a_place_that_others_pull_from_keeps_every_publication(tmp_path):
@@ -267,7 +268,7 @@ def test_a_place_that_others_pull_from_keeps_every_publication(tmp_path):
     for path in remote.rglob("*.h5"):
         os.utime(path, (1, 1))
     old(remote / STALE)
-    assert [file.file for file in leftovers.collect(remote, delete=True).files] == [STALE]
+    assert [file.file for file in gc.collect(remote, delete=True).files] == [STALE]
     assert names(remote) == before
     assert pull.pull(tmp_path / "here", str(remote), identity=first).id == first
 

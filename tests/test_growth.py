@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 import cache as melcache
-from cache import diff, push
 from cache import manifest as manifests
+from cache import push
+from cache.checks import diff
 from common.errors import CacheError, ConfigError
 from common.records import Dataset, Entity, Mention
 from extract import growth, pipeline

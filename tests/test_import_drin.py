@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from cache import manifest, store
+from cache.checks.verify import verify
 from cache.cli import app
 from cache.drin import arrays, convert, edges
 from cache.drin import lists as numbering
-from cache.verify import verify
 from common.errors import CacheError, ConfigError, MelcacheError
 from train import loop
 from train.baseline_heads import MelHiConfig

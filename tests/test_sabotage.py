@@ -9,7 +9,8 @@ import h5py
 import pytest
 from PIL import Image, ImageFile
 
-from cache import gate, known, manifest, pull, reader, store, verify
+from cache import known, manifest, pull, reader, store
+from cache.checks import hdf5_gate, verify
 from cache.remotes import base, patience
 from cache.store import lacking, temporary_names
 from cache.writing import checksums, draft, limits, writer
@@ -254,7 +255,7 @@ def follow_links(patch):
 
 
 def let_every_structure_pass(patch):
-    patch.setattr(gate, "_ask", lambda wanted: [(item["file"], "") for item in wanted])
+    patch.setattr(hdf5_gate, "_ask", lambda wanted: [(item["file"], "") for item in wanted])
 
 
 def swallow_a_full_disk(patch):
@@ -351,12 +352,12 @@ def the_gate_reads(patch):
         except (OSError, KeyError, ValueError, RuntimeError, TypeError):
             return "no"
 
-    patch.setattr(gate, "problem", problem)
+    patch.setattr(hdf5_gate, "problem", problem)
 
 
 def numpy_names_the_types(patch):
-    real = gate._dataset
-    patch.setattr(gate, "_dataset", lambda *given: "" if "of its own" in (found := real(*given)) else found)
+    real = hdf5_gate._dataset
+    patch.setattr(hdf5_gate, "_dataset", lambda *given: "" if "of its own" in (found := real(*given)) else found)
 
 
 def manifests_are_not_checked(patch):

@@ -18,12 +18,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import gate, known, manifest, pull, push, remotes, store
+from cache import known, manifest, pull, push, remotes, store
+from cache.checks import hdf5_gate
+from cache.checks.verify import verify
 from cache.cli import app
 from cache.remotes import base, folder, objects
 from cache.schema import READS, split_column
 from cache.store import temporary_names
-from cache.verify import verify
 from cache.writing import synth
 from common import output
 from common.errors import CacheError, ConfigError
@@ -37,7 +38,7 @@ BLOCK = 1200  # bytes at a time here, so that every file takes several
 @pytest.fixture(autouse=True)
 def no_gate(monkeypatch):
     """The child process that looks at HDF5 files takes 0.2 s a pull; tests/test_gate.py is about it."""
-    monkeypatch.setattr(gate, "problems", lambda folder, found, shards: ((shard["file"], "") for shard in shards))
+    monkeypatch.setattr(hdf5_gate, "problems", lambda folder, found, shards: ((shard["file"], "") for shard in shards))
 
 
 @pytest.fixture(scope="module")

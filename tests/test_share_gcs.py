@@ -9,8 +9,8 @@ import pytest
 
 import cache as melcache
 from cache import manifest, pull, push
+from cache.checks.verify import verify
 from cache.remotes import gcs
-from cache.verify import verify
 from cache.writing import synth
 from common.errors import CacheError
 

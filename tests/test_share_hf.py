@@ -17,10 +17,10 @@ import pytest
 
 import cache as melcache
 from cache import manifest, pull, push, remotes
+from cache.checks.verify import verify
 from cache.remotes import hub as hubs
 from cache.remotes import patience
 from cache.remotes.base import SlowError
-from cache.verify import verify
 from cache.writing import synth
 from common.errors import CacheError, ConfigError
 

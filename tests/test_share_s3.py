@@ -9,8 +9,8 @@ from fsspec.asyn import sync_wrapper
 
 import cache as melcache
 from cache import manifest, pull, push, remotes
+from cache.checks.verify import verify
 from cache.remotes import base, patience, s3
-from cache.verify import verify
 from cache.writing import synth
 from common.errors import CacheError, ConfigError
 

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 import cache as melcache
-from cache import diff, fingerprint, manifest
+from cache import fingerprint, manifest
+from cache.checks import diff
 from cache.writing.draft import Draft
 from common.errors import CacheError
 from extract import datasets, growth, lists, parts, pipeline, rows

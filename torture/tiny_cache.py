@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import gate, manifest
+from cache import manifest
+from cache.checks import hdf5_gate
+from cache.checks.verify import check
 from cache.reader import Reader
-from cache.verify import check
 from cache.writing.draft import Draft
 from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import CacheError
@@ -165,11 +166,14 @@ def fast_disk() -> Iterator[None]:
 @contextlib.contextmanager
 def no_gate() -> Iterator[None]:
     """Let pulls do without the child process that looks at HDF5 files: it takes 0.2 s, and hostile.py tries it."""
-    real, gate.problems = gate.problems, lambda folder, manifest, shards: ((shard["file"], "") for shard in shards)
+    real, hdf5_gate.problems = (
+        hdf5_gate.problems,
+        lambda folder, manifest, shards: ((shard["file"], "") for shard in shards),
+    )
     try:
         yield
     finally:
-        gate.problems = real
+        hdf5_gate.problems = real
 
 
 def partial(folder: Path) -> list[str]:

@@ -39,12 +39,12 @@ def gc(
     as_json: JSON = False,
 ) -> None:
     """List, and with --delete remove, the files in a cache directory that belong to no cache there."""
-    from cache import leftovers
+    from cache.checks import gc
 
     folders = list(_caches()) if path is None else [_folder(places.local(path))]
     if not folders:
         raise CacheError(f"there is no cache in {SHARDS}/; name a directory")
-    found = [leftovers.collect(folder, delete=delete, unfinished=unfinished) for folder in folders]
+    found = [gc.collect(folder, delete=delete, unfinished=unfinished) for folder in folders]
     if as_json:
         console.show_json([asdict(one) for one in found])
     else:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from cache import manifest, store, subset
+from cache.checks.verify import check, verify
 from cache.reader import Reader
-from cache.verify import check, verify
 from common.errors import CacheError
 from torture.tiny_cache import PARTS, Result, build, fast_disk, put
 

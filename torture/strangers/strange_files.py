@@ -9,10 +9,11 @@ import random
 import resource
 from pathlib import Path
 
-from cache import gate, manifest
+from cache import manifest
+from cache.checks import hdf5_gate
+from cache.checks.verify import verify
 from cache.pull import pull
 from cache.reader import Reader
-from cache.verify import verify
 from common.errors import CacheError
 from torture.processes import Report, apart, guarded, survivors
 from torture.strangers.hostile_files import TRICKS, Trick, disguise, honestly
@@ -131,7 +132,7 @@ class _Mutant:
 
     def __init__(self, folder: Path, seed: int) -> None:
         content = manifest.load(folder)
-        self._wanted = gate.wanted(folder, content, content["shards"][0])
+        self._wanted = hdf5_gate.wanted(folder, content, content["shards"][0])
         self._path, self._seed = folder / content["shards"][0]["file"], seed
         self._good = self._path.read_bytes()
 
@@ -141,7 +142,7 @@ class _Mutant:
         path = self._path.with_name("mutant.h5")
         path.write_bytes(bad)
         columns = self._wanted["columns"]
-        return " ".join((gate.problem(path, columns) or unlike(path, columns) or PASSED).split())
+        return " ".join((hdf5_gate.problem(path, columns) or unlike(path, columns) or PASSED).split())
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from h5py import h5t
 
-from cache import gate
+from cache.checks import hdf5_gate
 from torture.tiny_cache import Result, put
 
 ROWS = 5
@@ -156,7 +156,7 @@ def unlike(path: Path, columns: dict[str, Any]) -> str:
 def _judged(path: Path, kinds: dict[str, Kind]) -> str:
     """Return why a file whose columns are stored as these types is refused; or what h5py reads, if it is otherwise."""
     columns = _write(path, kinds)
-    return gate.problem(path, columns) or unlike(path, columns)
+    return hdf5_gate.problem(path, columns) or unlike(path, columns)
 
 
 def _write(path: Path, kinds: dict[str, Kind]) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _write(path: Path, kinds: dict[str, Kind]) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     with h5py.File(buffer, "w", libver="v110") as file:
         for name, dtype in COLUMNS.items():
-            kind = kinds.get(name) or gate.stored(h5py, dtype)
+            kind = kinds.get(name) or hdf5_gate.stored(h5py, dtype)
             dataset = h5py.h5d.create(file.id, name.encode(), kind, space)
             dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, VALUES[name], mtype=kind)
             columns[name] = [dtype, [ROWS], dataset.get_offset()]
@@ -175,7 +175,7 @@ def _write(path: Path, kinds: dict[str, Kind]) -> dict[str, Any]:
 
 def _random(column: str, rng: random.Random) -> Kind:
     """Return a type of the column's size with a field or two changed, which may be our own again."""
-    kind = gate.stored(h5py, COLUMNS[column]).copy()
+    kind = hdf5_gate.stored(h5py, COLUMNS[column]).copy()
     bits = 8 * kind.get_size()
     if kind.get_class() == h5t.INTEGER:
         kind.set_precision(rng.choice((bits, bits, rng.randint(1, bits))))

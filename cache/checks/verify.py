@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import gate, store
 from cache import manifest as manifests
+from cache import store
+from cache.checks import hdf5_gate
 from common.errors import CacheError, DeniedError
 from common.paths import names
 
@@ -29,8 +30,8 @@ class Finding:
 def verify(path: Path) -> Iterator[Finding]:
     """Yield a finding for each shard, damaged ones first, then for files that the manifest does not list.
 
-    A shard with the listed bytes is also looked at as HDF5 (cache.gate): a stranger's manifest may list anything.
-    Raises CacheError if the manifest itself is missing or damaged.
+    A shard with the listed bytes is also looked at as HDF5 (cache.checks.hdf5_gate): a stranger's manifest may list
+    anything. Raises CacheError if the manifest itself is missing or damaged.
     """
     manifest = manifests.load(path)
     whole = []
@@ -42,7 +43,7 @@ def verify(path: Path) -> Iterator[Finding]:
                 yield finding
             else:
                 whole.append(shard)
-    for shard, (_, problem) in zip(whole, gate.problems(path, manifest, whole), strict=True):
+    for shard, (_, problem) in zip(whole, hdf5_gate.problems(path, manifest, whole), strict=True):
         strange = f"as listed, but not what melcache writes: {problem}. Let no HDF5 tool open it" if problem else ""
         yield Finding(shard["file"], shard["bytes"], strange)
     listed = {manifests.NAME, *(shard["file"] for shard in manifest["shards"])}
@@ -57,7 +58,7 @@ def verify(path: Path) -> Iterator[Finding]:
 
 def refuse_strange(folder: Path, manifest: dict[str, Any]) -> None:
     """Raise CacheError for a file that fits its manifest, but as which a stranger has sent something else."""
-    for file, found in gate.problems(folder, manifest, manifest["shards"]):
+    for file, found in hdf5_gate.problems(folder, manifest, manifest["shards"]):
         if found:
             raise CacheError(
                 f"{folder / file} has the bytes that its manifest lists, but is not what melcache writes: {found}. "

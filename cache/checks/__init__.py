@@ -1,0 +1,1 @@
+"""What looks at a cache that is there: verify, diff, gc, and the gate before libhdf5."""
