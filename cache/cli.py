@@ -63,7 +63,7 @@ def verify(path: PATH, as_json: JSON = False, require_signed: REQUIRE = False, s
     """Check every byte of a cache against its manifest, and who signed it; exit 1 if anything differs."""
     folder = cache_at(path)
     if known := trusted(require_signed, signers):
-        from cache import signing
+        from cache.sharing import signing
 
         console.tell(f"{folder}: signed by {printable(signing.of_folder(folder, known))}")
     from cache.checks import verify
@@ -101,9 +101,9 @@ def push(
     as_json: JSON = False,
 ) -> None:
     """Publish a cache for others to pull; interrupted? The same command continues."""
-    from cache import push as pushing
+    from cache.sharing import push
 
-    done = interruptible(lambda: pushing.push(cache_at(path), url, replace=replace, check=check), GOES_ON)
+    done = interruptible(lambda: push.push(cache_at(path), url, replace=replace, check=check), GOES_ON)
     say_done(done, as_json=as_json)
 
 
@@ -126,11 +126,11 @@ def pull(
     as_json: JSON = False,
 ) -> None:
     """Take a cache that others pushed, every byte checked; interrupted? The same command continues."""
-    from cache import pull as pulling
+    from cache.sharing import pull
 
     folder, dataset, known = place(name), name if is_name(name) else "", trusted(require_signed, signers)
     done = interruptible(
-        lambda: pulling.pull(
+        lambda: pull.pull(
             folder,
             url,
             heads=",".join(heads or ()),
@@ -147,10 +147,10 @@ def pull(
 @app.command()
 def card(path: PATH) -> None:
     """Print the card of a cache, README.md where it is pushed."""
-    from cache import card as cards
+    from cache.sharing import card
 
     folder = cache_at(path)
-    console.show(cards.page(subset.whole(folder, manifests.load(folder))).removesuffix("\n"))
+    console.show(card.page(subset.whole(folder, manifests.load(folder))).removesuffix("\n"))
 
 
 @app.command()
@@ -159,7 +159,7 @@ def sign(
     key: Annotated[Path, typer.Option(help="your private SSH key", parser=HERE)] = "~/.ssh/id_ed25519",
 ) -> None:
     """Sign the id of a cache with an SSH key; `push` takes the signature along."""
-    from cache import signing
+    from cache.sharing import signing
 
     console.show(f"{signing.sign(cache_at(path), key)}: signed; push takes it along")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from cache import known
 from cache.checks import diff
 from cache.remotes.base import Remote
 from cache.remotes.folder import Folder
+from cache.sharing import remote_shards
 from cache.writing.draft import Draft
 from cache.writing.writer import Todo
 from common.errors import CacheError
@@ -36,7 +36,7 @@ class Earlier:
     def column(self, name: str) -> np.ndarray:
         """Return a column of it, read once.  Raises CacheError."""
         if name not in self._columns:
-            self._columns[name] = known.column(self.files, self.manifest, name)
+            self._columns[name] = remote_shards.column(self.files, self.manifest, name)
         return self._columns[name]
 
 

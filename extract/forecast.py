@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cache import fetch
+from cache.sharing import download
 from cache.writing.writer import ShardPlan, Todo
 from common import console
 from common.output import duration, size, table
@@ -54,7 +54,7 @@ def forecast(config: ExtractConfig, job: Job) -> dict[str, Any]:
     coming = {name: listed.entry["bytes"] for name, listed in offers.items()}
     lines = _lines(job, lacking, coming, items, calibration)
     fetched, whole = sum(coming.values()), sum(line.bytes for line in lines)
-    free = fetch.free(config.folder)
+    free = download.free(config.folder)
     return {
         "folder": str(config.folder),
         "remote": config.url or None,

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from cache.known import Listed
-from cache.known import seconds as known_seconds
+from cache.sharing.remote_shards import Listed
+from cache.sharing.remote_shards import seconds_of as known_seconds
 from cache.writing.draft import Draft
 from extract.encoders.compute import Compute
 

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from cache import fetch, known, pull, remotes, signing
 from cache import manifest as manifests
-from cache import push as pushing
-from cache.known import Listed
+from cache import remotes
 from cache.remotes.base import Remote, SlowError
+from cache.sharing import download, pull, push, remote_shards, signing
+from cache.sharing.parallel import Transfer
+from cache.sharing.remote_shards import Listed
 from cache.store.resumable_file import WriteError
-from cache.transfer import Transfer
 from cache.writing.draft import FETCHED, KEPT, MADE, Draft
 from cache.writing.writer import ShardPlan, Todo
 from common import places
@@ -60,14 +60,14 @@ class Shared:
             return None
         remote, counts = self.remote, (len(release.entities), len(release.mentions))
         try:
-            listed = filter(self._trusts, known.manifests_of(remote, self._listing, self.manifest))
+            listed = filter(self._trusts, remote_shards.manifests_of(remote, self._listing, self.manifest))
             alike = (found for found in listed if (found["tables"]["entity"], found["tables"]["mention"]) == counts)
             manifest = next(alike, self.manifest)
             if not growth.worth(manifest, counts, self._config):
                 return None
             most = {table: rows.MOST_BYTES * manifest["tables"][table] for table in growth.TABLES}
             return Earlier.told(
-                manifest, lambda part: known.column(remote, manifest, f"{part}.id", most[part.split(".")[0]])
+                manifest, lambda part: remote_shards.column(remote, manifest, f"{part}.id", most[part.split(".")[0]])
             )
         except CacheError as error:
             self._lose(error)
@@ -80,7 +80,7 @@ class Shared:
             return {}
         plans = {plan.file: plan for plan in missing}
         try:
-            found = known.shards(self.remote, plans, self._listing, self.manifest, self._trusts)
+            found = remote_shards.shards(self.remote, plans, self._listing, self.manifest, self._trusts)
         except CacheError as error:
             self._lose(error)
             say(f"warning: {error}. Everything that is missing is computed here")
@@ -102,13 +102,13 @@ class Shared:
         if self.remote is None or not offers:
             return todo
         entries = [listed.entry for listed in offers.values()]
-        fetch.check_space(self._folder, entries, f"fetching from {self.url}", "Make room, or name another --shards")
+        download.check_space(self._folder, entries, f"fetching from {self.url}", "Make room, or name another --shards")
         total = sum(entry["bytes"] for entry in entries)
         with (
             contextlib.suppress(_GivenUpError),
             Transfer(total, f"fetch {self._folder.name}", self.remote.threads) as transfer,
         ):
-            files = fetch.Fetch(self._folder, self.remote, transfer.advance)
+            files = download.Fetch(self._folder, self.remote, transfer.advance)
             transfer.each(lambda entry: self._one(files, entry), entries)
         came = {shard.file for shard in missing if shard.file in offers and draft.adopt(shard, FETCHED)}
         self.taken = [listed for name, listed in offers.items() if name in came]
@@ -127,7 +127,7 @@ class Shared:
         before = there.get("generations") if there and there["dataset"]["name"] == mine["dataset"]["name"] else None
         grown = bool(before) and before == mine.get("generations", [])[: len(before)] and there["id"] != mine["id"]
         try:
-            return str(pushing.push(self._folder, self.url, replace=grown))  # of the same rows and more: its files stay
+            return str(push.push(self._folder, self.url, replace=grown))  # of the same rows and more: its files stay
         except CacheError as error:
             hand = f"By hand: melcache push {shell(self._folder)} {shell(self.url)} --replace"
             raise CacheError(f"{self._folder} is finished, but not published: {error}. {hand}") from error
@@ -183,7 +183,7 @@ class Shared:
         if isinstance(error, SlowError):
             self.remote, self._listing = None, {}
 
-    def _one(self, files: fetch.Fetch, entry: dict[str, Any]) -> None:
+    def _one(self, files: download.Fetch, entry: dict[str, Any]) -> None:
         """Take a shard, or remember why it does not come."""
         try:
             taken = files.take(entry, replace=False)
@@ -193,7 +193,7 @@ class Shared:
             with self._lock:
                 self._failed.append(error)
                 self._lose(error)
-                self._lost += not isinstance(error, fetch.DamagedError)
+                self._lost += not isinstance(error, download.DamagedError)
                 if self._lost >= FAILURES or isinstance(error, SlowError):
                     raise _GivenUpError from error
         else:

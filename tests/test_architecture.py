@@ -87,7 +87,7 @@ def test_every_folder_imports_only_what_it_may():
         ("torture/tiny_cache.py", "import torture_tools"),
         ("torture/strangers/strange_run_folders.py", "from train import loop"),
         ("train/run_files.py", "import torch"),
-        ("cache/push.py", "import fsspec"),
+        ("cache/sharing/push.py", "import fsspec"),
         ("cache/remotes/base.py", "import s3fs"),
         ("cache/remotes/s3.py", "import huggingface_hub"),
         ("common/output.py", "import torch"),

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import cache as melcache
-from cache import archive, fingerprint, manifest, push, store
+from cache import fingerprint, manifest, store
 from cache.checks.verify import verify
+from cache.sharing import push, tar
 from cache.writing import checksums
 from cache.writing.draft import Draft
 from cache.writing.writer import PartPlan, Shard, ShardPlan, adopt, columns_of
@@ -435,8 +436,8 @@ def test_checksums_beside_a_cache_go_nowhere(folder, tmp_path):
     checksums.note(folder, "entity.bert-00009.0123456789ab.h5", "a" * 64)
     assert [*verify(folder)] == before
     push.push(folder, str(tmp_path / "remote"))
-    archive.export(folder, tmp_path / "x.tar")
-    archive.take(tmp_path / "x.tar", tmp_path / "taken")
+    tar.export(folder, tmp_path / "x.tar")
+    tar.take(tmp_path / "x.tar", tmp_path / "taken")
     for place in (tmp_path / "remote", tmp_path / "taken"):
         assert notes(place) == [] and melcache.open(place).id == melcache.open(folder).id
 

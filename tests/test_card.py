@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import card, manifest, push
+from cache import manifest
 from cache.cli import app
+from cache.sharing import card, push
 from cache.writing import synth
 
 SHA = "ab" * 32

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cache import manifest, pull, push, reader, store
+from cache import manifest, reader, store
 from cache.checks import verify
 from cache.cli import app
+from cache.sharing import pull, push
 from cache.store import resumable_file
 from cache.writing import synth
 from cache.writing.draft import Draft

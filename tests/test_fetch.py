@@ -11,10 +11,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import manifest, push, store
+from cache import manifest, store
 from cache.checks import gc
 from cache.checks.verify import verify
 from cache.remotes import folder as folders
+from cache.sharing import push
 from cache.store import resumable_file
 from common.errors import CacheError, ConfigError
 from extract import pipeline, shared
@@ -265,7 +266,7 @@ def test_a_disk_here_that_fails_stops_the_run(data, tmp_path, team, monkeypatch)
 
 
 def test_a_disk_that_is_too_small_for_the_fetch_stops_before_it(data, tmp_path, team, monkeypatch):
-    monkeypatch.setattr("cache.fetch.free", lambda folder: 1000)
+    monkeypatch.setattr("cache.sharing.download.free", lambda folder: 1000)
     with pytest.raises(CacheError, match=r"has 1\.0 kB free, fetching from .* needs .*Make room"):
         pipeline.run(config(data, tmp_path, remote=str(team[1])))
     assert not (tmp_path / "world").exists()

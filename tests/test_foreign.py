@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cache import card, manifest
+from cache import manifest
 from cache.cli import app
 from cache.schema import EDGES
+from cache.sharing import card
 from cache.writing import synth
 from common import console, output
 from common.foreign import make, markdown, printable, printable_lines, shell

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cache import archive, manifest
+from cache import manifest
 from cache.checks import hdf5_gate
 from cache.checks.verify import verify
-from cache.pull import pull
+from cache.sharing import tar
+from cache.sharing.pull import pull
 from common.errors import CacheError
 from torture.processes import apart
 from torture.strangers.hostile_files import TRICKS, disguise, honestly
@@ -109,7 +110,7 @@ def test_a_file_that_kills_the_child_is_named_and_the_others_are_still_looked_at
 def test_a_tar_that_holds_such_a_file_leaves_nothing(tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
-    archive.export(disguise(tmp_path / "there", TRICKS["external_link"], secret), tmp_path / "x.tar")
+    tar.export(disguise(tmp_path / "there", TRICKS["external_link"], secret), tmp_path / "x.tar")
     with pytest.raises(CacheError, match="is not what melcache writes: text is not in it, or is a link to elsewhere"):
-        archive.take(tmp_path / "x.tar", tmp_path / "here")
+        tar.take(tmp_path / "x.tar", tmp_path / "here")
     assert not (tmp_path / "here").exists()

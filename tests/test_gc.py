@@ -12,10 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import manifest, pull, push, store
+from cache import manifest, store
 from cache.checks import gc
 from cache.cli import app
 from cache.remotes.folder import Folder
+from cache.sharing import pull, push
 from cache.store import temporary_names
 from cache.store.resumable_file import Growing
 from cache.writing import checksums, synth

@@ -12,8 +12,8 @@ from PIL import Image
 
 import cache as melcache
 from cache import manifest as manifests
-from cache import push
 from cache.checks import diff
+from cache.sharing import push
 from common.errors import CacheError, ConfigError
 from common.records import Dataset, Entity, Mention
 from extract import growth, pipeline

@@ -9,8 +9,9 @@ import stat
 import numpy as np
 import pytest
 
-from cache import fetch, store
+from cache import store
 from cache.reader import Reader
+from cache.sharing import download
 from cache.store import lacking
 from cache.writing.draft import Draft
 from common.errors import CacheError, DatasetError
@@ -151,8 +152,8 @@ def test_files_are_mapped_where_there_are_no_shared_maps(tmp_path, monkeypatch):
 def test_a_file_system_that_does_not_say_what_is_free_is_not_full(tmp_path, monkeypatch):
     shards = [{"file": "a", "bytes": 1 << 60, "sha256": "0" * 64}]
     with pytest.raises(CacheError, match="Make room"):
-        fetch.check_space(tmp_path, shards, "the pull", "Make room")
+        download.check_space(tmp_path, shards, "the pull", "Make room")
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 0)))
-    fetch.check_space(tmp_path, shards, "the pull", "Make room")
+    download.check_space(tmp_path, shards, "the pull", "Make room")
     monkeypatch.setattr(os, "statvfs", failing(errno.ENOSYS))
-    assert fetch.free(tmp_path) is None
+    assert download.free(tmp_path) is None

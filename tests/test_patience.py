@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from cache import signing
 from cache.remotes import base, folder, patience
 from cache.remotes.base import SlowError
 from cache.remotes.patience import LEAST, WINDOW, LateError, Patience, within
+from cache.sharing import signing
 from common.errors import CacheError
 from extract.config import ExtractConfig
 from extract.shared import Shared

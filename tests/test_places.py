@@ -4,8 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import pull, push, remotes
+from cache import remotes
 from cache.cli import app
+from cache.sharing import pull, push
 from cache.writing import synth
 from common import places
 from common.errors import CacheError, ConfigError

@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import push
+from cache.sharing import push
 from common.errors import ConfigError
 from extract import calibration, forecast, pipeline
 from extract.cli import app
@@ -154,7 +154,7 @@ def test_nothing_to_do_runs_no_encoder(data, made):
 
 
 def test_a_disk_that_is_too_small_is_an_error_line(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("cache.fetch.free", lambda folder: 1000)
+    monkeypatch.setattr("cache.sharing.download.free", lambda folder: 1000)
     told = planned(config(data, tmp_path))
     assert not told["enough"]
     [line] = [line for line in forecast.report(told).splitlines() if line.startswith("error")]

@@ -9,9 +9,10 @@ import h5py
 import pytest
 from PIL import Image, ImageFile
 
-from cache import known, manifest, pull, reader, store
+from cache import manifest, reader, store
 from cache.checks import hdf5_gate, verify
 from cache.remotes import base, patience
+from cache.sharing import pull, remote_shards
 from cache.store import lacking, temporary_names
 from cache.writing import checksums, draft, limits, writer
 from common.errors import CacheError
@@ -403,10 +404,10 @@ def sizes_are_believed(patch):
 
 
 def orders_are_believed(patch):
-    real = known.column
+    real = remote_shards.column
     patch.setattr(store, "_hollow", lambda descriptor: False)  # a store elsewhere does not say what is a hole
     patch.setattr(growth, "worth", lambda *given: True)
-    patch.setattr(known, "column", lambda remote, told, name, largest: real(remote, told, name, 1 << 60))
+    patch.setattr(remote_shards, "column", lambda remote, told, name, largest: real(remote, told, name, 1 << 60))
 
 
 def a_drip_is_awaited(patch):

@@ -18,12 +18,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import known, manifest, pull, push, remotes, store
+from cache import manifest, remotes, store
 from cache.checks import hdf5_gate
 from cache.checks.verify import verify
 from cache.cli import app
 from cache.remotes import base, folder, objects
 from cache.schema import READS, split_column
+from cache.sharing import pull, push, remote_shards
 from cache.store import temporary_names
 from cache.writing import synth
 from common import output
@@ -211,7 +212,7 @@ def test_a_pull_that_is_killed_is_resumed_by_the_next_process(one, remote, here)
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from cache import pull\n"
+        "from cache.sharing import pull\n"
         "from cache.remotes.folder import Folder\n"
         f"Folder.block_size, Folder.threads, inner, calls, fetched = {BLOCK}, 2, Folder.block, [], []\n"
         "def block(*arguments):\n"
@@ -455,7 +456,7 @@ def test_two_processes_that_push_at_once_agree_on_one(one, two, remote):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from cache import push\n"
+        "from cache.sharing import push\n"
         "from cache.remotes.folder import Folder\n"
         "inner = Folder.listing\n"
         "def listing(self):\n"
@@ -529,35 +530,35 @@ def test_every_shard_that_was_ever_published_is_known(made, one, two, remote):
     (remote / shards(one)[0]["file"]).unlink()
     place = folder.Folder(remote)
     names = [shard["file"] for shard in (*shards(one), *shards(two))]
-    listed = known.shards(place, [*names, "entity.bert-00000.000000000000.h5"], place.listing())
+    listed = remote_shards.shards(place, [*names, "entity.bert-00000.000000000000.h5"], place.listing())
     found = {name: shard.entry for name, shard in listed.items()}
     assert found == {shard["file"]: shard for shard in (*shards(one)[1:], *shards(two))}
     damaged = remote / manifest.copy_of(melcache.open(one).id)
     damaged.write_bytes(damaged.read_bytes()[:-2])
-    listed = known.shards(place, names, place.listing())
+    listed = remote_shards.shards(place, names, place.listing())
     assert {name: found.entry for name, found in listed.items()} == {shard["file"]: shard for shard in shards(two)}
 
 
 def test_a_column_elsewhere_is_read_up_to_a_bound_and_no_other_byte_of_it(one, remote, monkeypatch):
     push.push(one, str(remote))
     place, told = folder.Folder(remote), manifest.load(remote)
-    ids = known.column(place, told, "mention.ids.splits")
+    ids = remote_shards.column(place, told, "mention.ids.splits")
     assert ids.tolist() == melcache.open(one).column("mention.ids.splits").tolist()
     monkeypatch.setattr(folder.Folder, "block", None)  # none is read
     with pytest.raises(
         CacheError, match=r"mention\.ids\.splits of the cache at .* has 60 bytes, more than the 59 expected"
     ):
-        known.column(place, told, "mention.ids.splits", 59)
+        remote_shards.column(place, told, "mention.ids.splits", 59)
     for name in ("mention.ids.type", "mention.tokens.first"):
         with pytest.raises(CacheError, match=f"the cache at {remote} has no {name}"):
-            known.column(place, told, name)
+            remote_shards.column(place, told, name)
 
 
 def test_copies_of_manifests_are_read_up_to_a_bound_and_not_from_one_that_is_too_slow(one, remote, monkeypatch):
     push.push(one, str(remote))
     place, asked = folder.Folder(remote), []
     listing = place.listing() | {manifest.copy_of(f"{i:064x}"): 1 for i in range(50)}
-    monkeypatch.setattr(known, "MOST_COPIES", 20)
+    monkeypatch.setattr(remote_shards, "MOST_COPIES", 20)
 
     def read(self, name, limit):
         asked.append(name)
@@ -568,7 +569,7 @@ def test_copies_of_manifests_are_read_up_to_a_bound_and_not_from_one_that_is_too
     for slow, count in ((False, 20), (True, 1)):
         asked.clear()
         with pytest.raises(base.SlowError) if slow else contextlib.nullcontext():
-            assert list(known.manifests_of(place, listing, None)) == []
+            assert list(remote_shards.manifests_of(place, listing, None)) == []
         assert len(asked) == count
 
 
@@ -797,7 +798,7 @@ def test_memory_is_bounded_by_the_blocks_in_hand(tmp_path):
     code = (
         "import sys, resource\n"
         "from pathlib import Path\n"
-        "from cache import pull, push\n"
+        "from cache.sharing import pull, push\n"
         "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = used()\n"
         "push.push(Path(sys.argv[1]), sys.argv[2])\n"

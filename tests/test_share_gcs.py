@@ -8,9 +8,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 import cache as melcache
-from cache import manifest, pull, push
+from cache import manifest
 from cache.checks.verify import verify
 from cache.remotes import gcs
+from cache.sharing import pull, push
 from cache.writing import synth
 from common.errors import CacheError
 

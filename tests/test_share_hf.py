@@ -16,11 +16,12 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import cache as melcache
-from cache import manifest, pull, push, remotes
+from cache import manifest, remotes
 from cache.checks.verify import verify
 from cache.remotes import hub as hubs
 from cache.remotes import patience
 from cache.remotes.base import SlowError
+from cache.sharing import pull, push
 from cache.writing import synth
 from common.errors import CacheError, ConfigError
 

@@ -8,9 +8,10 @@ import pytest
 from fsspec.asyn import sync_wrapper
 
 import cache as melcache
-from cache import manifest, pull, push, remotes
+from cache import manifest, remotes
 from cache.checks.verify import verify
 from cache.remotes import base, patience, s3
+from cache.sharing import pull, push
 from cache.writing import synth
 from common.errors import CacheError, ConfigError
 

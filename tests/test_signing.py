@@ -7,9 +7,10 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from cache import archive, manifest, pull, push, signing, subset
+from cache import manifest, subset
 from cache.cli import app
 from cache.remotes.folder import Folder
+from cache.sharing import pull, push, signing, tar
 from cache.writing import synth
 from common.errors import CacheError, ConfigError
 from extract.config import ExtractConfig
@@ -149,12 +150,12 @@ def test_a_public_key_is_no_file_of_signers(toy, keys):
 def test_a_tar_is_taken_where_it_is_the_cache_that_is_expected_and_signed(toy, keys, remote, tmp_path):
     here, signed, part, plain = (tmp_path / name for name in ("here", "signed.tar", "part.tar", "plain.tar"))
     whole = melcache_id(toy)
-    archive.export(toy, plain)
+    tar.export(toy, plain)
     signing.sign(toy, keys / "alice")
-    archive.export(toy, signed)
+    tar.export(toy, signed)
     push.push(toy, str(remote))
     pull.pull(tmp_path / "part", str(remote), heads="bert")
-    archive.export(tmp_path / "part", part)
+    tar.export(tmp_path / "part", part)
     want = ["--name", here, "--id", whole, "--require-signed", "--signers"]
     for file, signers, error in (
         (plain, "signers", "is not signed: no signature of"),
@@ -172,7 +173,7 @@ def test_a_tar_is_taken_where_it_is_the_cache_that_is_expected_and_signed(toy, k
         shutil.rmtree(here)
     for file, identity in ((signed, "0" * 64), (part, manifest.load(tmp_path / "part")["id"])):
         with pytest.raises(CacheError, match=f"holds cache {whole}, not {identity}"):
-            archive.take(file, here, identity=identity)
+            tar.take(file, here, identity=identity)
         assert not here.exists()
     for given in (["--id", whole], ["--require-signed", "--signers", keys / "signers"]):
         said = melcache("import", "--from", "drin", tmp_path, "--name", "x", *given).exception

@@ -16,8 +16,9 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import archive, manifest, pull, push, store
+from cache import manifest, store
 from cache.cli import app
+from cache.sharing import pull, push, tar
 from cache.store import resumable_file
 from cache.writing import synth
 from common.errors import CacheError, ConfigError
@@ -43,7 +44,7 @@ def made(tmp_path_factory):
     push.push(place / "one/toy", str(place / "remote"))
     pull.pull(place / "part/toy", str(place / "remote"), heads="drin")
     for name in ("one", "two", "part"):
-        archive.export(place / name / "toy", place / f"{name}.tar")
+        tar.export(place / name / "toy", place / f"{name}.tar")
     return place
 
 
@@ -54,19 +55,19 @@ def content(path):
 
 def members(path):
     """Name and bytes of each member, in order, read by Python's own reader."""
-    with tarfile.open(path) as tar:
-        return [(member.name, tar.extractfile(member).read()) for member in tar]
+    with tarfile.open(path) as packed:
+        return [(member.name, packed.extractfile(member).read()) for member in packed]
 
 
 def test_a_cache_comes_back_byte_for_byte(made, tmp_path):
-    done = archive.take(made / "one.tar", tmp_path / "toy")
+    done = tar.take(made / "one.tar", tmp_path / "toy")
     assert content(tmp_path / "toy") == content(made / "one/toy")
     assert done.id == melcache.open(tmp_path / "toy").id == melcache.open(made / "one/toy").id
     assert done.files == len(content(made / "one/toy"))
 
 
 def test_a_part_comes_back_with_its_proof_and_the_id_of_the_whole(made, tmp_path):
-    archive.take(made / "part.tar", tmp_path / "toy")
+    tar.take(made / "part.tar", tmp_path / "toy")
     assert content(tmp_path / "toy") == content(made / "part/toy")
     assert melcache.open(tmp_path / "toy").id == melcache.open(made / "one/toy").id
 
@@ -76,8 +77,8 @@ def test_a_signature_comes_along(made, tmp_path):
     name = manifest.signature_of(melcache.open(made / "one/toy").id)
     (tmp_path / "signed/manifests").mkdir()
     (tmp_path / "signed" / name).write_bytes(b"a signature")
-    archive.export(tmp_path / "signed", tmp_path / "x.tar")
-    archive.take(tmp_path / "x.tar", tmp_path / "back")
+    tar.export(tmp_path / "signed", tmp_path / "x.tar")
+    tar.take(tmp_path / "x.tar", tmp_path / "back")
     assert (tmp_path / "back" / name).read_bytes() == b"a signature"
 
 
@@ -85,10 +86,10 @@ def test_the_tar_is_the_same_whoever_writes_it_when(made, tmp_path):
     shutil.copytree(made / "one/toy", tmp_path / "elsewhere", copy_function=shutil.copyfile)
     for path in (tmp_path / "elsewhere").iterdir():
         path.chmod(0o600)
-    archive.export(tmp_path / "elsewhere", tmp_path / "x.tar")
+    tar.export(tmp_path / "elsewhere", tmp_path / "x.tar")
     assert (tmp_path / "x.tar").read_bytes() == (made / "one.tar").read_bytes()
-    with tarfile.open(tmp_path / "x.tar") as tar:
-        found = tar.getmembers()
+    with tarfile.open(tmp_path / "x.tar") as packed:
+        found = packed.getmembers()
     name, *names = [member.name for member in found]
     assert name == "manifest.json" and names == sorted(names)
     assert {(m.mode, m.mtime, m.uid, m.gid, m.uname, m.gname, m.type) for m in found} == {
@@ -104,7 +105,7 @@ def test_any_tar_reads_it(made, tmp_path):
 def test_a_tar_that_is_there_is_not_written_over(made, tmp_path):
     (tmp_path / "x.tar").write_text("mine")
     with pytest.raises(ConfigError, match=r"x\.tar is there already"):
-        archive.export(made / "one/toy", tmp_path / "x.tar")
+        tar.export(made / "one/toy", tmp_path / "x.tar")
     assert (tmp_path / "x.tar").read_text() == "mine"
 
 
@@ -118,17 +119,17 @@ def test_a_damaged_cache_is_not_exported_and_no_file_is_left(damage, made, tmp_p
     if damage != "gone":
         victim.write_bytes({"flip": data, "cut": data[:-1], "longer": data + b"0"}[damage])
     with pytest.raises((CacheError, FileNotFoundError), match=r"verify|No such file|cannot open"):
-        archive.export(tmp_path / "toy", tmp_path / "x.tar")
+        tar.export(tmp_path / "toy", tmp_path / "x.tar")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]
 
 
 def test_another_cache_is_not_written_over_and_the_same_one_is_mended(made, tmp_path):
     shutil.copytree(made / "one/toy", tmp_path / "toy")
     with pytest.raises(ConfigError, match=r"toy is cache .*, .*two\.tar holds .*--name"):
-        archive.take(made / "two.tar", tmp_path / "toy")
+        tar.take(made / "two.tar", tmp_path / "toy")
     assert content(tmp_path / "toy") == content(made / "one/toy")
     sorted((tmp_path / "toy").glob("*.h5"))[3].write_bytes(b"damaged")
-    archive.take(made / "one.tar", tmp_path / "toy")
+    tar.take(made / "one.tar", tmp_path / "toy")
     assert content(tmp_path / "toy") == content(made / "one/toy")
 
 
@@ -144,13 +145,13 @@ class Tar:
         for place, name, data, fields in changes:
             entries.insert(place if place >= 0 else len(entries) + 1 + place, (name, data, fields))
         out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w", format=self.form) as tar:
+        with tarfile.open(fileobj=out, mode="w", format=self.form) as packed:
             for name, data, fields in entries:
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
                 for field, value in fields.items():
                     setattr(info, field, value)
-                tar.addfile(info, io.BytesIO(data))
+                packed.addfile(info, io.BytesIO(data))
         return out.getvalue()
 
 
@@ -297,14 +298,14 @@ def test_a_hostile_tar_is_refused_and_nothing_is_left(name, made, tmp_path):
     file.write_bytes(make(members(made / "one.tar")))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(CacheError, match=told) as caught:
-        archive.take(file, place / "toy")
+        tar.take(file, place / "toy")
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_honest_tar_of_that_table_is_taken(made, tmp_path):
     (tmp_path / "x.tar").write_bytes(Tar(members(made / "one.tar")).bytes())
-    assert archive.take(tmp_path / "x.tar", tmp_path / "toy").id
+    assert tar.take(tmp_path / "x.tar", tmp_path / "toy").id
     assert len(hostile()) >= 50
 
 
@@ -313,7 +314,7 @@ def test_a_false_proof_is_refused(made, tmp_path):
     other = (given[1][0], (made / "two/toy/manifest.json").read_bytes())
     (tmp_path / "x.tar").write_bytes(Tar([given[0], other, *given[2:]]).bytes())
     with pytest.raises(CacheError, match="is not the manifest of the cache that this is a part of"):
-        archive.take(tmp_path / "x.tar", tmp_path / "toy")
+        tar.take(tmp_path / "x.tar", tmp_path / "toy")
     assert not (tmp_path / "toy").exists()
 
 
@@ -325,10 +326,10 @@ def test_a_bomb_of_headers_costs_no_memory(made, tmp_path):
         file.truncate(2 << 30)
     code = (
         "import resource, sys\nfrom pathlib import Path\n"
-        "from cache import archive, store\nfrom common.errors import CacheError\n"
+        "from cache.sharing import tar\nfrom cache import store\nfrom common.errors import CacheError\n"
         "store._hollow = lambda descriptor: False\n"  # it stands for a file that is there in full
         "resource.setrlimit(resource.RLIMIT_AS, (700 << 20,) * 2)\n"
-        "try: archive.take(Path(sys.argv[1]), Path(sys.argv[2]))\nexcept CacheError as error: print(error)\n"
+        "try: tar.take(Path(sys.argv[1]), Path(sys.argv[2]))\nexcept CacheError as error: print(error)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "x.tar"), str(tmp_path / "toy")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -340,7 +341,7 @@ def test_what_is_no_file_is_refused_at_once(name, tmp_path):
     path = tmp_path / "x.tar"
     {"fifo": lambda: os.mkfifo(path), "directory": path.mkdir, "missing": lambda: None}[name]()
     with pytest.raises(CacheError, match=r"is not a regular file|cannot open"):
-        archive.take(path, tmp_path / "toy")
+        tar.take(path, tmp_path / "toy")
 
 
 class Failing:
@@ -368,7 +369,7 @@ def test_a_full_disk_at_any_call_leaves_nothing_of_an_import(made, tmp_path, mon
         with monkeypatch.context() as patch:
             failing = Failing(patch, k)
             try:
-                archive.take(made / "one.tar", tmp_path / "toy")
+                tar.take(made / "one.tar", tmp_path / "toy")
             except CacheError as error:
                 assert "No space left on device" in str(error)
                 assert not (tmp_path / "toy").exists(), k
@@ -383,7 +384,7 @@ def test_a_full_disk_at_any_call_leaves_no_tar(made, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             Failing(patch, k)
             with pytest.raises(CacheError, match="No space left on device"):
-                archive.export(made / "one/toy", tmp_path / "x.tar")
+                tar.export(made / "one/toy", tmp_path / "x.tar")
         assert list(tmp_path.iterdir()) == []
 
 
@@ -391,35 +392,35 @@ def test_a_tar_that_appears_meanwhile_is_left_as_it_is(made, tmp_path, monkeypat
     real = os.link
     monkeypatch.setattr(os, "link", lambda *given: (Path(given[1]).write_text("theirs"), real(*given)))
     with pytest.raises(CacheError, match="has appeared meanwhile"):
-        archive.export(made / "one/toy", tmp_path / "x.tar")
+        tar.export(made / "one/toy", tmp_path / "x.tar")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
 
 
 def test_a_kill_leaves_no_cache_and_the_next_import_is_whole(made, tmp_path):
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom cache import archive, store\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom cache.sharing import tar\nfrom cache import store\n"
         "real, left = store.place, [int(sys.argv[3])]\n"
         "def place(*given, **named):\n"
         "    left[0] -= 1\n"
         "    if left[0] < 0: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return real(*given, **named)\n"
         "store.place = place\n"
-        "archive.take(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "tar.take(Path(sys.argv[1]), Path(sys.argv[2]))\n"
     )
     for count in (0, 3, len(members(made / "one.tar")) - 1):  # before the first shard, later, before the manifest
         command = [sys.executable, "-c", code, str(made / "one.tar"), str(tmp_path / "toy"), str(count)]
         assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
         with pytest.raises(CacheError):
             melcache.open(tmp_path / "toy")
-    archive.take(made / "one.tar", tmp_path / "toy")
+    tar.take(made / "one.tar", tmp_path / "toy")
     assert content(tmp_path / "toy") == content(made / "one/toy")
 
 
 def test_blocks_of_any_size_give_the_same(made, tmp_path, monkeypatch):
-    for module in (resumable_file, archive, sys.modules["cache.members"]):
+    for module in (resumable_file, tar, sys.modules["cache.sharing.tar_members"]):
         monkeypatch.setattr(module, "BLOCK", 700)
-    archive.export(made / "one/toy", tmp_path / "x.tar")
-    archive.take(tmp_path / "x.tar", tmp_path / "toy")
+    tar.export(made / "one/toy", tmp_path / "x.tar")
+    tar.take(tmp_path / "x.tar", tmp_path / "toy")
     assert content(tmp_path / "toy") == content(made / "one/toy")
     assert hashlib.sha256((tmp_path / "x.tar").read_bytes()).digest() == (
         hashlib.sha256((made / "one.tar").read_bytes()).digest()

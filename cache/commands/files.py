@@ -59,9 +59,9 @@ def export(
     as_json: JSON = False,
 ) -> None:
     """Write a cache into one uncompressed tar, every shard checked on the way."""
-    from cache import archive
+    from cache.sharing import tar
 
-    done = interruptible(lambda: archive.export(cache_at(path), file), "nothing was written")
+    done = interruptible(lambda: tar.export(cache_at(path), file), "nothing was written")
     say_done(done, as_json=as_json)
 
 
@@ -104,13 +104,13 @@ def import_(
             "finished shards are kept, the same command continues",
         )
     else:
-        from cache import archive
+        from cache.sharing import tar
 
         if regions or tokens or pooler_as_text:
             raise ConfigError("--regions, --tokens and --pooler-as-text are for --from drin: a tar holds what it holds")
-        folder = place(_plain(archive.dataset(source)) if name is None else name)
+        folder = place(_plain(tar.dataset(source)) if name is None else name)
         done = interruptible(
-            lambda: archive.take(source, folder, identity=identity, signers=known),
+            lambda: tar.take(source, folder, identity=identity, signers=known),
             "nothing of it is left; run it again",
         )
     say_done(done, as_json=as_json)

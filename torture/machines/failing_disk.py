@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from cache.pull import pull
+from cache.sharing.pull import pull
 from common.errors import MelcacheError
 from torture.tiny_cache import Result, build, contents, fast_disk, no_gate, partial, unlike, wrong
 

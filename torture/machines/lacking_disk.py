@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cache import archive
-from cache.pull import pull
+from cache.sharing import tar
+from cache.sharing.pull import pull
 from cache.store import lacking
 from common.errors import CacheError
 from torture.tiny_cache import Result, build, contents, fast_disk, no_gate, partial, unlike, wrong
@@ -105,8 +105,8 @@ def _works(scratch: Path, whole: Path, seed: int) -> dict[str, Work]:
     def exported(folder: Path) -> str:
         file = scratch / "whole.tar"
         file.unlink(missing_ok=True)
-        archive.export(whole, file)
-        return archive.take(file, folder).id
+        tar.export(whole, file)
+        return tar.take(file, folder).id
 
     return {
         "extract": lambda folder: build(folder, seed),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import manifest
-from cache.pull import pull
+from cache.sharing.pull import pull
 from torture.system_calls import Log, recorded
 from torture.tiny_cache import Result, build, contents, fast_disk, no_gate, put, unlike, wrong
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from cache import manifest
 from cache.checks import hdf5_gate
 from cache.checks.verify import verify
-from cache.pull import pull
 from cache.reader import Reader
+from cache.sharing.pull import pull
 from common.errors import CacheError
 from torture.processes import Report, apart, guarded, survivors
 from torture.strangers.hostile_files import TRICKS, Trick, disguise, honestly

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from cache import manifest, push, store
+from cache import manifest, store
 from cache.remotes import patience
+from cache.sharing import push
 from cache.writing import limits
 from cache.writing.draft import FETCHED, Draft
 from cache.writing.writer import Todo

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from cache import manifest as manifests
-from cache import remotes, signing, store, subset
+from cache import remotes, store, subset
 from cache.checks.verify import refuse_strange
-from cache.fetch import Fetch, check_space
 from cache.remotes.base import Remote
-from cache.transfer import Transfer
+from cache.sharing import signing
+from cache.sharing.download import Fetch, check_space
+from cache.sharing.parallel import Transfer
 from cache.writing import checksums
 from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import shell

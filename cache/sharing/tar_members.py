@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Self
 
 from cache import manifest as manifests
 from cache import store
-from cache.signing import SIGNATURE_BYTES
+from cache.sharing.signing import SIGNATURE_BYTES
 from cache.store.resumable_file import BLOCK
 from common.errors import CacheError
 

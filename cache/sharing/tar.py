@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cache import manifest as manifests
-from cache import signing, store, subset
+from cache import store, subset
 from cache.checks.verify import refuse_strange
-from cache.fetch import check_space
-from cache.members import Members, RefusedError, beside, opened
+from cache.sharing import signing
+from cache.sharing.download import check_space
+from cache.sharing.tar_members import Members, RefusedError, beside, opened
 from cache.store.resumable_file import BLOCK, Growing
 from cache.writing import checksums
 from common.errors import CacheError, ConfigError, DeniedError

@@ -31,7 +31,7 @@ class Listed:
     @property
     def seconds(self) -> float | None:
         """How long computing it took, by the rate that the manifest notes of its part."""
-        return seconds(self.manifest, self.entry["part"], self.entry["rows"])
+        return seconds_of(self.manifest, self.entry["part"], self.entry["rows"])
 
 
 def shards(
@@ -59,7 +59,7 @@ def shards(
     return found
 
 
-def seconds(manifest: dict[str, Any], part: str, rows: int) -> float | None:
+def seconds_of(manifest: dict[str, Any], part: str, rows: int) -> float | None:
     """Return how long computing so many rows of a part took, by what a manifest notes; None where it notes nothing."""
     noted = manifest["provenance"].get("parts", {}).get(part)
     return noted["seconds"] * rows / noted["rows"] if noted and noted["rows"] else None

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import card, known, remotes, store
 from cache import manifest as manifests
+from cache import remotes, store
 from cache.remotes.base import CARD, CARD_BYTES, MovedError, Publication, Remote, Source, State
-from cache.signing import SIGNATURE_BYTES
-from cache.transfer import Transfer
+from cache.sharing import card, remote_shards
+from cache.sharing.parallel import Transfer
+from cache.sharing.signing import SIGNATURE_BYTES
 from common.errors import CacheError, ConfigError
 from common.foreign import shell
 from common.output import duration, size
@@ -73,7 +74,7 @@ class _Upload:
 
     def all(self, shards: list[dict[str, Any]], published: dict[str, Any] | None) -> int:
         """Send what is not there and return its bytes; refuse, before anything is sent, what is there otherwise."""
-        found = known.shards(self._remote, [shard["file"] for shard in shards], self._listing, published)
+        found = remote_shards.shards(self._remote, [shard["file"] for shard in shards], self._listing, published)
         self._known = {name: listed.entry for name, listed in found.items()}
         for shard in shards:
             if self._known.get(shard["file"], shard)["sha256"] != shard["sha256"]:

@@ -1,0 +1,1 @@
+"""Caches that come and go: push, pull, one tar, cards and signatures."""
