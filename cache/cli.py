@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cache import manifest as manifests
-from cache import subset
+from cache import manifests, partial_cache
 from cache.commands import files
 from cache.commands.options import (
     HERE,
@@ -150,7 +149,7 @@ def card(path: PATH) -> None:
     from cache.sharing import card
 
     folder = cache_at(path)
-    console.show(card.page(subset.whole(folder, manifests.load(folder))).removesuffix("\n"))
+    console.show(card.page(partial_cache.whole_manifest(folder, manifests.load(folder))).removesuffix("\n"))
 
 
 @app.command()

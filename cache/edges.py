@@ -9,6 +9,20 @@ from typing import TypeVar
 
 import numpy as np
 
+# What the four edges of pairs outside the lists are computed from (protocols injected and whole-kb).
+ALIGNMENT_READS = (
+    "mention.bert.cls",
+    "mention.clip.sentence",
+    "mention.clip.image",
+    "mention.clip.present",
+    "mention.objects.summary",
+    "entity.bert.text",
+    "entity.clip.text",
+    "entity.clip.image",
+    "entity.clip.present",
+    "entity.objects.summary",
+)
+
 GRID = 2.0**25  # |m||e| <= 8 keeps sums of products of such steps below 2^53; a float32 of 0.5 has steps of 2^-24
 ROWS = 2_048  # rounded at a time
 CHUNK_BYTES = 1 << 20  # of gathered candidate vectors at a time: what a core's cache holds. With 64 MB twice the time

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from cache import bounds, store, subset
-from cache import manifest as manifests
+from cache import bounds, manifests, partial_cache, store
 from cache.schema import CHOICES, OURS, PARTS, READS, split_column
 from cache.store import lacking
 from common import memory
@@ -37,14 +36,14 @@ READERS = 8  # threads; more than memory can feed are no faster
 class Reader:
     """A checked, read-only view of one cache directory.
 
-    `id` is the cache id (64 hex digits), of the whole cache where this is a part of one (cache.subset); `manifest`
-    the parsed manifest, `path` the directory.
+    `id` is the cache id (64 hex digits), of the whole cache where this is a part of one (cache.partial_cache);
+    `manifest` the parsed manifest, `path` the directory.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest: dict[str, Any] = manifests.load(path)
-        self.id: str = subset.whole(path, self.manifest)["id"]
+        self.id: str = partial_cache.whole_manifest(path, self.manifest)["id"]
         for shard in self.manifest["shards"]:
             self._check_size(shard)
 

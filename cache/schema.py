@@ -238,20 +238,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "ghmfc": ("mention.bert.span", "entity.bert.text", "entity.bert.mean", "entity.bert.pooler"),
 }
 
-# What the four edges of pairs outside the lists are computed from (protocols injected and whole-kb).
-ALIGNMENT_READS = (
-    "mention.bert.cls",
-    "mention.clip.sentence",
-    "mention.clip.image",
-    "mention.clip.present",
-    "mention.objects.summary",
-    "entity.bert.text",
-    "entity.clip.text",
-    "entity.clip.image",
-    "entity.clip.present",
-    "entity.objects.summary",
-)
-
 
 def split_column(name: str) -> tuple[str, str]:
     """Return the part and the column of a full name: "entity.bert.text" -> ("entity.bert", "text")."""

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from cache import edges
-from cache.schema import ALIGNMENT_READS
+from cache.edges import ALIGNMENT_READS
 from cache.writing.draft import Draft
 from common.records import Face
 from extract.encoders import Encoders

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import manifest as manifests
-from cache import store
+from cache import manifests, store
 from common.errors import CacheError, DatasetError, DeniedError
 from common.output import say
 from common.records import Dataset, Entity, Mention

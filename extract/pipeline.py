@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import fingerprint, manifest, store
+from cache import fingerprint, manifests, store
 from cache.writing.draft import Draft
 from common import console
 from common.errors import ConfigError, DatasetError
@@ -102,7 +102,7 @@ def prepare(config: ExtractConfig) -> Job:
     _stop_if_too_many(config, plan)
     draft.examine(Trust(plan).problem)
     job = Job(release, encoders, draft, plan, shared)
-    manifest.foresee(_about(config, job) | {"coverage": release.counts})
+    manifests.foresee(_about(config, job) | {"coverage": release.counts})
     return job
 
 
@@ -132,10 +132,10 @@ def _tell_wrong(draft: Draft) -> None:
 def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:
     """Raise ConfigError for more shards than a manifest may list, before any is computed."""
     count = sum(len(shards) for table in TABLES for shards in plan.shards(table))
-    if count > manifest.MAX_SHARDS:
-        enough = config.shard_rows * -(-count // manifest.MAX_SHARDS) * 2
+    if count > manifests.MAX_SHARDS:
+        enough = config.shard_rows * -(-count // manifests.MAX_SHARDS) * 2
         raise ConfigError(
-            f"that would be {count:,} shards, a manifest lists {manifest.MAX_SHARDS:,}: give --shard-rows {enough}"
+            f"that would be {count:,} shards, a manifest lists {manifests.MAX_SHARDS:,}: give --shard-rows {enough}"
         )
 
 

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from cache import manifest as manifests
-from cache import remotes
+from cache import manifests, remotes
 from cache.remotes.base import Remote, SlowError
 from cache.sharing import download, pull, push, remote_shards, signing
 from cache.sharing.parallel import Transfer

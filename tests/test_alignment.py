@@ -9,7 +9,8 @@ import torch
 
 from cache import edges as alignment
 from cache.drin import edges as imported
-from cache.schema import ALIGNMENT_READS, EDGES
+from cache.edges import ALIGNMENT_READS
+from cache.schema import EDGES
 from extract.encoders.objects import summary
 
 N, E, C, D, P, V, K = 7, 9, 5, 12, 6, 10, 3

@@ -27,7 +27,7 @@ ONLY_HERE = {
     "common/devices.py": {"torch"},
     "cache/writing/writer.py": {"h5py"},
     "cache/checks/hdf5_gate.py": {"h5py"},  # in a child process
-    "cache/remotes/objects.py": {"fsspec"},
+    "cache/remotes/object_store.py": {"fsspec"},
     "cache/remotes/s3.py": {"fsspec", "s3fs", "botocore", "aiohttp"},
     "cache/remotes/gcs.py": {"fsspec", "gcsfs", "google", "aiohttp"},
     "cache/remotes/hub.py": {"huggingface_hub", "httpx2"},

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cache as melcache
-from cache import fingerprint, manifest, store
+from cache import fingerprint, manifests, store
 from cache.checks.verify import verify
 from cache.sharing import push, tar
 from cache.writing import checksums
@@ -79,7 +79,7 @@ def rewrite(folder, change):
     path = folder / "manifest.json"
     content = json.loads(path.read_text())
     change(content)
-    path.write_bytes(fingerprint.canonical(manifest.seal(content)) + b"\n")
+    path.write_bytes(fingerprint.canonical(manifests.seal(content)) + b"\n")
 
 
 def test_shards_are_plain_contiguous_hdf5_at_the_listed_offsets(folder):
@@ -405,12 +405,12 @@ def test_of_two_extractors_with_other_bytes_each_leaves_its_checksum(tmp_path):
 
 def test_a_finished_cache_holds_its_files_and_no_checksums(folder):
     assert notes(folder) == []
-    files = {entry["file"] for entry in manifest.load(folder)["shards"]}
+    files = {entry["file"] for entry in manifests.load(folder)["shards"]}
     assert {path.name for path in folder.iterdir()} == files | {"manifest.json"}
 
 
 def test_a_damaged_manifest_still_tells_which_shards_are_whole(folder):
-    damaged = next(entry for entry in manifest.load(folder)["shards"] if entry["start"] == BORDER)
+    damaged = next(entry for entry in manifests.load(folder)["shards"] if entry["start"] == BORDER)
     path = folder / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b"a test", b"b test"))
     flipped(folder / damaged["file"], damaged)
@@ -426,7 +426,7 @@ def test_shards_of_a_cache_that_another_one_replaces_keep_their_checksums(folder
     draft.save(shard(part(), ROWS, key="ef" * 32))
     draft.save(shard(part("entity.ids", {"id": 12, "name": 12}, ("id", "name", "image_status")), ROWS))
     draft.finish(about(), {})
-    assert plan.file not in {entry["file"] for entry in manifest.load(folder)["shards"]}
+    assert plan.file not in {entry["file"] for entry in manifests.load(folder)["shards"]}
     assert len(notes(folder)) == 2 and Draft(folder).adopt(plan)
 
 

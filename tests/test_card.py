@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import manifest
+from cache import manifests
 from cache.cli import app
 from cache.sharing import card, push
 from cache.writing import synth
@@ -25,13 +25,13 @@ def toy(tmp_path_factory):
 
 
 def changed(toy, change):
-    found = manifest.load(toy)
+    found = manifests.load(toy)
     change(found)
-    return manifest.seal(found)
+    return manifests.seal(found)
 
 
 def test_the_five_lines_of_the_card_load_a_column_with_h5py_alone(toy):
-    page = card.page(manifest.load(toy))
+    page = card.page(manifests.load(toy))
     code = page.partition("```python\n")[2].partition("```")[0]
     assert len(code.splitlines()) == 5
     check = "import sys; assert not [name for name in sys.modules if name.startswith('cache')]; print(text.tolist())"
@@ -43,7 +43,7 @@ def test_the_five_lines_of_the_card_load_a_column_with_h5py_alone(toy):
 
 
 def test_the_card_says_what_is_in_the_cache_and_what_to_mind(toy):
-    found = manifest.load(toy)
+    found = manifests.load(toy)
     page = card.page(found)
     for said in (
         "60 mentions (test 6, train 48, valid 6), 40 entities and 5 candidates",
@@ -97,7 +97,7 @@ def test_the_front_matter_is_what_the_hub_reads(toy):
 
 
 def test_a_page_that_a_person_changed_is_left_alone_and_ours_is_renewed(toy, tmp_path):
-    page = card.page(manifest.load(toy))
+    page = card.page(manifests.load(toy))
     assert card.ours(page.encode())
     for other in (page.replace("60 mentions", "61 mentions"), page + "x", page[1:], "# mine\n", "", "\xff"):
         assert not card.ours(other.encode("latin-1"))
@@ -105,7 +105,7 @@ def test_a_page_that_a_person_changed_is_left_alone_and_ours_is_renewed(toy, tmp
     remote = tmp_path / "team"
     push.push(toy, str(remote))
     assert (remote / "README.md").read_text() == page
-    (remote / "README.md").write_text(page.replace(manifest.load(toy)["id"], "0" * 64))
+    (remote / "README.md").write_text(page.replace(manifests.load(toy)["id"], "0" * 64))
     assert push.push(toy, str(remote)).news == ()  # edited
     old = card.page(changed(toy, lambda found: found["warnings"].append("an older one")))
     (remote / "README.md").write_text(old)
@@ -113,11 +113,11 @@ def test_a_page_that_a_person_changed_is_left_alone_and_ours_is_renewed(toy, tmp
     (remote / "README.md").write_text("# mine\n")
     other = shutil.copytree(toy, tmp_path / "other/toy")
     sealed = changed(toy, lambda found: found["warnings"].append("another"))
-    (other / "manifest.json").write_bytes(manifest.written(sealed))
+    (other / "manifest.json").write_bytes(manifests.written(sealed))
     assert push.push(other, str(remote), replace=True).news == ("manifest", "copy")
     assert (remote / "README.md").read_text() == "# mine\n"
 
 
 def test_the_command_prints_the_card(toy):
     done = CliRunner().invoke(app, ["card", str(toy)])
-    assert done.exit_code == 0 and done.stdout == card.page(manifest.load(toy))
+    assert done.exit_code == 0 and done.stdout == card.page(manifests.load(toy))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cache import manifest, reader, store
+from cache import manifests, reader, store
 from cache.checks import verify
 from cache.cli import app
 from cache.sharing import pull, push
@@ -110,21 +110,21 @@ def test_a_manifest_that_may_not_be_read_is_not_taken_for_none(toy, bound, tmp_p
         with pytest.raises(CacheError, match=r"manifest\.json: Permission denied"):
             work()
     (toy / "manifest.json").chmod(0o644)
-    assert Draft(toy).before == manifest.load(other)
+    assert Draft(toy).before == manifests.load(other)
 
 
 def test_a_shard_that_may_not_be_read_is_not_called_damaged(toy, bound, monkeypatch):
     monkeypatch.setattr(
         "cache.checks.hdf5_gate.problems", lambda folder, found, shards: ((s["file"], "") for s in shards)
     )
-    shard = manifest.load(toy)["shards"][0]["file"]
+    shard = manifests.load(toy)["shards"][0]["file"]
     (toy / shard).chmod(0)
     done = CliRunner().invoke(app, ["verify", str(toy)])
     assert done.exit_code == 1 and f"{shard}: Permission denied" in done.output
     assert "1 not read, of which nothing is known" in done.output and "remove" not in done.output
     with pytest.raises(CacheError, match="Permission denied"):
         reader.open(toy).load(reader.open(toy).columns)
-    (toy / manifest.load(toy)["shards"][1]["file"]).write_bytes(b"damaged")
+    (toy / manifests.load(toy)["shards"][1]["file"]).write_bytes(b"damaged")
     done = CliRunner().invoke(app, ["verify", str(toy)])
     assert "1 damaged: remove them" in done.output and "; 1 not read" in done.output
 
@@ -291,7 +291,7 @@ def test_shards_that_are_links_are_neither_cut_off_nor_to_be_removed(linked, toy
         with pytest.raises(DeniedError, match=r"h5 is a link: copy with cp -L"):
             work()
     done = CliRunner().invoke(app, ["verify", str(linked)])
-    count = len(manifest.load(toy)["shards"])
+    count = len(manifests.load(toy)["shards"])
     assert done.exit_code == 1 and done.output.count("is a link: copy with cp -L") == count
     assert f"0 of {count} shards as written" in done.output and "remove" not in done.output
     assert done.output.endswith(f"; {count} links, not read: copy with cp -L\n")

@@ -9,7 +9,7 @@ import xxhash
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import manifest
+from cache import manifests
 from cache.checks import diff
 from cache.cli import app
 from cache.writing.draft import Draft
@@ -94,7 +94,7 @@ def damaged(folder, column, values):
     data[place["offset"] : place["offset"] + values.nbytes] = values.tobytes()
     (folder / shard["file"]).write_bytes(data)
     place["xxh3"], shard["sha256"] = xxhash.xxh3_128_hexdigest(values.tobytes()), hashlib.sha256(data).hexdigest()
-    path.write_bytes(manifest.written(manifest.seal(found)))
+    path.write_bytes(manifests.written(manifests.seal(found)))
     return melcache.open(folder)
 
 

@@ -11,9 +11,9 @@ import torch
 from cache.schema import EDGES
 from common.errors import ConfigError
 from train.batch import make_batch
+from train.heads import DrinConfig
 from train.losses import margin_ranking
 from train.models import MODELS
-from train.models.drin import DrinConfig
 from train.models.functions import Cosines, Dots, Sums
 
 torch.set_num_threads(1)

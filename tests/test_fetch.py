@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import manifest, store
+from cache import manifests, store
 from cache.checks import gc
 from cache.checks.verify import verify
 from cache.remotes import folder as folders
@@ -205,7 +205,7 @@ def test_values_that_cannot_be_are_computed_be_they_there_or_taken_before(
     told = json.loads((remote / "manifest.json").read_text())
     for part, column, value, _ in BAD:
         odd_remotes.forged(part, column, value)(remote, told)
-    (remote / "manifest.json").write_bytes(manifest.written(manifest.seal(told)))
+    (remote / "manifest.json").write_bytes(manifests.written(manifests.seal(told)))
     shutil.rmtree(remote / "manifests")
     shutil.copytree(remote, tmp_path / "earlier/world")  # as an earlier version has taken it
     for shards, url, warning in (
@@ -321,8 +321,8 @@ def test_a_name_alone_is_not_trusted(data, team, remote, tmp_path, watched, chan
     else:  # of another recipe, and so of another layout
         part = told["parts"]["mention.bert"]
         part["recipe"]["max_tokens"] = 7
-        part["fingerprint"] = manifest.fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]})
-    (remote / "manifest.json").write_bytes(manifest.written(manifest.seal(told)))
+        part["fingerprint"] = manifests.fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]})
+    (remote / "manifest.json").write_bytes(manifests.written(manifests.seal(told)))
     shutil.rmtree(remote / "manifests")
     assert melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote)))).id == team[0].id
     expected = 1 if change == "key" else sum(s["part"] == "mention.bert" for s in told["shards"])
@@ -433,7 +433,7 @@ def test_time_counts_for_the_part_that_it_was_spent_on(data, tmp_path, monkeypat
 
 def test_a_cache_without_a_record_of_seconds_is_fetched_too(data, team, remote, tmp_path, capsys):
     told = team[0].manifest | {"provenance": {}}
-    (remote / "manifest.json").write_bytes(manifest.written(manifest.seal(told)))
+    (remote / "manifest.json").write_bytes(manifests.written(manifests.seal(told)))
     made = melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote))))
     assert made.id == team[0].id and made.manifest["provenance"]["parts"] == {}
     assert re.search(r"parts fetched from \S+ \([0-9.]+ kB\), none computed", capsys.readouterr().err)
@@ -443,7 +443,7 @@ def test_what_a_stranger_notes_of_the_making_is_taken_over_where_it_is_as_ours(d
     noted = team[0].manifest["provenance"]
     more = {"device": "x" * 9999, "python": 3, "packages": {str(i): "" for i in range(90_000)} | noted["packages"]}
     told = team[0].manifest | {"provenance": noted | more | {"secret": [[0] * 9] * 999}}
-    (remote / "manifest.json").write_bytes(manifest.written(manifest.seal(told)))
+    (remote / "manifest.json").write_bytes(manifests.written(manifests.seal(told)))
     made = melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote)))).manifest
     found = made["provenance"]
     assert made["id"] == team[0].id and found.keys() == {"made", "packages", "parts", "seconds"}
@@ -460,7 +460,7 @@ def test_a_record_of_seconds_is_read_strictly(team):
     ):
         told["provenance"] = {"parts": wrong}
         with pytest.raises(CacheError, match="field 'provenance'"):
-            manifest.read(manifest.written(manifest.seal(told)), "there")
+            manifests.read(manifests.written(manifests.seal(told)), "there")
 
 
 # --- why

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cache import manifest
+from cache import manifests
 from cache.cli import app
 from cache.schema import EDGES
 from cache.sharing import card
@@ -84,21 +84,21 @@ def hostile(tmp_path_factory):
     """A cache of a stranger whose every free text is made of signs."""
     folder = tmp_path_factory.mktemp("made") / "toy"
     synth.write(folder, synth.Synthetic(20, 12, 3, 0.5, 0, "drin", text_width=4, image_width=4, clip_width=4))
-    found, text = manifest.load(folder), NAME
+    found, text = manifests.load(folder), NAME
     found["dataset"] |= {"name": text, "licence": text, "source": text}
     found["warnings"], found["coverage"] = [text], {text: 1}
     found["splits"] = {f"{name}{text}": count for name, count in found["splits"].items()}
     found["provenance"]["made"] = text
     part = found["parts"]["entity.bert"]
     part["recipe"]["encoder"] = {"encoder": f"{text}\n# x\n", "weights": f"{text}\n"}
-    part["fingerprint"] = manifest.fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]})
-    sealed = manifest.seal(found)
-    (folder / "manifest.json").write_bytes(manifest.written(sealed))
+    part["fingerprint"] = manifests.fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]})
+    sealed = manifests.seal(found)
+    (folder / "manifest.json").write_bytes(manifests.written(sealed))
     return folder
 
 
 def test_a_card_of_strange_texts_is_made_of_our_own_markdown(hostile):
-    page = card.page(manifest.load(hostile)).partition("-->\n")[2]
+    page = card.page(manifests.load(hostile)).partition("-->\n")[2]
     tokens = markdown_reader().parse(page)
     assert {child.type for token in tokens for child in token.children or ()} == {"text", "code_inline"}
     kinds = {token.type.partition("_")[0] for token in tokens}
@@ -117,7 +117,7 @@ def test_commands_print_a_strange_cache_without_acting(hostile, monkeypatch):
         done = CliRunner().invoke(app, [command, str(hostile)])
         assert done.exit_code == (command == "verify"), done.output
         assert all(line.isprintable() for line in done.output.splitlines())
-    assert json.loads(CliRunner().invoke(app, ["info", str(hostile), "--json"]).stdout) == manifest.load(hostile)
+    assert json.loads(CliRunner().invoke(app, ["info", str(hostile), "--json"]).stdout) == manifests.load(hostile)
 
 
 def test_progress_and_errors_are_lines_of_their_own(capsys):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cache import manifest
+from cache import manifests
 from cache.checks import hdf5_gate
 from cache.checks.verify import verify
 from cache.sharing import tar
@@ -20,7 +20,7 @@ from torture.tiny_cache import build
 
 def looked_at(folder, *files):
     """What the gate says of files that are to be like the manifest's first shard."""
-    content = manifest.load(folder)
+    content = manifests.load(folder)
     return [
         found for _, found in hdf5_gate.problems(folder, content, [content["shards"][0] | {"file": f} for f in files])
     ]
@@ -33,7 +33,7 @@ def folder(tmp_path):
 
 def test_what_melcache_writes_is_let_pass(tmp_path):
     build(tmp_path / "world", 1)
-    content = manifest.load(tmp_path / "world")
+    content = manifests.load(tmp_path / "world")
     assert {found for _, found in hdf5_gate.problems(tmp_path / "world", content, content["shards"])} == {""}
 
 
@@ -69,7 +69,7 @@ def test_pull_and_verify_say_what_is_strange_about_a_file(tmp_path, trick, reaso
     (finding,) = verify(there)
     with pytest.raises(CacheError, match=rf"is not what melcache writes: {reason}.*ask whoever gave it to you"):
         pull(tmp_path / "here", str(there))
-    assert not (tmp_path / "here" / manifest.NAME).exists()
+    assert not (tmp_path / "here" / manifests.NAME).exists()
     assert finding.problem.startswith("as listed, but not what melcache writes") and "no HDF5 tool" in finding.problem
 
 

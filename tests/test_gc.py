@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import manifest, store
+from cache import manifests, store
 from cache.checks import gc
 from cache.cli import app
 from cache.remotes.folder import Folder
@@ -57,7 +57,7 @@ def old(path, data=b"x" * 1000):
 
 def new(path, data=b"x" * 1000):
     path.write_bytes(data)
-    later = (path.parent / manifest.NAME).stat().st_mtime + 5 if (path.parent / manifest.NAME).exists() else 5
+    later = (path.parent / manifests.NAME).stat().st_mtime + 5 if (path.parent / manifests.NAME).exists() else 5
     os.utime(path, (later, later))
     return path
 
@@ -121,7 +121,7 @@ def test_what_is_newer_than_the_manifest_is_work_and_stays(toy):
 
 
 def test_without_a_manifest_everything_is_work(toy):
-    (toy / manifest.NAME).unlink()
+    (toy / manifests.NAME).unlink()
     before = names(toy)
     with pytest.raises(CacheError, match=r"has no manifest\.json: its shards are what an extraction.* --unfinished"):
         gc.collect(toy, delete=True)
@@ -133,7 +133,7 @@ def test_without_a_manifest_everything_is_work(toy):
 
 
 def test_checksums_go_with_their_shards_and_stay_with_them(toy):
-    listed = manifest.load(toy)["shards"][0]["file"]
+    listed = manifests.load(toy)["shards"][0]["file"]
     old(toy / STALE)
     for file in (STALE, GONE, listed):
         checksums.note(toy, file, "a" * 64)
@@ -150,7 +150,7 @@ def test_checksums_go_with_their_shards_and_stay_with_them(toy):
 
 def test_a_damaged_manifest_removes_nothing(toy):
     old(toy / STALE)
-    path = toy / manifest.NAME
+    path = toy / manifests.NAME
     path.write_bytes(path.read_bytes().replace(b"toy", b"tog"))
     for options in ({}, {"unfinished": True}):
         with pytest.raises(CacheError, match="was changed after it was written"):
@@ -180,7 +180,7 @@ def test_what_a_pull_would_go_on_from_stays_while_it_is_new(toy):
 
 
 def test_a_living_writer_stops_the_removal_of_its_work(toy):
-    (toy / manifest.NAME).unlink()
+    (toy / manifests.NAME).unlink()
     (toy / temporary_names.name()).write_bytes(b"x")
     before = names(toy)
     with pytest.raises(CacheError, match="is being written: wait until its process has ended"):
@@ -244,9 +244,9 @@ def test_a_part_keeps_the_proof_and_the_signature_of_its_whole(tmp_path):
     push.push(whole, str(remote))
     pull.pull(part, str(remote), heads="drin")
     identity = melcache.open(part).id
-    (part / manifest.signature_of(identity)).write_bytes(b"signature")
+    (part / manifests.signature_of(identity)).write_bytes(b"signature")
     before = names(part)
-    for name in (manifest.copy_of("0" * 64), manifest.signature_of("0" * 64)):
+    for name in (manifests.copy_of("0" * 64), manifests.signature_of("0" * 64)):
         old(part / name)
     assert {file.kind for file in gc.collect(part, delete=True).files} == {gc.OTHER}
     assert names(part) == before and melcache.open(part).id == identity

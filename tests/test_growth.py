@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import cache as melcache
-from cache import manifest as manifests
+from cache import manifests
 from cache.checks import diff
 from cache.sharing import push
 from common.errors import CacheError, ConfigError

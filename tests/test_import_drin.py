@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import manifest, store
+from cache import manifests, store
 from cache.checks.verify import verify
 from cache.cli import app
 from cache.drin import arrays, convert, edges
@@ -425,7 +425,7 @@ def test_an_interrupted_import_leaves_no_cache_and_goes_on(made, tmp_path, monke
     with pytest.raises(CacheError, match="disk is full"):
         convert.run(made / "arrays/wikidiverse", tmp_path / "two/x")
     with pytest.raises(CacheError):
-        manifest.load(tmp_path / "two/x")
+        manifests.load(tmp_path / "two/x")
     done = convert.run(made / "arrays/wikidiverse", tmp_path / "two/x")
     assert done.id == wanted and done.kept == 4
 

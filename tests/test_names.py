@@ -7,7 +7,7 @@ import math
 import pytest
 from typer.testing import CliRunner
 
-from cache import manifest
+from cache import manifests
 from cache.cli import app
 from cache.drin import convert
 from cache.writing import synth
@@ -72,13 +72,13 @@ def test_what_no_manifest_may_hold_is_foreseen(text):
         "warnings": [],
         "coverage": {"d": 1},
     }
-    manifest.foresee(good)
+    manifests.foresee(good)
     for field in ("name", "licence", "source"):
         with pytest.raises(ConfigError, match=f"the dataset's {field} is .*, which no manifest may hold"):
-            manifest.foresee(good | {"dataset": good["dataset"] | {field: text}})
+            manifests.foresee(good | {"dataset": good["dataset"] | {field: text}})
     for changed in ({"warnings": [text]}, {"coverage": {text: 1}}):
         with pytest.raises(ConfigError, match="which no manifest may hold"):
-            manifest.foresee(good | changed)
+            manifests.foresee(good | changed)
 
 
 def test_a_licence_of_descriptions_is_checked_before_anything_is_encoded(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cache import manifest
+from cache import manifests
 from cache.remotes import base
 from common import foreign
 from common.errors import CacheError
@@ -134,7 +134,7 @@ def test_a_megabyte_of_an_error_is_scrubbed_into_a_line(text):
 def test_a_megabyte_of_quotes_is_no_manifest():
     def work():
         with pytest.raises(CacheError, match="is not the JSON that melcache writes"):
-            manifest.parse(b'{"a":"' + b'\\"' * (MEGABYTE // 2), "there")
+            manifests.parse(b'{"a":"' + b'\\"' * (MEGABYTE // 2), "there")
 
     assert lived(work)
 

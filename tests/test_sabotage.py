@@ -9,7 +9,7 @@ import h5py
 import pytest
 from PIL import Image, ImageFile
 
-from cache import manifest, reader, store
+from cache import manifests, reader, store
 from cache.checks import hdf5_gate, verify
 from cache.remotes import base, patience
 from cache.sharing import pull, remote_shards
@@ -175,7 +175,7 @@ def manifest_first(patch):
         return path
 
     def publish(path, data, *, replace):
-        if path.name != manifest.NAME:
+        if path.name != manifests.NAME:
             path.parent.mkdir(parents=True, exist_ok=True)
             waiting.append(written(path, data))
             return True
@@ -233,13 +233,13 @@ def skip_xxh3(patch):
 
 def skip_the_manifests_digest(patch):
     def load(folder):
-        if not (folder / manifest.NAME).exists():
+        if not (folder / manifests.NAME).exists():
             raise CacheError("none")
-        found = manifest.parse((folder / manifest.NAME).read_bytes(), "here")
-        manifest.check(found, "here")
+        found = manifests.parse((folder / manifests.NAME).read_bytes(), "here")
+        manifests.check(found, "here")
         return found
 
-    patch.setattr(manifest, "load", load)
+    patch.setattr(manifests, "load", load)
 
 
 def follow_links(patch):
@@ -363,11 +363,11 @@ def numpy_names_the_types(patch):
 
 def manifests_are_not_checked(patch):
     patch.setattr(strange_manifests, "BYTES", {})
-    patch.setattr(manifest, "check", lambda found, where: None)
+    patch.setattr(manifests, "check", lambda found, where: None)
 
 
 def manifests_without_bounds(patch):
-    patch.setattr(manifest, "MAX_SIGNS", 1 << 20)
+    patch.setattr(manifests, "MAX_SIGNS", 1 << 20)
     patch.setattr(strange_manifests, "SECONDS", 0.3)  # it takes 2, a manifest within bounds 0.4 at the most
     patch.setattr(strange_manifests, "TRIES", 1)
     patch.setattr(strange_manifests, "BYTES", {"keys": strange_manifests.BYTES["keys"]})
@@ -375,7 +375,7 @@ def manifests_without_bounds(patch):
 
 
 def fields_are_not_checked(patch):
-    patch.setattr(manifest, "_fields", lambda *given: None)
+    patch.setattr(manifests, "_fields", lambda *given: None)
 
 
 def half_pictures_pass(patch):
@@ -437,7 +437,7 @@ def checkpoints_without_a_digest(patch):
 def results_without_a_digest(patch):
     def read_json(path):
         with run_files.naming(path):
-            return manifest.parse(path.read_bytes(), str(path))
+            return manifests.parse(path.read_bytes(), str(path))
 
     patch.setattr(run_files, "read_json", read_json)
 

@@ -18,11 +18,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import manifest, remotes, store
+from cache import manifests, remotes, store
 from cache.checks import hdf5_gate
 from cache.checks.verify import verify
 from cache.cli import app
-from cache.remotes import base, folder, objects
+from cache.remotes import base, folder, object_store
 from cache.schema import READS, split_column
 from cache.sharing import pull, push, remote_shards
 from cache.store import temporary_names
@@ -270,15 +270,15 @@ def test_a_partial_pull_takes_only_what_the_head_reads_and_goes_by_the_whole_cac
 def test_a_part_is_proved_to_be_of_the_whole_cache_by_its_manifest(one, two, remote, here):
     whole_id = push.push(one, str(remote)).id
     pull.pull(here, str(remote), heads="bert")
-    proof = here / manifest.copy_of(whole_id)
-    own = manifest.load(here)
+    proof = here / manifests.copy_of(whole_id)
+    own = manifests.load(here)
 
     forged = json.loads((here / "manifest.json").read_text())
     forged["shards"][0]["sha256"] = "0" * 64
-    (here / "manifest.json").write_bytes(manifest.written(manifest.seal(forged)))
+    (here / "manifest.json").write_bytes(manifests.written(manifests.seal(forged)))
     with pytest.raises(CacheError, match="is not a part of"):
         melcache.open(here)
-    (here / "manifest.json").write_bytes(manifest.written(own))
+    (here / "manifest.json").write_bytes(manifests.written(own))
     good = proof.read_bytes()
     for bad in ((two / "manifest.json").read_bytes(), good[:-2] + b"\n", b""):
         proof.write_bytes(bad)
@@ -378,13 +378,18 @@ def test_a_damaged_manifest_at_the_remote_is_refused_before_any_shard(one, remot
     good = path.read_bytes()
     evil = json.loads(good)
     evil["shards"][0]["file"] = "../../evil-00000.000000000000.h5"
-    for bad in (*damages(path), good[:900] + b"7" + good[901:], manifest.written(manifest.seal(evil)), b"[" * 100_000):
+    for bad in (
+        *damages(path),
+        good[:900] + b"7" + good[901:],
+        manifests.written(manifests.seal(evil)),
+        b"[" * 100_000,
+    ):
         path.write_bytes(bad)
         with pytest.raises(CacheError, match=r"manifest\.json"):
             pull.pull(here, str(remote))
         with pytest.raises(CacheError, match=r"or publish over it: melcache push --replace"):
             push.push(one, str(remote))
-    monkeypatch.setattr(manifest, "MAX_BYTES", len(good) - 1)
+    monkeypatch.setattr(manifests, "MAX_BYTES", len(good) - 1)
     path.write_bytes(good)
     with pytest.raises(CacheError, match="more than the"):
         pull.pull(here, str(remote))
@@ -533,7 +538,7 @@ def test_every_shard_that_was_ever_published_is_known(made, one, two, remote):
     listed = remote_shards.shards(place, [*names, "entity.bert-00000.000000000000.h5"], place.listing())
     found = {name: shard.entry for name, shard in listed.items()}
     assert found == {shard["file"]: shard for shard in (*shards(one)[1:], *shards(two))}
-    damaged = remote / manifest.copy_of(melcache.open(one).id)
+    damaged = remote / manifests.copy_of(melcache.open(one).id)
     damaged.write_bytes(damaged.read_bytes()[:-2])
     listed = remote_shards.shards(place, names, place.listing())
     assert {name: found.entry for name, found in listed.items()} == {shard["file"]: shard for shard in shards(two)}
@@ -541,7 +546,7 @@ def test_every_shard_that_was_ever_published_is_known(made, one, two, remote):
 
 def test_a_column_elsewhere_is_read_up_to_a_bound_and_no_other_byte_of_it(one, remote, monkeypatch):
     push.push(one, str(remote))
-    place, told = folder.Folder(remote), manifest.load(remote)
+    place, told = folder.Folder(remote), manifests.load(remote)
     ids = remote_shards.column(place, told, "mention.ids.splits")
     assert ids.tolist() == melcache.open(one).column("mention.ids.splits").tolist()
     monkeypatch.setattr(folder.Folder, "block", None)  # none is read
@@ -557,7 +562,7 @@ def test_a_column_elsewhere_is_read_up_to_a_bound_and_no_other_byte_of_it(one, r
 def test_copies_of_manifests_are_read_up_to_a_bound_and_not_from_one_that_is_too_slow(one, remote, monkeypatch):
     push.push(one, str(remote))
     place, asked = folder.Folder(remote), []
-    listing = place.listing() | {manifest.copy_of(f"{i:064x}"): 1 for i in range(50)}
+    listing = place.listing() | {manifests.copy_of(f"{i:064x}"): 1 for i in range(50)}
     monkeypatch.setattr(remote_shards, "MOST_COPIES", 20)
 
     def read(self, name, limit):
@@ -582,7 +587,7 @@ def test_the_same_recipe_with_other_numbers_never_overwrites_what_is_published(o
     assert content(remote) == before
 
     (remote / "manifest.json").unlink()  # as a push that was cut off leaves it: listed by nothing
-    (remote / manifest.copy_of(melcache.open(one).id)).unlink()
+    (remote / manifests.copy_of(melcache.open(one).id)).unlink()
     with pytest.raises(CacheError, match=r"with other bytes, and no manifest lists it: .*remove that file"):
         push.push(other, str(remote))
     assert push.push(one, str(remote)).sent == 0 and whole(remote)
@@ -609,7 +614,7 @@ def renumbered(path, to):
     place["xxh3"] = xxhash.xxh3_128_hexdigest(bytes(data[place["offset"] : place["offset"] + size]))
     shard["sha256"] = hashlib.sha256(data).hexdigest()
     (to / shard["file"]).write_bytes(data)
-    (to / "manifest.json").write_bytes(manifest.written(manifest.seal(found)))
+    (to / "manifest.json").write_bytes(manifests.written(manifests.seal(found)))
     return to
 
 
@@ -725,20 +730,20 @@ def test_a_store_without_conditional_writes_says_so(one, here, capsys):
 def test_without_conditional_writes_a_publication_in_between_is_seen(made, one, two, monkeypatch, moment):
     url = "memory://team/toy"
     push.push(one, url)
-    inner, theirs = objects.Memory._set, (two / "manifest.json").read_bytes()
+    inner, theirs = object_store.Memory._set, (two / "manifest.json").read_bytes()
 
     def set_(self, name, data, condition):
-        if name == manifest.copy_of(melcache.open(made / "less/toy").id) and moment == "before":
+        if name == manifests.copy_of(melcache.open(made / "less/toy").id) and moment == "before":
             self._put("manifest.json", theirs, None)
         found = inner(self, name, data, condition)
         if name == "manifest.json" and moment == "after":
             self._put("manifest.json", theirs, None)
         return found
 
-    monkeypatch.setattr(objects.Memory, "_set", set_)
+    monkeypatch.setattr(object_store.Memory, "_set", set_)
     with pytest.raises(CacheError, match=f"someone else has just published cache {melcache.open(two).id}"):
         push.push(made / "less/toy", url, replace=True)
-    assert objects.Memory(url).state().data == theirs
+    assert object_store.Memory(url).state().data == theirs
     MemoryFileSystem.store.clear()
 
 
@@ -770,7 +775,7 @@ def test_the_commands_say_what_went_where_and_what_is_here(one, remote, tmp_path
     info = invoke("info", "toy").stdout
     assert f"id {identity}; here are 7 of its 9 parts, " in info
     as_json = json.loads(invoke("info", "toy", "--json").stdout)
-    assert (as_json["id"], as_json["id_of_parts"]) == (identity, manifest.load(Path("shards/toy"))["id"])
+    assert (as_json["id"], as_json["id_of_parts"]) == (identity, manifests.load(Path("shards/toy"))["id"])
     assert invoke("verify", "toy").exit_code == 0
     found = json.loads(invoke("pull", "toy", remote, "--id", identity, "--json").stdout)
     assert found["parts"] == found["all_parts"] == 9 and found["kept"] + found["taken"] == found["whole"]

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 import cache as melcache
-from cache import manifest
+from cache import manifests
 from cache.checks.verify import verify
 from cache.remotes import gcs
 from cache.sharing import pull, push
@@ -133,7 +133,7 @@ def bucket(monkeypatch):
 
 
 def listed(path):
-    return {shard["file"]: shard["bytes"] for shard in manifest.load(path)["shards"]}
+    return {shard["file"]: shard["bytes"] for shard in manifests.load(path)["shards"]}
 
 
 def same(here, there):
@@ -144,7 +144,7 @@ def test_a_cache_goes_there_and_back_and_two_pushers_do_not_mix(made, bucket, tm
     one, two = made / "one/toy", made / "two/toy"
     done = push.push(one, URL)
     names = {name.removeprefix("caches/toy/") for name in bucket.held}
-    assert names == {*listed(one), "manifest.json", "README.md", manifest.copy_of(done.id)}
+    assert names == {*listed(one), "manifest.json", "README.md", manifests.copy_of(done.id)}
     assert "nothing to do" in str(push.push(one, URL))
     part = pull.pull(tmp_path / "here", URL, heads="bert")
     assert pull.pull(tmp_path / "here", URL).taken == done.total - part.taken and same(tmp_path / "here", one)

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import cache as melcache
-from cache import manifest, remotes
+from cache import manifests, remotes
 from cache.checks.verify import verify
 from cache.remotes import hub as hubs
 from cache.remotes import patience
@@ -213,7 +213,7 @@ def hub(monkeypatch):
 
 
 def listed(path):
-    return {shard["file"]: shard["bytes"] for shard in manifest.load(path)["shards"]}
+    return {shard["file"]: shard["bytes"] for shard in manifests.load(path)["shards"]}
 
 
 def same(here, there):
@@ -227,7 +227,7 @@ def test_a_push_is_one_commit_and_comes_back_whole_or_in_parts(made, hub, tmp_pa
     assert done.sent == done.total and len(hub.commits) == 2
     inside = url.removeprefix(URL).removeprefix("@main/")
     files = {path.removeprefix(inside).lstrip("/") for path in hub.files()}
-    assert files == {*listed(one), "manifest.json", "README.md", manifest.copy_of(done.id)}
+    assert files == {*listed(one), "manifest.json", "README.md", manifests.copy_of(done.id)}
     readme = next(hub.content(path) for path in hub.files() if path.endswith("README.md")).decode()
     assert readme.startswith("---\nlicense: cc0-1.0\n") and done.id in readme
     assert "nothing to do" in str(push.push(one, url)) and len(hub.commits) == 2
@@ -301,7 +301,7 @@ def tmp_copy(one, hub):
         (to / path.name).write_bytes(path.read_bytes())
     found = json.loads((to / "manifest.json").read_text())
     found["dataset"]["source"] = "another release"
-    (to / "manifest.json").write_bytes(manifest.written(manifest.seal(found)))
+    (to / "manifest.json").write_bytes(manifests.written(manifests.seal(found)))
     return to
 
 

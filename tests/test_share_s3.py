@@ -8,7 +8,7 @@ import pytest
 from fsspec.asyn import sync_wrapper
 
 import cache as melcache
-from cache import manifest, remotes
+from cache import manifests, remotes
 from cache.checks.verify import verify
 from cache.remotes import base, patience, s3
 from cache.sharing import pull, push
@@ -74,7 +74,7 @@ def names(client):
 
 
 def listed(path):
-    return {shard["file"]: shard["bytes"] for shard in manifest.load(path)["shards"]}
+    return {shard["file"]: shard["bytes"] for shard in manifests.load(path)["shards"]}
 
 
 def same(here, there):
@@ -87,7 +87,7 @@ def test_a_cache_goes_to_s3_and_back_in_parts_or_whole(made, bucket, tmp_path):
     assert done.sent == done.total and "published" in str(done)
     held = names(bucket)
     assert {name: held[name] for name in listed(one)} == listed(one)
-    assert held.keys() - listed(one).keys() == {"manifest.json", manifest.copy_of(done.id), "README.md"}
+    assert held.keys() - listed(one).keys() == {"manifest.json", manifests.copy_of(done.id), "README.md"}
     assert "nothing to do" in str(push.push(one, URL + "/"))
 
     part = pull.pull(tmp_path / "part", URL, heads="bert")

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from cache import manifest, subset
+from cache import manifests, partial_cache
 from cache.cli import app
 from cache.remotes.folder import Folder
 from cache.sharing import pull, push, signing, tar
@@ -73,7 +73,7 @@ def test_a_user_without_a_name_is_told_and_no_signature_called_bad(toy, keys, mo
 def test_the_signature_can_be_checked_by_hand(toy, keys):
     path = signing.sign(toy, keys / "alice")
     by_hand = ["ssh-keygen", "-Y", "verify", "-f", keys / "signers", "-I", "alice@example.org", "-n", "melcache"]
-    identity = manifest.load(toy)["id"]
+    identity = manifests.load(toy)["id"]
     for line, good in ((identity, True), ("0" * 64, False)):
         done = subprocess.run([*by_hand, "-s", path], input=f"{line}\n", capture_output=True, text=True, timeout=600)
         assert (done.returncode == 0) == good
@@ -94,15 +94,15 @@ def test_unsigned_foreign_and_moved_signatures_are_refused_before_any_shard(toy,
     assert push.push(toy, str(remote)).news == ("signature",)
     refused(r"is signed by a key that is not in .*signers")
     old = signing.sign(toy, keys / "alice").read_bytes()
-    found = manifest.load(toy)
+    found = manifests.load(toy)
     found["warnings"].append("changed")
-    sealed = manifest.seal(found)
-    (toy / "manifest.json").write_bytes(manifest.written(sealed))
-    (toy / manifest.signature_of(sealed["id"])).write_bytes(old)  # alice's, of what the cache was before
+    sealed = manifests.seal(found)
+    (toy / "manifest.json").write_bytes(manifests.written(sealed))
+    (toy / manifests.signature_of(sealed["id"])).write_bytes(old)  # alice's, of what the cache was before
     push.push(toy, str(remote), replace=True)
     refused(rf"the signature of .* does not fit cache {sealed['id'][:16]}")
     for bad in (b"", b"-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n", b"\0" * 100):
-        (remote / manifest.signature_of(sealed["id"])).write_bytes(bad)
+        (remote / manifests.signature_of(sealed["id"])).write_bytes(bad)
         refused(r"is signed by a key that is not in|does not fit")
 
 
@@ -119,7 +119,7 @@ def test_a_changed_part_does_not_pass_as_one_of_the_signed_cache(toy, keys, remo
     pull.pull(here, str(remote), heads="bert")
     found = json.loads((here / "manifest.json").read_text())
     found["shards"][0]["sha256"] = "0" * 64
-    (here / "manifest.json").write_bytes(manifest.written(manifest.seal(found)))
+    (here / "manifest.json").write_bytes(manifests.written(manifests.seal(found)))
     with pytest.raises(CacheError, match="is not a part of"):
         signing.of_folder(here, keys / "signers")
 
@@ -171,7 +171,7 @@ def test_a_tar_is_taken_where_it_is_the_cache_that_is_expected_and_signed(toy, k
         )
         assert melcache_id(here) == whole
         shutil.rmtree(here)
-    for file, identity in ((signed, "0" * 64), (part, manifest.load(tmp_path / "part")["id"])):
+    for file, identity in ((signed, "0" * 64), (part, manifests.load(tmp_path / "part")["id"])):
         with pytest.raises(CacheError, match=f"holds cache {whole}, not {identity}"):
             tar.take(file, here, identity=identity)
         assert not here.exists()
@@ -184,7 +184,7 @@ def test_a_tar_is_taken_where_it_is_the_cache_that_is_expected_and_signed(toy, k
 
 
 def melcache_id(folder):
-    return subset.whole(folder, manifest.load(folder))["id"]
+    return partial_cache.whole_manifest(folder, manifests.load(folder))["id"]
 
 
 def test_an_extraction_takes_what_is_signed_and_computes_the_rest(keys, remote, tmp_path, capsys):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import cache as melcache
-from cache import fingerprint, manifest
+from cache import fingerprint, manifests
 from cache.checks import diff
 from cache.writing.draft import Draft
 from common.errors import CacheError
@@ -184,15 +184,15 @@ def test_each_leaf_of_each_recipe_changed_alone_makes_other_files_and_is_named(p
 
 
 def test_each_leaf_of_a_manifests_recipes_changed_alone_is_refused(reader, tmp_path):
-    good = json.loads((reader.path / manifest.NAME).read_text())
+    good = json.loads((reader.path / manifests.NAME).read_text())
     tried = 0
     for name, part in good["parts"].items():
         for path in leaves(part["recipe"]):
             content = copy.deepcopy(good)
             content["parts"][name]["recipe"], *_ = changed(part["recipe"], path)
-            (tmp_path / manifest.NAME).write_bytes(fingerprint.canonical(manifest.seal(content)) + b"\n")
+            (tmp_path / manifests.NAME).write_bytes(fingerprint.canonical(manifests.seal(content)) + b"\n")
             with pytest.raises(CacheError, match=f"part {name}: its fingerprint is not that of its recipe"):
-                manifest.load(tmp_path)
+                manifests.load(tmp_path)
             tried += 1
     assert tried >= 200
 

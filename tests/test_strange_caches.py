@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import cache as melcache
 import cache.cli
 import train.cli
-from cache import fingerprint, manifest, reader, store
+from cache import fingerprint, manifests, reader, store
 from cache.writing import synth
 from common import memory
 from common.errors import CacheError, MelcacheError
@@ -42,9 +42,9 @@ def folder(honest, tmp_path, monkeypatch):
 
 def sealed(folder, change):
     """Change a parsed manifest and seal it anew."""
-    content = json.loads((folder / manifest.NAME).read_text())
+    content = json.loads((folder / manifests.NAME).read_text())
     change(content)
-    (folder / manifest.NAME).write_bytes(fingerprint.canonical(manifest.seal(content)) + b"\n")
+    (folder / manifests.NAME).write_bytes(fingerprint.canonical(manifests.seal(content)) + b"\n")
 
 
 def forged(folder, values):

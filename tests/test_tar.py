@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import manifest, store
+from cache import manifests, store
 from cache.cli import app
 from cache.sharing import pull, push, tar
 from cache.store import resumable_file
@@ -74,7 +74,7 @@ def test_a_part_comes_back_with_its_proof_and_the_id_of_the_whole(made, tmp_path
 
 def test_a_signature_comes_along(made, tmp_path):
     shutil.copytree(made / "one/toy", tmp_path / "signed")
-    name = manifest.signature_of(melcache.open(made / "one/toy").id)
+    name = manifests.signature_of(melcache.open(made / "one/toy").id)
     (tmp_path / "signed/manifests").mkdir()
     (tmp_path / "signed" / name).write_bytes(b"a signature")
     tar.export(tmp_path / "signed", tmp_path / "x.tar")
@@ -163,7 +163,7 @@ def sealed(given, change):
     """Members whose manifest was changed and sealed again, so that only its content tells."""
     found = json.loads(given[0][1])
     change(found)
-    return [("manifest.json", manifest.written(manifest.seal(found))), *given[1:]]
+    return [("manifest.json", manifests.written(manifests.seal(found))), *given[1:]]
 
 
 def swapped(given, i, j):

@@ -18,7 +18,7 @@ import transformers
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from cache import manifest as manifests
+from cache import manifests
 from common.errors import WeightsError
 from extract import growth, lists, pipeline, rows
 from extract.cli import app

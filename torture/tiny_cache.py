@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import manifest
+from cache import manifests
 from cache.checks import hdf5_gate
 from cache.checks.verify import check
 from cache.reader import Reader
@@ -107,7 +107,7 @@ def build(
             draft.save(shard)
         saved(folder / shard.plan.file)
     identity = draft.finish(ABOUT, {})
-    saved(folder / manifest.NAME)
+    saved(folder / manifests.NAME)
     return identity
 
 

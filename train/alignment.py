@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from cache import Reader
-from cache.edges import SIDES, is_normal, on_grid, rounded, similarities
-from cache.schema import ALIGNMENT_READS
+from cache.edges import ALIGNMENT_READS, SIDES, is_normal, on_grid, rounded, similarities
 from common.errors import NotFiniteError
 from train.config import Resident
 from train.table import Table

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cache import Reader
-from cache.schema import ALIGNMENT_READS
+from cache.edges import ALIGNMENT_READS
 from train import alignment
 from train.batch import VERTICES
 from train.config import TrainConfig

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cache import Reader
-from cache.schema import ALIGNMENT_READS, READS
+from cache.edges import ALIGNMENT_READS
+from cache.schema import READS
 from common.output import say
 from train import alignment, whole
 from train.config import TrainConfig

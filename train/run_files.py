@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import fingerprint, store
-from cache import manifest as manifests
+from cache import fingerprint, manifests, store
 from common import paths
 from common.errors import CacheError, ConfigError, DeniedError
 

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cache import manifest as manifests
-from cache import store
+from cache import manifests, store
 from cache.schema import PARTS
 from cache.store import temporary_names
 from cache.writing import checksums

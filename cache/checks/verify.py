@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import manifest as manifests
-from cache import store
+from cache import manifests, store
 from cache.checks import hdf5_gate
 from common.errors import CacheError, DeniedError
 from common.paths import names

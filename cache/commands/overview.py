@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from cache import subset
+from cache import partial_cache
 from cache.schema import PARTS
 from common.output import duration, size, table
 
 
 def named(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest under the id that the cache goes by: of a part the whole cache's, and its own beside it."""
-    identity = subset.whole(folder, manifest)["id"]
+    identity = partial_cache.whole_manifest(folder, manifest)["id"]
     return manifest | ({} if identity == manifest["id"] else {"id": identity, "id_of_parts": manifest["id"]})
 
 
@@ -25,7 +25,7 @@ def describe(folder: Path, manifest: dict[str, Any]) -> str:
             shape = "x".join(map(str, [manifest["tables"][part.split(".")[0]], *kind["shape"]]))
             first = (part, len(mine), held) if i == 0 else ("", "", "")
             rows.append((*first, column, shape, kind["dtype"].strip("<|"), PARTS[part][column].holds))
-    made, tables, whole = manifest["provenance"], manifest["tables"], subset.whole(folder, manifest)
+    made, tables, whole = manifest["provenance"], manifest["tables"], partial_cache.whole_manifest(folder, manifest)
     held = size(sum(shard["bytes"] for shard in shards))
     part = (
         f"; here are {len(manifest['parts'])} of its {len(whole['parts'])} parts, {held} of "

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import manifest, store
+from cache import manifests, store
 from cache.drin import edges, lists
 from cache.drin.about import SOURCE, about
 from cache.drin.columns import Columns, Source
@@ -79,7 +79,7 @@ def run(source: Path, folder: Path, *, more: tuple[str, ...] = (), pooler_as_tex
     """
     began, name = time.monotonic(), Path(os.path.realpath(folder)).name
     check_name(name, "--name")
-    if exists(folder / manifest.NAME) and manifest.load(folder)["dataset"]["source"] != SOURCE:
+    if exists(folder / manifests.NAME) and manifests.load(folder)["dataset"]["source"] != SOURCE:
         raise ConfigError(f"{folder} holds a cache that was not imported from {SOURCE}; choose another --name")
     release = Release(source)
     if pooler_as_text and release.by_entity:

@@ -26,6 +26,6 @@ def open(place: str, name: str | None = None) -> Remote:
         from cache.remotes.gcs import Gcs
 
         return Gcs(url)
-    from cache.remotes.objects import Memory
+    from cache.remotes.object_store import Memory
 
     return Memory(url)

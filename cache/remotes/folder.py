@@ -10,8 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cache import manifest as manifests
-from cache import store
+from cache import manifests, store
 from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, counted
 from cache.remotes.patience import Came
 from cache.store import temporary_names

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cache.remotes.base import Source, no_connection, words
-from cache.remotes.objects import Objects
+from cache.remotes.object_store import Objects
 from cache.remotes.patience import Came
 from common.errors import ConfigError
 

@@ -4,8 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from cache import manifest as manifests
-from cache import store
+from cache import manifests, store
 from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, counted, no_connection, words
 from cache.remotes.patience import LEAST, Came
 from common.errors import CacheError, ConfigError

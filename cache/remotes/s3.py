@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cache.remotes.base import Source, no_connection, words
-from cache.remotes.objects import Objects
+from cache.remotes.object_store import Objects
 from cache.remotes.patience import Came
 from common.errors import ConfigError
 from common.foreign import shell

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import manifest as manifests
-from cache import remotes, store, subset
+from cache import manifests, partial_cache, remotes, store
 from cache.checks.verify import refuse_strange
 from cache.remotes.base import Remote
 from cache.sharing import signing
@@ -77,10 +76,10 @@ def pull(
         )
     signature = signing.of_remote(remote, whole["id"])
     signer = signing.verify(whole["id"], signature, signers, url) if signers else ""
-    parts = subset.wanted(heads, whole) if heads else list(whole["parts"])
+    parts = partial_cache.wanted(heads, whole) if heads else list(whole["parts"])
     with store.alone(folder):
         parts = _with_what_is_here(folder, whole, parts, url, replace=replace)
-        manifest = subset.take(whole, parts)
+        manifest = partial_cache.take(whole, parts)
         files = [shard["file"] for shard in manifest["shards"]]
         checksums.keep(folder, files)
         taken = _Pull(folder, remote, manifest).run()
@@ -156,12 +155,14 @@ def _with_what_is_here(folder: Path, whole: dict[str, Any], parts: list[str], ur
         return parts
     try:
         here = manifests.load(folder)
-        identity = subset.whole(folder, here)["id"]
+        identity = partial_cache.whole_manifest(folder, here)["id"]
     except DeniedError:
         raise
     except CacheError as error:
         raise CacheError(f"{error}; or put the cache of {url} in its place: melcache pull --replace") from error
-    of_whole = here["parts"].keys() <= whole["parts"].keys() and subset.take(whole, here["parts"])["id"] == here["id"]
+    of_whole = (
+        here["parts"].keys() <= whole["parts"].keys() and partial_cache.take(whole, here["parts"])["id"] == here["id"]
+    )
     if not of_whole:
         raise CacheError(
             f"{folder} is cache {identity}, {url} has {whole['id']}. Pull it into another folder, or put it in the "

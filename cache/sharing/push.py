@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import manifest as manifests
-from cache import remotes, store
+from cache import manifests, remotes, store
 from cache.remotes.base import CARD, CARD_BYTES, MovedError, Publication, Remote, Source, State
 from cache.sharing import card, remote_shards
 from cache.sharing.parallel import Transfer

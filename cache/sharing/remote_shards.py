@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from cache import manifest as manifests
+from cache import manifests
 from cache.remotes.base import Remote, SlowError
 from cache.schema import split_column
 from common.errors import CacheError

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cache import manifest as manifests
-from cache import store, subset
+from cache import manifests, partial_cache, store
 from cache.checks.verify import refuse_strange
 from cache.sharing import signing
 from cache.sharing.download import check_space
@@ -57,7 +56,7 @@ def export(folder: Path, file: Path) -> Archived:
     there is no `file`.
     """
     began, manifest = time.monotonic(), manifests.load(folder)
-    identity = subset.whole(folder, manifest)["id"]
+    identity = partial_cache.whole_manifest(folder, manifest)["id"]
     if exists(file):
         raise ConfigError(f"{file} is there already; name another file, or remove it")
     listed = _listed(folder, manifest)
@@ -94,7 +93,7 @@ def take(file: Path, folder: Path, *, identity: str | None = None, signers: Path
             checksums.forget(folder, (shard["file"] for shard in members.manifest["shards"]))
             store.sweep(folder)
     sizes = [shard["bytes"] for shard in members.manifest["shards"]]
-    found, count = subset.whole(folder, members.manifest)["id"], len(sizes) + len(small) + 1
+    found, count = partial_cache.whole_manifest(folder, members.manifest)["id"], len(sizes) + len(small) + 1
     return Archived(found, str(folder), count, sum(sizes), time.monotonic() - began, expected.signer)
 
 
@@ -196,7 +195,10 @@ def _proved(name: str, data: bytes, manifest: dict[str, Any]) -> bytes:
     """Return a small file's bytes: a signature, or the manifest of the cache that this is a part of."""
     if not name.endswith(".sig"):
         whole = manifests.read(data, f"member {name}")
-        if manifests.copy_of(whole["id"]) != name or subset.take(whole, manifest["parts"])["id"] != manifest["id"]:
+        if (
+            manifests.copy_of(whole["id"]) != name
+            or partial_cache.take(whole, manifest["parts"])["id"] != manifest["id"]
+        ):
             raise RefusedError(f"member {name} is not the manifest of the cache that this is a part of")
     return data
 

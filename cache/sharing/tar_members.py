@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from cache import manifest as manifests
-from cache import store
+from cache import manifests, store
 from cache.sharing.signing import SIGNATURE_BYTES
 from cache.store.resumable_file import BLOCK
 from common.errors import CacheError

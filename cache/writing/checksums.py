@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from cache import manifest as manifests
-from cache import store
+from cache import manifests, store
 from cache.store.resumable_file import WriteError
 from common.errors import CacheError
 from common.paths import exists, names

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import manifest, store
+from cache import manifests, store
 from cache.schema import TABLES, VERSION, split_column
 from cache.store import lacking
 from cache.writing import checksums, limits
@@ -40,7 +40,7 @@ class Draft:
         self.damaged: set[str] = set()
         self._problem: Problem = limits.problem
         try:
-            self.before = manifest.load(folder)
+            self.before = manifests.load(folder)
         except DeniedError:
             raise
         except CacheError:  # none, or a damaged one
@@ -169,7 +169,7 @@ class Draft:
         }
         files = [shard["file"] for shard in shards]
         checksums.keep(self.folder, files)
-        identity = manifest.save(self.folder, content | about)
+        identity = manifests.save(self.folder, content | about)
         checksums.forget(self.folder, files)
         store.sweep(self.folder)
         return identity

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import manifest
+from cache import manifests
 from cache.fingerprint import content_hash, shard_key
 from cache.schema import CHOICES, EDGES, READS, SEQUENCES, split_column
 from cache.writing.draft import Draft
@@ -72,7 +72,7 @@ class Synthetic:
 def write(folder: Path, wanted: Synthetic) -> str:
     """Write a synthetic cache into `folder`, whose last component names it; return the cache id."""
     check_name(folder.name, "the folder")
-    if exists(folder / manifest.NAME) and manifest.load(folder)["dataset"]["source"] != SOURCE:
+    if exists(folder / manifests.NAME) and manifests.load(folder)["dataset"]["source"] != SOURCE:
         raise ConfigError(f"{folder} holds a cache that was not synthesized; choose another place")
     draft = Draft(folder)
     read = [column for head in wanted.head.split(",") for column in (*READS[head], *CHOICES.get(head, ()))]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import manifest, store, subset
+from cache import manifests, partial_cache, store
 from cache.checks.verify import check, verify
 from cache.reader import Reader
 from common.errors import CacheError
@@ -81,12 +81,12 @@ def _part(scratch: Path, seed: int) -> Path:
     whole, folder = scratch / "whole", scratch / "part"
     with fast_disk():
         build(whole, seed)
-        found = manifest.load(whole)
-        part = subset.take(found, TAKEN)
+        found = manifests.load(whole)
+        part = partial_cache.take(found, TAKEN)
         for shard in part["shards"]:
             store.publish(folder / shard["file"], (whole / shard["file"]).read_bytes(), replace=False)
-        store.publish(folder / manifest.copy_of(found["id"]), manifest.written(found), replace=False)
-        store.publish(folder / manifest.NAME, manifest.written(part), replace=False)
+        store.publish(folder / manifests.copy_of(found["id"]), manifests.written(found), replace=False)
+        store.publish(folder / manifests.NAME, manifests.written(part), replace=False)
     shutil.rmtree(whole)
     return folder
 

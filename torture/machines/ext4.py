@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cache import manifest
+from cache import manifests
 from common.errors import CacheError
 from torture.processes import child
 from torture.tiny_cache import SHARDS, Result, build, contents, partial, unlike, wrong
@@ -131,10 +131,10 @@ def _cut(scratch: Path, turn: int, rng: random.Random, result: Result) -> None:
         result.count("in the midst of the writing")
     with mounted(after) as disk:
         folder = disk / "cache"
-        problem = (unlike if manifest.NAME in promised else wrong)(folder, known)
+        problem = (unlike if manifests.NAME in promised else wrong)(folder, known)
         for name in promised:
             path = folder / name
-            if not path.exists() or (name != manifest.NAME and path.read_bytes() != (whole / name).read_bytes()):
+            if not path.exists() or (name != manifests.NAME and path.read_bytes() != (whole / name).read_bytes()):
                 problem = problem or f"{name} was promised and is lost"
         if not problem and (build(folder, world) != identity or unlike(folder, known) or _left(folder, whole)):
             problem = "resumed to another cache"

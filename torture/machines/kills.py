@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cache import manifest
+from cache import manifests
 from torture.processes import child
 from torture.tiny_cache import SHARDS, Result, build, contents, partial, unlike
 
@@ -152,4 +152,4 @@ def _compare(folder: Path, whole: Path, identity: str) -> str:
     if partial(folder):
         return f"temporary files left: {partial(folder)}"
     names = [{path.name for path in there.iterdir()} for there in (folder, whole)]
-    return "" if names[0] == names[1] and manifest.NAME in names[0] else "other files"
+    return "" if names[0] == names[1] and manifests.NAME in names[0] else "other files"

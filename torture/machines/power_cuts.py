@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import manifest
+from cache import manifests
 from cache.sharing.pull import pull
 from torture.system_calls import Log, recorded
 from torture.tiny_cache import Result, build, contents, fast_disk, no_gate, put, unlike, wrong
@@ -200,14 +200,14 @@ def _pulls(scratch: Path, root: Path, rng: random.Random) -> tuple[Log, dict[str
         for remote in remotes:
             log.release()  # for a moment there is no cache that opens
             pull(root, str(remote), replace=True)
-            log.promise(root / manifest.NAME)
+            log.promise(root / manifests.NAME)
     return log, known, {}, lambda folder: pull(folder, str(remotes[-1]), replace=True).id
 
 
 def _try(stage: Stage, state: State, known: dict[str, Any], written: dict[str, bytes], result: Result) -> None:
     stage.lay(state)
     result.case()
-    must_open = manifest.NAME in state.promised
+    must_open = manifests.NAME in state.promised
     if problem := (unlike if must_open else wrong)(stage.folder, known):
         result.fail(f"state {result.tried}: {problem}")
     files = dict(state.files)

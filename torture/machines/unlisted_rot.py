@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from cache import manifest
+from cache import manifests
 from cache.writing import checksums
 from torture.machines.bit_rot import extend, flip, swap, truncate, zero
 from torture.tiny_cache import SHARDS, Result, build, contents, fast_disk, put, unlike
@@ -67,9 +67,9 @@ def interrupted(folder: Path, seed: int, shards: int) -> Files:
 
 def take_back(folder: Path) -> None:
     """Turn a cache into what a kill before its manifest leaves."""
-    for shard in manifest.load(folder)["shards"]:
+    for shard in manifests.load(folder)["shards"]:
         checksums.note(folder, shard["file"], shard["sha256"])
-    (folder / manifest.NAME).unlink()
+    (folder / manifests.NAME).unlink()
 
 
 def _damage(files: Files, rng: random.Random, result: Result) -> set[str]:

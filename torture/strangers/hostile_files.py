@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import xxhash
 
-from cache import fingerprint, manifest
+from cache import fingerprint, manifests
 
 ROWS, WIDTH = 3, 4
 COLUMNS = {"text": ("<f2", (WIDTH,)), "truncated": ("|b1", ())}
@@ -271,7 +271,7 @@ def disguise(folder: Path, trick: Trick, secret: Path) -> Path:
         "shards": [shard],
         "provenance": {},
     }
-    (folder / manifest.NAME).write_bytes(fingerprint.canonical(manifest.seal(content)) + b"\n")
+    (folder / manifests.NAME).write_bytes(fingerprint.canonical(manifests.seal(content)) + b"\n")
     return folder
 
 

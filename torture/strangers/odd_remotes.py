@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from cache import manifest
+from cache import manifests
 from cache.remotes import patience
 from cache.remotes.folder import Folder
 from torture.tiny_cache import put
@@ -129,14 +129,14 @@ TOLD: dict[str, Damage] = {
     "no entity ids": _without("entity.ids"),
     "no mention ids": _without("mention.ids"),
     "generations without end": lambda place, told: told.update(generations=told["generations"] * 100_000),
-    "a FIFO as manifest": _replaced(manifest.NAME, "fifo"),
-    "a directory as manifest": _replaced(manifest.NAME, "directory"),
-    "a link to itself as manifest": _replaced(manifest.NAME, "link"),
+    "a FIFO as manifest": _replaced(manifests.NAME, "fifo"),
+    "a directory as manifest": _replaced(manifests.NAME, "directory"),
+    "a link to itself as manifest": _replaced(manifests.NAME, "link"),
     "a FIFO as shard": _replaced("", "fifo"),
     "a directory as shard": _replaced("", "directory"),
     "an empty shard": _replaced("", "empty"),
-    "a file as folder of copies": _replaced(manifest.COPIES, "empty"),
-    "a FIFO as folder of copies": _replaced(manifest.COPIES, "fifo"),
+    "a file as folder of copies": _replaced(manifests.COPIES, "empty"),
+    "a FIFO as folder of copies": _replaced(manifests.COPIES, "fifo"),
 }
 
 

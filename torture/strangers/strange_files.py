@@ -9,7 +9,7 @@ import random
 import resource
 from pathlib import Path
 
-from cache import manifest
+from cache import manifests
 from cache.checks import hdf5_gate
 from cache.checks.verify import verify
 from cache.reader import Reader
@@ -87,7 +87,7 @@ def _pull(folder: Path) -> str:
     try:
         pull(target, str(folder))
     except CacheError as error:
-        return "left a cache behind" if (target / manifest.NAME).exists() or "\n" in str(error) else ""
+        return "left a cache behind" if (target / manifests.NAME).exists() or "\n" in str(error) else ""
     return "was not refused"
 
 
@@ -131,7 +131,7 @@ class _Mutant:
     """One file's mutations, by case."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        content = manifest.load(folder)
+        content = manifests.load(folder)
         self._wanted = hdf5_gate.wanted(folder, content, content["shards"][0])
         self._path, self._seed = folder / content["shards"][0]["file"], seed
         self._good = self._path.read_bytes()

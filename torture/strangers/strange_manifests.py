@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cache import fingerprint, manifest
+from cache import fingerprint, manifests
 from cache.reader import Reader
 from common.errors import CacheError
 from torture.processes import Report, apart
@@ -65,7 +65,7 @@ ATTACKS: dict[str, Change] = {
     "a folder below": lambda m: shard(m).update(file="sub/" + shard(m)["file"]),
     "NUL in a file name": lambda m: shard(m).update(file=shard(m)["file"] + "\0"),
     "newline in a file name": lambda m: shard(m).update(file=shard(m)["file"] + "\n"),
-    "the manifest as a shard": lambda m: shard(m).update(file=manifest.NAME),
+    "the manifest as a shard": lambda m: shard(m).update(file=manifests.NAME),
     "an empty file name": lambda m: shard(m).update(file=""),
     "a huge file name": lambda m: shard(m).update(file="a" * 100_000),
     "a Windows path": lambda m: shard(m).update(file="C:\\" + shard(m)["file"]),
@@ -147,7 +147,7 @@ ATTACKS: dict[str, Change] = {
 def _filled(item: bytes, good: bytes = b'{"recipe":{') -> bytes:
     """Return a manifest with as many items in its first recipe as a reader takes."""
     separators = sum(item.count(sign) for sign in b"[]{},")
-    count = (manifest.MAX_SIGNS - 10_000) // separators
+    count = (manifests.MAX_SIGNS - 10_000) // separators
     return good.replace(b'"recipe":{', b'"recipe":{"a":[' + item * count + b"0],", 1)
 
 
@@ -173,21 +173,21 @@ BYTES: dict[str, Callable[[bytes], bytes]] = {
     "blanks between": lambda data: data.replace(b",", b", "),
     "other line ends": lambda data: data.replace(b"\n", b"\r\n"),
     "bytes behind it": lambda data: data + b"\0" * 1000,
-    "more than it may have": lambda data: b" " * manifest.MAX_BYTES + data,
-    "blanks": lambda data: b" " * (manifest.MAX_BYTES - len(data)) + data,
-    "too many values": lambda data: b'{"x":[' + b"1," * (manifest.MAX_BYTES // 2 - 8) + b"0]}",
+    "more than it may have": lambda data: b" " * manifests.MAX_BYTES + data,
+    "blanks": lambda data: b" " * (manifests.MAX_BYTES - len(data)) + data,
+    "too many values": lambda data: b'{"x":[' + b"1," * (manifests.MAX_BYTES // 2 - 8) + b"0]}",
     "empty lists": lambda data: _filled(b"[],", data),
     "empty objects": lambda data: _filled(b"{},", data),
     "small objects": lambda data: _filled(b'{"a":{"b":1}},', data),
     "empty strings": lambda data: _filled(b'"",', data),
-    "quotes": lambda data: b'"' * manifest.MAX_BYTES,
-    "backslashes": lambda data: b'{"a":"' + b"\\" * (manifest.MAX_BYTES - 6),
+    "quotes": lambda data: b'"' * manifests.MAX_BYTES,
+    "backslashes": lambda data: b'{"a":"' + b"\\" * (manifests.MAX_BYTES - 6),
     "floats": lambda data: _filled(b"1.5,", data),
     "huge integers": lambda data: _filled(b"9" * 30 + b",", data),
-    "one text": lambda data: b'{"a":"' + b"a" * (manifest.MAX_BYTES - 8) + b'"}',
-    "one text of wide characters": lambda data: ('{"a":"\U0001f600' + "a" * (manifest.MAX_BYTES - 12) + '"}').encode(),
+    "one text": lambda data: b'{"a":"' + b"a" * (manifests.MAX_BYTES - 8) + b'"}',
+    "one text of wide characters": lambda data: ('{"a":"\U0001f600' + "a" * (manifests.MAX_BYTES - 12) + '"}').encode(),
     "keys": lambda data: data.replace(
-        b'"recipe":{', b'"recipe":{' + b",".join(b'"%d":0' % i for i in range(manifest.MAX_SIGNS - 10_000)) + b",", 1
+        b'"recipe":{', b'"recipe":{' + b",".join(b'"%d":0' % i for i in range(manifests.MAX_SIGNS - 10_000)) + b",", 1
     ),
     "its digest changed": lambda data: data.replace(b'"digest":"', b'"digest":"0', 1),
 }  # fmt: skip
@@ -199,7 +199,7 @@ def run(scratch: Path, seed: int) -> Result:
     result, folder = Result("hostile manifests"), scratch / "cache"
     with fast_disk():
         build(folder, seed)
-    path = folder / manifest.NAME
+    path = folder / manifests.NAME
     good = path.read_bytes()
     for name, change in ATTACKS.items():
         content = json.loads(good)
@@ -221,7 +221,7 @@ def run(scratch: Path, seed: int) -> Result:
 def sealed(content: dict[str, Any]) -> bytes:
     """Return the bytes of a changed manifest's file, with a digest that fits where that can be."""
     try:
-        return fingerprint.canonical(manifest.seal(content)) + b"\n"
+        return fingerprint.canonical(manifests.seal(content)) + b"\n"
     except (ValueError, TypeError):  # what cannot be sealed is attacked with as it is
         return json.dumps(content).encode()
 
@@ -240,9 +240,9 @@ def _judge(name: str, data: bytes, good: bytes, scratch: Path, result: Result) -
     folder = scratch / "cache"
     if data == good:
         result.fail(f"{name}: the attack changes nothing")
-    put(folder / manifest.NAME, data)
+    put(folder / manifests.NAME, data)
     _refused(name, _opened(folder, scratch), folder, result)
-    put(folder / manifest.NAME, good)
+    put(folder / manifests.NAME, good)
 
 
 def _opened(folder: Path, scratch: Path) -> Report:
@@ -270,7 +270,7 @@ def _refused(name: str, report: Report, folder: Path, result: Result) -> None:
         result.fail(f"{name}: status {report.status}, said {report.answer!r}")
     elif report.seconds > SECONDS or report.memory > MEMORY:
         result.fail(f"{name}: took {report.seconds:.1f} s and {report.memory >> 20} MB")
-    elif foreign := set(report.opened) - {str(folder / manifest.NAME)}:
+    elif foreign := set(report.opened) - {str(folder / manifests.NAME)}:
         result.fail(f"{name}: opened {foreign}")
 
 
@@ -279,13 +279,13 @@ def mutate(scratch: Path, count: int, seed: int) -> Result:
     result, rng, folder = Result("manifest mutations"), random.Random(seed), scratch / "cache"
     with fast_disk():
         build(folder, seed)
-    path = folder / manifest.NAME
+    path = folder / manifests.NAME
     good = path.read_bytes()
     while result.tried < count:
         content = json.loads(good)
         what = mutation(content, rng)
         try:
-            data = fingerprint.canonical(manifest.seal(content)) + b"\n"
+            data = fingerprint.canonical(manifests.seal(content)) + b"\n"
         except (ValueError, TypeError, AttributeError):
             continue
         put(path, data)

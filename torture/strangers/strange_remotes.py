@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import manifest, store
+from cache import manifests, store
 from cache.remotes import patience
 from cache.sharing import push
 from cache.writing import limits
@@ -175,11 +175,11 @@ class _Cases:
         place = self._scratch / "odd"
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(self._scratch / "honest", place)
-        good = (place / manifest.NAME).read_bytes()
+        good = (place / manifests.NAME).read_bytes()
         told = json.loads(good)
         damage(place, told)
-        if (place / manifest.NAME).is_file():
-            put(place / manifest.NAME, written(sealed(told)))
-        for copy in (place / manifest.COPIES).glob("*.json") if (place / manifest.COPIES).is_dir() else ():
+        if (place / manifests.NAME).is_file():
+            put(place / manifests.NAME, written(sealed(told)))
+        for copy in (place / manifests.COPIES).glob("*.json") if (place / manifests.COPIES).is_dir() else ():
             copy.unlink()  # else they would tell the truth
         return place

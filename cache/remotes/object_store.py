@@ -4,7 +4,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
 
-from cache import manifest as manifests
+from cache import manifests
 from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, counted
 from cache.remotes.patience import Came
 from common.errors import CacheError

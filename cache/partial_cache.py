@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cache import manifest as manifests
-from cache import store
+from cache import manifests, store
 from cache.schema import CHOICES, PARTS, READS, split_column
 from common.errors import CacheError, ConfigError
 from common.paths import is_file
@@ -57,7 +56,7 @@ def take(whole: dict[str, Any], parts: Iterable[str]) -> dict[str, Any]:
     )
 
 
-def whole(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def whole_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Return the manifest of the whole cache that this one is a part of, proved; else the manifest itself.
 
     Raises CacheError if the manifest that lies beside is damaged, or is not one that this is a part of.
