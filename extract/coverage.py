@@ -12,7 +12,7 @@ from common.output import table
 from common.paths import status
 from common.records import SPLITS, Dataset
 from extract.datasets.release import NIL_COUNT, UNLABELED_COUNT
-from extract.lists import Lists
+from extract.planning.candidate_lists import Lists
 
 
 def stop(unusable: dict[str, int], named: int, max_missing: float, example: Path | None = None) -> None:

@@ -10,7 +10,7 @@ from cache.edges import ALIGNMENT_READS
 from cache.writing.draft import Draft
 from common.records import Face
 from extract.encoders import Encoders
-from extract.plan import Plan
+from extract.planning.shards import Plan
 from extract.ranges import Range
 
 PERSON = 1  # COCO category

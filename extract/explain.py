@@ -15,8 +15,8 @@ from cache.writing.draft import Draft
 from cache.writing.writer import Todo
 from common.errors import CacheError
 from common.output import table
-from extract.keys import home
-from extract.plan import Plan
+from extract.planning.shard_keys import home
+from extract.planning.shards import Plan
 from extract.shared import Shared
 
 PICTURES = ("resnet", "objects", "regions", "crops")  # kinds that read no text
@@ -25,7 +25,7 @@ LONGEST = 60  # characters of a value
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierCache:
     """A cache that was made before, and where its files are."""
 
     where: str
@@ -44,9 +44,9 @@ def reasons(plan: Plan, todo: Sequence[Todo], draft: Draft, shared: Shared) -> l
     """Return part, where one of its name is, and why it does not serve, for every part that is computed."""
     earlier = []
     if draft.before is not None:
-        earlier.append(Earlier(str(draft.folder), draft.before, Folder(draft.folder)))
+        earlier.append(EarlierCache(str(draft.folder), draft.before, Folder(draft.folder)))
     if shared.remote is not None and shared.manifest is not None:
-        earlier.append(Earlier(shared.url, shared.manifest, shared.remote))
+        earlier.append(EarlierCache(shared.url, shared.manifest, shared.remote))
     ranges: dict[str, list[Todo]] = defaultdict(list)
     for item in todo:
         for part in dict.fromkeys(shard.part.name for shard in item.missing):
@@ -67,7 +67,7 @@ def report(found: Sequence[dict[str, str]]) -> str:
     return table(("computed", "although it is in", "because"), [tuple(reason.values()) for reason in found]) + "\n"
 
 
-def _why(plan: Plan, part: str, ranges: Sequence[Todo], earlier: Earlier) -> str:
+def _why(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
     now, then = plan.parts[part].manifest_entry, earlier.manifest["parts"][part]
     if now["fingerprint"] != then["fingerprint"]:
         return _changed(diff.changes(now, then))
@@ -96,7 +96,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
-def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: Earlier) -> str:
+def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
     """Return what distinguishes the rows of ranges whose part was made by the same recipe."""
     owner = "entity" if part.startswith("entity") else "mention"
     rows = [row for item in ranges for row in range(*plan.borders[item.table][item.index])]

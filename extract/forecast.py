@@ -14,7 +14,7 @@ from extract.calibration import Calibration
 from extract.config import ExtractConfig
 from extract.items import Items
 from extract.pipeline import Job, prepare
-from extract.work import missing
+from extract.planning.shards import missing
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from cache.schema import SEQUENCES
 from cache.writing.writer import Todo
-from extract.owners import MENTIONS_ONLY
-from extract.plan import Plan
-from extract.rows import entity_text
+from extract.planning.duplicates import MENTIONS_ONLY
+from extract.planning.rows import entity_text
+from extract.planning.shards import Plan
 
 KINDS = ("resnet", "clip", "objects", "regions", "crops")  # of parts that are made of pictures
 

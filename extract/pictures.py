@@ -15,8 +15,8 @@ from common.errors import DatasetError
 from extract import coverage, images
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
-from extract.owners import MENTIONS_ONLY
-from extract.plan import Plan
+from extract.planning.duplicates import MENTIONS_ONLY
+from extract.planning.shards import Plan
 from extract.ranges import Range
 
 OK = IMAGE_STATUS.index("ok")

@@ -12,13 +12,14 @@ from common import console
 from common.errors import ConfigError, DatasetError
 from common.output import duration, say
 from common.records import SPLITS, Dataset
-from extract import coverage, datasets, descriptions, explain, faces, growth, lists, provenance, rows
+from extract import coverage, datasets, descriptions, explain, faces, provenance
 from extract.config import NONE, ExtractConfig
 from extract.encoders import Encoders
-from extract.plan import Plan
+from extract.planning import candidate_lists, row_order, rows
+from extract.planning.shards import RANGED, Plan, missing
+from extract.planning.trust import Trust
 from extract.shared import Shared
-from extract.trust import Trust
-from extract.work import TABLES, Work, missing
+from extract.work import Work
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,14 @@ def prepare(config: ExtractConfig) -> Job:
     earlier = (
         None
         if config.limit or config.reorder
-        else growth.later(growth.Earlier.of(config.folder), shared.order(release))
+        else row_order.later(row_order.EarlierRows.of(config.folder), shared.order(release))
     )
-    release, layout = growth.arrange(release, earlier, config.shard_rows)
-    listed = lists.make(release, config.list_length)
+    release, layout = row_order.arrange(release, earlier, config.shard_rows)
+    listed = candidate_lists.make(release, config.list_length)
     if config.limit:
-        release, listed = lists.keep_needed(release, listed)
+        release, listed = candidate_lists.keep_needed(release, listed)
         coverage.stop_if_absent(release, config.max_missing)
-        release, layout = growth.arrange(release, None, config.shard_rows)
+        release, layout = row_order.arrange(release, None, config.shard_rows)
     plan = Plan(config, rows.Rows.hashed(release, layout, config.workers), listed, encoders, draft.listed)
     _stop_if_too_many(config, plan)
     draft.examine(Trust(plan).problem)
@@ -131,7 +132,7 @@ def _tell_wrong(draft: Draft) -> None:
 
 def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:
     """Raise ConfigError for more shards than a manifest may list, before any is computed."""
-    count = sum(len(shards) for table in TABLES for shards in plan.shards(table))
+    count = sum(len(shards) for table in RANGED for shards in plan.shards(table))
     if count > manifests.MAX_SHARDS:
         enough = config.shard_rows * -(-count // manifests.MAX_SHARDS) * 2
         raise ConfigError(

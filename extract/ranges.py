@@ -9,8 +9,8 @@ from cache.schema import split_column
 from cache.writing.draft import Draft
 from cache.writing.writer import Shard, ShardPlan
 from extract.clock import Clock
-from extract.owners import Slot
-from extract.plan import Plan
+from extract.planning.duplicates import Slot
+from extract.planning.shards import Plan
 
 COPIED = 256  # rows at a time; the regions of so many are 51 MB
 

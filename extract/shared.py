@@ -23,9 +23,9 @@ from common.errors import CacheError
 from common.foreign import printable, shell
 from common.output import duration, say, size
 from common.records import Dataset
-from extract import growth, rows
 from extract.config import ExtractConfig
-from extract.growth import Earlier
+from extract.planning import row_order, rows
+from extract.planning.row_order import EarlierRows
 
 FAILURES = 3  # shards that may fail to come before no more are asked for: one file can be unreadable by itself
 
@@ -53,7 +53,7 @@ class Shared:
         if self.remote is not None:
             self._ask(self.remote)
 
-    def order(self, release: Dataset) -> Earlier | None:
+    def order(self, release: Dataset) -> EarlierRows | None:
         """Return how a cache there orders its rows, one as large as the release before what is published; or None."""
         if self.remote is None or self.manifest is None:
             return None
@@ -62,10 +62,10 @@ class Shared:
             listed = filter(self._trusts, remote_shards.manifests_of(remote, self._listing, self.manifest))
             alike = (found for found in listed if (found["tables"]["entity"], found["tables"]["mention"]) == counts)
             manifest = next(alike, self.manifest)
-            if not growth.worth(manifest, counts, self._config):
+            if not row_order.worth(manifest, counts, self._config):
                 return None
-            most = {table: rows.MOST_BYTES * manifest["tables"][table] for table in growth.TABLES}
-            return Earlier.told(
+            most = {table: rows.MOST_BYTES * manifest["tables"][table] for table in row_order.ORDERED}
+            return EarlierRows.told(
                 manifest, lambda part: remote_shards.column(remote, manifest, f"{part}.id", most[part.split(".")[0]])
             )
         except CacheError as error:

@@ -4,10 +4,10 @@ import numpy as np
 
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
-from extract.owners import Slot
-from extract.plan import Plan
+from extract.planning.duplicates import Slot
+from extract.planning.rows import entity_text
+from extract.planning.shards import Plan
 from extract.ranges import Range
-from extract.rows import entity_text
 
 
 class Texts:

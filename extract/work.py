@@ -1,29 +1,16 @@
 """Compute the missing shards of a plan, range by range."""
 
-from collections.abc import Callable
-
 from cache.writing.draft import Draft
-from cache.writing.writer import ShardPlan, Todo
+from cache.writing.writer import Todo
 from common.output import Progress
 from extract.clock import Clock
 from extract.config import ExtractConfig
 from extract.derived import Derived
 from extract.encoders import Encoders
 from extract.pictures import Pictures
-from extract.plan import Plan
+from extract.planning.shards import RANGED, Plan
 from extract.ranges import Range
 from extract.texts import Texts
-
-TABLES = ("entity", "mention", "pair")  # in the order of what derives from what; tokens are made with mentions
-
-
-def missing(plan: Plan, finished: Callable[[ShardPlan], bool]) -> list[Todo]:
-    """Return every range of a plan with those of its shards that are not finished."""
-    return [
-        Todo(table, index, [shard for shard in shards if not finished(shard)])
-        for table in TABLES
-        for index, shards in enumerate(plan.shards(table))
-    ]
 
 
 class Work:
@@ -37,7 +24,7 @@ class Work:
 
     def do(self, todo: list[Todo]) -> None:
         """Compute what is missing, a table at a time."""
-        for table in TABLES:
+        for table in RANGED:
             ranges = [item for item in todo if item.table == table]
             counts = [self._rows(item) * len({shard.part.name for shard in item.missing}) for item in ranges]
             with Progress(sum(counts), table, "rows") as progress:

@@ -6,7 +6,7 @@ import pytest
 
 from common.records import SPLITS
 from extract.datasets import load
-from extract.rows import strings
+from extract.planning.rows import strings
 from train import splits
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -24,7 +24,7 @@ from common.errors import CacheError, DatasetError, DeniedError, MelcacheError, 
 from common.paths import find_cache
 from extract import coverage, datasets, faces
 from extract.encoders import weights
-from extract.growth import Earlier
+from extract.planning.row_order import EarlierRows
 
 ROOT = Path(__file__).parent.parent
 CAPABILITIES = 0x20080522  # linux/capability.h: version 3
@@ -95,7 +95,7 @@ def test_a_cache_in_a_closed_folder_is_not_called_unfinished(toy, tmp_path, boun
         ("diff", toy, toy), ("push", toy, tmp_path / "team"), ("pull", tmp_path / "new", toy),
     ):  # fmt: skip
         assert "finished" not in told(*command) and not (tmp_path / "x.tar").exists()
-    for look in (Draft, Earlier.of, reader.open, find_cache):
+    for look in (Draft, EarlierRows.of, reader.open, find_cache):
         with pytest.raises(DeniedError, match="Permission denied"):
             look(toy)
 
@@ -104,7 +104,7 @@ def test_a_manifest_that_may_not_be_read_is_not_taken_for_none(toy, bound, tmp_p
     other = shutil.copytree(toy, tmp_path / "other")
     (toy / "manifest.json").chmod(0)
     for work in (
-        lambda: Draft(toy), lambda: Earlier.of(toy), lambda: list(verify.verify(toy)),
+        lambda: Draft(toy), lambda: EarlierRows.of(toy), lambda: list(verify.verify(toy)),
         lambda: pull.pull(toy, str(other)), lambda: push.push(other, str(toy)),
     ):  # fmt: skip
         with pytest.raises(CacheError, match=r"manifest\.json: Permission denied"):

@@ -16,11 +16,12 @@ from cache.checks import diff
 from cache.sharing import push
 from common.errors import CacheError, ConfigError
 from common.records import Dataset, Entity, Mention
-from extract import growth, pipeline
+from extract import pipeline
 from extract.config import ExtractConfig
-from extract.growth import Earlier
-from extract.rows import stored
-from extract.sequences import Layout
+from extract.planning import row_order
+from extract.planning.layout import Layout
+from extract.planning.row_order import EarlierRows
+from extract.planning.rows import stored
 from torture.strangers import odd_remotes, strange_remotes
 from torture.strangers.strange_manifests import sealed
 
@@ -50,7 +51,7 @@ def release(entities, mentions):
 
 def as_cache(data, layout):
     ids = {"entity": [stored(e.id) for e in data.entities], "mention": [stored(m.id) for m in data.mentions]}
-    return Earlier(ids, layout)
+    return EarlierRows(ids, layout)
 
 
 def names(data):
@@ -58,14 +59,14 @@ def names(data):
 
 
 def test_a_first_extraction_keeps_the_releases_order_and_brings_mentions_of_a_sentence_together():
-    data, layout = growth.arrange(release("dacb", [("m0", "x"), ("m1", "y"), ("m2", "x"), ("m3", "z")]), None, 2)
+    data, layout = row_order.arrange(release("dacb", [("m0", "x"), ("m1", "y"), ("m2", "x"), ("m3", "z")]), None, 2)
     assert names(data) == (list("dacb"), ["m0", "m2", "m1", "m3"])
     assert layout == Layout({"entity": [(0, 2), (2, 4)], "mention": [(0, 2), (2, 4)]}, ((4, 4),))
 
 
 def test_new_rows_stand_behind_the_old_ones_in_ranges_of_their_own():
-    first = growth.arrange(release("abcde", [("m0", "x"), ("m1", "y")]), None, 2)
-    data, layout = growth.arrange(release("aXbcYdeZ", [("m2", "w"), ("m0", "x"), ("m1", "y")]), as_cache(*first), 2)
+    first = row_order.arrange(release("abcde", [("m0", "x"), ("m1", "y")]), None, 2)
+    data, layout = row_order.arrange(release("aXbcYdeZ", [("m2", "w"), ("m0", "x"), ("m1", "y")]), as_cache(*first), 2)
     assert names(data) == (list("abcdeXYZ"), ["m0", "m1", "m2"])
     assert layout.borders["entity"] == [(0, 2), (2, 4), (4, 5), (5, 7), (7, 8)]
     assert layout.borders["mention"] == [(0, 2), (2, 3)]
@@ -74,8 +75,8 @@ def test_new_rows_stand_behind_the_old_ones_in_ranges_of_their_own():
 
 def test_a_new_mention_of_an_old_sentence_moves_no_other():
     old = [("m0", "x"), ("m1", "y"), ("m2", "z"), ("m3", "w")]
-    first = growth.arrange(release("a", old), None, 2)
-    data, layout = growth.arrange(release("a", [*old, ("m4", "y"), ("m5", "v")]), as_cache(*first), 2)
+    first = row_order.arrange(release("a", old), None, 2)
+    data, layout = row_order.arrange(release("a", [*old, ("m4", "y"), ("m5", "v")]), as_cache(*first), 2)
     assert names(data)[1] == ["m0", "m1", "m2", "m3", "m4", "m5"]
     assert layout.borders["mention"] == [(0, 2), (2, 4), (4, 6)]
     assert layout.generations == ((1, 4), (1, 6))
@@ -83,24 +84,24 @@ def test_a_new_mention_of_an_old_sentence_moves_no_other():
 
 def test_mentions_whose_sentence_was_changed_stand_together_within_their_range():
     old = [("m0", "x"), ("m1", "x"), ("m2", "x"), ("m3", "w")]
-    first = growth.arrange(release("a", old), None, 4)
+    first = row_order.arrange(release("a", old), None, 4)
     changed = [("m0", "x"), ("m1", "y"), ("m2", "x"), ("m3", "y"), ("m4", "y"), ("m5", "z"), ("m6", "y")]
-    data, layout = growth.arrange(release("a", changed), as_cache(*first), 4)
+    data, layout = row_order.arrange(release("a", changed), as_cache(*first), 4)
     assert names(data)[1] == ["m0", "m2", "m1", "m3", "m4", "m6", "m5"]
     assert layout.borders["mention"] == [(0, 4), (4, 7)]
 
 
 def test_rows_that_are_gone_shorten_their_range_only():
-    first = growth.arrange(release("abcdef", [("m0", "x")]), None, 2)
-    data, layout = growth.arrange(release("abdefG", [("m0", "x")]), as_cache(*first), 2)
+    first = row_order.arrange(release("abcdef", [("m0", "x")]), None, 2)
+    data, layout = row_order.arrange(release("abdefG", [("m0", "x")]), as_cache(*first), 2)
     assert names(data)[0] == list("abdefG")
     assert layout.borders["entity"] == [(0, 2), (2, 3), (3, 5), (5, 6)]
     assert layout.generations == ((5, 1), (6, 1))
 
 
 def test_a_table_that_has_hardly_a_row_left_is_numbered_anew(capsys):
-    first = growth.arrange(release("abcdef", [("m0", "x"), ("m1", "y")]), None, 2)
-    data, layout = growth.arrange(release("ZfYX", [("m1", "y"), ("m0", "x"), ("m2", "z")]), as_cache(*first), 2)
+    first = row_order.arrange(release("abcdef", [("m0", "x"), ("m1", "y")]), None, 2)
+    data, layout = row_order.arrange(release("ZfYX", [("m1", "y"), ("m0", "x"), ("m2", "z")]), as_cache(*first), 2)
     assert names(data) == (list("ZfYX"), ["m0", "m1", "m2"])
     assert layout.generations == ((0, 2), (4, 3))
     assert "entity rows are numbered anew: only 1 of the earlier cache's 6" in capsys.readouterr().err
@@ -111,7 +112,7 @@ def test_whatever_is_changed_every_record_is_there_once_and_no_sentence_is_cut(s
     rng = random.Random(seed)
     size = rng.randint(1, 7)
     entities, mentions = [f"e{i}" for i in range(20)], [(f"m{i}", f"s{rng.randrange(15)}") for i in range(25)]
-    data, layout = growth.arrange(release(entities, mentions), None, size)
+    data, layout = row_order.arrange(release(entities, mentions), None, size)
     for step in range(4):
         entities = [e for e in entities if rng.random() < 0.95] + [f"e{step}-{i}" for i in range(rng.randrange(4))]
         mentions = [
@@ -121,7 +122,7 @@ def test_whatever_is_changed_every_record_is_there_once_and_no_sentence_is_cut(s
         rng.shuffle(entities)
         rng.shuffle(mentions)
         old = as_cache(data, layout)
-        data, layout = growth.arrange(release(entities, mentions), old, size)
+        data, layout = row_order.arrange(release(entities, mentions), old, size)
         assert sorted(names(data)[0]) == sorted(entities)
         assert sorted((m.id, m.sentence) for m in data.mentions) == sorted(mentions)
         rows = [m.sentence for m in data.mentions]
@@ -136,7 +137,7 @@ def test_whatever_is_changed_every_record_is_there_once_and_no_sentence_is_cut(s
             assert all(begin < end for begin, end in cuts)
         assert layout.generations[-1] == (len(entities), len(mentions))
         assert all(a <= b for before, after in pairwise(layout.generations) for a, b in zip(before, after, strict=True))
-        again = growth.arrange(release(entities, mentions), as_cache(data, layout), size)
+        again = row_order.arrange(release(entities, mentions), as_cache(data, layout), size)
         assert (names(again[0]), again[1]) == (names(data), layout)
 
 
@@ -493,15 +494,15 @@ def test_a_cache_that_was_pulled_without_ids_tells_no_order_and_a_grown_one_says
     folder = tmp_path / "toy"
     strange_remotes.extract(folder, "", 1)
     told = json.loads((folder / "manifest.json").read_text())
-    assert Earlier.of(folder).layout.generations == ((5, 3),)
+    assert EarlierRows.of(folder).layout.generations == ((5, 3),)
     odd_remotes.TOLD["no entity ids"](folder, told)
     for generations, grown in ([[5, 3]], False), ([[2, 1], [5, 3]], True):
         (folder / "manifest.json").write_bytes(sealed(told | {"generations": generations}))
         if grown:
             with pytest.raises(CacheError, match=r"holds no entity\.ids\.id, and this cache has grown.* --reorder"):
-                Earlier.of(folder)
+                EarlierRows.of(folder)
         else:
-            assert Earlier.of(folder) is None
+            assert EarlierRows.of(folder) is None
 
 
 def told(entities, mentions, generations=1):
@@ -521,16 +522,16 @@ def told(entities, mentions, generations=1):
         (told([3000], [1001] * 2), False),
         (told([3000] + [10] * 80, [1000] + [1] * 20), True),  # grown a hundred times
         (told([1] * 3000, [1] * 1000), False),  # more shards than a manifest may list
-        (told([1000], [1000], growth.MOST_GENERATIONS), True),
-        (told([1000], [1000], growth.MOST_GENERATIONS + 1), False),
+        (told([1000], [1000], row_order.MOST_GENERATIONS), True),
+        (told([1000], [1000], row_order.MOST_GENERATIONS + 1), False),
     ],
 )
 def test_an_order_from_elsewhere_is_followed_where_its_ranges_can_be_computed_and_listed(manifest, worth):
-    assert growth.worth(manifest, (3000, 1000), ExtractConfig()) == worth
+    assert row_order.worth(manifest, (3000, 1000), ExtractConfig()) == worth
 
 
 def test_ranges_from_elsewhere_are_as_large_as_fit_in_memory():
-    large = growth.MOST_ROWS
+    large = row_order.MOST_ROWS
     for rows, size, worth in ((large, 2048, True), (large + 1, 2048, False), (large + 1, large + 1, True)):
         manifest = told([rows], [1000])
-        assert growth.worth(manifest, (rows, 1000), ExtractConfig(shard_rows=size)) == worth
+        assert row_order.worth(manifest, (rows, 1000), ExtractConfig(shard_rows=size)) == worth

@@ -17,14 +17,15 @@ from typer.testing import CliRunner
 import cache as melcache
 from cache.writing.draft import Draft
 from common.errors import ConfigError, DatasetError
-from extract import pipeline, plan
+from extract import pipeline
 from extract.cli import app
 from extract.config import ON_DEMAND, ExtractConfig
 from extract.encoders import Encoders
 from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.objects import Objects
-from extract.sequences import pieces
+from extract.planning import shards
+from extract.planning.layout import pieces
 from torture.machines.unlisted_rot import take_back
 from train.table import Table
 
@@ -324,7 +325,7 @@ def test_pieces_are_as_long_as_allowed_and_never_cut_a_unit():
 def test_a_wide_part_is_cut_into_shards_of_whole_sentences_with_the_same_rows(data, made, tmp_path, monkeypatch):
     borders = set(made.column("mention.tokens.first").tolist()) | {made.manifest["tables"]["token"]}
     for size in (2, 3):  # the second run finds shards of the same rows and numbers, but of other places
-        monkeypatch.setattr(plan, "SHARD_BYTES", size * (4 * 512 * 2 + 1))
+        monkeypatch.setattr(shards, "SHARD_BYTES", size * (4 * 512 * 2 + 1))
         cut = extract(data, tmp_path, heads=BOTH)
         rows = [shard["rows"] for shard in cut.manifest["shards"] if shard["part"] == "mention.regions"]
         assert rows == {2: [2, 2, 1, 2, 2], 3: [3, 2, 3, 1]}[size]  # of ranges of five and four
@@ -711,7 +712,7 @@ def killer(monkeypatch):
 
 
 def test_a_run_killed_after_any_shard_is_resumed_to_the_same_cache(data, standard, made, tmp_path, killer, monkeypatch):
-    monkeypatch.setattr(plan, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
     killer[0] = -1  # never
     whole = extract(data, tmp_path / "whole", heads=BOTH)
     shutil.copytree(standard.path, tmp_path / "world")

@@ -16,7 +16,8 @@ from cache.sharing import pull, remote_shards
 from cache.store import lacking, temporary_names
 from cache.writing import checksums, draft, limits, writer
 from common.errors import CacheError
-from extract import growth, images
+from extract import images
+from extract.planning import row_order
 from torture.machines import (
     bit_rot,
     failing_disk,
@@ -406,7 +407,7 @@ def sizes_are_believed(patch):
 def orders_are_believed(patch):
     real = remote_shards.column
     patch.setattr(store, "_hollow", lambda descriptor: False)  # a store elsewhere does not say what is a hole
-    patch.setattr(growth, "worth", lambda *given: True)
+    patch.setattr(row_order, "worth", lambda *given: True)
     patch.setattr(remote_shards, "column", lambda remote, told, name, largest: real(remote, told, name, 1 << 60))
 
 

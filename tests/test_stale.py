@@ -14,10 +14,11 @@ from cache import fingerprint, manifests
 from cache.checks import diff
 from cache.writing.draft import Draft
 from common.errors import CacheError
-from extract import datasets, growth, lists, parts, pipeline, rows
+from extract import datasets, pipeline
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
-from extract.plan import Plan
+from extract.planning import candidate_lists, recipes, row_order, rows
+from extract.planning.shards import Plan
 
 HEADS = ("ghmfc", "dwe", "mel_hi")  # among them they read every part on demand
 PICTURES = {"resnet", "clip", "objects", "regions", "crops", "clip_token.clip"}
@@ -83,8 +84,8 @@ class Planner:
 
     def __init__(self, config):
         self.config = config
-        release, layout = growth.arrange(datasets.load(config.dataset, config.source), None, config.shard_rows)
-        self.rows, self.lists = rows.Rows.hashed(release, layout, 1), lists.make(release, config.list_length)
+        release, layout = row_order.arrange(datasets.load(config.dataset, config.source), None, config.shard_rows)
+        self.rows, self.lists = rows.Rows.hashed(release, layout, 1), candidate_lists.make(release, config.list_length)
         self.encoders = Encoders(config)
         self.parts = self.plan().parts
 
@@ -138,7 +139,7 @@ def named(path):
 def derived(name):
     """A part and all that derive from it."""
     found = {name}
-    for part, inputs in parts.INPUTS.items():
+    for part, inputs in recipes.INPUTS.items():
         if found & set(inputs):
             found.add(part)
     return found
@@ -151,7 +152,7 @@ def files(plan, names):
 
 
 def test_each_leaf_of_each_recipe_changed_alone_makes_other_files_and_is_named(planner, reader, monkeypatch):
-    real, base, folder = parts._recipes, planner.parts, reader.path
+    real, base, folder = recipes._recipes, planner.parts, reader.path
     assert {name: part.fingerprint for name, part in base.items()} == {
         name: part["fingerprint"] for name, part in reader.manifest["parts"].items()
     }
@@ -164,7 +165,7 @@ def test_each_leaf_of_each_recipe_changed_alone_makes_other_files_and_is_named(p
         recipe = json.loads(fingerprint.canonical(recipe))
         for path in leaves(recipe):
             new, old_value, new_value = changed(recipe, path)
-            monkeypatch.setattr(parts, "_recipes", lambda *given, name=name, new=new: real(*given) | {name: new})
+            monkeypatch.setattr(recipes, "_recipes", lambda *given, name=name, new=new: real(*given) | {name: new})
             plan, affected = planner.plan(), derived(name)
             differ = {part for part in base if plan.parts[part].fingerprint != base[part].fingerprint}
             assert differ == affected, (name, path)
@@ -172,13 +173,13 @@ def test_each_leaf_of_each_recipe_changed_alone_makes_other_files_and_is_named(p
             assert after and not after.keys() & before.keys(), (name, path)
             draft = Draft(folder)
             assert not any(draft.adopt(shard) for shard in after.values()), (name, path)
-            recipes = (base[name].manifest_entry["recipe"], plan.parts[name].manifest_entry["recipe"])
-            ((field, *values),) = diff.recipes(*recipes)
+            both = (base[name].manifest_entry["recipe"], plan.parts[name].manifest_entry["recipe"])
+            ((field, *values),) = diff.recipes(*both)
             assert field == named(path)
             assert isinstance(path[-1], int) or values == [old_value, new_value]
             for part in affected - {name}:
                 inputs = (base[part].manifest_entry["inputs"], plan.parts[part].manifest_entry["inputs"])
-                assert {field for field, *_ in diff.recipes(*inputs)} == affected & set(parts.INPUTS[part])
+                assert {field for field, *_ in diff.recipes(*inputs)} == affected & set(recipes.INPUTS[part])
             tried += 1
     assert tried >= 100
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from cache import manifests
 from common.errors import WeightsError
-from extract import growth, lists, pipeline, rows
+from extract import pipeline
 from extract.cli import app
 from extract.config import ExtractConfig
 from extract.datasets import jsonl
@@ -31,7 +31,8 @@ from extract.encoders.clip import Clip
 from extract.encoders.compute import Compute
 from extract.encoders.objects import Objects
 from extract.encoders.resnet import FILE, ResNet
-from extract.plan import Plan
+from extract.planning import candidate_lists, row_order, rows
+from extract.planning.shards import Plan
 
 CPU = Compute(torch.device("cpu"), "fp32")
 
@@ -418,13 +419,13 @@ def test_random_weights_are_named_in_the_manifests_warnings(tmp_path):
 
 
 def test_other_bert_weights_change_the_parts_of_bert_and_alignment_only(folder, source, tmp_path):
-    data, layout = growth.arrange(jsonl.load(release(tmp_path / "r")), None, 2048)
+    data, layout = row_order.arrange(jsonl.load(release(tmp_path / "r")), None, 2048)
 
     def fingerprints():
         config = ExtractConfig(weights="random-tiny", device="cpu")
         encoders = Encoders(config)
         encoders.bert = Bert(weights.parse(str(folder)), CPU, 4)
-        plan = Plan(config, rows.Rows.hashed(data, layout, 1), lists.make(data, 3), encoders)
+        plan = Plan(config, rows.Rows.hashed(data, layout, 1), candidate_lists.make(data, 3), encoders)
         return {name: part.fingerprint for name, part in plan.parts.items()}
 
     before = fingerprints()

@@ -102,7 +102,7 @@ def _nothing(place: Path, told: dict[str, Any]) -> None:
 
 
 def _problem(shard: tiny_cache.Shard, found: dict[str, Any], column: limits.Column) -> str:
-    """Return what is wrong with a finished shard, as extract.trust does for a real release."""
+    """Return what is wrong with a finished shard, as extract.planning.trust does for a real release."""
     for name in set(RELEASE_SAYS) & shard.plan.part.columns.keys():
         if not np.array_equal(column(name), shard.get(name, np.arange(shard.plan.rows))):
             return f"{name} is not what the release says"

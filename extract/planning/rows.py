@@ -13,7 +13,7 @@ from cache.fingerprint import NO_CONTENT, content_hash
 from cache.schema import IMAGE_STATUS, UNLABELED
 from common.records import Dataset, Entity, Face, Image, Mention
 from extract import images
-from extract.sequences import Layout
+from extract.planning.layout import Layout
 
 MOST_BYTES = 256  # of a string
 Picture = tuple[bytes, int]  # content hash of the file, reason code
@@ -23,8 +23,8 @@ Picture = tuple[bytes, int]  # content hash of the file, reason code
 class Rows:
     """Entities and mentions in row order.
 
-    Mentions of one sentence stand together (see extract.growth), so that no shard border separates them and each
-    distinct sentence is encoded once.
+    Mentions of one sentence stand together (see extract.planning.row_order), so that no shard border separates them and
+    each distinct sentence is encoded once.
     """
 
     entities: list[Entity]

@@ -11,8 +11,8 @@ from extract import images
 from extract.config import ON_DEMAND, ExtractConfig
 from extract.encoders import Encoders
 from extract.encoders.clip import TEXT
-from extract.lists import Lists
-from extract.rows import Rows
+from extract.planning.candidate_lists import Lists
+from extract.planning.rows import Rows
 
 # parts that are computed from stored columns: whose
 INPUTS = {

@@ -1,21 +1,21 @@
 """What an extraction must produce: every part, and every shard's place and key, before anything is encoded."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import numpy as np
 
 from cache.schema import SEQUENCES
-from cache.writing.writer import PartPlan, ShardPlan
-from extract import parts
+from cache.writing.writer import PartPlan, ShardPlan, Todo
 from extract.config import ON_DEMAND, ExtractConfig
 from extract.encoders import Encoders
-from extract.keys import Keys, home, piece_key
-from extract.lists import Lists
-from extract.owners import Owners
-from extract.rows import Rows
-from extract.sequences import Sentences, pieces
+from extract.planning import recipes
+from extract.planning.candidate_lists import Lists
+from extract.planning.duplicates import Owners
+from extract.planning.layout import Sentences, pieces
+from extract.planning.rows import Rows
+from extract.planning.shard_keys import Keys, home, piece_key
 
 SHARD_BYTES = 64 << 20  # of a part on demand: the regions of 2,048 pictures are 411 MB
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -32,7 +32,7 @@ class Plan:
         self, config: ExtractConfig, rows: Rows, lists: Lists, encoders: Encoders, listed: Mapping[str, str] = NOTHING
     ) -> None:
         self.rows, self.lists, self.owners = rows, lists, Owners(rows)
-        self.parts = parts.plan(config, encoders, lists, rows, self.owners.described, listed)
+        self.parts = recipes.plan(config, encoders, lists, rows, self.owners.described, listed)
         counts = {
             "token": lambda text: len(encoders.bert.tokens(text, config.sentence_tokens).ids),
             "clip_token": encoders.clip.count,
@@ -93,3 +93,15 @@ class Plan:
         if part.table in SEQUENCES:
             return self.sentences[part.table].edges_between(start, stop)
         return np.arange(start, stop + 1) if part.name in ON_DEMAND else np.array([start, stop])
+
+
+RANGED = ("entity", "mention", "pair")  # in the order of what derives from what; tokens are made with mentions
+
+
+def missing(plan: Plan, finished: Callable[[ShardPlan], bool]) -> list[Todo]:
+    """Return every range of a plan with those of its shards that are not finished."""
+    return [
+        Todo(table, index, [shard for shard in shards if not finished(shard)])
+        for table in RANGED
+        for index, shards in enumerate(plan.shards(table))
+    ]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from extract.rows import Picture, Rows, entity_text, mention_texts
+from extract.planning.rows import Picture, Rows, entity_text, mention_texts
 
 ASKING = {"entity": ("entity", "mention"), "mention": ("mention",)}  # rows of which tables may copy from a table's
 MENTIONS_ONLY = ("mention.regions", "mention.crops")

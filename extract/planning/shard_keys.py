@@ -10,11 +10,11 @@ from cache.fingerprint import content_hash, digest, shard_key
 from cache.schema import SEQUENCES
 from cache.writing.writer import PartPlan
 from common.records import Face
-from extract.lists import Lists
-from extract.owners import Owners, Row
-from extract.parts import INPUTS
-from extract.rows import Rows, bert_content
-from extract.sequences import Borders, Sentences
+from extract.planning.candidate_lists import Lists
+from extract.planning.duplicates import Owners, Row
+from extract.planning.layout import Borders, Sentences
+from extract.planning.recipes import INPUTS
+from extract.planning.rows import Rows, bert_content
 
 OWN, OWN_OF_ENTITY = b"\1" * 32, b"\2" * 32
 

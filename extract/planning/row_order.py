@@ -18,10 +18,10 @@ from common.errors import CacheError, DatasetError, DeniedError
 from common.output import say
 from common.records import Dataset, Entity, Mention
 from extract.config import ExtractConfig
-from extract.rows import stored
-from extract.sequences import Borders, Layout, borders
+from extract.planning.layout import Borders, Layout, borders
+from extract.planning.rows import stored
 
-TABLES = ("entity", "mention")
+ORDERED = ("entity", "mention")
 PARTS_A_RANGE = 7  # of mentions, without those on demand; of entities 5
 MORE_RANGES = 100  # than a fresh extraction has
 MOST_GENERATIONS, MOST_ROWS = 1_000, 1 << 15  # of an order that comes from elsewhere, and of its ranges
@@ -29,14 +29,14 @@ KEPT = 0.5  # of a table's rows must be in the release still; else their order i
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierRows:
     """The rows of the cache that is there already: their ids, as stored, in row order; and its layout."""
 
     ids: dict[str, list[bytes]]
     layout: Layout
 
     @classmethod
-    def of(cls, folder: Path) -> "Earlier | None":
+    def of(cls, folder: Path) -> "EarlierRows | None":
         """Return what the cache in `folder` tells, None where there is none, or one of a limited extraction.
 
         Raises CacheError for a grown cache whose ids are damaged: in their order lie hours of work.
@@ -58,17 +58,17 @@ class Earlier:
             return None  # the order is the release's
 
     @classmethod
-    def told(cls, manifest: dict[str, Any], ids: Callable[[str], np.ndarray]) -> "Earlier | None":
+    def told(cls, manifest: dict[str, Any], ids: Callable[[str], np.ndarray]) -> "EarlierRows | None":
         """Return what a manifest tells and `ids`, given a part; None where it is of a limited extraction."""
         generations = tuple((entities, mentions) for entities, mentions in manifest.get("generations", ()))
         if not generations:
             return None
-        cuts: dict[str, Borders] = {table: [] for table in TABLES}
+        cuts: dict[str, Borders] = {table: [] for table in ORDERED}
         for shard in manifest["shards"]:
             table, kind = shard["part"].split(".")
             if kind == "ids":
                 cuts[table].append((shard["start"], shard["start"] + shard["rows"]))
-        return cls({table: ids(f"{table}.ids").tolist() for table in TABLES}, Layout(cuts, generations))
+        return cls({table: ids(f"{table}.ids").tolist() for table in ORDERED}, Layout(cuts, generations))
 
 
 def worth(manifest: dict[str, Any], counts: tuple[int, int], config: ExtractConfig) -> bool:
@@ -82,24 +82,24 @@ def worth(manifest: dict[str, Any], counts: tuple[int, int], config: ExtractConf
     parts = PARTS_A_RANGE + len(config.demanded)
     return (
         len(manifest.get("generations", ())) <= MOST_GENERATIONS
-        and all(manifest["tables"][table] * KEPT <= count for table, count in zip(TABLES, counts, strict=True))
+        and all(manifest["tables"][table] * KEPT <= count for table, count in zip(ORDERED, counts, strict=True))
         and all(shard["rows"] <= max(config.shard_rows, MOST_ROWS) for shard in ids)
         and len(ids) * parts <= max(manifests.MAX_SHARDS // 2, (mine + MORE_RANGES) * parts)
     )
 
 
-def later(here: Earlier | None, there: Earlier | None) -> Earlier | None:
+def later(here: EarlierRows | None, there: EarlierRows | None) -> EarlierRows | None:
     """Return the order of a cache elsewhere if it is that of the one here, or continues it; else that of here."""
     if here is None or there is None:
         return here or there
-    for table in TABLES:
+    for table in ORDERED:
         ids, cuts = here.ids[table], here.layout.borders[table]
         if there.ids[table][: len(ids)] != ids or there.layout.borders[table][: len(cuts)] != cuts:
             return here
     return there
 
 
-def arrange(release: Dataset, earlier: Earlier | None, size: int) -> tuple[Dataset, Layout]:
+def arrange(release: Dataset, earlier: EarlierRows | None, size: int) -> tuple[Dataset, Layout]:
     """Return the release with its records in row order, mentions of one sentence together in a range, and the layout.
 
     New rows are cut into ranges of `size`. Raises DatasetError for an empty release.
@@ -113,7 +113,7 @@ def arrange(release: Dataset, earlier: Earlier | None, size: int) -> tuple[Datas
             f"rows that are there already stay in their larger ranges; --shard-rows {size} holds for new ones. "
             "See --reorder"
         )
-    earlier = earlier or Earlier({"entity": [], "mention": []}, Layout({"entity": [], "mention": []}, ()))
+    earlier = earlier or EarlierRows({"entity": [], "mention": []}, Layout({"entity": [], "mention": []}, ()))
     together = {"entity": [entity.id for entity in release.entities], "mention": [m.sentence for m in release.mentions]}
     orders, cuts, counts = {}, {}, []
     for number, (table, records) in enumerate((("entity", release.entities), ("mention", release.mentions))):

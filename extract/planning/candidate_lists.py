@@ -8,8 +8,8 @@ from cache.schema import UNLABELED
 from common.errors import DatasetError
 from common.output import Progress, say
 from common.records import Dataset
-from extract import candidates
-from extract.rows import gold_rows
+from extract.planning import retrieval
+from extract.planning.rows import gold_rows
 
 RECALLS = (1, 10, 100)
 
@@ -35,7 +35,7 @@ class Lists:
     def recalls(self) -> dict[str, float | None]:
         """Return recall@k over all labeled mentions, nil gold counted as a miss; None where none is labeled."""
         ks = [k for k in RECALLS if k < self.candidates.shape[1]] + [self.candidates.shape[1]]
-        found = candidates.recall_at_k(self.gold[self.gold != UNLABELED], ks) if self.labeled else [None] * len(ks)
+        found = retrieval.recall_at_k(self.gold[self.gold != UNLABELED], ks) if self.labeled else [None] * len(ks)
         return dict(zip((f"recall@{k}" for k in ks), found, strict=True))
 
 
@@ -52,10 +52,10 @@ def make(dataset: Dataset, length: int) -> Lists:
         )
     if listed:
         found = _released(dataset, rows)
-        scores, origin = candidates.lexical(surfaces, names, found), "the release"
+        scores, origin = retrieval.lexical(surfaces, names, found), "the release"
     else:
         with Progress(len(set(surfaces)), "candidates", "strings") as progress:
-            found, scores = candidates.retrieve(
+            found, scores = retrieval.retrieve(
                 surfaces,
                 names,
                 min(length, len(names)),
@@ -64,7 +64,7 @@ def make(dataset: Dataset, length: int) -> Lists:
             )
         origin = "rapidfuzz token_set_ratio of names, ties by name and id"
     golds = gold_rows(dataset.mentions, rows)
-    own = candidates.lexical(surfaces, names, golds[:, None])[:, 0]
+    own = retrieval.lexical(surfaces, names, golds[:, None])[:, 0]
     return Lists(found, positions(found, golds), scores, own, origin)
 
 

@@ -12,7 +12,7 @@ from cache.writing import limits
 from cache.writing.limits import Column
 from cache.writing.writer import ShardPlan
 from extract import images
-from extract.plan import Plan
+from extract.planning.shards import Plan
 
 OK = IMAGE_STATUS.index("ok")
 
