@@ -12,14 +12,15 @@ from common import console
 from common.errors import ConfigError, DatasetError
 from common.output import duration, say
 from common.records import SPLITS, Dataset
-from extract import coverage, datasets, descriptions, explain, faces, provenance
+from extract import datasets, descriptions, explain, faces
+from extract.computing import coverage, provenance
+from extract.computing.missing_shards import Work
 from extract.config import NONE, ExtractConfig
 from extract.encoders import Encoders
 from extract.planning import candidate_lists, row_order, rows
 from extract.planning.shards import RANGED, Plan, missing
 from extract.planning.trust import Trust
 from extract.shared import Shared
-from extract.work import Work
 
 
 @dataclass(frozen=True)

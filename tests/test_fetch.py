@@ -383,7 +383,9 @@ def test_the_record_of_a_mixed_cache_adds_up(data, team, tmp_path, monkeypatch):
     }
     assert all(noted["seconds"] > 0 for noted in there.values())
     ticks = iter(range(10**9))
-    monkeypatch.setattr("extract.clock.time.monotonic", lambda: float(next(ticks)))  # a second from call to call
+    monkeypatch.setattr(
+        "extract.computing.part_clock.time.monotonic", lambda: float(next(ticks))
+    )  # a second from call to call
     folder = shutil.copytree(team[0].path, tmp_path / "world")
     lost = next(s for s in team[0].manifest["shards"] if s["part"] == "entity.bert")
     (folder / lost["file"]).unlink()
@@ -402,7 +404,7 @@ def test_the_record_of_a_mixed_cache_adds_up(data, team, tmp_path, monkeypatch):
 
 def test_time_counts_for_the_part_that_it_was_spent_on(data, tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("extract.clock.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("extract.computing.part_clock.time.monotonic", lambda: now[0])
 
     def slow(owner, name, seconds):
         inner = getattr(owner, name)

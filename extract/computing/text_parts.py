@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from extract.computing.row_range import Range
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.planning.duplicates import Slot
 from extract.planning.rows import entity_text
 from extract.planning.shards import Plan
-from extract.ranges import Range
 
 
 class Texts:

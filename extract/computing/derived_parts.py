@@ -9,9 +9,9 @@ from cache import edges
 from cache.edges import ALIGNMENT_READS
 from cache.writing.draft import Draft
 from common.records import Face
+from extract.computing.row_range import Range
 from extract.encoders import Encoders
 from extract.planning.shards import Plan
-from extract.ranges import Range
 
 PERSON = 1  # COCO category
 

@@ -12,12 +12,13 @@ from PIL import Image
 
 from cache.schema import IMAGE_STATUS
 from common.errors import DatasetError
-from extract import coverage, images
+from extract import images
+from extract.computing import coverage
+from extract.computing.row_range import Range
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.planning.duplicates import MENTIONS_ONLY
 from extract.planning.shards import Plan
-from extract.ranges import Range
 
 OK = IMAGE_STATUS.index("ok")
 # what is made of a picture, by kind of part; objects before the crops that are cut by them

@@ -3,14 +3,14 @@
 from cache.writing.draft import Draft
 from cache.writing.writer import Todo
 from common.output import Progress
-from extract.clock import Clock
+from extract.computing.derived_parts import Derived
+from extract.computing.part_clock import Clock
+from extract.computing.picture_parts import Pictures
+from extract.computing.row_range import Range
+from extract.computing.text_parts import Texts
 from extract.config import ExtractConfig
-from extract.derived import Derived
 from extract.encoders import Encoders
-from extract.pictures import Pictures
 from extract.planning.shards import RANGED, Plan
-from extract.ranges import Range
-from extract.texts import Texts
 
 
 class Work:

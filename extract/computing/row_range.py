@@ -8,7 +8,7 @@ import numpy as np
 from cache.schema import split_column
 from cache.writing.draft import Draft
 from cache.writing.writer import Shard, ShardPlan
-from extract.clock import Clock
+from extract.computing.part_clock import Clock
 from extract.planning.duplicates import Slot
 from extract.planning.shards import Plan
 
