@@ -16,7 +16,7 @@ from common.errors import DatasetError
 from common.paths import is_folder, names
 from common.records import Dataset, Face
 from extract import prompts
-from extract.datasets import release
+from extract.reading import readers
 
 OLDEST = 150  # years
 CUT_OUT = re.compile(r"(.+)_(\d+)")
@@ -75,7 +75,7 @@ def _by_picture(results: Found, pictures: dict[str, Path], path: Path) -> tuple[
 
 
 def _name(picture: Path) -> str:
-    return release.composed(picture.stem)
+    return readers.composed(picture.stem)
 
 
 def _kept(face: Face, asked: dict[str, bool], where: str) -> Face:
@@ -97,22 +97,22 @@ def load_deepface(path: Path) -> dict[str, list[Face]]:
     """
     if is_folder(path):
         results = {
-            (file.stem, str(file)): release.read_json(file, object)
+            (file.stem, str(file)): readers.read_json(file, object)
             for file in (path / name for name in names(path) if name.endswith(".json"))
         }
     else:
-        record = release.read_json(path, object)
+        record = readers.read_json(path, object)
         if isinstance(record, list) or (isinstance(record, dict) and "age" in record):
             results = {(path.name.partition(".json")[0], str(path)): record}
         else:
-            named = release.expect(record, dict, "the whole file", str(path))
+            named = readers.expect(record, dict, "the whole file", str(path))
             results = {(name, f"{path} entry {name!r}"): found for name, found in named.items()}
     if not results:
         raise DatasetError(f"{path} names no picture, expected what DeepFace.analyze returned for at least one")
     faces: dict[str, list[Face]] = {}
     for (name, where), found in results.items():
         stem, suffix = os.path.splitext(name)
-        picture = release.composed(stem if suffix.lower() in release.SUFFIXES else name)
+        picture = readers.composed(stem if suffix.lower() in readers.SUFFIXES else name)
         if picture in faces:
             raise DatasetError(f"{where}: picture {picture!r} stands there already, under another suffix")
         faces[picture] = [_face(face, where) for face in (found if isinstance(found, list) else [found])]
@@ -120,13 +120,13 @@ def load_deepface(path: Path) -> dict[str, list[Face]]:
 
 
 def _face(record: Any, where: str) -> Face:
-    age = release.expect(record, dict, "a face", where).get("age")
+    age = readers.expect(record, dict, "a face", where).get("age")
     if type(age) not in (int, float) or not 0 <= age <= OLDEST:
         raise DatasetError(f"{where}: age must be a number of years, 0 to {OLDEST}, found {age!r:.60}")
     said = {}
     for name, answers in ((question.name, question.prompts) for question in prompts.FACE if question.name != "age"):
         field = f"dominant_{name}"
-        said[name] = release.expect(record.get(field) or "", str, field, where)
+        said[name] = readers.expect(record.get(field) or "", str, field, where)
         if said[name] not in answers and (said[name] or name == "emotion"):
             raise DatasetError(f"{where}: {field} must be one of {', '.join(answers)}; found {said[name]!r:.60}")
     return Face(age, **said)

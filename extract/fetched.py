@@ -11,8 +11,8 @@ from common.errors import DatasetError
 from common.output import say
 from common.paths import is_special
 from common.records import Entity
-from extract.datasets import release
-from extract.descriptions import FIELDS, ORIGIN
+from extract.reading import readers
+from extract.reading.descriptions import FIELDS, ORIGIN
 
 Record = dict[str, Any]
 
@@ -79,7 +79,7 @@ class Fetched:
             self._file.truncate(whole)
 
     def _read(self) -> None:
-        for number, (where, record) in enumerate(release.read_jsonl(self._path)):
+        for number, (where, record) in enumerate(readers.read_jsonl(self._path)):
             if number == 0:
                 if record.keys() != set(ORIGIN):
                     raise DatasetError(

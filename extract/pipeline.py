@@ -12,7 +12,7 @@ from common import console
 from common.errors import ConfigError, DatasetError
 from common.output import duration, say
 from common.records import SPLITS, Dataset
-from extract import datasets, descriptions, explain, faces
+from extract import datasets, explain, faces
 from extract.computing import coverage, provenance
 from extract.computing.missing_shards import Work
 from extract.config import NONE, ExtractConfig
@@ -20,6 +20,7 @@ from extract.encoders import Encoders
 from extract.planning import candidate_lists, row_order, rows
 from extract.planning.shards import RANGED, Plan, missing
 from extract.planning.trust import Trust
+from extract.reading import descriptions
 from extract.shared import Shared
 
 

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from common.errors import DatasetError
 from common.records import Entity, Image, Mention, split_mask
-from extract.datasets import ADAPTERS, jsonl, load, release
+from extract.datasets import ADAPTERS, jsonl, load
+from extract.reading import readers
 
 ROOT = Path(__file__).parents[1]
 TRAIN, VALID, TEST = (split_mask(name) for name in ("train", "valid", "test"))
@@ -61,9 +62,7 @@ def test_only_the_asked_adapter_is_imported(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
-    assert result.stdout == "DatasetError\n['extract.datasets.mimic', 'extract.datasets.release'] False\n", (
-        result.stderr
-    )
+    assert result.stdout == "DatasetError\n['extract.datasets.mimic'] False\n", result.stderr
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -114,7 +113,7 @@ def test_json_reads_the_same_packed_or_not(tmp_path, packed):
     else:
         name, content = ("file.json.gz", gzip.compress(raw)) if packed == "gz" else ("file.json", raw)
         lay(tmp_path, {name: content})
-    assert release.read_json(release.find(tmp_path, "file.json"), dict) == {"a": [1, "é"]}
+    assert readers.read_json(readers.find(tmp_path, "file.json"), dict) == {"a": [1, "é"]}
 
 
 def test_zip_with_two_json_files_is_refused(tmp_path):
@@ -122,7 +121,7 @@ def test_zip_with_two_json_files_is_refused(tmp_path):
         archive.writestr("a.json", "{}")
         archive.writestr("b.json", "{}")
     with pytest.raises(DatasetError, match=r"file\.zip must hold one \.json file, found 2"):
-        release.read_json(tmp_path / "file.zip", dict)
+        readers.read_json(tmp_path / "file.zip", dict)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,7 @@ def test_zip_with_two_json_files_is_refused(tmp_path):
 )
 def test_file_copied_in_part_is_an_error_that_names_it(tmp_path, name, content):
     with pytest.raises(DatasetError, match=f"{name} can not be read: .*Copied only in part"):
-        release.read_json(lay(tmp_path, {name: content}) / name, dict)
+        readers.read_json(lay(tmp_path, {name: content}) / name, dict)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +146,7 @@ def test_file_copied_in_part_is_an_error_that_names_it(tmp_path, name, content):
 )
 def test_bad_json_is_an_error_that_names_file_and_place(tmp_path, content, message):
     with pytest.raises(DatasetError, match=r"bad\.json.*" + message):
-        release.read_json(lay(tmp_path, {"bad.json": content}) / "bad.json", dict)
+        readers.read_json(lay(tmp_path, {"bad.json": content}) / "bad.json", dict)
 
 
 @pytest.mark.parametrize(
@@ -164,45 +163,45 @@ def test_bad_json_is_an_error_that_names_file_and_place(tmp_path, content, messa
 )
 def test_half_surrogates_are_replaced_and_control_characters_kept(tmp_path, raw, text):
     lay(tmp_path, {"file.json": b'\xef\xbb\xbf{"key": [' + raw + b"]}"})
-    found = release.read_json(tmp_path / "file.json", dict)["key"][0]
+    found = readers.read_json(tmp_path / "file.json", dict)["key"][0]
     assert found == text
     assert found.encode()
 
 
 def test_jsonl_lines_end_at_newlines_only(tmp_path):
     lay(tmp_path, {"a.jsonl": '{"t": "x\u2028y"}\r\n\n{"t": "z"}'})
-    records = list(release.read_jsonl(tmp_path / "a.jsonl"))
+    records = list(readers.read_jsonl(tmp_path / "a.jsonl"))
     assert [record["t"] for _, record in records] == ["x\u2028y", "z"]
     assert [where.rsplit(" ", 1)[-1] for where, _ in records] == ["1", "3"]
 
 
 def test_splits_go_by_any_of_their_names_and_an_id_may_stand_in_two(tmp_path):
     lists = {"train": [1, "2"], "val": [3], "dev": [4], "validation": [5], "valid": [6], "test": [1]}
-    found = release.read_split_ids(lay(tmp_path, {"s.json": lists}) / "s.json")
+    found = readers.read_split_ids(lay(tmp_path, {"s.json": lists}) / "s.json")
     assert found == {"1": TRAIN | TEST, "2": TRAIN, **dict.fromkeys("3456", VALID)}
 
 
 def test_unknown_split_name_is_an_error(tmp_path):
     with pytest.raises(DatasetError, match=r"s\.json: unknown split 'extra', expected one of: train"):
-        release.read_split_ids(lay(tmp_path, {"s.json": {"extra": []}}) / "s.json")
+        readers.read_split_ids(lay(tmp_path, {"s.json": {"extra": []}}) / "s.json")
 
 
 @pytest.mark.parametrize("word", ["valid", "val", "dev", "validation"])
 def test_split_files_go_by_any_name_of_valid_but_by_one_only(tmp_path, word):
     lay(tmp_path, {"a_train.json": "", f"a_{word}.json": "", "a_test.json.gz": b""})
-    assert [path.name for path in release.find_splits(tmp_path, ["b_{}.json", "a_{}.json"]).values()] == [
+    assert [path.name for path in readers.find_splits(tmp_path, ["b_{}.json", "a_{}.json"]).values()] == [
         "a_train.json",
         f"a_{word}.json",
         "a_test.json.gz",
     ]
     lay(tmp_path, {"a_dev.json": "", "a_val.json": ""})
     with pytest.raises(DatasetError, match=r"a_\w+\.json and a_\w+\.json both hold the valid split, expected one"):
-        release.find_splits(tmp_path, ["a_{}.json"])
+        readers.find_splits(tmp_path, ["a_{}.json"])
 
 
 def test_a_byte_order_mark_alone_is_an_empty_line(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf\r\n\xef\xbb\xbf{"t": 1}\r\n')
-    assert [record for _, record in release.read_jsonl(tmp_path / "a.jsonl")] == [{"t": 1}]
+    assert [record for _, record in readers.read_jsonl(tmp_path / "a.jsonl")] == [{"t": 1}]
 
 
 # --- pictures
@@ -210,7 +209,7 @@ def test_a_byte_order_mark_alone_is_an_empty_line(tmp_path):
 
 def test_picture_is_found_under_another_suffix_and_else_expected_under_its_own(tmp_path):
     lay(tmp_path, dict.fromkeys(("a.png", "b.jpg", "b.png", "c.part", "d.JPEG"), b""))
-    pictures = release.Pictures(tmp_path)
+    pictures = readers.Pictures(tmp_path)
     found = {name: pictures.find(name).path.name for name in ("a.jpg", "b.png", "b.gif", "c.jpg", "d.jpg", "e.jpg")}
     assert found == {
         "a.jpg": "a.png",
@@ -225,7 +224,7 @@ def test_picture_is_found_under_another_suffix_and_else_expected_under_its_own(t
 
 @pytest.mark.parametrize("name", ["", "..", "a\0b.jpg", "é" * 130 + ".jpg"])
 def test_name_that_no_file_can_have_gives_no_path(tmp_path, name):
-    assert release.Pictures(tmp_path).find(name) == Image(None, "name")
+    assert readers.Pictures(tmp_path).find(name) == Image(None, "name")
 
 
 CAFE, DECOMPOSED = "caf\u00e9", "cafe\u0301"
@@ -236,14 +235,14 @@ CAFE, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_picture_is_found_however_a_mac_wrote_its_accents(tmp_path, asked, there, suffix):
     lay(tmp_path, {f"{there}{suffix}": b"", f"{there}.gif": b"", "cafe.jpg": b""})
-    pictures = release.Pictures(tmp_path)
+    pictures = readers.Pictures(tmp_path)
     assert pictures.find(f"{asked}.jpg") == Image(tmp_path / f"{there}{suffix}")
     assert pictures.find(f"{asked}.gif") == Image(tmp_path / f"{there}.gif")  # as named, though the other comes first
 
 
 def test_of_two_pictures_whose_names_differ_in_that_alone_each_is_found(tmp_path):
     lay(tmp_path, dict.fromkeys((f"{CAFE}.jpg", f"{DECOMPOSED}.jpg"), b""))
-    pictures = release.Pictures(tmp_path)
+    pictures = readers.Pictures(tmp_path)
     assert [pictures.find(f"{name}.jpg").path.name for name in (CAFE, DECOMPOSED)] == [
         f"{CAFE}.jpg",
         f"{DECOMPOSED}.jpg",
@@ -281,7 +280,7 @@ def test_mention_is_located_by_its_span_then_its_context_then_as_a_whole_word(
     sentence, surface, given, left, start, finding
 ):
     counts = Counter()
-    span = release.locate(sentence, surface, counts, given, left)
+    span = readers.locate(sentence, surface, counts, given, left)
     assert span == ((start, start + len(surface)) if start >= 0 else (-1, -1))
     assert +counts == ({finding: 1} if finding else {})
 

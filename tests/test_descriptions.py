@@ -21,10 +21,11 @@ from typer.testing import CliRunner
 
 from common.errors import ConfigError, DatasetError, NetworkError
 from common.records import Dataset, Entity
-from extract import describe, descriptions, fetched, wiki
+from extract import describe, fetched, wiki
 from extract.cli import app
 from extract.config import DescribeConfig
 from extract.datasets import load
+from extract.reading import descriptions
 
 ROOT = Path(__file__).parents[1]
 
@@ -197,7 +198,7 @@ def test_matching_is_that_of_a_naive_search(tmp_path, seed):
 def test_a_long_file_is_streamed(tmp_path):
     code = (
         "import resource, sys\nfrom pathlib import Path\nfrom common.records import Dataset, Entity\n"
-        "from extract import descriptions\n"
+        "from extract.reading import descriptions\n"
         "start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "found = descriptions.add(Dataset('x', [], [Entity('Q7', 'seven')]), Path(sys.argv[1]))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start, found.counts['descriptions given'])\n"

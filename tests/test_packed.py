@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import DatasetError, MelcacheError
-from extract import datasets, packed
-from extract.datasets import release
+from extract import datasets
 from extract.faces import load_deepface
+from extract.reading import packed, readers
 
 ROOT = Path(__file__).parents[1]
 BLANKS = b" " * (1 << 20)
@@ -46,7 +46,7 @@ def zipped(content: bytes) -> bytes:
 def test_json_that_unpacks_to_more_than_text_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DatasetError, match=rf"{name} is refused: its 1\.\d kB unpack to .*no text.*unpack it beside"):
-        release.read_json(release.find(tmp_path, "file.json"), list)
+        readers.read_json(readers.find(tmp_path, "file.json"), list)
 
 
 @pytest.mark.parametrize("last", [b"", gzip.compress(b"\n", mtime=0)], ids=["honest", "claims one byte"])
@@ -63,7 +63,7 @@ def test_text_and_little_files_are_read_whatever_they_become(tmp_path, name):
     for content in (words, b"[1]" + b" " * 60_000):
         kind = gzip.compress(content) if name.endswith("gz") else zipped(content) if name == "a.zip" else content
         (tmp_path / name).write_bytes(kind)
-        assert release.read_json(tmp_path / name, list) == json.loads(content)
+        assert readers.read_json(tmp_path / name, list) == json.loads(content)
 
 
 def test_a_line_without_end_is_refused_and_lines_keep_their_newlines(tmp_path):
@@ -81,7 +81,7 @@ def test_memory_that_does_not_suffice_is_one_line(tmp_path, monkeypatch):
     def without_memory(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr(release.json, "loads", without_memory)
+    monkeypatch.setattr(readers.json, "loads", without_memory)
     with pytest.raises(DatasetError, match=r"the jsonl release in .* needs more memory .*ulimit -v"):
         datasets.load("jsonl", tmp_path)
 
@@ -120,6 +120,6 @@ def test_a_file_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(folder))
 
     (tmp_path / "kb_image").mkdir()
-    monkeypatch.setattr(release.os, "scandir", forbidden)
+    monkeypatch.setattr(readers.os, "scandir", forbidden)
     with pytest.raises(MelcacheError, match=r"kb_image: Permission denied"):
         datasets.load("mimic", tmp_path)

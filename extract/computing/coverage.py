@@ -11,8 +11,8 @@ from common.errors import CoverageError
 from common.output import table
 from common.paths import status
 from common.records import SPLITS, Dataset
-from extract.datasets.release import NIL_COUNT, UNLABELED_COUNT
 from extract.planning.candidate_lists import Lists
+from extract.reading.readers import NIL_COUNT, UNLABELED_COUNT
 
 
 def stop(unusable: dict[str, int], named: int, max_missing: float, example: Path | None = None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from common.errors import DatasetError
 from common.paths import DATA
 from common.records import Dataset
-from extract import layouts, packed
+from extract.reading import layouts, packed
 
 ADAPTERS = {
     "demo": "extract.datasets.demo",

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 
 from common.errors import DatasetError
 from common.records import SPLITS, Dataset, Entity, Image, Mention
-from extract.datasets import release
+from extract.reading import readers
 
 SOURCE = "your own data"
 LICENCE = "unknown"
@@ -42,18 +42,18 @@ def load(data: Path) -> Dataset:
     Raises DatasetError, naming file and line, for what is missing, empty, unknown, of a wrong type, outside the
     text, named twice, or a picture outside the folder.
     """
-    files = {name: release.find(data, name) for name in ("mentions.jsonl", "entities.jsonl")}
+    files = {name: readers.find(data, name) for name in ("mentions.jsonl", "entities.jsonl")}
     if None in files.values():
-        raise release.missing("jsonl", data, files, SOURCE, LICENCE, __doc__)
+        raise readers.missing("jsonl", data, files, SOURCE, LICENCE, __doc__)
     counts: Counter = Counter()
-    tree = release.Tree(data)
+    tree = readers.Tree(data)
     mentions, places = [], []
     for where, record in _records(files["mentions.jsonl"]):
         mentions.append(_mention(record, where, tree, counts))
         places.append(where)
     entities = [_entity(record, where, tree) for where, record in _records(files["entities.jsonl"])]
     doubts = _doubts(places, mentions, {entity.id for entity in entities})
-    return replace(release.finish("jsonl", mentions, entities, counts, {}, LICENCE, SOURCE), doubts=doubts)
+    return replace(readers.finish("jsonl", mentions, entities, counts, {}, LICENCE, SOURCE), doubts=doubts)
 
 
 def write(data: Path, mentions: Iterable[Mention], entities: Iterable[Entity]) -> None:
@@ -74,10 +74,10 @@ def _records(path: Path) -> Iterator[tuple[str, dict]]:
     """Yield the records of a file, whose ids must differ."""
     fields = MENTION_FIELDS if path.name.startswith("mentions") else ENTITY_FIELDS
     first: dict[str, str] = {}
-    for where, record in release.read_jsonl(path):
+    for where, record in readers.read_jsonl(path):
         if unknown := [field for field in record if field not in fields]:
             raise DatasetError(f"{where}: unknown field {unknown[0]!r}, expected: {', '.join(fields)}")
-        id = release.expect(record.get("id"), str, "id", where)
+        id = readers.expect(record.get("id"), str, "id", where)
         if not id.strip():
             raise DatasetError(f"{where}: id {id!r} is empty, expected a name of its own")
         if id in first:
@@ -86,12 +86,12 @@ def _records(path: Path) -> Iterator[tuple[str, dict]]:
         yield where, record
 
 
-def _mention(record: dict, where: str, tree: release.Tree, counts: Counter) -> Mention:
-    sentence = release.expect(record.get("text"), str, "text", where)
+def _mention(record: dict, where: str, tree: readers.Tree, counts: Counter) -> Mention:
+    sentence = readers.expect(record.get("text"), str, "text", where)
     surface, start, end = _span(record, sentence, where, counts)
     candidates, split = record.get("candidates"), record.get("split")
     split = [] if split in (None, "") else [split] if isinstance(split, str) else split
-    names = release.strings(split, "split", where)
+    names = readers.strings(split, "split", where)
     return Mention(
         id=record["id"],
         caption=_text(record, "caption", where) or record["id"],
@@ -99,8 +99,8 @@ def _mention(record: dict, where: str, tree: release.Tree, counts: Counter) -> M
         surface=surface,
         start=start,
         end=end,
-        gold=release.gold_of(record.get("gold"), "gold", where),
-        splits=reduce(or_, (release.mask_of(name, where) for name in names), 0),
+        gold=readers.gold_of(record.get("gold"), "gold", where),
+        splits=reduce(or_, (readers.mask_of(name, where) for name in names), 0),
         image=_image(record.get("image"), where, tree),
         candidates=None if candidates is None else _candidates(candidates, where, counts),
         type=_text(record, "type", where),
@@ -110,10 +110,10 @@ def _mention(record: dict, where: str, tree: release.Tree, counts: Counter) -> M
 
 def _candidates(listed: object, where: str, counts: Counter) -> tuple[str, ...]:
     """Return the ids of a list; one that means no entity is left out and counted, an empty one refused."""
-    given = release.strings(listed, "candidates", where)
+    given = readers.strings(listed, "candidates", where)
     if not all(map(str.strip, given)):
         raise DatasetError(f"{where}: candidates hold an empty id, expected those of entities")
-    return release.candidates_of(given, counts)
+    return readers.candidates_of(given, counts)
 
 
 def _doubts(places: Sequence[str], mentions: Sequence[Mention], known: set[str]) -> list[str]:
@@ -134,8 +134,8 @@ def _doubts(places: Sequence[str], mentions: Sequence[Mention], known: set[str])
     return found
 
 
-def _entity(record: dict, where: str, tree: release.Tree) -> Entity:
-    if release.gold_of(record["id"], "id", where) is None:
+def _entity(record: dict, where: str, tree: readers.Tree) -> Entity:
+    if readers.gold_of(record["id"], "id", where) is None:
         raise DatasetError(f"{where}: id {record['id']!r} is what a gold that is nil says. Give the entity another")
     return Entity(
         id=record["id"],
@@ -148,7 +148,7 @@ def _entity(record: dict, where: str, tree: release.Tree) -> Entity:
 
 def _text(record: dict, field: str, where: str) -> str:
     value = record.get(field)
-    return "" if value is None else release.expect(value, str, field, where)
+    return "" if value is None else readers.expect(value, str, field, where)
 
 
 def _span(record: dict, sentence: str, where: str, counts: Counter) -> tuple[str, int, int]:
@@ -157,7 +157,7 @@ def _span(record: dict, sentence: str, where: str, counts: Counter) -> tuple[str
     if start is None and end is None:
         if not surface.strip():
             raise DatasetError(f"{where}: expected start and end, or mention, found neither")
-        return surface, *release.locate(sentence, surface, counts)
+        return surface, *readers.locate(sentence, surface, counts)
     if (start, end) == (-1, -1) and surface:
         counts["spans not found"] += 1
         return surface, -1, -1
@@ -168,11 +168,11 @@ def _span(record: dict, sentence: str, where: str, counts: Counter) -> tuple[str
     return sentence[start:end], start, end
 
 
-def _image(value: object, where: str, tree: release.Tree) -> Image | None:
+def _image(value: object, where: str, tree: readers.Tree) -> Image | None:
     """Return the picture at a relative path.  One outside the folder could be any file of this machine."""
     if value is None:
         return None
-    path = PurePosixPath(release.expect(value, str, "image", where))
+    path = PurePosixPath(readers.expect(value, str, "image", where))
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in str(path):
         raise DatasetError(f"{where}: image must be a path relative to {tree.folder} without '..', found {value!r}")
     return Image(tree.path(path))

@@ -17,7 +17,7 @@ from typing import Any
 
 from common.errors import DatasetError
 from common.records import Dataset, Entity, Image, Mention
-from extract.datasets import release
+from extract.reading import readers
 
 SOURCE = "https://github.com/juyeonnn/KGMEL"
 FOLDERS = ("", "dataset/", "data/dataset/")
@@ -28,19 +28,19 @@ Row = tuple[str, int, Any, str]  # id, split mask, record, place
 
 def find(data: Path, name: str) -> Path | None:
     """Return the file of dataset `name` (WikiMEL, RichpediaMEL, WikiDiverse), None if there is none."""
-    return release.find(data, *(f"{folder}{name}.json" for folder in FOLDERS))
+    return readers.find(data, *(f"{folder}{name}.json" for folder in FOLDERS))
 
 
 def find_lists(data: Path) -> Path | None:
     """Return the file of split lists, None if there is none."""
-    return release.find(data, *(folder + file for file in SPLIT_LISTS for folder in FOLDERS))
+    return readers.find(data, *(folder + file for file in SPLIT_LISTS for folder in FOLDERS))
 
 
 def rows(file: Path, lists: Path, name: str, counts: Counter) -> list[Row]:
     """Return the records of a file that holds all splits, each with its id (else its place) and its split mask."""
-    masks = release.read_split_ids(lists, name)
+    masks = readers.read_split_ids(lists, name)
     found: list[Row] = []
-    for row, record in enumerate(release.read_json(file, list)):
+    for row, record in enumerate(readers.read_json(file, list)):
         id = str(record.get("id", row) if isinstance(record, dict) else row)
         found.append((id, masks.get(id, 0), record, f"{file} record {row}"))
     counts["ids without text"] = len(masks.keys() - {id for id, *_ in found})
@@ -50,31 +50,31 @@ def rows(file: Path, lists: Path, name: str, counts: Counter) -> list[Row]:
 def load(data: Path, name: str, records: list[Row], counts: Counter, licence: str, origin: str) -> Dataset:
     """Return the records of dataset `name`, which KGMEL has from `origin`."""
     places = (f"{folder}image/{name}" for folder in FOLDERS)
-    pictures = release.pictures_in(data, "images", *places, "mention_image")
+    pictures = readers.pictures_in(data, "images", *places, "mention_image")
     blanks = _blanks(data, name)
     entities: dict[str, Entity] = {}
     mentions: list[Mention] = []
     for caption, splits, record, where in records:
-        field = release.expect(record, dict, "a caption", where).get
-        sentence = release.expect(field("sentence"), str, "sentence", where)
-        path = release.expect(field("imgPath") or "", str, "imgPath", where).rsplit("/", 1)[-1]
+        field = readers.expect(record, dict, "a caption", where).get
+        sentence = readers.expect(field("sentence"), str, "sentence", where)
+        path = readers.expect(field("imgPath") or "", str, "imgPath", where).rsplit("/", 1)[-1]
         blank = caption in blanks or path == BLANKS.get(name)
         image = Image(None, "blank") if blank else pictures.find(path) if path else None
         counts["captions with the blank picture"] += blank
-        surfaces, names = (release.strings(field(key), key, where) for key in ("mention", "entity"))
+        surfaces, names = (readers.strings(field(key), key, where) for key in ("mention", "entity"))
         labeled = "answer" in record
-        answers = release.expect(field("answer") if labeled else [None] * len(surfaces), list, "answer", where)
+        answers = readers.expect(field("answer") if labeled else [None] * len(surfaces), list, "answer", where)
         if not len(surfaces) == len(names) == len(answers):
             lengths = f"{len(surfaces)} mention, {len(names)} entity, {len(answers)} answer"
             raise DatasetError(f"{where}: {lengths}, expected as many of each")
         ids = mention_ids(caption, surfaces)
         for id, surface, named, answer in zip(ids, surfaces, names, answers, strict=True):
-            span = release.locate(sentence, surface, counts)
-            gold = release.gold_of(answer, "answer", where)
+            span = readers.locate(sentence, surface, counts)
+            gold = readers.gold_of(answer, "answer", where)
             mentions.append(Mention(id, caption, sentence, surface, *span, gold, splits, image, labeled=labeled))
             if gold is not None:
                 entities.setdefault(gold, Entity(gold, named))
-    return release.finish(name, mentions, list(entities.values()), counts, {}, licence, f"{SOURCE}, after {origin}")
+    return readers.finish(name, mentions, list(entities.values()), counts, {}, licence, f"{SOURCE}, after {origin}")
 
 
 def mention_ids(caption: str, mentions: list) -> list[str]:
@@ -84,6 +84,6 @@ def mention_ids(caption: str, mentions: list) -> list[str]:
 
 def _blanks(data: Path, name: str) -> set[str]:
     """Return the ids of captions whose picture is a blank file."""
-    path = release.find(data, *(f"{folder}mapping/ids_blank_image.json" for folder in FOLDERS))
-    listed = release.read_json(path, dict).get(name, []) if path else []
-    return set(map(str, release.expect(listed, list, f"the ids of {name}", str(path))))
+    path = readers.find(data, *(f"{folder}mapping/ids_blank_image.json" for folder in FOLDERS))
+    listed = readers.read_json(path, dict).get(name, []) if path else []
+    return set(map(str, readers.expect(listed, list, f"the ids of {name}", str(path))))

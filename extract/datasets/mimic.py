@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from common.errors import DatasetError
 from common.records import Dataset, Entity, Image, Mention, split_mask
-from extract.datasets import release
+from extract.reading import readers
 
 SOURCE = "https://github.com/pengfei-luo/MIMIC"
 LICENCE = "none stated; after MELBench (MIT) and WikiDiverse (CC BY-SA 4.0)"
@@ -30,35 +30,35 @@ def load(data: Path) -> Dataset:
 
     Raises DatasetError if there is none, more than one, or part of one, and for a record of a wrong type.
     """
-    knowledge = release.find(data, "kb_entity.json")
-    families = {family: release.find_splits(data, [family + "{}.json"]) for family in FAMILIES}
+    knowledge = readers.find(data, "kb_entity.json")
+    families = {family: readers.find_splits(data, [family + "{}.json"]) for family in FAMILIES}
     found = [family for family, files in families.items() if files]
     if knowledge is None or not found:
         looked = ["kb_entity.json", *(family + "{train,dev,test}.json" for family in FAMILIES)]
-        raise release.missing("mimic", data, looked, SOURCE, LICENCE, __doc__)
+        raise readers.missing("mimic", data, looked, SOURCE, LICENCE, __doc__)
     if len(found) > 1:
         named = " and ".join(family.rstrip("_") or "{train,dev,test}.json" for family in found)
         raise DatasetError(f"{data} holds {named}, expected one release. Give each its own folder")
     counts: Counter = Counter()
-    entities = _entities(knowledge, release.Pictures(data / "kb_image"), counts)
-    pictures = release.pictures_in(data, "mention_image", "mention_images")
+    entities = _entities(knowledge, readers.Pictures(data / "kb_image"), counts)
+    pictures = readers.pictures_in(data, "mention_image", "mention_images")
     mentions = [
         mention for split, path in families[found[0]].items() for mention in _mentions(path, split, pictures, counts)
     ]
-    return release.finish("mimic", mentions, entities, counts, {}, LICENCE, SOURCE)
+    return readers.finish("mimic", mentions, entities, counts, {}, LICENCE, SOURCE)
 
 
-def _entities(path: Path, pictures: release.Pictures, counts: Counter) -> list[Entity]:
+def _entities(path: Path, pictures: readers.Pictures, counts: Counter) -> list[Entity]:
     """Return the entities; of two with the same qid the first, and none for nil."""
     entities: dict[str, Entity] = {}
-    for row, record in enumerate(release.read_json(path, list)):
+    for row, record in enumerate(readers.read_json(path, list)):
         where = f"{path} record {row}"
-        field = release.expect(record, dict, "an entity", where).get
-        qid = release.expect(field("qid"), str, "qid", where)
-        name = unquote(release.expect(field("entity_name"), str, "entity_name", where))
-        attributes, described = (release.expect(field(key) or "", str, key, where) for key in ("attr", "desc"))
-        images = release.strings(field("image_list") or [], "image_list", where)
-        if release.gold_of(qid, "qid", where) is None:
+        field = readers.expect(record, dict, "an entity", where).get
+        qid = readers.expect(field("qid"), str, "qid", where)
+        name = unquote(readers.expect(field("entity_name"), str, "entity_name", where))
+        attributes, described = (readers.expect(field(key) or "", str, key, where) for key in ("attr", "desc"))
+        images = readers.strings(field("image_list") or [], "image_list", where)
+        if readers.gold_of(qid, "qid", where) is None:
             counts["entities that are nil"] += 1
         elif qid in entities:
             counts["entities listed twice"] += 1
@@ -68,17 +68,17 @@ def _entities(path: Path, pictures: release.Pictures, counts: Counter) -> list[E
     return list(entities.values())
 
 
-def _mentions(path: Path, split: str, pictures: release.Pictures, counts: Counter) -> list[Mention]:
+def _mentions(path: Path, split: str, pictures: readers.Pictures, counts: Counter) -> list[Mention]:
     mentions = []
     captions: dict[tuple[str, str], str] = {}
-    for row, record in enumerate(release.read_json(path, list)):
+    for row, record in enumerate(readers.read_json(path, list)):
         where = f"{path} record {row}"
-        field = release.expect(record, dict, "a mention", where).get
-        sentence, surface = (release.expect(field(key), str, key, where) for key in ("sentence", "mentions"))
-        image = release.expect(field("imgPath") or "", str, "imgPath", where)
+        field = readers.expect(record, dict, "a mention", where).get
+        sentence, surface = (readers.expect(field(key), str, key, where) for key in ("sentence", "mentions"))
+        image = readers.expect(field("imgPath") or "", str, "imgPath", where)
         if surface not in sentence:
             surface = unquote(surface)
-        start, end = release.locate(sentence, surface, counts)
+        start, end = readers.locate(sentence, surface, counts)
         id = f"{split}-{row}"
         mentions.append(
             Mention(
@@ -88,7 +88,7 @@ def _mentions(path: Path, split: str, pictures: release.Pictures, counts: Counte
                 surface=surface,
                 start=start,
                 end=end,
-                gold=release.gold_of(field("answer"), "answer", where),
+                gold=readers.gold_of(field("answer"), "answer", where),
                 splits=split_mask(split),
                 image=_picture(image, pictures) if image else None,
                 labeled="answer" in record,
@@ -97,7 +97,7 @@ def _mentions(path: Path, split: str, pictures: release.Pictures, counts: Counte
     return mentions
 
 
-def _picture(path: str, pictures: release.Pictures) -> Image:
+def _picture(path: str, pictures: readers.Pictures) -> Image:
     """Return the picture that a release names, perhaps converted: `KVQAimgs/7.png` is mention_image/7.jpg."""
     name = path.rsplit("/", 1)[-1]
     return pictures.find(name, name.split(".")[0] + ".jpg")

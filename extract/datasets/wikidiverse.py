@@ -31,8 +31,8 @@ from urllib.parse import unquote, unquote_to_bytes
 from common.errors import DatasetError
 from common.paths import is_folder
 from common.records import Dataset, Entity, Image, Mention, split_mask
-from extract import packed
-from extract.datasets import kgmel, release
+from extract.datasets import kgmel
+from extract.reading import packed, readers
 
 SOURCE = "https://github.com/wangxw5/wikiDiverse"
 LICENCE = "CC BY-SA 4.0"
@@ -50,19 +50,19 @@ def load(data: Path) -> Dataset:
     Raises DatasetError if there is none, or part of one, and for a record of a wrong type.
     """
     counts: Counter = Counter()
-    if files := release.find_splits(data, TEN):
+    if files := readers.find_splits(data, TEN):
         return _with_candidates(data, files, counts)
-    if files := release.find_splits(data, ANNOTATED):
+    if files := readers.find_splits(data, ANNOTATED):
         rows = [
             (f"{split}-{row}", split_mask(split), record, f"{path} record {row}")
             for split, path in files.items()
-            for row, record in enumerate(release.read_json(path, list))
+            for row, record in enumerate(readers.read_json(path, list))
         ]
         return _annotated(data, rows, counts)
     whole, lists = kgmel.find(data, NAME), kgmel.find_lists(data)
     if whole is None or lists is None:
         looked = kgmel.SPLIT_LISTS if whole else (*TEN, *ANNOTATED, "WikiDiverse.json and splits.json")
-        raise release.missing("wikidiverse", data, looked, SOURCE, LICENCE, __doc__)
+        raise readers.missing("wikidiverse", data, looked, SOURCE, LICENCE, __doc__)
     rows = kgmel.rows(whole, lists, NAME, counts)
     if any(isinstance(record, dict) for _, _, record, _ in rows):
         return kgmel.load(data, NAME, rows, counts, LICENCE, SOURCE)
@@ -76,15 +76,15 @@ def _with_candidates(data: Path, files: dict[str, Path], counts: Counter) -> Dat
     mentions = []
     for split, path in files.items():
         captions: dict[tuple[str, str], str] = {}
-        for row, record in enumerate(release.read_json(path, list)):
+        for row, record in enumerate(readers.read_json(path, list)):
             where, id = f"{path} record {row}", f"{split}-{row}"
-            if len(release.expect(record, list, "a mention", where)) < 11:
+            if len(readers.expect(record, list, "a mention", where)) < 11:
                 raise DatasetError(f"{where}: expected 11 fields, found {len(record)}")
             sentence, url, surface, kind, left, _, gold, candidates, _, *span = record
-            sentence, url, surface = release.strings([sentence, url or "", surface], "sentence, url, mention", where)
-            left = None if left is None else release.strings(left, "left context", where)
-            given = [_page(each, titles) for each in release.strings(candidates or [], "candidates", where)]
-            start, end = release.locate(sentence, surface, counts, tuple(span[:2]), left)
+            sentence, url, surface = readers.strings([sentence, url or "", surface], "sentence, url, mention", where)
+            left = None if left is None else readers.strings(left, "left context", where)
+            given = [_page(each, titles) for each in readers.strings(candidates or [], "candidates", where)]
+            start, end = readers.locate(sentence, surface, counts, tuple(span[:2]), left)
             mentions.append(
                 Mention(
                     id=id,
@@ -93,14 +93,14 @@ def _with_candidates(data: Path, files: dict[str, Path], counts: Counter) -> Dat
                     surface=surface,
                     start=start,
                     end=end,
-                    gold=_page(release.expect(gold or "", str, "entity url", where), titles),
+                    gold=_page(readers.expect(gold or "", str, "entity url", where), titles),
                     splits=split_mask(split),
                     image=_picture(url, pictures),
                     candidates=tuple(dict.fromkeys(page for page in given if page is not None)),
-                    type=release.expect(kind or "", str, "type", where),
+                    type=readers.expect(kind or "", str, "type", where),
                 )
             )
-    return release.finish("wikidiverse", mentions, _entities(data, titles), counts, {}, LICENCE, SOURCE)
+    return readers.finish("wikidiverse", mentions, _entities(data, titles), counts, {}, LICENCE, SOURCE)
 
 
 def _annotated(data: Path, rows: list[kgmel.Row], counts: Counter) -> Dataset:
@@ -109,16 +109,16 @@ def _annotated(data: Path, rows: list[kgmel.Row], counts: Counter) -> Dataset:
     titles: dict[str, str] = {}
     mentions = []
     for caption, splits, record, where in rows:
-        if len(release.expect(record, list, "a caption", where)) < 4:
+        if len(readers.expect(record, list, "a caption", where)) < 4:
             raise DatasetError(f"{where}: expected sentence, url, topic and mentions, found {len(record)} fields")
-        sentence, url = release.strings([record[0], record[1] or ""], "sentence and url", where)
-        annotations = release.expect(record[3], list, "the mentions", where)
+        sentence, url = readers.strings([record[0], record[1] or ""], "sentence and url", where)
+        annotations = readers.expect(record[3], list, "the mentions", where)
         for id, annotation in zip(kgmel.mention_ids(caption, annotations), annotations, strict=True):
-            if len(release.expect(annotation, list, "a mention", where)) < 5:
+            if len(readers.expect(annotation, list, "a mention", where)) < 5:
                 raise DatasetError(f"{where}: expected mention, type, start, end and url, found {annotation!r:.60}")
             surface, kind, start, end, gold = annotation[:5]
-            surface, kind, gold = release.strings([surface, kind or "", gold or ""], "mention, type and url", where)
-            span = release.locate(sentence, surface, counts, (start, end))
+            surface, kind, gold = readers.strings([surface, kind or "", gold or ""], "mention, type and url", where)
+            span = readers.locate(sentence, surface, counts, (start, end))
             mentions.append(
                 Mention(
                     id,
@@ -133,7 +133,7 @@ def _annotated(data: Path, rows: list[kgmel.Row], counts: Counter) -> Dataset:
                     kind,
                 )
             )
-    return release.finish("wikidiverse", mentions, _entities(data, titles), counts, {}, LICENCE, SOURCE)
+    return readers.finish("wikidiverse", mentions, _entities(data, titles), counts, {}, LICENCE, SOURCE)
 
 
 def _page(url: str, titles: dict[str, str]) -> str | None:
@@ -142,10 +142,10 @@ def _page(url: str, titles: dict[str, str]) -> str | None:
     Urls are damaged (`nhttps://`, `]https://`), percent-encoded or not, with `_` or `-` for blanks, so a page's
     id is its title without these: exact titles would find 82.0% of test's golds among the candidates, not 88.0%.
     """
-    if release.gold_of(url, "url", "") is None:
+    if readers.gold_of(url, "url", "") is None:
         return None
     title = unquote(_encoded_title(url)).partition("#")[0]  # #, encoded or not, is in no title
-    title = release.composed(" ".join(title.replace("_", " ").split()))
+    title = readers.composed(" ".join(title.replace("_", " ").split()))
     title = title if "://" in title else QUERY.sub("", title)
     id = " ".join(title.replace("-", " ").split()) or title
     if not id:
@@ -170,15 +170,15 @@ def _encoded_title(url: str) -> str:
 def _entities(data: Path, titles: dict[str, str]) -> list[Entity]:
     """Return an entity for every page, with the texts and pictures of the side files that are there."""
     briefs: dict[str, str] = {}
-    brief_files = release.find_splits(data, ("entities/entity2brief_{}.json", "entity2brief_{}.json"))
+    brief_files = readers.find_splits(data, ("entities/entity2brief_{}.json", "entity2brief_{}.json"))
     for path in brief_files.values():
-        for name, text in release.read_json(path, dict).items():
-            briefs.setdefault(_page(name, {}) or name, release.expect(text or "", str, f"text of {name!r}", str(path)))
+        for name, text in readers.read_json(path, dict).items():
+            briefs.setdefault(_page(name, {}) or name, readers.expect(text or "", str, f"text of {name!r}", str(path)))
     tables = ("wikipedia_entity2desc_filtered.tsv", 0), ("wikipedia_entity2imgs.tsv", 1)
     descriptions, urls = (
-        _lookup(release.find(data, f"entities/{table}", table), titles, header) for table, header in tables
+        _lookup(readers.find(data, f"entities/{table}", table), titles, header) for table, header in tables
     )
-    pictures = release.Pictures(data / "images", _digest)
+    pictures = readers.Pictures(data / "images", _digest)
     entities = []
     for id, title in titles.items():
         description = descriptions.get(id, "")
@@ -200,7 +200,7 @@ def _lookup(path: Path | None, titles: dict[str, str], header: int) -> dict[str,
     found: dict[str, str] = {}
     for line in itertools.islice(packed.lines(path), header, None):
         name, separator, value = line.partition(b"@@@@")
-        id = wanted.get(release.clean_title(name))
+        id = wanted.get(readers.clean_title(name))
         if separator and id is not None:
             exact = unquote_to_bytes(name).replace(b"_", b" ").decode("utf-8", "replace") == titles[id]
             if exact or id not in found:
@@ -208,16 +208,16 @@ def _lookup(path: Path | None, titles: dict[str, str], header: int) -> dict[str,
     return found
 
 
-def _mention_pictures(data: Path) -> release.Pictures:
+def _mention_pictures(data: Path) -> readers.Pictures:
     folder = next((name for name in ("wikinewsImgs", "images") if is_folder(data / name)), "images")
-    return release.Pictures(data / folder, _digest)
+    return readers.Pictures(data / folder, _digest)
 
 
 def _digest(name: str) -> str:
     return name[:32]
 
 
-def _picture(url: str, pictures: release.Pictures) -> Image | None:
+def _picture(url: str, pictures: readers.Pictures) -> Image | None:
     """Return the picture of a url: named by the md5 of its last segment, as written there (not unquoted)."""
     segment = url.strip().rsplit("/", 1)[-1]
     if not segment:
@@ -227,7 +227,7 @@ def _picture(url: str, pictures: release.Pictures) -> Image | None:
     return pictures.find(digest + (".png" if suffix.lower() == ".svg" else suffix))
 
 
-def _first_picture(urls: str, pictures: release.Pictures) -> Image | None:
+def _first_picture(urls: str, pictures: readers.Pictures) -> Image | None:
     """Return the first of an entity's pictures that is there, else the first."""
     images = [image for url in urls.split("[AND]") if (image := _picture(url, pictures))]
     there = (image for image in images if image.path and image.path.name in pictures.names)

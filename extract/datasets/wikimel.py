@@ -33,8 +33,8 @@ from pathlib import Path
 from common.errors import DatasetError
 from common.paths import is_folder
 from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
-from extract import packed
-from extract.datasets import kgmel, release
+from extract.datasets import kgmel
+from extract.reading import packed, readers
 
 SIDE_FOLDERS = ("", "input_data/", "entities/", "candidates/", "candidates/top100/", "mentions/")
 PICTURE_FOLDERS = ("images", "mentions/KVQAimgs", "KVQAimgs", "mention_image", "mention_images")
@@ -105,14 +105,14 @@ def _load(data: Path, layout: Layout, rows: Rows, counts: Counter) -> Dataset:
     if not (names or texts or alone):
         raise _missing(data, layout, ("qid2ne.json", "qid2abs.json"))
     by_id, by_surface = _candidates(data, counts)
-    pictures = release.pictures_in(data, *PICTURE_FOLDERS)
+    pictures = readers.pictures_in(data, *PICTURE_FOLDERS)
     mentions: list[Mention] = []
     gold_names: dict[str, str] = {}
     for key, (row, splits, where) in rows.items():
-        sentence = release.expect(row.get("sentence"), str, "sentence", where)
+        sentence = readers.expect(row.get("sentence"), str, "sentence", where)
         image = _picture(_caption(key), row, where, pictures)
         for id, surface, gold, name in _annotations(key, row, where):
-            span = release.locate(sentence, surface, counts)
+            span = readers.locate(sentence, surface, counts)
             given = by_id.get(id, ()) if by_id else by_surface.get(surface, ()) if by_surface else None
             labeled = "answer" in row
             mentions.append(
@@ -121,39 +121,39 @@ def _load(data: Path, layout: Layout, rows: Rows, counts: Counter) -> Dataset:
             counts["mentions without candidates"] += given == ()
             gold_names.setdefault(gold or "", name)
     entities = _entities(data, names, texts)
-    dataset = release.finish(layout.name, mentions, entities, counts, gold_names, layout.licence, layout.source)
+    dataset = readers.finish(layout.name, mentions, entities, counts, gold_names, layout.licence, layout.source)
     return replace(dataset, warnings=[UNSPLIT]) if counts[UNLISTED] else dataset
 
 
 def _missing(data: Path, layout: Layout, looked: tuple[str, ...]) -> DatasetError:
-    return release.missing(layout.name, data, looked, layout.source, layout.licence, layout.doc)
+    return readers.missing(layout.name, data, looked, layout.source, layout.licence, layout.doc)
 
 
 def _side(data: Path, *files: str) -> Path | None:
-    return release.find(data, *(folder + file for file in files for folder in SIDE_FOLDERS))
+    return readers.find(data, *(folder + file for file in files for folder in SIDE_FOLDERS))
 
 
 def _rows(data: Path, layout: Layout, counts: Counter) -> Rows:
     """Return the record, the split mask and the place of every key; {} if there is no file of them."""
     rows: Rows = {}
-    for split, path in release.find_splits(data, layout.parts, layout.optional).items():
-        for key, row in release.read_json(path, dict).items():
+    for split, path in readers.find_splits(data, layout.parts, layout.optional).items():
+        for key, row in readers.read_json(path, dict).items():
             where = f"{path} record {key!r}"
             other, splits, place = rows.get(key, (row, 0, where))
             if other != row:
                 raise DatasetError(f"{where} differs from {place}, expected one record per id")
-            rows[key] = (release.expect(row, dict, "a record", where), splits | split_mask(split), place)
+            rows[key] = (readers.expect(row, dict, "a record", where), splits | split_mask(split), place)
     whole = None if rows else _side(data, layout.melbench, *layout.wholes)
     if whole is None:
         return rows
     lists = _side(data, "splits.json")
-    if lists is None and not whole.name.startswith(release.without_suffix(layout.melbench)):
+    if lists is None and not whole.name.startswith(readers.without_suffix(layout.melbench)):
         raise _missing(data, layout, (f"splits.json, to split {whole.name}",))
-    masks = release.read_split_ids(lists) if lists else {}
-    for key, row in release.read_json(whole, dict).items():
+    masks = readers.read_split_ids(lists) if lists else {}
+    for key, row in readers.read_json(whole, dict).items():
         where, caption = f"{whole} record {key!r}", _caption(key)
         mask = masks.get(key, masks.get(caption, 0)) if lists else _own_split(caption)
-        rows[key] = (release.expect(row, dict, "a record", where), mask, where)
+        rows[key] = (readers.expect(row, dict, "a record", where), mask, where)
         counts[UNLISTED] += lists is None
     counts["ids without text"] = len(masks.keys() - rows.keys() - {_caption(key) for key in rows})
     return rows
@@ -181,7 +181,7 @@ def _annotations(key: str, row: dict, where: str) -> Iterator[tuple[str, str, st
     fields = ("mentions", "answer", "entities")
     if isinstance(row.get("mentions"), list):
         none = [None] * len(row["mentions"])  # of a release without labels
-        surfaces, golds, names = (release.expect(row.get(field, none), list, "a field", where) for field in fields)
+        surfaces, golds, names = (readers.expect(row.get(field, none), list, "a field", where) for field in fields)
         if not len(surfaces) == len(golds) == len(names):
             lengths = f"{len(surfaces)} mentions, {len(golds)} answer, {len(names)} entities"
             raise DatasetError(f"{where}: {lengths}, expected as many of each")
@@ -190,14 +190,14 @@ def _annotations(key: str, row: dict, where: str) -> Iterator[tuple[str, str, st
     else:
         annotations = iter([(key, *map(row.get, fields))])
     for id, surface, gold, name in annotations:
-        surface = release.expect(surface, str, "mentions", where)
-        gold = release.gold_of(gold, "answer", where)
-        yield id, surface, gold, release.expect(name or gold or "", str, "entities", where)
+        surface = readers.expect(surface, str, "mentions", where)
+        gold = readers.gold_of(gold, "answer", where)
+        yield id, surface, gold, readers.expect(name or gold or "", str, "entities", where)
 
 
-def _picture(caption: str, row: dict, where: str, pictures: release.Pictures) -> Image:
+def _picture(caption: str, row: dict, where: str, pictures: readers.Pictures) -> Image:
     """Return a caption's picture: named after its id, except where the record lists files (Richpedia's later crawl)."""
-    listed = release.strings(row.get("img_list") or [], "img_list", where)
+    listed = readers.strings(row.get("img_list") or [], "img_list", where)
     return pictures.find(listed[0].rsplit("/", 1)[-1] if listed else f"{caption}.jpg")
 
 
@@ -210,15 +210,15 @@ def _candidates(data: Path, counts: Counter) -> tuple[dict[str, tuple[str, ...]]
     lists: dict[str, tuple[str, ...]] = {}
     if table is not None:
         known: dict[str, str] = {}  # one string per qid: 2.6 million names of 18,880 entities
-        for line in release.decode(packed.whole(table), str(table)).splitlines():
+        for line in readers.decode(packed.whole(table), str(table)).splitlines():
             id, *given = line.split("\t")
-            qids = release.candidates_of(filter(str.strip, given), counts)
+            qids = readers.candidates_of(filter(str.strip, given), counts)
             lists[id] = tuple(dict.fromkeys(known.setdefault(qid, qid) for qid in qids))
         return lists, {}
     if search is not None:
-        for surface, given in release.read_json(search, dict).items():
-            listed = filter(str.strip, release.strings(given, f"candidates of {surface!r}", str(search)))
-            lists[surface] = tuple(dict.fromkeys(release.candidates_of(listed, counts)))
+        for surface, given in readers.read_json(search, dict).items():
+            listed = filter(str.strip, readers.strings(given, f"candidates of {surface!r}", str(search)))
+            lists[surface] = tuple(dict.fromkeys(readers.candidates_of(listed, counts)))
     return {}, lists
 
 
@@ -228,7 +228,7 @@ def _entities(data: Path, names: Path | None, texts: Path | None) -> list[Entity
     folders = [data / folder for folder in ENTITY_PICTURE_FOLDERS if is_folder(data / folder)]
     if not folders and is_folder(data / "entities"):  # a layout that has pictures: say that they are missing
         folders = [data / ENTITY_PICTURE_FOLDERS[0]]
-    pictures = release.Pictures(folders[0]) if folders else None
+    pictures = readers.Pictures(folders[0]) if folders else None
     text, name, description = (_strings_of(path) for path in (texts, names, longer))
     return [
         Entity(
@@ -239,11 +239,11 @@ def _entities(data: Path, names: Path | None, texts: Path | None) -> list[Entity
             description=description.get(qid, ""),
         )
         for qid in dict.fromkeys([*text, *name])
-        if qid.strip().lower() not in release.NIL
+        if qid.strip().lower() not in readers.NIL
     ]
 
 
 def _strings_of(path: Path | None) -> dict[str, str]:
     """Return a file of {qid: text}, {} without one.  null is no text."""
-    record = release.read_json(path, dict) if path else {}
-    return {key: release.expect(value or "", str, f"the value of {key!r}", str(path)) for key, value in record.items()}
+    record = readers.read_json(path, dict) if path else {}
+    return {key: readers.expect(value or "", str, f"the value of {key!r}", str(path)) for key, value in record.items()}

@@ -17,8 +17,7 @@ from pathlib import Path
 from common.errors import DatasetError
 from common.paths import is_file
 from common.records import Dataset, Entity
-from extract import packed
-from extract.datasets import release
+from extract.reading import packed, readers
 
 FIELDS = ("entity", "text", "name", "title", "revision", "missing")  # of a line; those behind `text` are describe's
 ORIGIN = ("licence", "source")  # of describe's first line
@@ -87,7 +86,7 @@ class _Index:
         for row, entity in enumerate(entities):
             id, name = (text.encode("utf-8", "replace") for text in (entity.id, entity.name))
             ids[id] = row
-            for rows, key in ((names, name), (titles, release.clean_title(name))):
+            for rows, key in ((names, name), (titles, readers.clean_title(name))):
                 rows[key] = row if rows.setdefault(key, row) == row else SEVERAL
 
     def find(self, name: bytes) -> tuple[int | None, int]:
@@ -97,7 +96,7 @@ class _Index:
             return row, 0
         if (row := names.get(name)) is not None:
             return row, 1
-        return titles.get(release.clean_title(name)), 2
+        return titles.get(readers.clean_title(name)), 2
 
 
 def _records(path: Path, origin: dict[str, str], counts: Counter[str]) -> Iterator[Given]:
@@ -115,21 +114,21 @@ def _records(path: Path, origin: dict[str, str], counts: Counter[str]) -> Iterat
 
 
 def _lines(path: Path, origin: dict[str, str]) -> Iterator[Given]:
-    for number, (where, record) in enumerate(release.read_jsonl(path)):
+    for number, (where, record) in enumerate(readers.read_jsonl(path)):
         if number == 0 and record.keys() == set(ORIGIN):
-            origin.update({field: release.expect(record[field], str, field, where) for field in ORIGIN})
+            origin.update({field: readers.expect(record[field], str, field, where) for field in ORIGIN})
             continue
         if unknown := [field for field in record if field not in FIELDS]:
             raise DatasetError(f"{where}: unknown field {unknown[0]!r}, expected: {', '.join(FIELDS)}")
         text = record.get("text", None if "missing" not in record else "")
-        name = release.expect(record.get("entity"), str, "entity", where)
-        yield name.encode("utf-8", "replace"), release.expect(text, str, "text", where)
+        name = readers.expect(record.get("entity"), str, "entity", where)
+        yield name.encode("utf-8", "replace"), readers.expect(text, str, "text", where)
 
 
 def _mapping(path: Path) -> Iterator[Given]:
-    for name, text in release.read_json(path, dict).items():
+    for name, text in readers.read_json(path, dict).items():
         where = f"the text of {name!r}"
-        yield name.encode("utf-8", "replace"), release.expect("" if text is None else text, str, where, str(path))
+        yield name.encode("utf-8", "replace"), readers.expect("" if text is None else text, str, where, str(path))
 
 
 def _table(path: Path, counts: Counter[str]) -> Iterator[Given]:

@@ -17,7 +17,7 @@ from common import paths
 from common.errors import DatasetError
 from common.paths import is_file, is_folder
 from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
-from extract import layouts, packed
+from extract.reading import layouts, packed
 
 # what releases call the three splits
 SPLIT_OF = {
