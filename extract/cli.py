@@ -25,9 +25,9 @@ def describe(config: DescribeConfig) -> None:
 
     Interrupted? The same command continues; no entity that was answered is asked again.
     """
-    from extract import describe as fetching
+    from extract.describe import articles
 
-    fetching.run(config)
+    articles.run(config)
 
 
 command(app, ExtractConfig, default=True)(extract)

@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 
 from common.errors import ConfigError, DatasetError, NetworkError
 from common.records import Dataset, Entity
-from extract import describe, fetched, wiki
 from extract.cli import app
 from extract.config import DescribeConfig
 from extract.datasets import load
+from extract.describe import articles, output_file, wikipedia
 from extract.reading import descriptions
 
 ROOT = Path(__file__).parents[1]
@@ -381,7 +381,7 @@ def fetch(book, tmp_path, server, capsys, monkeypatch):
             contact="me@example.org", dataset="jsonl", data=lay(tmp_path / "release", entities), **chosen
         )
         try:
-            describe.run(config, pause=(waits if waits is not None else []).append)
+            articles.run(config, pause=(waits if waits is not None else []).append)
         finally:
             run.line, run.path = capsys.readouterr().out, config.out
         return held(config.out)
@@ -522,7 +522,7 @@ def test_ids_without_an_article_or_merged_into_others_are_understood(book, fetch
 
 
 def test_an_answer_in_parts_is_put_together(book, fetch, monkeypatch):
-    monkeypatch.setitem(describe.EXTRACTS, "exlimit", "7")
+    monkeypatch.setitem(articles.EXTRACTS, "exlimit", "7")
     found = fetch(cities(book, 20, linked=False))
     assert [found[f"e{i}"]["text"] for i in range(20)] == [f"City {i} is a city." for i in range(20)]
     assert len(book.log) == 1 + 3
@@ -591,8 +591,8 @@ class Clock:
 
 def test_requests_begin_no_faster_than_the_rate(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(wiki.time, "monotonic", clock.monotonic)
-    client = wiki.Wiki("me@example.org", rate=4, timeout=1, pause=clock.sleep)
+    monkeypatch.setattr(wikipedia.time, "monotonic", clock.monotonic)
+    client = wikipedia.Wiki("me@example.org", rate=4, timeout=1, pause=clock.sleep)
 
     def once(_):
         clock.begun.append(clock.time)
@@ -717,7 +717,7 @@ def test_a_refusal_stops_at_once(book, fetch):
 
 def test_one_request_without_an_answer_fails_alone_and_is_asked_again_next_time(book, fetch):
     entities = cities(book, 60, linked=False)
-    book.faults.extend([None, None, *[fails()] * wiki.TRIES])
+    book.faults.extend([None, None, *[fails()] * wikipedia.TRIES])
     with pytest.raises(
         NetworkError, match=r"20 entities were not answered \(last: .* did not answer 8 times, last: HTTP 503"
     ):
@@ -837,7 +837,7 @@ def test_two_processes_do_not_write_one_file(book, fetch):
     entities = cities(book, 3)
     fetch(entities)
     with (
-        fetched.Fetched(fetch.path),
+        output_file.OutputFile(fetch.path),
         pytest.raises(DatasetError, match=r"is being written by another process\. Wait, or choose another --out"),
     ):
         fetch(entities)
@@ -862,7 +862,7 @@ def test_a_full_disk_is_one_line_and_what_was_synced_is_kept(book, fetch, monkey
         if len(synced) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(fetched.os, "fsync", fsync)
+    monkeypatch.setattr(output_file.os, "fsync", fsync)
     with pytest.raises(DatasetError, match=r"d\.jsonl can not be written: No space left on device\. Make room"):
         fetch(entities)
     assert len(fetch(entities)) == 60

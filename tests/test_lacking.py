@@ -16,7 +16,7 @@ from cache.store import lacking
 from cache.writing.draft import Draft
 from common.errors import CacheError, DatasetError
 from common.records import Entity
-from extract import fetched
+from extract.describe import output_file
 from torture.tiny_cache import build, shards
 
 
@@ -115,13 +115,13 @@ def test_without_locks_work_goes_on_with_one_warning(tmp_path, monkeypatch, said
     for _ in range(2):
         with store.alone(tmp_path):
             pass
-    with fetched.Fetched(tmp_path / "texts.jsonl") as file:
+    with output_file.OutputFile(tmp_path / "texts.jsonl") as file:
         file.begin({"licence": "CC0", "source": "here"})
     assert said == [f"warning: the file system of {tmp_path} has no locks: let only one process at a time work there"]
 
 
 def test_describe_needs_no_fsync_and_a_disk_that_fails_stays_an_error(tmp_path, monkeypatch, said):
-    with fetched.Fetched(tmp_path / "texts.jsonl") as file:
+    with output_file.OutputFile(tmp_path / "texts.jsonl") as file:
         file.begin({"licence": "CC0", "source": "here"})
         monkeypatch.setattr(os, "fsync", failing(errno.EINVAL))
         file.append([{"entity": "Q1", "text": "one"}])

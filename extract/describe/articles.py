@@ -28,8 +28,8 @@ from common.output import Progress, duration
 from common.records import Entity
 from extract import datasets
 from extract.config import DescribeConfig
-from extract.fetched import Fetched, Record
-from extract.wiki import UnansweredError, Wiki
+from extract.describe.output_file import OutputFile, Record
+from extract.describe.wikipedia import UnansweredError, Wiki
 
 ID = re.compile(r"Q[1-9]\d{0,8}")  # one id that Wikidata cannot parse fails all of its request
 NO_TITLE = re.compile(r"[\x00-\x1f\x7f#<>\[\]{|}]|^$")  # what no title holds; "|" would separate two
@@ -57,7 +57,7 @@ def run(config: DescribeConfig, pause: Callable[[float], object] = time.sleep) -
     release = datasets.load(config.dataset, config.source)
     wanted = [entity for entity in release.entities if not entity.description][: config.limit]
     wiki = Wiki(config.contact, config.rate, config.timeout, pause)
-    with Fetched(config.out) as file:
+    with OutputFile(config.out) as file:
         todo = [entity for entity in wanted if not file.hold(entity)]
         with Progress(len(wanted), "describe", "entities", len(wanted) - len(todo)) as progress:
             fetch = Fetch(config, wiki, file, progress.advance)
@@ -76,7 +76,7 @@ def run(config: DescribeConfig, pause: Callable[[float], object] = time.sleep) -
 class Fetch:
     """One run: ids wait for their titles, titles wait for their texts, until every entity has a line or has failed."""
 
-    def __init__(self, config: DescribeConfig, wiki: Wiki, file: Fetched, advance: Callable[[int], None]) -> None:
+    def __init__(self, config: DescribeConfig, wiki: Wiki, file: OutputFile, advance: Callable[[int], None]) -> None:
         self._config, self._wiki, self._file, self._advance = config, wiki, file, advance
         self._ids: deque[str] = deque()
         self._titles: deque[tuple[str, list[Record]]] = deque()  # a title, and the beginnings of its entities' records

@@ -17,7 +17,7 @@ from extract.reading.descriptions import FIELDS, ORIGIN
 Record = dict[str, Any]
 
 
-class Fetched:
+class OutputFile:
     """One such file, read and then appended to by this process alone."""
 
     def __init__(self, path: Path) -> None:
