@@ -12,7 +12,8 @@ from common import console
 from common.errors import ConfigError, DatasetError
 from common.output import duration, say
 from common.records import SPLITS, Dataset
-from extract import datasets, explain, faces
+from extract import datasets, explain
+from extract.attributes import faces
 from extract.computing import coverage, provenance
 from extract.computing.missing_shards import Work
 from extract.config import NONE, ExtractConfig

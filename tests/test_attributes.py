@@ -10,9 +10,9 @@ import pytest
 
 from common.errors import DatasetError
 from common.records import Dataset, Face, Image, Mention
-from extract import faces, prompts
-from extract.attributes import Attributes
-from extract.faces import load_deepface
+from extract.attributes import faces, prompts
+from extract.attributes.by_clip import Attributes
+from extract.attributes.faces import load_deepface
 
 WIDTH = 24
 

@@ -22,7 +22,8 @@ from cache.writing.draft import Draft
 from common import paths
 from common.errors import CacheError, DatasetError, DeniedError, MelcacheError, WeightsError
 from common.paths import find_cache
-from extract import datasets, faces
+from extract import datasets
+from extract.attributes import faces
 from extract.computing import coverage
 from extract.encoders import weights
 from extract.planning.row_order import EarlierRows

@@ -10,8 +10,8 @@ import torchvision.transforms.functional as transforms
 import transformers
 from PIL import Image
 
-from extract import prompts
-from extract.attributes import Attributes
+from extract.attributes import prompts
+from extract.attributes.by_clip import Attributes
 from extract.config import ExtractConfig
 from extract.encoders import Encoders, vocabulary
 from extract.encoders.clip import ARCHITECTURE, Clip

@@ -12,7 +12,7 @@ import pytest
 
 from common.errors import DatasetError, MelcacheError
 from extract import datasets
-from extract.faces import load_deepface
+from extract.attributes.faces import load_deepface
 from extract.reading import packed, readers
 
 ROOT = Path(__file__).parents[1]

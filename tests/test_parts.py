@@ -91,10 +91,10 @@ def detect(self, images):
 @pytest.fixture(scope="module", autouse=True)
 def doubles():
     torch.set_num_threads(1)
-    module = types.ModuleType("extract.attributes")
+    module = types.ModuleType("extract.attributes.by_clip")
     module.Attributes = Attributes
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "extract.attributes", module)
+        patch.setitem(sys.modules, "extract.attributes.by_clip", module)
         patch.setattr(Objects, "_detect", detect)
         yield
 

@@ -59,6 +59,6 @@ class Encoders:
     @cached_property
     def attributes(self) -> Any:
         """What CLIP vectors say of scenes and faces; only for an extraction that is asked for it."""
-        from extract.attributes import Attributes
+        from extract.attributes.by_clip import Attributes
 
         return Attributes(self.clip.encode_texts, gender=self._config.infer_gender, race=self._config.infer_race)

@@ -2,8 +2,8 @@
 
 Within a question p(answer) = softmax of 100 cos(picture, prompt), 100 being the temperature that CLIP was trained to.
 The likeliest answers make a sentence ("setting: outdoors, place: stage, ..."), whose CLIP text vector the heads read,
-as DWE does with DeepFace's output. These are guesses about what is seen: see extract/prompts.py. What it asks about
-gender and race is asked only on request.
+as DWE does with DeepFace's output. These are guesses about what is seen: see extract/attributes/prompts.py. What it
+asks about gender and race is asked only on request.
 """
 
 from bisect import bisect_right
@@ -16,8 +16,8 @@ import numpy as np
 from cache import fingerprint
 from common.errors import DatasetError
 from common.records import Face
-from extract import prompts
-from extract.prompts import Question
+from extract.attributes import prompts
+from extract.attributes.prompts import Question
 
 TEMPERATURE = 100.0
 

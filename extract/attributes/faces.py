@@ -15,7 +15,7 @@ from typing import Any
 from common.errors import DatasetError
 from common.paths import is_folder, names
 from common.records import Dataset, Face
-from extract import prompts
+from extract.attributes import prompts
 from extract.reading import readers
 
 OLDEST = 150  # years

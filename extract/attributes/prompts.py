@@ -1,4 +1,4 @@
-"""The questions that CLIP is asked about a picture, as prompts (extract/attributes.py).  Data, versioned.
+"""The questions that CLIP is asked about a picture, as prompts (extract/attributes/by_clip.py).  Data, versioned.
 
 The answers of a question exclude each other. An answer is what the attribute sentence says of it; its prompt is what
 CLIP compares the picture with. Prompts say what can be seen ("a person who looks happy"), never what somebody is:
