@@ -14,7 +14,7 @@ FORKING = ("test_torture.py", "test_sabotage.py", "test_bad_input.py", "test_reg
 
 # test files that extract again and again; test_encoders.py and test_weights.py build every encoder anew
 EXTRACTING = ("bad_input", "extract", "fetch", "names", "parts", "plan", "stale", "unlabeled")
-LOADERS = {"resnet": "_load", "clip": "_load", "objects": "_load", "bert_files": "load"}
+LOADERS = {"resnet": "_load", "clip": "_load", "detector": "_load", "bert_files": "load"}
 toys = {}
 
 

@@ -11,7 +11,7 @@ from cache import edges as alignment
 from cache.drin import edges as imported
 from cache.edges import ALIGNMENT_READS
 from cache.schema import EDGES
-from extract.encoders.objects import summary
+from extract.encoders.detector import summary
 
 N, E, C, D, P, V, K = 7, 9, 5, 12, 6, 10, 3
 

@@ -25,8 +25,8 @@ from common.paths import find_cache
 from extract import datasets
 from extract.attributes import faces
 from extract.computing import coverage
-from extract.encoders import weights
 from extract.planning.row_order import EarlierRows
+from extract.weights import sources
 
 ROOT = Path(__file__).parent.parent
 CAPABILITIES = 0x20080522  # linux/capability.h: version 3
@@ -190,13 +190,13 @@ def test_a_closed_release_is_not_called_missing(release, bound, name):
 def test_closed_weights_and_faces_are_one_line(tmp_path, bound):
     (tmp_path / "no").mkdir(mode=0)
     with pytest.raises(DeniedError, match="Permission denied"):
-        weights.parse(str(tmp_path / "no/w"))
-    wanted = weights.Wanted("bert", ("model.safetensors",), "https://example.org")
+        sources.parse(str(tmp_path / "no/w"))
+    wanted = sources.Wanted("bert", ("model.safetensors",), "https://example.org")
     with pytest.raises(DeniedError, match="Permission denied"):
-        weights.parse(str(tmp_path / "no")).find(wanted, Path)
+        sources.parse(str(tmp_path / "no")).find(wanted, Path)
     (tmp_path / "file").touch(mode=0)
     with pytest.raises(WeightsError, match="Permission denied"):
-        weights.sha256_file(tmp_path / "file")
+        sources.sha256_file(tmp_path / "file")
     with pytest.raises(DeniedError, match="Permission denied"):
         faces.load_deepface(tmp_path / "no")
 
@@ -208,7 +208,7 @@ def test_a_name_of_300_letters_is_a_name_that_nothing_has(tmp_path, monkeypatch)
     with pytest.raises(DatasetError, match="where there is no folder"):
         datasets.load("jsonl", Path(LONG))
     with pytest.raises(WeightsError, match="no such folder"):
-        weights.parse(LONG)
+        sources.parse(LONG)
     for command in (("info", LONG), ("gc", LONG), ("pull", LONG, "nowhere"), ("synth", LONG)):
         done = CliRunner().invoke(app, command)
         assert isinstance(done.exception, MelcacheError), done.exception

@@ -13,12 +13,12 @@ from PIL import Image
 from extract.attributes import prompts
 from extract.attributes.by_clip import Attributes
 from extract.config import ExtractConfig
-from extract.encoders import Encoders, vocabulary
+from extract.encoders import Encoders, toy_vocabulary
 from extract.encoders.clip import ARCHITECTURE, Clip
 from extract.encoders.compute import Compute
-from extract.encoders.objects import Objects, outward, summary
+from extract.encoders.detector import Objects, outward, summary
 from extract.encoders.resnet import SIDE
-from extract.encoders.weights import parse
+from extract.weights.sources import parse
 
 TEXTS = [
     "Paris at night",
@@ -45,7 +45,7 @@ def encoders():
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("words") / "vocab.txt"
-    path.write_text("\n".join(vocabulary.build()) + "\n", encoding="utf-8")
+    path.write_text("\n".join(toy_vocabulary.build()) + "\n", encoding="utf-8")
     return transformers.BertTokenizer(str(path), do_lower_case=False)
 
 
@@ -310,11 +310,12 @@ def test_the_trained_v1_detector_has_norms_without_epsilon(tmp_path):
     """As torchvision's own builder: its COCO_V1 weights were trained with frozen norms of eps 0."""
     from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
-    from extract.encoders import objects, weights
+    from extract.encoders import detector
+    from extract.weights import sources
 
     path = tmp_path / "fasterrcnn.pth"
     torch.save(fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), path)
-    model = objects._load(path, weights.Weights("files", tmp_path), "v1")
+    model = detector._load(path, sources.Weights("files", tmp_path), "v1")
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert len(norms) > 50
     assert {module.eps for module in norms} == {0.0}

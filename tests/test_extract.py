@@ -12,11 +12,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cache as melcache
+from cache import manifests
 from cache.schema import EDGES, IMAGE_STATUS
 from common.errors import ConfigError, CoverageError, DatasetError
 from extract import images, pipeline
 from extract.cli import app
 from extract.config import ExtractConfig
+from extract.encoders import Encoders
 from torture.machines.kills import Calls
 from torture.machines.unlisted_rot import take_back
 from torture.processes import child
@@ -234,7 +236,7 @@ def test_an_entity_without_description_holds_its_other_text_where_others_have_on
     reader = described[0]
     text, description = (reader.column(f"entity.clip.{name}") for name in ("text", "description"))
     assert text.tobytes() == made.column("entity.clip.text").tobytes()
-    clip = pipeline.Encoders(config(data, tmp_path)).clip
+    clip = Encoders(config(data, tmp_path)).clip
     for row, name in enumerate(reader.strings("entity.ids.id")):
         given = BRIEFS.get(name) or ("Lyon stands on the Rhone." if ENTITIES[row][0] == "Lyon" else None)
         expected = clip.encode_texts([given or entity_texts()[row]])[0]
@@ -308,7 +310,7 @@ def test_statuses_masks_and_neutral_rows(made):
 
 
 def test_the_neutral_vector_is_the_encoders_of_the_declared_gray_picture(made, data, tmp_path):
-    encoders = pipeline.Encoders(config(data, tmp_path))
+    encoders = Encoders(config(data, tmp_path))
     gray = Image.new("RGB", (224, 224), (128, 128, 128))
     blank = int(np.flatnonzero(~made.column("entity.resnet.present"))[0])
     expected = encoders.pictures([gray], ["resnet", "clip"])
@@ -568,7 +570,7 @@ def test_lists_are_no_longer_than_the_knowledge_base(data, tmp_path):
 
 
 def test_more_shards_than_a_manifest_may_list_stop_before_any_work(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.manifest, "MAX_SHARDS", 20)
+    monkeypatch.setattr(manifests, "MAX_SHARDS", 20)
     with pytest.raises(ConfigError, match=r"^that would be 53 shards, a manifest lists 20: give --shard-rows 12$"):
         pipeline.run(config(data, tmp_path, shard_rows=2))
     assert not (tmp_path / "world").exists()

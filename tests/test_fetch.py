@@ -23,7 +23,7 @@ from extract.cli import app
 from extract.config import ExtractConfig
 from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
-from extract.encoders.objects import Objects
+from extract.encoders.detector import Objects
 from extract.encoders.resnet import ResNet
 from torture.strangers import odd_remotes
 

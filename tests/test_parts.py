@@ -23,7 +23,7 @@ from extract.config import ON_DEMAND, ExtractConfig
 from extract.encoders import Encoders
 from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
-from extract.encoders.objects import Objects
+from extract.encoders.detector import Objects
 from extract.planning import shards
 from extract.planning.layout import pieces
 from torture.machines.unlisted_rot import take_back

@@ -24,15 +24,16 @@ from extract import pipeline
 from extract.cli import app
 from extract.config import ExtractConfig
 from extract.datasets import jsonl
-from extract.encoders import Encoders, bert_files, objects, resnet, states, torchvision_files, vocabulary, weights
+from extract.encoders import Encoders, bert_files, detector, resnet, toy_vocabulary
 from extract.encoders import clip as clips
 from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.compute import Compute
-from extract.encoders.objects import Objects
+from extract.encoders.detector import Objects
 from extract.encoders.resnet import FILE, ResNet
 from extract.planning import candidate_lists, row_order, rows
 from extract.planning.shards import Plan
+from extract.weights import sources, states, torchvision_files
 
 CPU = Compute(torch.device("cpu"), "fp32")
 
@@ -60,7 +61,7 @@ def no_network(monkeypatch, tmp_path):
 def source():
     """A tiny BertModel with weights that no seed of ours draws."""
     config = transformers.BertConfig(
-        vocab_size=len(vocabulary.build()),
+        vocab_size=len(toy_vocabulary.build()),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -74,7 +75,7 @@ def source():
 def folder(source, tmp_path):
     path = tmp_path / "weights" / "bert-base-cased"
     source.save_pretrained(path)
-    (path / "vocab.txt").write_text("\n".join(vocabulary.build()) + "\n", encoding="utf-8")
+    (path / "vocab.txt").write_text("\n".join(toy_vocabulary.build()) + "\n", encoding="utf-8")
     return path.parent
 
 
@@ -99,7 +100,7 @@ def folder(source, tmp_path):
 )
 def test_an_empty_folder_is_refused_naming_every_place_and_the_file_wanted(tmp_path, build, names):
     with pytest.raises(WeightsError) as error:
-        build(weights.parse(str(tmp_path)))
+        build(sources.parse(str(tmp_path)))
     text = str(error.value)
     assert "\n" not in text
     encoder = text.removeprefix("no weights for ").partition(":")[0]
@@ -113,7 +114,7 @@ def test_a_folder_that_is_not_there_is_refused():
     with pytest.raises(
         WeightsError, match=r"--weights nowhere: no such folder, and not one of pretrained, random-tiny"
     ):
-        weights.parse("nowhere")
+        sources.parse("nowhere")
 
 
 def test_pretrained_without_network_is_one_line_at_once(tmp_path, monkeypatch):
@@ -135,7 +136,7 @@ def test_pretrained_without_network_is_one_line_at_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize("build", [lambda w: ResNet(w, CPU, 8), lambda w: Clip(w, CPU, 8, 8)])
 def test_every_pretrained_encoder_says_that_there_is_no_network(build):
     with pytest.raises(WeightsError, match=r"looked at the download cache, then https://\S+ \("):
-        build(weights.parse("pretrained"))
+        build(sources.parse("pretrained"))
 
 
 # --- refusing what is not the file meant
@@ -146,13 +147,13 @@ def test_a_torchvision_file_with_another_hash_than_its_name_says_is_refused(tmp_
     path.write_bytes(b"something else")
     actual = hashlib.sha256(b"something else").hexdigest()[:8]
     with pytest.raises(WeightsError, match=rf"begins with {actual}, .*394f9c45\. Take it afresh from https"):
-        ResNet(weights.parse(str(tmp_path)), CPU, 8)
+        ResNet(sources.parse(str(tmp_path)), CPU, 8)
 
 
 def test_a_file_of_another_model_under_openais_name_is_refused(tmp_path):
     (tmp_path / "ViT-B-32.pt").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"is not OpenAI's ViT-B-32\.pt"):
-        Clip(weights.parse(str(tmp_path)), CPU, 8, 8)
+        Clip(sources.parse(str(tmp_path)), CPU, 8, 8)
 
 
 def test_a_state_dict_is_loaded_strictly_and_never_unpickled_as_code(tmp_path):
@@ -237,8 +238,8 @@ LOADERS = {
     "pytorch_model.bin": lambda path: bert_files.load(path, {}),
     "model.safetensors": lambda path: bert_files.load(path, {}),
     "resnet152-394f9c45.pth": lambda path: resnet._load(path, False),
-    "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth": lambda path: objects._load(path, weights.Weights("files"), "v1"),
-    "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth": lambda path: objects._load(path, weights.Weights("files"), "v2"),
+    "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth": lambda path: detector._load(path, sources.Weights("files"), "v1"),
+    "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth": lambda path: detector._load(path, sources.Weights("files"), "v2"),
 }
 
 
@@ -248,13 +249,13 @@ def small_models(monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     monkeypatch.setattr("open_clip.create_model", lambda *given, **more: torch.nn.Linear(1, 1))
     monkeypatch.setattr("torchvision.models.resnet152", lambda *given, **more: torch.nn.Linear(1, 1))
-    monkeypatch.setattr(objects, "_settled", lambda *given: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(detector, "_settled", lambda *given: torch.nn.Linear(1, 1))
     for name in ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2"):
         monkeypatch.setattr(f"torchvision.models.detection.{name}", lambda *given, **more: None)
 
 
 def test_every_weights_file_has_a_loader_that_is_tried():
-    wanted = (clips.FILE, bert_files.MODEL, FILE, *objects.FILES.values())
+    wanted = (clips.FILE, bert_files.MODEL, FILE, *detector.FILES.values())
     assert LOADERS.keys() == {name for file in wanted for name in file.names}
 
 
@@ -290,7 +291,7 @@ def test_a_file_of_other_values_than_tensors_is_refused(tmp_path, value):
 
 
 def test_a_saved_bert_gives_what_its_source_gives(folder, source):
-    bert = Bert(weights.parse(str(folder)), CPU, 4)
+    bert = Bert(sources.parse(str(folder)), CPU, 4)
     assert bert.width == 32
     text = "The Washington harbor"
     tokenizer = transformers.BertTokenizer(str(folder / "bert-base-cased" / "vocab.txt"), do_lower_case=False)
@@ -329,7 +330,7 @@ def test_a_config_that_does_not_fit_its_weights_is_one_line(folder, name, value)
     path = folder / "bert-base-cased" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     with pytest.raises(WeightsError) as error:
-        list(Bert(weights.parse(str(folder)), CPU, 4).encode(["text"], 512))
+        list(Bert(sources.parse(str(folder)), CPU, 4).encode(["text"], 512))
     assert "\n" not in str(error.value) and "bert-base-cased" in str(error.value)
 
 
@@ -339,14 +340,14 @@ def test_a_file_of_words_or_sizes_that_is_none_is_one_line(folder, name, content
     (folder / "bert-base-cased" / "vocab.txt").unlink()
     (folder / "bert-base-cased" / name).write_bytes(content)
     with pytest.raises(WeightsError) as error:
-        Bert(weights.parse(str(folder)), CPU, 4)
+        Bert(sources.parse(str(folder)), CPU, 4)
     assert "\n" not in str(error.value)
 
 
 def test_a_word_that_the_model_does_not_know_is_one_line(folder):
     with (folder / "bert-base-cased" / "vocab.txt").open("a", encoding="utf-8") as file:
         file.write("zzz\n")
-    bert = Bert(weights.parse(str(folder)), CPU, 4)
+    bert = Bert(sources.parse(str(folder)), CPU, 4)
     assert list(bert.encode(["text"], 512))
     with pytest.raises(WeightsError, match=r"has 2,365 words .* word 2,365"):
         list(bert.encode(["zzz"], 512))
@@ -357,14 +358,14 @@ def test_a_bert_without_one_of_its_weights_is_refused(folder, source, lost):
     state = {name: tensor for name, tensor in source.state_dict().items() if name != lost}
     source.save_pretrained(folder / "bert-base-cased", state_dict=state)
     with pytest.raises(WeightsError, match=rf"lacks 1 of BertModel's weights \({lost}"):
-        list(Bert(weights.parse(str(folder)), CPU, 4).encode(["text"], 512))
+        list(Bert(sources.parse(str(folder)), CPU, 4).encode(["text"], 512))
 
 
 def test_a_bert_of_other_shapes_than_its_config_is_refused(folder):
     path = folder / "bert-base-cased" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"intermediate_size": 64}))
     with pytest.raises(WeightsError) as error:
-        list(Bert(weights.parse(str(folder)), CPU, 4).encode(["text"], 512))
+        list(Bert(sources.parse(str(folder)), CPU, 4).encode(["text"], 512))
     assert "\n" not in str(error.value)
 
 
@@ -387,14 +388,14 @@ def test_a_bert_folder_with_a_bad_file_is_one_line(folder, name, content, messag
     elif content is not None:
         path.write_text(content)
     with pytest.raises(WeightsError, match=message) as error:
-        list(Bert(weights.parse(str(folder)), CPU, 4).encode(["text"], 512))
+        list(Bert(sources.parse(str(folder)), CPU, 4).encode(["text"], 512))
     assert "\n" not in str(error.value)
 
 
 def test_only_line_feeds_end_a_word_of_the_vocabulary(folder):
-    words = [*vocabulary.build(), "\u2028", "\x85", "last"]
+    words = [*toy_vocabulary.build(), "\u2028", "\x85", "last"]
     (folder / "bert-base-cased" / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-    bert = Bert(weights.parse(str(folder)), CPU, 4)
+    bert = Bert(sources.parse(str(folder)), CPU, 4)
     assert bert._tokenizer.token_to_id("last") == len(words) - 1
 
 
@@ -424,7 +425,7 @@ def test_other_bert_weights_change_the_parts_of_bert_and_alignment_only(folder, 
     def fingerprints():
         config = ExtractConfig(weights="random-tiny", device="cpu")
         encoders = Encoders(config)
-        encoders.bert = Bert(weights.parse(str(folder)), CPU, 4)
+        encoders.bert = Bert(sources.parse(str(folder)), CPU, 4)
         plan = Plan(config, rows.Rows.hashed(data, layout, 1), candidate_lists.make(data, 3), encoders)
         return {name: part.fingerprint for name, part in plan.parts.items()}
 

@@ -10,20 +10,20 @@ from PIL import Image
 
 from common import devices
 from extract.config import ExtractConfig
-from extract.encoders import weights
 from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.compute import Compute
 from extract.encoders.crops import Crops
-from extract.encoders.objects import Objects
+from extract.encoders.detector import Objects
 from extract.encoders.resnet import ResNet
+from extract.weights import sources
 
 
 class Encoders:
     """BERT, ResNet, CLIP and the detector.  Raises WeightsError before any work if a file is not to be had."""
 
     def __init__(self, config: ExtractConfig) -> None:
-        self.weights = weights.parse(config.weights)
+        self.weights = sources.parse(config.weights)
         if self.weights.tiny:
             torch.set_num_threads(1)  # threads that wait for each other made toy models up to 140 times slower
         devices.cap_threads()

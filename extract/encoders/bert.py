@@ -11,10 +11,10 @@ from tokenizers.implementations import BertWordPieceTokenizer
 
 from cache.fingerprint import digest
 from common.errors import WeightsError
-from extract.encoders import bert_files, vocabulary
+from extract.encoders import bert_files, toy_vocabulary
+from extract.encoders.bert_tokens import Span, Tokens
 from extract.encoders.compute import Compute
-from extract.encoders.tokens import Span, Tokens
-from extract.encoders.weights import Weights, random_identity, sha256_file
+from extract.weights.sources import Weights, random_identity, sha256_file
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Bert:
         self._path: Path | None = None
         self.encoded = 0
         if weights.random:
-            words = vocabulary.build()
+            words = toy_vocabulary.build()
             identity = random_identity(weights.kind, "transformers")
             config = _TINY if weights.tiny else {}
         else:

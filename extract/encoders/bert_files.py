@@ -8,9 +8,9 @@ import torch
 
 from common.errors import WeightsError
 from common.paths import is_file, is_special
-from extract.encoders import states
 from extract.encoders.compute import seeded
-from extract.encoders.weights import Wanted, reachable
+from extract.weights import states
+from extract.weights.sources import Wanted, reachable
 
 REPOSITORY = "google-bert/bert-base-cased"
 MODEL = Wanted("bert-base-cased", ("model.safetensors", "pytorch_model.bin"), f"https://huggingface.co/{REPOSITORY}")

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from common.errors import WeightsError
-from extract.encoders import states
 from extract.encoders.compute import Compute, seeded
-from extract.encoders.weights import Wanted, Weights, random_identity, reachable, sha256_file
+from extract.weights import states
+from extract.weights.sources import Wanted, Weights, random_identity, reachable, sha256_file
 
 # the plain "ViT-B-32" builds GELU where OpenAI's weights were trained with QuickGELU, and says nothing
 ARCHITECTURE = "ViT-B-32-quickgelu"

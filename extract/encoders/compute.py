@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from extract.encoders.weights import RESIDUAL_GAIN, SEED
+from extract.weights.sources import RESIDUAL_GAIN, SEED
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from extract.encoders.clip import Clip
-from extract.encoders.objects import outward
+from extract.encoders.detector import outward
 
 
 class Crops:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from extract.encoders import torchvision_files
 from extract.encoders.compute import Compute, seeded, tame
-from extract.encoders.weights import Wanted, Weights, random_identity, sha256_file
+from extract.weights import torchvision_files
+from extract.weights.sources import Wanted, Weights, random_identity, sha256_file
 
 SIDE, TINY_SIDE = 224, 64
 STRIDE = 32  # pixels of the picture, each way, that one place of the last feature map stands for

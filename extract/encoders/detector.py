@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from extract.encoders import torchvision_files
 from extract.encoders.compute import Compute, seeded, tame
 from extract.encoders.resnet import ResNet
-from extract.encoders.weights import Wanted, Weights, random_identity, sha256_file
+from extract.weights import torchvision_files
+from extract.weights.sources import Wanted, Weights, random_identity, sha256_file
 
 FILES = {
     "v1": Wanted(

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from common.paths import is_file
-from extract.encoders import states
-from extract.encoders.weights import Wanted, reachable
+from extract.weights import states
+from extract.weights.sources import Wanted, reachable
 
 
 def download(wanted: Wanted) -> Path:
