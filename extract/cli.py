@@ -12,10 +12,10 @@ def extract(config: ExtractConfig) -> None:
     Interrupted? The same command continues; finished shards are kept. With --remote, what a teammate has computed is
     fetched instead, every byte checked.
     """
-    from extract import forecast, pipeline  # torch and the encoder libraries: not for --help
+    from extract import pipeline, plan  # torch and the encoder libraries: not for --help
 
     if config.plan:
-        forecast.show(config)
+        plan.show(config)
     else:
         pipeline.run(config)
 

@@ -17,7 +17,7 @@ from common.errors import CacheError
 from common.output import table
 from extract.planning.shard_keys import home
 from extract.planning.shards import Plan
-from extract.shared import Shared
+from extract.remote import Shared
 
 PICTURES = ("resnet", "objects", "regions", "crops")  # kinds that read no text
 TEXTS = ("bert", "tokens", "clip_tokens", "token.bert", "clip_token.clip")  # kinds, and parts, that read no picture

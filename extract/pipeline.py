@@ -1,39 +1,18 @@
 """From a dataset release to a finished cache; `run` is the function to read first."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cache import fingerprint, manifests, store
+from cache import store
 from cache.writing.draft import Draft
 from common import console
-from common.errors import ConfigError, DatasetError
 from common.output import duration, say
-from common.records import SPLITS, Dataset
-from extract import datasets, explain
-from extract.attributes import faces
+from extract import explain
 from extract.computing import coverage, provenance
 from extract.computing.missing_shards import Work
-from extract.config import NONE, ExtractConfig
-from extract.encoders import Encoders
-from extract.planning import candidate_lists, row_order, rows
-from extract.planning.shards import RANGED, Plan, missing
-from extract.planning.trust import Trust
-from extract.reading import descriptions
-from extract.shared import Shared
-
-
-@dataclass(frozen=True)
-class Job:
-    """What an extraction knows before it computes anything.  `draft` holds what is finished, `shared` a remote."""
-
-    release: Dataset
-    encoders: Encoders
-    draft: Draft
-    plan: Plan
-    shared: Shared
+from extract.config import ExtractConfig
+from extract.planning.shards import missing
+from extract.preparation import described, prepare
 
 
 def run(config: ExtractConfig) -> Path:
@@ -55,7 +34,7 @@ def run(config: ExtractConfig) -> Path:
             console.show(explain.report(explain.reasons(plan, todo, draft, shared)))
         work.do(todo)
         counts = coverage.count(job.release, plan.lists, draft)
-        about = _about(config, job) | {"coverage": counts}
+        about = described(config, job) | {"coverage": counts}
         history = provenance.of(draft, shared.taken, work.clock.seconds, encoders.compute, time.monotonic() - start)
         identity = draft.finish(about, history)
     console.show(coverage.report(job.release, plan.lists, counts))
@@ -68,54 +47,6 @@ def run(config: ExtractConfig) -> Path:
     if config.push:
         say(shared.push())
     return config.folder
-
-
-def prepare(config: ExtractConfig) -> Job:
-    """Read the release, ask the remote, and plan every shard; nothing is written."""
-    shared = Shared(config)  # first: a bad URL stops at once, and the weights may switch the Hub's library off
-    release = datasets.load(config.dataset, config.source)
-    _tell_doubts(config, release)
-    if config.descriptions not in (None, NONE):
-        release = descriptions.add(release, config.descriptions)
-    if config.faces not in (None, NONE):
-        asked = {"gender": config.infer_gender, "race": config.infer_race}
-        release = faces.add(release, config.faces, config.objects, **asked)
-    draft = Draft(config.folder)
-    _stop_if_forgotten(config, release, draft)
-    if config.limit and len((draft.before or {}).get("generations", ())) > 1:
-        raise ConfigError(
-            f"--limit would take the place of the grown cache in {config.folder}; give it a --name of its own"
-        )
-    encoders = Encoders(config)
-    if config.limit:
-        release = rows.limit(release, config.limit)
-    else:
-        coverage.stop_if_absent(release, config.max_missing)  # before minutes of fuzzy matching
-    earlier = (
-        None
-        if config.limit or config.reorder
-        else row_order.later(row_order.EarlierRows.of(config.folder), shared.order(release))
-    )
-    release, layout = row_order.arrange(release, earlier, config.shard_rows)
-    listed = candidate_lists.make(release, config.list_length)
-    if config.limit:
-        release, listed = candidate_lists.keep_needed(release, listed)
-        coverage.stop_if_absent(release, config.max_missing)
-        release, layout = row_order.arrange(release, None, config.shard_rows)
-    plan = Plan(config, rows.Rows.hashed(release, layout, config.workers), listed, encoders, draft.listed)
-    _stop_if_too_many(config, plan)
-    draft.examine(Trust(plan).problem)
-    job = Job(release, encoders, draft, plan, shared)
-    manifests.foresee(_about(config, job) | {"coverage": release.counts})
-    return job
-
-
-def _tell_doubts(config: ExtractConfig, release: Dataset) -> None:
-    """Say what in a release is probably a mistake.  Raises DatasetError for the first with --strict."""
-    if release.doubts and config.strict:
-        raise DatasetError(f"{release.doubts[0]}, which --strict refuses. {release.doubts[-1]}")
-    for doubt in release.doubts:
-        say(f"warning: {doubt}")
 
 
 def _tell_wrong(draft: Draft) -> None:
@@ -131,58 +62,3 @@ def _tell_wrong(draft: Draft) -> None:
             f"warning: {len(draft.damaged):,} shards in {draft.folder} are recomputed: damaged since they were "
             f"finished, or left by a version that noted no checksums: {min(draft.damaged)}"
         )
-
-
-def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:
-    """Raise ConfigError for more shards than a manifest may list, before any is computed."""
-    count = sum(len(shards) for table in RANGED for shards in plan.shards(table))
-    if count > manifests.MAX_SHARDS:
-        enough = config.shard_rows * -(-count // manifests.MAX_SHARDS) * 2
-        raise ConfigError(
-            f"that would be {count:,} shards, a manifest lists {manifests.MAX_SHARDS:,}: give --shard-rows {enough}"
-        )
-
-
-def _stop_if_forgotten(config: ExtractConfig, release: Dataset, draft: Draft) -> None:
-    """Raise ConfigError for an option that made columns of the cache in the folder and is not given now."""
-    had = {
-        "descriptions": "description" in draft.parts.get("entity.clip", {}).get("columns", ()),
-        "faces": "faces" in draft.parts.get("mention.attributes", {}).get("recipe", ()),
-    }
-    has = {"descriptions": any(entity.description for entity in release.entities), "faces": config.faces is not None}
-    for option in (name for name in had if had[name] and not has[name] and getattr(config, name) is None):
-        raise ConfigError(
-            f"the cache in {config.folder} was made with {option}; give --{option} again, or --{option} none to leave "
-            "them out of it"
-        )
-
-
-def _about(config: ExtractConfig, job: Job) -> dict[str, Any]:
-    """Return what the manifest says about the dataset."""
-    release, plan = job.release, job.plan
-    return {
-        "dataset": {
-            "name": config.name or config.dataset,
-            "content": fingerprint.digest([content.hex() for content in plan.content()]),
-            "licence": release.licence,
-            "source": release.source,
-        },
-        "tables": plan.tables(),
-        "candidates": plan.lists.candidates.shape[1],
-        "splits": {name: sum(m.splits >> bit & 1 for m in release.mentions) for bit, name in enumerate(SPLITS)},
-        "warnings": [*release.warnings, *_warnings(config, plan, job.encoders)],
-    } | ({} if config.limit else {"generations": [list(rows) for rows in plan.rows.layout.generations]})
-
-
-def _warnings(config: ExtractConfig, plan: Plan, encoders: Encoders) -> Iterator[str]:
-    """Yield what every output of this cache must repeat."""
-    if encoders.weights.random:
-        kind = encoders.weights.kind
-        yield f"random weights ({kind}): these features carry no meaning beyond a network's structure"
-    if config.limit:
-        yield f"limited to the first {config.limit} captions and the entities they need: not the whole {config.dataset}"
-    if "mention.attributes" in plan.parts:
-        for trait, inferred in (("gender", config.infer_gender), ("race", config.infer_race)):
-            if inferred:
-                by = "CLIP" if config.faces in (None, NONE) else "DeepFace"
-                yield f"{trait} inferred by {by} from pictures of people: guesses, not facts about anyone"

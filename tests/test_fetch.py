@@ -18,13 +18,14 @@ from cache.remotes import folder as folders
 from cache.sharing import push
 from cache.store import resumable_file
 from common.errors import CacheError, ConfigError
-from extract import pipeline, shared
+from extract import pipeline
 from extract.cli import app
 from extract.config import ExtractConfig
 from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.detector import Objects
 from extract.encoders.resnet import ResNet
+from extract.remote import FAILURES, Shared
 from torture.strangers import odd_remotes
 
 ROOT = Path(__file__).parent.parent
@@ -228,7 +229,7 @@ def test_values_that_cannot_be_are_computed_be_they_there_or_taken_before(
 
 @pytest.mark.parametrize("after", [0, 5])
 def test_a_remote_that_fails_in_the_middle_costs_one_warning(data, team, tmp_path, watched, monkeypatch, capsys, after):
-    monkeypatch.setattr(shared.Shared, "order", lambda self, release: None)  # reads, too
+    monkeypatch.setattr(Shared, "order", lambda self, release: None)  # reads, too
     inner, calls = folders.Folder.block, []
 
     def block(self, *arguments):
@@ -242,7 +243,7 @@ def test_a_remote_that_fails_in_the_middle_costs_one_warning(data, team, tmp_pat
     made = melcache.open(pipeline.run(config(data, tmp_path, remote=str(team[1]))))
     assert made.id == team[0].id and whole(made.path)
     assert watched[0].draft.fetched == after and watched[0].draft.made > 0
-    assert len(calls) == after + shared.FAILURES  # then no more are asked for
+    assert len(calls) == after + FAILURES  # then no more are asked for
     warnings = [line for line in said(capsys, "warning") if "random weights" not in line]
     assert len(warnings) == 1 and warnings[0].endswith("cannot read team: no connection")
 
@@ -273,7 +274,7 @@ def test_a_disk_that_is_too_small_for_the_fetch_stops_before_it(data, tmp_path, 
 
 
 def test_gc_waits_for_an_extraction_and_an_extraction_for_a_pull(data, tmp_path, team, monkeypatch):
-    inner, taken = shared.Shared.take, []
+    inner, taken = Shared.take, []
 
     def take(self, todo, draft):
         taken.append(draft)
@@ -282,7 +283,7 @@ def test_gc_waits_for_an_extraction_and_an_extraction_for_a_pull(data, tmp_path,
         with store.together(draft.folder):  # as another extraction would
             return inner(self, todo, draft)
 
-    monkeypatch.setattr(shared.Shared, "take", take)
+    monkeypatch.setattr(Shared, "take", take)
     folder = pipeline.run(config(data, tmp_path, remote=str(team[1])))
     assert taken and whole(folder)
     with store.alone(folder), pytest.raises(CacheError, match="another process is at work in"):
@@ -290,7 +291,7 @@ def test_gc_waits_for_an_extraction_and_an_extraction_for_a_pull(data, tmp_path,
 
 
 def test_a_fetch_that_is_cut_off_is_continued_inside_the_file(data, tmp_path, team, monkeypatch):
-    monkeypatch.setattr(shared.Shared, "order", lambda self, release: None)  # reads, too
+    monkeypatch.setattr(Shared, "order", lambda self, release: None)  # reads, too
     inner, calls, taken = folders.Folder.block, [], []
     monkeypatch.setattr(folders.Folder, "threads", 1)
     monkeypatch.setattr(folders.Folder, "block_size", 500)

@@ -26,6 +26,7 @@ from extract.encoders.clip import Clip
 from extract.encoders.detector import Objects
 from extract.planning import shards
 from extract.planning.layout import pieces
+from extract.preparation import prepare
 from torture.machines.unlisted_rot import take_back
 from train.table import Table
 
@@ -459,7 +460,7 @@ def test_faces_of_a_file_stand_for_clips_guesses(data, made, tmp_path, faces):
 
 def test_a_new_mention_and_a_new_face_cost_the_shards_that_they_are_in(data, tmp_path, faces):
     def keys(release):
-        plan = pipeline.prepare(config(release, tmp_path, heads=("dwe",), faces=faces)).plan
+        plan = prepare(config(release, tmp_path, heads=("dwe",), faces=faces)).plan
         shards = (shard for of in plan.shards("mention") for shard in of if shard.part.name == "mention.attributes")
         return {(shard.start, shard.rows): shard.key for shard in shards}, plan.rows.mentions
 

@@ -11,7 +11,7 @@ from cache.remotes.patience import LEAST, WINDOW, LateError, Patience, within
 from cache.sharing import signing
 from common.errors import CacheError
 from extract.config import ExtractConfig
-from extract.shared import Shared
+from extract.remote import Shared
 
 
 @pytest.fixture

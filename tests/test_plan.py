@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 import cache as melcache
 from cache.sharing import push
 from common.errors import ConfigError
-from extract import calibration, forecast, pipeline
+from extract import pipeline, plan
 from extract.cli import app
 from extract.config import ExtractConfig
+from extract.forecast import calibration
+from extract.preparation import prepare
 
 ENTITIES = [
     ("Paris", "in France", "red"),
@@ -87,7 +89,7 @@ def listing(folder):
 
 
 def planned(config):
-    return forecast.forecast(config, pipeline.prepare(config))
+    return plan.forecast(config, prepare(config))
 
 
 def test_a_plan_says_what_the_extraction_then_does(data, made, tmp_path):
@@ -140,24 +142,24 @@ def test_a_plan_tells_what_is_here_what_is_there_and_what_is_neither(data, made,
     assert told["fetch_bytes"] == there["bytes"] and 0 <= told["compute_bytes"] - here["bytes"] <= 5000
     assert set(told["calibrated"]) == {"CLIP, texts", "CLIP, pictures", "decoding"}
     assert {reason["part"] for reason in told["why"]} == {"entity.clip"}
-    text = forecast.report(told)
+    text = plan.report(told)
     assert f"from {tmp_path / 'team'}" in text and "although it is in" in text
 
 
 def test_nothing_to_do_runs_no_encoder(data, made):
     wanted = config(data, made[0].path.parent, heads=("ghmfc",))
-    job = pipeline.prepare(wanted)
-    told = forecast.forecast(wanted, job)
+    job = prepare(wanted)
+    told = plan.forecast(wanted, job)
     assert told["calibrated"] == {} and told["seconds"] == told["compute_bytes"] == 0
     assert job.encoders.bert.encoded == job.encoders.clip.images == job.encoders.resnet.encoded == 0
-    assert "to compute: nothing" in forecast.report(told)
+    assert "to compute: nothing" in plan.report(told)
 
 
 def test_a_disk_that_is_too_small_is_an_error_line(data, tmp_path, monkeypatch):
     monkeypatch.setattr("cache.sharing.download.free", lambda folder: 1000)
     told = planned(config(data, tmp_path))
     assert not told["enough"]
-    [line] = [line for line in forecast.report(told).splitlines() if line.startswith("error")]
+    [line] = [line for line in plan.report(told).splitlines() if line.startswith("error")]
     assert "has 1.0 kB free, this needs " in line and "name another --shards" in line
 
 
@@ -190,7 +192,7 @@ def test_json_is_json_and_the_table_has_a_line_per_part(data, tmp_path):
     told = json.loads(found.stdout)
     assert told["remote"] == str(tmp_path / "nowhere") and told["enough"] is True and told["device"] == "cpu"
     assert f"nothing is published at {tmp_path / 'nowhere'}" in found.stderr
-    lines = forecast.report(told).splitlines()
+    lines = plan.report(told).splitlines()
     assert lines[0].split() == "part rows shards here remote compute texts pictures size time".split()
     assert [line.split()[0] for line in lines[2 : 2 + len(told["parts"])]] == [line["part"] for line in told["parts"]]
     assert lines[-1] == f"Nothing was written to {tmp_path / 's' / 'jsonl'}." and not (tmp_path / "s").exists()

@@ -14,7 +14,7 @@ from cache.sharing import pull, push, signing, tar
 from cache.writing import synth
 from common.errors import CacheError, ConfigError
 from extract.config import ExtractConfig
-from extract.shared import Shared
+from extract.remote import Shared
 from torture import tiny_cache
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen of OpenSSH")

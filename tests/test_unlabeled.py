@@ -13,6 +13,7 @@ from cache.schema import UNLABELED
 from common.errors import ConfigError, DatasetError
 from extract import pipeline
 from extract.config import ExtractConfig
+from extract.preparation import prepare
 from train import doctor, explanation, loop, slices, splits
 from train.baseline_heads import JointConfig
 from train.cli import app
@@ -102,8 +103,8 @@ def test_doubts_are_said_and_strict_refuses_them(tmp_path, capsys):
     with pytest.raises(
         DatasetError, match=r"mentions\.jsonl line 1: gold 'typo' is in no entities\.jsonl, which --strict"
     ):
-        pipeline.prepare(ExtractConfig(**config, strict=True))
-    pipeline.prepare(ExtractConfig(**config))
+        prepare(ExtractConfig(**config, strict=True))
+    prepare(ExtractConfig(**config))
     assert "warning: " in (said := capsys.readouterr().err) and "line 1: gold 'typo'" in said
 
 

@@ -1,6 +1,6 @@
 """Odd remotes: whatever lies there, and however it comes, costs an extraction a warning and never more.
 
-The extraction is a small one, but what asks, fetches and takes is the real thing: extract.shared, cache.writing.draft.
+The extraction is a small one, but what asks, fetches and takes is the real thing: extract.remote, cache.writing.draft.
 Each case must end with the id of an extraction without a remote, in little time and memory.
 """
 
@@ -25,7 +25,7 @@ from common import output
 from common.errors import CacheError
 from common.records import Dataset, Entity, Mention
 from extract.config import ExtractConfig
-from extract.shared import Shared
+from extract.remote import Shared
 from torture import tiny_cache
 from torture.processes import apart
 from torture.strangers.odd_remotes import CARRIED, FORGED, TOLD, Carrier, Clock, Damage

@@ -10,11 +10,11 @@ from cache.writing.writer import ShardPlan, Todo
 from common import console
 from common.output import duration, size, table
 from extract import explain
-from extract.calibration import Calibration
 from extract.config import ExtractConfig
-from extract.items import Items
-from extract.pipeline import Job, prepare
+from extract.forecast.calibration import Calibration
+from extract.forecast.workload import Workload
 from extract.planning.shards import missing
+from extract.preparation import Job, prepare
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def forecast(config: ExtractConfig, job: Job) -> dict[str, Any]:
     lacking = [shard for item in todo for shard in item.missing]
     offers = job.shared.offers(lacking)
     rest = [Todo(item.table, item.index, [s for s in item.missing if s.file not in offers]) for item in todo]
-    items = Items(job.plan, rest)
+    items = Workload(job.plan, rest)
     calibration = Calibration(config, job.encoders, items)
     coming = {name: listed.entry["bytes"] for name, listed in offers.items()}
     lines = _lines(job, lacking, coming, items, calibration)
@@ -72,7 +72,7 @@ def forecast(config: ExtractConfig, job: Job) -> dict[str, Any]:
 
 
 def _lines(
-    job: Job, lacking: Sequence[ShardPlan], coming: dict[str, int], items: Items, calibration: Calibration
+    job: Job, lacking: Sequence[ShardPlan], coming: dict[str, int], items: Workload, calibration: Calibration
 ) -> list[Line]:
     shards: Counter[str] = Counter()
     for name in ("entity", "mention", "pair"):

@@ -12,21 +12,21 @@ from PIL import Image
 from extract import images
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
-from extract.items import Items
+from extract.forecast.workload import Workload
 
 BATCHES = 4  # of texts that are timed, so that short and long ones are among them
 ENOUGH, LEAST, MOST = 2.0, 2, 16  # seconds of pictures, and how many batches of them
 PICTURES = 4  # at a time where there is no GPU: 16 would take the detector half a minute there
 DECODING = "decoding"
-TEXTS = {"entity.bert": "BERT, entities", "mention.bert": "BERT, sentences", "token.bert": "BERT, sentences"}
-KINDS = {"resnet": "ResNet", "regions": "ResNet", "clip": "CLIP, pictures", "crops": "CLIP, pictures"}
+TEXT_ENCODERS = {"entity.bert": "BERT, entities", "mention.bert": "BERT, sentences", "token.bert": "BERT, sentences"}
+PICTURE_ENCODERS = {"resnet": "ResNet", "regions": "ResNet", "clip": "CLIP, pictures", "crops": "CLIP, pictures"}
 Item = TypeVar("Item")
 
 
 class Calibration:
     """Seconds per item of each encoder that has something to do; `measured` by name, with the number of items timed."""
 
-    def __init__(self, config: ExtractConfig, encoders: Encoders, items: Items) -> None:
+    def __init__(self, config: ExtractConfig, encoders: Encoders, items: Workload) -> None:
         self.measured: dict[str, dict[str, Any]] = {}
         self._config, self._encoders, self._items = config, encoders, items
         self._batch = config.image_batch if encoders.compute.device.type == "cuda" else PICTURES
@@ -55,7 +55,7 @@ class Calibration:
 
     def _text_run(self, name: str) -> Callable[[Sequence[str]], Any]:
         bert, clip = self._encoders.bert, self._encoders.clip
-        limit = self._config.entity_tokens if name == TEXTS["entity.bert"] else self._config.sentence_tokens
+        limit = self._config.entity_tokens if name == TEXT_ENCODERS["entity.bert"] else self._config.sentence_tokens
         runs = {"CLIP, texts": clip.encode_texts, "CLIP, tokens": lambda texts: list(clip.encode_tokens(texts))}
         return runs.get(name, lambda texts: list(bert.encode(texts, limit)))
 
@@ -93,12 +93,12 @@ class Calibration:
 
 def _texts_of(part: str) -> str:
     """Return the encoder that reads the texts of a part."""
-    return TEXTS.get(part, "CLIP, tokens" if part == "clip_token.clip" else "CLIP, texts")
+    return TEXT_ENCODERS.get(part, "CLIP, tokens" if part == "clip_token.clip" else "CLIP, texts")
 
 
 def _pictures_of(part: str) -> str:
     """Return the encoder that sees the pictures of a part."""
-    return KINDS.get(part.split(".")[1], "detector")
+    return PICTURE_ENCODERS.get(part.split(".")[1], "detector")
 
 
 def _by(name: Callable[[str], str], items: dict[str, list[Item]]) -> dict[str, list[Item]]:

@@ -10,10 +10,10 @@ from extract.planning.duplicates import MENTIONS_ONLY
 from extract.planning.rows import entity_text
 from extract.planning.shards import Plan
 
-KINDS = ("resnet", "clip", "objects", "regions", "crops")  # of parts that are made of pictures
+PICTURE_KINDS = ("resnet", "clip", "objects", "regions", "crops")  # of parts that are made of pictures
 
 
-class Items:
+class Workload:
     """Texts and pictures that the ranges with something missing have to encode.
 
     `text_items` and `picture_items` are those by part. Where two parts come from one pass of an encoder, the first
@@ -48,7 +48,7 @@ class Items:
 
     def _pictures(self, part: str, rows: range, with_resnet: bool) -> Iterator[Path]:
         table, kind = part.split(".")
-        if table not in ("entity", "mention") or kind not in (*KINDS, "ids"):
+        if table not in ("entity", "mention") or kind not in (*PICTURE_KINDS, "ids"):
             return
         owners, records = self._plan.owners, self._plan.rows.records(table)
         for row in rows:

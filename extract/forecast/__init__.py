@@ -1,0 +1,1 @@
+"""What `--plan` needs to know: how much work is left, and how fast the encoders are here."""
