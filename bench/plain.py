@@ -8,12 +8,12 @@ from torch.nn import functional
 
 from train.batch import Batch
 from train.heads import DweConfig
-from train.losses import counted
-from train.models.attention import Attention, Readout
+from train.layers.attention import Attention, Readout
+from train.layers.losses import counted
+from train.layers.pair_losses import against, info_nce, n_pair, pair_triplet, squares
 from train.models.dwe import Dwe
 from train.models.dwe_authors import NORM_WEIGHT, DweAuthors
 from train.models.matching import attributes_of, objects_of
-from train.pairwise import against, info_nce, n_pair, pair_triplet, squares
 
 
 class Plain(nn.Module):

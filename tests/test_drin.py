@@ -12,9 +12,9 @@ from cache.schema import EDGES
 from common.errors import ConfigError
 from train.batch import make_batch
 from train.heads import DrinConfig
-from train.losses import margin_ranking
+from train.layers.losses import margin_ranking
+from train.layers.products import Cosines, Dots, Sums
 from train.models import MODELS
-from train.models.functions import Cosines, Dots, Sums
 
 torch.set_num_threads(1)
 

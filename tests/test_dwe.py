@@ -16,7 +16,7 @@ from bench.plain import Plain
 from cache.schema import CHOICES, READS
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
-from train import loop, pairwise
+from train import loop
 from train.adam import Adam, Schedule
 from train.batch import Batch
 from train.checkpoint import Checkpoints
@@ -24,9 +24,10 @@ from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
 from train.heads import DweAuthorsConfig, DweConfig
+from train.layers import pair_losses
+from train.layers.attention import Attention
+from train.layers.products import Cosines
 from train.models import MODELS, build
-from train.models.attention import Attention
-from train.models.functions import Cosines
 from train.stack import Stack
 from train.step import Step
 from train.table import Table
@@ -348,17 +349,19 @@ def test_losses_of_pairs_equal_loops():
     found = torch.from_numpy(scores).requires_grad_()
     there = torch.from_numpy(counts)
     expected = np.mean([max(other - gold + 0.5, 0) for gold, other in kept])
-    assert pairwise.pair_triplet(found, there, 0.5).item() == pytest.approx(expected, abs=1e-12)
+    assert pair_losses.pair_triplet(found, there, 0.5).item() == pytest.approx(expected, abs=1e-12)
     expected = np.mean([math.log(1 + math.exp(first) + math.exp(second)) for first, second in kept])
-    loss = pairwise.n_pair(30 * found, there) + pairwise.n_pair(found, there)
+    loss = pair_losses.n_pair(30 * found, there) + pair_losses.n_pair(found, there)
     expected += np.mean([math.log(1 + math.exp(30 * first) + math.exp(30 * second)) for first, second in kept])
     assert loss.item() == pytest.approx(expected, abs=1e-9)
     loss.backward()
     assert torch.isfinite(found.grad[there]).all()
-    assert pairwise.n_pair(torch.tensor([[-1.0, 5000.0]]), torch.ones(1).bool()).item() == 5000  # exp(5000) is infinite
+    assert (
+        pair_losses.n_pair(torch.tensor([[-1.0, 5000.0]]), torch.ones(1).bool()).item() == 5000
+    )  # exp(5000) is infinite
     vectors = rng.normal(size=(6, 3))
     expected = sum((vectors[counts] ** 2).sum(1)) / 4
-    assert pairwise.squares(torch.from_numpy(vectors), there).item() == pytest.approx(expected, abs=1e-12)
+    assert pair_losses.squares(torch.from_numpy(vectors), there).item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("counts", [[1, 1, 1, 1, 1], [1, 0, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]])
@@ -369,7 +372,7 @@ def test_info_nce_equals_loops_and_leaves_out_who_does_not_count(counts):
     expected = info_nce([(left[i], right[i]) for i in range(5) if counts[i] and i not in (1, 4)], 1 / 0.07)
     counts = torch.tensor(counts).bool() & torch.tensor([1, 0, 1, 1, 0]).bool()
     sides = [torch.from_numpy(side).requires_grad_() for side in (left, right)]
-    loss = pairwise.info_nce(*sides, counts, 1 / 0.07)
+    loss = pair_losses.info_nce(*sides, counts, 1 / 0.07)
     assert loss.item() == pytest.approx(expected, abs=1e-9)
     loss.backward()
     for side in sides:
@@ -380,8 +383,8 @@ def test_info_nce_equals_loops_and_leaves_out_who_does_not_count(counts):
 def test_pick_never_takes_gold_or_padding():
     values = torch.tensor([[0.9, 0.5, 0.7, 2.0], [0.1, 0.2, 0.3, 0.4]])
     present = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]).bool()
-    assert pairwise.pick(values, torch.tensor([0, 3]), present).tolist() == [2, 2]
-    assert pairwise.against(values, torch.tensor([0, -1]), torch.tensor([2, 1])).tolist() == [
+    assert pair_losses.pick(values, torch.tensor([0, 3]), present).tolist() == [2, 2]
+    assert pair_losses.against(values, torch.tensor([0, -1]), torch.tensor([2, 1])).tolist() == [
         pytest.approx([0.9, 0.7]),
         pytest.approx([0.1, 0.2]),
     ]

@@ -11,7 +11,7 @@ from torch import nn
 from common.errors import ConfigError
 from train.batch import Batch
 from train.ghmfc_config import GhmfcConfig
-from train.losses import between_modalities
+from train.layers.losses import between_modalities
 from train.models import MODELS
 from train.models.co_attention import UnbiasedNorm
 

@@ -18,7 +18,7 @@ from train.cli import app
 from train.config import HEADS, TrainConfig
 from train.evaluation import split_of
 from train.heads import HEAD_CONFIGS
-from train.losses import contrastive
+from train.layers.losses import contrastive
 from train.models import MODELS, build
 from train.models.joint import SIDES
 from train.table import Table

@@ -841,7 +841,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity
-from train.losses import margin_ranking
+from train.layers.losses import margin_ranking
 from train.models.head import Head
 
 READS = ("mention.bert.span", "entity.bert.text")

@@ -20,7 +20,7 @@ from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
 from train.ghmfc_config import GhmfcConfig
-from train.losses import between_modalities, triplet
+from train.layers.losses import between_modalities, triplet
 from train.models import MODELS, build
 from train.prepare import with_widths
 from train.stack import Stack

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from train import whole
 from train.distributed import World
+from train.layers.products import SMALLEST_NORM
 from train.metrics import NEVER
-from train.models.functions import SMALLEST_NORM
 from train.table import Table
 
 CHUNK = 1024  # mentions scored at once

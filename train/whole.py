@@ -18,8 +18,8 @@ from cache.edges import rounded
 from common.errors import NotFiniteError
 from common.output import Progress
 from train.distributed import World
+from train.layers.products import SMALLEST_NORM
 from train.metrics import NEVER
-from train.models.functions import SMALLEST_NORM
 from train.models.head import Head
 from train.table import Table
 

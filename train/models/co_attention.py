@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from train.ghmfc_config import GhmfcConfig
-from train.losses import wide
+from train.layers.losses import wide
 
 SMALLEST_VARIANCE = 1e-30  # below it the square root's gradient would not be finite
 

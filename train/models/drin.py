@@ -22,8 +22,8 @@ from torch.nn import functional
 from cache.schema import EDGES
 from train.batch import Batch
 from train.heads import DrinConfig
-from train.losses import batch_margin_ranking, counted, margin_ranking, wide
-from train.models.functions import SMALLEST_NORM, Dots, Sums, cosine_scores
+from train.layers.losses import batch_margin_ranking, counted, margin_ranking, wide
+from train.layers.products import SMALLEST_NORM, Dots, Sums, cosine_scores
 from train.models.head import Adjust, Head
 
 ACTIVATIONS = {

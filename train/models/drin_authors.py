@@ -30,9 +30,9 @@ from torch.nn import functional
 from cache.schema import EDGES
 from train.batch import VERTICES, Batch
 from train.heads import DrinAuthorsConfig
-from train.losses import batch_candidate_margins, candidate_margins, margin_ranking
+from train.layers.losses import batch_candidate_margins, candidate_margins, margin_ranking
+from train.layers.products import cosine_scores
 from train.models.drin import BOTH, TEXT, absent_edges
-from train.models.functions import cosine_scores
 from train.models.head import Head
 from train.models.vertices import Vertices
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from train.batch import Batch
 from train.heads import DweConfig
-from train.losses import counted
-from train.models.attention import Attention
-from train.models.functions import cosine_scores
+from train.layers.attention import Attention
+from train.layers.losses import counted
+from train.layers.pair_losses import against, info_nce, pair_triplet, pick
+from train.layers.products import cosine_scores
 from train.models.fusion import Gated
 from train.models.head import Adjust
 from train.models.matching import Matching, attributes_of, objects_of
-from train.pairwise import against, info_nce, pair_triplet, pick
 
 
 class Unit(nn.Module):

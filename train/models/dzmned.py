@@ -27,8 +27,8 @@ from torch.nn import functional
 
 from train.baseline_heads import DzmnedConfig
 from train.batch import Batch
-from train.losses import margin_ranking
-from train.models.functions import SMALLEST_NORM, cosine_scores
+from train.layers.losses import margin_ranking
+from train.layers.products import SMALLEST_NORM, cosine_scores
 from train.models.head import Adjust, Head
 
 BYTES = 256

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from common.errors import ConfigError
 from train.ghmfc_config import GhmfcConfig
-from train.models.attention import STACKED_GAIN
+from train.layers.attention import STACKED_GAIN
 from train.models.co_attention import SequenceAttention, Text, largest
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from train.baseline_heads import JointConfig
 from train.batch import Batch
-from train.losses import contrastive, margin_ranking
-from train.models.functions import cosine_scores
+from train.layers.losses import contrastive, margin_ranking
+from train.layers.products import cosine_scores
 from train.models.head import Head
 
 # what is projected: the columns of the mention, and those of the entity beside them

@@ -23,8 +23,8 @@ from torch.nn import functional
 
 from train.baseline_heads import MelHiConfig
 from train.batch import Batch
-from train.losses import margin_ranking
-from train.models.functions import SMALLEST_NORM, cosine_scores
+from train.layers.losses import margin_ranking
+from train.layers.products import SMALLEST_NORM, cosine_scores
 from train.models.head import Head
 
 GATES = 4  # in, forget, cell, out

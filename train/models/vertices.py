@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.models.functions import Dots, Sums
+from train.layers.products import Dots, Sums
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def between_modalities(
     """Return NT-Xent (Chen et al. 2020) of two vectors (B, D) of each mention that counts (B,), ().
 
     Of the 2n vectors at length 1, the mean of -log softmax(cosines / temperature) of each one's partner among the
-    others, of both modalities (pairwise.info_nce: of the other one). The others of a batch are those in one process.
+    others, of both modalities (pair_losses.info_nce: of the other one). The others of a batch are those in one process.
     Without `partners` the denominator is over the others but the partner; one mention then has no loss.
     """
     with torch.autocast(first.device.type, enabled=False):

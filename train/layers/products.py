@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train.losses import wide
+from train.layers.losses import wide
 
 SMALLEST_NORM = 1e-8  # as in torch.nn.functional.cosine_similarity: the cosine with a zero vector is 0
 

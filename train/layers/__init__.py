@@ -1,0 +1,1 @@
+"""What several heads are built of: attention, products of vectors, losses."""
