@@ -1,6 +1,6 @@
 """The step of DRIN's authors, taken literally: what `drin_authors` and its algebra are compared with.
 
-Written from the description in train/models/drin_authors.py and in the release's documents; no line is theirs.
+Written from the description in train/heads/drin_authors/model.py and in the release's documents; no line is theirs.
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from train.batch import Batch
-from train.models.drin import absent_edges
-from train.models.drin_authors import DrinAuthors
+from train.heads.drin.model import absent_edges
+from train.heads.drin_authors.model import DrinAuthors
 
 TOKENS, REGIONS, OBJECTS = (128, 64), 49, 3  # of a mention and of an entity text; of a picture; of a mention's picture
 ENTITIES, MENTIONS = 2000, 256  # whose inputs stand in memory: 0.6 GB

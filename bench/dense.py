@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from train.batch import Batch
-from train.models.drin import Drin
+from train.heads.drin.model import Drin
 
 
 class Dense(nn.Module):

@@ -18,8 +18,8 @@ from bench.plain import Plain
 from common import console, devices
 from train.adam import Adam, Schedule
 from train.batch import Batch
-from train.heads import HEAD_CONFIGS
-from train.models import MODELS
+from train.heads.models import MODELS
+from train.heads.registry import HEAD_CONFIGS
 
 ROOT = Path(__file__).parent.parent
 HEADS, KINDS = ("dwe", "dwe_authors"), ("melcache", "plain")

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from train.batch import Batch
-from train.heads import DweConfig
+from train.heads.dwe.config import DweConfig
+from train.heads.dwe.matching import attributes_of, objects_of
+from train.heads.dwe.model import Dwe
+from train.heads.dwe_authors.model import NORM_WEIGHT, DweAuthors
 from train.layers.attention import Attention, Readout
 from train.layers.losses import counted
 from train.layers.pair_losses import against, info_nce, n_pair, pair_triplet, squares
-from train.models.dwe import Dwe
-from train.models.dwe_authors import NORM_WEIGHT, DweAuthors
-from train.models.matching import attributes_of, objects_of
 
 
 class Plain(nn.Module):

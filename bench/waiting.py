@@ -19,8 +19,8 @@ from bench.pairs import race
 from bench.worker import BATCH, melcache_step
 from cache.writing.synth import Synthetic, write
 from common import devices
-from train.heads import DrinConfig
-from train.models.drin import Drin
+from train.heads.drin.config import DrinConfig
+from train.heads.drin.model import Drin
 from train.table import Table
 
 ROOT = Path(__file__).parent.parent

@@ -16,10 +16,11 @@ from common import devices
 from train.adam import Adam, Schedule
 from train.batch import Batch
 from train.distributed import World
-from train.heads import DrinAuthorsConfig, DrinConfig
-from train.models.drin import Drin
-from train.models.drin_authors import DrinAuthors
-from train.models.head import Head
+from train.heads.base import Head
+from train.heads.drin.config import DrinConfig
+from train.heads.drin.model import Drin
+from train.heads.drin_authors.config import DrinAuthorsConfig
+from train.heads.drin_authors.model import DrinAuthors
 from train.stack import Stack
 from train.step import CapturedStep, Step
 from train.table import Table

@@ -14,11 +14,12 @@ import cache as melcache
 from cache import schema
 from cache.writing.synth import Synthetic, write
 from train import ablate, costs
-from train.baseline_heads import JointConfig
 from train.cli import app
 from train.config import TrainConfig
-from train.heads import HEAD_CONFIGS, DrinConfig
-from train.models import MODELS, build
+from train.heads.drin.config import DrinConfig
+from train.heads.joint.config import JointConfig
+from train.heads.models import MODELS, build
+from train.heads.registry import HEAD_CONFIGS
 from train.prepare import table_of, with_widths
 
 torch.set_num_threads(1)

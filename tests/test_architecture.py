@@ -165,7 +165,8 @@ def test_console_output_of_help_needs_no_torch():
 def test_the_trainer_runs_without_the_extract_extra():
     blocked = "torchvision transformers open_clip PIL rapidfuzz h5py".split()
     code = (
-        f"import sys\nfor name in {blocked}: sys.modules[name] = None\nimport train.loop, train.report, train.models\n"
+        f"import sys\nfor name in {blocked}: sys.modules[name] = None\n"
+        "import train.loop, train.report, train.heads.models\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

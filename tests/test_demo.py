@@ -9,7 +9,7 @@ from extract import pipeline
 from extract.config import ExtractConfig
 from train import loop
 from train.config import TrainConfig
-from train.heads import DrinConfig
+from train.heads.drin.config import DrinConfig
 
 
 @pytest.mark.slow  # 40 s

@@ -11,10 +11,10 @@ import torch
 from cache.schema import EDGES
 from common.errors import ConfigError
 from train.batch import make_batch
-from train.heads import DrinConfig
+from train.heads.drin.config import DrinConfig
+from train.heads.models import MODELS
 from train.layers.losses import margin_ranking
 from train.layers.products import Cosines, Dots, Sums
-from train.models import MODELS
 
 torch.set_num_threads(1)
 

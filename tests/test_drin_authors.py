@@ -30,9 +30,10 @@ from train.batch import VERTICES, Batch, make_batch
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
-from train.heads import DrinAuthorsConfig, DrinConfig
-from train.models import MODELS, build
-from train.models.drin_authors import some_place
+from train.heads.drin.config import DrinConfig
+from train.heads.drin_authors.config import DrinAuthorsConfig
+from train.heads.drin_authors.model import some_place
+from train.heads.models import MODELS, build
 from train.prepare import data_of
 from train.stack import Stack
 from train.step import Step

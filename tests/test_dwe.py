@@ -23,11 +23,12 @@ from train.checkpoint import Checkpoints
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
-from train.heads import DweAuthorsConfig, DweConfig
+from train.heads.dwe.config import DweConfig
+from train.heads.dwe_authors.config import DweAuthorsConfig
+from train.heads.models import MODELS, build
 from train.layers import pair_losses
 from train.layers.attention import Attention
 from train.layers.products import Cosines
-from train.models import MODELS, build
 from train.stack import Stack
 from train.step import Step
 from train.table import Table

@@ -10,10 +10,10 @@ from torch import nn
 
 from common.errors import ConfigError
 from train.batch import Batch
-from train.ghmfc_config import GhmfcConfig
+from train.heads.ghmfc.co_attention import UnbiasedNorm
+from train.heads.ghmfc.config import GhmfcConfig
+from train.heads.models import MODELS
 from train.layers.losses import between_modalities
-from train.models import MODELS
-from train.models.co_attention import UnbiasedNorm
 
 torch.set_num_threads(1)
 

@@ -11,16 +11,16 @@ import cache as melcache
 from cache.schema import READS
 from cache.writing.synth import Synthetic, write
 from train import loop
-from train.baseline_heads import JointConfig
 from train.baselines import BASELINES, clip, prior
 from train.batch import Batch
 from train.cli import app
-from train.config import HEADS, TrainConfig
+from train.config import TrainConfig
 from train.evaluation import split_of
-from train.heads import HEAD_CONFIGS
+from train.heads.joint.config import JointConfig
+from train.heads.joint.model import SIDES
+from train.heads.models import MODELS, build
+from train.heads.registry import HEAD_CONFIGS, HEADS
 from train.layers.losses import contrastive
-from train.models import MODELS, build
-from train.models.joint import SIDES
 from train.table import Table
 
 torch.set_num_threads(1)

@@ -19,10 +19,11 @@ from cache.drin import arrays, convert, edges
 from cache.drin import lists as numbering
 from common.errors import CacheError, ConfigError, MelcacheError
 from train import loop
-from train.baseline_heads import MelHiConfig
 from train.config import TrainConfig
-from train.ghmfc_config import GhmfcConfig
-from train.heads import DrinAuthorsConfig, DrinConfig
+from train.heads.drin.config import DrinConfig
+from train.heads.drin_authors.config import DrinAuthorsConfig
+from train.heads.ghmfc.config import GhmfcConfig
+from train.heads.mel_hi.config import MelHiConfig
 
 torch.set_num_threads(1)
 

@@ -17,8 +17,8 @@ from common.errors import CacheError, ConfigError
 from extract.config import ExtractConfig
 from train import plugin
 from train.cli import app
-from train.heads import HEAD_CONFIGS
-from train.models import MODELS
+from train.heads.models import MODELS
+from train.heads.registry import HEAD_CONFIGS
 
 torch.set_num_threads(1)
 
@@ -119,7 +119,7 @@ def test_a_changed_file_is_another_run(folder, tmp_path):
 
 def test_a_changed_head_whose_config_stands_elsewhere_is_another_run(folder, tmp_path):
     text = example().replace("@dataclass(frozen=True)\nclass Config:", "class Unused:")
-    text = text.replace("READS =", "from train.baseline_heads import JointConfig as Config\n\nREADS =")
+    text = text.replace("READS =", "from train.heads.joint.config import JointConfig as Config\n\nREADS =")
     assert train(head_file(tmp_path, text), folder, tmp_path / "run").exit_code == 0
     run = train(head_file(tmp_path, text.replace("margin=0.25", "margin=0.5")), folder, tmp_path / "run")
     assert run.exit_code == 2

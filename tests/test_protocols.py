@@ -20,13 +20,15 @@ from cache.writing.synth import Synthetic, write
 from cache.writing.writer import PartPlan, Shard, ShardPlan
 from common.errors import CacheError, NotFiniteError
 from train import alignment, loop, metrics, protocols, whole
-from train.baseline_heads import JointConfig
 from train.baselines import clip_of_all, prior_of_all
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
-from train.heads import HEAD_CONFIGS, DrinAuthorsConfig, DrinConfig
-from train.models import MODELS, build
+from train.heads.drin.config import DrinConfig
+from train.heads.drin_authors.config import DrinAuthorsConfig
+from train.heads.joint.config import JointConfig
+from train.heads.models import MODELS, build
+from train.heads.registry import HEAD_CONFIGS
 from train.prepare import data_of
 from train.prepare import table_of as held_table
 from train.table import Table
@@ -842,7 +844,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity
 from train.layers.losses import margin_ranking
-from train.models.head import Head
+from train.heads.base import Head
 
 READS = ("mention.bert.span", "entity.bert.text")
 

@@ -31,8 +31,8 @@ from train import (
     trials,
 )
 from train.config import CompareConfig, ExplainConfig, SlicesConfig, SweepConfig, TrainConfig
-from train.heads import DrinConfig
-from train.models import layout_of
+from train.heads.drin.config import DrinConfig
+from train.heads.models import layout_of
 
 torch.set_num_threads(1)
 

@@ -14,14 +14,15 @@ from cache.writing.synth import Synthetic, write
 from common.errors import CacheError, ConfigError
 from train import loop
 from train.adam import Adam, Schedule
-from train.baseline_heads import DzmnedConfig, MelHiConfig
 from train.batch import Batch
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
-from train.ghmfc_config import GhmfcConfig
+from train.heads.dzmned.config import DzmnedConfig
+from train.heads.ghmfc.config import GhmfcConfig
+from train.heads.mel_hi.config import MelHiConfig
+from train.heads.models import MODELS, build
 from train.layers.losses import between_modalities, triplet
-from train.models import MODELS, build
 from train.prepare import with_widths
 from train.stack import Stack
 from train.step import Step

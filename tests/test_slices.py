@@ -12,9 +12,9 @@ import cache as melcache
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop, slices
-from train.baseline_heads import JointConfig
 from train.cli import app
 from train.config import SLICINGS, SlicesConfig, TrainConfig
+from train.heads.joint.config import JointConfig
 
 torch.set_num_threads(1)
 

@@ -14,9 +14,10 @@ from common.errors import CacheError, ConfigError, NotFiniteError
 from train import loop, metrics
 from train.baselines import lexical
 from train.cli import app
-from train.config import HEADS, TrainConfig
-from train.heads import DrinConfig
-from train.models.drin import Drin
+from train.config import TrainConfig
+from train.heads.drin.config import DrinConfig
+from train.heads.drin.model import Drin
+from train.heads.registry import HEADS
 from train.table import Table
 
 torch.set_num_threads(1)

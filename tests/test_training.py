@@ -24,15 +24,17 @@ from cache import store
 from cache.writing.synth import Synthetic, write
 from common import devices
 from common.errors import CacheError, ConfigError, NotFiniteError
-from train import features, loop, models, prepare
+from train import features, loop, prepare
 from train.adam import Adam, Schedule
 from train.checkpoint import Checkpoints
 from train.cli import app
 from train.config import TrainConfig
 from train.distributed import World
-from train.ghmfc_config import GhmfcConfig
-from train.heads import HEAD_CONFIGS, DrinConfig
-from train.models.drin import Drin
+from train.heads import models
+from train.heads.drin.config import DrinConfig
+from train.heads.drin.model import Drin
+from train.heads.ghmfc.config import GhmfcConfig
+from train.heads.registry import HEAD_CONFIGS
 from train.run_files import UNFINISHED
 from train.stack import Stack
 from train.step import CapturedStep, Step

@@ -15,12 +15,13 @@ from extract import pipeline
 from extract.config import ExtractConfig
 from extract.preparation import prepare
 from train import doctor, explanation, loop, slices, splits
-from train.baseline_heads import JointConfig
 from train.cli import app
 from train.config import ExplainConfig, SlicesConfig, TrainConfig
 from train.distributed import World
 from train.evaluation import rank_baseline
-from train.heads import DrinAuthorsConfig, DrinConfig
+from train.heads.drin.config import DrinConfig
+from train.heads.drin_authors.config import DrinAuthorsConfig
+from train.heads.joint.config import JointConfig
 from train.metrics import NEVER
 from train.prepare import data_of, table_of
 

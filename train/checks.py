@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from cache.schema import EDGES
 from common.errors import ConfigError
 
 HELD_OUT = re.compile(r"train:(0?\.[0-9]{1,6})")
@@ -28,3 +29,9 @@ def share_of(valid_from: str) -> float:
     if found is None or not float(found[1]):
         raise ConfigError(f"--valid-from {valid_from}: expected train:SHARE, the share more than 0 and less than 1")
     return float(found[1])
+
+
+def check_edges(edges: tuple[str, ...]) -> None:
+    """Raise ConfigError for no edge, and for one that is none."""
+    if not edges or not set(edges) <= set(EDGES):
+        raise ConfigError(f"--edges {','.join(edges) or '(none)'}: choose from {', '.join(EDGES)}")

@@ -10,7 +10,6 @@ from common.options import App, Given, command
 from common.paths import find_cache
 from train import plugin
 from train.config import (
-    HEADS,
     AblateConfig,
     CompareConfig,
     CostsConfig,
@@ -20,7 +19,7 @@ from train.config import (
     SweepConfig,
     TrainConfig,
 )
-from train.heads import HEAD_CONFIGS, KINDS
+from train.heads.registry import CONFIG_CLASSES, HEAD_CONFIGS, HEADS
 
 app = App(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -65,7 +64,7 @@ def ablate(config: AblateConfig, *heads: Given) -> None:
     if config.option or config.model.endswith(".py"):
         raise ConfigError(f"ablate knows the parts of {', '.join(ablation.ABLATIONS)}, not of a head of your own")
     _head(config, heads)  # refuses what is no option of the head
-    from train.models import MODELS
+    from train.heads.models import MODELS
 
     console.show(ablation.show(ablation.ablate(config, _heads(tuple(MODELS), heads)), config))
 
@@ -74,7 +73,7 @@ def costs(config: CostsConfig, *heads: Given) -> None:
     """Count parameters and floating-point operations per mention of every head that the cache can feed (DRIN 5.5)."""
     from cache import open as open_cache
     from train import costs as counting
-    from train.models import MODELS
+    from train.heads.models import MODELS
 
     reader = open_cache(find_cache(config.dataset, config.shards))
     found = counting.count_all(reader, _heads(tuple(MODELS), heads))
@@ -116,7 +115,7 @@ def _head(config: TrainConfig, heads: Sequence[Given]) -> Any:
         if config.with_lexical:
             raise ConfigError(f"--with-lexical learns a weight, and {config.model} is not trained: leave it out")
         return None
-    if kind not in KINDS:
+    if kind not in CONFIG_CLASSES:
         return plugin.configure(kind, config.option)
     if config.option:
         raise ConfigError(f"--option {config.option[0]}: {config.model} has the options of {kind.__name__}, as --width")
@@ -133,7 +132,9 @@ def _heads(models: Sequence[str], heads: Sequence[Given], options: Sequence[str]
         raise ConfigError(f"--models {unknown[0]}: choose from {', '.join(HEADS)}, or FILE.py")
     kinds = {model: HEAD_CONFIGS.get(model) for model in models}
     _refuse_others(heads, set().union(*map(_options, kinds.values())), ", ".join(models))
-    shared = plugin.shared({model: kind for model, kind in kinds.items() if kind and kind not in KINDS}, options)
+    shared = plugin.shared(
+        {model: kind for model, kind in kinds.items() if kind and kind not in CONFIG_CLASSES}, options
+    )
     return {
         model: _head(
             TrainConfig(model=model, option=shared.get(model, [])), [head for head in heads if head.kind is kind]
@@ -156,11 +157,11 @@ def _refuse_others(heads: Sequence[Given], own: set[str], whose: str) -> None:
             )
 
 
-command(app, TrainConfig, *KINDS, default=True)(train)
-command(app, SweepConfig, *KINDS, name="sweep")(sweep)
-command(app, CompareConfig, *KINDS, name="compare")(compare)
-command(app, AblateConfig, *KINDS, name="ablate")(ablate)
-command(app, CostsConfig, *KINDS, name="costs")(costs)
+command(app, TrainConfig, *CONFIG_CLASSES, default=True)(train)
+command(app, SweepConfig, *CONFIG_CLASSES, name="sweep")(sweep)
+command(app, CompareConfig, *CONFIG_CLASSES, name="compare")(compare)
+command(app, AblateConfig, *CONFIG_CLASSES, name="ablate")(ablate)
+command(app, CostsConfig, *CONFIG_CLASSES, name="costs")(costs)
 command(app, ExplainConfig, name="explain")(explain)
 command(app, SlicesConfig, name="slices")(slices)
 command(app, DoctorConfig, name="doctor")(doctor)

@@ -10,8 +10,9 @@ from common.errors import CacheError
 from common.paths import find_cache
 from train import page, plot, protocols, published, series, standings
 from train.baselines import BASELINES
-from train.config import HEADS, CompareConfig
-from train.models import MODELS
+from train.config import CompareConfig
+from train.heads.models import MODELS
+from train.heads.registry import HEADS
 
 NAME = "compare"
 

@@ -8,24 +8,9 @@ from common.errors import ConfigError
 from common.options import knob
 from common.paths import RUNS, SHARDS
 from train.checks import share_of
+from train.heads.registry import HEADS, OPTIMIZATION, PRESETS, PRESETS_OF
 
 KS = (1, 3, 5, 10, 20)  # of every Top-k
-
-HEADS = (
-    "lexical",
-    "prior",
-    "clip",
-    "bert",
-    "jmel",
-    "clip_linear",
-    "dzmned",
-    "mel_hi",
-    "ghmfc",
-    "dwe",
-    "dwe_authors",
-    "drin",
-    "drin_authors",
-)
 PROTOCOLS = {
     "retrieved": "A retrieved",
     "injected": "B injected",
@@ -37,35 +22,6 @@ Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 Together = Literal["auto", "yes", "no"]
 LOWER_IS_BETTER = ("mean_rank",)
 SLICINGS = ("gold", "surface", "type", "picture")
-# of a head that says nothing else (DRIN 4.4)
-OPTIMIZATION = {
-    "epochs": 30,
-    "batch": 64,
-    "learning_rate": 1e-3,
-    "weight_decay": 0.0,
-    "warm_up": 0,
-    "decay": False,
-    "clip_norm": 0.0,
-    "restart": 0,
-}
-# what the authors' code does instead: dwe_authors for WikiMEL
-PRESETS = {
-    "drin_authors": {"restart": 10},
-    "dwe_authors": {
-        "epochs": 300,
-        "batch": 128,
-        "learning_rate": 5e-5,
-        "weight_decay": 1e-3,
-        "warm_up": 100,
-        "decay": True,
-        "clip_norm": 1.0,
-    },
-}
-# and for a cache of this name
-PRESETS_OF = {
-    ("dwe_authors", "wikidiverse"): {"epochs": 500, "learning_rate": 5e-6},
-    ("dwe_authors", "richpedia"): {"learning_rate": 5e-4},
-}
 FIXED = ("select", "protocol", "rerank", "select_among", "valid_from")  # what a search keeps: trials must be comparable
 SELECTABLE = (*(f"top{k}" for k in KS), "mrr", "mean_rank")
 DECISIVE = (

@@ -15,7 +15,7 @@ from cache import Reader
 from common.errors import CacheError
 from common.output import table
 from train.config import TrainConfig
-from train.models import build
+from train.heads.models import build
 from train.page import Section
 from train.prepare import nothing_to_use, table_of, with_widths
 

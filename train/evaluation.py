@@ -9,7 +9,7 @@ from common import devices
 from train import metrics, whole
 from train.baselines import BASELINES, OF_ALL
 from train.distributed import World
-from train.models.head import Head
+from train.heads.base import Head
 from train.table import Table
 
 SLOTS = {"cpu": 6_400, "cuda": 131_072}  # candidates scored at once

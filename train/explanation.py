@@ -17,10 +17,10 @@ from common.records import SPLITS
 from train import checkpoint, run_files, run_schema
 from train.config import ExplainConfig
 from train.finished import cache_of
-from train.heads import DrinConfig
-from train.models import build, layout_of
-from train.models.head import Head
-from train.models.lexical import WithLexical
+from train.heads.base import Head
+from train.heads.drin.config import DrinConfig
+from train.heads.models import build, layout_of
+from train.heads.with_lexical import WithLexical
 from train.prepare import with_widths
 from train.run_files import Layout, TensorFile
 from train.splits import masks

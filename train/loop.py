@@ -20,7 +20,7 @@ from train.config import TrainConfig
 from train.distributed import World
 from train.evaluation import evaluate, rank, rank_baseline
 from train.finite import naming_columns
-from train.models import MODELS, build, layout_of
+from train.heads.models import MODELS, build, layout_of
 from train.prepare import Data, data_of, groups, machine, table_of, with_widths
 from train.step import CapturedStep, Step
 from train.table import Table

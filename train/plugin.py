@@ -11,8 +11,8 @@ from cache.schema import ALWAYS, EDGES, PARTS, READS, SEQUENCES, split_column
 from common.errors import ConfigError
 from common.options import WRITTEN, value_of
 from common.paths import is_file
-from train.config import HEADS, CompareConfig, TrainConfig
-from train.heads import HEAD_CONFIGS
+from train.config import CompareConfig, TrainConfig
+from train.heads.registry import HEAD_CONFIGS, HEADS
 
 NEEDED = ("READS", "Config", "Model")
 
@@ -83,7 +83,7 @@ def _knob(option: str) -> str:
 
 def _register(path: Path) -> str:
     """Load a file's head and make it known by the file's name, which is returned."""
-    from train.models import MODELS  # torch
+    from train.heads.models import MODELS  # torch
 
     module = _load(path)
     READS[path.stem] = tuple(dict.fromkeys([*ALWAYS, *module.READS, *_companions(module.READS)]))

@@ -20,7 +20,7 @@ from train.checkpoint import Half
 from train.config import TrainConfig
 from train.distributed import World
 from train.evaluation import Split, Whole, rows_of, split_of
-from train.models import MODELS, build
+from train.heads.models import MODELS, build
 from train.rehearsal import rehearse
 from train.table import Table
 

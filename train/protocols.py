@@ -21,7 +21,7 @@ from train.config import TrainConfig
 from train.distributed import World
 from train.evaluation import Split, Whole, split_of
 from train.finite import naming_columns
-from train.models import MODELS
+from train.heads.models import MODELS
 from train.table import Table
 
 COLUMNS = {

@@ -15,7 +15,7 @@ from common.records import SPLITS
 from train import checkpoint, protocols, run_files, splits
 from train.config import DECISIVE, PROTOCOLS, TrainConfig
 from train.distributed import World
-from train.models import MODELS
+from train.heads.models import MODELS
 from train.prepare import Data
 
 TIE_RULE = "expected"

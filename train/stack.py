@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from train.batch import Batch
-from train.models.head import Head
+from train.heads.base import Head
 
 
 class Objective(nn.Module):

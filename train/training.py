@@ -13,7 +13,7 @@ from train import checkpoint, run_files
 from train.adam import Adam, Schedule
 from train.checkpoint import Checkpoints, Half, layout_of
 from train.config import LOWER_IS_BETTER, TrainConfig
-from train.models.head import Head
+from train.heads.base import Head
 from train.run_files import Layout, TensorFile
 from train.stack import Stack
 

@@ -18,9 +18,9 @@ from cache.edges import rounded
 from common.errors import NotFiniteError
 from common.output import Progress
 from train.distributed import World
+from train.heads.base import Head
 from train.layers.products import SMALLEST_NORM
 from train.metrics import NEVER
-from train.models.head import Head
 from train.table import Table
 
 GROUP = 8_192  # mentions whose vectors are held; all entities are projected once for each group

@@ -1,21 +1,21 @@
-"""Heads by name, and how one is built."""
+"""The network of each trained head, and how one is built."""
 
 from typing import Any
 
 import torch
 
 from train import checkpoint
-from train.config import HEADS
-from train.models.drin import Drin
-from train.models.drin_authors import DrinAuthors
-from train.models.dwe import Dwe
-from train.models.dwe_authors import DweAuthors
-from train.models.dzmned import Dzmned
-from train.models.ghmfc import Ghmfc
-from train.models.head import Head
-from train.models.joint import Joint
-from train.models.lexical import WithLexical
-from train.models.mel_hi import MelHi
+from train.heads.base import Head
+from train.heads.drin.model import Drin
+from train.heads.drin_authors.model import DrinAuthors
+from train.heads.dwe.model import Dwe
+from train.heads.dwe_authors.model import DweAuthors
+from train.heads.dzmned.model import Dzmned
+from train.heads.ghmfc.model import Ghmfc
+from train.heads.joint.model import Joint
+from train.heads.mel_hi.model import MelHi
+from train.heads.registry import HEADS
+from train.heads.with_lexical import WithLexical
 from train.run_files import Layout
 
 MODELS: dict[str, type[Head]] = {

@@ -21,10 +21,10 @@ from torch.nn import functional
 
 from cache.schema import EDGES
 from train.batch import Batch
-from train.heads import DrinConfig
+from train.heads.base import Adjust, Head
+from train.heads.drin.config import DrinConfig
 from train.layers.losses import batch_margin_ranking, counted, margin_ranking, wide
 from train.layers.products import SMALLEST_NORM, Dots, Sums, cosine_scores
-from train.models.head import Adjust, Head
 
 ACTIVATIONS = {
     "gelu": functional.gelu,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.ghmfc_config import GhmfcConfig
+from train.heads.ghmfc.config import GhmfcConfig
 from train.layers.losses import wide
 
 SMALLEST_VARIANCE = 1e-30  # below it the square root's gradient would not be finite

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from train.batch import Batch
-from train.models.head import Adjust, Head
+from train.heads.base import Adjust, Head
 
 
 class WithLexical(Head):

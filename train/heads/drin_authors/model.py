@@ -29,12 +29,12 @@ from torch.nn import functional
 
 from cache.schema import EDGES
 from train.batch import VERTICES, Batch
-from train.heads import DrinAuthorsConfig
+from train.heads.base import Head
+from train.heads.drin.model import BOTH, TEXT, absent_edges
+from train.heads.drin_authors.config import DrinAuthorsConfig
+from train.heads.drin_authors.vertices import Vertices
 from train.layers.losses import batch_candidate_margins, candidate_margins, margin_ranking
 from train.layers.products import cosine_scores
-from train.models.drin import BOTH, TEXT, absent_edges
-from train.models.head import Head
-from train.models.vertices import Vertices
 
 HALF_UNITS = 2.0**24  # a float16 is a multiple of 2^-24
 MIXER = -7046029254386353131  # 2^64 / golden ratio, as int64: spreads what lies in the low bits

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.baseline_heads import MelHiConfig
 from train.batch import Batch
+from train.heads.base import Head
+from train.heads.mel_hi.config import MelHiConfig
 from train.layers.losses import margin_ranking
 from train.layers.products import SMALLEST_NORM, cosine_scores
-from train.models.head import Head
 
 GATES = 4  # in, forget, cell, out
 

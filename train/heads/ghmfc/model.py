@@ -31,13 +31,13 @@ from torch.nn import functional
 
 from common.errors import ConfigError
 from train.batch import Batch
-from train.ghmfc_config import GhmfcConfig
+from train.heads.base import Adjust, Head
+from train.heads.ghmfc.co_attention import Level, Phrases, Text, projection
+from train.heads.ghmfc.config import GhmfcConfig
+from train.heads.ghmfc.light import Light
 from train.layers.losses import batch_candidate_margins, between_modalities, counted, margin_ranking, triplet, wide
 from train.layers.pair_losses import against, likest, pair_triplet
 from train.layers.products import cosine_scores
-from train.models.co_attention import Level, Phrases, Text, projection
-from train.models.ghmfc_light import Light
-from train.models.head import Adjust, Head
 
 LARGER = 1e-5  # than both lengths' product is the denominator of the cosine in the code's loss
 RANKING = {"triplet": triplet, "margin": margin_ranking, "candidates": batch_candidate_margins}

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from train.batch import Batch
+from train.heads.base import Head
 from train.layers.products import cosine_scores
-from train.models.head import Head
 
 PERSON = 1  # of COCO's categories; 0 is none
 

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from train.batch import Batch
-from train.heads import DweConfig
+from train.heads.base import Adjust
+from train.heads.dwe.config import DweConfig
+from train.heads.dwe.fusion import Gated
+from train.heads.dwe.matching import Matching, attributes_of, objects_of
 from train.layers.attention import Attention
 from train.layers.losses import counted
 from train.layers.pair_losses import against, info_nce, pair_triplet, pick
 from train.layers.products import cosine_scores
-from train.models.fusion import Gated
-from train.models.head import Adjust
-from train.models.matching import Matching, attributes_of, objects_of
 
 
 class Unit(nn.Module):

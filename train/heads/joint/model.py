@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from train.baseline_heads import JointConfig
 from train.batch import Batch
+from train.heads.base import Head
+from train.heads.joint.config import JointConfig
 from train.layers.losses import contrastive, margin_ranking
 from train.layers.products import cosine_scores
-from train.models.head import Head
 
 # what is projected: the columns of the mention, and those of the entity beside them
 SIDES = {

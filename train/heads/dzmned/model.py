@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.baseline_heads import DzmnedConfig
 from train.batch import Batch
+from train.heads.base import Adjust, Head
+from train.heads.dzmned.config import DzmnedConfig
 from train.layers.losses import margin_ranking
 from train.layers.products import SMALLEST_NORM, cosine_scores
-from train.models.head import Adjust, Head
 
 BYTES = 256
 

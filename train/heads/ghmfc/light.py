@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import ConfigError
-from train.ghmfc_config import GhmfcConfig
+from train.heads.ghmfc.co_attention import SequenceAttention, Text, largest
+from train.heads.ghmfc.config import GhmfcConfig
 from train.layers.attention import STACKED_GAIN
-from train.models.co_attention import SequenceAttention, Text, largest
 
 
 class Crossing(nn.Module):

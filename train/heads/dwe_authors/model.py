@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from train.batch import Batch
-from train.heads import DweAuthorsConfig
+from train.heads.base import Adjust
+from train.heads.dwe.fusion import FUSIONS
+from train.heads.dwe.matching import Matching, objects_of
+from train.heads.dwe_authors.config import DweAuthorsConfig
 from train.layers.attention import Attention, Readout
 from train.layers.losses import counted, wide
 from train.layers.pair_losses import across, against, info_nce, likest, n_pair, pair_triplet, squares
 from train.layers.products import cosine_scores
-from train.models.fusion import FUSIONS
-from train.models.head import Adjust
-from train.models.matching import Matching, objects_of
 
 NORM_WEIGHT = 0.02  # of the squared norms beside the N-pair loss
 

@@ -1,0 +1,1 @@
+"""The heads, a folder each: config.py holds its options, model.py the network."""

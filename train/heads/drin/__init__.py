@@ -1,0 +1,1 @@
+"""DRIN, from its paper."""

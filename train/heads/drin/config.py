@@ -1,0 +1,43 @@
+"""Options of DRIN; where the paper is silent, the choice is a switch.  No torch here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cache.schema import EDGES
+from common.errors import ConfigError
+from common.options import knob
+from train.checks import MARGIN, check_edges, check_margin
+
+Activation = Literal["gelu", "relu", "tanh", "sigmoid", "identity"]
+
+
+@dataclass(frozen=True)
+class DrinConfig:
+    """DRIN as in the paper; widths are the cache's.  Where the paper is silent, the choice is a switch."""
+
+    text_width: int = 768
+    image_width: int = 2048
+    width: int = knob(768, "D, hidden width (DRIN 4.4)", panel="drin")
+    layers: int = knob(2, "L, graph convolutions (DRIN 4.4)", panel="drin")
+    edges: tuple[str, ...] = knob(EDGES, f"relations kept (DRIN Table 3), of {','.join(EDGES)}", panel="drin")
+    edge_from: Literal["next", "current"] = knob(
+        "next", "vertices that Eq. 13 reads (drin_authors: current)", panel="drin"
+    )
+    edge_residual: Literal["outside", "inside"] = knob(
+        "outside", "where Eq. 13 adds A (drin_authors: inside)", panel="drin"
+    )
+    tied: bool = knob(False, "one matrix for W_1 and W_2", panel="drin")
+    static: bool = knob(False, "edges stay as they were extracted: no Eq. 13 (DRIN Table 3)", panel="drin")
+    vertex_activation: Activation = knob("gelu", "sigma of Eq. 12", panel="drin")
+    edge_activation: Activation = knob("sigmoid", "sigma of Eq. 13", panel="drin")
+    margin: float = knob(0.25, MARGIN, panel="drin")
+    negatives: Literal["batch", "own"] = knob(
+        "own", "S- of Eq. 17 is the mean over the mention's own candidates, or over all of the batch", panel="drin"
+    )
+    reduction: Literal["mean", "sum"] = knob("mean", "of Eq. 17 over the mentions of a batch", panel="drin")
+
+    def __post_init__(self) -> None:
+        if self.layers < 1 or self.width < 1:
+            raise ConfigError(f"--layers {self.layers} and --width {self.width} must be at least 1")
+        check_margin(self)
+        check_edges(self.edges)

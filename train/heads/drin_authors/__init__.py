@@ -1,0 +1,1 @@
+"""DRIN as its authors' code computes it."""

@@ -1,0 +1,1 @@
+"""DWE, from its paper, and what both heads of DWE share."""

@@ -1,0 +1,49 @@
+"""Options of DWE, and those that dwe_authors shares.  No torch here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from common.errors import ConfigError
+from common.options import knob
+from train.checks import check_margin, check_positive
+
+
+@dataclass(frozen=True)
+class MatchingConfig:
+    """What dwe and dwe_authors share; the width is the cache's."""
+
+    clip_width: int = 512
+    entity_text: Literal["text", "description"] = knob(
+        "text", "text of an entity that is matched; description: the longer one (DWE+)", panel="dwe, dwe_authors"
+    )
+    persons_only: bool = knob(False, "read only objects that are persons", panel="dwe")
+    attention_heads: int = knob(8, "of each attention (DWE's code)", panel="dwe, dwe_authors")
+    dropout: float = knob(0.4, "share of numbers dropped in training (DWE's code)", panel="dwe, dwe_authors")
+    triplet_margin: float = knob(0.5, "of gold over one other candidate (DWE's code)", panel="dwe, dwe_authors")
+    alignment_weight: float = knob(0.1, "lambda, of the alignment loss; 0: without it", panel="dwe")
+    alignment_temperature: float = knob(
+        0.07, "of the alignment loss (CLIP); dwe_authors learns it, from this one on", panel="dwe, dwe_authors"
+    )
+
+    def __post_init__(self) -> None:
+        check_margin(self, "triplet_margin")
+        check_positive(self, "attention_heads")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"--dropout is {self.dropout:g}; it must be 0 or more and less than 1")
+        if not 0 <= self.alignment_weight < float("inf"):
+            raise ConfigError(f"--alignment-weight is {self.alignment_weight:g}; it must be 0 or more")
+        if not 0 < self.alignment_temperature < float("inf"):
+            raise ConfigError(f"--alignment-temperature is {self.alignment_temperature:g}; it must be positive")
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """The columns that its switches ask for."""
+        return ("entity.clip.description",) if self.entity_text == "description" else ()
+
+
+@dataclass(frozen=True)
+class DweConfig(MatchingConfig):
+    """DWE as in the paper's summary; where that is silent, the choice is a switch."""
+
+    refine: bool = knob(True, "let objects attend to attributes of faces and scene first", panel="dwe")
+    negative: Literal["hardest", "sampled"] = knob("hardest", "candidate that gold is compared with", panel="dwe")

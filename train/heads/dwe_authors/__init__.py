@@ -1,0 +1,1 @@
+"""DWE as its released code computes it."""

@@ -1,0 +1,40 @@
+"""Options of dwe_authors.  No torch here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from common.errors import ConfigError
+from common.options import knob
+from train.heads.dwe.config import MatchingConfig
+
+
+@dataclass(frozen=True)
+class DweAuthorsConfig(MatchingConfig):
+    """DWE as in its released code; where the paper has something else, that is a switch."""
+
+    persons_only: bool = knob(True, "read only objects that are persons", panel="dwe_authors")
+    alignment_weight: float = knob(1.0, "lambda, of the alignment loss; 0: without it", panel="dwe_authors")
+    ranking_weight: float = knob(10.0, "of the ranking loss beside it", panel="dwe_authors")
+    fusion: Literal["sum", "gate", "concat"] = knob(
+        "sum", "of mention and units; gate: the paper's, concat: the code's for WikiDiverse", panel="dwe_authors"
+    )
+    shared_attention: bool = knob(True, "one attention for both units; the paper has two", panel="dwe_authors")
+    mask_padding: bool = knob(False, "attend to no row without an object", panel="dwe_authors")
+    ranking_loss: Literal["npair", "triplet"] = knob(
+        "npair", "gold against one other candidate; triplet: the paper's", panel="dwe_authors"
+    )
+    negatives: Literal["batch", "own"] = knob(
+        "batch",
+        "npair: those drawn for all mentions of the batch, or the one drawn for the mention alone",
+        panel="dwe_authors",
+    )
+    hard_negatives: float = knob(
+        0.95, "share of negatives with the likest name; the others are random", panel="dwe_authors"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.ranking_weight < float("inf"):
+            raise ConfigError(f"--ranking-weight is {self.ranking_weight:g}; it must be positive")
+        if not 0 <= self.hard_negatives <= 1:
+            raise ConfigError(f"--hard-negatives is {self.hard_negatives:g}; it must be from 0 to 1")

@@ -1,0 +1,22 @@
+"""Options of DZMNED.  No torch here."""
+
+from dataclasses import dataclass
+
+from common.options import knob
+from train.checks import MARGIN, check_margin, check_positive
+
+
+@dataclass(frozen=True)
+class DzmnedConfig:
+    """DZMNED (Moon et al. 2018); widths are the cache's.  `characters` bounds the names that it reads as bytes."""
+
+    text_width: int = 768
+    image_width: int = 2048
+    width: int = knob(768, "D, width of the space in which mention and entity meet", panel="dzmned")
+    characters: int = knob(32, "bytes read of a mention's string and of an entity's name", panel="dzmned")
+    character_width: int = knob(64, "of the vector that they give", panel="dzmned")
+    margin: float = knob(0.25, MARGIN, panel="dzmned")
+
+    def __post_init__(self) -> None:
+        check_positive(self, "width", "characters", "character_width")
+        check_margin(self)

@@ -1,0 +1,1 @@
+"""GHMFC, and the lighter form that DRIN compares with."""

@@ -1,0 +1,1 @@
+"""The three heads of one joint space: bert, jmel, clip_linear."""

@@ -1,0 +1,36 @@
+"""Options of bert, jmel and clip_linear.  No torch here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from common.errors import ConfigError
+from common.options import knob
+from train.checks import MARGIN, check_margin
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """bert, jmel and clip_linear; widths are the cache's."""
+
+    head: str = "bert"
+    text_width: int = 768
+    image_width: int = 2048
+    clip_width: int = 512
+    width: int = knob(768, "D, width of a modality in the joint space", panel="bert, jmel, clip_linear")
+    ranking_loss: Literal["auto", "margin", "contrastive"] = knob(
+        "auto", "margin: as drin's; auto: contrastive for jmel, else margin", panel="bert, jmel, clip_linear"
+    )
+    margin: float = knob(0.25, MARGIN, panel="bert, jmel, clip_linear")
+    temperature: float = knob(0.1, "of the contrastive loss", panel="bert, jmel, clip_linear")
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ConfigError(f"--width {self.width} must be at least 1")
+        check_margin(self)
+        if not 0 < self.temperature < float("inf"):
+            raise ConfigError(f"--temperature is {self.temperature:g}; it must be positive")
+
+    def width_of(self, column: str) -> int:
+        """Return the width of a feature column."""
+        part = column.split(".")[1]
+        return {"bert": self.text_width, "resnet": self.image_width, "clip": self.clip_width}[part]

@@ -1,0 +1,28 @@
+"""Options of MEL-HI.  No torch here."""
+
+from dataclasses import dataclass
+
+from common.errors import ConfigError
+from common.options import knob
+from train.checks import MARGIN, check_margin, check_positive
+
+
+@dataclass(frozen=True)
+class MelHiConfig:
+    """MEL-HI (Zhang et al. 2021) as DRIN compares with it; widths are the cache's."""
+
+    text_width: int = 768
+    image_width: int = 2048
+    width: int = knob(768, "D, width of the space in which mention and entity meet", panel="mel_hi")
+    lstm_width: int = knob(0, "state of the LSTM, 0 = as wide as its input: three BERT vectors", panel="mel_hi")
+    tokens: int = knob(32, "T, tokens read of a sentence, [CLS] included", panel="mel_hi")
+    threshold: float = knob(0.3, "cosines above it let the picture in", panel="mel_hi")
+    margin: float = knob(0.25, MARGIN, panel="mel_hi")
+
+    def __post_init__(self) -> None:
+        check_positive(self, "width", "tokens")
+        if self.lstm_width < 0:
+            raise ConfigError(f"--lstm-width is {self.lstm_width}; it must be 0 (as wide as the input) or more")
+        if not -1 <= self.threshold <= 1:
+            raise ConfigError(f"--threshold is {self.threshold:g}; cosines lie between -1 and 1")
+        check_margin(self)
