@@ -19,7 +19,7 @@ from bench.worker import BATCH, melcache_step, table_of
 from cache.writing.synth import SHAPES, Synthetic, write
 from common import console, devices
 from common.output import say
-from train.table import Table
+from train.data.table import Table
 
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / "runs" / "bench"

@@ -17,7 +17,7 @@ from bench.pairs import race
 from bench.plain import Plain
 from common import console, devices
 from train.adam import Adam, Schedule
-from train.batch import Batch
+from train.data.batch import Batch
 from train.heads.models import MODELS
 from train.heads.registry import HEAD_CONFIGS
 

@@ -13,7 +13,7 @@ import torch
 import cache
 from cache.checks.verify import verify
 from cache.schema import READS
-from train.features import Feature
+from train.data.feature_column import Feature
 
 GATHERED = ("mention.bert.span", "entity.bert.text", "entity.resnet.image")
 ROWS = 64

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.batch import Batch
+from train.data.batch import Batch
 from train.heads.dwe.config import DweConfig
 from train.heads.dwe.matching import attributes_of, objects_of
 from train.heads.dwe.model import Dwe

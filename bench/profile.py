@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.kernels import EMPTY
 from bench.worker import BATCH, melcache_step, steps
-from train.table import Table
+from train.data.table import Table
 
 OPERATORS = 12
 

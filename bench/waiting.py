@@ -19,9 +19,9 @@ from bench.pairs import race
 from bench.worker import BATCH, melcache_step
 from cache.writing.synth import Synthetic, write
 from common import devices
+from train.data.table import Table
 from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
-from train.table import Table
 
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / "runs" / "bench"

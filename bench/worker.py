@@ -14,7 +14,8 @@ from bench.authors import Inputs, Literal
 from bench.dense import Dense
 from common import devices
 from train.adam import Adam, Schedule
-from train.batch import Batch
+from train.data.batch import Batch
+from train.data.table import Table
 from train.distributed import World
 from train.heads.base import Head
 from train.heads.drin.config import DrinConfig
@@ -23,7 +24,6 @@ from train.heads.drin_authors.config import DrinAuthorsConfig
 from train.heads.drin_authors.model import DrinAuthors
 from train.stack import Stack
 from train.step import CapturedStep, Step
-from train.table import Table
 
 BATCH = 64
 KINDS = (

@@ -75,10 +75,10 @@ def test_every_folder_imports_only_what_it_may():
     [
         ("train/loop.py", "import extract.images"),
         ("train/loop.py", "def f():\n    from PIL import Image"),
-        ("train/table.py", "import h5py"),
+        ("train/data/table.py", "import h5py"),
         ("train/page.py", "import matplotlib"),
-        ("train/table.py", "from cache.writing import writer"),
-        ("train/table.py", "from cache.writing.draft import Draft"),
+        ("train/data/table.py", "from cache.writing import writer"),
+        ("train/data/table.py", "from cache.writing.draft import Draft"),
         ("extract/computing/missing_shards.py", "from train.loop import fit"),
         ("cache/reader.py", "import torch"),
         ("cache/reader.py", "import h5py"),

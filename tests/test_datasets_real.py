@@ -7,7 +7,7 @@ import pytest
 from common.records import SPLITS
 from extract.datasets import load
 from extract.planning.rows import strings
-from train import splits
+from train.data import splits
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -10,7 +10,7 @@ import torch
 
 from cache.schema import EDGES
 from common.errors import ConfigError
-from train.batch import make_batch
+from train.data.batch import make_batch
 from train.heads.drin.config import DrinConfig
 from train.heads.models import MODELS
 from train.layers.losses import margin_ranking

@@ -26,9 +26,10 @@ from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop, report
 from train.adam import Adam, Schedule
-from train.batch import VERTICES, Batch, make_batch
 from train.cli import app
 from train.config import TrainConfig
+from train.data.batch import VERTICES, Batch, make_batch
+from train.data.table import Table
 from train.distributed import World
 from train.heads.drin.config import DrinConfig
 from train.heads.drin_authors.config import DrinAuthorsConfig
@@ -37,7 +38,6 @@ from train.heads.models import MODELS, build
 from train.prepare import data_of
 from train.stack import Stack
 from train.step import Step
-from train.table import Table
 
 torch.set_num_threads(1)
 

@@ -18,10 +18,11 @@ from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop
 from train.adam import Adam, Schedule
-from train.batch import Batch
 from train.checkpoint import Checkpoints
 from train.cli import app
 from train.config import TrainConfig
+from train.data.batch import Batch
+from train.data.table import Table
 from train.distributed import World
 from train.heads.dwe.config import DweConfig
 from train.heads.dwe_authors.config import DweAuthorsConfig
@@ -31,7 +32,6 @@ from train.layers.attention import Attention
 from train.layers.products import Cosines
 from train.stack import Stack
 from train.step import Step
-from train.table import Table
 
 torch.set_num_threads(1)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from common.errors import ConfigError
-from train.batch import Batch
+from train.data.batch import Batch
 from train.heads.ghmfc.co_attention import UnbiasedNorm
 from train.heads.ghmfc.config import GhmfcConfig
 from train.heads.models import MODELS

@@ -12,16 +12,16 @@ from cache.schema import READS
 from cache.writing.synth import Synthetic, write
 from train import loop
 from train.baselines import BASELINES, clip, prior
-from train.batch import Batch
 from train.cli import app
 from train.config import TrainConfig
+from train.data.batch import Batch
+from train.data.table import Table
 from train.evaluation import split_of
 from train.heads.joint.config import JointConfig
 from train.heads.joint.model import SIDES
 from train.heads.models import MODELS, build
 from train.heads.registry import HEAD_CONFIGS, HEADS
 from train.layers.losses import contrastive
-from train.table import Table
 
 torch.set_num_threads(1)
 

@@ -28,7 +28,7 @@ from extract.planning import shards
 from extract.planning.layout import pieces
 from extract.preparation import prepare
 from torture.machines.unlisted_rot import take_back
-from train.table import Table
+from train.data.table import Table
 
 LONG = " ".join(["harbor"] * 90)
 ENTITIES = [

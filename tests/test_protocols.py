@@ -23,6 +23,7 @@ from train import alignment, loop, metrics, protocols, whole
 from train.baselines import clip_of_all, prior_of_all
 from train.cli import app
 from train.config import TrainConfig
+from train.data.table import Table
 from train.distributed import World
 from train.heads.drin.config import DrinConfig
 from train.heads.drin_authors.config import DrinAuthorsConfig
@@ -31,7 +32,6 @@ from train.heads.models import MODELS, build
 from train.heads.registry import HEAD_CONFIGS
 from train.prepare import data_of
 from train.prepare import table_of as held_table
-from train.table import Table
 
 torch.set_num_threads(1)
 

@@ -14,9 +14,11 @@ from cache.writing.synth import Synthetic, write
 from common.errors import CacheError, ConfigError
 from train import loop
 from train.adam import Adam, Schedule
-from train.batch import Batch
 from train.cli import app
 from train.config import TrainConfig
+from train.data.batch import Batch
+from train.data.sequences import Sequences
+from train.data.table import Table
 from train.distributed import World
 from train.heads.dzmned.config import DzmnedConfig
 from train.heads.ghmfc.config import GhmfcConfig
@@ -26,7 +28,6 @@ from train.layers.losses import between_modalities, triplet
 from train.prepare import with_widths
 from train.stack import Stack
 from train.step import Step
-from train.table import Sequences, Table
 
 torch.set_num_threads(1)
 

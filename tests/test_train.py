@@ -15,10 +15,10 @@ from train import loop, metrics
 from train.baselines import lexical
 from train.cli import app
 from train.config import TrainConfig
+from train.data.table import Table
 from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
 from train.heads.registry import HEADS
-from train.table import Table
 
 torch.set_num_threads(1)
 

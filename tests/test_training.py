@@ -24,11 +24,13 @@ from cache import store
 from cache.writing.synth import Synthetic, write
 from common import devices
 from common.errors import CacheError, ConfigError, NotFiniteError
-from train import features, loop, prepare
+from train import loop, prepare
 from train.adam import Adam, Schedule
 from train.checkpoint import Checkpoints
 from train.cli import app
 from train.config import TrainConfig
+from train.data import feature_column
+from train.data.table import Table
 from train.distributed import World
 from train.heads import models
 from train.heads.drin.config import DrinConfig
@@ -38,7 +40,6 @@ from train.heads.registry import HEAD_CONFIGS
 from train.run_files import UNFINISHED
 from train.stack import Stack
 from train.step import CapturedStep, Step
-from train.table import Table
 
 torch.set_num_threads(1)
 
@@ -404,7 +405,7 @@ def test_the_first_place_that_fits_is_taken_and_an_impossible_one_refused(monkey
     free = {"cuda": 100, "cpu": 1000}
     monkeypatch.setattr(devices, "free_memory", lambda device: free[device.type])
     cuda = torch.device("cuda")
-    assert [features.choose("auto", needed, cuda) for needed in (60, 61, 600, 601)] == [
+    assert [feature_column.choose("auto", needed, cuda) for needed in (60, 61, 600, 601)] == [
         "device",
         "host",
         "host",
@@ -413,7 +414,7 @@ def test_the_first_place_that_fits_is_taken_and_an_impossible_one_refused(monkey
     with pytest.raises(
         ConfigError, match=r"--resident device needs 150 B, but only 100 B are free\. Use --resident mmap"
     ):
-        features.choose("device", 150, cuda)
+        feature_column.choose("device", 150, cuda)
 
 
 @pytest.mark.parametrize("resident", ["device", "host", "mmap"])
@@ -421,7 +422,7 @@ def test_a_missing_picture_reads_zero_wherever_it_lies(in_pieces, resident):
     name, reader, absent = "entity.resnet.image", melcache.open(in_pieces), np.zeros(400, bool)
     absent[[3, 150]] = True
     pieces = reader.pieces(name) if resident == "mmap" else [(0, reader.read(name))]
-    found = features.Feature(pieces, absent, resident, CPU).take(torch.tensor([[3, 4], [150, 3]]))
+    found = feature_column.Feature(pieces, absent, resident, CPU).take(torch.tensor([[3, 4], [150, 3]]))
     assert found.any(-1).tolist() == [[False, True], [False, False]]
     np.testing.assert_array_equal(found[0, 1], reader.column("entity.resnet.image")[4])
 

@@ -14,9 +14,10 @@ from common.errors import ConfigError, DatasetError
 from extract import pipeline
 from extract.config import ExtractConfig
 from extract.preparation import prepare
-from train import doctor, explanation, loop, slices, splits
+from train import doctor, explanation, loop, slices
 from train.cli import app
 from train.config import ExplainConfig, SlicesConfig, TrainConfig
+from train.data import splits
 from train.distributed import World
 from train.evaluation import rank_baseline
 from train.heads.drin.config import DrinConfig

@@ -7,8 +7,8 @@ from torch import Tensor
 from cache import Reader
 from cache.edges import ALIGNMENT_READS, SIDES, is_normal, on_grid, rounded, similarities
 from common.errors import NotFiniteError
-from train.config import Resident
-from train.table import Table
+from train.data.resident import Resident
+from train.data.table import Table
 from train.whole import Towers
 
 PAIRS = 16_384  # whose entity vectors are held at once

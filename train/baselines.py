@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from train import whole
+from train.data.table import Table
 from train.distributed import World
 from train.layers.products import SMALLEST_NORM
 from train.metrics import NEVER
-from train.table import Table
 
 CHUNK = 1024  # mentions scored at once
 

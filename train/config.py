@@ -8,6 +8,7 @@ from common.errors import ConfigError
 from common.options import knob
 from common.paths import RUNS, SHARDS
 from train.checks import share_of
+from train.data.resident import Resident
 from train.heads.registry import HEADS, OPTIMIZATION, PRESETS, PRESETS_OF
 
 KS = (1, 3, 5, 10, 20)  # of every Top-k
@@ -17,7 +18,6 @@ PROTOCOLS = {
     "whole-kb": "C whole-kb",
     "given": "D given",
 }  # as results.json and tables name them
-Resident = Literal["auto", "device", "host", "mmap"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 Together = Literal["auto", "yes", "no"]
 LOWER_IS_BETTER = ("mean_rank",)

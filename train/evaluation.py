@@ -8,9 +8,9 @@ from torch import Tensor
 from common import devices
 from train import metrics, whole
 from train.baselines import BASELINES, OF_ALL
+from train.data.table import Table
 from train.distributed import World
 from train.heads.base import Head
-from train.table import Table
 
 SLOTS = {"cpu": 6_400, "cuda": 131_072}  # candidates scored at once
 CHUNK = 8_192  # entities projected at once

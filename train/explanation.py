@@ -16,6 +16,8 @@ from common.output import table
 from common.records import SPLITS
 from train import checkpoint, run_files, run_schema
 from train.config import ExplainConfig
+from train.data.splits import masks
+from train.data.table import Table
 from train.finished import cache_of
 from train.heads.base import Head
 from train.heads.drin.config import DrinConfig
@@ -23,8 +25,6 @@ from train.heads.models import build, layout_of
 from train.heads.with_lexical import WithLexical
 from train.prepare import with_widths
 from train.run_files import Layout, TensorFile
-from train.splits import masks
-from train.table import Table
 
 MAX_WIDTH = 1 << 24  # as of a column
 

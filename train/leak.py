@@ -10,10 +10,10 @@ from torch.nn import functional
 from cache import Reader
 from cache.edges import ALIGNMENT_READS
 from train import alignment
-from train.batch import VERTICES
 from train.config import TrainConfig
-from train.finite import naming_columns
-from train.table import Table
+from train.data.batch import VERTICES
+from train.data.not_finite import naming_columns
+from train.data.table import Table
 
 
 def with_gold(config: TrainConfig, reader: Reader, table: Table) -> Table:

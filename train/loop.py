@@ -17,13 +17,13 @@ from train import metrics, report
 from train.baselines import BASELINES
 from train.checkpoint import Checkpoints, Half
 from train.config import TrainConfig
+from train.data.not_finite import naming_columns
+from train.data.table import Table
 from train.distributed import World
 from train.evaluation import evaluate, rank, rank_baseline
-from train.finite import naming_columns
 from train.heads.models import MODELS, build, layout_of
 from train.prepare import Data, data_of, groups, machine, table_of, with_widths
 from train.step import CapturedStep, Step
-from train.table import Table
 from train.training import Training
 
 

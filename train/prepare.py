@@ -18,11 +18,11 @@ from common.records import SPLITS
 from train import distributed, leak, protocols
 from train.checkpoint import Half
 from train.config import TrainConfig
+from train.data.table import Table
 from train.distributed import World
 from train.evaluation import Split, Whole, rows_of, split_of
 from train.heads.models import MODELS, build
 from train.rehearsal import rehearse
-from train.table import Table
 
 # field of a head's config: the columns whose width it is, of which a cache may lack some
 WIDTHS = {

@@ -18,11 +18,11 @@ from cache.schema import READS
 from common.output import say
 from train import alignment, whole
 from train.config import TrainConfig
+from train.data.not_finite import naming_columns
+from train.data.table import Table
 from train.distributed import World
 from train.evaluation import Split, Whole, split_of
-from train.finite import naming_columns
 from train.heads.models import MODELS
-from train.table import Table
 
 COLUMNS = {
     "injected": ("mention.ids.gold", "pair.candidates.lexical_gold"),

@@ -9,12 +9,12 @@ from cache.schema import PARTS
 from common.errors import ConfigError
 from train import evaluation, protocols, whole
 from train.config import TrainConfig
+from train.data.table import Table
 from train.distributed import World
 from train.evaluation import Split
 from train.heads.base import Head
 from train.heads.models import build
 from train.heads.registry import HEADS
-from train.table import Table
 
 COLUMNS = {f"{part}.{column}" for part, columns in PARTS.items() for column in columns} | {"pair.alignment"}
 

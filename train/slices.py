@@ -12,8 +12,9 @@ from torch import Tensor
 from common.errors import ConfigError
 from common.foreign import printable
 from common.output import table
-from train import checkpoint, metrics, splits
+from train import checkpoint, metrics
 from train.config import SlicesConfig
+from train.data import splits
 from train.finished import cache_of, results_of
 
 SHOWN = ("top1", "top5", "mrr", "recall")

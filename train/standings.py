@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from common.errors import ConfigError
-from train import checkpoint, metrics, report, splits
+from train import checkpoint, metrics, report
 from train.config import SeriesConfig
+from train.data import splits
 from train.series import Outcome
 from train.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from train.adam import Adam
-from train.batch import Batch
+from train.data.batch import Batch
+from train.data.table import Table
 from train.distributed import World
 from train.stack import Stack
-from train.table import Table
 
 WARM_UP = 3  # steps before a capture, as CUDA graphs ask for
 

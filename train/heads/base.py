@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from train.batch import Batch
+from train.data.batch import Batch
 
 Adjust = Callable[[Tensor], Tensor]
 

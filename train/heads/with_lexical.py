@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from train.batch import Batch
+from train.data.batch import Batch
 from train.heads.base import Adjust, Head
 
 

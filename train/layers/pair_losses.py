@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.batch import Batch
+from train.data.batch import Batch
 from train.layers.losses import mean, wide
 
 TIES = 1e-5  # many names share a string score: a random one of them is taken. Different scores differ by more

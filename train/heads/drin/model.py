@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cache.schema import EDGES
-from train.batch import Batch
+from train.data.batch import Batch
 from train.heads.base import Adjust, Head
 from train.heads.drin.config import DrinConfig
 from train.layers.losses import batch_margin_ranking, counted, margin_ranking, wide

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cache.schema import EDGES
-from train.batch import VERTICES, Batch
+from train.data.batch import VERTICES, Batch
 from train.heads.base import Head
 from train.heads.drin.model import BOTH, TEXT, absent_edges
 from train.heads.drin_authors.config import DrinAuthorsConfig

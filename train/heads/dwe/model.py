@@ -15,7 +15,7 @@ and whole sentence read as sets of one.
 import torch
 from torch import Tensor, nn
 
-from train.batch import Batch
+from train.data.batch import Batch
 from train.heads.base import Adjust
 from train.heads.dwe.config import DweConfig
 from train.heads.dwe.fusion import Gated

@@ -19,7 +19,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from train.batch import Batch
+from train.data.batch import Batch
 from train.heads.base import Adjust
 from train.heads.dwe.fusion import FUSIONS
 from train.heads.dwe.matching import Matching, objects_of

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.batch import Batch
+from train.data.batch import Batch
 from train.heads.base import Adjust, Head
 from train.heads.dzmned.config import DzmnedConfig
 from train.layers.losses import margin_ranking

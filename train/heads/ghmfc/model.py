@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import ConfigError
-from train.batch import Batch
+from train.data.batch import Batch
 from train.heads.base import Adjust, Head
 from train.heads.ghmfc.co_attention import Level, Phrases, Text, projection
 from train.heads.ghmfc.config import GhmfcConfig

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from train.batch import Batch
+from train.data.batch import Batch
 from train.heads.base import Head
 from train.heads.joint.config import JointConfig
 from train.layers.losses import contrastive, margin_ranking

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.batch import Batch
+from train.data.batch import Batch
 from train.heads.base import Head
 from train.heads.mel_hi.config import MelHiConfig
 from train.layers.losses import margin_ranking

@@ -10,7 +10,7 @@ from torch import Tensor
 from common import devices
 from common.errors import ConfigError
 from common.output import size
-from train.config import Resident
+from train.data.resident import Resident
 
 SHARE = 0.6  # of the free memory that tables may take; the rest is for batches, gradients and the system
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from common.errors import NotFiniteError
-from train.table import Table
+from train.data.table import Table
 
 NUMBERS = 1 << 24  # searched at once
 

@@ -14,10 +14,11 @@ from cache import Reader
 from cache.schema import EDGES, SEQUENCES, UNLABELED, split_column
 from common.errors import CacheError
 from common.records import SPLITS
-from train.batch import Batch
-from train.config import Resident
-from train.features import Feature, choose
-from train.splits import masks
+from train.data.batch import Batch
+from train.data.feature_column import Feature, choose
+from train.data.resident import Resident
+from train.data.sequences import Sequences, select_rows
+from train.data.splits import masks
 
 # they say what a batch is, not what is in it
 NOT_IN_BATCH = (
@@ -202,36 +203,12 @@ class Table:
             features[name] = features[name].masked_fill(~there[..., None], 0)
             features[f"{name.rpartition('.')[0]}.present"] = there
         small = {
-            name: _select(column, entities if _of_entities(name) else mentions) for name, column in self._rows.items()
+            name: select_rows(column, entities if _of_entities(name) else mentions)
+            for name, column in self._rows.items()
         }
-        gold = _select(self.gold, mentions).masked_fill(rows < 0, -1)
-        present = _select(self.present, mentions) & (rows >= 0)[..., None]
+        gold = select_rows(self.gold, mentions).masked_fill(rows < 0, -1)
+        present = select_rows(self.present, mentions) & (rows >= 0)[..., None]
         return Batch(features | small, present, gold)
-
-
-class Sequences:
-    """Where each mention's tokens lie in their table: the first `length` of them.
-
-    Raises CacheError if that is outside the table's `count` rows.
-    """
-
-    def __init__(self, columns: Mapping[str, Tensor], part: str, count: int, limit: int, device: torch.device) -> None:
-        first, counts = (columns[f"{part}.{name}"].cpu().long() for name in ("first", "count"))
-        if len(first) and (int(first.min()) < 0 or int(counts.min()) < 1 or int((first + counts).max()) > count):
-            raise CacheError(f"part {part} points outside the {count} rows of its table, or to no token")
-        self.length = min(limit, int(counts.max())) if limit else int(counts.max())
-        self._columns = {place.type: (first.to(place), counts.to(place)) for place in (torch.device("cpu"), device)}
-        self._steps = {place: torch.arange(self.length, device=place) for place in self._columns}
-
-    def rows(self, mentions: Tensor) -> Tensor:
-        """Return the rows of the mentions' tokens, (..., B) -> (..., B, length); past the end the last one's."""
-        first, counts = (_select(column, mentions)[..., None] for column in self._columns[mentions.device.type])
-        return first + torch.minimum(self._steps[mentions.device.type], counts - 1)
-
-    def present(self, mentions: Tensor) -> Tensor:
-        """Return which of them are tokens of the sentence, (..., B) -> (..., B, length)."""
-        counts = self._columns[mentions.device.type][1]
-        return self._steps[mentions.device.type] < _select(counts, mentions)[..., None]
 
 
 def _numbers(column: np.ndarray) -> np.ndarray:
@@ -270,12 +247,7 @@ def _rows_of(reader: Reader, table: str) -> int:
     return reader.manifest["tables"].get(table, 0)
 
 
-def _select(column: Tensor, rows: Tensor) -> Tensor:
-    """Return column[rows]; index_select copies whole rows, which indexing by more than one axis does not."""
-    return column.index_select(0, rows.reshape(-1)).view(*rows.shape, *column.shape[1:])
-
-
 def _wanted(rows: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mention rows (..., B) and entity rows (..., B, C) to read; of padding any, `present` masks it."""
     mentions = rows.clamp(min=0)
-    return mentions, _select(candidates, mentions).clamp(min=0).long()
+    return mentions, select_rows(candidates, mentions).clamp(min=0).long()

@@ -1,0 +1,1 @@
+"""A cache's columns as tensors, and the batches that heads see."""
