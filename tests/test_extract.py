@@ -22,7 +22,7 @@ from extract.encoders import Encoders
 from torture.machines.kills import Calls
 from torture.machines.unlisted_rot import take_back
 from torture.processes import child
-from train import alignment
+from train.evaluating import computed_edges
 
 LONG = " ".join(["harbor"] * 150)
 ENTITIES = [  # name, text, picture
@@ -163,8 +163,8 @@ def test_a_second_run_encodes_nothing_and_has_the_same_id(data, tmp_path, watche
 
 def test_the_trainer_computes_the_edges_that_the_cache_holds(made):
     lists = torch.from_numpy(made.column("pair.candidates.candidates").astype(np.int64))
-    aligned = alignment.table_of(made, "device", torch.device("cpu"))
-    found = alignment.edges(aligned, torch.arange(len(lists)), lists).flatten(2).numpy()
+    aligned = computed_edges.table_of(made, "device", torch.device("cpu"))
+    found = computed_edges.edges(aligned, torch.arange(len(lists)), lists).flatten(2).numpy()
     for i, edge in enumerate(EDGES):
         stored = made.column(f"pair.alignment.{edge}")
         assert stored.any(), edge

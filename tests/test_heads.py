@@ -11,12 +11,12 @@ import cache as melcache
 from cache.schema import READS
 from cache.writing.synth import Synthetic, write
 from train import loop
-from train.baselines import BASELINES, clip, prior
 from train.cli import app
 from train.config import TrainConfig
 from train.data.batch import Batch
 from train.data.table import Table
-from train.evaluation import split_of
+from train.evaluating.ranking import split_of
+from train.evaluating.untrained_heads import BASELINES, clip, prior
 from train.heads.joint.config import JointConfig
 from train.heads.joint.model import SIDES
 from train.heads.models import MODELS, build

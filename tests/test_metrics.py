@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.errors import NotFiniteError
-from train import metrics
+from train.evaluating import metrics
 
 INF = torch.inf
 

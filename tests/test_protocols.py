@@ -19,12 +19,13 @@ from cache.writing.draft import Draft
 from cache.writing.synth import Synthetic, write
 from cache.writing.writer import PartPlan, Shard, ShardPlan
 from common.errors import CacheError, NotFiniteError
-from train import alignment, loop, metrics, protocols, whole
-from train.baselines import clip_of_all, prior_of_all
+from train import loop
 from train.cli import app
 from train.config import TrainConfig
 from train.data.table import Table
 from train.distributed import World
+from train.evaluating import computed_edges, metrics, protocols, whole_kb
+from train.evaluating.untrained_heads import clip_of_all, prior_of_all
 from train.heads.drin.config import DrinConfig
 from train.heads.drin_authors.config import DrinAuthorsConfig
 from train.heads.joint.config import JointConfig
@@ -191,9 +192,9 @@ def looped_ranks(scores, golds):
 
 @pytest.mark.parametrize("resident", ["device", "host", "mmap"])
 def test_edges_equal_those_that_extraction_stores(folder, columns, resident):
-    aligned = alignment.table_of(melcache.open(folder), resident, CPU)
+    aligned = computed_edges.table_of(melcache.open(folder), resident, CPU)
     lists = torch.from_numpy(columns["pair.candidates.candidates"]).long()
-    found = alignment.edges(aligned, torch.arange(N), lists).flatten(2).numpy()
+    found = computed_edges.edges(aligned, torch.arange(N), lists).flatten(2).numpy()
     for i, edge in enumerate(EDGES):
         stored = columns[f"pair.alignment.{edge}"]
         assert stored.any(), edge
@@ -201,9 +202,9 @@ def test_edges_equal_those_that_extraction_stores(folder, columns, resident):
 
 
 def test_edges_equal_loops_for_pairs_outside_the_lists(folder, columns, monkeypatch):
-    monkeypatch.setattr(alignment, "PAIRS", 7)
+    monkeypatch.setattr(computed_edges, "PAIRS", 7)
     rows, entities = torch.tensor([0, 5, 17]), torch.arange(E).expand(3, E)
-    found = alignment.edges(alignment.table_of(melcache.open(folder), "device", CPU), rows, entities)
+    found = computed_edges.edges(computed_edges.table_of(melcache.open(folder), "device", CPU), rows, entities)
     assert found.shape == (3, E, 2, 2)
     for i, mention in enumerate(rows.tolist()):
         for entity in range(E):
@@ -333,7 +334,7 @@ def test_ranks_among_all_entities_equal_loops(folder, columns, name, resident):
     model, _, scores = looped_scores(folder, columns, rows, name)
     golds = columns["mention.ids.gold"].tolist()
     table = table_of(folder, head=name, resident=resident)
-    better, tied = whole.ranks(whole.towers_of(model, table), table, rows, World())
+    better, tied = whole_kb.ranks(whole_kb.towers_of(model, table), table, rows, World())
     assert (better.tolist(), tied.tolist()) == looped_ranks(scores, golds)
     assert {tied[row].item() for row in range(N) if golds[row] in (7, 8)} == {1}  # the one beside the other
 
@@ -341,23 +342,23 @@ def test_ranks_among_all_entities_equal_loops(folder, columns, name, resident):
 @pytest.mark.parametrize(("chunk", "block", "group"), [(1, 90, 90), (7, 3, 50), (16, 90, 13), (49, 1, 8), (4096, 5, 1)])
 def test_no_size_of_a_chunk_changes_a_rank(folder, monkeypatch, chunk, block, group):
     model, table, rows = model_of(), table_of(folder), torch.arange(N)
-    aligned = alignment.table_of(melcache.open(folder), "device", CPU)
-    expected = whole.ranks(whole.towers_of(model, table), table, rows, World())
-    best = whole.nearest(alignment.towers(aligned), aligned, rows, 11, World())
-    monkeypatch.setattr(whole, "CHUNK", {"cpu": chunk})
-    monkeypatch.setattr(whole, "BLOCK", {"cpu": block})
-    monkeypatch.setattr(whole, "GROUP", group)
-    found = whole.ranks(whole.towers_of(model, table), table, rows, World())
+    aligned = computed_edges.table_of(melcache.open(folder), "device", CPU)
+    expected = whole_kb.ranks(whole_kb.towers_of(model, table), table, rows, World())
+    best = whole_kb.nearest(computed_edges.towers(aligned), aligned, rows, 11, World())
+    monkeypatch.setattr(whole_kb, "CHUNK", {"cpu": chunk})
+    monkeypatch.setattr(whole_kb, "BLOCK", {"cpu": block})
+    monkeypatch.setattr(whole_kb, "GROUP", group)
+    found = whole_kb.ranks(whole_kb.towers_of(model, table), table, rows, World())
     assert all(map(torch.equal, found, expected))
-    assert torch.equal(whole.nearest(alignment.towers(aligned), aligned, rows, 11, World()), best)
+    assert torch.equal(whole_kb.nearest(computed_edges.towers(aligned), aligned, rows, 11, World()), best)
 
 
 def test_scores_are_sums_without_rounding():
     rng = np.random.default_rng(0)
     vectors = torch.from_numpy(rng.normal(size=(60, 700))).float()
     table = type("T", (), {"entity_count": 60, "candidates": range(60)})()
-    towers = whole.Towers(lambda rows: whole._unit(vectors[rows]), lambda rows: whole._unit(vectors[rows]))
-    held = whole._vectors(towers, table, "entity", torch.arange(60)).double()
+    towers = whole_kb.Towers(lambda rows: whole_kb._unit(vectors[rows]), lambda rows: whole_kb._unit(vectors[rows]))
+    held = whole_kb._vectors(towers, table, "entity", torch.arange(60)).double()
     steps = (held * GRID).long()
     assert torch.equal(steps.double(), held * GRID)
     np.testing.assert_allclose(held, vectors / vectors.norm(dim=1, keepdim=True), rtol=0, atol=2 / GRID)
@@ -369,8 +370,8 @@ def test_scores_are_sums_without_rounding():
 
 def test_constant_vectors_tie_with_every_entity(folder):
     table, rows = table_of(folder), torch.arange(N)
-    towers = whole.Towers(lambda rows: torch.full((len(rows), 5), 0.3), lambda rows: torch.full((len(rows), 5), 0.3))
-    better, tied = whole.ranks(towers, table, rows, World())
+    towers = whole_kb.Towers(lambda rows: torch.full((len(rows), 5), 0.3), lambda rows: torch.full((len(rows), 5), 0.3))
+    better, tied = whole_kb.ranks(towers, table, rows, World())
     there = table.column("mention.ids.gold") >= 0
     assert not better[there].any() and (tied[there] == E - 1).all()
     assert (better[~there] == metrics.NEVER).all() and not tied[~there].any()
@@ -379,13 +380,13 @@ def test_constant_vectors_tie_with_every_entity(folder):
 
 def test_vectors_are_computed_in_pieces_of_one_size(folder, monkeypatch):
     """A row of a matrix product may differ in its last bit between sizes: gold must equal itself."""
-    monkeypatch.setattr(whole, "PIECES", {"mention": 32, "entity": 20})
-    table, towers, sizes = table_of(folder), whole.towers_of(model_of(), table_of(folder)), set()
+    monkeypatch.setattr(whole_kb, "PIECES", {"mention": 32, "entity": 20})
+    table, towers, sizes = table_of(folder), whole_kb.towers_of(model_of(), table_of(folder)), set()
 
     def watched(vectors):
         return lambda rows: (sizes.add((vectors.__name__, len(rows))), vectors(rows))[1]
 
-    whole.ranks(whole.Towers(watched(towers.mentions), watched(towers.entities)), table, torch.arange(N), World())
+    whole_kb.ranks(whole_kb.Towers(watched(towers.mentions), watched(towers.entities)), table, torch.arange(N), World())
     assert sizes == {("mentions", 32), ("entities", 20)}
 
 
@@ -405,11 +406,11 @@ class Largest(TorchFunctionMode):
 def test_no_tensor_is_larger_than_a_block_times_a_chunk(tmp_path, monkeypatch):
     write(tmp_path / "wide", Synthetic(150, 1000, 4, 0.5, 0, "bert", text_width=16))
     table, model = table_of(tmp_path / "wide"), build("bert", JointConfig(text_width=16, width=8), with_lexical=False)
-    monkeypatch.setattr(whole, "CHUNK", {"cpu": 256})
-    monkeypatch.setattr(whole, "BLOCK", {"cpu": 32})
-    monkeypatch.setattr(whole, "PIECES", {"mention": 64, "entity": 256})
-    rows, towers = torch.arange(150), whole.towers_of(model, table)
-    for search in (whole.ranks, lambda *given: whole.nearest(*given[:3], 5, World())):
+    monkeypatch.setattr(whole_kb, "CHUNK", {"cpu": 256})
+    monkeypatch.setattr(whole_kb, "BLOCK", {"cpu": 32})
+    monkeypatch.setattr(whole_kb, "PIECES", {"mention": 64, "entity": 256})
+    rows, towers = torch.arange(150), whole_kb.towers_of(model, table)
+    for search in (whole_kb.ranks, lambda *given: whole_kb.nearest(*given[:3], 5, World())):
         with Largest() as largest:
             search(towers, table, rows, World())
         assert largest.numel == 32 * 256
@@ -417,20 +418,20 @@ def test_no_tensor_is_larger_than_a_block_times_a_chunk(tmp_path, monkeypatch):
 
 def test_processes_share_the_mentions(folder, monkeypatch):
     model, table, rows = model_of(), table_of(folder), torch.arange(N)
-    towers = whole.towers_of(model, table)
-    aligned = alignment.table_of(melcache.open(folder), "device", CPU)
-    expected = whole.ranks(towers, table, rows, World())
-    best = whole.nearest(alignment.towers(aligned), aligned, rows, 4, World())
+    towers = whole_kb.towers_of(model, table)
+    aligned = computed_edges.table_of(melcache.open(folder), "device", CPU)
+    expected = whole_kb.ranks(towers, table, rows, World())
+    best = whole_kb.nearest(computed_edges.towers(aligned), aligned, rows, 4, World())
     added = []
     monkeypatch.setattr(World, "add", lambda self, tensors: added.append([tensor.clone() for tensor in tensors]))
     for rank in range(3):
-        whole.ranks(towers, table, rows, World(rank, 3))
+        whole_kb.ranks(towers, table, rows, World(rank, 3))
     better, tied = (sum(parts) for parts in zip(*added, strict=True))
     nil = table.column("mention.ids.gold") < 0
     assert torch.equal(better.masked_fill(nil, metrics.NEVER), expected[0]) and torch.equal(tied, expected[1])
     added.clear()
     for rank in range(3):
-        whole.nearest(alignment.towers(aligned), aligned, rows, 4, World(rank, 3))
+        whole_kb.nearest(computed_edges.towers(aligned), aligned, rows, 4, World(rank, 3))
     assert torch.equal(sum(found for (found,) in added), best)
 
 
@@ -914,7 +915,7 @@ def test_a_column_that_a_protocol_lacks_is_known_before_training(
     folder, own, monkeypatch, more, place, options, message
 ):
     monkeypatch.setattr(loop, "run_epoch", lambda *given: pytest.fail("it was trained"))
-    monkeypatch.setattr(whole, "nearest", lambda *given: pytest.fail("entities were searched"))
+    monkeypatch.setattr(whole_kb, "nearest", lambda *given: pytest.fail("entities were searched"))
     run = own(folder, more, place, options)
     assert run.exit_code == 2 and message in run.stderr and run.stderr.count("\n") == 1
 

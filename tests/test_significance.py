@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from train import metrics
+from train.evaluating import metrics
 from train.significance import approximate_randomization, holm, paired_bootstrap
 
 torch.set_num_threads(1)

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 import cache as melcache
 from cache.writing.synth import Synthetic, write
 from common.errors import CacheError, ConfigError, NotFiniteError
-from train import loop, metrics
-from train.baselines import lexical
+from train import loop
 from train.cli import app
 from train.config import TrainConfig
 from train.data.table import Table
+from train.evaluating import metrics
+from train.evaluating.untrained_heads import lexical
 from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
 from train.heads.registry import HEADS

@@ -19,11 +19,11 @@ from train.cli import app
 from train.config import ExplainConfig, SlicesConfig, TrainConfig
 from train.data import splits
 from train.distributed import World
-from train.evaluation import rank_baseline
+from train.evaluating.metrics import NEVER
+from train.evaluating.ranking import rank_baseline
 from train.heads.drin.config import DrinConfig
 from train.heads.drin_authors.config import DrinAuthorsConfig
 from train.heads.joint.config import JointConfig
-from train.metrics import NEVER
 from train.prepare import data_of, table_of
 
 torch.set_num_threads(1)

@@ -20,7 +20,7 @@ from common import devices, paths
 from common.errors import ConfigError
 from common.output import size
 from train import run_files, run_schema
-from train.metrics import NEVER, top_k_hits
+from train.evaluating.metrics import NEVER, top_k_hits
 from train.run_files import UNFINISHED, Layout, TensorFile
 
 DTYPES = {
@@ -36,7 +36,7 @@ DTYPES = {
     torch.float64: "F64",
 }
 CPU = torch.device("cpu")
-MAX_ENTITIES = 1 << 28  # of a cache whose entities are all ranked (whole.nearest); ranks beyond would take memory
+MAX_ENTITIES = 1 << 28  # of a cache whose entities are all ranked (whole_kb.nearest); ranks beyond would take memory
 TYPES = {name: dtype for dtype, name in DTYPES.items()}
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import cache
 from common.errors import CacheError
 from common.paths import find_cache
-from train import page, plot, protocols, published, series, standings
-from train.baselines import BASELINES
+from train import page, plot, published, series, standings
 from train.config import CompareConfig
+from train.evaluating import protocols
+from train.evaluating.untrained_heads import BASELINES
 from train.heads.models import MODELS
 from train.heads.registry import HEADS
 

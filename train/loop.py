@@ -13,14 +13,15 @@ import cache
 from common.errors import NotFiniteError
 from common.output import Progress, say
 from common.paths import find_cache
-from train import metrics, report
-from train.baselines import BASELINES
+from train import report
 from train.checkpoint import Checkpoints, Half
 from train.config import TrainConfig
 from train.data.not_finite import naming_columns
 from train.data.table import Table
 from train.distributed import World
-from train.evaluation import evaluate, rank, rank_baseline
+from train.evaluating import metrics
+from train.evaluating.ranking import evaluate, rank, rank_baseline
+from train.evaluating.untrained_heads import BASELINES
 from train.heads.models import MODELS, build, layout_of
 from train.prepare import Data, data_of, groups, machine, table_of, with_widths
 from train.step import CapturedStep, Step

@@ -15,12 +15,13 @@ from common import devices
 from common.errors import ConfigError
 from common.output import say
 from common.records import SPLITS
-from train import distributed, leak, protocols
+from train import distributed
 from train.checkpoint import Half
 from train.config import TrainConfig
 from train.data.table import Table
 from train.distributed import World
-from train.evaluation import Split, Whole, rows_of, split_of
+from train.evaluating import leak, protocols
+from train.evaluating.ranking import AmongAll, Split, rows_of, split_of
 from train.heads.models import MODELS, build
 from train.rehearsal import rehearse
 
@@ -45,15 +46,15 @@ class Data:
 
     table: Table
     rows: Tensor
-    splits: dict[str, Split | Whole]
-    watched: Split | Whole | None
+    splits: dict[str, Split | AmongAll]
+    watched: Split | AmongAll | None
     warnings: tuple[str, ...] = ()
 
     @property
     def ranked(self) -> int:
         """How many entities, at most, are ranked for a mention of test."""
         test = self.splits["test"]
-        return test.table.entity_count if isinstance(test, Whole) else test.table.places
+        return test.table.entity_count if isinstance(test, AmongAll) else test.table.places
 
 
 @contextlib.contextmanager

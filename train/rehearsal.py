@@ -7,11 +7,11 @@ from torch import Tensor
 
 from cache.schema import PARTS
 from common.errors import ConfigError
-from train import evaluation, protocols, whole
 from train.config import TrainConfig
 from train.data.table import Table
 from train.distributed import World
-from train.evaluation import Split
+from train.evaluating import protocols, ranking, whole_kb
+from train.evaluating.ranking import Split
 from train.heads.base import Head
 from train.heads.models import build
 from train.heads.registry import HEADS
@@ -46,13 +46,13 @@ def rehearse(config: TrainConfig, head: Any, table: Table, row: Tensor) -> None:
 def _score(model: Head, table: Table, row: Tensor, otherwise: str) -> None:
     entities, places = torch.unique(table.candidates[row.to(table.device)].clamp(min=0), return_inverse=True)
     try:
-        evaluation.rank(model, Split(table, row, entities.long().cpu(), places), World())
+        ranking.rank(model, Split(table, row, entities.long().cpu(), places), World())
     except KeyError as error:
         raise _named(error, otherwise) from None
 
 
 def _embed(model: Head, table: Table, row: Tensor, otherwise: str) -> None:
-    towers = whole.towers_of(model.eval(), table)
+    towers = whole_kb.towers_of(model.eval(), table)
     try:
         towers.mentions(row), towers.entities(torch.zeros(1, dtype=torch.int64))
     except KeyError as error:

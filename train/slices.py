@@ -12,9 +12,10 @@ from torch import Tensor
 from common.errors import ConfigError
 from common.foreign import printable
 from common.output import table
-from train import checkpoint, metrics
+from train import checkpoint
 from train.config import SlicesConfig
 from train.data import splits
+from train.evaluating import metrics
 from train.finished import cache_of, results_of
 
 SHOWN = ("top1", "top5", "mrr", "recall")

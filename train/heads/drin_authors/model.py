@@ -15,7 +15,7 @@ max(S_jc - S+_i + margin, 0); S+_i = 0 where gold was not retrieved.
 
 The leak: gold is one more candidate of the graph, but not of the ranking. Where it was retrieved the copy has gold's
 features and edges, so it stays equal to gold in every layer: it is gold counted twice. Where it was not, the batch
-holds it in a place of its own (train.leak).
+holds it in a place of its own (train.evaluating.leak).
 
 Other than in the code: a list that is shorter than the others is not filled up with an entity without text (theirs
 takes part in graph and loss), and a vertex whose picture is missing has no edges (theirs has a default picture).

@@ -9,11 +9,11 @@ from torch.nn import functional
 
 from cache import Reader
 from cache.edges import ALIGNMENT_READS
-from train import alignment
 from train.config import TrainConfig
 from train.data.batch import VERTICES
 from train.data.not_finite import naming_columns
 from train.data.table import Table
+from train.evaluating import computed_edges
 
 
 def with_gold(config: TrainConfig, reader: Reader, table: Table) -> Table:
@@ -25,9 +25,9 @@ def with_gold(config: TrainConfig, reader: Reader, table: Table) -> Table:
     if not len(rows) or _missing(reader):
         return table
     gold = table.column("mention.ids.gold").long()[rows, None]
-    aligned = alignment.table_of(reader, config.resident, table.device)
+    aligned = computed_edges.table_of(reader, config.resident, table.device)
     with naming_columns(aligned):
-        edges = alignment.edges(aligned, rows.cpu(), gold.cpu())
+        edges = computed_edges.edges(aligned, rows.cpu(), gold.cpu())
     candidates = functional.pad(table.candidates, (0, 1), value=-1)
     candidates[rows, -1] = gold[:, 0].to(candidates.dtype)
     pairs = {name: _wider(column) for name, column in table.pairs().items()}

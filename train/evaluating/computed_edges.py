@@ -9,7 +9,7 @@ from cache.edges import ALIGNMENT_READS, SIDES, is_normal, on_grid, rounded, sim
 from common.errors import NotFiniteError
 from train.data.resident import Resident
 from train.data.table import Table
-from train.whole import Towers
+from train.evaluating.whole_kb import Towers
 
 PAIRS = 16_384  # whose entity vectors are held at once
 ROWS = 8_192  # entities read at once for their mean

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train import whole
 from train.data.table import Table
 from train.distributed import World
+from train.evaluating import whole_kb
+from train.evaluating.metrics import NEVER
 from train.layers.products import SMALLEST_NORM
-from train.metrics import NEVER
 
 CHUNK = 1024  # mentions scored at once
 
@@ -83,7 +83,7 @@ def clip_of_all(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tenso
     def entities(those: Tensor) -> Tensor:
         return _side(table, those, ("entity.clip.text", "entity.clip.image"))
 
-    return whole.ranks(whole.Towers(mentions, entities), table, rows, world)
+    return whole_kb.ranks(whole_kb.Towers(mentions, entities), table, rows, world)
 
 
 def _side(table: Table, rows: Tensor, columns: tuple[str, str]) -> Tensor:

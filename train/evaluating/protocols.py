@@ -16,12 +16,12 @@ from cache import Reader
 from cache.edges import ALIGNMENT_READS
 from cache.schema import READS
 from common.output import say
-from train import alignment, whole
 from train.config import TrainConfig
 from train.data.not_finite import naming_columns
 from train.data.table import Table
 from train.distributed import World
-from train.evaluation import Split, Whole, split_of
+from train.evaluating import computed_edges, whole_kb
+from train.evaluating.ranking import AmongAll, Split, split_of
 from train.heads.models import MODELS
 
 COLUMNS = {
@@ -62,14 +62,14 @@ def splits(
     table: Table,
     world: World,
     complete: Callable[[Table], Table] = lambda table: table,
-) -> dict[str, Split | Whole]:
+) -> dict[str, Split | AmongAll]:
     """Return valid and test, ready to be ranked; `complete` is done to lists other than the table's."""
     names = ("valid", "test")
     among = ranked(config)
     if among == "best":
         table = complete(_reranked(config, reader, table, world))
     elif among == "all":
-        return {name: Whole(table, table.rows(name)) for name in names}
+        return {name: AmongAll(table, table.rows(name)) for name in names}
     return {name: split_of(table, name, config.protocol) for name in names}
 
 
@@ -82,9 +82,9 @@ def injected(config: TrainConfig, reader: Reader, table: Table) -> Table:
     pairs = {name: column.clone() for name, column in table.pairs().items()}
     pairs["pair.candidates.lexical"][rows, places] = table.column("pair.candidates.lexical_gold")[rows]
     if _reads_edges(config):
-        aligned = alignment.table_of(reader, config.resident, table.device)
+        aligned = computed_edges.table_of(reader, config.resident, table.device)
         with naming_columns(aligned):
-            edges = alignment.edges(aligned, rows.cpu(), gold[rows, None].cpu())
+            edges = computed_edges.edges(aligned, rows.cpu(), gold[rows, None].cpu())
         pairs["pair.alignment"][rows, places] = edges[:, 0]
     return table.with_lists(candidates, positions, pairs)
 
@@ -112,12 +112,12 @@ def _reranked(config: TrainConfig, reader: Reader, table: Table, world: World) -
     """Return the table with new lists for valid and test: the entities with the highest alignment scores."""
     k = min(config.rerank or table.places, table.entity_count)
     say(f"looking for the {k} of {table.entity_count:,} entities that each mention of valid and test aligns with best")
-    aligned = alignment.table_of(reader, config.resident, table.device)
+    aligned = computed_edges.table_of(reader, config.resident, table.device)
     rows = torch.cat([table.rows("valid"), table.rows("test")]).unique()
     there = rows.to(table.device)
     with naming_columns(aligned):
-        best = whole.nearest(alignment.towers(aligned), aligned, rows, k, world)
-        edges = alignment.edges(aligned, rows, best.cpu()) if _reads_edges(config) else None
+        best = whole_kb.nearest(computed_edges.towers(aligned), aligned, rows, k, world)
+        edges = computed_edges.edges(aligned, rows, best.cpu()) if _reads_edges(config) else None
     candidates = table.candidates.new_full((len(table.candidates), k), -1)
     candidates[there] = best.to(candidates.dtype)
     gold = table.column("mention.ids.gold")[:, None]

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from common import devices
-from train import metrics, whole
-from train.baselines import BASELINES, OF_ALL
 from train.data.table import Table
 from train.distributed import World
+from train.evaluating import metrics, whole_kb
+from train.evaluating.untrained_heads import BASELINES, OF_ALL
 from train.heads.base import Head
 
 SLOTS = {"cpu": 6_400, "cuda": 131_072}  # candidates scored at once
@@ -31,7 +31,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Whole:
+class AmongAll:
     """The mentions of a split, `rows` (n,), whose gold is ranked among all entities of `table`."""
 
     table: Table
@@ -53,29 +53,29 @@ def split_of(table: Table, name: str, protocol: str = "retrieved") -> Split:
 
 
 @torch.no_grad()  # not inference_mode, whose tensors a head could never use in training
-def rank(model: Head, split: Split | Whole, world: World) -> tuple[Tensor, Tensor]:
+def rank(model: Head, split: Split | AmongAll, world: World) -> tuple[Tensor, Tensor]:
     """Return metrics.ranks of a split's mentions, (n,) twice; in float32, whatever the precision of training."""
     was_training = model.training
     model.eval()
-    if isinstance(split, Whole):
-        found = whole.ranks(whole.towers_of(model, split.table), split.table, split.rows, world)
+    if isinstance(split, AmongAll):
+        found = whole_kb.ranks(whole_kb.towers_of(model, split.table), split.table, split.rows, world)
     else:
         found = _rank_candidates(model, split, world)
     model.train(was_training)
     return found
 
 
-def evaluate(model: Head, split: Split | Whole, world: World) -> dict[str, float]:
+def evaluate(model: Head, split: Split | AmongAll, world: World) -> dict[str, float]:
     """Return the metrics of a split, ties in expectation."""
     return metrics.summarize(*rank(model, split, world))
 
 
-def rank_baseline(name: str, split: Split | Whole, listed: Table, world: World) -> tuple[Tensor, Tensor]:
+def rank_baseline(name: str, split: Split | AmongAll, listed: Table, world: World) -> tuple[Tensor, Tensor]:
     """Return metrics.ranks of a split by a head without weights.
 
     The string score is known of `listed` candidates alone: whatever the split, it ranks those.
     """
-    if isinstance(split, Whole) and name in OF_ALL:
+    if isinstance(split, AmongAll) and name in OF_ALL:
         return OF_ALL[name](split.table, split.rows, world)
     table = listed if name == "lexical" else split.table
     there = split.rows.to(table.device)
