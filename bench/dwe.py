@@ -16,10 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.pairs import race
 from bench.plain import Plain
 from common import console, devices
-from train.adam import Adam, Schedule
 from train.data.batch import Batch
 from train.heads.models import MODELS
 from train.heads.registry import HEAD_CONFIGS
+from train.optimizing.adam import Adam, Schedule
 
 ROOT = Path(__file__).parent.parent
 HEADS, KINDS = ("dwe", "dwe_authors"), ("melcache", "plain")

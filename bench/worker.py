@@ -13,7 +13,6 @@ import cache
 from bench.authors import Inputs, Literal
 from bench.dense import Dense
 from common import devices
-from train.adam import Adam, Schedule
 from train.data.batch import Batch
 from train.data.table import Table
 from train.distributed import World
@@ -22,8 +21,9 @@ from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
 from train.heads.drin_authors.config import DrinAuthorsConfig
 from train.heads.drin_authors.model import DrinAuthors
-from train.stack import Stack
-from train.step import CapturedStep, Step
+from train.optimizing.adam import Adam, Schedule
+from train.optimizing.stacked_seeds import Stack
+from train.optimizing.step import CapturedStep, Step
 
 BATCH = 64
 KINDS = (

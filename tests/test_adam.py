@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from train.adam import Adam, Schedule
 from train.config import TrainConfig
-from train.training import schedule_of
+from train.optimizing.adam import Adam, Schedule
+from train.optimizing.training_state import schedule_of
 
 torch.set_num_threads(1)
 

@@ -142,7 +142,7 @@ def test_no_loader_of_weights_checkpoints_or_arrays_runs_code():
     ],
 )
 def test_a_planted_loader_that_runs_code_is_caught(source):
-    assert runs("train/checkpoint.py", source) != []
+    assert runs("train/optimizing/checkpoint.py", source) != []
 
 
 def test_console_output_of_help_needs_no_torch():

@@ -17,9 +17,9 @@ from cache import schema
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import ablate, loop, page, plot, published, published_rows, series
-from train.checkpoint import Checkpoints
 from train.cli import app
 from train.config import CompareConfig
+from train.optimizing.checkpoint import Checkpoints
 
 torch.set_num_threads(1)
 

@@ -25,7 +25,6 @@ from cache.schema import EDGES
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop, report
-from train.adam import Adam, Schedule
 from train.cli import app
 from train.config import TrainConfig
 from train.data.batch import VERTICES, Batch, make_batch
@@ -35,9 +34,10 @@ from train.heads.drin.config import DrinConfig
 from train.heads.drin_authors.config import DrinAuthorsConfig
 from train.heads.drin_authors.model import some_place
 from train.heads.models import MODELS, build
+from train.optimizing.adam import Adam, Schedule
+from train.optimizing.stacked_seeds import Stack
+from train.optimizing.step import Step
 from train.prepare import data_of
-from train.stack import Stack
-from train.step import Step
 
 torch.set_num_threads(1)
 

@@ -17,8 +17,6 @@ from cache.schema import CHOICES, READS
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop
-from train.adam import Adam, Schedule
-from train.checkpoint import Checkpoints
 from train.cli import app
 from train.config import TrainConfig
 from train.data.batch import Batch
@@ -30,8 +28,10 @@ from train.heads.models import MODELS, build
 from train.layers import pair_losses
 from train.layers.attention import Attention
 from train.layers.products import Cosines
-from train.stack import Stack
-from train.step import Step
+from train.optimizing.adam import Adam, Schedule
+from train.optimizing.checkpoint import Checkpoints
+from train.optimizing.stacked_seeds import Stack
+from train.optimizing.step import Step
 
 torch.set_num_threads(1)
 
@@ -818,7 +818,7 @@ def test_a_killed_run_with_dropout_ends_bit_by_bit_like_an_uninterrupted_one(
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("train.training.CHECKPOINT_SHARE", 1e9)
+        patched.setattr("train.optimizing.training_state.CHECKPOINT_SHARE", 1e9)
         patched.setattr(Checkpoints, "keep", keep)
         with pytest.raises(Killed):
             fit(caches(0.6), tmp_path / "cut", name, **options)

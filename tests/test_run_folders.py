@@ -18,21 +18,11 @@ import cache as melcache
 from cache import store
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError, MelcacheError
-from train import (
-    checkpoint,
-    compare,
-    explanation,
-    finished,
-    loop,
-    run_files,
-    run_schema,
-    slices,
-    study,
-    trials,
-)
+from train import compare, explanation, finished, loop, run_files, run_schema, slices, study, trials
 from train.config import CompareConfig, ExplainConfig, SlicesConfig, SweepConfig, TrainConfig
 from train.heads.drin.config import DrinConfig
-from train.heads.models import layout_of
+from train.optimizing import checkpoint
+from train.optimizing.head_weights import weights_of
 
 torch.set_num_threads(1)
 
@@ -597,7 +587,7 @@ def test_no_file_of_a_run_folder_runs_code(world, run, tmp_path, kind):
 def test_what_a_run_writes_passes_its_own_checks(world):
     assert run_schema.results(json.loads((world / "run/results.json").read_text()))
     reader = melcache.open(world / "toy")
-    layout = layout_of("drin", DrinConfig(6, 5, 4), with_lexical=False)
+    layout = weights_of("drin", DrinConfig(6, 5, 4), with_lexical=False)
     with run_files.open_tensors(world / "run" / SEED) as file:
         assert file.layout == layout and file.about["cache_id"] == reader.id
         file.verify()

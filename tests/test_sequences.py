@@ -13,7 +13,6 @@ from bench.kernels import Count
 from cache.writing.synth import Synthetic, write
 from common.errors import CacheError, ConfigError
 from train import loop
-from train.adam import Adam, Schedule
 from train.cli import app
 from train.config import TrainConfig
 from train.data.batch import Batch
@@ -25,9 +24,10 @@ from train.heads.ghmfc.config import GhmfcConfig
 from train.heads.mel_hi.config import MelHiConfig
 from train.heads.models import MODELS, build
 from train.layers.losses import between_modalities, triplet
+from train.optimizing.adam import Adam, Schedule
+from train.optimizing.stacked_seeds import Stack
+from train.optimizing.step import Step
 from train.prepare import with_widths
-from train.stack import Stack
-from train.step import Step
 
 torch.set_num_threads(1)
 

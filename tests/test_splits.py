@@ -8,9 +8,9 @@ import torch
 
 from common.errors import CacheError, ConfigError
 from common.records import SPLITS, split_mask
-from train import checkpoint
 from train.config import TrainConfig
 from train.data import splits
+from train.optimizing import checkpoint
 from train.series import Outcome
 from train.standings import summarize
 

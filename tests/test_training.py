@@ -25,8 +25,6 @@ from cache.writing.synth import Synthetic, write
 from common import devices
 from common.errors import CacheError, ConfigError, NotFiniteError
 from train import loop, prepare
-from train.adam import Adam, Schedule
-from train.checkpoint import Checkpoints
 from train.cli import app
 from train.config import TrainConfig
 from train.data import feature_column
@@ -37,9 +35,11 @@ from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
 from train.heads.ghmfc.config import GhmfcConfig
 from train.heads.registry import HEAD_CONFIGS
+from train.optimizing.adam import Adam, Schedule
+from train.optimizing.checkpoint import Checkpoints
+from train.optimizing.stacked_seeds import Stack
+from train.optimizing.step import CapturedStep, Step
 from train.run_files import UNFINISHED
-from train.stack import Stack
-from train.step import CapturedStep, Step
 
 torch.set_num_threads(1)
 
@@ -89,7 +89,7 @@ def killed_after(monkeypatch, epochs):
         if len(kept) == epochs:
             raise Killed
 
-    monkeypatch.setattr("train.training.CHECKPOINT_SHARE", 1e9)  # keep every epoch
+    monkeypatch.setattr("train.optimizing.training_state.CHECKPOINT_SHARE", 1e9)  # keep every epoch
     monkeypatch.setattr(Checkpoints, "keep", keep)
 
 

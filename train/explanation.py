@@ -14,15 +14,17 @@ from common.foreign import printable
 from common.options import from_json
 from common.output import table
 from common.records import SPLITS
-from train import checkpoint, run_files, run_schema
+from train import run_files, run_schema
 from train.config import ExplainConfig
 from train.data.splits import masks
 from train.data.table import Table
 from train.finished import cache_of
 from train.heads.base import Head
 from train.heads.drin.config import DrinConfig
-from train.heads.models import build, layout_of
+from train.heads.models import build
 from train.heads.with_lexical import WithLexical
+from train.optimizing import checkpoint
+from train.optimizing.head_weights import weights_of
 from train.prepare import with_widths
 from train.run_files import Layout, TensorFile
 
@@ -116,7 +118,7 @@ def _model(path: Path, reader: Reader) -> Head:
         head = _head(file.about)
         if head != with_widths(head, reader) or head.layers > len(file.stored) or head.width > MAX_WIDTH:
             raise ConfigError("it is not of a head that this cache can feed")
-        return layout_of("drin", head, with_lexical=file.about["with_lexical"])
+        return weights_of("drin", head, with_lexical=file.about["with_lexical"])
 
     tensors, about, _ = checkpoint.load(path, wanted)
     if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:

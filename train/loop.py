@@ -14,7 +14,6 @@ from common.errors import NotFiniteError
 from common.output import Progress, say
 from common.paths import find_cache
 from train import report
-from train.checkpoint import Checkpoints, Half
 from train.config import TrainConfig
 from train.data.not_finite import naming_columns
 from train.data.table import Table
@@ -22,10 +21,12 @@ from train.distributed import World
 from train.evaluating import metrics
 from train.evaluating.ranking import evaluate, rank, rank_baseline
 from train.evaluating.untrained_heads import BASELINES
-from train.heads.models import MODELS, build, layout_of
+from train.heads.models import MODELS, build
+from train.optimizing.checkpoint import Checkpoints, Half
+from train.optimizing.head_weights import weights_of
+from train.optimizing.step import CapturedStep, Step
+from train.optimizing.training_state import Training
 from train.prepare import Data, data_of, groups, machine, table_of, with_widths
-from train.step import CapturedStep, Step
-from train.training import Training
 
 
 def fit(config: TrainConfig, head: Any, passed: Callable[[int], None] = lambda seeds: None) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _known(
         checkpoints.tidy(fresh=config.fresh)
     world.wait()
     checkpoints.check()
-    layout = layout_of(config.model, head, with_lexical=config.with_lexical) if config.model in MODELS else {}
+    layout = weights_of(config.model, head, with_lexical=config.with_lexical) if config.model in MODELS else {}
     found = dict.fromkeys(config.seeds) | checkpoints.finished(layout), checkpoints.unfinished(config.seeds)
     world.wait()  # for those that still read: the first one writes
     return found

@@ -16,13 +16,13 @@ from common.errors import ConfigError
 from common.output import say
 from common.records import SPLITS
 from train import distributed
-from train.checkpoint import Half
 from train.config import TrainConfig
 from train.data.table import Table
 from train.distributed import World
 from train.evaluating import leak, protocols
 from train.evaluating.ranking import AmongAll, Split, rows_of, split_of
 from train.heads.models import MODELS, build
+from train.optimizing.checkpoint import Half
 from train.rehearsal import rehearse
 
 # field of a head's config: the columns whose width it is, of which a cache may lack some

@@ -12,12 +12,13 @@ from common.foreign import printable
 from common.options import as_json
 from common.output import duration, say, table
 from common.records import SPLITS
-from train import checkpoint, run_files
+from train import run_files
 from train.config import DECISIVE, PROTOCOLS, TrainConfig
 from train.data import splits
 from train.distributed import World
 from train.evaluating import protocols
 from train.heads.models import MODELS
+from train.optimizing import checkpoint
 from train.prepare import Data
 
 TIE_RULE = "expected"

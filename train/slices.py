@@ -12,11 +12,11 @@ from torch import Tensor
 from common.errors import ConfigError
 from common.foreign import printable
 from common.output import table
-from train import checkpoint
 from train.config import SlicesConfig
 from train.data import splits
 from train.evaluating import metrics
 from train.finished import cache_of, results_of
+from train.optimizing import checkpoint
 
 SHOWN = ("top1", "top5", "mrr", "recall")
 KNOWN = ("model", "name", "dataset", "split", "protocol", "tie_rule", "cache_id", "warnings")  # of results.json

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from common.errors import ConfigError
-from train import checkpoint, report
+from train import report
 from train.config import SeriesConfig
 from train.data import splits
 from train.evaluating import metrics
+from train.optimizing import checkpoint
 from train.series import Outcome
 from train.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
 

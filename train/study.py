@@ -21,9 +21,10 @@ from common.errors import ConfigError, NotFiniteError
 from common.options import as_json
 from common.output import say, table
 from common.paths import find_cache
-from train import checkpoint, loop, report, varied
+from train import loop, report, varied
 from train.config import DECISIVE, LOWER_IS_BETTER, PROTOCOLS, SweepConfig
 from train.finished import results_of
+from train.optimizing import checkpoint
 from train.series import in_one_process, part
 from train.trials import Log, Trial
 from train.varied import Varied

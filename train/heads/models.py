@@ -2,9 +2,6 @@
 
 from typing import Any
 
-import torch
-
-from train import checkpoint
 from train.heads.base import Head
 from train.heads.drin.model import Drin
 from train.heads.drin_authors.model import DrinAuthors
@@ -14,9 +11,7 @@ from train.heads.dzmned.model import Dzmned
 from train.heads.ghmfc.model import Ghmfc
 from train.heads.joint.model import Joint
 from train.heads.mel_hi.model import MelHi
-from train.heads.registry import HEADS
 from train.heads.with_lexical import WithLexical
-from train.run_files import Layout
 
 MODELS: dict[str, type[Head]] = {
     "drin": Drin,
@@ -30,12 +25,6 @@ MODELS: dict[str, type[Head]] = {
     "ghmfc": Ghmfc,
     "drin_authors": DrinAuthors,
 }
-
-
-def layout_of(name: str, config: Any, *, with_lexical: bool) -> Layout:
-    """Return type and shape of each weight of a head, which is not built for it unless it is one of somebody's own."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta" if name in HEADS else "cpu"):
-        return checkpoint.layout_of(dict(build(name, config, with_lexical=with_lexical).named_parameters()))
 
 
 def build(name: str, config: Any, *, with_lexical: bool) -> Head:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from train.adam import Adam
 from train.data.batch import Batch
 from train.data.table import Table
 from train.distributed import World
-from train.stack import Stack
+from train.optimizing.adam import Adam
+from train.optimizing.stacked_seeds import Stack
 
 WARM_UP = 3  # steps before a capture, as CUDA graphs ask for
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from cache import edges, fingerprint, store
+from cache import fingerprint, store
 from common import devices, paths
 from common.errors import ConfigError
 from common.output import size
@@ -23,6 +23,24 @@ from train import run_files, run_schema
 from train.evaluating.metrics import NEVER, top_k_hits
 from train.run_files import UNFINISHED, Layout, TensorFile
 
+ROOT = Path(__file__).parents[2]
+# modules and rooms that decide the numbers of a run; tests/train/test_code.py holds them against what training imports
+DECIDING = (
+    "cache/edges.py",
+    "cache/reader.py",
+    "cache/schema.py",
+    "common/devices.py",
+    "common/records.py",
+    "train/config.py",
+    "train/data",
+    "train/distributed.py",
+    "train/evaluating",
+    "train/heads",
+    "train/layers",
+    "train/loop.py",
+    "train/optimizing",
+    "train/prepare.py",
+)
 DTYPES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -49,11 +67,19 @@ class Half:
 
 
 def code(*more: Path) -> str:
-    """Return a hash of the trainer's source and of `more` files: numbers of other code are other numbers."""
-    found = hashlib.sha256()
-    for path in (*sorted(Path(__file__).parent.rglob("*.py")), Path(edges.__file__), *more):
+    """Return a hash of torch's version, of the code that decides numbers, and of `more` files.
+
+    Numbers of other code are other numbers; a mended table or plot changes none.
+    """
+    found = hashlib.sha256(torch.__version__.encode())
+    for path in (*(path for name in DECIDING for path in sources(ROOT / name)), *more):
         found.update(path.read_bytes())
     return found.hexdigest()[:16]
+
+
+def sources(path: Path) -> list[Path]:
+    """Return the source files of a module or of a room."""
+    return [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
 
 
 def layout_of(tensors: Mapping[str, Tensor]) -> Layout:

@@ -1,0 +1,107 @@
+"""What a run's code is: each module that training imports decides numbers, or is named here as one that does not."""
+
+import ast
+
+import pytest
+import torch
+
+from train.optimizing import checkpoint
+
+# imported by training, but no number of a run depends on them
+SILENT = {
+    "cache",
+    "cache.bounds",
+    "cache.fingerprint",
+    "cache.manifests",
+    "cache.partial_cache",
+    "cache.store",
+    "cache.store.lacking",
+    "cache.store.temporary_names",
+    "common.by_make",
+    "common.console",
+    "common.errors",
+    "common.foreign",
+    "common.memory",
+    "common.options",
+    "common.output",
+    "common.paths",
+    "common.places",
+    "common.threads",
+    "train",
+    "train.checks",
+    "train.rehearsal",
+    "train.report",
+    "train.run_files",
+    "train.run_schema",
+}
+
+
+def tree_of(module):
+    base = checkpoint.ROOT / module.replace(".", "/")
+    path = base.with_suffix(".py") if base.with_suffix(".py").is_file() else base / "__init__.py"
+    return ast.parse(path.read_text())
+
+
+def imported(module):
+    """Names of modules, and of what may be modules, that a module of ours imports."""
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def is_module(name):
+    base = checkpoint.ROOT / name.replace(".", "/")
+    return name.split(".")[0] in ("cache", "common", "train") and (
+        base.with_suffix(".py").is_file() or (base / "__init__.py").is_file()
+    )
+
+
+def reached(module):
+    found, left = set(), [module]
+    while left:
+        if (name := left.pop()) not in found:
+            found.add(name)
+            left += filter(is_module, imported(name))
+    return found
+
+
+def test_every_module_that_training_imports_decides_numbers_or_is_known_not_to():
+    deciding = {
+        ".".join(path.relative_to(checkpoint.ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for name in checkpoint.DECIDING
+        for path in checkpoint.sources(checkpoint.ROOT / name)
+    }
+    found = reached("train.loop")
+    assert len(found) > 40
+    assert {name for name in found - deciding if len(tree_of(name).body) > 1} == SILENT  # but for docstrings
+    assert not deciding & SILENT
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    for name in (*checkpoint.DECIDING, "train/studies", "train/report.py"):
+        path = tmp_path / name if name.endswith(".py") else tmp_path / name / "any.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    monkeypatch.setattr(checkpoint, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", checkpoint.DECIDING)
+def test_code_that_decides_numbers_is_other_code(tree, name):
+    before = checkpoint.code()
+    path = tree / name if name.endswith(".py") else tree / name / "any.py"
+    path.write_text("mended")
+    assert checkpoint.code() != before
+
+
+def test_another_torch_is_other_code_and_a_mended_table_is_not(tree, monkeypatch):
+    before = checkpoint.code()
+    for name in ("train/studies/any.py", "train/report.py"):
+        (tree / name).write_text("mended")
+    assert checkpoint.code() == before
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    assert checkpoint.code() != before
