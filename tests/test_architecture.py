@@ -20,7 +20,7 @@ ALLOWED = {
     "train": {"common", "cache", "numpy", "tqdm", "typer", "torch", "safetensors", "optuna"},
     "torture": {  # extract.images only: no encoder
         "common", "cache", "extract", "numpy", "h5py", "xxhash", "PIL", "safetensors",
-        "train.run_files", "train.run_schema",
+        "train.run_folder.run_files", "train.run_folder.run_schema",
     },
 }  # fmt: skip
 ONLY_HERE = {
@@ -33,7 +33,10 @@ ONLY_HERE = {
     "cache/remotes/hub.py": {"huggingface_hub", "httpx2"},
     "train/plot.py": {"matplotlib"},
 }
-NEVER = {"train/run_files.py": {"torch"}, "train/run_schema.py": {"torch"}}  # torture reads runs without it
+NEVER = {
+    "train/run_folder/run_files.py": {"torch"},
+    "train/run_folder/run_schema.py": {"torch"},
+}  # torture reads runs without it
 # extraction writes caches; everything else reads them through cache.reader
 PRIVATE = {"train": {"cache.writing.writer", "cache.writing.draft"}}
 
@@ -86,7 +89,7 @@ def test_every_folder_imports_only_what_it_may():
         ("torture/tiny_cache.py", "import torch"),
         ("torture/tiny_cache.py", "import torture_tools"),
         ("torture/strangers/strange_run_folders.py", "from train import loop"),
-        ("train/run_files.py", "import torch"),
+        ("train/run_folder/run_files.py", "import torch"),
         ("cache/sharing/push.py", "import fsspec"),
         ("cache/remotes/base.py", "import s3fs"),
         ("cache/remotes/s3.py", "import huggingface_hub"),

@@ -18,11 +18,12 @@ import cache as melcache
 from cache import store
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError, MelcacheError
-from train import compare, explanation, finished, loop, run_files, run_schema, slices, study, trials
+from train import compare, explanation, finished, loop, slices, study, trials
 from train.config import CompareConfig, ExplainConfig, SlicesConfig, SweepConfig, TrainConfig
 from train.heads.drin.config import DrinConfig
 from train.optimizing import checkpoint
 from train.optimizing.head_weights import weights_of
+from train.run_folder import run_files, run_schema
 
 torch.set_num_threads(1)
 

@@ -38,7 +38,7 @@ from torture.strangers import (
     strange_types,
 )
 from torture.tiny_cache import Result
-from train import run_files, run_schema
+from train.run_folder import run_files, run_schema
 
 SEED = 7
 FEW = {  # of what is odd about remotes

@@ -39,7 +39,7 @@ from train.optimizing.adam import Adam, Schedule
 from train.optimizing.checkpoint import Checkpoints
 from train.optimizing.stacked_seeds import Stack
 from train.optimizing.step import CapturedStep, Step
-from train.run_files import UNFINISHED
+from train.run_folder.run_files import UNFINISHED
 
 torch.set_num_threads(1)
 

@@ -14,7 +14,6 @@ from common.foreign import printable
 from common.options import from_json
 from common.output import table
 from common.records import SPLITS
-from train import run_files, run_schema
 from train.config import ExplainConfig
 from train.data.splits import masks
 from train.data.table import Table
@@ -26,7 +25,8 @@ from train.heads.with_lexical import WithLexical
 from train.optimizing import checkpoint
 from train.optimizing.head_weights import weights_of
 from train.prepare import with_widths
-from train.run_files import Layout, TensorFile
+from train.run_folder import run_files, run_schema
+from train.run_folder.run_files import Layout, TensorFile
 
 MAX_WIDTH = 1 << 24  # as of a column
 

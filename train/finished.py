@@ -7,8 +7,8 @@ import cache
 from cache import Reader
 from common.errors import ConfigError
 from common.paths import find_cache
-from train import run_files, run_schema
 from train.config import ExplainConfig, SlicesConfig
+from train.run_folder import run_files, run_schema
 
 
 def results_of(run: Path) -> dict[str, Any] | None:

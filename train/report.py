@@ -12,7 +12,6 @@ from common.foreign import printable
 from common.options import as_json
 from common.output import duration, say, table
 from common.records import SPLITS
-from train import run_files
 from train.config import DECISIVE, PROTOCOLS, TrainConfig
 from train.data import splits
 from train.distributed import World
@@ -20,6 +19,7 @@ from train.evaluating import protocols
 from train.heads.models import MODELS
 from train.optimizing import checkpoint
 from train.prepare import Data
+from train.run_folder import run_files
 
 TIE_RULE = "expected"
 SHOWN = ("top1", "top3", "top5", "top10", "top20", "mrr")

@@ -15,11 +15,12 @@ from cache import Reader, store
 from common import devices
 from common.errors import CacheError, ConfigError, NotFiniteError
 from common.output import Progress, say
-from train import loop, report, run_files
+from train import loop, report
 from train.config import SeriesConfig, TrainConfig
 from train.evaluating import protocols
 from train.optimizing.checkpoint import Checkpoints
 from train.prepare import with_precision, with_widths
+from train.run_folder import run_files
 
 WRITTEN = ("json", "md", "png", "svg")  # of a series' result
 

@@ -31,8 +31,8 @@ SILENT = {
     "train.checks",
     "train.rehearsal",
     "train.report",
-    "train.run_files",
-    "train.run_schema",
+    "train.run_folder.run_files",
+    "train.run_folder.run_schema",
 }
 
 

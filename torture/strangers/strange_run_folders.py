@@ -14,7 +14,7 @@ from cache import fingerprint
 from common.errors import ConfigError
 from torture.machines.bit_rot import OTHERS, flip
 from torture.tiny_cache import Result, put
-from train import run_files, run_schema
+from train.run_folder import run_files, run_schema
 
 SEED, RANKS = "seed-0.safetensors", "ranks-0.safetensors"
 VALUES = ("x", "\x1b[2J", None, -1, 0.5, True, [], {}, [[]], {"seed": 0}, 10**40, 1e300)

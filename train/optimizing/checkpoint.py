@@ -19,9 +19,9 @@ from cache import fingerprint, store
 from common import devices, paths
 from common.errors import ConfigError
 from common.output import size
-from train import run_files, run_schema
 from train.evaluating.metrics import NEVER, top_k_hits
-from train.run_files import UNFINISHED, Layout, TensorFile
+from train.run_folder import run_files, run_schema
+from train.run_folder.run_files import UNFINISHED, Layout, TensorFile
 
 ROOT = Path(__file__).parents[2]
 # modules and rooms that decide the numbers of a run; tests/train/test_code.py holds them against what training imports

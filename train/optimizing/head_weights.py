@@ -7,7 +7,7 @@ import torch
 from train.heads.models import build
 from train.heads.registry import HEADS
 from train.optimizing import checkpoint
-from train.run_files import Layout
+from train.run_folder.run_files import Layout
 
 
 def weights_of(name: str, config: Any, *, with_lexical: bool) -> Layout:

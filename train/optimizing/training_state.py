@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from common.errors import ConfigError
-from train import run_files
 from train.config import LOWER_IS_BETTER, TrainConfig
 from train.heads.base import Head
 from train.optimizing import checkpoint
 from train.optimizing.adam import Adam, Schedule
 from train.optimizing.checkpoint import Checkpoints, Half, layout_of
 from train.optimizing.stacked_seeds import Stack
-from train.run_files import Layout, TensorFile
+from train.run_folder import run_files
+from train.run_folder.run_files import Layout, TensorFile
 
 CHECKPOINT_SHARE = 0.1  # of the time that checkpoints may take
 CUDA, CUDA_STATE = "random.cuda", ("U8", (16,))  # the state of a GPU's generator: its seed and its place
