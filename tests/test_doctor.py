@@ -6,8 +6,8 @@ import numpy as np
 from typer.testing import CliRunner
 
 from cache.writing.synth import Synthetic, write
-from train import doctor
 from train.cli import app
+from train.inspecting import doctor
 
 
 def digest(number):

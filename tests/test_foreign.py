@@ -133,7 +133,7 @@ def test_progress_and_errors_are_lines_of_their_own(capsys):
 
 
 def test_tables_of_a_strange_run_folder_have_no_more_lines_than_others(tmp_path):
-    from train import explanation, slices
+    from train.inspecting import explain, slices
 
     def lines(text):
         layers = [dict.fromkeys(EDGES, 0.5) | {"image_to_image": None}]
@@ -143,7 +143,7 @@ def test_tables_of_a_strange_run_folder_have_no_more_lines_than_others(tmp_path)
             | {"split": dict.fromkeys(("digest", "known", "valid_from"), text)}
             | {"seeds": 2, "warnings": [text], "slices": {"mention type": {text: of}}, "left_out": {}}
         )
-        told += "\n" + explanation.show(
+        told += "\n" + explain.show(
             {"mention": text, "surface": text, "labeled": True, "split": ["test"], "seed": 0, "run": text}
             | {"candidates": [{"id": text, "name": text, "gold": True, "score": 1.0, "layers": layers}]}
         )

@@ -18,9 +18,10 @@ import cache as melcache
 from cache import store
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError, MelcacheError
-from train import compare, explanation, finished, loop, slices, study, trials
+from train import compare, loop, study, trials
 from train.config import CompareConfig, ExplainConfig, SlicesConfig, SweepConfig, TrainConfig
 from train.heads.drin.config import DrinConfig
+from train.inspecting import explain, finished_run, slices
 from train.optimizing import checkpoint
 from train.optimizing.head_weights import weights_of
 from train.run_folder import run_files, run_schema
@@ -88,7 +89,7 @@ def attempt(world, command, run, **given):
     commands = {
         "train": lambda: loop.fit(TrainConfig(**trained | given), SMALL),
         "slices": lambda: slices.examine(SlicesConfig(**there | {"by": ("gold",)} | given)),
-        "explain": lambda: explanation.explain(ExplainConfig(**there | {"mention": "3", "seed": 0} | given)),
+        "explain": lambda: explain.explain(ExplainConfig(**there | {"mention": "3", "seed": 0} | given)),
         "sweep": lambda: study.search(SweepConfig(**trained | {"vary": ["layers=1,2"]} | given), SMALL),
         "compare": lambda: compare.compare(CompareConfig(**trained | given), {"drin": SMALL}),
     }
@@ -290,17 +291,17 @@ def test_bytes_of_a_tensor_file_are_covered(tmp_path):
 def test_every_byte_of_results_is_covered(run):
     path, rng = run / "results.json", random.Random(2)
     data = path.read_bytes()
-    assert finished.results_of(run)["seeds"][1]["seed"] == 1
+    assert finished_run.results_of(run)["seeds"][1]["seed"] == 1
     places = [place for place, byte in enumerate(data) if chr(byte).isdigit()]
     for place in [*rng.sample(range(len(data)), 60), *rng.sample(places, 60)]:
         changed = bytearray(data)
         changed[place] ^= 1 << rng.randrange(8)
         path.write_bytes(changed)
         with pytest.raises(ConfigError, match=r"results\.json is not what melcache wrote"):
-            finished.results_of(run)
+            finished_run.results_of(run)
     path.write_bytes(data.replace(b'"top1"', b'"top1" '))
     with pytest.raises(ConfigError, match="changed after it was written"):
-        finished.results_of(run)
+        finished_run.results_of(run)
 
 
 @pytest.mark.parametrize("name", [SEED, RANKS, "unfinished"])

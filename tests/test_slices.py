@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 import cache as melcache
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
-from train import loop, slices
+from train import loop
 from train.cli import app
 from train.config import SLICINGS, SlicesConfig, TrainConfig
 from train.heads.joint.config import JointConfig
+from train.inspecting import slices
 
 torch.set_num_threads(1)
 

@@ -14,7 +14,7 @@ from common.errors import ConfigError, DatasetError
 from extract import pipeline
 from extract.config import ExtractConfig
 from extract.preparation import prepare
-from train import doctor, explanation, loop, slices
+from train import loop
 from train.cli import app
 from train.config import ExplainConfig, SlicesConfig, TrainConfig
 from train.data import splits
@@ -24,6 +24,7 @@ from train.evaluating.ranking import rank_baseline
 from train.heads.drin.config import DrinConfig
 from train.heads.drin_authors.config import DrinAuthorsConfig
 from train.heads.joint.config import JointConfig
+from train.inspecting import doctor, explain, slices
 from train.prepare import data_of, table_of
 
 torch.set_num_threads(1)
@@ -234,7 +235,7 @@ def test_what_was_held_out_is_not_train_to_slices_and_explain(world, tmp_path):
     sliced = slices.examine(SlicesConfig(run=tmp_path / "drin", by=("gold",)))["slices"]["gold entity in train"]
     assert 0 < sliced["not seen"]["mentions"] == sum(gold not in seen for gold in golds)
     held = next(name for name, mask in masks.items() if mask == 2)
-    assert explanation.explain(ExplainConfig(run=tmp_path / "drin", mention=held))["split"] == ["valid"]
+    assert explain.explain(ExplainConfig(run=tmp_path / "drin", mention=held))["split"] == ["valid"]
 
 
 def test_compare_runs_what_needs_no_valid_split_and_says_why_the_rest_did_not(world, tmp_path):

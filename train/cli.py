@@ -82,26 +82,26 @@ def costs(config: CostsConfig, *heads: Given) -> None:
 
 def explain(config: ExplainConfig) -> None:
     """Print the edge weights that enter each layer of a trained DRIN, per candidate of a mention (DRIN Figure 5)."""
-    from train import explanation
+    from train.inspecting import explain
 
-    console.present(explanation.explain(config), explanation.show, as_json=config.json)
+    console.present(explain.explain(config), explain.show, as_json=config.json)
 
 
 def slices(config: SlicesConfig) -> None:
     """Split a finished run's accuracy: gold seen in train, ambiguity of the string, mention type, pictures there."""
-    from train import slices as slicing
+    from train.inspecting import slices
 
-    found = slicing.examine(config)
-    console.present(found, slicing.show, as_json=config.json)
+    found = slices.examine(config)
+    console.present(found, slices.show, as_json=config.json)
 
 
 def doctor(config: DoctorConfig) -> None:
     """Count what the splits of a dataset give away: repeated rows, shared pictures, golds seen in train, the prior."""
     from cache import open as open_cache
-    from train import doctor as examination
+    from train.inspecting import doctor
 
-    found = examination.examine(open_cache(find_cache(config.dataset, config.shards)))
-    console.present(found, examination.show, as_json=config.json)
+    found = doctor.examine(open_cache(find_cache(config.dataset, config.shards)))
+    console.present(found, doctor.show, as_json=config.json)
 
 
 def _head(config: TrainConfig, heads: Sequence[Given]) -> Any:

@@ -23,7 +23,7 @@ from common.output import say, table
 from common.paths import find_cache
 from train import loop, report, varied
 from train.config import DECISIVE, LOWER_IS_BETTER, PROTOCOLS, SweepConfig
-from train.finished import results_of
+from train.inspecting.finished_run import results_of
 from train.optimizing import checkpoint
 from train.series import in_one_process, part
 from train.trials import Log, Trial

@@ -15,7 +15,7 @@ from common.output import table
 from train.config import SlicesConfig
 from train.data import splits
 from train.evaluating import metrics
-from train.finished import cache_of, results_of
+from train.inspecting.finished_run import cache_of, results_of
 from train.optimizing import checkpoint
 
 SHOWN = ("top1", "top5", "mrr", "recall")

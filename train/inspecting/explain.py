@@ -17,11 +17,11 @@ from common.records import SPLITS
 from train.config import ExplainConfig
 from train.data.splits import masks
 from train.data.table import Table
-from train.finished import cache_of
 from train.heads.base import Head
 from train.heads.drin.config import DrinConfig
 from train.heads.models import build
 from train.heads.with_lexical import WithLexical
+from train.inspecting.finished_run import cache_of
 from train.optimizing import checkpoint
 from train.optimizing.head_weights import weights_of
 from train.prepare import with_widths
