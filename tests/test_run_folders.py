@@ -18,13 +18,14 @@ import cache as melcache
 from cache import store
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError, MelcacheError
-from train import compare, loop, study, trials
+from train import compare, loop
 from train.config import CompareConfig, ExplainConfig, SlicesConfig, SweepConfig, TrainConfig
 from train.heads.drin.config import DrinConfig
 from train.inspecting import explain, finished_run, slices
 from train.optimizing import checkpoint
 from train.optimizing.head_weights import weights_of
 from train.run_folder import run_files, run_schema
+from train.searching import sweep, trials
 
 torch.set_num_threads(1)
 
@@ -90,7 +91,7 @@ def attempt(world, command, run, **given):
         "train": lambda: loop.fit(TrainConfig(**trained | given), SMALL),
         "slices": lambda: slices.examine(SlicesConfig(**there | {"by": ("gold",)} | given)),
         "explain": lambda: explain.explain(ExplainConfig(**there | {"mention": "3", "seed": 0} | given)),
-        "sweep": lambda: study.search(SweepConfig(**trained | {"vary": ["layers=1,2"]} | given), SMALL),
+        "sweep": lambda: sweep.search(SweepConfig(**trained | {"vary": ["layers=1,2"]} | given), SMALL),
         "compare": lambda: compare.compare(CompareConfig(**trained | given), {"drin": SMALL}),
     }
     try:

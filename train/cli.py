@@ -39,9 +39,9 @@ def sweep(config: SweepConfig, *heads: Given) -> None:
     """Search over named knobs; each trial is a run of its own, and the best one on valid is named."""
     config = plugin.resolve(config)
     head = _head(config, heads)
-    from train import study
+    from train.searching import sweep
 
-    console.show(study.show(study.search(config, head), config))
+    console.show(sweep.show(sweep.search(config, head), config))
 
 
 def compare(config: CompareConfig, *heads: Given) -> None:

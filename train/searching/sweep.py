@@ -21,13 +21,14 @@ from common.errors import ConfigError, NotFiniteError
 from common.options import as_json
 from common.output import say, table
 from common.paths import find_cache
-from train import loop, report, varied
+from train import loop, report
 from train.config import DECISIVE, LOWER_IS_BETTER, PROTOCOLS, SweepConfig
 from train.inspecting.finished_run import results_of
 from train.optimizing import checkpoint
+from train.searching import varied
+from train.searching.trials import Log, Trial
+from train.searching.varied import Varied
 from train.series import in_one_process, part
-from train.trials import Log, Trial
-from train.varied import Varied
 
 
 def search(config: SweepConfig, head: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from cache import store
 from common.errors import ConfigError
 from train.run_folder import run_files, run_schema
-from train.varied import Varied
+from train.searching.varied import Varied
 
 NAME = "trials.json"
 

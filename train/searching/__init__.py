@@ -1,0 +1,1 @@
+"""`sweep`: runs with varied knobs, and the trials of a search."""
