@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 import cache as melcache
 from cache import schema
 from cache.writing.synth import Synthetic, write
-from train import ablate, costs
 from train.cli import app
 from train.config import TrainConfig
 from train.heads.drin.config import DrinConfig
@@ -21,6 +20,7 @@ from train.heads.joint.config import JointConfig
 from train.heads.models import MODELS, build
 from train.heads.registry import HEAD_CONFIGS
 from train.prepare import table_of, with_widths
+from train.studies import ablate, costs
 
 torch.set_num_threads(1)
 

@@ -31,7 +31,7 @@ ONLY_HERE = {
     "cache/remotes/s3.py": {"fsspec", "s3fs", "botocore", "aiohttp"},
     "cache/remotes/gcs.py": {"fsspec", "gcsfs", "google", "aiohttp"},
     "cache/remotes/hub.py": {"huggingface_hub", "httpx2"},
-    "train/plot.py": {"matplotlib"},
+    "train/studies/plot.py": {"matplotlib"},
 }
 NEVER = {
     "train/run_folder/run_files.py": {"torch"},
@@ -79,7 +79,7 @@ def test_every_folder_imports_only_what_it_may():
         ("train/loop.py", "import extract.images"),
         ("train/loop.py", "def f():\n    from PIL import Image"),
         ("train/data/table.py", "import h5py"),
-        ("train/page.py", "import matplotlib"),
+        ("train/studies/tables.py", "import matplotlib"),
         ("train/data/table.py", "from cache.writing import writer"),
         ("train/data/table.py", "from cache.writing.draft import Draft"),
         ("extract/computing/missing_shards.py", "from train.loop import fit"),

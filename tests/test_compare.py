@@ -16,10 +16,11 @@ import cache as melcache
 from cache import schema
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
-from train import ablate, loop, page, plot, published, published_rows, series
+from train import loop
 from train.cli import app
 from train.config import CompareConfig
 from train.optimizing.checkpoint import Checkpoints
+from train.studies import ablate, plot, published, published_rows, runs, tables
 
 torch.set_num_threads(1)
 
@@ -391,18 +392,18 @@ def test_torchrun_is_refused(folder, tmp_path, monkeypatch):
 def test_each_head_keeps_its_own_defaults_unless_told(tmp_path):
     own, told = CompareConfig(), CompareConfig(epochs=5, learning_rate=0.5)
     for model, epochs, rate in (("drin", 30, 1e-3), ("dwe_authors", 300, 5e-5)):
-        found = series.part(own, tmp_path, {"model": model})
+        found = runs.part(own, tmp_path, {"model": model})
         assert (found.epochs, found.learning_rate, found.seeds) == (epochs, rate, (0, 1, 2, 3, 4))
-        found = series.part(told, tmp_path, {"model": model})
+        found = runs.part(told, tmp_path, {"model": model})
         assert (found.epochs, found.learning_rate) == (5, 0.5)
 
 
 def test_settings_of_the_authors_are_those_for_the_dataset(tmp_path):
     for dataset, epochs, rate in (("wikimel", 300, 5e-5), ("x/richpedia", 300, 5e-4), ("wikidiverse", 500, 5e-6)):
-        found = series.part(CompareConfig(dataset=dataset), tmp_path, {"model": "dwe_authors"})
+        found = runs.part(CompareConfig(dataset=dataset), tmp_path, {"model": "dwe_authors"})
         assert (found.epochs, found.learning_rate, found.batch) == (epochs, rate, 128)
-        assert series.part(CompareConfig(dataset=dataset), tmp_path, {"model": "dwe"}).epochs == 30
-        assert series.part(CompareConfig(dataset=dataset, epochs=3), tmp_path, {"model": "dwe_authors"}).epochs == 3
+        assert runs.part(CompareConfig(dataset=dataset), tmp_path, {"model": "dwe"}).epochs == 30
+        assert runs.part(CompareConfig(dataset=dataset, epochs=3), tmp_path, {"model": "dwe_authors"}).epochs == 3
 
 
 def test_progress_counts_every_epoch_once(folder, tmp_path, monkeypatch):
@@ -421,7 +422,7 @@ def test_progress_counts_every_epoch_once(folder, tmp_path, monkeypatch):
         def advance(self, count=1):
             counted.append(count)
 
-    monkeypatch.setattr(series, "Progress", Counted)
+    monkeypatch.setattr(runs, "Progress", Counted)
     options = [*trained(epochs=4), "--patience", "1", "--learning-rate", "1e-12"]
     assert invoke("compare", folder, tmp_path, *options).exit_code == 0
     stopped = json.loads((tmp_path / "bert/results.json").read_text())["seeds"]
@@ -431,14 +432,14 @@ def test_progress_counts_every_epoch_once(folder, tmp_path, monkeypatch):
 
 
 def test_columns_are_those_of_the_papers_tables():
-    assert page.columns(100) == ("top1", "top5", "top10", "top20", "mrr")
-    assert page.columns(10) == ("top1", "top3", "top5", "mrr")
-    assert page.columns(5) == ("top1", "top3", "mrr")
-    assert page.columns(2) == ("top1", "mrr")
+    assert tables.columns(100) == ("top1", "top5", "top10", "top20", "mrr")
+    assert tables.columns(10) == ("top1", "top3", "top5", "mrr")
+    assert tables.columns(5) == ("top1", "top3", "mrr")
+    assert tables.columns(2) == ("top1", "mrr")
 
 
 def test_markdown_keeps_a_table_whole():
-    text = page.as_markdown("a|b", [page.Section(("x", "y"), (("1|2", "\x1b[31m"),))], ["n|o"])
+    text = tables.as_markdown("a|b", [tables.Section(("x", "y"), (("1|2", "\x1b[31m"),))], ["n|o"])
     assert text == "# a\\|b\n\n| x | y |\n| --- | ---: |\n| 1\\|2 | �\\[31m |\n\n- n\\|o\n"
 
 

@@ -154,10 +154,10 @@ def test_tables_of_a_strange_run_folder_have_no_more_lines_than_others(tmp_path)
 
 
 def test_a_page_of_strange_results_is_made_of_our_own_markdown():
-    from train import page
+    from train.studies import tables
 
-    section = page.Section((NAME, "top1"), ((NAME, "65.5 ± 0.8"), ("drin_authors", "-")))
-    tokens = markdown_reader().parse(page.as_markdown(NAME, [section], [NAME, ACTS]))
+    section = tables.Section((NAME, "top1"), ((NAME, "65.5 ± 0.8"), ("drin_authors", "-")))
+    tokens = markdown_reader().parse(tables.as_markdown(NAME, [section], [NAME, ACTS]))
     assert {child.type for token in tokens for child in token.children or ()} == {"text"}
     assert [token.children[0].content for token in tokens if token.type == "inline"].count(NAME) == 4
     assert sum(token.type == "list_item_open" for token in tokens) == 2

@@ -18,7 +18,7 @@ import cache as melcache
 from cache import store
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError, MelcacheError
-from train import compare, loop
+from train import loop
 from train.config import CompareConfig, ExplainConfig, SlicesConfig, SweepConfig, TrainConfig
 from train.heads.drin.config import DrinConfig
 from train.inspecting import explain, finished_run, slices
@@ -26,6 +26,7 @@ from train.optimizing import checkpoint
 from train.optimizing.head_weights import weights_of
 from train.run_folder import run_files, run_schema
 from train.searching import sweep, trials
+from train.studies import compare
 
 torch.set_num_threads(1)
 

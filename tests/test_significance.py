@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from train.evaluating import metrics
-from train.significance import approximate_randomization, holm, paired_bootstrap
+from train.studies.significance import approximate_randomization, holm, paired_bootstrap
 
 torch.set_num_threads(1)
 

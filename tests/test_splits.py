@@ -11,8 +11,8 @@ from common.records import SPLITS, split_mask
 from train.config import TrainConfig
 from train.data import splits
 from train.optimizing import checkpoint
-from train.series import Outcome
-from train.standings import summarize
+from train.studies.runs import Outcome
+from train.studies.summary import summarize
 
 TRAIN, VALID, TEST = (split_mask(name) for name in SPLITS)
 

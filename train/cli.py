@@ -49,35 +49,35 @@ def compare(config: CompareConfig, *heads: Given) -> None:
 
     Each head runs with its own defaults, dwe_authors with its 300 epochs or more; an option given holds for all heads.
     """
-    from train import compare as comparison
+    from train.studies import compare
 
     config = plugin.resolve_all(config)
-    models = config.models or comparison.known()
+    models = config.models or compare.known()
     models = models if config.baseline in (None, *models) else (config.baseline, *models)
-    console.show(comparison.show(comparison.compare(config, _heads(models, heads, config.option)), config))
+    console.show(compare.show(compare.compare(config, _heads(models, heads, config.option)), config))
 
 
 def ablate(config: AblateConfig, *heads: Given) -> None:
     """Train a head without each of its parts, as its paper does (DRIN Tables 3 and 4), and count what heads cost."""
-    from train import ablate as ablation
+    from train.studies import ablate
 
     if config.option or config.model.endswith(".py"):
-        raise ConfigError(f"ablate knows the parts of {', '.join(ablation.ABLATIONS)}, not of a head of your own")
+        raise ConfigError(f"ablate knows the parts of {', '.join(ablate.ABLATIONS)}, not of a head of your own")
     _head(config, heads)  # refuses what is no option of the head
     from train.heads.models import MODELS
 
-    console.show(ablation.show(ablation.ablate(config, _heads(tuple(MODELS), heads)), config))
+    console.show(ablate.show(ablate.ablate(config, _heads(tuple(MODELS), heads)), config))
 
 
 def costs(config: CostsConfig, *heads: Given) -> None:
     """Count parameters and floating-point operations per mention of every head that the cache can feed (DRIN 5.5)."""
     from cache import open as open_cache
-    from train import costs as counting
     from train.heads.models import MODELS
+    from train.studies import costs
 
     reader = open_cache(find_cache(config.dataset, config.shards))
-    found = counting.count_all(reader, _heads(tuple(MODELS), heads))
-    console.present(found, counting.show, as_json=config.json)
+    found = costs.count_all(reader, _heads(tuple(MODELS), heads))
+    console.present(found, costs.show, as_json=config.json)
 
 
 def explain(config: ExplainConfig) -> None:

@@ -28,7 +28,7 @@ from train.optimizing import checkpoint
 from train.searching import varied
 from train.searching.trials import Log, Trial
 from train.searching.varied import Varied
-from train.series import in_one_process, part
+from train.studies.runs import in_one_process, part
 
 
 def search(config: SweepConfig, head: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from train.config import SeriesConfig
 from train.data import splits
 from train.evaluating import metrics
 from train.optimizing import checkpoint
-from train.series import Outcome
-from train.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
+from train.studies.runs import Outcome
+from train.studies.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
 
 TESTED = ("top1", "mrr")  # metrics with intervals and p
 COMMON = ("dataset", "cache_id", "split", "unlabeled", "protocol", "tie_rule", "entities")  # of results.json

@@ -16,8 +16,8 @@ from common.errors import CacheError
 from common.output import table
 from train.config import TrainConfig
 from train.heads.models import build
-from train.page import Section
 from train.prepare import nothing_to_use, table_of, with_widths
+from train.studies.tables import Section
 
 Shape = tuple[int, ...]
 MILLION = 1e6

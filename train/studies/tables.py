@@ -9,8 +9,8 @@ from typing import Any
 from cache import store
 from common.foreign import markdown, printable
 from common.output import duration, table
-from train import published
 from train.data import splits
+from train.studies import published
 
 OTHERS = (
     "ranks: all entities, the best by alignment score, or the mention's list; the ceiling is the share of mentions "

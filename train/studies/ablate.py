@@ -9,8 +9,9 @@ from cache import Reader
 from cache.schema import EDGES
 from common.errors import CacheError, ConfigError
 from common.paths import find_cache
-from train import costs, page, published, report, series, standings
+from train import report
 from train.config import AblateConfig
+from train.studies import costs, published, runs, summary, tables
 
 NAME, FULL, SHORT_TEXT = "ablate", "full", "without Wikipedia text"
 LAYERED = {f"layers {layers}": layers for layers in (1, 2, 3, 4, 5)}
@@ -38,15 +39,15 @@ ABLATIONS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
 def ablate(config: AblateConfig, heads: Mapping[str, Any]) -> dict[str, Any]:
     """Train what is left of the variants of `config.model` and return what ablate.json holds.
 
-    That is what standings.summarize returns, `layers` (DRIN Table 4) and `costs` of all `heads` (name: config).
+    That is what summary.summarize returns, `layers` (DRIN Table 4) and `costs` of all `heads` (name: config).
     Raises ConfigError for a head without ablations, and for an option that its ablation varies.
     """
-    series.in_one_process(NAME)
+    runs.in_one_process(NAME)
     reader = cache.open(find_cache(config.dataset, config.shards))
     dataset = published.dataset_of(config.published, reader.manifest["dataset"]["name"])
     variants, lacking = _variants(config.model, heads, reader)
-    outcomes = series.train(config, [_run(config, name, head) for name, head in variants.items()], reader, NAME)
-    found = standings.summarize(config, outcomes, FULL)
+    outcomes = runs.train(config, [_run(config, name, head) for name, head in variants.items()], reader, NAME)
+    found = summary.summarize(config, outcomes, FULL)
     found |= {"model": config.model, "head": report.name_of(config, variants[FULL])}
     found["not_run"] += lacking
     for entry in (*found["entries"], *found["not_run"]):
@@ -57,13 +58,13 @@ def ablate(config: AblateConfig, heads: Mapping[str, Any]) -> dict[str, Any]:
     published.mark(found, *(number for row in found["layers"] for number in (row["published"] or {}).values()))
     found["costs"] = costs.count_all(reader, heads)
     title = f"{found['dataset']}: {found['head']} without its parts"
-    page.write(config.folder, NAME, found, page.as_markdown(title, *_content(found)))
+    tables.write(config.folder, NAME, found, tables.as_markdown(title, *_content(found)))
     return found
 
 
 def show(found: dict[str, Any], config: AblateConfig) -> str:
     """Return the tables of an ablation."""
-    return page.as_text(*_content(found)) + f"\ndetails in {config.folder}/{NAME}.json, the tables in {NAME}.md"
+    return tables.as_text(*_content(found)) + f"\ndetails in {config.folder}/{NAME}.json, the tables in {NAME}.md"
 
 
 def _variants(model: str, heads: Mapping[str, Any], reader: Reader) -> tuple[dict[str, Any], list[dict[str, str]]]:
@@ -87,8 +88,8 @@ def _variants(model: str, heads: Mapping[str, Any], reader: Reader) -> tuple[dic
     return {FULL: full} | {name: head for name, head in variants.items() if head != full}, lacking
 
 
-def _run(config: AblateConfig, name: str, head: Any) -> series.Run:
-    return series.Run(name, series.part(config, config.folder / name.replace(" ", "-"), {"fresh": False}), head)
+def _run(config: AblateConfig, name: str, head: Any) -> runs.Run:
+    return runs.Run(name, runs.part(config, config.folder / name.replace(" ", "-"), {"fresh": False}), head)
 
 
 def _published(dataset: str | None, model: str, name: str, head: Any, protocol: str) -> dict[str, Any] | None:
@@ -112,14 +113,14 @@ def _layers(dataset: str | None, model: str, variants: Mapping[str, Any]) -> lis
     ]
 
 
-def _content(found: dict[str, Any]) -> tuple[list[page.Section], list[str]]:
-    sections = [page.standing(found, found["head"])]
+def _content(found: dict[str, Any]) -> tuple[list[tables.Section], list[str]]:
+    sections = [tables.standing(found, found["head"])]
     if found["layers"]:
         sections.append(_by_layers(found))
-    return [*sections, costs.section(found["costs"])], [*page.notes(found), *costs.notes(found["costs"])]
+    return [*sections, costs.section(found["costs"])], [*tables.notes(found), *costs.notes(found["costs"])]
 
 
-def _by_layers(found: dict[str, Any]) -> page.Section:
+def _by_layers(found: dict[str, Any]) -> tables.Section:
     """Return DRIN's Table 4: valid and test for each number of layers."""
     entries = {entry["name"]: entry for entry in found["entries"]}
     rows = []
@@ -127,8 +128,8 @@ def _by_layers(found: dict[str, Any]) -> page.Section:
         if entry := entries.get(row["entry"]):
             cells = []
             for split in ("valid", "test"):
-                cited = page.cited(row["published"] and row["published"][split])
-                cells += [page.percent(entry, split, "top1"), cited, page.percent(entry, split, "mrr")]
+                cited = tables.cited(row["published"] and row["published"][split])
+                cells += [tables.percent(entry, split, "top1"), cited, tables.percent(entry, split, "mrr")]
             rows.append((str(row["layers"]), *cells))
     header = [f"{split} {column}" for split in ("valid", "test") for column in ("top1", "published", "mrr")]
-    return page.Section(("layers", *header), tuple(rows))
+    return tables.Section(("layers", *header), tuple(rows))

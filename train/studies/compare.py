@@ -8,12 +8,12 @@ from typing import Any
 import cache
 from common.errors import CacheError
 from common.paths import find_cache
-from train import page, plot, published, series, standings
 from train.config import CompareConfig
 from train.evaluating import protocols
 from train.evaluating.untrained_heads import BASELINES
 from train.heads.models import MODELS
 from train.heads.registry import HEADS
+from train.studies import plot, published, runs, summary, tables
 
 NAME = "compare"
 
@@ -24,31 +24,33 @@ def known() -> tuple[str, ...]:
 
 
 def compare(config: CompareConfig, heads: Mapping[str, Any]) -> dict[str, Any]:
-    """Train what is left of the heads (name: config) and return what compare.json holds; see standings.summarize.
+    """Train what is left of the heads (name: config) and return what compare.json holds; see summary.summarize.
 
     The baseline is added if it is none of the heads; then it has no weights. Raises CacheError for one that the cache
     cannot feed, ConfigError for a folder of runs with other options.
     """
-    series.in_one_process(NAME)
+    runs.in_one_process(NAME)
     reader = cache.open(find_cache(config.dataset, config.shards))
     base = config.baseline or _baseline(config, heads, reader)
     heads = ({} if base in heads else {base: None}) | dict(heads)
     reader.require(base, getattr(heads[base], "more", ()))
     dataset = published.dataset_of(config.published, reader.manifest["dataset"]["name"])
-    outcomes = series.train(config, [_run(config, model, head) for model, head in heads.items()], reader, NAME)
-    found = standings.summarize(config, outcomes, base)
+    outcomes = runs.train(config, [_run(config, model, head) for model, head in heads.items()], reader, NAME)
+    found = summary.summarize(config, outcomes, base)
     for entry in (*found["entries"], *found["not_run"]):
         entry["published"] = published.of_head(dataset, entry["name"], heads[entry["name"]], found["protocol"][0])
     found["systems"] = published.of_systems(dataset, found["protocol"][0])
     published.mark(found, *found["systems"])
-    page.write(config.folder, NAME, found, page.as_markdown(f"{found['dataset']}: heads compared", *_content(found)))
+    tables.write(
+        config.folder, NAME, found, tables.as_markdown(f"{found['dataset']}: heads compared", *_content(found))
+    )
     plot.draw(found, config.folder / NAME)
     return found
 
 
 def show(found: dict[str, Any], config: CompareConfig) -> str:
     """Return the table of a comparison."""
-    return page.as_text(*_content(found)) + f"\ndetails in {config.folder}/{NAME}.json, the table in {NAME}.md"
+    return tables.as_text(*_content(found)) + f"\ndetails in {config.folder}/{NAME}.json, the table in {NAME}.md"
 
 
 def _baseline(config: CompareConfig, heads: Mapping[str, Any], reader: cache.Reader) -> str:
@@ -62,10 +64,10 @@ def _baseline(config: CompareConfig, heads: Mapping[str, Any], reader: cache.Rea
     return max(ranked, key=lambda name: among[ranked[name]])
 
 
-def _run(config: CompareConfig, model: str, head: Any) -> series.Run:
+def _run(config: CompareConfig, model: str, head: Any) -> runs.Run:
     changes = {"model": model, "fresh": False, "with_lexical": config.with_lexical and head is not None}
-    return series.Run(model, series.part(config, config.folder / model, changes), head)
+    return runs.Run(model, runs.part(config, config.folder / model, changes), head)
 
 
-def _content(found: dict[str, Any]) -> tuple[list[page.Section], list[str]]:
-    return [page.standing(found, "head"), *page.systems(found)], page.notes(found)
+def _content(found: dict[str, Any]) -> tuple[list[tables.Section], list[str]]:
+    return [tables.standing(found, "head"), *tables.systems(found)], tables.notes(found)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from common.errors import ConfigError
-from train.published_rows import EDGES, LAYERS, ROWS, SOURCES, Row
+from train.studies.published_rows import EDGES, LAYERS, ROWS, SOURCES, Row
 
 DATASETS = ("wikimel", "wikidiverse", "richpedia")
 OURS = {"trained": "frozen", "selected": "valid"}  # of every head of melcache; ties and protocol stand in results

@@ -1,0 +1,1 @@
+"""Several runs side by side: compare, ablate, costs, and their tables."""
