@@ -15,7 +15,6 @@ from bench.dense import Dense
 from common import devices
 from train.data.batch import Batch
 from train.data.table import Table
-from train.distributed import World
 from train.heads.base import Head
 from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
@@ -24,6 +23,7 @@ from train.heads.drin_authors.model import DrinAuthors
 from train.optimizing.adam import Adam, Schedule
 from train.optimizing.stacked_seeds import Stack
 from train.optimizing.step import CapturedStep, Step
+from train.processes import World
 
 BATCH = 64
 KINDS = (

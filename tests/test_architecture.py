@@ -108,7 +108,7 @@ RUNS = {
 }  # fmt: skip
 MAY_RUN = {
     ("extract/encoders/clip.py", "torch.jit.load"),  # OpenAI's own file, by its sha256
-    ("train/plugin.py", "exec_module"),  # a head that the user names
+    ("train/own_head.py", "exec_module"),  # a head that the user names
 }
 
 
@@ -169,7 +169,7 @@ def test_the_trainer_runs_without_the_extract_extra():
     blocked = "torchvision transformers open_clip PIL rapidfuzz h5py".split()
     code = (
         f"import sys\nfor name in {blocked}: sys.modules[name] = None\n"
-        "import train.loop, train.report, train.heads.models\n"
+        "import train.loop, train.results, train.heads.models\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

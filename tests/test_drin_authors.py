@@ -24,12 +24,11 @@ from bench.authors import Literal
 from cache.schema import EDGES
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
-from train import loop, report
+from train import loop, results
 from train.cli import app
 from train.config import TrainConfig
 from train.data.batch import VERTICES, Batch, make_batch
 from train.data.table import Table
-from train.distributed import World
 from train.heads.drin.config import DrinConfig
 from train.heads.drin_authors.config import DrinAuthorsConfig
 from train.heads.drin_authors.model import some_place
@@ -38,6 +37,7 @@ from train.optimizing.adam import Adam, Schedule
 from train.optimizing.stacked_seeds import Stack
 from train.optimizing.step import Step
 from train.prepare import data_of
+from train.processes import World
 
 torch.set_num_threads(1)
 
@@ -601,7 +601,7 @@ def test_rows_that_fill_a_batch_change_neither_loss_nor_gradients(caches):
 def test_results_of_a_leak_say_so_wherever_they_are_shown(caches, tmp_path, capsys):
     found = fit(caches(mentions=200), tmp_path / "a", {"epochs": 1}, leak_gold=True)
     assert found["name"] == "drin_authors (leaks gold)"
-    shown = report.show(found, tmp_path)
+    shown = results.show(found, tmp_path)
     assert "drin_authors (leaks gold)  " in shown
     assert "warning: drin_authors leaks gold (--leak-gold)" in shown
     sliced = CliRunner().invoke(app, ["slices", "--run", str(tmp_path / "a"), "--by", "gold"]).stdout
@@ -614,9 +614,9 @@ def test_results_of_a_leak_say_so_wherever_they_are_shown(caches, tmp_path, caps
     assert told
     assert all("drin_authors (leaks gold)" in line for line in told)
     honest = fit(caches(mentions=200), tmp_path / "b", {"epochs": 1})
-    assert "leak" not in report.show(honest, Path("b"))
+    assert "leak" not in results.show(honest, Path("b"))
     control = fit(caches(mentions=200), tmp_path / "c", {"epochs": 1}, leak_control=True)
-    assert "drin_authors (leak control)" in report.show(control, tmp_path)
+    assert "drin_authors (leak control)" in results.show(control, tmp_path)
 
 
 def test_switches_are_options_and_the_leak_is_off_unless_asked_for(caches, tmp_path):

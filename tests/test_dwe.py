@@ -21,7 +21,6 @@ from train.cli import app
 from train.config import TrainConfig
 from train.data.batch import Batch
 from train.data.table import Table
-from train.distributed import World
 from train.heads.dwe.config import DweConfig
 from train.heads.dwe_authors.config import DweAuthorsConfig
 from train.heads.models import MODELS, build
@@ -32,6 +31,7 @@ from train.optimizing.adam import Adam, Schedule
 from train.optimizing.checkpoint import Checkpoints
 from train.optimizing.stacked_seeds import Stack
 from train.optimizing.step import Step
+from train.processes import World
 
 torch.set_num_threads(1)
 

@@ -15,7 +15,7 @@ from cache.schema import EDGES, READS
 from cache.writing.synth import Synthetic, write
 from common.errors import CacheError, ConfigError
 from extract.config import ExtractConfig
-from train import plugin
+from train import own_head
 from train.cli import app
 from train.heads.models import MODELS
 from train.heads.registry import HEAD_CONFIGS
@@ -129,7 +129,7 @@ def test_a_changed_head_whose_config_stands_elsewhere_is_another_run(folder, tmp
 def test_a_head_file_gets_what_its_columns_need_beside_them():
     given = ("token.bert.vector", "mention.resnet.image", "entity.bert.text")
     needed = ["mention.tokens.first", "mention.tokens.count", "mention.resnet.present"]
-    assert plugin._companions(given) == needed
+    assert own_head._companions(given) == needed
 
 
 def test_options_of_a_head_file_have_its_types():
@@ -140,12 +140,12 @@ def test_options_of_a_head_file_have_its_types():
         names: tuple[str, ...] = ()
         on: bool = False
 
-    found = plugin.configure(Config, ["kind=b", "rate=0.5", "names=x1+y2", "on=yes"])
+    found = own_head.configure(Config, ["kind=b", "rate=0.5", "names=x1+y2", "on=yes"])
     assert found == Config("b", 0.5, ("x1", "y2"), True)
     with pytest.raises(ConfigError, match="--option kind=c: choose from a, b"):
-        plugin.configure(Config, ["kind=c"])
+        own_head.configure(Config, ["kind=c"])
     with pytest.raises(ConfigError, match="--option rate=2: rate is given twice"):
-        plugin.configure(Config, ["rate=1", "kind=a", "rate=2"])
+        own_head.configure(Config, ["rate=1", "kind=a", "rate=2"])
 
 
 @pytest.mark.parametrize(("texts", "value"), [("yes YES true True TRUE 1", True), ("no No false False FALSE 0", False)])
@@ -157,7 +157,7 @@ def test_a_flag_of_a_head_file_is_written_as_people_write_it(texts, value):
         kept: tuple[bool, ...] = ()
 
     for text in texts.split():
-        found = plugin.configure(Config, [f"lexical={text}", "sizes=3+4", f"kept={text}+no"])
+        found = own_head.configure(Config, [f"lexical={text}", "sizes=3+4", f"kept={text}+no"])
         assert found == Config(value, (3, 4), (value, False))
     for option, wanted in (
         ("lexical=maybe", "expected yes or no (true or false, 1 or 0)"),
@@ -166,7 +166,7 @@ def test_a_flag_of_a_head_file_is_written_as_people_write_it(texts, value):
         ("kept=yes+2", "expected yes or no (true or false, 1 or 0), joined by +"),
     ):
         with pytest.raises(ConfigError) as caught:
-            plugin.configure(Config, [option])
+            own_head.configure(Config, [option])
         assert str(caught.value) == f"--option {option}: {wanted}"
 
 
@@ -227,4 +227,4 @@ def test_a_head_file_reads_one_alignment_of_four(folder, tmp_path):
     best = [row[place] == row.max() for row, place in zip(edges[test], gold[test], strict=True)]
     found = json.loads((tmp_path / "run" / "results.json").read_text())["mean"]["test"]
     assert found["top1_of_retrieved"] == pytest.approx(sum(best) / len(best))
-    assert plugin._companions((column,)) == [f"pair.alignment.{edge}" for edge in EDGES]
+    assert own_head._companions((column,)) == [f"pair.alignment.{edge}" for edge in EDGES]

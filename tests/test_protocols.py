@@ -23,7 +23,6 @@ from train import loop
 from train.cli import app
 from train.config import TrainConfig
 from train.data.table import Table
-from train.distributed import World
 from train.evaluating import computed_edges, metrics, protocols, whole_kb
 from train.evaluating.untrained_heads import clip_of_all, prior_of_all
 from train.heads.drin.config import DrinConfig
@@ -33,6 +32,7 @@ from train.heads.models import MODELS, build
 from train.heads.registry import HEAD_CONFIGS
 from train.prepare import data_of
 from train.prepare import table_of as held_table
+from train.processes import World
 
 torch.set_num_threads(1)
 

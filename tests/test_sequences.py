@@ -18,7 +18,6 @@ from train.config import TrainConfig
 from train.data.batch import Batch
 from train.data.sequences import Sequences
 from train.data.table import Table
-from train.distributed import World
 from train.heads.dzmned.config import DzmnedConfig
 from train.heads.ghmfc.config import GhmfcConfig
 from train.heads.mel_hi.config import MelHiConfig
@@ -28,6 +27,7 @@ from train.optimizing.adam import Adam, Schedule
 from train.optimizing.stacked_seeds import Stack
 from train.optimizing.step import Step
 from train.prepare import with_widths
+from train.processes import World
 
 torch.set_num_threads(1)
 

@@ -29,7 +29,6 @@ from train.cli import app
 from train.config import TrainConfig
 from train.data import feature_column
 from train.data.table import Table
-from train.distributed import World
 from train.heads import models
 from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
@@ -39,6 +38,7 @@ from train.optimizing.adam import Adam, Schedule
 from train.optimizing.checkpoint import Checkpoints
 from train.optimizing.stacked_seeds import Stack
 from train.optimizing.step import CapturedStep, Step
+from train.processes import World
 from train.run_folder.run_files import UNFINISHED
 
 torch.set_num_threads(1)
@@ -583,7 +583,7 @@ def test_two_processes_give_the_result_of_one(folder, tmp_path):
 
 def test_a_batch_that_cannot_be_split_is_refused(folder, tmp_path, monkeypatch):
     loop.fit(config(folder, tmp_path), SMALL)
-    monkeypatch.setattr("train.distributed.join", lambda device: (World(0, 2), device))
+    monkeypatch.setattr("train.processes.join", lambda device: (World(0, 2), device))
     with pytest.raises(ConfigError, match="--batch 63 cannot be split over 2 processes"):
         loop.fit(config(folder, tmp_path, batch=63, fresh=True), SMALL)
     assert (tmp_path / "seed-0.safetensors").exists()  # refused before anything is removed

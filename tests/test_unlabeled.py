@@ -18,7 +18,6 @@ from train import loop
 from train.cli import app
 from train.config import ExplainConfig, SlicesConfig, TrainConfig
 from train.data import splits
-from train.distributed import World
 from train.evaluating.metrics import NEVER
 from train.evaluating.ranking import rank_baseline
 from train.heads.drin.config import DrinConfig
@@ -26,6 +25,7 @@ from train.heads.drin_authors.config import DrinAuthorsConfig
 from train.heads.joint.config import JointConfig
 from train.inspecting import doctor, explain, slices
 from train.prepare import data_of, table_of
+from train.processes import World
 
 torch.set_num_threads(1)
 NAMES = ("harbor", "castle", "river", "garden")

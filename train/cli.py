@@ -8,7 +8,7 @@ from common import console
 from common.errors import ConfigError
 from common.options import App, Given, command
 from common.paths import find_cache
-from train import plugin
+from train import own_head
 from train.config import (
     AblateConfig,
     CompareConfig,
@@ -26,18 +26,18 @@ app = App(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode
 
 def train(config: TrainConfig, *heads: Given) -> None:
     """Train a head on a cache and report it beside the lexical baseline."""
-    config = plugin.resolve(config)
+    config = own_head.resolve(config)
     head = _head(config, heads)
-    from train import distributed, loop, report  # torch: not for --help
+    from train import loop, processes, results  # torch: not for --help
 
     found = loop.fit(config, head)
-    if distributed.speaks():
-        console.show(report.show(found, config.folder))
+    if processes.speaks():
+        console.show(results.show(found, config.folder))
 
 
 def sweep(config: SweepConfig, *heads: Given) -> None:
     """Search over named knobs; each trial is a run of its own, and the best one on valid is named."""
-    config = plugin.resolve(config)
+    config = own_head.resolve(config)
     head = _head(config, heads)
     from train.searching import sweep
 
@@ -51,7 +51,7 @@ def compare(config: CompareConfig, *heads: Given) -> None:
     """
     from train.studies import compare
 
-    config = plugin.resolve_all(config)
+    config = own_head.resolve_all(config)
     models = config.models or compare.known()
     models = models if config.baseline in (None, *models) else (config.baseline, *models)
     console.show(compare.show(compare.compare(config, _heads(models, heads, config.option)), config))
@@ -116,7 +116,7 @@ def _head(config: TrainConfig, heads: Sequence[Given]) -> Any:
             raise ConfigError(f"--with-lexical learns a weight, and {config.model} is not trained: leave it out")
         return None
     if kind not in CONFIG_CLASSES:
-        return plugin.configure(kind, config.option)
+        return own_head.configure(kind, config.option)
     if config.option:
         raise ConfigError(f"--option {config.option[0]}: {config.model} has the options of {kind.__name__}, as --width")
     chosen = next(head for head in heads if head.kind is kind).config()
@@ -132,7 +132,7 @@ def _heads(models: Sequence[str], heads: Sequence[Given], options: Sequence[str]
         raise ConfigError(f"--models {unknown[0]}: choose from {', '.join(HEADS)}, or FILE.py")
     kinds = {model: HEAD_CONFIGS.get(model) for model in models}
     _refuse_others(heads, set().union(*map(_options, kinds.values())), ", ".join(models))
-    shared = plugin.shared(
+    shared = own_head.shared(
         {model: kind for model, kind in kinds.items() if kind and kind not in CONFIG_CLASSES}, options
     )
     return {

@@ -13,11 +13,10 @@ import cache
 from common.errors import NotFiniteError
 from common.output import Progress, say
 from common.paths import find_cache
-from train import report
+from train import results
 from train.config import TrainConfig
 from train.data.not_finite import naming_columns
 from train.data.table import Table
-from train.distributed import World
 from train.evaluating import metrics
 from train.evaluating.ranking import evaluate, rank, rank_baseline
 from train.evaluating.untrained_heads import BASELINES
@@ -27,6 +26,7 @@ from train.optimizing.head_weights import weights_of
 from train.optimizing.step import CapturedStep, Step
 from train.optimizing.training_state import Training
 from train.prepare import Data, data_of, groups, machine, table_of, with_widths
+from train.processes import World
 
 
 def fit(config: TrainConfig, head: Any, passed: Callable[[int], None] = lambda seeds: None) -> dict[str, Any]:
@@ -41,17 +41,17 @@ def fit(config: TrainConfig, head: Any, passed: Callable[[int], None] = lambda s
         table = table_of(config, head, reader, device)
         with naming_columns(table):
             data = data_of(config, head, reader, table, world)
-            checkpoints = Checkpoints(config.folder, report.identity(config, head, reader))
+            checkpoints = Checkpoints(config.folder, results.identity(config, head, reader))
             known = _known(config, head, checkpoints, world)
             if config.model in BASELINES:
                 seeds = [_untrained(config.model, data, checkpoints, world)]
             else:
                 seeds = _fit_all(config, head, data, *known, checkpoints, world, passed)
             lexical = {name: _measure("lexical", data, name, world) for name in data.splits}
-        results = report.results(config, head, reader, data, lexical, seeds)
+        trained = results.results_of(config, head, reader, data, lexical, seeds)
         if world.first:
-            report.save(config.folder, results)
-    return results
+            results.save(config.folder, trained)
+    return trained
 
 
 def _fit_all(
@@ -66,11 +66,11 @@ def _fit_all(
 ) -> list[dict[str, Any]]:
     """Train the seeds without a result, some together; return the results of all seeds of the folder."""
     left = tuple(seed for seed, result in found.items() if result is None)
-    report.announce(config, sorted(found.keys() - set(left)), data.table.resident)
-    with report.Curves(config, found, world) as curves:
+    results.announce(config, sorted(found.keys() - set(left)), data.table.resident)
+    with results.Curves(config, found, world) as curves:
         for seeds, half in groups(config, head, data.table, left, unfinished):
-            results = fit_seeds(config, head, data, seeds, half, checkpoints, curves, world, passed)
-            found |= {result["seed"]: result for result in results}
+            trained = fit_seeds(config, head, data, seeds, half, checkpoints, curves, world, passed)
+            found |= {result["seed"]: result for result in trained}
     if world.first:
         checkpoints.drop()
     return [found[seed] for seed in sorted(found)]
@@ -83,7 +83,7 @@ def fit_seeds(
     seeds: tuple[int, ...],
     half: Half | None,
     checkpoints: Checkpoints,
-    curves: report.Curves,
+    curves: results.Curves,
     world: World,
     passed: Callable[[int], None],
 ) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ def fit_seeds(
     step = _step(config, training, data.table, world)
     before, count = training.seconds, len(data.rows)
     steps = math.ceil(count / config.batch) * (config.epochs - training.epoch)
-    name = report.name_of(config, head)
+    name = results.name_of(config, head)
     label = f"{name}, seed {','.join(map(str, seeds))}"
     with Progress(steps, label, "steps") as progress:
         while training.epoch < config.epochs and training.going():
@@ -114,10 +114,10 @@ def fit_seeds(
             passed(len(seeds))
             if world.first:
                 training.keep(checkpoints)
-    results = [_finish(i, name, training, data, checkpoints, world) for i in range(len(seeds))]
+    trained = [_finish(i, name, training, data, checkpoints, world) for i in range(len(seeds))]
     if world.first:
         checkpoints.drop()
-    return results
+    return trained
 
 
 def run_epoch(

@@ -15,14 +15,14 @@ from common import devices
 from common.errors import ConfigError
 from common.output import say
 from common.records import SPLITS
-from train import distributed
+from train import processes
 from train.config import TrainConfig
 from train.data.table import Table
-from train.distributed import World
 from train.evaluating import leak, protocols
 from train.evaluating.ranking import AmongAll, Split, rows_of, split_of
 from train.heads.models import MODELS, build
 from train.optimizing.checkpoint import Half
+from train.processes import World
 from train.rehearsal import rehearse
 
 # field of a head's config: the columns whose width it is, of which a cache may lack some
@@ -65,14 +65,14 @@ def machine(config: TrainConfig) -> Iterator[tuple[TrainConfig, World, torch.dev
     if device.type == "cpu":
         devices.keep_freed_memory()
     config = with_precision(config, device)
-    world, device = distributed.join(device)
+    world, device = processes.join(device)
     try:
         if config.batch % world.size:
             raise ConfigError(f"--batch {config.batch} cannot be split over {world.size} processes")
         with store.alone(config.folder) if world.first else contextlib.nullcontext():
             yield config, world, device
     finally:
-        distributed.leave()
+        processes.leave()
 
 
 def with_precision(config: TrainConfig, device: torch.device) -> TrainConfig:

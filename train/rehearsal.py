@@ -9,12 +9,12 @@ from cache.schema import PARTS
 from common.errors import ConfigError
 from train.config import TrainConfig
 from train.data.table import Table
-from train.distributed import World
 from train.evaluating import protocols, ranking, whole_kb
 from train.evaluating.ranking import Split
 from train.heads.base import Head
 from train.heads.models import build
 from train.heads.registry import HEADS
+from train.processes import World
 
 COLUMNS = {f"{part}.{column}" for part, columns in PARTS.items() for column in columns} | {"pair.alignment"}
 

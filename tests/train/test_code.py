@@ -30,7 +30,7 @@ SILENT = {
     "train",
     "train.checks",
     "train.rehearsal",
-    "train.report",
+    "train.results",
     "train.run_folder.run_files",
     "train.run_folder.run_schema",
 }
@@ -82,7 +82,7 @@ def test_every_module_that_training_imports_decides_numbers_or_is_known_not_to()
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    for name in (*checkpoint.DECIDING, "train/studies", "train/report.py"):
+    for name in (*checkpoint.DECIDING, "train/studies", "train/results.py"):
         path = tmp_path / name if name.endswith(".py") else tmp_path / name / "any.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
@@ -100,7 +100,7 @@ def test_code_that_decides_numbers_is_other_code(tree, name):
 
 def test_another_torch_is_other_code_and_a_mended_table_is_not(tree, monkeypatch):
     before = checkpoint.code()
-    for name in ("train/studies/any.py", "train/report.py"):
+    for name in ("train/studies/any.py", "train/results.py"):
         (tree / name).write_text("mended")
     assert checkpoint.code() == before
     monkeypatch.setattr(torch, "__version__", "0.0")

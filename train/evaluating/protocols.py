@@ -19,10 +19,10 @@ from common.output import say
 from train.config import TrainConfig
 from train.data.not_finite import naming_columns
 from train.data.table import Table
-from train.distributed import World
 from train.evaluating import computed_edges, whole_kb
 from train.evaluating.ranking import AmongAll, Split, split_of
 from train.heads.models import MODELS
+from train.processes import World
 
 COLUMNS = {
     "injected": ("mention.ids.gold", "pair.candidates.lexical_gold"),

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from common import devices
 from train.data.table import Table
-from train.distributed import World
 from train.evaluating import metrics, whole_kb
 from train.evaluating.untrained_heads import BASELINES, OF_ALL
 from train.heads.base import Head
+from train.processes import World
 
 SLOTS = {"cpu": 6_400, "cuda": 131_072}  # candidates scored at once
 CHUNK = 8_192  # entities projected at once

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from train.data.table import Table
-from train.distributed import World
 from train.evaluating import whole_kb
 from train.evaluating.metrics import NEVER
 from train.layers.products import SMALLEST_NORM
+from train.processes import World
 
 CHUNK = 1024  # mentions scored at once
 

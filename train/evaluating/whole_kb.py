@@ -18,10 +18,10 @@ from cache.edges import rounded
 from common.errors import NotFiniteError
 from common.output import Progress
 from train.data.table import Table
-from train.distributed import World
 from train.evaluating.metrics import NEVER
 from train.heads.base import Head
 from train.layers.products import SMALLEST_NORM
+from train.processes import World
 
 GROUP = 8_192  # mentions whose vectors are held; all entities are projected once for each group
 PIECES = {"mention": 128, "entity": 4_096}  # whose vectors are computed at once: of a mention heads may read 49 regions

@@ -33,7 +33,7 @@ DECIDING = (
     "common/records.py",
     "train/config.py",
     "train/data",
-    "train/distributed.py",
+    "train/processes.py",
     "train/evaluating",
     "train/heads",
     "train/layers",

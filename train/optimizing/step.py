@@ -8,9 +8,9 @@ from torch import Tensor
 
 from train.data.batch import Batch
 from train.data.table import Table
-from train.distributed import World
 from train.optimizing.adam import Adam
 from train.optimizing.stacked_seeds import Stack
+from train.processes import World
 
 WARM_UP = 3  # steps before a capture, as CUDA graphs ask for
 

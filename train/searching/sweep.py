@@ -21,7 +21,7 @@ from common.errors import ConfigError, NotFiniteError
 from common.options import as_json
 from common.output import say, table
 from common.paths import find_cache
-from train import loop, report
+from train import loop, results
 from train.config import DECISIVE, LOWER_IS_BETTER, PROTOCOLS, SweepConfig
 from train.inspecting.finished_run import results_of
 from train.optimizing import checkpoint
@@ -78,8 +78,8 @@ def show(found: dict[str, Any], config: SweepConfig) -> str:
         for trial in found["trials"]
     ]
     lines = [table(("trial", *names, f"valid {config.select}"), rows), f"details in {config.folder}/sweep.json"]
-    if found["best"] is not None and (results := results_of(Path(found["best"]["run"]))) is not None:
-        lines += ["", "the best one:", report.show(results, Path(found["best"]["run"]))]
+    if found["best"] is not None and (best := results_of(Path(found["best"]["run"]))) is not None:
+        lines += ["", "the best one:", results.show(best, Path(found["best"]["run"]))]
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from cache import Reader
 from cache.schema import EDGES
 from common.errors import CacheError, ConfigError
 from common.paths import find_cache
-from train import report
+from train import results
 from train.config import AblateConfig
 from train.studies import costs, published, runs, summary, tables
 
@@ -48,7 +48,7 @@ def ablate(config: AblateConfig, heads: Mapping[str, Any]) -> dict[str, Any]:
     variants, lacking = _variants(config.model, heads, reader)
     outcomes = runs.train(config, [_run(config, name, head) for name, head in variants.items()], reader, NAME)
     found = summary.summarize(config, outcomes, FULL)
-    found |= {"model": config.model, "head": report.name_of(config, variants[FULL])}
+    found |= {"model": config.model, "head": results.name_of(config, variants[FULL])}
     found["not_run"] += lacking
     for entry in (*found["entries"], *found["not_run"]):
         entry["head"] = entry["name"]

@@ -15,7 +15,7 @@ from cache import Reader, store
 from common import devices
 from common.errors import CacheError, ConfigError, NotFiniteError
 from common.output import Progress, say
-from train import loop, report
+from train import loop, results
 from train.config import SeriesConfig, TrainConfig
 from train.evaluating import protocols
 from train.optimizing.checkpoint import Checkpoints
@@ -91,7 +91,7 @@ def _lacking(run: Run, reader: Reader) -> Outcome | None:
 def _left(run: Run, reader: Reader, *, fresh: bool) -> int:
     """Return how many epochs are to be trained, of all seeds.  Raises ConfigError if the folder holds another run."""
     config = with_precision(run.config, devices.choose(run.config.device))
-    checkpoints = Checkpoints(config.folder, report.identity(config, with_widths(run.head, reader), reader))
+    checkpoints = Checkpoints(config.folder, results.identity(config, with_widths(run.head, reader), reader))
     with store.alone(config.folder):
         checkpoints.tidy(fresh=fresh)
         checkpoints.check()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import ConfigError
-from train import report
+from train import results
 from train.config import SeriesConfig
 from train.data import splits
 from train.evaluating import metrics
@@ -77,7 +77,7 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
         "recall_ceiling": outcome.found["recall_ceiling"]["test"],
         "seeds": [seed["seed"] for seed in seeds] if trained else [],
         "epochs": [seed["epoch"] for seed in seeds] if trained else [],
-        **report.moments(seeds),
+        **results.moments(seeds),
         "seconds": round(sum(seed["seconds"] for seed in seeds), 2) if trained else None,
         "difference": None,
     }

@@ -14,11 +14,11 @@ from common.output import duration, say, table
 from common.records import SPLITS
 from train.config import DECISIVE, PROTOCOLS, TrainConfig
 from train.data import splits
-from train.distributed import World
 from train.evaluating import protocols
 from train.heads.models import MODELS
 from train.optimizing import checkpoint
 from train.prepare import Data
+from train.processes import World
 from train.run_folder import run_files
 
 TIE_RULE = "expected"
@@ -94,7 +94,7 @@ def _summary_writer(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def results(
+def results_of(
     config: TrainConfig,
     head: Any,
     reader: Reader,
