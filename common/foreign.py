@@ -1,7 +1,7 @@
 """Text of strangers (of a cache, a store, a release, a run folder) where something acts upon its characters.
 
 A terminal acts upon ESC, C1 and marks of direction, Markdown upon its signs and HTML, a shell upon nearly all. There is
-one function for each, and tests/test_foreign.py looks for what goes around them.
+one function for each, and tests/common/test_foreign.py looks for what goes around them.
 """
 
 import re

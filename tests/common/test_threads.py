@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # python -m, torchrun -m and an import of any module in them begin with the package
 CODE = """
 import importlib, os, sys

@@ -19,7 +19,7 @@ from cache.writing import synth
 from common import console, output
 from common.foreign import make, markdown, printable, printable_lines, shell
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FOLDERS = ("common", "cache", "extract", "train", "torture")
 ACTS = "\x1b]0;x\x07\x1b[2J \x9b31m \u202eevil\u2066 \u200f a\nerror: b\r\x08 \x7f \u2028 \udce9 \u00a0z"
 HOSTILE = (

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from common import console
 from common.errors import CacheError, MelcacheError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 WORK = """
 import contextlib, os, warnings
 from common import console, output
