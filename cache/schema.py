@@ -1,6 +1,6 @@
 """The contract in one place: tables, parts, columns, reason codes, and which columns each head reads.
 
-FORMAT.md is its text for people; tests/test_format.py holds the two together.
+FORMAT.md is its text for people; tests/cache/test_format.py holds the two together.
 Axes: N mentions, E entities, C candidates, K objects, R regions, T tokens of all distinct sentences, D text width,
 V image width, P CLIP width, A scene and F face attributes.
 """

@@ -27,7 +27,7 @@ from train.heads.mel_hi.config import MelHiConfig
 
 torch.set_num_threads(1)
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SPLITS = {"train": 12, "valid": 4, "test": 3}
 T, D, R, V, O = 9, 6, 4, 5, 3  # noqa: E741
 ENTITIES = 20

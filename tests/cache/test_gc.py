@@ -24,7 +24,7 @@ from cache.writing.draft import Draft
 from common.errors import CacheError
 from torture import tiny_cache
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
 STALE = "entity.bert-00000.0123456789ab.h5"
 GONE = "entity.bert-00001.0123456789ab.h5"

@@ -337,7 +337,7 @@ def test_draft_reads_rows_across_shards(tmp_path):
 
 def test_opening_a_cache_needs_neither_hdf5_nor_torch():
     code = "import sys, cache; assert not {'h5py', 'torch'} & set(sys.modules), sorted(sys.modules)"
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=600).returncode == 0
 
 

@@ -31,14 +31,14 @@ from common import output
 from common.errors import CacheError, ConfigError
 from common.output import size
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
 BLOCK = 1200  # bytes at a time here, so that every file takes several
 
 
 @pytest.fixture(autouse=True)
 def no_gate(monkeypatch):
-    """The child process that looks at HDF5 files takes 0.2 s a pull; tests/test_gate.py is about it."""
+    """The child process that looks at HDF5 files takes 0.2 s a pull; tests/cache/test_hdf5_gate.py is about it."""
     monkeypatch.setattr(hdf5_gate, "problems", lambda folder, found, shards: ((shard["file"], "") for shard in shards))
 
 

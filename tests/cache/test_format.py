@@ -1,4 +1,7 @@
-"""FORMAT.md and README.md say what the code does.  `python tests/test_format.py --write` renews the column table."""
+"""FORMAT.md and README.md say what the code does.
+
+`python tests/cache/test_format.py --write` renews the table of columns.
+"""
 
 import re
 import sys
@@ -6,7 +9,7 @@ from pathlib import Path
 
 from cache.schema import IMAGE_STATUS, PARTS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FORMAT = ROOT / "FORMAT.md"
 BLOCK = re.compile(r"(<!-- columns:[^\n]*-->\n).*?(<!-- /columns -->)", re.DOTALL)
 

@@ -23,7 +23,7 @@ from cache.store import resumable_file
 from cache.writing import synth
 from common.errors import CacheError, ConfigError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
 
 

@@ -18,7 +18,7 @@ from cache.store import temporary_names
 from cache.store.resumable_file import Growing
 from cache.store.temporary_names import Home
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HERE, KERNEL = temporary_names._here(), "0123456789ab"
 APART = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
 
