@@ -27,7 +27,7 @@ from extract.datasets import load
 from extract.describe import articles, output_file, wikipedia
 from extract.reading import descriptions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def world(*entities):

@@ -19,7 +19,7 @@ from common.errors import DatasetError
 from common.records import SPLITS, split_mask
 from extract.datasets import demo
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # sha256 of the records and of all pixels. When it changes, raise demo.EDITION: folders of the old world exist
 EDITION, DIGEST = 1, "88ebaa1632f214d6641da5144049a0d5c4afa91a78c939b6c9f16cba95104b7f"
 

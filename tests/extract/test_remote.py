@@ -28,7 +28,7 @@ from extract.encoders.resnet import ResNet
 from extract.remote import FAILURES, Shared
 from torture.strangers import odd_remotes
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ENTITIES = [("Paris", "in France", "red"), ("Lyon", "", "blue"), ("Rome", "in Italy", None), ("Oslo", "", "red")]
 MENTIONS = [("Paris at night", "Paris", "red"), ("Old Lyon", "Lyon", None), ("A walk in Rome", "Rome", "green")]
 PARTS = 12  # of a cache without any on demand

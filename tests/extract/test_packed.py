@@ -15,7 +15,7 @@ from extract import datasets
 from extract.attributes.faces import load_deepface
 from extract.reading import packed, readers
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BLANKS = b" " * (1 << 20)
 
 

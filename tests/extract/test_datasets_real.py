@@ -9,7 +9,7 @@ from extract.datasets import load
 from extract.planning.rows import strings
 from train.data import splits
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def release_of(name: str):

@@ -18,7 +18,7 @@ from common.records import Entity, Image, Mention, split_mask
 from extract.datasets import ADAPTERS, jsonl, load
 from extract.reading import readers
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TRAIN, VALID, TEST = (split_mask(name) for name in ("train", "valid", "test"))
 OURS = ("jsonl", "mimic", "richpedia", "wikidiverse", "wikimel")
 

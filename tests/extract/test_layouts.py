@@ -12,7 +12,7 @@ from common.errors import DatasetError
 from common.records import SPLITS, Entity, Image, split_mask
 from extract.datasets import load, wikimel
 
-REAL = Path(__file__).parents[2] / "shared" / "data"
+REAL = Path(__file__).parents[3] / "shared" / "data"
 TRAIN, VALID, TEST = (split_mask(name) for name in SPLITS)
 
 
