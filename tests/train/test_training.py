@@ -43,7 +43,7 @@ from train.run_folder.run_files import UNFINISHED
 
 torch.set_num_threads(1)
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 SMALL = DrinConfig(width=32)
 LITTLE = GhmfcConfig(width=8, tokens=6, attention_layers=1, attention_heads=2, dropout=0.3)

@@ -22,7 +22,7 @@ from train.heads.registry import HEAD_CONFIGS
 
 torch.set_num_threads(1)
 
-DOCUMENT = Path(__file__).parent.parent / "CONTRIBUTING.md"
+DOCUMENT = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
 
 @pytest.fixture(scope="module")
