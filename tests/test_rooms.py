@@ -1,0 +1,61 @@
+"""Rooms: few files in each, imports only downward, and modules go by their own names."""
+
+import ast
+from collections import Counter, defaultdict
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("common", "cache", "extract", "train", "torture")
+MOST = 12  # Python files in a folder
+
+
+def modules():
+    """Yield name, path and tree of every module of ours."""
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        yield name.removesuffix(".__init__"), path, ast.parse(path.read_text())
+
+
+def room(name, packages):
+    """A folder without folders is a room; files beside folders stand for themselves."""
+    parent = name.rpartition(".")[0]
+    beside_folders = any(other.rpartition(".")[0] == parent for other in packages)
+    return name if name in packages or beside_folders else parent
+
+
+def imports(tree, names):
+    """Yield each module of ours that a module imports, and the name that it is given, if it is given another one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield (full, alias.asname) if full in names else (node.module, None)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, alias.asname) for alias in node.names)
+
+
+def test_no_folder_holds_more_than_a_reader_takes_in():
+    counts = Counter(path.parent for name, path, _ in modules() if not name.startswith("common"))
+    assert len(counts) > 20
+    assert {str(folder.relative_to(ROOT)): count for folder, count in counts.items() if count > MOST} == {}
+
+
+def test_no_room_imports_upward_or_in_a_circle():
+    found = list(modules())
+    names = {name for name, _, _ in found}
+    packages = {name for name, path, _ in found if path.name == "__init__.py"}
+    above = defaultdict(set)
+    for name, _, tree in found:
+        for other, _ in imports(tree, names):
+            if other in names and room(other, packages) != room(name, packages):
+                above[room(name, packages)].add(room(other, packages))
+    assert len(above) > 40
+    TopologicalSorter(above).prepare()  # raises CycleError, which names the circle
+
+
+def test_modules_go_by_their_own_names():
+    found = list(modules())
+    names = {name for name, _, _ in found}
+    renamed = {f"{name}: {other} as {new}" for name, _, tree in found for other, new in imports(tree, names) if new}
+    assert {line for line in renamed if line.split(": ")[1].split(".")[0] in PACKAGES} == set()
