@@ -1,6 +1,7 @@
 """What tests share: no remote or make of the developer's, one set of toy encoders, and a look at extractions."""
 
 import os
+import signal
 from importlib import import_module
 
 import pytest
@@ -20,6 +21,7 @@ toys = {}
 
 def pytest_configure():
     sleep_when_waiting()  # before the tests import torch
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs behind it ignore Ctrl-C
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models, and a process for each core: pytest-xdist
     for name in ("MELCACHE_REMOTE", "MELCACHE_MAKE", *OF_MAKE):
         os.environ.pop(name, None)
