@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cache.schema import EDGES, IMAGE_STATUS, UNLABELED, split_column
+from cache.names import ColumnName
+from cache.schema import EDGES, IMAGE_STATUS, UNLABELED
 from common.errors import CacheError
 
 LABELS = 90  # COCO's categories
@@ -37,7 +38,7 @@ def of(manifest: dict[str, Any], name: str) -> tuple[float, float] | None:
         "pair.candidates.candidates": (-1, entities - 1),
         "pair.candidates.gold": (UNLABELED, places - 1),
     }
-    part, column = split_column(name)
+    part, column = ColumnName(name).apart()
     if manifest["parts"][part]["columns"][column]["dtype"] == "|b1":
         return 0, 1
     return rows.get(name, LIMITS.get(column))

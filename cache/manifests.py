@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cache import fingerprint, store
+from cache.names import PartName
 from cache.schema import OPTIONAL, PARTS, TABLES, VERSION
 from common.errors import CacheError, ConfigError
 from common.paths import exists
@@ -167,7 +168,7 @@ def _check_widths(parts: dict[str, Any], where: str) -> None:
     for name, part in parts.items():
         for column, spec in part["columns"].items():
             for axis, size in zip(PARTS[name][column].axes, spec["shape"], strict=True):
-                letter = f"{axis} of {name.split('.')[0]}" if axis == "K" else axis  # imported entities have fewer
+                letter = f"{axis} of {PartName(name).table}" if axis == "K" else axis  # imported entities have fewer
                 first, other = widths.setdefault(letter, (size, f"{name}.{column}"))
                 if first != size:
                     raise CacheError(
@@ -205,7 +206,7 @@ def _check_rows(manifest: dict[str, Any], where: str) -> None:
             if shard["start"] != following:
                 raise CacheError(f"{where}: {shard['file']} starts at row {shard['start']}, not at {following}")
             following += shard["rows"]
-        table = part.split(".")[0]
+        table = PartName(part).table
         if following != tables.get(table):
             raise CacheError(f"{where}: part {part} has {following} rows, table {table} has {tables.get(table)}")
     grown = manifest.get("generations")

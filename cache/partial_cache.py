@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cache import manifests, store
-from cache.schema import CHOICES, PARTS, READS, split_column
+from cache.names import ColumnName
+from cache.schema import CHOICES, PARTS, READS
 from common.errors import CacheError, ConfigError
 from common.paths import is_file
 
@@ -29,7 +30,7 @@ def wanted(names: str, manifest: dict[str, Any]) -> list[str]:
         needed = _columns(name, there)
         if missing := sorted(set(needed) - set(there)):
             raise CacheError(f"cache {manifest['id'][:16]}... lacks {', '.join(missing)}, which --for {name} asks for")
-        parts |= {split_column(column)[0] for column in (*needed, *CHOICES.get(name, ()))}
+        parts |= {ColumnName(column).part for column in (*needed, *CHOICES.get(name, ()))}
     return [part for part in manifest["parts"] if part in parts]
 
 
@@ -37,7 +38,7 @@ def _columns(name: str, there: Sequence[str]) -> Sequence[str]:
     if name in READS:
         return READS[name]
     if name in PARTS:
-        return [column for column in there if split_column(column)[0] == name] or [f"{name}.{min(PARTS[name])}"]
+        return [column for column in there if ColumnName(column).part == name] or [f"{name}.{min(PARTS[name])}"]
     raise ConfigError(f"--for {name}: none of the heads {', '.join(READS)}, nor a part such as entity.objects")
 
 

@@ -19,7 +19,8 @@ import numpy as np
 import xxhash
 
 from cache import bounds, manifests, partial_cache, store
-from cache.schema import CHOICES, OURS, PARTS, READS, split_column
+from cache.names import ColumnName, PartName
+from cache.schema import CHOICES, OURS, PARTS, READS
 from cache.store import lacking
 from common import memory
 from common.errors import CacheError
@@ -66,10 +67,10 @@ class Reader:
         missing = sorted(set(names) - set(self.columns))
         if not missing:
             return
-        parts = sorted({split_column(name)[0] for name in missing} - self.manifest["parts"].keys())
+        parts = sorted({ColumnName(name).part for name in missing} - self.manifest["parts"].keys())
         what = f"the parts {', '.join(parts)}" if parts else f"the columns {', '.join(missing)}"
-        name, of = self.manifest["dataset"]["name"], {split_column(column)[0] for column in missing}
-        others = {split_column(column)[0] for column in missing if column not in READS[head]}
+        name, of = self.manifest["dataset"]["name"], {ColumnName(column).part for column in missing}
+        others = {ColumnName(column).part for column in missing if column not in READS[head]}
         makers = [head] if head in OURS else _readers(of)
         pulled = [head, *sorted(others)] if head in OURS else sorted(of)
         command = f"python -m extract --dataset {shell(name)}"
@@ -86,7 +87,7 @@ class Reader:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a column, rows first."""
         part, column = self._split(name)
-        rows = self.manifest["tables"][part.split(".")[0]]
+        rows = self.manifest["tables"][part.table]
         return (rows, *self.manifest["parts"][part]["columns"][column]["shape"])
 
     def dtype(self, name: str) -> np.dtype:
@@ -165,8 +166,8 @@ class Reader:
                 raise CacheError(f"{name} of row {row} in {self.path} is not UTF-8: {error.reason}") from None
         return strings
 
-    def _split(self, name: str) -> tuple[str, str]:
-        part, column = split_column(name)
+    def _split(self, name: str) -> tuple[PartName, str]:
+        part, column = ColumnName(name).apart()
         if column not in self.manifest["parts"].get(part, {}).get("columns", {}):
             known = (
                 "it is in the schema but this cache was made without it"
@@ -273,7 +274,7 @@ class Reader:
 
 def _readers(parts: set[str]) -> list[str]:
     """Return heads of melcache that read these parts, as few as it takes; none for parts that none does."""
-    reads = {head: {split_column(column)[0] for column in (*READS[head], *CHOICES.get(head, ()))} for head in OURS}
+    reads = {head: {ColumnName(column).part for column in (*READS[head], *CHOICES.get(head, ()))} for head in OURS}
     found: list[str] = []
     while parts and reads[best := max(OURS, key=lambda head: len(reads[head] & parts))] & parts:
         found.append(best)

@@ -237,9 +237,3 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dwe_authors": ("entity.clip.description",),
     "ghmfc": ("mention.bert.span", "entity.bert.text", "entity.bert.mean", "entity.bert.pooler"),
 }
-
-
-def split_column(name: str) -> tuple[str, str]:
-    """Return the part and the column of a full name: "entity.bert.text" -> ("entity.bert", "text")."""
-    part, _, column = name.rpartition(".")
-    return part, column

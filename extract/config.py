@@ -6,7 +6,8 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
 
-from cache.schema import CHOICES, READS, split_column
+from cache.names import ColumnName
+from cache.schema import CHOICES, READS
 from common import places
 from common.errors import ConfigError
 from common.options import knob
@@ -124,7 +125,7 @@ class ExtractConfig:
     def demanded(self) -> set[str]:
         """The parts on demand that the heads read, whatever their switches, and what these derive from."""
         columns = [column for head in self.heads for column in (*READS[head], *CHOICES.get(head, ()))]
-        parts = {split_column(column)[0] for column in columns} & set(ON_DEMAND)
+        parts = {ColumnName(column).part for column in columns} & set(ON_DEMAND)
         return parts | {"mention.crops"} if "mention.attributes" in parts else parts
 
     @property

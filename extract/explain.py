@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cache.checks import diff
+from cache.names import PartName
 from cache.remotes.base import Remote
 from cache.remotes.folder import Folder
 from cache.sharing import remote_shards
@@ -127,7 +128,7 @@ def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) 
 
 def _reads(part: str, owner: str) -> Iterator[str]:
     """Yield the columns that stand for what a part reads of a row."""
-    kind = part.split(".")[1]
+    kind = PartName(part).kind
     if kind not in PICTURES:
         yield f"{owner}.ids.content_text"
     if not {kind, part} & set(TEXTS):

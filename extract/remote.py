@@ -66,7 +66,7 @@ class Shared:
                 return None
             most = {table: rows.MOST_BYTES * manifest["tables"][table] for table in row_order.ORDERED}
             return EarlierRows.told(
-                manifest, lambda part: remote_shards.column(remote, manifest, f"{part}.id", most[part.split(".")[0]])
+                manifest, lambda part: remote_shards.column(remote, manifest, part.column("id"), most[part.table])
             )
         except CacheError as error:
             self._lose(error)

@@ -13,6 +13,7 @@ import numpy as np
 from cache import manifests
 from cache.checks import hdf5_gate
 from cache.checks.verify import check
+from cache.names import PartName
 from cache.reader import Reader
 from cache.writing.draft import Draft
 from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
@@ -74,7 +75,9 @@ def shards(seed: int, numbers: int = 0, parts: Parts = PARTS, sizes: Mapping[str
     """Return the shards of a world's cache, full.  `numbers` changes what they hold and not what they are called."""
     made = []
     for name, (columns, rows) in parts.items():
-        plan = PartPlan(name, {"encoder": "torture", "seed": seed}, columns_of(name, dict(sizes), "<f2", columns))
+        plan = PartPlan(
+            PartName(name), {"encoder": "torture", "seed": seed}, columns_of(name, dict(sizes), "<f2", columns)
+        )
         for index, start in enumerate(range(0, rows, SHARD_ROWS)):
             count = min(SHARD_ROWS, rows - start)
             key = hashlib.sha256(f"{name} {index} of {seed}".encode()).hexdigest()

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from cache.schema import ALWAYS, EDGES, PARTS, READS, SEQUENCES, split_column
+from cache.names import ColumnName
+from cache.schema import ALWAYS, EDGES, PARTS, READS, SEQUENCES
 from common.errors import ConfigError
 from common.options import WRITTEN, value_of
 from common.paths import is_file
@@ -95,12 +96,12 @@ def _register(path: Path) -> str:
 def _companions(columns: Sequence[str]) -> list[str]:
     """Return what a batch needs to hold these columns: which pictures are there, where tokens lie, all alignments."""
     found = []
-    for name in columns:
-        part, column = split_column(name)
-        if column == "image" and "present" in PARTS[part]:
-            found.append(f"{part}.present")
-        if (table := part.split(".")[0]) in SEQUENCES:
-            found += [f"{SEQUENCES[table]}.first", f"{SEQUENCES[table]}.count"]
+    for name in map(ColumnName, columns):
+        part = name.part
+        if name.column == "image" and "present" in PARTS[part]:
+            found.append(part.column("present"))
+        if name.table in SEQUENCES:
+            found += [f"{SEQUENCES[name.table]}.first", f"{SEQUENCES[name.table]}.count"]
         if part == "pair.alignment":  # a batch holds all four as one
             found += [f"{part}.{edge}" for edge in EDGES]
     return found
@@ -120,7 +121,7 @@ def _load(path: Path) -> Any:
         raise ConfigError(f"{path} lacks {', '.join(missing)}; see 'A new head' in CONTRIBUTING.md")
     if not isinstance(module.READS, tuple):
         raise ConfigError(f"{path}: READS must be a tuple of column names; one alone needs a comma behind it")
-    unknown = [name for name in module.READS if split_column(name)[1] not in PARTS.get(split_column(name)[0], {})]
+    unknown = [name for name in map(ColumnName, module.READS) if name.column not in PARTS.get(name.part, {})]
     if unknown:
         raise ConfigError(f"{path}: READS names {unknown[0]}, which is no column; FORMAT.md lists them")
     return module

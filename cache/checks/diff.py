@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from cache.names import PartName
 from cache.reader import Reader
 from cache.schema import PARTS, SEQUENCES
 from common.foreign import printable
@@ -48,7 +49,7 @@ def compare(first: Reader, second: Reader, tolerance: float = TOLERANCE) -> dict
             }
             for name, (here, _) in sorted(places.items())
         },
-        "parts": {name: _part(first, second, name, places.get(name.split(".")[0]), tolerance) for name in names},
+        "parts": {name: _part(first, second, name, places.get(PartName(name).table), tolerance) for name in names},
     }
 
 

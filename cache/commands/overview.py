@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import partial_cache
+from cache.names import PartName
 from cache.schema import PARTS
 from common.output import duration, size, table
 
@@ -22,7 +23,7 @@ def describe(folder: Path, manifest: dict[str, Any]) -> str:
         mine = [shard for shard in shards if shard["part"] == part]
         held = size(sum(shard["bytes"] for shard in mine))
         for i, (column, kind) in enumerate(spec["columns"].items()):
-            shape = "x".join(map(str, [manifest["tables"][part.split(".")[0]], *kind["shape"]]))
+            shape = "x".join(map(str, [manifest["tables"][PartName(part).table], *kind["shape"]]))
             first = (part, len(mine), held) if i == 0 else ("", "", "")
             rows.append((*first, column, shape, kind["dtype"].strip("<|"), PARTS[part][column].holds))
     made, tables, whole = manifest["provenance"], manifest["tables"], partial_cache.whole_manifest(folder, manifest)

@@ -17,6 +17,7 @@ from cache.drin.about import SOURCE, about
 from cache.drin.columns import Columns, Source
 from cache.drin.release import INDEX, SLOTS, Release
 from cache.fingerprint import content_hash, shard_key
+from cache.names import PartName
 from cache.schema import TABLES
 from cache.writing.draft import Draft
 from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
@@ -122,12 +123,12 @@ class _Import:
         """Write parts, those that derive from others behind them; return the rows of their tables."""
         counts = {"entity": len(self._listed.ids), "mention": self._release.mentions, "pair": self._release.mentions}
         counts["token"] = int(self._source.edges[-1])
-        order = sorted(names, key=lambda name: (TABLES.index(name.split(".")[0]), name == "pair.alignment"))
-        rows = {name: counts[name.split(".")[0]] for name in order}
+        order = sorted(names, key=lambda name: (TABLES.index(PartName(name).table), name == "pair.alignment"))
+        rows = {name: counts[PartName(name).table] for name in order}
         with Progress(sum(rows.values()), f"import {self._draft.folder.name}", "rows") as progress:
             for name in order:
                 self._part(name, rows[name], progress)
-        return {name.split(".")[0]: count for name, count in rows.items()}
+        return {PartName(name).table: count for name, count in rows.items()}
 
     def _part(self, name: str, count: int, progress: Progress) -> None:
         fill = self._filler(name)
@@ -179,7 +180,7 @@ class _Import:
             recipe["text"] = "pooler"
         derived = edges.INPUTS if name == "pair.alignment" else ()
         inputs = {part: self._plans[part].fingerprint for part in derived}
-        return PartPlan(name, recipe, columns_of(name, lengths, "<f2", tuple(example)), inputs)
+        return PartPlan(PartName(name), recipe, columns_of(name, lengths, "<f2", tuple(example)), inputs)
 
     def _arrays(self, part: str) -> dict[str, str]:
         """Return the sha256 by name of the files that decide a part's numbers."""

@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+from cache.names import PartName
 from cache.schema import PARTS
 from common.foreign import markdown, shell
 from common.output import size
@@ -92,7 +93,7 @@ def _columns(manifest: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = []
     for part, spec in manifest["parts"].items():
         for column, kind in spec["columns"].items():
-            shape = " x ".join(map(str, [manifest["tables"][part.split(".")[0]], *kind["shape"]]))
+            shape = " x ".join(map(str, [manifest["tables"][PartName(part).table], *kind["shape"]]))
             rows.append((part, column, shape, kind["dtype"].strip("<|"), PARTS[part][column].holds))
     return rows
 

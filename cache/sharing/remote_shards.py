@@ -11,8 +11,8 @@ import numpy as np
 import xxhash
 
 from cache import manifests
+from cache.names import ColumnName
 from cache.remotes.base import Remote, SlowError
-from cache.schema import split_column
 from common.errors import CacheError
 
 COPY = re.compile(rf"{manifests.COPIES}/[0-9a-f]{{64}}\.json")
@@ -70,7 +70,7 @@ def column(remote: Remote, manifest: dict[str, Any], name: str, largest: int = L
 
     Raises CacheError if it is damaged, not there, or has more than `largest` bytes.
     """
-    part, short = split_column(name)
+    part, short = ColumnName(name).apart()
     spec = manifest["parts"].get(part, {}).get("columns", {}).get(short)
     if spec is None:
         raise CacheError(f"the cache at {remote.url} has no {name}")

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from cache import manifests, store
-from cache.schema import TABLES, VERSION, split_column
+from cache.names import ColumnName, PartName
+from cache.schema import TABLES, VERSION
 from cache.store import lacking
 from cache.writing import checksums, limits
 from cache.writing.limits import Column
@@ -128,7 +129,7 @@ class Draft:
 
     def rows(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Return the given rows (n,) of a column, (n, ...).  Raises CacheError if one is in no finished shard."""
-        part, column = split_column(name)
+        part, column = ColumnName(name).apart()
         dtype, shape = self._plans[part].columns[column]
         result, found = np.empty((len(rows), *shape), dtype), 0
         for entry in self._entries[part]:
@@ -143,7 +144,7 @@ class Draft:
 
     def column(self, name: str) -> np.ndarray:
         """Return a whole column whose shards are all finished."""
-        entries = self._entries[split_column(name)[0]]
+        entries = self._entries[ColumnName(name).part]
         return self.rows(name, np.arange(sum(entry["rows"] for entry in entries)))
 
     def finish(self, about: dict[str, Any], provenance: dict[str, Any]) -> str:
@@ -152,7 +153,7 @@ class Draft:
         `about` holds the manifest's fields dataset, tables, candidates, splits, coverage and warnings;
         `provenance` says when, where and how long, and is not part of the id.
         """
-        parts = sorted(self._plans, key=lambda name: (TABLES.index(name.split(".")[0]), name))
+        parts = sorted(self._plans, key=lambda name: (TABLES.index(PartName(name).table), name))
         shards = [entry for part in parts for entry in sorted(self._entries[part], key=lambda entry: entry["start"])]
         for entry in shards:
             if not exists(self.folder / entry["file"]):

@@ -16,7 +16,8 @@ import numpy as np
 
 from cache import manifests
 from cache.fingerprint import content_hash, shard_key
-from cache.schema import CHOICES, EDGES, READS, SEQUENCES, split_column
+from cache.names import ColumnName, PartName
+from cache.schema import CHOICES, EDGES, READS, SEQUENCES
 from cache.writing.draft import Draft
 from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
@@ -76,8 +77,8 @@ def write(folder: Path, wanted: Synthetic) -> str:
         raise ConfigError(f"{folder} holds a cache that was not synthesized; choose another place")
     draft = Draft(folder)
     read = [column for head in wanted.head.split(",") for column in (*READS[head], *CHOICES.get(head, ()))]
-    names = list(dict.fromkeys([*read, "mention.ids.gold", "pair.candidates.lexical_gold"]))
-    parts = {part: tuple(n.rpartition(".")[2] for n in names if split_column(n)[0] == part) for part in _parts(names)}
+    names = [*map(ColumnName, dict.fromkeys([*read, "mention.ids.gold", "pair.candidates.lexical_gold"]))]
+    parts = {part: tuple(n.column for n in names if n.part == part) for part in _parts(names)}
     lists = _Lists(wanted)
     sizes = SIZES | {"D": wanted.text_width, "V": wanted.image_width, "P": wanted.clip_width, "R": wanted.regions}
     sizes |= {"C": wanted.candidates, "surface": 12, "name": 12}
@@ -86,7 +87,7 @@ def write(folder: Path, wanted: Synthetic) -> str:
             plan = PartPlan(
                 part, {"producer": "melcache synth", **_recipe(wanted)}, columns_of(part, sizes, "<f2", columns)
             )
-            values = {column: lists.column(f"{part}.{column}", plan.columns[column]) for column in columns}
+            values = {column: lists.column(part.column(column), plan.columns[column]) for column in columns}
             progress.advance(len(columns))
             count = lists.rows(plan.table)
             for index, begin in enumerate(range(0, count, SHARD_ROWS)):
@@ -98,12 +99,12 @@ def write(folder: Path, wanted: Synthetic) -> str:
                 for column, array in values.items():
                     shard.put(column, np.arange(rows), array[begin : begin + rows])
                 draft.save(shard)
-    sequences = {table: lists.rows(table) for table in SEQUENCES if any(part.startswith(f"{table}.") for part in parts)}
+    sequences = {table: lists.rows(table) for table in SEQUENCES if any(part.table == table for part in parts)}
     return draft.finish(_about(folder.name, wanted, lists, sequences), {"producer": "melcache synth"})
 
 
-def _parts(names: list[str]) -> list[str]:
-    return list(dict.fromkeys(split_column(name)[0] for name in names))
+def _parts(names: list[ColumnName]) -> list[PartName]:
+    return list(dict.fromkeys(name.part for name in names))
 
 
 def _recipe(wanted: Synthetic) -> dict[str, Any]:
@@ -151,9 +152,9 @@ class _Lists:
             return int(self.counts.sum())
         return self._wanted.entities if table == "entity" else self._wanted.mentions
 
-    def column(self, name: str, spec: tuple[str, tuple[int, ...]]) -> np.ndarray:
+    def column(self, name: ColumnName, spec: tuple[str, tuple[int, ...]]) -> np.ndarray:
         """Return all rows of a column."""
-        part, column = split_column(name)
+        part, column = name.apart()
         fixed = {
             "mention.ids.splits": self.splits,
             "mention.ids.gold": self.gold_row,
@@ -167,9 +168,9 @@ class _Lists:
         if part in SEQUENCES.values():
             return self.counts if column == "count" else (self.counts.cumsum() - self.counts).astype(np.int32)
         if name == "pair.candidates.lexical_gold":
-            return self.column("pair.candidates.lexical", spec)[np.arange(len(self.gold)), self.gold]
+            return self.column(name.part.column("lexical"), spec)[np.arange(len(self.gold)), self.gold]
         dtype, shape = spec
-        count = self.rows(part.split(".")[0])
+        count = self.rows(part.table)
         if dtype == "|b1":
             return np.ones(count, bool)
         if column == "labels":
@@ -184,7 +185,7 @@ class _Lists:
         values = np.empty((count, *shape), np.float16)
         source, signal = _GOLD_SOURCE.get(name), min(1.0, self._wanted.signal)
         golds = self.gold_row
-        if part.split(".")[0] in SEQUENCES:
+        if part.table in SEQUENCES:
             golds = np.repeat(golds, self.counts)  # each token resembles the gold of its mention
         for begin, noise in self._normal(name, count, shape):
             values[begin : begin + len(noise)] = noise if source is None else np.sqrt(1 - signal) * noise
@@ -201,9 +202,9 @@ class _Lists:
         for begin in range(0, count, SHARD_ROWS):
             yield begin, rng.standard_normal((min(SHARD_ROWS, count - begin), *shape), np.float32)
 
-    def _edges(self, name: str) -> np.ndarray:
+    def _edges(self, name: ColumnName) -> np.ndarray:
         values = self._rng(name).uniform(0, 0.1, self.candidates.shape).astype(np.float32)
-        if name.rpartition(".")[2] in EDGES:  # the lexical score stays noise
+        if name.column in EDGES:  # the lexical score stays noise
             values[np.arange(len(values)), self.gold] += np.float32(self._wanted.signal)
         return np.minimum(values, np.float32(1))  # as every cosine
 

@@ -21,6 +21,7 @@ import numpy as np
 import xxhash
 
 from cache import fingerprint, store
+from cache.names import PartName
 from cache.schema import PARTS, VERSION
 from cache.writing import checksums
 from common.errors import CacheError, NotFiniteError
@@ -38,7 +39,7 @@ class PartPlan:
     derives from, `columns` name -> (numpy dtype string, shape after the row axis).
     """
 
-    name: str
+    name: PartName
     recipe: dict[str, Any]
     columns: dict[str, tuple[str, tuple[int, ...]]]
     inputs: dict[str, str] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class PartPlan:
     @property
     def table(self) -> str:
         """The table whose rows the part has."""
-        return self.name.split(".")[0]
+        return self.name.table
 
 
 @dataclass(frozen=True)

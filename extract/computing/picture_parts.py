@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cache.names import ColumnName, PartName
 from cache.schema import IMAGE_STATUS
 from common.errors import DatasetError
 from extract import images
@@ -17,7 +18,7 @@ from extract.computing import coverage
 from extract.computing.row_range import Range
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
-from extract.planning.duplicates import MENTIONS_ONLY
+from extract.planning.duplicates import MENTIONS_ONLY, Slot
 from extract.planning.shards import Plan
 
 OK = IMAGE_STATUS.index("ok")
@@ -61,7 +62,7 @@ class Pictures:
         own = [kind for kind in kinds if f"{table}.{kind}" in MENTIONS_ONLY]
         self._complete(rows, [kind for kind in kinds if kind not in own], statuses == OK)
         if own:  # of pictures that an entity has too
-            first = [row for row in rows.rows if owners.of_picture(f"{table}.{own[0]}", row) == (table, row)]
+            first = [row for row in rows.rows if owners.of_picture(PartName(f"{table}.{own[0]}"), row) == (table, row)]
             there = [row for row in first if not owners.owns_picture(table, row) and self._status(table, row) == OK]
             self._encode(rows, there, own)
             self._complete(rows, own, statuses == OK)
@@ -102,7 +103,8 @@ class Pictures:
             owners = {row: self._plan.owners.of_picture(part.name, row) for row in everything[there].tolist()}
             repeats = {row: owner for row, owner in owners.items() if owner != (table, row)}
             for column in COLUMNS[kind]:
-                rows.copy(f"{part.name}.{column}", {r: (f"{t}.{kind}.{column}", o) for r, (t, o) in repeats.items()})
+                copied = {row: Slot(ColumnName(f"{o.table}.{kind}.{column}"), o.row) for row, o in repeats.items()}
+                rows.copy(part.name.column(column), copied)
                 if not there.all():
                     dtype, shape = part.columns[column]
                     value = np.zeros(shape, dtype) if kind in BLANK else self._neutrals[kind]

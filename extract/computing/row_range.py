@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cache.schema import split_column
+from cache.names import ColumnName, PartName
 from cache.writing.draft import Draft
 from cache.writing.writer import Shard, ShardPlan
 from extract.computing.part_clock import Clock
@@ -51,7 +51,7 @@ class Range:
 
     def put(self, column: str, rows: Any, values: Any) -> None:
         """Store values (n, ...) of rows (n,); of a part that is finished they are dropped."""
-        part, name = split_column(column)
+        part, name = ColumnName(column).apart()
         if part in self._whole:
             whole = self._whole[part]
             whole.put(name, np.asarray(rows, int) - whole.plan.start, values)
@@ -63,7 +63,7 @@ class Range:
 
     def get(self, column: str, rows: Any) -> np.ndarray:
         """Return stored values of rows (n,) of this range, or of any that are finished."""
-        part, name = split_column(column)
+        part, name = ColumnName(column).apart()
         rows = np.asarray(rows, int)
         if part not in self._whole:
             return self._draft.rows(column, rows)
@@ -105,7 +105,7 @@ class Range:
 
     def save_all(self) -> None:
         """Publish what is left, ids last: they hold the verdicts on the pictures."""
-        self.save(*sorted(self._whole, key=lambda part: part.endswith(".ids")))
+        self.save(*sorted(self._whole, key=lambda part: PartName(part).kind == "ids"))
 
 
 def _empty(plan: Plan, part: str, index: int) -> Shard:

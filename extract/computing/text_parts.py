@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cache.names import ColumnName, PartName
 from extract.computing.row_range import Range
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
@@ -43,8 +44,9 @@ class Texts:
                 rows.put(f"entity.bert.{column}", at, values)
             rows.put("entity.bert.truncated", at, batch.truncated)
             rows.tick("entity.bert", len(at))
-        for column in (f"entity.bert.{name}" for name in self._plan.parts["entity.bert"].columns):
-            rows.copy(column, {row: (column, owner) for row, owner in owners.items() if owner != row})
+        part = self._plan.parts["entity.bert"]
+        for column in map(part.name.column, part.columns):
+            rows.copy(column, {row: Slot(column, owner) for row, owner in owners.items() if owner != row})
 
     def _sentences(self, rows: Range) -> None:
         """Fill mention.bert and token.bert, whichever is missing, from one pass over the sentences."""
@@ -92,23 +94,23 @@ class Texts:
 
     def _clip(self, rows: Range) -> None:
         """Fill the text columns of a clip part; `truncated` says whether any text of the row was cut."""
-        part = f"{rows.table}.clip"
+        part = PartName(f"{rows.table}.clip")
         texts = {
-            (f"{part}.{column}", row): text
+            Slot(part.column(column), row): text
             for row in rows.rows
             for column, text in self._plan.owners.clip_texts(rows.table, row).items()
         }
         owners = {slot: self._plan.owners.of_clip_text(rows.table, text) for slot, text in texts.items()}
         own = [slot for slot, owner in owners.items() if owner == slot]
         vectors = self._encoders.clip.encode_texts([texts[slot] for slot in own], lambda: rows.tick(part, 0))
-        for column in dict.fromkeys(column for column, _ in texts):
-            at = [i for i, slot in enumerate(own) if slot[0] == column]
-            rows.put(column, [own[i][1] for i in at], vectors[at])
-        copies: dict[str, dict[int, Slot]] = {}
-        for (column, row), owner in owners.items():
-            if owner != (column, row):
-                copies.setdefault(column, {})[row] = owner
+        for column in dict.fromkeys(slot.column for slot in texts):
+            at = [i for i, slot in enumerate(own) if slot.column == column]
+            rows.put(column, [own[i].row for i in at], vectors[at])
+        copies: dict[ColumnName, dict[int, Slot]] = {}
+        for slot, owner in owners.items():
+            if owner != slot:
+                copies.setdefault(slot.column, {})[slot.row] = owner
         for column, slots in copies.items():
             rows.copy(column, slots)
-        cut = {row for (_, row), text in texts.items() if self._encoders.clip.is_cut(text)}
-        rows.put(f"{part}.truncated", rows.rows, np.array([row in cut for row in rows.rows]))
+        cut = {slot.row for slot, text in texts.items() if self._encoders.clip.is_cut(text)}
+        rows.put(part.column("truncated"), rows.rows, np.array([row in cut for row in rows.rows]))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from cache.names import PartName
 from extract import images
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
@@ -39,7 +40,7 @@ class Calibration:
     def seconds(self, part: str) -> float | None:
         """Return how long the encoders take for a part, None where it needs none."""
         texts, pictures = len(self._items.text_items[part]), len(self._items.picture_items[part])
-        crops = self._config.objects if part.endswith(".crops") else 1
+        crops = self._config.objects if PartName(part).kind == "crops" else 1
         spent = self._rate(_texts_of(part)) * texts + self._rate(_pictures_of(part)) * pictures * crops
         return spent if texts or pictures else None
 
@@ -98,7 +99,7 @@ def _texts_of(part: str) -> str:
 
 def _pictures_of(part: str) -> str:
     """Return the encoder that sees the pictures of a part."""
-    return PICTURE_ENCODERS.get(part.split(".")[1], "detector")
+    return PICTURE_ENCODERS.get(PartName(part).kind, "detector")
 
 
 def _by(name: Callable[[str], str], items: dict[str, list[Item]]) -> dict[str, list[Item]]:

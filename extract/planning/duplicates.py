@@ -2,13 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
+from cache.names import ColumnName, PartName
 from extract.planning.rows import Picture, Rows, entity_text, mention_texts
 
 ASKING = {"entity": ("entity", "mention"), "mention": ("mention",)}  # rows of which tables may copy from a table's
 MENTIONS_ONLY = ("mention.regions", "mention.crops")
-Row = tuple[str, int]  # table, row
-Slot = tuple[str, int]  # full name of a column, row
+
+
+class Row(NamedTuple):
+    """A row of a table."""
+
+    table: str
+    row: int
+
+
+class Slot(NamedTuple):
+    """What a row has in a column."""
+
+    column: ColumnName
+    row: int
 
 
 class Owners:
@@ -32,16 +46,18 @@ class Owners:
         self._of_picture: dict[str, dict[bytes, Row]] = {"entity": {}, "mention": {}}
         self._of_clip_text: dict[str, dict[str, Slot]] = {"entity": {}, "mention": {}}
         self._of_mention_picture: dict[bytes, Row] = {}
-        for table, row in _in_turn(rows.layout.generations):
+        for owner in _in_turn(rows.layout.generations):
+            table, row = owner
             content, _ = self.pictures[table][row]
             if any(content):
                 for asking in ASKING[table]:
-                    self._of_picture[asking].setdefault(content, (table, row))
+                    self._of_picture[asking].setdefault(content, owner)
                 if table == "mention":
-                    self._of_mention_picture.setdefault(content, (table, row))
+                    self._of_mention_picture.setdefault(content, owner)
             for column, text in self.clip_texts(table, row).items():
+                slot = Slot(PartName(f"{table}.clip").column(column), row)
                 for asking in ASKING[table]:
-                    self._of_clip_text[asking].setdefault(text, (f"{table}.clip.{column}", row))
+                    self._of_clip_text[asking].setdefault(text, slot)
 
     def clip_texts(self, table: str, row: int) -> dict[str, str]:
         """Return the texts that CLIP reads of a row, by column."""
@@ -64,15 +80,14 @@ class Owners:
         """Whether a picture is encoded for this row in the parts that entities and mentions have."""
         return self._of_picture[table].get(self.pictures[table][row][0]) == (table, row)
 
-    def of_picture(self, part: str, row: int) -> Row | None:
+    def of_picture(self, part: PartName, row: int) -> Row | None:
         """Return the row that owns the picture of a row of a part, None where there is no file."""
-        table = part.split(".")[0]
-        owners = self._of_mention_picture if part in MENTIONS_ONLY else self._of_picture[table]
-        return owners.get(self.pictures[table][row][0])
+        owners = self._of_mention_picture if part in MENTIONS_ONLY else self._of_picture[part.table]
+        return owners.get(self.pictures[part.table][row][0])
 
 
 def _in_turn(generations: Sequence[tuple[int, int]]) -> Iterator[Row]:
     """Yield all rows: of each generation its entities, then its mentions."""
     for before, after in pairwise([(0, 0), *generations]):
         for table, begin, end in zip(("entity", "mention"), before, after, strict=True):
-            yield from ((table, row) for row in range(begin, end))
+            yield from (Row(table, row) for row in range(begin, end))

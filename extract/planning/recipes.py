@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cache import edges
+from cache.names import PartName
 from cache.schema import SEQUENCES, TABLES
 from cache.writing.writer import PartPlan, columns_of
 from common.output import say
@@ -49,7 +50,7 @@ def plan(
         elif name == "entity.clip":
             del columns["description"]
         inputs = {part: made[part].fingerprint for part in INPUTS.get(name, ()) if part in made}
-        made[name] = PartPlan(name, recipe, columns, inputs)
+        made[name] = PartPlan(PartName(name), recipe, columns, inputs)
         if name in wanted - config.demanded and made[name].fingerprint != listed[name]:
             say(f"{name} of the cache in {config.folder} was made otherwise and is left out of it; see --for")
             del made[name]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cache import manifests, store
+from cache.names import PartName
 from common.errors import CacheError, DatasetError, DeniedError
 from common.output import say
 from common.records import Dataset, Entity, Mention
@@ -58,17 +59,17 @@ class EarlierRows:
             return None  # the order is the release's
 
     @classmethod
-    def told(cls, manifest: dict[str, Any], ids: Callable[[str], np.ndarray]) -> "EarlierRows | None":
+    def told(cls, manifest: dict[str, Any], ids: Callable[[PartName], np.ndarray]) -> "EarlierRows | None":
         """Return what a manifest tells and `ids`, given a part; None where it is of a limited extraction."""
         generations = tuple((entities, mentions) for entities, mentions in manifest.get("generations", ()))
         if not generations:
             return None
         cuts: dict[str, Borders] = {table: [] for table in ORDERED}
         for shard in manifest["shards"]:
-            table, kind = shard["part"].split(".")
-            if kind == "ids":
-                cuts[table].append((shard["start"], shard["start"] + shard["rows"]))
-        return cls({table: ids(f"{table}.ids").tolist() for table in ORDERED}, Layout(cuts, generations))
+            part = PartName(shard["part"])
+            if part.kind == "ids":
+                cuts[part.table].append((shard["start"], shard["start"] + shard["rows"]))
+        return cls({table: ids(PartName(f"{table}.ids")).tolist() for table in ORDERED}, Layout(cuts, generations))
 
 
 def worth(manifest: dict[str, Any], counts: tuple[int, int], config: ExtractConfig) -> bool:
@@ -77,7 +78,7 @@ def worth(manifest: dict[str, Any], counts: tuple[int, int], config: ExtractConf
     Not that of one with many times the rows, nor one cut so finely that no manifest could list what follows it, nor
     in ranges too large to be computed here.
     """
-    ids = [shard for shard in manifest["shards"] if shard["part"].endswith(".ids")]
+    ids = [shard for shard in manifest["shards"] if PartName(shard["part"]).kind == "ids"]
     mine = sum(-(-count // config.shard_rows) for count in counts)
     parts = PARTS_A_RANGE + len(config.demanded)
     return (

@@ -7,6 +7,7 @@ from dataclasses import astuple
 import numpy as np
 
 from cache.fingerprint import content_hash, digest, shard_key
+from cache.names import PartName
 from cache.schema import SEQUENCES
 from cache.writing.writer import PartPlan
 from common.records import Face
@@ -52,7 +53,7 @@ class Keys:
         for name, part in parts.items():
             self._keys[name] = []
             for index, (begin, end) in enumerate(borders[home(part.table)]):
-                contents = map(self.contents(name), range(begin, end))
+                contents = map(self.contents(part.name), range(begin, end))
                 inputs = self._inputs(name, index, begin, end)
                 self._keys[name].append(shard_key(part.fingerprint, [*contents, *inputs]))
 
@@ -60,12 +61,12 @@ class Keys:
         """Return the key of a part's rows in a range."""
         return self._keys[part][index]
 
-    def contents(self, part: str) -> Callable[[int], bytes]:
+    def contents(self, part: PartName) -> Callable[[int], bytes]:
         """Return the function from a row to the bytes that stand for what the part reads of it.
 
         Where its vectors come from belongs to it: the owner's batch decides their last bits.
         """
-        table, kind = part.split(".")
+        table, kind = part.table, part.kind
         if table in SEQUENCES:
             return self._sentence_content(self._sentences[table].of.tolist())
         if table == "pair":
@@ -116,34 +117,32 @@ class Keys:
         return content_hash(gold, *entities) + scores + own + b"".join(there)
 
     def _bert_origin(self, row: int) -> bytes:
-        return self._origin("entity.bert", row, ("entity", self._owners.of_entity_text(row)))
+        return self._origin(PartName("entity.bert"), row, Row("entity", self._owners.of_entity_text(row)))
 
     def _clip_origins(self, table: str, row: int) -> bytes:
         origins = []
         for column, text in self._owners.clip_texts(table, row).items():
-            owner_column, owner = self._owners.of_clip_text(table, text)
-            owner_table, _, owner_name = owner_column.split(".")
-            origins.append(owner_name.encode() if column != owner_name else b"")
-            origins.append(self._origin(f"{table}.clip", row, (owner_table, owner)))
+            owner = self._owners.of_clip_text(table, text)
+            origins.append(owner.column.column.encode() if column != owner.column.column else b"")
+            origins.append(self._origin(PartName(f"{table}.clip"), row, Row(owner.column.table, owner.row)))
         return b"".join(origins)
 
-    def _picture_origin(self, part: str, row: int) -> bytes:
+    def _picture_origin(self, part: PartName, row: int) -> bytes:
         owner = self._owners.of_picture(part, row)
         if owner is None:
             return b""
-        if owner == (part.split(".")[0], row) and not self._owners.owns_picture(*owner):
+        if owner == (part.table, row) and not self._owners.owns_picture(*owner):
             return OWN_OF_ENTITY  # encoded in other batches than pictures that no entity has
         return self._origin(part, row, owner)
 
-    def _origin(self, part: str, row: int, owner: Row) -> bytes:
+    def _origin(self, part: PartName, row: int, owner: Row) -> bytes:
         """Return 32 bytes that say where a row's vector is made: for itself, in its own shard, or in which other."""
-        table, kind = part.split(".")
-        if (table, row) == owner:
+        if owner == (part.table, row):
             return OWN
         index = self._range(*owner)
-        if table == owner[0] and index == self._range(table, row):
+        if owner.table == part.table and index == self._range(part.table, row):
             return bytes(32)
-        return bytes.fromhex(self._keys[f"{owner[0]}.{kind}"][index])
+        return bytes.fromhex(self._keys[f"{owner.table}.{part.kind}"][index])
 
     def _range(self, table: str, row: int) -> int:
         """Return the index of the range that a row lies in."""

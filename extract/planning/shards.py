@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from cache.names import PartName
 from cache.schema import SEQUENCES
 from cache.writing.writer import PartPlan, ShardPlan, Todo
 from extract.config import ON_DEMAND, ExtractConfig
@@ -75,8 +76,8 @@ class Plan:
 
     def content(self) -> Iterator[bytes]:
         """Yield what stands for every row of the dataset, whatever the encoders: the manifest's dataset content."""
-        for part in ("entity.ids", "mention.ids", "pair.candidates"):
-            yield from map(self.keys.contents(part), range(self.borders[part.split(".")[0]][-1][1]))
+        for part in map(PartName, ("entity.ids", "mention.ids", "pair.candidates")):
+            yield from map(self.keys.contents(part), range(self.borders[part.table][-1][1]))
 
     def _shards(self, part: PartPlan, index: int, following: int) -> Iterator[ShardPlan]:
         """Yield the shards of a part in a range, the first of them number `following`."""

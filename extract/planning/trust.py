@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cache.names import PartName
 from cache.schema import IMAGE_STATUS, SEQUENCES
 from cache.writing import limits
 from cache.writing.limits import Column
@@ -42,7 +43,7 @@ class Trust:
         if part in SEQUENCES.values():
             there = self._plan.sentences[next(name for name, pointer in SEQUENCES.items() if pointer == part)]
             return {"first": there.first[rows], "count": there.count[rows]}
-        if not part.endswith(".ids"):
+        if PartName(part).kind != "ids":
             return {}
         contents = {
             "content_text": self._plan.rows.text_content[table][rows],

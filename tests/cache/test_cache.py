@@ -14,6 +14,7 @@ import pytest
 import cache as melcache
 from cache import fingerprint, manifests, store
 from cache.checks.verify import verify
+from cache.names import PartName
 from cache.sharing import push, tar
 from cache.writing import checksums
 from cache.writing.draft import Draft
@@ -26,7 +27,7 @@ KEY = "ab" * 32
 
 
 def part(name="entity.bert", sizes=None, only=("text", "truncated")):
-    return PartPlan(name, {"encoder": "a test"}, columns_of(name, sizes or {"D": 3}, "<f2", only))
+    return PartPlan(PartName(name), {"encoder": "a test"}, columns_of(name, sizes or {"D": 3}, "<f2", only))
 
 
 def values(plan, rows, start=0):

@@ -12,6 +12,7 @@ import cache as melcache
 from cache import manifests
 from cache.checks import diff
 from cache.cli import app
+from cache.names import PartName
 from cache.writing.draft import Draft
 from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
@@ -31,7 +32,7 @@ def build(folder, ids, vectors, resize=232, present=None):
         "entity.resnet": {"encoder": {"name": "resnet152", "resize": resize}, "policy": "white"},
     }
     for name, arrays in columns.items():
-        plan = PartPlan(name, recipes[name], columns_of(name, sizes, "<f2", tuple(arrays)))
+        plan = PartPlan(PartName(name), recipes[name], columns_of(name, sizes, "<f2", tuple(arrays)))
         shard = Shard(ShardPlan(plan, 0, 0, count, f"{resize:064d}"))
         for column, values in arrays.items():
             shard.put(column, np.arange(count), values)

@@ -22,8 +22,9 @@ from cache import manifests, remotes, store
 from cache.checks import hdf5_gate
 from cache.checks.verify import verify
 from cache.cli import app
+from cache.names import ColumnName
 from cache.remotes import base, folder, object_store
-from cache.schema import READS, split_column
+from cache.schema import READS
 from cache.sharing import pull, push, remote_shards
 from cache.store import temporary_names
 from cache.writing import synth
@@ -240,7 +241,7 @@ def test_a_pull_that_is_killed_is_resumed_by_the_next_process(one, remote, here)
 
 
 def parts_of(*heads):
-    named = {split_column(column)[0] for head in heads for column in READS[head]}
+    named = {ColumnName(column).part for head in heads for column in READS[head]}
     return named | {"mention.ids", "pair.candidates"}
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import cache as melcache
 from cache.edges import ALIGNMENT_READS, GRID, align
 from cache.fingerprint import content_hash, shard_key
+from cache.names import PartName
 from cache.reader import Reader
 from cache.schema import EDGES, READS
 from cache.writing.draft import Draft
@@ -98,7 +99,7 @@ def lay(folder, columns):
         parts.setdefault(name.rpartition(".")[0], {})[name.rpartition(".")[2]] = values
     for part, held in parts.items():
         rows = len(next(iter(held.values())))
-        plan = PartPlan(part, {"producer": "test"}, {n: (v.dtype.str, v.shape[1:]) for n, v in held.items()})
+        plan = PartPlan(PartName(part), {"producer": "test"}, {n: (v.dtype.str, v.shape[1:]) for n, v in held.items()})
         shard = Shard(ShardPlan(plan, 0, 0, rows, shard_key(plan.fingerprint, [content_hash(part)])))
         for name, values in held.items():
             shard.put(name, np.arange(rows), values)

@@ -13,6 +13,7 @@ import numpy as np
 
 from cache import manifests, partial_cache, store
 from cache.checks.verify import check, verify
+from cache.names import ColumnName
 from cache.reader import Reader
 from common.errors import CacheError
 from torture.tiny_cache import PARTS, Result, build, fast_disk, put
@@ -142,7 +143,7 @@ class Rot:
         if path not in self._entries:
             return
         part = self._entries[path]["part"]
-        names = [name for name in self._reader.columns if name.rpartition(".")[0] == part]
+        names = [name for name in self._reader.columns if ColumnName(name).part == part]
         try:
             found = self._reader.load(names)
         except CacheError as error:

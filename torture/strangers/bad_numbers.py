@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cache.names import PartName
 from cache.reader import Reader
 from cache.schema import PARTS
 from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
@@ -19,7 +20,7 @@ def run(scratch: Path, seed: int) -> Result:
     """Put each bad number into each float column, and an integer too large into each other; then look for each row."""
     result = Result("numbers")
     for name in PARTS:
-        plan = PartPlan(name, {}, columns_of(name, SIZES, "<f2"))
+        plan = PartPlan(PartName(name), {}, columns_of(name, SIZES, "<f2"))
         for column, (dtype, shape) in plan.columns.items():
             kind = np.dtype(dtype).kind
             for bad in BAD if kind == "f" else (1 << 40,) if kind in "iu" else (b"x" * 99,) if kind == "S" else ():

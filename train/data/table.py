@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from cache import Reader
-from cache.schema import EDGES, SEQUENCES, UNLABELED, split_column
+from cache.names import ColumnName
+from cache.schema import EDGES, SEQUENCES, UNLABELED
 from common.errors import CacheError
 from common.records import SPLITS
 from train.data.batch import Batch
@@ -59,8 +60,8 @@ class Table:
         loaded = reader.load([name for name in names if self.resident != "mmap" or name not in features])
         self._features = {}
         for name in features:
-            part, column = split_column(name)
-            absent = ~loaded[f"{part}.present"] if column == "image" else None
+            full = ColumnName(name)
+            absent = ~loaded[f"{full.part}.present"] if full.column == "image" else None
             pieces = reader.pieces(name) if self.resident == "mmap" else [(0, loaded.pop(name))]
             pieces = [(start, _bytes(rows, characters)) for start, rows in pieces]
             self._features[name] = Feature(pieces, absent, self.resident, device)
@@ -201,7 +202,7 @@ class Table:
         for name in [name for name in features if _table(name) in self._sequences]:
             there = self._sequences[_table(name)].present(mentions)
             features[name] = features[name].masked_fill(~there[..., None], 0)
-            features[f"{name.rpartition('.')[0]}.present"] = there
+            features[ColumnName(name).part.column("present")] = there
         small = {
             name: select_rows(column, entities if _of_entities(name) else mentions)
             for name, column in self._rows.items()
@@ -232,15 +233,15 @@ def _is_feature(reader: Reader, name: str, characters: int) -> bool:
     """Whether a column holds a vector of floats for every mention or entity, or a string that is read as bytes."""
     if reader.dtype(name).kind == "S":
         return characters > 0
-    return not name.startswith("pair.") and reader.dtype(name).kind == "f" and len(reader.shape(name)) > 1
+    return _table(name) != "pair" and reader.dtype(name).kind == "f" and len(reader.shape(name)) > 1
 
 
 def _of_entities(name: str) -> bool:
-    return name.startswith("entity.")
+    return _table(name) == "entity"
 
 
 def _table(name: str) -> str:
-    return name.partition(".")[0]
+    return ColumnName(name).table
 
 
 def _rows_of(reader: Reader, table: str) -> int:

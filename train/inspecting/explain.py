@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cache import Reader
+from cache.names import ColumnName
 from cache.schema import EDGES, UNLABELED
 from common.errors import ConfigError, NotFiniteError
 from common.foreign import printable
@@ -142,7 +143,7 @@ def _seed_file(config: ExplainConfig) -> Path:
 
 def _strings(reader: Reader, column: str) -> list[str]:
     """Return a column's strings, or row numbers where the cache came without that part."""
-    rows = reader.manifest["tables"][column.split(".")[0]]
+    rows = reader.manifest["tables"][ColumnName(column).table]
     return reader.strings(column) if column in reader.columns else list(map(str, range(rows)))
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from cache.names import ColumnName
 from common.errors import ConfigError
 from common.options import knob
 from train.checks import MARGIN, check_margin
@@ -32,5 +33,5 @@ class JointConfig:
 
     def width_of(self, column: str) -> int:
         """Return the width of a feature column."""
-        part = column.split(".")[1]
-        return {"bert": self.text_width, "resnet": self.image_width, "clip": self.clip_width}[part]
+        kind = ColumnName(column).part.kind
+        return {"bert": self.text_width, "resnet": self.image_width, "clip": self.clip_width}[kind]
