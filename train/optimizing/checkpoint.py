@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 # modules and rooms that decide the numbers of a run; tests/train/test_code.py holds them against what training imports
 DECIDING = (
     "cache/edges.py",
+    "cache/names.py",
     "cache/reader.py",
     "cache/schema.py",
     "common/devices.py",
