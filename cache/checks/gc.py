@@ -15,6 +15,7 @@ from pathlib import Path
 from cache import manifests, store
 from cache.schema import PARTS
 from cache.store import temporary_names
+from cache.store.temporary_names import TemporaryName
 from cache.writing import checksums
 from common.errors import CacheError
 from common.output import size, table
@@ -22,9 +23,6 @@ from common.paths import exists, is_folder, names
 
 SHARD = re.compile(rf"({'|'.join(map(re.escape, PARTS))})-[0-9]{{5,}}\.[0-9a-f]{{12}}\.h5")
 BESIDE = re.compile(r"[0-9a-f]{64}\.(json|sig)")
-GROWING_DASHES = (
-    5  # in the names of cache.store.resumable_file's temporary files, from which a pull goes on; others have 4
-)
 SHARDS, WORK, TEMPORARY, OTHER = (
     "shards that no manifest here lists",
     "unfinished work: newer than the manifest, or without one",
@@ -109,7 +107,8 @@ def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
         for path, status in _files(place):
             name = str(path.relative_to(folder))
             if path.name.startswith(temporary_names.PREFIX) and _dead(path):
-                new = path.name.count("-") == GROWING_DASHES and status.st_mtime_ns >= finished
+                begun = TemporaryName.parse(path.name)
+                new = begun is not None and bool(begun.content) and status.st_mtime_ns >= finished
                 yield Leftover(name, status.st_size, WORK if new else TEMPORARY, new and not unfinished)
             elif place != folder and BESIDE.fullmatch(path.name) and beside is not None and name not in beside:
                 yield Leftover(name, status.st_size, OTHER)

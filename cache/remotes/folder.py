@@ -13,8 +13,9 @@ from pathlib import Path
 from cache import manifests, store
 from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, counted
 from cache.remotes.patience import Came
-from cache.store import temporary_names
+from cache.store import lacking, temporary_names
 from cache.store.resumable_file import BLOCK, Growing
+from cache.store.temporary_names import TemporaryName
 from common.errors import CacheError
 from common.paths import exists
 
@@ -167,8 +168,8 @@ def _taken(lock: Path) -> int | None:
     except FileExistsError:
         return None
     try:
-        temporary_names.hold(descriptor)
-        os.write(descriptor, temporary_names.name().encode())
+        lacking.lock(descriptor, None, wait=True)
+        os.write(descriptor, str(TemporaryName.new()).encode())
         if _is_at(lock, descriptor):  # and was not taken for one that names nobody
             return descriptor
     except BaseException:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cache.remotes.base import Remote
 from cache.store import temporary_names
-from cache.store.resumable_file import CONTENT, Growing
+from cache.store.resumable_file import Growing
 from cache.writing import checksums
 from common.errors import CacheError
 from common.foreign import shell
@@ -70,11 +70,11 @@ class Fetch:
 def check_space(folder: Path, shards: Sequence[dict[str, Any]], doing: str, advice: str) -> None:
     """Raise CacheError where the disk has no room for the files of these entries that are not here."""
     begun = {}
-    for path in folder.glob(f"{temporary_names.PREFIX}*"):
+    for path, name in temporary_names.in_folder(folder):
         with contextlib.suppress(OSError):  # it has its name by now
-            begun[path.name[-CONTENT:]] = path.lstat().st_size
+            begun[name.content if name else ""] = path.lstat().st_size
     missing = [shard for shard in shards if not exists(folder / shard["file"])]
-    needed = sum(max(0, shard["bytes"] - begun.get(shard["sha256"][:CONTENT], 0)) for shard in missing)
+    needed = sum(max(0, shard["bytes"] - begun.get(shard["sha256"][: temporary_names.CONTENT], 0)) for shard in missing)
     there = free(folder)
     if there is not None and needed > there:
         raise CacheError(f"{folder} has {size(there)} free, {doing} needs {size(needed)}. {advice}")

@@ -18,13 +18,13 @@ from typing import BinaryIO
 
 from cache.store import lacking, temporary_names
 from cache.store.lacking import sync_directory
+from cache.store.temporary_names import TemporaryName
 from common.errors import CacheError, DeniedError
 from common.foreign import shell
 from common.paths import denied, exists
 
 HOLLOW = 1 << 30  # bytes from which on a file must be more than holes
 STORED = 64  # at least one in so many of them is on the disk: a compressed one may hold zeros in much less space
-ENTIRE = 4  # dashes in the name of a temporary file; one that grows has one more, and the content's hash behind it
 
 
 def publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
@@ -33,7 +33,7 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
     With `replace=False` a file already under that name wins and False is returned: two extractors that finish
     the same shard must agree on one.  Raises CacheError on a full, read-only or failing disk; nothing is left.
     """
-    temporary = path.parent / temporary_names.name()
+    temporary = path.parent / str(TemporaryName.new())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _created(temporary) as descriptor:
@@ -54,7 +54,7 @@ def published(path: Path) -> Iterator[BinaryIO]:
 
     Raises CacheError if a file of that name has appeared meanwhile; if the block fails, nothing is left.
     """
-    temporary = path.parent / temporary_names.name()
+    temporary = path.parent / str(TemporaryName.new())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _created(temporary) as descriptor:
@@ -172,9 +172,9 @@ def sweep(folder: Path, *, begun: bool = True) -> int:
     With `begun=False` those stay that arrived in part from elsewhere and can be continued (cache.store.resumable_file).
     """
     removed = 0
-    for path in folder.glob(f"{temporary_names.PREFIX}*"):
+    for path, name in temporary_names.in_folder(folder):
         with contextlib.suppress(OSError):  # another sweep was faster, or it is a colleague's
-            if temporary_names.abandoned(path) and (begun or path.name.count("-") == ENTIRE):
+            if temporary_names.abandoned(path) and (begun or name is None or not name.content):
                 path.unlink()
                 removed += 1
     return removed
@@ -217,7 +217,7 @@ def _created(temporary: Path) -> Iterator[int]:
     with _removed_on_error(temporary):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            temporary_names.hold(descriptor)
+            lacking.lock(descriptor, None, wait=True)  # before its first byte
             yield descriptor
         finally:
             os.close(descriptor)

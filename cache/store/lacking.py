@@ -95,17 +95,19 @@ def rename_new(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
-def lock(descriptor: int, where: Path, operation: int = fcntl.LOCK_EX) -> bool:
+def lock(descriptor: int, where: Path | None, operation: int = fcntl.LOCK_EX, *, wait: bool = False) -> bool:
     """Take the lock of an open file or folder, held until it is closed.  Returns False if another process has it.
 
-    Without locks on this file system it is as if it were free: what is written there is whole all the same.
+    Without locks on this file system it is as if it were free: what is written there is whole all the same. `where`
+    that is, is then said once.
     """
     try:
-        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, operation | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:
-        warn("locks", where)
+        if where is not None:
+            warn("locks", where)
     return True
 
 

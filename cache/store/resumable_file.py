@@ -13,11 +13,10 @@ from typing import Self
 
 from cache import store
 from cache.store import lacking, temporary_names
+from cache.store.temporary_names import TemporaryName
 from common.errors import CacheError
 
 BLOCK = 2 << 20  # bytes read at a time: hashed and written while a core still has them, 2.4 times as fast as 8 MB
-CONTENT = 16  # hex digits of the hash in the name
-NOBODY = f"{temporary_names.NOBODY}-1"  # the process and start of a writer that ended in order: anyone may continue
 FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -33,15 +32,15 @@ class Growing:
     """
 
     def __init__(self, path: Path, content: str, *, keep: bool = True) -> None:
-        self._path, self._suffix, self._placed, self._keep = path, content[:CONTENT], False, keep
-        self._temporary = path.parent / f"{temporary_names.name()}-{self._suffix}"
+        self._path, self._content, self._placed, self._keep = path, content, False, keep
+        self._name = TemporaryName.new(content)
+        self._temporary = path.with_name(str(self._name))
         self.size = 0
 
     def __enter__(self) -> Self:
         with self._told():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            left = self._path.parent.glob(f"{temporary_names.PREFIX}*-{self._suffix}") if self._keep else ()
-            adopted = next((found for path in left if (found := self._adopt(path)) is not None), None)
+            adopted = next((found for path in self._left() if (found := self._adopt(path)) is not None), None)
             self._descriptor = self._new() if adopted is None else adopted
             self.size = os.fstat(self._descriptor).st_size
         return self
@@ -54,8 +53,7 @@ class Growing:
             if self.size == 0 or not self._keep:
                 self._temporary.unlink()
             else:
-                names = self._temporary.name.split("-")
-                self._temporary.rename(self._temporary.with_name("-".join([*names[:2], NOBODY, *names[4:]])))
+                self._temporary.rename(self._path.with_name(str(self._name.left())))
 
     def blocks(self) -> Iterator[bytes]:
         """Yield the bytes that are there already."""
@@ -94,8 +92,14 @@ class Growing:
 
     def _new(self) -> int:
         descriptor = os.open(self._temporary, FLAGS | os.O_CREAT | os.O_EXCL, 0o644)
-        temporary_names.hold(descriptor)
+        lacking.lock(descriptor, None, wait=True)  # before its first byte
         return descriptor
+
+    def _left(self) -> Iterator[Path]:
+        """Yield what writers of this content have left, or are writing."""
+        for path, name in temporary_names.in_folder(self._path.parent) if self._keep else ():
+            if name is not None and name.continues(self._content):
+                yield path
 
     def _adopt(self, left: Path) -> int | None:
         """Return the descriptor of what a dead writer has left, under our name; None if it is not to be had."""
@@ -104,7 +108,7 @@ class Growing:
                 return None
             descriptor = os.open(left, FLAGS)
             try:
-                if temporary_names.hold(descriptor, wait=False):
+                if lacking.lock(descriptor, None):
                     left.rename(self._temporary)
                     return descriptor
             except OSError:

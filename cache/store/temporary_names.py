@@ -11,15 +11,20 @@ import re
 import secrets
 import socket
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 PREFIX = ".partial-"
 STALE_SECONDS = 24 * 3600.0
 QUIET_SECONDS = 600.0  # of a name without a namespace, as older versions gave: a pid that is free may live elsewhere
 DEAD = "ZX"  # states in /proc of what has ended, but that its parent has not asked for yet
-NOBODY = "0"  # the process of a writer that ended in order: anyone may go on
-_WRITER = re.compile(rf"(?:{re.escape(PREFIX)})?([^-]*?)(?:\.([0-9a-f]{{12}})\.([0-9]+))?-([0-9]+)-([0-9]+)-.*")
+NOBODY = 0  # the process of a writer that ended in order: anyone may go on
+CONTENT = 16  # hex digits of a content's hash in the name of a file that is continued
+_NAME = re.compile(
+    rf"(?:{re.escape(PREFIX)})?([^-]*?)(?:\.([0-9a-f]{{12}})\.([0-9]+))?-([0-9]{{1,19}})-([0-9]{{1,19}})-([^-]*)(?:-(.*))?"
+)
 
 
 @dataclass(frozen=True)
@@ -31,22 +36,53 @@ class Home:
     namespace: str
 
 
-def name() -> str:
-    """Return a new name that tells who writes the file: where, process, its start, and random digits."""
-    here, pid = _here(), os.getpid()
-    where = f"{here.host}.{here.boot}.{here.namespace}" if here.boot else here.host
-    return f"{PREFIX}{where}-{pid}-{(here.boot and _start(pid)) or 0}-{secrets.token_hex(6)}"
+@dataclass(frozen=True)
+class TemporaryName:
+    """Who writes a temporary file: where, which process, its start in clock ticks (0: not known), and random digits.
+
+    `content` is what a content's hash begins with: of a file that the next writer of that content continues, else "".
+    """
+
+    home: Home
+    pid: int
+    start: int
+    token: str
+    content: str = ""
+
+    @classmethod
+    def new(cls, content: str = "") -> Self:
+        """Return a new name of this process's; with the sha256 (hex) of a content, of a file that can be continued."""
+        here, pid = _here(), os.getpid()
+        return cls(here, pid, (_start(pid) if here.boot else 0) or 0, secrets.token_hex(6), content[:CONTENT])
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return what a file's name says, be it of an older version's; None where it is none of melcache's."""
+        found = _NAME.fullmatch(text)
+        if found is None:
+            return None
+        host, boot, namespace, pid, start, token, content = found.groups()
+        return cls(Home(host, boot or "", namespace or ""), int(pid), int(start), token, content or "")
+
+    def __str__(self) -> str:
+        home = self.home
+        where = f"{home.host}.{home.boot}.{home.namespace}" if home.boot else home.host
+        content = f"-{self.content}" if self.content else ""
+        return f"{PREFIX}{where}-{self.pid}-{self.start}-{self.token}{content}"
+
+    def continues(self, content: str) -> bool:
+        """Whether the file is the beginning of the content with this sha256 (hex)."""
+        return self.content == content[:CONTENT]
+
+    def left(self) -> Self:
+        """Return the name under which a writer that ends in order leaves what the next one continues."""
+        return replace(self, pid=NOBODY, start=1)
 
 
-def hold(descriptor: int, *, wait: bool = True) -> bool:
-    """Lock a file for as long as it is open, a new one before its first byte.  Return whether nobody else holds it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        pass
-    return True
+def in_folder(folder: Path) -> Iterator[tuple[Path, TemporaryName | None]]:
+    """Yield the temporary files of a folder and what their names say."""
+    for path in folder.glob(f"{PREFIX}*"):
+        yield path, TemporaryName.parse(path.name)
 
 
 def abandoned(path: Path, writer: str = "", stale: float = STALE_SECONDS) -> bool:
@@ -55,21 +91,21 @@ def abandoned(path: Path, writer: str = "", stale: float = STALE_SECONDS) -> boo
     Where that cannot be told, whether nothing was written for `stale` seconds. Raises OSError if the file is gone.
     """
     quiet = time.time() - path.lstat().st_mtime
-    found = _WRITER.fullmatch(writer or path.name)
-    if found is None:
+    name = TemporaryName.parse(writer or path.name)
+    if name is None:
         return quiet > stale
-    (host, boot, namespace, pid, start), here = found.groups(), _here()
-    if pid == NOBODY:
+    if name.pid == NOBODY:
         return True
-    started = _start(int(pid)) if start != "0" else None
-    if boot and boot == here.boot:
-        if namespace == here.namespace and started is not None:
-            return started != int(start)
+    home, here = name.home, _here()
+    started = _start(name.pid) if name.start else None
+    if home.boot and home.boot == here.boot:
+        if home.namespace == here.namespace and started is not None:
+            return started != name.start
         return quiet > stale or _free(path)
-    if host == here.host and boot:  # this machine has been started again, or another one has its name
+    if home.host == here.host and home.boot:  # this machine has been started again, or another one has its name
         return quiet > min(stale, time.clock_gettime(time.CLOCK_BOOTTIME))
-    if host == here.host and started is not None:
-        return started != int(start) and quiet > min(stale, QUIET_SECONDS)
+    if home.host == here.host and started is not None:
+        return started != name.start and quiet > min(stale, QUIET_SECONDS)
     return quiet > stale
 
 

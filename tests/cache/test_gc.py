@@ -19,6 +19,7 @@ from cache.remotes.folder import Folder
 from cache.sharing import pull, push
 from cache.store import temporary_names
 from cache.store.resumable_file import Growing
+from cache.store.temporary_names import TemporaryName
 from cache.writing import checksums, synth
 from cache.writing.draft import Draft
 from common.errors import CacheError
@@ -161,7 +162,7 @@ def test_a_damaged_manifest_removes_nothing(toy):
 def test_temporary_files_of_the_dead_go_and_of_the_living_stay(toy):
     dead = old(toy / f"{temporary_names.PREFIX}{temporary_names._here().host}-1-1-{'0' * 12}")
     stranger = old(toy / f"{temporary_names.PREFIX}elsewhere-1-1-{'0' * 12}")  # a day old, wherever its writer was
-    mine = new(toy / temporary_names.name())
+    mine = new(toy / str(TemporaryName.new()))
     theirs = toy / f"{temporary_names.PREFIX}elsewhere-1-1-{'1' * 12}"
     theirs.write_bytes(b"x")
     found = {file.file for file in gc.collect(toy, delete=True).files}
@@ -181,7 +182,7 @@ def test_what_a_pull_would_go_on_from_stays_while_it_is_new(toy):
 
 def test_a_living_writer_stops_the_removal_of_its_work(toy):
     (toy / manifests.NAME).unlink()
-    (toy / temporary_names.name()).write_bytes(b"x")
+    (toy / str(TemporaryName.new())).write_bytes(b"x")
     before = names(toy)
     with pytest.raises(CacheError, match="is being written: wait until its process has ended"):
         gc.collect(toy, delete=True, unfinished=True)

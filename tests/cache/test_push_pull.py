@@ -1,6 +1,7 @@
 """Push and pull over a directory: whole or not at all, resumed, checked, and one winner where two publish at once."""
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -27,6 +28,7 @@ from cache.remotes import base, folder, object_store
 from cache.schema import READS
 from cache.sharing import pull, push, remote_shards
 from cache.store import temporary_names
+from cache.store.temporary_names import TemporaryName
 from cache.writing import synth
 from common import output
 from common.errors import CacheError, ConfigError
@@ -510,9 +512,8 @@ def test_the_lock_of_a_dead_push_is_removed_and_that_of_a_living_one_is_waited_f
     push.push(one, str(remote))
     lock, child = remote / folder.LOCK, subprocess.Popen(["true"])
     child.wait()
-    name = temporary_names.name().split("-")
-    dead = "-".join([*name[:2], str(child.pid), "1", name[4]])
-    for holder in (dead, temporary_names.name()):
+    dead = str(dataclasses.replace(TemporaryName.new(), pid=child.pid, start=1))
+    for holder in (dead, str(TemporaryName.new())):
         lock.write_text(holder)
         if holder == dead:
             assert push.push(two, str(remote), replace=True).news and not lock.exists()

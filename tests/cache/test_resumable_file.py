@@ -7,8 +7,9 @@ import os
 import pytest
 
 from cache import store
-from cache.store import resumable_file, temporary_names
+from cache.store import resumable_file
 from cache.store.resumable_file import Growing
+from cache.store.temporary_names import TemporaryName
 from common.errors import CacheError
 
 DATA = bytes(range(256)) * 40
@@ -96,7 +97,7 @@ def test_short_writes_are_continued_and_a_full_disk_keeps_what_arrived(tmp_path,
 
 def test_a_link_under_a_temporary_name_is_not_followed(tmp_path):
     (tmp_path / "secret").write_bytes(b"mine")
-    trap = tmp_path / f"{temporary_names.PREFIX}{temporary_names._here().host}-{resumable_file.NOBODY}-aa-{NAME[:16]}"
+    trap = tmp_path / str(TemporaryName.new(NAME).left())
     trap.symlink_to(tmp_path / "secret")
     with Growing(tmp_path / "a.h5", NAME) as file:
         assert file.size == 0

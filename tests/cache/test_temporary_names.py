@@ -14,9 +14,9 @@ import pytest
 
 from cache import store
 from cache.remotes import folder as folders
-from cache.store import temporary_names
+from cache.store import lacking, temporary_names
 from cache.store.resumable_file import Growing
-from cache.store.temporary_names import Home
+from cache.store.temporary_names import Home, TemporaryName
 
 ROOT = Path(__file__).parents[2]
 HERE, KERNEL = temporary_names._here(), "0123456789ab"
@@ -39,12 +39,22 @@ def put(folder, home, pid, start, quiet=0.0, data=b"x"):
 
 
 def test_a_name_tells_host_kernel_namespace_process_and_start():
-    name, again = temporary_names.name(), temporary_names.name()
-    assert name != again and len(name) < 120 and name.count("-") == store.ENTIRE
+    name, again = str(TemporaryName.new()), str(TemporaryName.new())
+    assert name != again and len(name) < 120
     found = re.fullmatch(r"\.partial-(.+)\.([0-9a-f]{12})\.([0-9]+)-([0-9]+)-([0-9]+)-[0-9a-f]{12}", name)
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "")
     assert boot.startswith(found[2]) and f"pid:[{found[3]}]" == os.readlink("/proc/self/ns/pid")
     assert int(found[4]) == os.getpid() and found[5] == Path("/proc/self/stat").read_text().split()[21]
+
+
+def test_a_name_is_read_back_and_says_whether_the_file_can_be_continued():
+    for name in (TemporaryName.new(), TemporaryName.new("ab" * 32), TemporaryName.new("ab" * 32).left()):
+        assert TemporaryName.parse(str(name)) == name and name.continues("ab" * 32) == bool(name.content)
+    begun = TemporaryName.parse(f".partial-host.{KERNEL}.4026530000-17-5-aabb-{'ab' * 8}")
+    assert begun == TemporaryName(Home("host", KERNEL, "4026530000"), 17, 5, "aabb", "ab" * 8)
+    old = TemporaryName.parse(".partial-else.where-17-5-aabb")  # of before names told kernel and namespace
+    assert old == TemporaryName(Home("else.where", "", ""), 17, 5, "aabb") and not old.continues("ab" * 32)
+    assert TemporaryName.parse(".partial-x") is TemporaryName.parse(f".partial-x-{'9' * 5000}-1-aabb") is None
 
 
 def test_where_pids_mean_the_same_a_process_is_alive_or_not_whatever_the_age(tmp_path, dead):
@@ -65,7 +75,7 @@ def test_in_another_namespace_of_this_kernel_the_lock_tells(tmp_path, monkeypatc
     other = Home(host, HERE.boot, "4026530000")
     path = put(tmp_path, other, dead, 5)
     with path.open("ab") as file:
-        assert temporary_names.hold(file.fileno())
+        assert lacking.lock(file.fileno(), None)
         assert not temporary_names.abandoned(path)
     assert temporary_names.abandoned(path)
     empty = put(tmp_path, other, dead, 5, data=b"")  # made, and perhaps not locked yet
@@ -154,10 +164,10 @@ def test_a_name_of_an_older_version_says_no_namespace_so_its_writer_is_given_tim
 def test_where_proc_is_that_of_another_namespace_it_tells_nothing_of_pids(tmp_path, monkeypatch, dead):
     path = put(tmp_path, HERE, dead, 5)
     monkeypatch.setattr(temporary_names.os, "readlink", lambda name: "1" if name == "/proc/self" else "pid:[1]")
-    assert temporary_names._start(os.getpid()) is None and temporary_names.name().split("-")[3] == "0"
+    assert temporary_names._start(os.getpid()) is None and TemporaryName.new().start == 0
     monkeypatch.setattr(temporary_names, "_here", lambda: HERE)
     with path.open("ab") as file:
-        temporary_names.hold(file.fileno())
+        lacking.lock(file.fileno(), None)
         assert not temporary_names.abandoned(path)
 
 
@@ -167,8 +177,8 @@ def test_a_sweep_in_a_real_namespace_leaves_what_is_being_written_here(tmp_path)
     if subprocess.run([*APART, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody make namespaces")
     for written in ("being", "left"):
-        with (tmp_path / temporary_names.name()).open("wb") as file:
-            temporary_names.hold(file.fileno())
+        with (tmp_path / str(TemporaryName.new())).open("wb") as file:
+            lacking.lock(file.fileno(), None)
             file.write(b"x")
             file.flush()
             if written == "being":

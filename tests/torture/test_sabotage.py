@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -191,7 +192,8 @@ def manifest_first(patch):
 
 
 def one_temporary_name(patch):
-    patch.setattr(temporary_names, "name", lambda: f"{temporary_names.PREFIX}shared")
+    shared = temporary_names.TemporaryName.new()
+    patch.setattr(temporary_names.TemporaryName, "new", lambda content="": replace(shared, content=content[:16]))
 
 
 def temporaries_of_the_living_are_swept(patch):
