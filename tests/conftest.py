@@ -2,11 +2,13 @@
 
 import os
 import signal
+import sys
 from importlib import import_module
 
 import pytest
 
 from common.threads import sleep_when_waiting
+from tests.worlds import synthetic_cache
 
 OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")  # a make of a test is not one within `make test`
 
@@ -22,7 +24,7 @@ toys = {}
 def pytest_configure():
     sleep_when_waiting()  # before the tests import torch
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs behind it ignore Ctrl-C
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models, and a process for each core: pytest-xdist
+    os.environ["OMP_NUM_THREADS"] = "1"  # small models, and a process for each core: pytest-xdist
     for name in ("MELCACHE_REMOTE", "MELCACHE_MAKE", *OF_MAKE):
         os.environ.pop(name, None)
 
@@ -53,6 +55,35 @@ def _once(name, load):
         return toys[key]
 
     return loaded
+
+
+@pytest.fixture(autouse=True)
+def one_thread_again():
+    """A test may have let torch take more threads than the one that OMP_NUM_THREADS gave it."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def toy_cache(tmp_path_factory):
+    """The folder of a small synthetic cache named toy; tests only read it."""
+    return synthetic_cache(tmp_path_factory.mktemp("synthetic") / "toy")
+
+
+@pytest.fixture(scope="session")
+def two_caches(tmp_path_factory):
+    """A folder with two caches of one dataset, one/toy and two/toy, of different numbers; tests only read them."""
+    place = tmp_path_factory.mktemp("two-caches")
+    for seed, name in enumerate(("one", "two")):
+        synthetic_cache(place / name / "toy", seed, "drin,clip")
+    return place
+
+
+@pytest.fixture
+def without_fsync(monkeypatch):
+    """Skip fsync, where a test would call it a thousand times."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from cache.checks import verify
 from cache.cli import app
 from cache.sharing import pull, push
 from cache.store import resumable_file
-from cache.writing import synth
 from cache.writing.draft import Draft
 from common import paths
 from common.errors import CacheError, DatasetError, DeniedError, MelcacheError, WeightsError
@@ -48,16 +47,9 @@ def bound():
     assert libc.capset(header, data) == 0
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made") / "toy"
-    synth.write(folder, synth.Synthetic(20, 12, 3, 0.5, 0, "drin", text_width=4, image_width=4, clip_width=4))
-    return folder
-
-
 @pytest.fixture
-def toy(made, tmp_path):
-    yield shutil.copytree(made, tmp_path / "toy")
+def toy(toy_cache, tmp_path):
+    yield shutil.copytree(toy_cache, tmp_path / "toy")
     for top, folders, _ in os.walk(tmp_path):
         for name in folders:
             (Path(top) / name).chmod(0o755)  # before it is walked

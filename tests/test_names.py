@@ -10,13 +10,12 @@ from typer.testing import CliRunner
 from cache import manifests
 from cache.cli import app
 from cache.drin import convert
-from cache.writing import synth
 from common.errors import ConfigError
 from common.options import as_json
 from extract import pipeline
 from extract.config import ExtractConfig
+from tests.worlds import synthetic_cache
 
-TOY = synth.Synthetic(20, 12, 3, 0.5, 0, "drin", text_width=4, image_width=4, clip_width=4)
 BAD = {
     "my\u00a0data": r"my\\xa0data': '\\xa0' does not print",
     "my\tdata": r"'\\t' does not print",
@@ -38,7 +37,7 @@ def test_a_name_that_no_cache_can_have_is_refused_at_once(name, tmp_path, monkey
         ExtractConfig(dataset="jsonl", name=name)
     if name and ".." not in name and name != ".":
         with pytest.raises(ConfigError, match=r"does not print|bytes"):
-            synth.write(tmp_path / name.rpartition("/")[2], TOY)
+            synthetic_cache(tmp_path / name.rpartition("/")[2])
         with pytest.raises(ConfigError, match=r"does not print|bytes"):
             convert.run(tmp_path / "arrays", tmp_path / name.rpartition("/")[2])
     assert list(tmp_path.iterdir()) == []

@@ -12,38 +12,32 @@ import cache as melcache
 from cache import manifests
 from cache.cli import app
 from cache.sharing import card, push
-from cache.writing import synth
 
 SHA = "ab" * 32
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    path = tmp_path_factory.mktemp("made") / "toy"
-    synth.write(path, synth.Synthetic(60, 40, 5, 0.5, 0, "drin", text_width=8, image_width=16))
-    return path
-
-
-def changed(toy, change):
-    found = manifests.load(toy)
+def changed(toy_cache, change):
+    found = manifests.load(toy_cache)
     change(found)
     return manifests.seal(found)
 
 
-def test_the_five_lines_of_the_card_load_a_column_with_h5py_alone(toy):
-    page = card.page(manifests.load(toy))
+def test_the_five_lines_of_the_card_load_a_column_with_h5py_alone(toy_cache):
+    page = card.page(manifests.load(toy_cache))
     code = page.partition("```python\n")[2].partition("```")[0]
     assert len(code.splitlines()) == 5
     check = "import sys; assert not [name for name in sys.modules if name.startswith('cache')]; print(text.tolist())"
-    done = subprocess.run([sys.executable, "-c", code + check], cwd=toy, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", code + check], cwd=toy_cache, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     shape, values = done.stdout.splitlines()
     assert shape == "(40, 8) float16"
-    assert json.loads(values) == melcache.open(toy).column("entity.bert.text").tolist()
+    assert json.loads(values) == melcache.open(toy_cache).column("entity.bert.text").tolist()
 
 
-def test_the_card_says_what_is_in_the_cache_and_what_to_mind(toy):
-    found = manifests.load(toy)
+def test_the_card_says_what_is_in_the_cache_and_what_to_mind(toy_cache):
+    found = manifests.load(toy_cache)
     page = card.page(found)
     for said in (
         "60 mentions (test 6, train 48, valid 6), 40 entities and 5 candidates",
@@ -58,7 +52,7 @@ def test_the_card_says_what_is_in_the_cache_and_what_to_mind(toy):
     assert "guesses about people" not in page
 
 
-def test_the_card_names_encoders_licences_and_guesses_about_people(toy):
+def test_the_card_names_encoders_licences_and_guesses_about_people(toy_cache):
     def change(found):
         recipes = {
             "entity.bert": {"encoder": "transformers BertModel", "weights": SHA},
@@ -70,7 +64,7 @@ def test_the_card_names_encoders_licences_and_guesses_about_people(toy):
         found["parts"]["mention.attributes"] = found["parts"]["mention.bert"]
         found["parts"]["mention.attributes"]["columns"] = {}
 
-    page = card.page(changed(toy, change))
+    page = card.page(changed(toy_cache, change))
     assert (
         f"| entity.bert | BERT, bert-base-cased | Apache-2.0 | https://github.com/google-research/bert | {SHA[:16]} |"
         in page
@@ -80,15 +74,15 @@ def test_the_card_names_encoders_licences_and_guesses_about_people(toy):
     assert "guesses about people" in page and "gender, race, age and emotion" in page
 
 
-def test_a_strangers_texts_are_no_markdown(toy):
-    page = card.page(changed(toy, lambda found: found["dataset"].update(source="<script>a</script> [b](c) | d")))
+def test_a_strangers_texts_are_no_markdown(toy_cache):
+    page = card.page(changed(toy_cache, lambda found: found["dataset"].update(source="<script>a</script> [b](c) | d")))
     assert "<script>" not in page and r"\[b\](c) \| d" in page
 
 
-def test_the_front_matter_is_what_the_hub_reads(toy):
+def test_the_front_matter_is_what_the_hub_reads(toy_cache):
     yaml = pytest.importorskip("yaml")
     for licence, wanted in (("CC BY-SA 4.0", "cc-by-sa-4.0"), ('text "MIT", pictures: per file', "other")):
-        found = changed(toy, lambda found, licence=licence: found["dataset"].update(licence=licence))
+        found = changed(toy_cache, lambda found, licence=licence: found["dataset"].update(licence=licence))
         head = card.front_matter(found)
         read = yaml.safe_load(head.strip().strip("-"))
         assert read["license"] == wanted and read.get("license_details", licence) == licence
@@ -96,28 +90,28 @@ def test_the_front_matter_is_what_the_hub_reads(toy):
         assert card.page(found, head).startswith("---\n") and card.ours(card.page(found, head).encode())
 
 
-def test_a_page_that_a_person_changed_is_left_alone_and_ours_is_renewed(toy, tmp_path):
-    page = card.page(manifests.load(toy))
+def test_a_page_that_a_person_changed_is_left_alone_and_ours_is_renewed(toy_cache, tmp_path):
+    page = card.page(manifests.load(toy_cache))
     assert card.ours(page.encode())
     for other in (page.replace("60 mentions", "61 mentions"), page + "x", page[1:], "# mine\n", "", "\xff"):
         assert not card.ours(other.encode("latin-1"))
 
     remote = tmp_path / "team"
-    push.push(toy, str(remote))
+    push.push(toy_cache, str(remote))
     assert (remote / "README.md").read_text() == page
-    (remote / "README.md").write_text(page.replace(manifests.load(toy)["id"], "0" * 64))
-    assert push.push(toy, str(remote)).news == ()  # edited
-    old = card.page(changed(toy, lambda found: found["warnings"].append("an older one")))
+    (remote / "README.md").write_text(page.replace(manifests.load(toy_cache)["id"], "0" * 64))
+    assert push.push(toy_cache, str(remote)).news == ()  # edited
+    old = card.page(changed(toy_cache, lambda found: found["warnings"].append("an older one")))
     (remote / "README.md").write_text(old)
-    assert push.push(toy, str(remote)).news == ("card",) and (remote / "README.md").read_text() == page
+    assert push.push(toy_cache, str(remote)).news == ("card",) and (remote / "README.md").read_text() == page
     (remote / "README.md").write_text("# mine\n")
-    other = shutil.copytree(toy, tmp_path / "other/toy")
-    sealed = changed(toy, lambda found: found["warnings"].append("another"))
+    other = shutil.copytree(toy_cache, tmp_path / "other/toy")
+    sealed = changed(toy_cache, lambda found: found["warnings"].append("another"))
     (other / "manifest.json").write_bytes(manifests.written(sealed))
     assert push.push(other, str(remote), replace=True).news == ("manifest", "copy")
     assert (remote / "README.md").read_text() == "# mine\n"
 
 
-def test_the_command_prints_the_card(toy):
-    done = CliRunner().invoke(app, ["card", str(toy)])
-    assert done.exit_code == 0 and done.stdout == card.page(manifests.load(toy))
+def test_the_command_prints_the_card(toy_cache):
+    done = CliRunner().invoke(app, ["card", str(toy_cache)])
+    assert done.exit_code == 0 and done.stdout == card.page(manifests.load(toy_cache))

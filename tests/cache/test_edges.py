@@ -16,11 +16,6 @@ from extract.encoders.detector import summary
 N, E, C, D, P, V, K = 7, 9, 5, 12, 6, 10, 3
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def cosine(a, b):
     """Eq. 6-8 as written: a sum of products over the product of two lengths."""
     dot = norm_a = norm_b = 0.0

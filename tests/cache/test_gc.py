@@ -20,32 +20,22 @@ from cache.sharing import pull, push
 from cache.store import temporary_names
 from cache.store.resumable_file import Growing
 from cache.store.temporary_names import TemporaryName
-from cache.writing import checksums, synth
+from cache.writing import checksums
 from cache.writing.draft import Draft
 from common.errors import CacheError
+from tests.worlds import synthetic_cache
 from torture import tiny_cache
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
+pytestmark = pytest.mark.usefixtures("without_fsync")
 STALE = "entity.bert-00000.0123456789ab.h5"
 GONE = "entity.bert-00001.0123456789ab.h5"
 FOREIGN = ["notes.txt", "data.h5", "entity.bert.h5", "Entity.bert-00000.0123456789ab.h5", "x-00000.0123456789ab.h5"]
 
 
-def make(folder, seed=0, heads="drin"):
-    synth.write(folder, synth.Synthetic(60, 40, 5, 0.5, seed, heads, **SMALL))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Without fsync, which these tests would call a thousand times."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
 @pytest.fixture
 def toy(tmp_path):
-    return make(tmp_path / "shards/toy")
+    return synthetic_cache(tmp_path / "shards/toy")
 
 
 def old(path, data=b"x" * 1000):
@@ -87,9 +77,9 @@ def test_shards_of_an_older_recipe_go_only_where_deletion_is_asked_for(toy):
 
 
 def test_the_shards_of_a_recipe_that_was_replaced_are_found(tmp_path):
-    toy = make(tmp_path / "toy", seed=0)
+    toy = synthetic_cache(tmp_path / "toy", seed=0)
     replaced = {path.name for path in toy.glob("*.h5")}
-    make(toy, seed=1)
+    synthetic_cache(toy, seed=1)
     assert {file.file for file in gc.collect(toy, delete=True).files} == replaced
     assert {path.name for path in toy.glob("*.h5")}.isdisjoint(replaced)
     melcache.open(toy)
@@ -226,7 +216,7 @@ def test_what_a_running_extraction_has_taken_stays_even_where_there_are_no_locks
 
 def test_a_place_that_is_being_pushed_to_is_not_cleaned(toy, tmp_path, monkeypatch):
     remote, inner, said = tmp_path / "remote", Folder.create, []
-    push.push(make(tmp_path / "other/toy", seed=1), str(remote))
+    push.push(synthetic_cache(tmp_path / "other/toy", seed=1), str(remote))
     old(remote / STALE)
 
     def create(self, *given, **more):
@@ -241,7 +231,7 @@ def test_a_place_that_is_being_pushed_to_is_not_cleaned(toy, tmp_path, monkeypat
 
 
 def test_a_part_keeps_the_proof_and_the_signature_of_its_whole(tmp_path):
-    whole, remote, part = make(tmp_path / "whole", heads="drin,clip"), tmp_path / "remote", tmp_path / "part"
+    whole, remote, part = synthetic_cache(tmp_path / "whole", heads="drin,clip"), tmp_path / "remote", tmp_path / "part"
     push.push(whole, str(remote))
     pull.pull(part, str(remote), heads="drin")
     identity = melcache.open(part).id
@@ -254,7 +244,7 @@ def test_a_part_keeps_the_proof_and_the_signature_of_its_whole(tmp_path):
 
 
 def test_the_rest_of_a_whole_cache_goes_where_a_part_took_its_place(tmp_path):
-    whole, remote, here = make(tmp_path / "whole", heads="drin,clip"), tmp_path / "remote", tmp_path / "here"
+    whole, remote, here = synthetic_cache(tmp_path / "whole", heads="drin,clip"), tmp_path / "remote", tmp_path / "here"
     push.push(whole, str(remote))
     pull.pull(here, str(remote), heads="drin")
     clip = next(path for path in whole.glob("entity.clip-*.h5"))
@@ -264,8 +254,8 @@ def test_the_rest_of_a_whole_cache_goes_where_a_part_took_its_place(tmp_path):
 
 def test_a_place_that_others_pull_from_keeps_every_publication(tmp_path):
     remote = tmp_path / "remote"
-    first = push.push(make(tmp_path / "a/toy", seed=0), str(remote)).id
-    push.push(make(tmp_path / "b/toy", seed=1), str(remote), replace=True)
+    first = push.push(synthetic_cache(tmp_path / "a/toy", seed=0), str(remote)).id
+    push.push(synthetic_cache(tmp_path / "b/toy", seed=1), str(remote), replace=True)
     before = names(remote)
     for path in remote.rglob("*.h5"):
         os.utime(path, (1, 1))
@@ -278,7 +268,7 @@ def test_a_place_that_others_pull_from_keeps_every_publication(tmp_path):
 def test_the_command_lists_all_caches_and_removes_where_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("one", "two"):
-        old(make(tmp_path / "shards" / name) / STALE)
+        old(synthetic_cache(tmp_path / "shards" / name) / STALE)
     (tmp_path / "shards/unfinished").mkdir()
     run = CliRunner()
     done = run.invoke(app, ["gc"])

@@ -112,13 +112,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    place = tmp_path_factory.mktemp("made")
-    sizes = {"text_width": 8, "image_width": 16, "clip_width": 8}
-    for name, seed in (("one", 0), ("two", 1)):
-        synth.write(place / name / "toy", synth.Synthetic(60, 40, 5, 0.5, seed, "drin,clip", **sizes))
-    synth.write(place / "large/toy", synth.Synthetic(60, 4000, 5, 0.5, 0, "bert", text_width=100))
-    return place
+def large(tmp_path_factory):
+    """A cache with a shard of several parts of an upload."""
+    folder = tmp_path_factory.mktemp("large") / "toy"
+    synth.write(folder, synth.Synthetic(60, 4000, 5, 0.5, 0, "bert", text_width=100))
+    return folder
 
 
 @pytest.fixture
@@ -140,8 +138,8 @@ def same(here, there):
     return melcache.open(here).id == melcache.open(there).id and not [f for f in verify(here) if f.problem]
 
 
-def test_a_cache_goes_there_and_back_and_two_pushers_do_not_mix(made, bucket, tmp_path, monkeypatch):
-    one, two = made / "one/toy", made / "two/toy"
+def test_a_cache_goes_there_and_back_and_two_pushers_do_not_mix(two_caches, large, bucket, tmp_path, monkeypatch):
+    one, two = two_caches / "one/toy", two_caches / "two/toy"
     done = push.push(one, URL)
     names = {name.removeprefix("caches/toy/") for name in bucket.held}
     assert names == {*listed(one), "manifest.json", "README.md", manifests.copy_of(done.id)}
@@ -158,15 +156,14 @@ def test_a_cache_goes_there_and_back_and_two_pushers_do_not_mix(made, bucket, tm
 
     monkeypatch.setattr(gcs.Gcs, "publish", publish)
     with pytest.raises(CacheError, match="someone else has just published cache"):
-        push.push(made / "large/toy", URL, replace=True)
+        push.push(large, URL, replace=True)
     assert pull.pull(tmp_path / "new", URL).id == melcache.open(two).id and same(tmp_path / "new", two)
     assert pull.pull(tmp_path / "old", URL, identity=done.id).id == done.id
 
 
-def test_a_large_shard_goes_in_blocks_and_an_interrupted_push_goes_on(made, bucket, tmp_path, monkeypatch):
+def test_a_large_shard_goes_in_blocks_and_an_interrupted_push_goes_on(large, bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(gcs.Gcs, "block_size", PART)
     monkeypatch.setattr(gcs.Gcs, "threads", 1)
-    large = made / "large/toy"
     (name,) = [file for file, size in listed(large).items() if size > 2 * PART]
     bucket.broken = lambda method, path, headers: f"bytes {2 * PART}-" in headers.get("Content-Range", "")
     with pytest.raises(CacheError, match=rf"^cannot upload to {URL}: [^\n]*the line is broken"):
@@ -180,8 +177,8 @@ def test_a_large_shard_goes_in_blocks_and_an_interrupted_push_goes_on(made, buck
     assert same(tmp_path / "here", large)
 
 
-def test_failures_are_one_line(made, bucket, tmp_path):
+def test_failures_are_one_line(two_caches, bucket, tmp_path):
     with pytest.raises(CacheError, match=r"^there is no cache at gs://team/none: no manifest\.json"):
         pull.pull(tmp_path / "here", "gs://team/none")
     with pytest.raises(CacheError, match=r"^cannot upload to gs://nobody/toy: there is no bucket nobody"):
-        push.push(made / "one/toy", "gs://nobody/toy")
+        push.push(two_caches / "one/toy", "gs://nobody/toy")

@@ -22,7 +22,6 @@ from cache.remotes import hub as hubs
 from cache.remotes import patience
 from cache.remotes.base import SlowError
 from cache.sharing import pull, push
-from cache.writing import synth
 from common.errors import CacheError, ConfigError
 
 constants = pytest.importorskip("huggingface_hub.constants", reason="needs huggingface_hub: the extra hf")
@@ -186,15 +185,6 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(206, part, Content_Range=f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    place = tmp_path_factory.mktemp("made")
-    sizes = {"text_width": 8, "image_width": 16, "clip_width": 8}
-    for name, seed in (("one", 0), ("two", 1)):
-        synth.write(place / name / "toy", synth.Synthetic(60, 40, 5, 0.5, seed, "drin,clip", **sizes))
-    return place
-
-
 @pytest.fixture
 def hub(monkeypatch):
     found = Hub()
@@ -221,8 +211,8 @@ def same(here, there):
 
 
 @pytest.mark.parametrize("url", [URL, f"{URL}@main/caches/v1"])
-def test_a_push_is_one_commit_and_comes_back_whole_or_in_parts(made, hub, tmp_path, url):
-    one, two = made / "one/toy", made / "two/toy"
+def test_a_push_is_one_commit_and_comes_back_whole_or_in_parts(two_caches, hub, tmp_path, url):
+    one, two = two_caches / "one/toy", two_caches / "two/toy"
     done = push.push(one, url)
     assert done.sent == done.total and len(hub.commits) == 2
     inside = url.removeprefix(URL).removeprefix("@main/")
@@ -244,9 +234,9 @@ def test_a_push_is_one_commit_and_comes_back_whole_or_in_parts(made, hub, tmp_pa
     assert pull.pull(tmp_path / "old", url, identity=done.id).id == done.id and same(tmp_path / "old", one)
 
 
-def test_an_interrupted_push_commits_nothing_and_sends_no_content_twice(made, hub, monkeypatch):
+def test_an_interrupted_push_commits_nothing_and_sends_no_content_twice(two_caches, hub, monkeypatch):
     monkeypatch.setattr(hubs.Hub, "threads", 1)
-    one = made / "one/toy"
+    one = two_caches / "one/toy"
     for place, left in (("/lfs/", 3), ("/preupload/", 5), ("/commit/", 1)):
         hub.broken = {place: left}
         with pytest.raises(CacheError, match=rf"^cannot (upload to|publish in) {URL}: [^\n]*the line is broken"):
@@ -258,10 +248,10 @@ def test_an_interrupted_push_commits_nothing_and_sends_no_content_twice(made, hu
     assert sent <= sum(listed(one).values()) + max(listed(one).values())
 
 
-def test_an_interrupted_pull_goes_on_inside_the_file_and_keeps_to_its_commit(made, hub, tmp_path, monkeypatch):
+def test_an_interrupted_pull_goes_on_inside_the_file_and_keeps_to_its_commit(two_caches, hub, tmp_path, monkeypatch):
     monkeypatch.setattr(hubs.Hub, "threads", 1)
     monkeypatch.setattr(hubs.Hub, "block_size", 3000)
-    one = made / "one/toy"
+    one = two_caches / "one/toy"
     push.push(one, URL)
     hub.broken = {"/cdn/": 5}
     with pytest.raises(CacheError, match=rf"cannot read {URL}: "):
@@ -273,8 +263,8 @@ def test_an_interrupted_pull_goes_on_inside_the_file_and_keeps_to_its_commit(mad
     assert all("/resolve/main/" not in path for _, path, _ in hub.requests[before:])  # but at a commit
 
 
-def test_of_two_pushers_at_once_one_commits_and_a_foreign_commit_is_no_obstacle(made, hub, monkeypatch):
-    one, two = made / "one/toy", made / "two/toy"
+def test_of_two_pushers_at_once_one_commits_and_a_foreign_commit_is_no_obstacle(two_caches, hub, monkeypatch):
+    one, two = two_caches / "one/toy", two_caches / "two/toy"
     inner, turns = hubs.Hub.publish, [lambda: hub.commit(hub.files() | {"notes.txt": b"of a person"})]
 
     def publish(self, what, version):
@@ -305,8 +295,8 @@ def tmp_copy(one, hub):
     return to
 
 
-def test_a_changed_shard_or_card_is_noticed(made, hub, tmp_path):
-    one = made / "one/toy"
+def test_a_changed_shard_or_card_is_noticed(two_caches, hub, tmp_path):
+    one = two_caches / "one/toy"
     push.push(one, URL)
     name = min(listed(one))
     oid = hub.files()[name]
@@ -323,7 +313,7 @@ def test_a_changed_shard_or_card_is_noticed(made, hub, tmp_path):
         push.push(local, URL)
     assert hub.files() == {}
     hub.commit({"README.md": b"# written by a person"})
-    push.push(made / "two/toy", URL)
+    push.push(two_caches / "two/toy", URL)
     assert hub.content("README.md") == b"# written by a person"
 
 
@@ -348,8 +338,8 @@ def test_a_body_that_drips_is_left_after_a_window(hub, monkeypatch):
     assert now == patience.WINDOW
 
 
-def test_every_failure_is_one_line_without_the_token(made, hub, tmp_path, monkeypatch):
-    one = made / "one/toy"
+def test_every_failure_is_one_line_without_the_token(two_caches, hub, tmp_path, monkeypatch):
+    one = two_caches / "one/toy"
 
     def line(action, *arguments):
         with pytest.raises((CacheError, ConfigError)) as caught:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 import cache as melcache
@@ -24,8 +23,6 @@ from train.heads.drin.config import DrinConfig
 from train.heads.drin_authors.config import DrinAuthorsConfig
 from train.heads.ghmfc.config import GhmfcConfig
 from train.heads.mel_hi.config import MelHiConfig
-
-torch.set_num_threads(1)
 
 ROOT = Path(__file__).parents[2]
 SPLITS = {"train": 12, "valid": 4, "test": 3}

@@ -11,6 +11,7 @@ from cache.cli import app, main
 from cache.schema import READS
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
+from tests.worlds import synthetic_cache
 
 SIZE = {"text_width": 8, "image_width": 8}
 
@@ -112,5 +113,5 @@ def test_a_missing_cache_is_one_line_and_exit_2(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().err == (
         "error: No cache for 'nothing' in shards/. Make it with: make extract DATASET=nothing\n"
     )
-    write(tmp_path / "shards/toy", Synthetic(20, 10, 3, 0.5, 0, text_width=4, image_width=4))
+    synthetic_cache(tmp_path / "shards/toy")
     assert str(invoke("info", "nothing").exception).endswith("DATASET=nothing, or take one of: toy")

@@ -33,9 +33,9 @@ from cache.writing import synth
 from common import output
 from common.errors import CacheError, ConfigError
 from common.output import size
+from tests import worlds
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
 BLOCK = 1200  # bytes at a time here, so that every file takes several
 
 
@@ -46,24 +46,22 @@ def no_gate(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def sharded(tmp_path_factory):
     """Two caches of one dataset, in several shards a part, and one with other parts."""
-    place = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synth, "SHARD_ROWS", 32)
-        for name, seed, heads in (("one", 0, "drin,clip"), ("two", 1, "drin,clip"), ("less", 0, "drin")):
-            synth.write(place / name / "toy", synth.Synthetic(60, 40, 5, 0.5, seed, heads, **SMALL))
+    place = tmp_path_factory.mktemp("sharded")
+    for name, seed, heads in (("one", 0, "drin,clip"), ("two", 1, "drin,clip"), ("less", 0, "drin")):
+        worlds.synthetic_cache(place / name / "toy", seed, heads, shard_rows=32)
     return place
 
 
 @pytest.fixture
-def one(made):
-    return made / "one/toy"
+def one(sharded):
+    return sharded / "one/toy"
 
 
 @pytest.fixture
-def two(made):
-    return made / "two/toy"
+def two(sharded):
+    return sharded / "two/toy"
 
 
 @pytest.fixture
@@ -77,13 +75,7 @@ def here(tmp_path):
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Without fsync, which these tests would call ten thousand times."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
-@pytest.fixture
-def single(monkeypatch, quick):
+def single(monkeypatch, without_fsync):
     """One thread and small blocks, so that the k-th call is always the same."""
     monkeypatch.setattr(folder.Folder, "threads", 1)
     monkeypatch.setattr(folder.Folder, "block_size", BLOCK)
@@ -336,8 +328,8 @@ def test_another_cache_is_published_only_with_replace_and_the_older_stays_by_id(
     assert not (tmp_path / "none").exists()
 
 
-def test_a_grown_cache_is_taken_on_top_of_the_smaller_one(made, remote, here, monkeypatch):
-    less, more = made / "less/toy", made / "one/toy"
+def test_a_grown_cache_is_taken_on_top_of_the_smaller_one(sharded, remote, here, monkeypatch):
+    less, more = sharded / "less/toy", sharded / "one/toy"
     push.push(less, str(remote))
     pull.pull(here, str(remote))
     with pytest.raises(CacheError, match="has another cache: toy"):
@@ -360,7 +352,7 @@ def damages(path):
     yield b""
 
 
-def test_a_damaged_shard_at_the_remote_gets_no_name_here_and_its_owner_mends_it(one, remote, tmp_path, quick):
+def test_a_damaged_shard_at_the_remote_gets_no_name_here_and_its_owner_mends_it(one, remote, tmp_path, without_fsync):
     push.push(one, str(remote))
     kinds = {shard["part"]: remote / shard["file"] for shard in shards(one)}
     for part, victim in kinds.items():
@@ -427,13 +419,13 @@ def pushed(path, remote, replace):
 
 @pytest.mark.parametrize("before", ["nothing", "another cache"])
 def test_of_two_pushers_at_once_exactly_one_wins_and_a_reader_always_sees_a_whole_cache(
-    made, one, two, tmp_path, monkeypatch, quick, before
+    sharded, one, two, tmp_path, monkeypatch, without_fsync, before
 ):
     inner, ids = folder.Folder.listing, {melcache.open(path).id: path for path in (one, two)}
     for number in range(6):
         remote, both, met, found, seen = tmp_path / str(number), threading.Barrier(2), threading.local(), [], []
         if before != "nothing":
-            push.push(made / "less/toy", str(remote))
+            push.push(sharded / "less/toy", str(remote))
 
         def listing(self, both=both, met=met):
             if not hasattr(met, "met"):  # both have seen what is there before either publishes
@@ -531,7 +523,7 @@ def test_the_lock_of_a_dead_push_is_removed_and_that_of_a_living_one_is_waited_f
     assert push.push(one, str(remote), replace=True).news and not lock.exists()
 
 
-def test_every_shard_that_was_ever_published_is_known(made, one, two, remote):
+def test_every_shard_that_was_ever_published_is_known(sharded, one, two, remote):
     for path in (one, two):
         push.push(path, str(remote), replace=True)
     (remote / shards(one)[0]["file"]).unlink()
@@ -612,7 +604,7 @@ def renumbered(path, to):
     data = bytearray((to / shard["file"]).read_bytes())
     place = shard["columns"]["text"]
     data[place["offset"]] ^= 1
-    size = shard["rows"] * SMALL["text_width"] * 2
+    size = shard["rows"] * worlds.WIDTHS["text_width"] * 2
     place["xxh3"] = xxhash.xxh3_128_hexdigest(bytes(data[place["offset"] : place["offset"] + size]))
     shard["sha256"] = hashlib.sha256(data).hexdigest()
     (to / shard["file"]).write_bytes(data)
@@ -729,13 +721,13 @@ def test_a_store_without_conditional_writes_says_so(one, here, capsys):
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_without_conditional_writes_a_publication_in_between_is_seen(made, one, two, monkeypatch, moment):
+def test_without_conditional_writes_a_publication_in_between_is_seen(sharded, one, two, monkeypatch, moment):
     url = "memory://team/toy"
     push.push(one, url)
     inner, theirs = object_store.Memory._set, (two / "manifest.json").read_bytes()
 
     def set_(self, name, data, condition):
-        if name == manifests.copy_of(melcache.open(made / "less/toy").id) and moment == "before":
+        if name == manifests.copy_of(melcache.open(sharded / "less/toy").id) and moment == "before":
             self._put("manifest.json", theirs, None)
         found = inner(self, name, data, condition)
         if name == "manifest.json" and moment == "after":
@@ -744,7 +736,7 @@ def test_without_conditional_writes_a_publication_in_between_is_seen(made, one, 
 
     monkeypatch.setattr(object_store.Memory, "_set", set_)
     with pytest.raises(CacheError, match=f"someone else has just published cache {melcache.open(two).id}"):
-        push.push(made / "less/toy", url, replace=True)
+        push.push(sharded / "less/toy", url, replace=True)
     assert object_store.Memory(url).state().data == theirs
     MemoryFileSystem.store.clear()
 

@@ -25,14 +25,11 @@ PART = 5 << 20  # the least that S3 takes as a part of an upload
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Two small caches, and one with a shard of several parts."""
-    place = tmp_path_factory.mktemp("made")
-    sizes = {"text_width": 8, "image_width": 16, "clip_width": 8}
-    for name, seed in (("one", 0), ("two", 1)):
-        synth.write(place / name / "toy", synth.Synthetic(60, 40, 5, 0.5, seed, "drin,clip", **sizes))
-    synth.write(place / "large/toy", synth.Synthetic(60, 6000, 5, 0.5, 0, "bert", text_width=1000))
-    return place
+def large(tmp_path_factory):
+    """A cache with a shard of several parts of an upload."""
+    folder = tmp_path_factory.mktemp("large") / "toy"
+    synth.write(folder, synth.Synthetic(60, 6000, 5, 0.5, 0, "bert", text_width=1000))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +78,8 @@ def same(here, there):
     return melcache.open(here).id == melcache.open(there).id and not [f for f in verify(here) if f.problem]
 
 
-def test_a_cache_goes_to_s3_and_back_in_parts_or_whole(made, bucket, tmp_path):
-    one = made / "one/toy"
+def test_a_cache_goes_to_s3_and_back_in_parts_or_whole(two_caches, bucket, tmp_path):
+    one = two_caches / "one/toy"
     done = push.push(one, URL)
     assert done.sent == done.total and "published" in str(done)
     held = names(bucket)
@@ -94,14 +91,13 @@ def test_a_cache_goes_to_s3_and_back_in_parts_or_whole(made, bucket, tmp_path):
     assert part.taken < done.total / 3 and melcache.open(tmp_path / "part").id == done.id
     rest = pull.pull(tmp_path / "part", URL)
     assert rest.taken == done.total - part.taken and same(tmp_path / "part", one)
-    older = push.push(made / "two/toy", URL, replace=True).id
+    older = push.push(two_caches / "two/toy", URL, replace=True).id
     assert pull.pull(tmp_path / "new", URL).id == older
     assert pull.pull(tmp_path / "old", URL, identity=done.id).id == done.id and same(tmp_path / "old", one)
 
 
-def test_a_large_shard_goes_in_parts_and_is_seen_when_all_are_there(made, bucket, tmp_path, monkeypatch):
+def test_a_large_shard_goes_in_parts_and_is_seen_when_all_are_there(large, bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(s3.S3, "block_size", PART)
-    large = made / "large/toy"
     (name,) = [file for file, size in listed(large).items() if size > 2 * PART]
     with failing(monkeypatch, "upload_part", 2), pytest.raises(CacheError, match=f"cannot upload to {URL}: .*broken"):
         push.push(large, URL)
@@ -131,9 +127,9 @@ def failing(monkeypatch, method, k):
         yield calls
 
 
-def test_an_interrupted_push_publishes_nothing_and_goes_on_where_it_ended(made, bucket, monkeypatch):
+def test_an_interrupted_push_publishes_nothing_and_goes_on_where_it_ended(two_caches, bucket, monkeypatch):
     monkeypatch.setattr(s3.S3, "threads", 1)
-    one = made / "one/toy"
+    one = two_caches / "one/toy"
     total = len(listed(one))
     for k in (2, total + 1, total + 3):  # shards; then the copy, the question, the manifest, the card
         with failing(monkeypatch, "put_object", k), pytest.raises(CacheError, match="the line is broken"):
@@ -148,9 +144,9 @@ def test_an_interrupted_push_publishes_nothing_and_goes_on_where_it_ended(made, 
             bucket.delete_object(Bucket="team", Key=f"caches/toy/{name}")
 
 
-def test_an_interrupted_pull_goes_on_inside_the_file(made, bucket, tmp_path, monkeypatch):
+def test_an_interrupted_pull_goes_on_inside_the_file(two_caches, bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(s3.S3, "threads", 1)
-    one = made / "one/toy"
+    one = two_caches / "one/toy"
     push.push(one, URL)
     monkeypatch.setattr(s3.S3, "block_size", 3000)
     total, inner, taken = sum(listed(one).values()), s3.S3.block, []
@@ -169,7 +165,7 @@ def test_an_interrupted_pull_goes_on_inside_the_file(made, bucket, tmp_path, mon
     assert pull.pull(tmp_path / "here", URL).taken == total - sum(map(len, taken)) and same(tmp_path / "here", one)
 
 
-def test_of_two_pushers_at_once_exactly_one_wins(made, bucket, tmp_path, monkeypatch):
+def test_of_two_pushers_at_once_exactly_one_wins(two_caches, large, bucket, tmp_path, monkeypatch):
     inner, put, turn = s3.S3.listing, responses.S3Response.put_object, threading.Lock()
 
     def atomic(self):  # moto looks and writes in two steps; S3 does not
@@ -177,7 +173,7 @@ def test_of_two_pushers_at_once_exactly_one_wins(made, bucket, tmp_path, monkeyp
             return put(self)
 
     monkeypatch.setattr(responses.S3Response, "put_object", atomic)
-    ids = {melcache.open(made / name / "toy").id: name for name in ("one", "two")}
+    ids = {melcache.open(two_caches / name / "toy").id: name for name in ("one", "two")}
     for number in range(2):
         both, met, found = threading.Barrier(2), threading.local(), []
 
@@ -188,12 +184,12 @@ def test_of_two_pushers_at_once_exactly_one_wins(made, bucket, tmp_path, monkeyp
 
         def run(name, found=found, replace=number > 0):
             try:
-                found.append(push.push(made / name / "toy", URL, replace=replace).id)
+                found.append(push.push(two_caches / name / "toy", URL, replace=replace).id)
             except CacheError as error:
                 found.append(str(error))
 
         if number:  # over what is there: If-Match; else If-None-Match
-            push.push(made / "large/toy", URL, replace=True)
+            push.push(large, URL, replace=True)
         with monkeypatch.context() as patch:
             patch.setattr(s3.S3, "listing", listing)
             pushers = [threading.Thread(target=run, args=(name,)) for name in ids.values()]
@@ -205,26 +201,26 @@ def test_of_two_pushers_at_once_exactly_one_wins(made, bucket, tmp_path, monkeyp
         (line,) = set(found) - {won}
         assert f"someone else has just published cache {won} at {URL}" in line
         assert pull.pull(tmp_path / f"{number}", URL).id == won and same(
-            tmp_path / f"{number}", made / ids[won] / "toy"
+            tmp_path / f"{number}", two_caches / ids[won] / "toy"
         )
         for name in names(bucket):
             bucket.delete_object(Bucket="team", Key=f"caches/toy/{name}")
 
 
-def test_a_store_that_ignores_conditions_is_found_out(made, bucket, monkeypatch, capsys):
+def test_a_store_that_ignores_conditions_is_found_out(two_caches, bucket, monkeypatch, capsys):
     inner = s3.S3._kept
 
     def kept(self, method, arguments):
         return inner(self, method, {k: v for k, v in arguments.items() if k not in ("IfMatch", "IfNoneMatch")})
 
     monkeypatch.setattr(s3.S3, "_kept", kept)
-    push.push(made / "one/toy", URL)
+    push.push(two_caches / "one/toy", URL)
     assert f"{URL} cannot make a write depend on what is there" in capsys.readouterr().err
     monkeypatch.undo()
 
 
-def test_damage_in_the_bucket_is_refused_and_mended(made, bucket, tmp_path):
-    one = made / "one/toy"
+def test_damage_in_the_bucket_is_refused_and_mended(two_caches, bucket, tmp_path):
+    one = two_caches / "one/toy"
     push.push(one, URL)
     name = min(listed(one))
     good = (one / name).read_bytes()
@@ -251,14 +247,14 @@ def replies(monkeypatch, change):
     monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", sync_wrapper(call))
 
 
-def test_a_server_without_etags_is_like_one_without_conditions(made, bucket, tmp_path, monkeypatch, capsys):
+def test_a_server_without_etags_is_like_one_without_conditions(two_caches, bucket, tmp_path, monkeypatch, capsys):
     replies(monkeypatch, lambda method, reply: {name: value for name, value in reply.items() if name != "ETag"})
-    first = push.push(made / "one/toy", URL).id
-    assert "nothing to do" in str(push.push(made / "one/toy", URL))
+    first = push.push(two_caches / "one/toy", URL).id
+    assert "nothing to do" in str(push.push(two_caches / "one/toy", URL))
     assert "cannot make a write depend" not in capsys.readouterr().err  # nothing was there to be replaced
-    second = push.push(made / "two/toy", URL, replace=True).id
+    second = push.push(two_caches / "two/toy", URL, replace=True).id
     assert f"{URL} cannot make a write depend on what is there" in capsys.readouterr().err
-    assert pull.pull(tmp_path / "here", URL).id == second and same(tmp_path / "here", made / "two/toy")
+    assert pull.pull(tmp_path / "here", URL).id == second and same(tmp_path / "here", two_caches / "two/toy")
     assert pull.pull(tmp_path / "old", URL, identity=first).id == first
 
 
@@ -321,8 +317,8 @@ def test_a_server_that_ignores_ranges_is_refused_where_that_matters(place, monke
         place.block("a", 5, 5)
 
 
-def test_every_failure_is_one_line_without_secrets(made, bucket, tmp_path, monkeypatch):
-    one, here = made / "one/toy", tmp_path / "here"
+def test_every_failure_is_one_line_without_secrets(two_caches, bucket, tmp_path, monkeypatch):
+    one, here = two_caches / "one/toy", tmp_path / "here"
 
     def line(action, url):
         with pytest.raises(CacheError) as caught:

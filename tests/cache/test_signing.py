@@ -11,7 +11,6 @@ from cache import manifests, partial_cache
 from cache.cli import app
 from cache.remotes.folder import Folder
 from cache.sharing import pull, push, signing, tar
-from cache.writing import synth
 from common.errors import CacheError, ConfigError
 from extract.config import ExtractConfig
 from extract.remote import Shared
@@ -34,10 +33,8 @@ def keys(tmp_path_factory):
 
 
 @pytest.fixture
-def toy(tmp_path):
-    path = tmp_path / "made/toy"
-    synth.write(path, synth.Synthetic(60, 40, 5, 0.5, 0, "drin", text_width=8, image_width=16))
-    return path
+def toy(toy_cache, tmp_path):
+    return shutil.copytree(toy_cache, tmp_path / "ours/toy")
 
 
 @pytest.fixture

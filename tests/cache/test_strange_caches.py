@@ -16,9 +16,9 @@ import cache as melcache
 import cache.cli
 import train.cli
 from cache import fingerprint, manifests, reader, store
-from cache.writing import synth
 from common import memory
 from common.errors import CacheError, MelcacheError
+from tests.worlds import synthetic_cache
 from torture.tiny_cache import no_gate
 
 ROWS, ENTITIES, PLACES = 60, 40, 5
@@ -26,12 +26,7 @@ ROWS, ENTITIES, PLACES = 60, 40, 5
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("honest") / "toy"
-    wanted = synth.Synthetic(
-        ROWS, ENTITIES, PLACES, 0.5, 0, "drin,prior,mel_hi", text_width=8, image_width=16, clip_width=8, regions=4
-    )
-    synth.write(folder, wanted)
-    return folder
+    return synthetic_cache(tmp_path_factory.mktemp("honest") / "toy", heads="drin,prior,mel_hi")
 
 
 @pytest.fixture

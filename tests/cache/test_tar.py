@@ -20,27 +20,19 @@ from cache import manifests, store
 from cache.cli import app
 from cache.sharing import pull, push, tar
 from cache.store import resumable_file
-from cache.writing import synth
 from common.errors import CacheError, ConfigError
+from tests import worlds
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Without fsync, which these tests would call a thousand times."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("without_fsync")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def tars(tmp_path_factory):
     """Two caches of one dataset, a part of the first one with its proof, and their tars."""
-    place = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synth, "SHARD_ROWS", 32)
-        for name, seed in (("one", 0), ("two", 1)):
-            synth.write(place / name / "toy", synth.Synthetic(60, 40, 5, 0.5, seed, "drin,clip,ghmfc", **SMALL))
+    place = tmp_path_factory.mktemp("tars")
+    for name, seed in (("one", 0), ("two", 1)):
+        worlds.synthetic_cache(place / name / "toy", seed, "drin,clip,ghmfc", shard_rows=32)
     push.push(place / "one/toy", str(place / "remote"))
     pull.pull(place / "part/toy", str(place / "remote"), heads="drin")
     for name in ("one", "two", "part"):
@@ -59,22 +51,22 @@ def members(path):
         return [(member.name, packed.extractfile(member).read()) for member in packed]
 
 
-def test_a_cache_comes_back_byte_for_byte(made, tmp_path):
-    done = tar.take(made / "one.tar", tmp_path / "toy")
-    assert content(tmp_path / "toy") == content(made / "one/toy")
-    assert done.id == melcache.open(tmp_path / "toy").id == melcache.open(made / "one/toy").id
-    assert done.files == len(content(made / "one/toy"))
+def test_a_cache_comes_back_byte_for_byte(tars, tmp_path):
+    done = tar.take(tars / "one.tar", tmp_path / "toy")
+    assert content(tmp_path / "toy") == content(tars / "one/toy")
+    assert done.id == melcache.open(tmp_path / "toy").id == melcache.open(tars / "one/toy").id
+    assert done.files == len(content(tars / "one/toy"))
 
 
-def test_a_part_comes_back_with_its_proof_and_the_id_of_the_whole(made, tmp_path):
-    tar.take(made / "part.tar", tmp_path / "toy")
-    assert content(tmp_path / "toy") == content(made / "part/toy")
-    assert melcache.open(tmp_path / "toy").id == melcache.open(made / "one/toy").id
+def test_a_part_comes_back_with_its_proof_and_the_id_of_the_whole(tars, tmp_path):
+    tar.take(tars / "part.tar", tmp_path / "toy")
+    assert content(tmp_path / "toy") == content(tars / "part/toy")
+    assert melcache.open(tmp_path / "toy").id == melcache.open(tars / "one/toy").id
 
 
-def test_a_signature_comes_along(made, tmp_path):
-    shutil.copytree(made / "one/toy", tmp_path / "signed")
-    name = manifests.signature_of(melcache.open(made / "one/toy").id)
+def test_a_signature_comes_along(tars, tmp_path):
+    shutil.copytree(tars / "one/toy", tmp_path / "signed")
+    name = manifests.signature_of(melcache.open(tars / "one/toy").id)
     (tmp_path / "signed/manifests").mkdir()
     (tmp_path / "signed" / name).write_bytes(b"a signature")
     tar.export(tmp_path / "signed", tmp_path / "x.tar")
@@ -82,12 +74,12 @@ def test_a_signature_comes_along(made, tmp_path):
     assert (tmp_path / "back" / name).read_bytes() == b"a signature"
 
 
-def test_the_tar_is_the_same_whoever_writes_it_when(made, tmp_path):
-    shutil.copytree(made / "one/toy", tmp_path / "elsewhere", copy_function=shutil.copyfile)
+def test_the_tar_is_the_same_whoever_writes_it_when(tars, tmp_path):
+    shutil.copytree(tars / "one/toy", tmp_path / "elsewhere", copy_function=shutil.copyfile)
     for path in (tmp_path / "elsewhere").iterdir():
         path.chmod(0o600)
     tar.export(tmp_path / "elsewhere", tmp_path / "x.tar")
-    assert (tmp_path / "x.tar").read_bytes() == (made / "one.tar").read_bytes()
+    assert (tmp_path / "x.tar").read_bytes() == (tars / "one.tar").read_bytes()
     with tarfile.open(tmp_path / "x.tar") as packed:
         found = packed.getmembers()
     name, *names = [member.name for member in found]
@@ -97,21 +89,21 @@ def test_the_tar_is_the_same_whoever_writes_it_when(made, tmp_path):
     }
 
 
-def test_any_tar_reads_it(made, tmp_path):
-    subprocess.run(["tar", "xf", made / "part.tar", "-C", tmp_path], check=True)
-    assert melcache.open(tmp_path).id == melcache.open(made / "one/toy").id
+def test_any_tar_reads_it(tars, tmp_path):
+    subprocess.run(["tar", "xf", tars / "part.tar", "-C", tmp_path], check=True)
+    assert melcache.open(tmp_path).id == melcache.open(tars / "one/toy").id
 
 
-def test_a_tar_that_is_there_is_not_written_over(made, tmp_path):
+def test_a_tar_that_is_there_is_not_written_over(tars, tmp_path):
     (tmp_path / "x.tar").write_text("mine")
     with pytest.raises(ConfigError, match=r"x\.tar is there already"):
-        tar.export(made / "one/toy", tmp_path / "x.tar")
+        tar.export(tars / "one/toy", tmp_path / "x.tar")
     assert (tmp_path / "x.tar").read_text() == "mine"
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "longer", "gone"])
-def test_a_damaged_cache_is_not_exported_and_no_file_is_left(damage, made, tmp_path):
-    shutil.copytree(made / "one/toy", tmp_path / "toy")
+def test_a_damaged_cache_is_not_exported_and_no_file_is_left(damage, tars, tmp_path):
+    shutil.copytree(tars / "one/toy", tmp_path / "toy")
     victim = sorted((tmp_path / "toy").glob("*.h5"))[-1]
     data = bytearray(victim.read_bytes())
     data[-9] ^= 4
@@ -123,14 +115,14 @@ def test_a_damaged_cache_is_not_exported_and_no_file_is_left(damage, made, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]
 
 
-def test_another_cache_is_not_written_over_and_the_same_one_is_mended(made, tmp_path):
-    shutil.copytree(made / "one/toy", tmp_path / "toy")
+def test_another_cache_is_not_written_over_and_the_same_one_is_mended(tars, tmp_path):
+    shutil.copytree(tars / "one/toy", tmp_path / "toy")
     with pytest.raises(ConfigError, match=r"toy is cache .*, .*two\.tar holds .*--name"):
-        tar.take(made / "two.tar", tmp_path / "toy")
-    assert content(tmp_path / "toy") == content(made / "one/toy")
+        tar.take(tars / "two.tar", tmp_path / "toy")
+    assert content(tmp_path / "toy") == content(tars / "one/toy")
     sorted((tmp_path / "toy").glob("*.h5"))[3].write_bytes(b"damaged")
-    tar.take(made / "one.tar", tmp_path / "toy")
-    assert content(tmp_path / "toy") == content(made / "one/toy")
+    tar.take(tars / "one.tar", tmp_path / "toy")
+    assert content(tmp_path / "toy") == content(tars / "one/toy")
 
 
 class Tar:
@@ -291,11 +283,11 @@ def hostile():
 
 
 @pytest.mark.parametrize("name", hostile())
-def test_a_hostile_tar_is_refused_and_nothing_is_left(name, made, tmp_path):
+def test_a_hostile_tar_is_refused_and_nothing_is_left(name, tars, tmp_path):
     make, told = hostile()[name]
     file, place = tmp_path / "in/a/x.tar", tmp_path / "in/a/shards"  # two folders around, where a traversal would write
     place.mkdir(parents=True)
-    file.write_bytes(make(members(made / "one.tar")))
+    file.write_bytes(make(members(tars / "one.tar")))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(CacheError, match=told) as caught:
         tar.take(file, place / "toy")
@@ -303,24 +295,24 @@ def test_a_hostile_tar_is_refused_and_nothing_is_left(name, made, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_honest_tar_of_that_table_is_taken(made, tmp_path):
-    (tmp_path / "x.tar").write_bytes(Tar(members(made / "one.tar")).bytes())
+def test_the_honest_tar_of_that_table_is_taken(tars, tmp_path):
+    (tmp_path / "x.tar").write_bytes(Tar(members(tars / "one.tar")).bytes())
     assert tar.take(tmp_path / "x.tar", tmp_path / "toy").id
     assert len(hostile()) >= 50
 
 
-def test_a_false_proof_is_refused(made, tmp_path):
-    given = members(made / "part.tar")
-    other = (given[1][0], (made / "two/toy/manifest.json").read_bytes())
+def test_a_false_proof_is_refused(tars, tmp_path):
+    given = members(tars / "part.tar")
+    other = (given[1][0], (tars / "two/toy/manifest.json").read_bytes())
     (tmp_path / "x.tar").write_bytes(Tar([given[0], other, *given[2:]]).bytes())
     with pytest.raises(CacheError, match="is not the manifest of the cache that this is a part of"):
         tar.take(tmp_path / "x.tar", tmp_path / "toy")
     assert not (tmp_path / "toy").exists()
 
 
-def test_a_bomb_of_headers_costs_no_memory(made, tmp_path):
+def test_a_bomb_of_headers_costs_no_memory(tars, tmp_path):
     """An extended header that says 1 GB and has it: a sparse file here."""
-    data = (made / "one.tar").read_bytes()
+    data = (tars / "one.tar").read_bytes()
     with (tmp_path / "x.tar").open("wb") as file:
         file.write(data[: first(data)] + header("x", b"x", zeros(1 << 30)))
         file.truncate(2 << 30)
@@ -362,41 +354,41 @@ class Failing:
         return call
 
 
-def test_a_full_disk_at_any_call_leaves_nothing_of_an_import(made, tmp_path, monkeypatch):
+def test_a_full_disk_at_any_call_leaves_nothing_of_an_import(tars, tmp_path, monkeypatch):
     k, count = 0, 1
     while count:
         k += 1
         with monkeypatch.context() as patch:
             failing = Failing(patch, k)
             try:
-                tar.take(made / "one.tar", tmp_path / "toy")
+                tar.take(tars / "one.tar", tmp_path / "toy")
             except CacheError as error:
                 assert "No space left on device" in str(error)
                 assert not (tmp_path / "toy").exists(), k
             else:
                 count = 0
     assert k > 40 and failing.count < k
-    assert content(tmp_path / "toy") == content(made / "one/toy")
+    assert content(tmp_path / "toy") == content(tars / "one/toy")
 
 
-def test_a_full_disk_at_any_call_leaves_no_tar(made, tmp_path, monkeypatch):
+def test_a_full_disk_at_any_call_leaves_no_tar(tars, tmp_path, monkeypatch):
     for k in (1, 2, 3):
         with monkeypatch.context() as patch:
             Failing(patch, k)
             with pytest.raises(CacheError, match="No space left on device"):
-                tar.export(made / "one/toy", tmp_path / "x.tar")
+                tar.export(tars / "one/toy", tmp_path / "x.tar")
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tar_that_appears_meanwhile_is_left_as_it_is(made, tmp_path, monkeypatch):
+def test_a_tar_that_appears_meanwhile_is_left_as_it_is(tars, tmp_path, monkeypatch):
     real = os.link
     monkeypatch.setattr(os, "link", lambda *given: (Path(given[1]).write_text("theirs"), real(*given)))
     with pytest.raises(CacheError, match="has appeared meanwhile"):
-        tar.export(made / "one/toy", tmp_path / "x.tar")
+        tar.export(tars / "one/toy", tmp_path / "x.tar")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
 
 
-def test_a_kill_leaves_no_cache_and_the_next_import_is_whole(made, tmp_path):
+def test_a_kill_leaves_no_cache_and_the_next_import_is_whole(tars, tmp_path):
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom cache.sharing import tar\nfrom cache import store\n"
         "real, left = store.place, [int(sys.argv[3])]\n"
@@ -407,29 +399,29 @@ def test_a_kill_leaves_no_cache_and_the_next_import_is_whole(made, tmp_path):
         "store.place = place\n"
         "tar.take(Path(sys.argv[1]), Path(sys.argv[2]))\n"
     )
-    for count in (0, 3, len(members(made / "one.tar")) - 1):  # before the first shard, later, before the manifest
-        command = [sys.executable, "-c", code, str(made / "one.tar"), str(tmp_path / "toy"), str(count)]
+    for count in (0, 3, len(members(tars / "one.tar")) - 1):  # before the first shard, later, before the manifest
+        command = [sys.executable, "-c", code, str(tars / "one.tar"), str(tmp_path / "toy"), str(count)]
         assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
         with pytest.raises(CacheError):
             melcache.open(tmp_path / "toy")
-    tar.take(made / "one.tar", tmp_path / "toy")
-    assert content(tmp_path / "toy") == content(made / "one/toy")
+    tar.take(tars / "one.tar", tmp_path / "toy")
+    assert content(tmp_path / "toy") == content(tars / "one/toy")
 
 
-def test_blocks_of_any_size_give_the_same(made, tmp_path, monkeypatch):
+def test_blocks_of_any_size_give_the_same(tars, tmp_path, monkeypatch):
     for module in (resumable_file, tar, sys.modules["cache.sharing.tar_members"]):
         monkeypatch.setattr(module, "BLOCK", 700)
-    tar.export(made / "one/toy", tmp_path / "x.tar")
+    tar.export(tars / "one/toy", tmp_path / "x.tar")
     tar.take(tmp_path / "x.tar", tmp_path / "toy")
-    assert content(tmp_path / "toy") == content(made / "one/toy")
+    assert content(tmp_path / "toy") == content(tars / "one/toy")
     assert hashlib.sha256((tmp_path / "x.tar").read_bytes()).digest() == (
-        hashlib.sha256((made / "one.tar").read_bytes()).digest()
+        hashlib.sha256((tars / "one.tar").read_bytes()).digest()
     )
 
 
-def test_the_commands_round_trip_and_say_one_line_for_a_mistake(made, tmp_path, monkeypatch):
+def test_the_commands_round_trip_and_say_one_line_for_a_mistake(tars, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(made / "one/toy", tmp_path / "shards/toy")
+    shutil.copytree(tars / "one/toy", tmp_path / "shards/toy")
     run = CliRunner()
     done = run.invoke(app, ["export", "toy", "toy.tar", "--json"])
     assert done.exit_code == 0 and json.loads(done.stdout)["id"] == melcache.open("toy").id
@@ -437,14 +429,14 @@ def test_the_commands_round_trip_and_say_one_line_for_a_mistake(made, tmp_path, 
     done = run.invoke(app, ["import", "--from", "tar", "toy.tar"])
     assert done.exit_code == 0 and "shards/toy: " in done.stdout
     done = run.invoke(app, ["import", "--from", "tar", "toy.tar", "--name", "other"])
-    assert done.exit_code == 0 and content(tmp_path / "shards/other") == content(made / "one/toy")
+    assert done.exit_code == 0 and content(tmp_path / "shards/other") == content(tars / "one/toy")
     assert isinstance(run.invoke(app, ["import", "--from", "tar", "toy.tar", "--regions"]).exception, ConfigError)
     assert isinstance(run.invoke(app, ["import", "--from", "drin", "."]).exception, ConfigError)
 
 
-def test_a_dataset_whose_name_is_no_directorys_needs_a_name(made, tmp_path, monkeypatch):
+def test_a_dataset_whose_name_is_no_directorys_needs_a_name(tars, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = sealed(members(made / "one.tar"), lambda found: found["dataset"].update(name="../toy"))
+    given = sealed(members(tars / "one.tar"), lambda found: found["dataset"].update(name="../toy"))
     Path("x.tar").write_bytes(Tar(given).bytes())
     with pytest.raises(ConfigError, match=r"'\.\./toy', which names no directory: give --name"):
         CliRunner().invoke(app, ["import", "--from", "tar", "x.tar"], catch_exceptions=False)

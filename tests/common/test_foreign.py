@@ -15,9 +15,9 @@ from cache import manifests
 from cache.cli import app
 from cache.schema import EDGES
 from cache.sharing import card
-from cache.writing import synth
 from common import console, output
 from common.foreign import make, markdown, printable, printable_lines, shell
+from tests.worlds import synthetic_cache
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("common", "cache", "extract", "train", "torture")
@@ -82,8 +82,7 @@ def test_markdown_shows_text_as_it_is(text):
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
     """A cache of a stranger whose every free text is made of signs."""
-    folder = tmp_path_factory.mktemp("made") / "toy"
-    synth.write(folder, synth.Synthetic(20, 12, 3, 0.5, 0, "drin", text_width=4, image_width=4, clip_width=4))
+    folder = synthetic_cache(tmp_path_factory.mktemp("hostile") / "toy")
     found, text = manifests.load(folder), NAME
     found["dataset"] |= {"name": text, "licence": text, "source": text}
     found["warnings"], found["coverage"] = [text], {text: 1}

@@ -1,5 +1,7 @@
 """Places as users write them: what is expanded, and what only looks like a place and must not become a folder here."""
 
+import shutil
+
 import pytest
 from typer.testing import CliRunner
 
@@ -7,7 +9,6 @@ import cache as melcache
 from cache import remotes
 from cache.cli import app
 from cache.sharing import pull, push
-from cache.writing import synth
 from common import places
 from common.errors import CacheError, ConfigError
 from common.paths import find_cache
@@ -119,12 +120,10 @@ def test_a_file_here_is_no_url_and_may_hold_a_colon(monkeypatch):
 
 
 @pytest.fixture
-def toy(tmp_path, monkeypatch):
+def toy(toy_cache, tmp_path, monkeypatch):
     """A cache shards/toy in the working directory."""
     monkeypatch.chdir(tmp_path)
-    wanted = synth.Synthetic(20, 10, 3, 0.5, 0, "bert", text_width=4, image_width=4, clip_width=4)
-    synth.write(tmp_path / "shards/toy", wanted)
-    return tmp_path / "shards/toy"
+    return shutil.copytree(toy_cache, tmp_path / "shards/toy")
 
 
 def test_no_command_takes_an_empty_place_or_an_almost_url(toy, tmp_path):

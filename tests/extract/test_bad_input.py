@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 import cache as melcache
 from cache.schema import IMAGE_STATUS
@@ -42,11 +41,6 @@ TEXTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def config(data, shards, **changes):
     known = {"weights": "random-tiny", "device": "cpu", "max_missing": 1.0, "candidates": 3, "sentence_tokens": LIMIT}
     return ExtractConfig(dataset="jsonl", data=data, shards=shards, name="world", **known | changes)
@@ -69,7 +63,6 @@ def finite(reader):
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory):
     """A cache of a world in which each entity, and each second one's mention, has one of the bad pictures."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("gallery")
     verdicts = bad_pictures.lay(folder / "images")
     names = list(verdicts)
@@ -118,7 +111,6 @@ def test_each_verdict_is_counted_and_nothing_else_is(gallery):
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
     """A cache of the texts, as records: not every release could carry them."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("texts")
     mentions = [
         Mention(f"m{i}", f"c{i}", sentence, surface, start, -1 if start < 0 else start + len(surface), f"e{i}", 1)

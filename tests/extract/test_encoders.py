@@ -32,11 +32,6 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def encoders():
     return Encoders(ExtractConfig(weights="random-tiny", device="cpu", text_batch=3, image_batch=3))

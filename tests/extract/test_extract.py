@@ -53,11 +53,6 @@ TABLES = ("entity", "mention")
 UNREADABLE = {"cut.png", "drawing.svg"}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def lay_pictures(folder):
     folder.mkdir(parents=True)
     for name, size, color in (
@@ -109,7 +104,6 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(data, tmp_path_factory):
     """A finished cache of the world, in shards of four rows; tests only read it."""
-    torch.set_num_threads(1)
     return melcache.open(pipeline.run(config(data, tmp_path_factory.mktemp("shards"), shard_rows=4)))
 
 
@@ -225,7 +219,6 @@ BRIEFS = {
 @pytest.fixture(scope="module")
 def described(data, tmp_path_factory):
     """A cache of the world with descriptions made from scratch, and the file of them; tests only read it."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("described")
     (folder / "briefs.json").write_text(json.dumps(BRIEFS))
     wanted = config(data, folder, shard_rows=4, descriptions=folder / "briefs.json")

@@ -91,7 +91,6 @@ def detect(self, images):
 
 @pytest.fixture(scope="module", autouse=True)
 def doubles():
-    torch.set_num_threads(1)
     module = types.ModuleType("extract.attributes.by_clip")
     module.Attributes = Attributes
     with pytest.MonkeyPatch.context() as patch:

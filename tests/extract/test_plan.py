@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -62,7 +61,6 @@ def config(data, shards, **changes):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    torch.set_num_threads(1)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr(calibration, "MOST", 2)
 
@@ -70,7 +68,6 @@ def quick(monkeypatch):
 @pytest.fixture(scope="module")
 def made(data, tmp_path_factory):
     """A finished cache with regions and tokens, and the work that made it; tests only read both."""
-    torch.set_num_threads(1)
     seen = []
 
     class Watched(pipeline.Work):

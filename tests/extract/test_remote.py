@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -67,7 +66,6 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def team(data, tmp_path_factory):
     """A cache and the remote that it was pushed to; tests only read both."""
-    torch.set_num_threads(1)
     place = tmp_path_factory.mktemp("team")
     made = pipeline.run(config(data, place / "mine"))
     push.push(made, str(place / "remote"))
@@ -82,7 +80,6 @@ def remote(team, tmp_path):
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch):
-    torch.set_num_threads(1)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import cache as melcache
@@ -27,11 +26,6 @@ from torture.strangers.strange_manifests import sealed
 
 COUNT = 200  # entities; one percent of them are two
 COLORS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple", "pink", "gray")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
 
 
 # --- order and ranges, without encoders
@@ -196,7 +190,6 @@ def run(tmp_path, entities, mentions, watched, **changes):
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
     """The world's release and cache before anything is added; tests copy it."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("first")
     lay(folder / "r", *world())
     pipeline.run(config(folder))

@@ -29,8 +29,6 @@ from train.optimizing.step import Step
 from train.prepare import with_widths
 from train.processes import World
 
-torch.set_num_threads(1)
-
 CPU = torch.device("cpu")
 TEXT, IMAGE, REGIONS, TOKENS = 6, 5, 3, 7
 WIDTHS = {"text_width": TEXT, "image_width": IMAGE}

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 
 import pytest
-import torch
 from PIL import Image
 
 import cache as melcache
@@ -46,11 +45,6 @@ OTHERS = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("release")
@@ -75,7 +69,6 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reader(config):
-    torch.set_num_threads(1)
     return melcache.open(pipeline.run(config))
 
 

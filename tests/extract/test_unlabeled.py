@@ -27,7 +27,6 @@ from train.inspecting import doctor, explain, slices
 from train.prepare import data_of, table_of
 from train.processes import World
 
-torch.set_num_threads(1)
 NAMES = ("harbor", "castle", "river", "garden")
 
 

@@ -39,11 +39,6 @@ CPU = Compute(torch.device("cpu"), "fp32")
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
 def no_network(monkeypatch, tmp_path):
     """No test here may reach anything, nor find what this machine has downloaded."""
 

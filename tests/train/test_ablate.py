@@ -22,8 +22,6 @@ from train.heads.registry import HEAD_CONFIGS
 from train.prepare import table_of, with_widths
 from train.studies import ablate, costs
 
-torch.set_num_threads(1)
-
 SIZE = {"text_width": 24, "image_width": 16, "clip_width": 16}
 
 

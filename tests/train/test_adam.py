@@ -9,8 +9,6 @@ from train.config import TrainConfig
 from train.optimizing.adam import Adam, Schedule
 from train.optimizing.training_state import schedule_of
 
-torch.set_num_threads(1)
-
 SHAPES = ((5, 3), (4,), ())  # a matrix, a bias, and one number such as a learned temperature
 
 

@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
@@ -21,8 +20,6 @@ from train.cli import app
 from train.config import CompareConfig
 from train.optimizing.checkpoint import Checkpoints
 from train.studies import ablate, plot, published, published_rows, runs, tables
-
-torch.set_num_threads(1)
 
 HEADS = "lexical,prior,clip,bert,jmel,clip_linear,drin"
 SIZE = {"text_width": 24, "image_width": 16, "clip_width": 16}

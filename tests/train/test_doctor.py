@@ -5,7 +5,6 @@ import json
 import numpy as np
 from typer.testing import CliRunner
 
-from cache.writing.synth import Synthetic, write
 from train.cli import app
 from train.inspecting import doctor
 
@@ -61,9 +60,8 @@ def test_tied_meanings_share_the_credit():
     assert doctor.show(half).splitlines()[-1].endswith("1.5 (37.5%)")
 
 
-def test_a_cache_without_ids_is_one_line(tmp_path):
-    write(tmp_path / "synthetic", Synthetic(20, 10, 3, 0.5, 0, text_width=4, image_width=4))
-    run = CliRunner().invoke(app, ["doctor", "--dataset", str(tmp_path / "synthetic")])
+def test_a_cache_without_ids_is_one_line(toy_cache):
+    run = CliRunner().invoke(app, ["doctor", "--dataset", str(toy_cache)])
     assert run.exit_code == 2
     assert "lacks mention.ids.surface" in run.stderr
     assert run.stderr.count("\n") == 1

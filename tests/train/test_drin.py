@@ -16,8 +16,6 @@ from train.heads.models import MODELS
 from train.layers.losses import margin_ranking
 from train.layers.products import Cosines, Dots, Sums
 
-torch.set_num_threads(1)
-
 ACTIVATIONS = {
     "gelu": np.vectorize(lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2)))),
     "relu": lambda x: np.maximum(x, 0),

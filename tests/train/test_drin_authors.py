@@ -39,8 +39,6 @@ from train.optimizing.step import Step
 from train.prepare import data_of
 from train.processes import World
 
-torch.set_num_threads(1)
-
 CPU = torch.device("cpu")
 CHOICES = {
     "vertex_norm": (True, False),

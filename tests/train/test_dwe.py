@@ -33,8 +33,6 @@ from train.optimizing.stacked_seeds import Stack
 from train.optimizing.step import Step
 from train.processes import World
 
-torch.set_num_threads(1)
-
 CPU = torch.device("cpu")
 P, K, T, C = 8, 3, 5, 4
 KINDS = {"dwe": DweConfig, "dwe_authors": DweAuthorsConfig}

@@ -15,8 +15,6 @@ from train.heads.ghmfc.config import GhmfcConfig
 from train.heads.models import MODELS
 from train.layers.losses import between_modalities
 
-torch.set_num_threads(1)
-
 TEXT, IMAGE, REGIONS, LONGEST, LONG = 6, 4, 3, 7, 9  # texts are filled up from 7 to 9 tokens
 SMALL = {"text_width": TEXT, "image_width": IMAGE, "width": 8, "attention_heads": 2, "dropout": 0.0}
 LONGER = {"tokens": LONG, "hard_negatives": 1.0}

@@ -23,8 +23,6 @@ from train.heads.models import MODELS, build
 from train.heads.registry import HEAD_CONFIGS, HEADS
 from train.layers.losses import contrastive
 
-torch.set_num_threads(1)
-
 CPU = torch.device("cpu")
 JOINT = tuple(SIDES)
 ELSEWHERE = ("drin", "drin_authors", "dwe", "dwe_authors", "dzmned", "mel_hi", "ghmfc")  # in files of their own

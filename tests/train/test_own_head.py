@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 import cache as melcache
@@ -19,8 +18,6 @@ from train import own_head
 from train.cli import app
 from train.heads.models import MODELS
 from train.heads.registry import HEAD_CONFIGS
-
-torch.set_num_threads(1)
 
 DOCUMENT = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
@@ -214,14 +211,13 @@ def test_what_a_head_of_ones_own_lacks_is_had_by_heads_that_extraction_knows(fol
         melcache.open(folder).require("my_head")
 
 
-def test_a_head_file_reads_one_alignment_of_four(folder, tmp_path):
-    write(tmp_path / "aligned", Synthetic(60, 20, 3, 0.5, 0, "drin", text_width=4, image_width=4, clip_width=4))
+def test_a_head_file_reads_one_alignment_of_four(toy_cache, tmp_path):
     column = "pair.alignment.image_to_text"
     text = example().replace('"entity.bert.text")', f'"entity.bert.text", "{column}")')
     text = text.replace(".masked_fill(", f'.mul(0).add(batch["{column}"]).masked_fill(')
-    run = train(head_file(tmp_path, text), tmp_path / "aligned", tmp_path / "run")
+    run = train(head_file(tmp_path, text), toy_cache, tmp_path / "run")
     assert run.exit_code == 0, run.output
-    reader = melcache.open(tmp_path / "aligned")
+    reader = melcache.open(toy_cache)
     edges, gold = reader.column(column), reader.column("pair.candidates.gold")
     test = (reader.column("mention.ids.splits") == 4) & (gold >= 0)
     best = [row[place] == row.max() for row, place in zip(edges[test], gold[test], strict=True)]

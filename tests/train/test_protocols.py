@@ -35,8 +35,6 @@ from train.prepare import data_of
 from train.prepare import table_of as held_table
 from train.processes import World
 
-torch.set_num_threads(1)
-
 CPU = torch.device("cpu")
 N, E, C = 90, 50, 6
 D, V, P = 20, 12, 16

@@ -28,8 +28,6 @@ from train.run_folder import run_files, run_schema
 from train.searching import sweep, trials
 from train.studies import compare
 
-torch.set_num_threads(1)
-
 SEED, RANKS, HALF = "seed-0.safetensors", "ranks-0.safetensors", run_files.UNFINISHED
 OPTIONS = {"epochs": 2, "seeds": (0, 1), "device": "cpu"}
 SMALL = DrinConfig(width=4)

@@ -9,8 +9,6 @@ import torch
 from train.evaluating import metrics
 from train.studies.significance import approximate_randomization, holm, paired_bootstrap
 
-torch.set_num_threads(1)
-
 
 def pairs(rng, n, gain=0.0):
     """Two heads' hits of n mentions, half of which both share; the second is better by `gain`."""

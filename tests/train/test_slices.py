@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -16,8 +15,6 @@ from train.cli import app
 from train.config import SLICINGS, SlicesConfig, TrainConfig
 from train.heads.joint.config import JointConfig
 from train.inspecting import slices
-
-torch.set_num_threads(1)
 
 ROWS = np.array([4, 5, 6, 7, 8])
 COLUMNS = {

@@ -21,8 +21,6 @@ from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
 from train.heads.registry import HEADS
 
-torch.set_num_threads(1)
-
 SMALL = DrinConfig(width=64)
 
 

@@ -41,8 +41,6 @@ from train.optimizing.step import CapturedStep, Step
 from train.processes import World
 from train.run_folder.run_files import UNFINISHED
 
-torch.set_num_threads(1)
-
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 SMALL = DrinConfig(width=32)

@@ -1,0 +1,58 @@
+"""Tiny worlds that tests share: synthetic caches, releases in jsonl with their pictures, and configs to extract them.
+
+Rows, widths and sentences are as few as a test can do with; tests build on them and change copies.
+"""
+
+import json
+
+import pytest
+from PIL import Image
+
+from cache.writing import synth
+from extract.config import ExtractConfig
+
+WIDTHS = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
+
+
+def synthetic_cache(folder, seed=0, heads="drin", shard_rows=synth.SHARD_ROWS):
+    """Write a cache of 60 mentions and 40 entities in lists of 5; another seed gives other numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synth, "SHARD_ROWS", shard_rows)
+        synth.write(folder, synth.Synthetic(60, 40, 5, 0.5, seed, heads, **WIDTHS))
+    return folder
+
+
+def mention_record(number, text, surface, picture=None, **more):
+    """A line of mentions.jsonl: mention m<number> of entity e0, its surface where `text` first has it (else -1)."""
+    start = text.find(surface)
+    end = start + len(surface) if start >= 0 else -1
+    record = {"id": f"m{number}", "text": text, "mention": surface, "start": start, "end": end, "gold": "e0"}
+    return record | ({"image": f"images/{picture}.png"} if picture else {}) | more
+
+
+def entity_record(number, name, text="", picture=None):
+    """A line of entities.jsonl: entity e<number>."""
+    record = {"id": f"e{number}", "name": name, "text": text}
+    return record | ({"image": f"images/{picture}.png"} if picture else {})
+
+
+def write_release(folder, mentions, entities):
+    """Write a jsonl release of records into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, records in (("mentions", mentions), ("entities", entities)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+def write_picture(folder, name, size, color="red"):
+    """Write images/<name>.png of one color."""
+    path = folder / "images" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+
+
+def extract_config(data, shards, **changes):
+    """Extraction of a jsonl release by toy encoders into <shards>/world, whatever pictures it lacks."""
+    known = {"weights": "random-tiny", "device": "cpu", "name": "world", "candidates": 3, "max_missing": 1.0}
+    known |= {"workers": 1, "remote": ""}
+    return ExtractConfig(dataset="jsonl", data=data, shards=shards, **known | changes)
