@@ -17,8 +17,8 @@ from bench.pairs import race
 from bench.plain import Plain
 from common import console, devices
 from train.data.batch import Batch
+from train.heads import registry
 from train.heads.models import MODELS
-from train.heads.registry import HEAD_CONFIGS
 from train.optimizing.adam import Adam, Schedule
 
 ROOT = Path(__file__).parent.parent
@@ -51,7 +51,7 @@ def random_batch() -> Batch:
 def step_of(name: str, kind: str) -> Callable[[], Tensor]:
     """Return a training step of a head: forward, backward, clipping, AdamW."""
     torch.manual_seed(0)
-    head = MODELS[name](HEAD_CONFIGS[name]())
+    head = MODELS[name](registry.HEADS[name].config())
     model, batch = Plain(head) if kind == "plain" else head, random_batch()
     adam = Adam(list(model.parameters()), SCHEDULE)
 

@@ -20,7 +20,7 @@ import xxhash
 
 from cache import bounds, manifests, partial_cache, store
 from cache.names import ColumnName, PartName
-from cache.schema import CHOICES, OURS, PARTS, READS
+from cache.schema import CHOICES, PARTS, READS
 from cache.store import lacking
 from common import memory
 from common.errors import CacheError
@@ -53,9 +53,12 @@ class Reader:
         """Full names of all columns, such as "entity.bert.text"."""
         return [f"{part}.{column}" for part, spec in self.manifest["parts"].items() for column in spec["columns"]]
 
-    def require(self, head: str, more: Sequence[str] = ()) -> tuple[str, ...]:
-        """Return the columns that a head reads, and `more`.  Raises CacheError naming those that the cache lacks."""
-        names = tuple(dict.fromkeys([*READS[head], *more]))
+    def require(self, head: str, more: Sequence[str] = (), reads: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Return the columns that a head reads, and `more`.  Raises CacheError naming those that the cache lacks.
+
+        `reads` are those of a head that is none of schema.READS.
+        """
+        names = tuple(dict.fromkeys([*(READS[head] if reads is None else reads), *more]))
         self.expect(names, head, head)
         return names
 
@@ -70,9 +73,9 @@ class Reader:
         parts = sorted({ColumnName(name).part for name in missing} - self.manifest["parts"].keys())
         what = f"the parts {', '.join(parts)}" if parts else f"the columns {', '.join(missing)}"
         name, of = self.manifest["dataset"]["name"], {ColumnName(column).part for column in missing}
-        others = {ColumnName(column).part for column in missing if column not in READS[head]}
-        makers = [head] if head in OURS else _readers(of)
-        pulled = [head, *sorted(others)] if head in OURS else sorted(of)
+        others = {ColumnName(column).part for column in missing if column not in READS.get(head, ())}
+        makers = [head] if head in READS else _readers(of)
+        pulled = [head, *sorted(others)] if head in READS else sorted(of)
         command = f"python -m extract --dataset {shell(name)}"
         if makers:
             command = f"python -m extract --dataset {shell(name)} --for {shell(','.join(makers))}"
@@ -274,9 +277,9 @@ class Reader:
 
 def _readers(parts: set[str]) -> list[str]:
     """Return heads of melcache that read these parts, as few as it takes; none for parts that none does."""
-    reads = {head: {ColumnName(column).part for column in (*READS[head], *CHOICES.get(head, ()))} for head in OURS}
+    reads = {head: {ColumnName(column).part for column in (*READS[head], *CHOICES.get(head, ()))} for head in READS}
     found: list[str] = []
-    while parts and reads[best := max(OURS, key=lambda head: len(reads[head] & parts))] & parts:
+    while parts and reads[best := max(READS, key=lambda head: len(reads[head] & parts))] & parts:
         found.append(best)
         parts = parts - reads[best]
     return found

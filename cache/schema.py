@@ -228,7 +228,6 @@ READS: dict[str, tuple[str, ...]] = {
     ),
     "ghmfc": (*ALWAYS, *_TOKENS, *_REGIONS),
 }
-OURS = tuple(READS)  # the heads that every command knows; one of a user's own joins READS in the process that loads it
 
 # Columns that a head reads only where one of its switches asks for them.
 CHOICES: dict[str, tuple[str, ...]] = {

@@ -1,8 +1,6 @@
 """`python -m train`: the command line of stage two."""
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from common import console
 from common.errors import ConfigError
@@ -19,7 +17,8 @@ from train.config import (
     SweepConfig,
     TrainConfig,
 )
-from train.heads.registry import CONFIG_CLASSES, HEAD_CONFIGS, HEADS
+from train.heads.head_config import HeadConfig
+from train.heads.registry import CONFIG_CLASSES, HEADS, OURS, TRAINED
 
 app = App(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -52,7 +51,7 @@ def compare(config: CompareConfig, *heads: Given) -> None:
     from train.studies import compare
 
     config = own_head.resolve_all(config)
-    models = config.models or compare.known()
+    models = config.models or OURS
     models = models if config.baseline in (None, *models) else (config.baseline, *models)
     console.show(compare.show(compare.compare(config, _heads(models, heads, config.option)), config))
 
@@ -62,21 +61,18 @@ def ablate(config: AblateConfig, *heads: Given) -> None:
     from train.studies import ablate
 
     if config.option or config.model.endswith(".py"):
-        raise ConfigError(f"ablate knows the parts of {', '.join(ablate.ABLATIONS)}, not of a head of your own")
+        raise ConfigError(f"ablate knows the parts of {', '.join(ablate.known())}, not of a head of your own")
     _head(config, heads)  # refuses what is no option of the head
-    from train.heads.models import MODELS
-
-    console.show(ablate.show(ablate.ablate(config, _heads(tuple(MODELS), heads)), config))
+    console.show(ablate.show(ablate.ablate(config, _heads(TRAINED, heads)), config))
 
 
 def costs(config: CostsConfig, *heads: Given) -> None:
     """Count parameters and floating-point operations per mention of every head that the cache can feed (DRIN 5.5)."""
     from cache import open as open_cache
-    from train.heads.models import MODELS
     from train.studies import costs
 
     reader = open_cache(find_cache(config.dataset, config.shards))
-    found = costs.count_all(reader, _heads(tuple(MODELS), heads))
+    found = costs.count_all(reader, _heads(TRAINED, heads))
     console.present(found, costs.show, as_json=config.json)
 
 
@@ -104,54 +100,48 @@ def doctor(config: DoctorConfig) -> None:
     console.present(found, doctor.show, as_json=config.json)
 
 
-def _head(config: TrainConfig, heads: Sequence[Given]) -> Any:
+def _head(config: TrainConfig, heads: Sequence[Given]) -> HeadConfig | None:
     """Return the config of the head that was asked for; options that only others have are refused."""
-    if config.model not in HEADS and config.model not in HEAD_CONFIGS:
-        raise ConfigError(f"--model {config.model}: choose from {', '.join(HEADS)}")
-    kind = HEAD_CONFIGS.get(config.model)
-    own = _options(kind)
-    _refuse_others(heads, own, config.model)
-    if kind is None:
+    if config.model not in HEADS:
+        raise ConfigError(f"--model {config.model}: choose from {', '.join(OURS)}")
+    entry = HEADS[config.model]
+    _refuse_others(heads, set(entry.options), config.model)
+    if (kind := entry.config) is None:
         if config.with_lexical:
             raise ConfigError(f"--with-lexical learns a weight, and {config.model} is not trained: leave it out")
         return None
-    if kind not in CONFIG_CLASSES:
+    if entry.file is not None:
         return own_head.configure(kind, config.option)
     if config.option:
         raise ConfigError(f"--option {config.option[0]}: {config.model} has the options of {kind.__name__}, as --width")
-    chosen = next(head for head in heads if head.kind is kind).config()
-    return dataclasses.replace(chosen, head=config.model) if "head" in own else chosen
+    chosen: HeadConfig = next(head for head in heads if head.kind is kind).config()
+    return chosen.named(config.model)
 
 
-def _heads(models: Sequence[str], heads: Sequence[Given], options: Sequence[str] = ()) -> dict[str, Any]:
+def _heads(models: Sequence[str], heads: Sequence[Given], options: Sequence[str] = ()) -> dict[str, HeadConfig | None]:
     """Return the configs of several heads by name; options that none of them has are refused.
 
     `options` (KNOB=VALUE) are those of heads by file, each for all of these that have it.
     """
-    if unknown := [model for model in models if model not in HEADS and model not in HEAD_CONFIGS]:
-        raise ConfigError(f"--models {unknown[0]}: choose from {', '.join(HEADS)}, or FILE.py")
-    kinds = {model: HEAD_CONFIGS.get(model) for model in models}
-    _refuse_others(heads, set().union(*map(_options, kinds.values())), ", ".join(models))
-    shared = own_head.shared(
-        {model: kind for model, kind in kinds.items() if kind and kind not in CONFIG_CLASSES}, options
-    )
+    if unknown := [model for model in models if model not in HEADS]:
+        raise ConfigError(f"--models {unknown[0]}: choose from {', '.join(OURS)}, or FILE.py")
+    entries = [HEADS[model] for model in models]
+    _refuse_others(heads, {option for entry in entries for option in entry.options}, ", ".join(models))
+    shared = own_head.shared([entry for entry in entries if entry.file is not None], options)
     return {
-        model: _head(
-            TrainConfig(model=model, option=shared.get(model, [])), [head for head in heads if head.kind is kind]
+        entry.name: _head(
+            TrainConfig(model=entry.name, option=shared.get(entry.name, [])),
+            [head for head in heads if head.kind is entry.config],
         )
-        for model, kind in kinds.items()
+        for entry in entries
     }
-
-
-def _options(kind: type | None) -> set[str]:
-    return {field.name for field in dataclasses.fields(kind)} if kind else set()
 
 
 def _refuse_others(heads: Sequence[Given], own: set[str], whose: str) -> None:
     """Raise ConfigError for an option that was given and is not among `own`."""
     for name in (name for head in heads for name in head.values):
         if name not in own:
-            having = ", ".join(model for model, kind in HEAD_CONFIGS.items() if name in _options(kind))
+            having = ", ".join(model for model, entry in HEADS.items() if name in entry.options)
             raise ConfigError(
                 f"--{name.replace('_', '-')} is no option of {whose}; leave it out, or choose from {having}"
             )

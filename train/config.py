@@ -9,7 +9,8 @@ from common.options import knob
 from common.paths import RUNS, SHARDS
 from train.checks import share_of
 from train.data.resident import Resident
-from train.heads.registry import HEADS, OPTIMIZATION, PRESETS, PRESETS_OF
+from train.heads import presets
+from train.heads.registry import HEADS
 
 KS = (1, 3, 5, 10, 20)  # of every Top-k
 PROTOCOLS = {
@@ -114,8 +115,7 @@ class TrainConfig:
     tensorboard: bool = knob(False, "also write curves for TensorBoard into the run folder", panel="Machine")
 
     def __post_init__(self) -> None:
-        own = PRESETS.get(self.model, {}) | PRESETS_OF.get((self.model, Path(self.dataset).name), {})
-        for name, value in (OPTIMIZATION | own).items():
+        for name, value in presets.of(self.model, self.dataset).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         for name in ("weight_decay", "warm_up", "clip_norm", "restart"):
@@ -208,7 +208,7 @@ class CompareConfig(SeriesConfig):
     run: Path | None = knob(None, "folder of the runs and of compare.json (default: runs/<dataset>-compare)")
 
     def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in OPTIMIZATION}
+        given = {name: getattr(self, name) for name in presets.DEFAULTS}
         super().__post_init__()
         for name, value in given.items():  # None stays None: each head fills in its own
             object.__setattr__(self, name, value)

@@ -20,6 +20,7 @@ from train.data.table import Table
 from train.evaluating import metrics
 from train.evaluating.ranking import evaluate, rank, rank_baseline
 from train.evaluating.untrained_heads import BASELINES
+from train.heads.head_config import HeadConfig
 from train.heads.models import MODELS, build
 from train.optimizing.checkpoint import Checkpoints, Half
 from train.optimizing.head_weights import weights_of
@@ -29,7 +30,9 @@ from train.prepare import Data, data_of, groups, machine, table_of, with_widths
 from train.processes import World
 
 
-def fit(config: TrainConfig, head: Any, passed: Callable[[int], None] = lambda seeds: None) -> dict[str, Any]:
+def fit(
+    config: TrainConfig, head: HeadConfig | None, passed: Callable[[int], None] = lambda seeds: None
+) -> dict[str, Any]:
     """Train one head with each seed, test the epoch that was best on valid, and return what results.json holds.
 
     `head` is the head's config; its widths are taken from the cache. `passed` is called after each epoch with
@@ -56,7 +59,7 @@ def fit(config: TrainConfig, head: Any, passed: Callable[[int], None] = lambda s
 
 def _fit_all(
     config: TrainConfig,
-    head: Any,
+    head: HeadConfig | None,
     data: Data,
     found: dict[int, dict[str, Any] | None],
     unfinished: Half | None,
@@ -78,7 +81,7 @@ def _fit_all(
 
 def fit_seeds(
     config: TrainConfig,
-    head: Any,
+    head: HeadConfig | None,
     data: Data,
     seeds: tuple[int, ...],
     half: Half | None,
@@ -146,7 +149,7 @@ def run_epoch(
 
 
 def _known(
-    config: TrainConfig, head: Any, checkpoints: Checkpoints, world: World
+    config: TrainConfig, head: HeadConfig | None, checkpoints: Checkpoints, world: World
 ) -> tuple[dict[int, dict[str, Any] | None], Half | None]:
     """Return the results of the folder's seeds, None for those to train, and what is half done.
 

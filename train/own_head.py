@@ -3,17 +3,21 @@
 import dataclasses
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cache.names import ColumnName
-from cache.schema import ALWAYS, EDGES, PARTS, READS, SEQUENCES
+from cache.schema import ALWAYS, EDGES, PARTS, SEQUENCES
 from common.errors import ConfigError
 from common.options import WRITTEN, value_of
 from common.paths import is_file
 from train.config import CompareConfig, TrainConfig
-from train.heads.registry import HEAD_CONFIGS, HEADS
+from train.heads import registry
+from train.heads.entry import Entry
+from train.heads.head_config import HeadConfig
 
 NEEDED = ("READS", "Config", "Model")
 
@@ -26,7 +30,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
                 f"--option is for a head of your own (--model FILE.py); {config.model} has its own options"
             )
         return config
-    return dataclasses.replace(config, model=_register(Path(config.model)))
+    return dataclasses.replace(config, model=_known(Path(config.model)))
 
 
 def resolve_all(config: CompareConfig) -> CompareConfig:
@@ -37,23 +41,22 @@ def resolve_all(config: CompareConfig) -> CompareConfig:
         raise ConfigError("--option is for heads of your own (--models FILE.py); the others have options of their own")
     names: dict[str, str] = {}
     for file in files:
-        names[file] = _register(Path(file))
+        names[file] = _known(Path(file))
         if list(names.values()).count(names[file]) > 1:
             raise ConfigError(f"--models names two files {names[file]}.py: give one of them another name")
     models = tuple(names.get(model, model) for model in config.models)
     return dataclasses.replace(config, models=models, baseline=names.get(config.baseline or "", config.baseline))
 
 
-def shared(kinds: Mapping[str, type], options: Sequence[str]) -> dict[str, list[str]]:
-    """Return which options (KNOB=VALUE) each class has, by name.  Raises ConfigError for one that none has."""
-    known = {name: {field.name for field in dataclasses.fields(kind)} for name, kind in kinds.items()}
-    every = sorted(set().union(*known.values()))
+def shared(entries: Sequence[Entry], options: Sequence[str]) -> dict[str, list[str]]:
+    """Return which options (KNOB=VALUE) each head has, by its name.  Raises ConfigError for one that none has."""
+    every = sorted({name for entry in entries for name in entry.options})
     if lost := [option for option in options if _knob(option) not in every]:
         raise ConfigError(f"--option {lost[0]}: expected KNOB=VALUE, KNOB one of {', '.join(every)}")
-    return {name: [option for option in options if _knob(option) in fields] for name, fields in known.items()}
+    return {entry.name: [option for option in options if _knob(option) in entry.options] for entry in entries}
 
 
-def configure(kind: type, options: Sequence[str]) -> Any:
+def configure(kind: type[Any], options: Sequence[str]) -> Any:
     """Return a config of the class with the fields that `options` (KNOB=VALUE) name.  Raises ConfigError."""
     hints, chosen = get_type_hints(kind), {}
     known = [field.name for field in dataclasses.fields(kind)]
@@ -82,15 +85,37 @@ def _knob(option: str) -> str:
     return option.partition("=")[0].strip().replace("-", "_")
 
 
-def _register(path: Path) -> str:
+def _known(path: Path) -> str:
     """Load a file's head and make it known by the file's name, which is returned."""
-    from train.heads.models import MODELS  # torch
-
-    module = _load(path)
-    READS[path.stem] = tuple(dict.fromkeys([*ALWAYS, *module.READS, *_companions(module.READS)]))
-    HEAD_CONFIGS[path.stem] = module.Config
-    MODELS[path.stem] = module.Model
+    registry.add(load(path))
     return path.stem
+
+
+def load(path: Path) -> Entry:
+    """Return the head that a file holds.  Raises ConfigError for a file without one."""
+    if not is_file(path):
+        raise ConfigError(f"--model {path}: there is no such file")
+    if path.stem in registry.OURS:
+        raise ConfigError(f"--model {path}: {path.stem} is a head of melcache; give the file another name")
+    module = _imported(path)
+    reads = tuple(dict.fromkeys([*ALWAYS, *module.READS, *_companions(module.READS)]))
+    return Entry(path.stem, _config(module.Config), f"{module.__name__}:Model", reads, file=path)
+
+
+def _config(kind: type) -> type[HeadConfig]:
+    """Return the options of a head's file as a HeadConfig; `tokens` and `characters` bound what it reads.
+
+    What HeadConfig says of a head and the file's class does, too, holds as the file says it.
+    """
+    if not dataclasses.is_dataclass(kind):
+        raise ConfigError(f"Config of {kind.__module__.removeprefix('head_')}.py must be a dataclass")
+    if issubclass(kind, HeadConfig):
+        return kind
+    names = {field.name for field in dataclasses.fields(kind)}
+    bounds = {"tokens_read": "tokens", "bytes_read": "characters"}
+    said: dict[str, Any] = {bound: property(attrgetter(knob)) for bound, knob in bounds.items() if knob in names}
+    said |= dict.fromkeys(names & vars(HeadConfig).keys())  # fields, not properties
+    return type(kind.__name__, (kind, HeadConfig), said)
 
 
 def _companions(columns: Sequence[str]) -> list[str]:
@@ -107,11 +132,7 @@ def _companions(columns: Sequence[str]) -> list[str]:
     return found
 
 
-def _load(path: Path) -> Any:
-    if not is_file(path):
-        raise ConfigError(f"--model {path}: there is no such file")
-    if path.stem in HEADS:
-        raise ConfigError(f"--model {path}: {path.stem} is a head of melcache; give the file another name")
+def _imported(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"head_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up

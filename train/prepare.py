@@ -5,7 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,13 +14,14 @@ from cache import Reader, store
 from common import devices
 from common.errors import ConfigError
 from common.output import say
-from common.records import SPLITS
 from train import processes
 from train.config import TrainConfig
 from train.data.table import Table
 from train.evaluating import leak, protocols
 from train.evaluating.ranking import AmongAll, Split, rows_of, split_of
+from train.heads.head_config import HeadConfig
 from train.heads.models import MODELS, build
+from train.heads.registry import HEADS
 from train.optimizing.checkpoint import Half
 from train.processes import World
 from train.rehearsal import rehearse
@@ -31,7 +32,7 @@ WIDTHS = {
     "image_width": ("entity.resnet.image", "mention.resnet.image", "mention.regions.image"),
     "clip_width": ("entity.clip.text",),
 }
-NEEDS = {"lexical": ("test",), "clip": ("test",), "prior": ("train", "test")}  # splits that heads without weights use
+Head = TypeVar("Head", bound=HeadConfig | None)
 PROBED = 4  # mentions
 STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
 
@@ -82,32 +83,33 @@ def with_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
     return dataclasses.replace(config, precision="tf32" if device.type == "cuda" else "float32")
 
 
-def table_of(config: TrainConfig, head: Any, reader: Reader, device: torch.device) -> Table:
+def table_of(config: TrainConfig, head: HeadConfig | None, reader: Reader, device: torch.device) -> Table:
     """Return the columns that a head reads, those that its switches and the protocol ask for included."""
-    head = getattr(head, "resolved", head)
-    more = (*getattr(head, "more", ()), *protocols.columns(config, reader))
-    tokens, characters = getattr(head, "tokens", 0), getattr(head, "characters", 0)
-    return Table(reader, config.model, device, config.resident, more, tokens, characters, config.valid_from)
+    head, reads = head or HeadConfig(), HEADS[config.model].reads
+    more = (*head.more, *protocols.columns(config, reader))
+    bounds = (head.tokens_read, head.bytes_read)
+    return Table(reader, config.model, device, config.resident, more, *bounds, config.valid_from, reads)
 
 
-def data_of(config: TrainConfig, head: Any, reader: Reader, table: Table, world: World) -> Data:
+def data_of(config: TrainConfig, head: HeadConfig | None, reader: Reader, table: Table, world: World) -> Data:
     """Return what of the cache is trained on and what it is tested on.
 
-    Raises ConfigError for a split without a mention to use; a head without weights does without some (NEEDS).
+    Raises ConfigError for a split without a mention to use; a head without weights does without some.
     """
+    own = head or HeadConfig()
     if config.protocol == "injected":
         table = protocols.injected(config, reader, table)
     may_lack_gold = config.protocol in ("retrieved", "whole-kb")
     complete, warnings = _unchanged, ()
-    if may_lack_gold and getattr(head, "leak_gold", False):
+    if may_lack_gold and own.leak_gold:
         complete, warnings = functools.partial(leak.with_gold, config, reader), leak.warnings(reader, table)
     table = complete(table)
-    without_gold = may_lack_gold and getattr(head, "learns_without_gold", False)
+    without_gold = may_lack_gold and own.learns_without_gold
     rows = table.trainable(table.rows("train"), without_gold=without_gold)
     rehearse(config, head, table, rows[:1])
     found = {"train": rows if config.model in MODELS else table.rows("train")}
     found |= {name: rows_of(table, name, config.protocol) for name in ("valid", "test")}
-    for name in NEEDS.get(config.model, SPLITS):
+    for name in HEADS[config.model].needs:
         if not len(found[name]):
             raise nothing_to_use(config, reader, table, name)
     splits = protocols.splits(config, reader, table, world, complete)
@@ -133,18 +135,17 @@ def nothing_to_use(config: TrainConfig, reader: Reader, table: Table, split: str
     return ConfigError(what)
 
 
-def with_widths(head: Any, reader: Reader) -> Any:
+def with_widths(head: Head, reader: Reader) -> Head:
     """Return the head's config with the cache's feature widths."""
     if head is None:
         return None
     known = set(reader.columns)
     found = {name: next((c for c in columns if c in known), None) for name, columns in WIDTHS.items()}
-    widths = {name: reader.shape(column)[-1] for name, column in found.items() if column and hasattr(head, name)}
-    return dataclasses.replace(head, **widths)
+    return head.with_widths({name: reader.shape(column)[-1] for name, column in found.items() if column})
 
 
 def groups(
-    config: TrainConfig, head: Any, table: Table, seeds: tuple[int, ...], unfinished: Half | None
+    config: TrainConfig, head: HeadConfig, table: Table, seeds: tuple[int, ...], unfinished: Half | None
 ) -> list[tuple[tuple[int, ...], Half | None]]:
     """Return which seeds are trained together: those half done first, then on CUDA all that fit, else one by one."""
     found = []
@@ -167,7 +168,7 @@ def groups(
     return [*found, *([(seeds, None)] if together else [((seed,), None) for seed in seeds])]
 
 
-def _bytes_per_seed(config: TrainConfig, head: Any, table: Table) -> int:
+def _bytes_per_seed(config: TrainConfig, head: HeadConfig, table: Table) -> int:
     """Return about what one more seed needs: weights, gradient, two moments, best; a batch as it is and widened; what
     a step keeps to go back, as seen on a few mentions.
     """

@@ -1,7 +1,5 @@
 """A head of one's own on one mention, as it is trained and tested: a column that is not there is known early."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -12,6 +10,7 @@ from train.data.table import Table
 from train.evaluating import protocols, ranking, whole_kb
 from train.evaluating.ranking import Split
 from train.heads.base import Head
+from train.heads.head_config import HeadConfig
 from train.heads.models import build
 from train.heads.registry import HEADS
 from train.processes import World
@@ -20,13 +19,13 @@ COLUMNS = {f"{part}.{column}" for part, columns in PARTS.items() for column in c
 
 
 @torch.no_grad()
-def rehearse(config: TrainConfig, head: Any, table: Table, row: Tensor) -> None:
+def rehearse(config: TrainConfig, head: HeadConfig | None, table: Table, row: Tensor) -> None:
     """Score the mention in `row` (1,), if there is one, in its list, and as the protocol ranks it; not of our heads.
 
     Raises ConfigError naming a column that the head reads and a batch does not hold: one that its READS lack, or that
     is known of a mention's list alone where other entities are ranked.
     """
-    if config.model in HEADS or not len(row):
+    if HEADS[config.model].file is None or not len(row):
         return
     with torch.random.fork_rng(devices=[]):
         model = build(config.model, head, with_lexical=config.with_lexical).to(table.device)

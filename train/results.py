@@ -1,6 +1,5 @@
 """Write down a run: what identifies it, its curves, results.json, and a table for people."""
 
-import inspect
 import json
 import statistics
 from pathlib import Path
@@ -15,7 +14,8 @@ from common.records import SPLITS
 from train.config import DECISIVE, PROTOCOLS, TrainConfig
 from train.data import splits
 from train.evaluating import protocols
-from train.heads.models import MODELS
+from train.heads.head_config import HeadConfig
+from train.heads.registry import HEADS
 from train.optimizing import checkpoint
 from train.prepare import Data
 from train.processes import World
@@ -25,19 +25,22 @@ TIE_RULE = "expected"
 SHOWN = ("top1", "top3", "top5", "top10", "top20", "mrr")
 
 
-def identity(config: TrainConfig, head: Any, reader: Reader) -> dict[str, Any]:
+def identity(config: TrainConfig, head: HeadConfig | None, reader: Reader) -> dict[str, Any]:
     """Return what the numbers of a run depend on: two runs with one identity are one run."""
     knobs = {name: value for name, value in as_json(config).items() if name in DECISIVE}
     own = {f"{config.model}.{name}": value for name, value in as_json(head).items()}
-    own_file = [Path(inspect.getfile(MODELS[config.model]))] if config.model in MODELS else []
-    known = {"cache_id": reader.id, "split": splits.digest_of(reader), "code": checkpoint.code(*own_file)}
+    known = {
+        "cache_id": reader.id,
+        "split": splits.digest_of(reader),
+        "code": checkpoint.code(*HEADS[config.model].files()),
+    }
     return {"model": config.model, **known, **knobs, **own}
 
 
-def name_of(config: TrainConfig, head: Any) -> str:
+def name_of(config: TrainConfig, head: HeadConfig | None) -> str:
     """Return the head as tables name it, with what must stand beside its numbers."""
-    label = getattr(head, "label", "")
-    return config.model + (f" ({label})" if label else "") + (" + lexical" if config.with_lexical else "")
+    label = f" ({head.label})" if head and head.label else ""
+    return config.model + label + (" + lexical" if config.with_lexical else "")
 
 
 def announce(config: TrainConfig, finished: list[int], resident: str) -> None:
@@ -96,7 +99,7 @@ def _summary_writer(folder: Path) -> Any:
 
 def results_of(
     config: TrainConfig,
-    head: Any,
+    head: HeadConfig | None,
     reader: Reader,
     data: Data,
     lexical: dict[str, Any],
@@ -121,7 +124,7 @@ def results_of(
         "protocol": PROTOCOLS[config.protocol],
         "tie_rule": TIE_RULE,
         "cache_id": reader.id,
-        "warnings": [*reader.manifest["warnings"], *getattr(head, "warnings", ()), *data.warnings],
+        "warnings": [*reader.manifest["warnings"], *(head.warnings if head else ()), *data.warnings],
         "candidates": data.ranked,
         "entities": data.table.entity_count,
         "ranked": protocols.ranked(config),

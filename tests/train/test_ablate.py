@@ -16,11 +16,14 @@ from cache.writing.synth import Synthetic, write
 from train.cli import app
 from train.config import TrainConfig
 from train.heads.drin.config import DrinConfig
+from train.heads.dwe.config import DweConfig
+from train.heads.entry import Ablations, Entry
+from train.heads.head_config import HeadConfig
 from train.heads.joint.config import JointConfig
 from train.heads.models import MODELS, build
-from train.heads.registry import HEAD_CONFIGS
+from train.heads.registry import HEADS
 from train.prepare import table_of, with_widths
-from train.studies import ablate, costs
+from train.studies import ablate, costs, published
 
 SIZE = {"text_width": 24, "image_width": 16, "clip_width": 16}
 
@@ -86,7 +89,7 @@ def test_an_ablation_is_drins_tables_3_and_4(folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "bert"], "--model bert has no ablations; choose from drin"),
+        (["--model", "bert"], "--model bert has no ablations; choose from dwe, drin"),
         (["--model", "prior"], "--model prior has no ablations"),
         (["--layers", "3"], "--layers is what the ablation varies: leave it out"),
         (["--temperature", "3"], "--temperature is no option of drin"),
@@ -99,16 +102,17 @@ def test_what_cannot_be_ablated_is_one_line(folder, tmp_path, options, message):
 
 
 def test_ablations_name_knobs_that_heads_have_and_differ_from_each_other():
-    for model in ablate.ABLATIONS.keys() & HEAD_CONFIGS.keys():
-        more, changes = ablate.ABLATIONS[model]
-        full = dataclasses.replace(HEAD_CONFIGS[model](), **more)
-        variants = [dataclasses.replace(full, **change) for change in changes.values()]
+    assert ablate.known() == ("dwe", "drin")
+    for model in ablate.known():
+        ablations = HEADS[model].ablations
+        full = dataclasses.replace(HEADS[model].config(), **ablations.full)
+        variants = [dataclasses.replace(full, **change) for change in ablations.variants.values()]
         assert len(set(variants)) == len(variants) > 1, model
         assert variants.count(full) == (model == "drin"), model  # two layers, a row of Table 4, are the full head
 
 
 @dataclasses.dataclass(frozen=True)
-class Described:
+class Described(HeadConfig):
     """A head whose full form reads a column that few caches have."""
 
     text: str = "short"
@@ -120,9 +124,9 @@ class Described:
 
 
 def test_without_the_columns_of_the_full_head_the_plain_one_is_ablated(folder, monkeypatch):
-    monkeypatch.setitem(schema.READS, "described", schema.READS["clip"])
     variants = {"without text": {"text": "short"}, "raw": {"refine": False}}
-    monkeypatch.setitem(ablate.ABLATIONS, "described", ({"text": "long"}, variants))
+    entry = Entry("described", Described, "", schema.READS["clip"], ablations=Ablations({"text": "long"}, variants))
+    monkeypatch.setitem(HEADS, "described", entry)
     reader = melcache.open(folder)
     found, lacking = ablate._variants("described", {"described": Described()}, reader)
     assert found == {"full": Described(), "raw": Described(refine=False)}
@@ -138,8 +142,9 @@ def test_without_the_columns_of_the_full_head_the_plain_one_is_ablated(folder, m
 
 def test_dwe_without_wikipedia_stands_beside_dwe_and_the_full_one_beside_dwe_plus():
     names = ("full", "without Wikipedia text", "raw visual features")
-    heads = (Described("long"), Described(), Described("long", refine=False))
-    found = [ablate._published("wikimel", "dwe", name, head, "B") for name, head in zip(names, heads, strict=True)]
+    long = DweConfig(entity_text="description")
+    heads = (long, DweConfig(), dataclasses.replace(long, refine=False))
+    found = [published.of_variant("wikimel", "dwe", name, own, "B") for name, own in zip(names, heads, strict=True)]
     assert [row and row["top1"] for row in found] == [72.8, 44.7, None]
 
 
@@ -221,7 +226,7 @@ mkldnn_rnn_layer _native_multi_head_attention _thnn_fused_gru_cell _thnn_fused_l
 @pytest.mark.parametrize("model", MODELS)
 def test_no_head_computes_products_that_are_not_counted(model, tmp_path):
     write(tmp_path / "all", Synthetic(80, 40, 4, 0.4, 0, model, regions=4, **SIZE))
-    kind = HEAD_CONFIGS[model]
+    kind = HEADS[model].config
     small = {"head": model, "width": 32}
     head = kind(**{name: value for name, value in small.items() if name in kind.__dataclass_fields__})
     reader = melcache.open(tmp_path / "all")

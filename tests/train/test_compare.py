@@ -12,16 +12,16 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache import schema
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop
 from train.cli import app
 from train.config import CompareConfig
+from train.heads.registry import HEADS
 from train.optimizing.checkpoint import Checkpoints
-from train.studies import ablate, plot, published, published_rows, runs, tables
+from train.studies import plot, published, published_rows, runs, tables
 
-HEADS = "lexical,prior,clip,bert,jmel,clip_linear,drin"
+FED = "lexical,prior,clip,bert,jmel,clip_linear,drin"
 SIZE = {"text_width": 24, "image_width": 16, "clip_width": 16}
 
 
@@ -36,7 +36,7 @@ TRAINED = trained()
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("synth") / "wikidiverse"
-    write(path, Synthetic(600, 150, 6, 0.4, 0, HEADS, **SIZE))
+    write(path, Synthetic(600, 150, 6, 0.4, 0, FED, **SIZE))
     return path
 
 
@@ -74,6 +74,10 @@ def cells(text):
 # published numbers
 
 
+def of_variant(dataset, name):
+    return published.of_variant(dataset, "drin", name, HEADS["drin"].config(), "A")
+
+
 def numbers(entry):
     """Return a published entry's source and numbers."""
     return entry["source"], [entry[name] for name in ("top1", "top3", "top5", "top10", "top20") if name in entry]
@@ -86,7 +90,7 @@ def test_published_numbers_are_those_of_the_papers():
     assert tops("wikimel", "bert", "jmel", "dzmned", "mel_hi", "ghmfc", "drin") == [31.7, 31.3, 34.7, 38.6, 43.6, 65.5]
     assert tops("wikidiverse", "bert", "mel_hi", "ghmfc", "drin") == [45.5, 45.7, 46.0, 51.1]
     assert [tops(dataset, "dwe") for dataset in ("richpedia", "wikimel", "wikidiverse")] == [[67.6], [44.7], [47.5]]
-    plus = type("Wikipedia", (), {"more": ("entity.clip.description",)})
+    plus = HEADS["dwe_authors"].config(entity_text="description")
     found = [
         published.of_head(dataset, "dwe_authors", plus)["top1"] for dataset in ("richpedia", "wikimel", "wikidiverse")
     ]
@@ -100,11 +104,11 @@ def test_published_numbers_are_those_of_the_papers():
     ]
     without = ("image_to_image", "image_to_text", "text_to_image", "text_to_text")
     for dataset, expected in (("wikimel", [65.2, 64.0, 64.4, 61.2]), ("wikidiverse", [49.1, 49.1, 49.3, 48.6])):
-        assert [published.of_ablation(dataset, f"without {edge}")["top1"] for edge in without] == expected
-    static = [published.of_ablation(dataset, "static edges")["top1"] for dataset in published_rows.EDGES]
+        assert [of_variant(dataset, f"without {edge}")["top1"] for edge in without] == expected
+    static = [of_variant(dataset, "static edges")["top1"] for dataset in ("wikimel", "wikidiverse")]
     assert static == [57.8, 49.0]
-    assert numbers(published.of_layers("wikidiverse", 2)["valid"]) == ("c", [48.5, 77.3, 87.8])
-    assert published.of_layers("wikimel", 5)["test"]["top1"] == 62.9
+    assert numbers(published.of_layers("wikidiverse", "drin", "layers 2")["valid"]) == ("c", [48.5, 77.3, 87.8])
+    assert published.of_layers("wikimel", "drin", "layers 5")["test"]["top1"] == 62.9
 
 
 C = {  # Top-1 of WikiMEL, Richpedia, WikiDiverse among all entities
@@ -160,21 +164,26 @@ def test_whatever_differs_is_said_beside_a_published_number(changed, told):
 
 
 def test_published_rows_are_complete_and_of_heads_that_there_are():
-    assert {row.head.removesuffix("+") for row in published_rows.ROWS if row.head} <= set(schema.READS)
     kinds = {"frozen", "tuned", "LLM", "unknown"}
-    for row in published_rows.ROWS:
+    ablations = HEADS["drin"].ablations
+    of_variants = (*ablations.test.values(), *ablations.valid.values())
+    rows = [*published_rows.SYSTEMS, *(row for entry in HEADS.values() for row in entry.published), *of_variants]
+    assert len({row.system for row in rows}) == 19
+    for row in rows:
         source = published_rows.SOURCES[row.source]
         for dataset, values in row.values.items():
             metrics = source.metrics[dataset]
-            assert len(values) == len(metrics) or (row.source == "i" and len(values) == 1)  # no MRR of some
+            lacking = {"i": "mrr", "c": "top20"}.get(row.source)  # some have no MRR, Table 4 the first three k
+            assert metrics[: len(values)] == metrics or metrics[len(values) :] == (lacking,)
             tops = values[: -1 if metrics[-1] == "mrr" and len(values) > 1 else None]
             assert list(tops) == sorted(tops)  # Top-k grows with k
             assert len(row.deviations.get(dataset, values)) == len(values)
         assert row.trained in kinds and source.selected in ("valid", "test", "unknown") and source.ties
-    assert set(published_rows.EDGES) == set(published_rows.LAYERS) == {"wikimel", "wikidiverse"}
-    for dataset, rows in published_rows.EDGES.items():
-        assert set(rows) == {"full", *(name for name in ablate.ABLATIONS["drin"][1] if "layers" not in name)}
-        assert numbers(published.of_head(dataset, "drin", None))[1] == list(rows["full"])
+    assert ablations.test.keys() == {"full", *ablations.variants}
+    assert ablations.valid.keys() == set(ablations.layered)
+    for dataset, values in ablations.test["full"].values.items():
+        assert numbers(published.of_head(dataset, "drin", None))[1] == list(values)
+    assert all(set(row.values) == {"wikimel", "wikidiverse"} for row in of_variants)
 
 
 def test_published_numbers_go_with_the_name_of_the_dataset_unless_told():

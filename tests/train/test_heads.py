@@ -20,7 +20,7 @@ from train.evaluating.untrained_heads import BASELINES, clip, prior
 from train.heads.joint.config import JointConfig
 from train.heads.joint.model import SIDES
 from train.heads.models import MODELS, build
-from train.heads.registry import HEAD_CONFIGS, HEADS
+from train.heads.registry import HEADS, TRAINED
 from train.layers.losses import contrastive
 
 CPU = torch.device("cpu")
@@ -48,8 +48,8 @@ def caches(tmp_path_factory):
 def fit(path, run, model, **given):
     config = TrainConfig(**{"dataset": str(path), "run": run, "device": "cpu", "model": model, "epochs": 3} | given)
     head = None
-    if model in HEAD_CONFIGS:
-        kind = HEAD_CONFIGS[model]
+    if model in TRAINED:
+        kind = HEADS[model].config
         small = {"width": 32, "head": model}
         head = kind(**{name: value for name, value in small.items() if name in kind.__dataclass_fields__})
     return loop.fit(config, head)
@@ -70,7 +70,7 @@ def random_batch(head, count=5, candidates=4, seed=0):
 
 def test_every_head_has_columns_and_a_way_to_score():
     assert set(HEADS) == set(READS) == set(MODELS) | set(BASELINES)
-    assert HEAD_CONFIGS.keys() == MODELS.keys()
+    assert set(TRAINED) == set(MODELS)
 
 
 @pytest.mark.parametrize("head", JOINT)

@@ -16,8 +16,7 @@ from common.errors import CacheError, ConfigError
 from extract.config import ExtractConfig
 from train import own_head
 from train.cli import app
-from train.heads.models import MODELS
-from train.heads.registry import HEAD_CONFIGS
+from train.heads.registry import HEADS
 
 DOCUMENT = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
@@ -31,11 +30,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _forgotten():
-    before = [dict(names) for names in (READS, HEAD_CONFIGS, MODELS)]
+    before = dict(HEADS)
     yield
-    for names, old in zip((READS, HEAD_CONFIGS, MODELS), before, strict=True):
-        names.clear()
-        names.update(old)
+    HEADS.clear()
+    HEADS.update(before)
 
 
 def example():
@@ -101,7 +99,7 @@ def test_what_does_not_go_with_heads_by_file_is_one_line(folder, tmp_path):
         assert message in run.stderr
     run = CliRunner().invoke(app, ["ablate", "--dataset", str(folder), "--model", str(file)])
     assert (run.exit_code, run.stderr.count("\n")) == (2, 1)
-    assert "ablate knows the parts of drin, dwe, not of a head of your own" in run.stderr
+    assert "ablate knows the parts of dwe, drin, not of a head of your own" in run.stderr
 
 
 def test_a_changed_file_is_another_run(folder, tmp_path):
@@ -198,17 +196,17 @@ def test_a_file_that_is_not_there_or_takes_a_known_name_is_refused(folder, tmp_p
 
 
 def test_what_a_head_of_ones_own_lacks_is_had_by_heads_that_extraction_knows(folder):
-    READS["my_head"] = (*READS["bert"], "token.bert.vector", "mention.crops.clip", "mention.attributes.faces")
+    reads = (*READS["bert"], "token.bert.vector", "mention.crops.clip", "mention.attributes.faces")
     with pytest.raises(CacheError) as caught:
-        melcache.open(folder).require("my_head")
+        melcache.open(folder).require("my_head", reads=reads)
     compute = re.search(r"python -m extract --dataset signal --for (\S+), with the", str(caught.value))[1]
     pulled = re.search(r"melcache pull signal URL --for (\S+)$", str(caught.value))[1]
     lacking = {"token.bert", "mention.crops", "mention.attributes"}
     assert lacking <= ExtractConfig(heads=tuple(compute.split(","))).demanded and len(compute.split(",")) == 2
     assert set(pulled.split(",")) == lacking
-    READS["my_head"] = (*READS["bert"], "entity.objects.summary")  # of a part that is always made
+    reads = (*READS["bert"], "entity.objects.summary")  # of a part that is always made
     with pytest.raises(CacheError, match=r"python -m extract --dataset signal, with the .* --for entity\.objects$"):
-        melcache.open(folder).require("my_head")
+        melcache.open(folder).require("my_head", reads=reads)
 
 
 def test_a_head_file_reads_one_alignment_of_four(toy_cache, tmp_path):

@@ -15,7 +15,7 @@ from cache.edges import ALIGNMENT_READS, GRID, align
 from cache.fingerprint import content_hash, shard_key
 from cache.names import PartName
 from cache.reader import Reader
-from cache.schema import EDGES, READS
+from cache.schema import EDGES
 from cache.writing.draft import Draft
 from cache.writing.synth import Synthetic, write
 from cache.writing.writer import PartPlan, Shard, ShardPlan
@@ -29,8 +29,8 @@ from train.evaluating.untrained_heads import clip_of_all, prior_of_all
 from train.heads.drin.config import DrinConfig
 from train.heads.drin_authors.config import DrinAuthorsConfig
 from train.heads.joint.config import JointConfig
-from train.heads.models import MODELS, build
-from train.heads.registry import HEAD_CONFIGS
+from train.heads.models import build
+from train.heads.registry import HEADS
 from train.prepare import data_of
 from train.prepare import table_of as held_table
 from train.processes import World
@@ -880,7 +880,7 @@ LISTED = 'batch["pair.candidates.lexical"]'
 @pytest.fixture
 def own(tmp_path):
     """Train a head of one's own, READER with `more` and `place`; nothing knows of it afterwards."""
-    before = [dict(names) for names in (READS, HEAD_CONFIGS, MODELS)]
+    before = dict(HEADS)
 
     def run(folder, more, place, options):
         path = tmp_path / "own_head.py"
@@ -889,9 +889,8 @@ def own(tmp_path):
         return CliRunner().invoke(app, [*given, "--epochs", "1", *options.split()])
 
     yield run
-    for names, old in zip((READS, HEAD_CONFIGS, MODELS), before, strict=True):
-        names.clear()
-        names.update(old)
+    HEADS.clear()
+    HEADS.update(before)
 
 
 @pytest.mark.parametrize(

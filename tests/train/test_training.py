@@ -33,7 +33,7 @@ from train.heads import models
 from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
 from train.heads.ghmfc.config import GhmfcConfig
-from train.heads.registry import HEAD_CONFIGS
+from train.heads.registry import HEADS
 from train.optimizing.adam import Adam, Schedule
 from train.optimizing.checkpoint import Checkpoints
 from train.optimizing.stacked_seeds import Stack
@@ -146,7 +146,7 @@ class Peak(TorchDispatchMode):
 def test_memory_of_a_seed_is_foreseen(tmp_path, name):
     write(tmp_path / "c", Synthetic(400, 200, 6, 0.4, 0, name, text_width=96, image_width=128, clip_width=64))
     given, reader = config(tmp_path / "c", tmp_path / "run", model=name, batch=64), melcache.open(tmp_path / "c")
-    head = prepare.with_widths(GhmfcConfig(width=64) if name == "ghmfc" else HEAD_CONFIGS[name](), reader)
+    head = prepare.with_widths(GhmfcConfig(width=64) if name == "ghmfc" else HEADS[name].config(), reader)
     table = prepare.table_of(given, head, reader, CPU)
     before = torch.get_rng_state()
     foreseen = prepare._bytes_per_seed(given, head, table)

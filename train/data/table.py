@@ -37,8 +37,8 @@ class Table:
 
     `places` of each list are ranked: all of a cache's.
     `tokens` bounds the length of sequences. With `characters` strings are features too: so many of their UTF-8 bytes,
-    0 behind the last; `valid_from` is --valid-from. Raises CacheError if a column is missing or gold is not where it is
-    said to be, ConfigError if the features do not fit where they should lie.
+    0 behind the last; `valid_from` is --valid-from, `reads` as in Reader.require. Raises CacheError if a column is
+    missing or gold is not where it is said to be, ConfigError if the features do not fit where they should lie.
     """
 
     def __init__(
@@ -51,8 +51,9 @@ class Table:
         tokens: int = 0,
         characters: int = 0,
         valid_from: str | None = None,
+        reads: tuple[str, ...] | None = None,
     ) -> None:
-        names = reader.require(head, more)
+        names = reader.require(head, more, reads)
         self.device, self.path = device, reader.path
         features = [name for name in names if _is_feature(reader, name, characters)]
         needed = sum(reader.dtype(name).itemsize * int(np.prod(reader.shape(name))) for name in features)

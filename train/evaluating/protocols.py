@@ -14,7 +14,6 @@ from torch import Tensor
 
 from cache import Reader
 from cache.edges import ALIGNMENT_READS
-from cache.schema import READS
 from common.output import say
 from train.config import TrainConfig
 from train.data.not_finite import naming_columns
@@ -22,6 +21,7 @@ from train.data.table import Table
 from train.evaluating import computed_edges, whole_kb
 from train.evaluating.ranking import AmongAll, Split, split_of
 from train.heads.models import MODELS
+from train.heads.registry import HEADS
 from train.processes import World
 
 COLUMNS = {
@@ -130,4 +130,4 @@ def _reranked(config: TrainConfig, reader: Reader, table: Table, world: World) -
 
 
 def _reads_edges(config: TrainConfig) -> bool:
-    return any(name.startswith("pair.alignment.") for name in READS[config.model])
+    return any(name.startswith("pair.alignment.") for name in HEADS[config.model].reads)

@@ -1,1 +1,1 @@
-"""The heads, a folder each: config.py holds its options, model.py the network."""
+"""The heads, a folder each: config.py holds its options, model.py the network, entry.py what else is known of it."""

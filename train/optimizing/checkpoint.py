@@ -42,6 +42,8 @@ DECIDING = (
     "train/optimizing",
     "train/prepare.py",
 )
+# of rooms that decide: what is published of a head, its presets (knobs, which identify a run), and the list of heads
+TOLD = ("entry.py", "presets.py", "registry.py")
 DTYPES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -79,8 +81,8 @@ def code(*more: Path) -> str:
 
 
 def sources(path: Path) -> list[Path]:
-    """Return the source files of a module or of a room."""
-    return [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
+    """Return the source files of a module, or those of a room that decide numbers."""
+    return [path] if path.suffix == ".py" else sorted(file for file in path.rglob("*.py") if file.name not in TOLD)
 
 
 def layout_of(tensors: Mapping[str, Tensor]) -> Layout:

@@ -23,6 +23,7 @@ from common.output import say, table
 from common.paths import find_cache
 from train import loop, results
 from train.config import DECISIVE, LOWER_IS_BETTER, PROTOCOLS, SweepConfig
+from train.heads.head_config import HeadConfig
 from train.inspecting.finished_run import results_of
 from train.optimizing import checkpoint
 from train.searching import varied
@@ -31,7 +32,7 @@ from train.searching.varied import Varied
 from train.studies.runs import in_one_process, part
 
 
-def search(config: SweepConfig, head: Any) -> dict[str, Any]:
+def search(config: SweepConfig, head: HeadConfig | None) -> dict[str, Any]:
     """Run the trials that are left and return what sweep.json holds.
 
     Raises ConfigError for a knob that cannot be varied, and for a folder that holds another search.
@@ -118,7 +119,7 @@ def _study(optuna: ModuleType, config: SweepConfig, log: Log, knobs: Sequence[Va
     return study
 
 
-def _identity(config: SweepConfig, head: Any) -> dict[str, Any]:
+def _identity(config: SweepConfig, head: HeadConfig) -> dict[str, Any]:
     """Return what all trials have in common."""
     everything = as_json(config)
     common = {name: everything[name] for name in (*DECISIVE, "model", "seeds", "vary", "sampler")}
@@ -147,7 +148,7 @@ def _folder(config: SweepConfig, chosen: dict[str, Any]) -> Path:
     return config.folder / f"trial-{hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
-def _run(config: SweepConfig, head: Any, chosen: dict[str, Any]) -> dict[str, Any]:
+def _run(config: SweepConfig, head: HeadConfig, chosen: dict[str, Any]) -> dict[str, Any]:
     """Train one trial; return its value and test, or the error of one that diverged."""
     mine = {name: value for name, value in chosen.items() if name in DECISIVE}
     head = dataclasses.replace(head, **{name: value for name, value in chosen.items() if name not in DECISIVE})

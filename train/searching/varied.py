@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from common.errors import ConfigError
 from common.options import value_of
 from train.config import DECISIVE, FIXED, SweepConfig, TrainConfig
+from train.heads.head_config import HeadConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Varied:
         return drawn
 
 
-def parse(text: str, config: SweepConfig, head: Any) -> Varied:
+def parse(text: str, config: SweepConfig, head: HeadConfig) -> Varied:
     """Return the knob that `text` (NAME=A,B or NAME=LOW..HIGH or NAME=log:LOW..HIGH) describes."""
     name, found, values = text.partition("=")
     name = name.strip().removeprefix("--").replace("-", "_")

@@ -10,20 +10,14 @@ from common.errors import CacheError
 from common.paths import find_cache
 from train.config import CompareConfig
 from train.evaluating import protocols
-from train.evaluating.untrained_heads import BASELINES
-from train.heads.models import MODELS
+from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
 from train.studies import plot, published, runs, summary, tables
 
 NAME = "compare"
 
 
-def known() -> tuple[str, ...]:
-    """Return the heads that there are."""
-    return tuple(name for name in HEADS if name in MODELS or name in BASELINES)
-
-
-def compare(config: CompareConfig, heads: Mapping[str, Any]) -> dict[str, Any]:
+def compare(config: CompareConfig, heads: Mapping[str, HeadConfig | None]) -> dict[str, Any]:
     """Train what is left of the heads (name: config) and return what compare.json holds; see summary.summarize.
 
     The baseline is added if it is none of the heads; then it has no weights. Raises CacheError for one that the cache
@@ -33,7 +27,7 @@ def compare(config: CompareConfig, heads: Mapping[str, Any]) -> dict[str, Any]:
     reader = cache.open(find_cache(config.dataset, config.shards))
     base = config.baseline or _baseline(config, heads, reader)
     heads = ({} if base in heads else {base: None}) | dict(heads)
-    reader.require(base, getattr(heads[base], "more", ()))
+    HEADS[base].require(reader, heads[base])
     dataset = published.dataset_of(config.published, reader.manifest["dataset"]["name"])
     outcomes = runs.train(config, [_run(config, model, head) for model, head in heads.items()], reader, NAME)
     found = summary.summarize(config, outcomes, base)
@@ -53,18 +47,19 @@ def show(found: dict[str, Any], config: CompareConfig) -> str:
     return tables.as_text(*_content(found)) + f"\ndetails in {config.folder}/{NAME}.json, the table in {NAME}.md"
 
 
-def _baseline(config: CompareConfig, heads: Mapping[str, Any], reader: cache.Reader) -> str:
+def _baseline(config: CompareConfig, heads: Mapping[str, HeadConfig | None], reader: cache.Reader) -> str:
     """Return the head that ranks the same entities as the most of `heads`, of several the first, without weights."""
+    untrained = [name for name, entry in HEADS.items() if entry.config is None]
     ranked = {}
-    for name in dict.fromkeys([*BASELINES, *heads]):
+    for name in dict.fromkeys([*untrained, *heads]):
         with contextlib.suppress(CacheError):
-            reader.require(name, getattr(heads.get(name), "more", ()))
+            HEADS[name].require(reader, heads.get(name))
             ranked[name] = protocols.ranked(_run(config, name, heads.get(name)).config)
     among = Counter(ranked[name] for name in heads if name in ranked and name != "lexical")  # its list is its own
     return max(ranked, key=lambda name: among[ranked[name]])
 
 
-def _run(config: CompareConfig, model: str, head: Any) -> runs.Run:
+def _run(config: CompareConfig, model: str, head: HeadConfig | None) -> runs.Run:
     changes = {"model": model, "fresh": False, "with_lexical": config.with_lexical and head is not None}
     return runs.Run(model, runs.part(config, config.folder / model, changes), head)
 

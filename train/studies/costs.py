@@ -15,7 +15,9 @@ from cache import Reader
 from common.errors import CacheError
 from common.output import table
 from train.config import TrainConfig
+from train.heads.head_config import HeadConfig
 from train.heads.models import build
+from train.heads.registry import HEADS
 from train.prepare import nothing_to_use, table_of, with_widths
 from train.studies.tables import Section
 
@@ -23,18 +25,18 @@ Shape = tuple[int, ...]
 MILLION = 1e6
 
 
-def count_all(reader: Reader, heads: Mapping[str, Any]) -> dict[str, Any]:
+def count_all(reader: Reader, heads: Mapping[str, HeadConfig]) -> dict[str, Any]:
     """Return the costs of the heads (name: config) that the cache can feed, and why others are not counted."""
     counted, not_counted = [], []
     for model, head in heads.items():
         try:
-            reader.require(model, getattr(head, "more", ()))
+            HEADS[model].require(reader, head)
         except CacheError as error:
             not_counted.append({"head": model, "reason": str(error)})
         else:
             counted.append({"head": model, **count(reader, model, head)})
-            if model == "drin":
-                counted[-1]["paper"] = 12 * head.layers * reader.manifest["candidates"] * head.width**2
+            if estimate := HEADS[model].estimate:
+                counted[-1]["paper"] = estimate.operations(head, reader.manifest["candidates"])
     return {
         "dataset": reader.manifest["dataset"]["name"],
         "cache_id": reader.id,
@@ -44,7 +46,7 @@ def count_all(reader: Reader, heads: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def count(reader: Reader, model: str, head: Any) -> dict[str, int]:
+def count(reader: Reader, model: str, head: HeadConfig) -> dict[str, int]:
     """Return a head's parameters, and its operations per mention: `score` all candidates; `train`, gradients too.
 
     Both on a batch of the size that the head is trained with, on which the losses of some heads depend. Raises
@@ -88,9 +90,9 @@ def notes(found: dict[str, Any]) -> list[str]:
         f"costs at the widths of {found['dataset']} and {found['candidates']} candidates; multiplication and addition "
         "count as two, entities as projected anew for each mention (tests project each one once)",
         *(
-            f"DRIN 5.5 estimates 12 L r d^2 = {cost['paper'] / MILLION:,.1f} million for the graph of {cost['head']}"
+            f"{estimate.told} = {cost['paper'] / MILLION:,.1f} million for the graph of {cost['head']}"
             for cost in found["heads"]
-            if "paper" in cost
+            if (estimate := HEADS[cost["head"]].estimate)
         ),
         *(f"not counted: {other['head']}: {other['reason']}" for other in found["not_counted"]),
     ]

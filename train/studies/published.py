@@ -1,11 +1,16 @@
 """Published results beside ours, and what differs between how both came about."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from common.errors import ConfigError
-from train.studies.published_rows import EDGES, LAYERS, ROWS, SOURCES, Row
+from train.heads.entry import Ablations, Row
+from train.heads.head_config import HeadConfig
+from train.heads.registry import HEADS
+from train.studies.published_rows import SOURCES, SYSTEMS
 
 DATASETS = ("wikimel", "wikidiverse", "richpedia")
+NONE = Ablations({}, {})
 OURS = {"trained": "frozen", "selected": "valid"}  # of every head of melcache; ties and protocol stand in results
 WHAT = {
     "trained": {"frozen": "frozen features", "tuned": "tuned encoders", "LLM": "an LLM", "unknown": "training unknown"},
@@ -20,40 +25,48 @@ def dataset_of(asked: str | None, name: str) -> str | None:
     return asked or (name if name in DATASETS else None)
 
 
-def of_head(dataset: str | None, model: str, head: Any, protocol: str = "A") -> dict[str, Any] | None:
+def of_head(dataset: str | None, model: str, head: HeadConfig | None, protocol: str = "A") -> dict[str, Any] | None:
     """Return the published numbers of a head, as `_entry` does; those under the `protocol` (A to D) where there are.
 
-    The authors' code of a paper has the paper's; DWE with Wikipedia's texts has DWE+'s.
+    Where papers report several systems of one head, those of the system that its options make.
     """
-    name = model.removesuffix("_authors")
-    if name == "dwe" and "entity.clip.description" in getattr(head, "more", ()):
-        name = "dwe+"
-    rows = [row for row in ROWS if row.head == name and dataset in row.values]
-    rows.sort(key=lambda row: SOURCES[row.source].protocol != protocol)  # the others in the order of protocols
-    return _entry(rows[0], dataset) if rows else None
+    entry = HEADS[model]
+    own = head or (entry.config() if entry.config else HeadConfig())
+    return _first([row for row in entry.published if own.system in ("", row.system)], dataset, protocol)
 
 
 def of_systems(dataset: str | None, protocol: str) -> list[dict[str, Any]]:
     """Return the numbers of systems that are no head of melcache, those under the `protocol` first."""
-    rows = [row for row in ROWS if not row.head and dataset in row.values]
-    rows.sort(key=lambda row: SOURCES[row.source].protocol != protocol)
-    return [_entry(row, dataset) for row in rows]
+    return [_entry(row, dataset) for row in _ordered(SYSTEMS, dataset, protocol)]
 
 
-def of_ablation(dataset: str | None, name: str) -> dict[str, Any] | None:
-    """Return the published numbers on test of DRIN without a part (Table 3)."""
-    values = EDGES.get(dataset or "", {}).get(name)
-    return None if values is None else _entry(Row("DRIN", "drin", "c", "frozen", {dataset: values}), dataset)
+def of_variant(
+    dataset: str | None, model: str, name: str, head: HeadConfig | None, protocol: str
+) -> dict[str, Any] | None:
+    """Return the published numbers on test of a variant of a head's ablation."""
+    ablations = HEADS[model].ablations or NONE
+    if name in ablations.alone:
+        return of_head(dataset, model, head, protocol)
+    return _first([ablations.test[name]] if name in ablations.test else [], dataset, protocol)
 
 
-def of_layers(dataset: str | None, layers: int) -> dict[str, dict[str, Any]] | None:
-    """Return the published numbers of DRIN with so many layers on valid and test (Table 4)."""
-    if dataset not in LAYERS:
-        return None
-    return {
-        split: _entry(Row("DRIN", "drin", "c", "frozen", {dataset: rows[layers - 1]}), dataset)
-        for split, rows in LAYERS[dataset].items()
-    }
+def of_layers(dataset: str | None, model: str, name: str) -> dict[str, dict[str, Any]] | None:
+    """Return the published numbers on valid and test of a variant with more or fewer layers (DRIN Table 4)."""
+    ablations = HEADS[model].ablations or NONE
+    rows = {"valid": ablations.valid.get(name), "test": ablations.test.get(name)}
+    found = {split: _entry(row, dataset) for split, row in rows.items() if row and dataset in row.values}
+    return found or None
+
+
+def _first(rows: Sequence[Row], dataset: str | None, protocol: str) -> dict[str, Any] | None:
+    ordered = _ordered(rows, dataset, protocol)
+    return _entry(ordered[0], dataset) if ordered else None
+
+
+def _ordered(rows: Sequence[Row], dataset: str | None, protocol: str) -> list[Row]:
+    """Return the rows that have numbers of a dataset, those under the protocol first, others in their order."""
+    known = [row for row in rows if dataset in row.values]
+    return sorted(known, key=lambda row: SOURCES[row.source].protocol != protocol)
 
 
 def mark(found: dict[str, Any], *more: dict[str, Any] | None) -> None:

@@ -18,6 +18,8 @@ from common.output import Progress, say
 from train import loop, results
 from train.config import SeriesConfig, TrainConfig
 from train.evaluating import protocols
+from train.heads.head_config import HeadConfig
+from train.heads.registry import HEADS
 from train.optimizing.checkpoint import Checkpoints
 from train.prepare import with_precision, with_widths
 from train.run_folder import run_files
@@ -31,7 +33,7 @@ class Run:
 
     name: str
     config: TrainConfig
-    head: Any
+    head: HeadConfig | None
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def train(config: SeriesConfig, runs: Sequence[Run], reader: Reader, command: st
 def _lacking(run: Run, reader: Reader) -> Outcome | None:
     """Return the outcome of a run whose columns the cache lacks; the reason names the commands that get them."""
     try:
-        reader.require(run.config.model, getattr(run.head, "more", ()))
+        HEADS[run.config.model].require(reader, run.head)
         protocols.columns(run.config, reader)
     except CacheError as error:
         return Outcome(run, None, "not run", str(error))

@@ -7,12 +7,13 @@ from cache.schema import EDGES
 from common.errors import ConfigError
 from common.options import knob
 from train.checks import MARGIN, check_edges, check_margin
+from train.heads.head_config import HeadConfig
 
 Activation = Literal["gelu", "relu", "tanh", "sigmoid", "identity"]
 
 
 @dataclass(frozen=True)
-class DrinConfig:
+class DrinConfig(HeadConfig):
     """DRIN as in the paper; widths are the cache's.  Where the paper is silent, the choice is a switch."""
 
     text_width: int = 768

@@ -7,10 +7,11 @@ from cache.schema import EDGES
 from common.errors import ConfigError
 from common.options import knob
 from train.checks import check_edges, check_margin
+from train.heads.head_config import HeadConfig
 
 
 @dataclass(frozen=True)
-class DrinAuthorsConfig:
+class DrinAuthorsConfig(HeadConfig):
     """DRIN as its authors' code computes it; each deviation from the paper is a switch.  The leak is off by default."""
 
     text_width: int = 768

@@ -6,10 +6,11 @@ from typing import Literal
 from common.errors import ConfigError
 from common.options import knob
 from train.checks import check_margin, check_positive
+from train.heads.head_config import HeadConfig
 
 
 @dataclass(frozen=True)
-class MatchingConfig:
+class MatchingConfig(HeadConfig):
     """What dwe and dwe_authors share; the width is the cache's."""
 
     clip_width: int = 512
@@ -39,6 +40,11 @@ class MatchingConfig:
     def more(self) -> tuple[str, ...]:
         """The columns that its switches ask for."""
         return ("entity.clip.description",) if self.entity_text == "description" else ()
+
+    @property
+    def system(self) -> str:
+        """With Wikipedia's texts it is DWE+."""
+        return "DWE+" if self.entity_text == "description" else "DWE"
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from common.options import knob
 from train.checks import MARGIN, check_margin, check_positive
+from train.heads.head_config import HeadConfig
 
 
 @dataclass(frozen=True)
-class DzmnedConfig:
-    """DZMNED (Moon et al. 2018); widths are the cache's.  `characters` bounds the names that it reads as bytes."""
+class DzmnedConfig(HeadConfig):
+    """DZMNED (Moon et al. 2018); widths are the cache's."""
 
     text_width: int = 768
     image_width: int = 2048
@@ -20,3 +21,8 @@ class DzmnedConfig:
     def __post_init__(self) -> None:
         check_positive(self, "width", "characters", "character_width")
         check_margin(self)
+
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes of a name are read."""
+        return self.characters

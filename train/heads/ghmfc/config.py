@@ -1,11 +1,12 @@
 """Knobs of ghmfc, and what its three forms are (models.ghmfc, docs/models.md).  No torch here."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 from common.errors import ConfigError
 from common.options import knob
 from train.checks import MARGIN, check_margin, check_positive
+from train.heads.head_config import HeadConfig
 
 # the forms, switch by switch
 FORMS = {
@@ -48,7 +49,7 @@ FORMS["light"] = FORMS["original"] | {
 
 
 @dataclass(frozen=True)
-class GhmfcConfig:
+class GhmfcConfig(HeadConfig):
     """GHMFC (Wang et al. 2022), its released code, or the version that DRIN compares with; widths are the cache's.
 
     Switches that are None are decided by `ghmfc`: read them from `resolved`.
@@ -138,7 +139,7 @@ class GhmfcConfig:
             )
 
     @property
-    def resolved(self) -> "GhmfcConfig":
+    def resolved(self) -> Self:
         """The config with every switch decided."""
         chosen = {name: value for name, value in FORMS[self.ghmfc].items() if getattr(self, name) is None}
         return replace(self, **chosen) if chosen else self
@@ -148,6 +149,11 @@ class GhmfcConfig:
         """The columns of schema.CHOICES that the switches ask for."""
         entity = (f"entity.bert.{self.resolved.entity_vector}",)
         return (*entity, "mention.bert.span") if self.mention_token else entity
+
+    @property
+    def tokens_read(self) -> int:
+        """How many tokens of a sentence are read."""
+        return self.resolved.tokens
 
     @property
     def learns_without_gold(self) -> bool:

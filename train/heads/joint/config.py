@@ -1,16 +1,17 @@
 """Options of bert, jmel and clip_linear.  No torch here."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from cache.names import ColumnName
 from common.errors import ConfigError
 from common.options import knob
 from train.checks import MARGIN, check_margin
+from train.heads.head_config import HeadConfig
 
 
 @dataclass(frozen=True)
-class JointConfig:
+class JointConfig(HeadConfig):
     """bert, jmel and clip_linear; widths are the cache's."""
 
     head: str = "bert"
@@ -30,6 +31,10 @@ class JointConfig:
         check_margin(self)
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(f"--temperature is {self.temperature:g}; it must be positive")
+
+    def named(self, name: str) -> Self:
+        """Return the options of one of the three."""
+        return replace(self, head=name)
 
     def width_of(self, column: str) -> int:
         """Return the width of a feature column."""

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from common.errors import ConfigError
 from common.options import knob
 from train.checks import MARGIN, check_margin, check_positive
+from train.heads.head_config import HeadConfig
 
 
 @dataclass(frozen=True)
-class MelHiConfig:
+class MelHiConfig(HeadConfig):
     """MEL-HI (Zhang et al. 2021) as DRIN compares with it; widths are the cache's."""
 
     text_width: int = 768
@@ -26,3 +27,8 @@ class MelHiConfig:
         if not -1 <= self.threshold <= 1:
             raise ConfigError(f"--threshold is {self.threshold:g}; cosines lie between -1 and 1")
         check_margin(self)
+
+    @property
+    def tokens_read(self) -> int:
+        """How many tokens of a sentence are read."""
+        return self.tokens
