@@ -1,13 +1,15 @@
-"""`python -m train`: the command line of stage two."""
+"""The commands of `melcache` that train heads and look at runs, and `python -m train`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from common import console
+from common.commands import Command, program
 from common.errors import ConfigError
-from common.options import App, Given, command
+from common.options import Given
 from common.paths import find_cache
+from common.words import nearest
 from train import own_head
 from train.config import (
     AblateConfig,
@@ -20,8 +22,6 @@ from train.config import (
     TrainConfig,
 )
 from train.heads.registry import CONFIG_CLASSES, HEAD_CONFIGS, HEADS
-
-app = App(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 def train(config: TrainConfig, *heads: Given) -> None:
@@ -106,8 +106,7 @@ def doctor(config: DoctorConfig) -> None:
 
 def _head(config: TrainConfig, heads: Sequence[Given]) -> Any:
     """Return the config of the head that was asked for; options that only others have are refused."""
-    if config.model not in HEADS and config.model not in HEAD_CONFIGS:
-        raise ConfigError(f"--model {config.model}: choose from {', '.join(HEADS)}")
+    _check_known(config.model, "--model")
     kind = HEAD_CONFIGS.get(config.model)
     own = _options(kind)
     _refuse_others(heads, own, config.model)
@@ -128,8 +127,8 @@ def _heads(models: Sequence[str], heads: Sequence[Given], options: Sequence[str]
 
     `options` (KNOB=VALUE) are those of heads by file, each for all of these that have it.
     """
-    if unknown := [model for model in models if model not in HEADS and model not in HEAD_CONFIGS]:
-        raise ConfigError(f"--models {unknown[0]}: choose from {', '.join(HEADS)}, or FILE.py")
+    for model in models:
+        _check_known(model, "--models")
     kinds = {model: HEAD_CONFIGS.get(model) for model in models}
     _refuse_others(heads, set().union(*map(_options, kinds.values())), ", ".join(models))
     shared = own_head.shared(
@@ -141,6 +140,11 @@ def _heads(models: Sequence[str], heads: Sequence[Given], options: Sequence[str]
         )
         for model, kind in kinds.items()
     }
+
+
+def _check_known(model: str, flag: str) -> None:
+    if model not in HEADS and model not in HEAD_CONFIGS:
+        raise ConfigError(f"{flag} {model}: choose from {', '.join(HEADS)}, or FILE.py{nearest(model, HEADS)}")
 
 
 def _options(kind: type | None) -> set[str]:
@@ -157,11 +161,39 @@ def _refuse_others(heads: Sequence[Given], own: set[str], whose: str) -> None:
             )
 
 
-command(app, TrainConfig, *CONFIG_CLASSES, default=True)(train)
-command(app, SweepConfig, *CONFIG_CLASSES, name="sweep")(sweep)
-command(app, CompareConfig, *CONFIG_CLASSES, name="compare")(compare)
-command(app, AblateConfig, *CONFIG_CLASSES, name="ablate")(ablate)
-command(app, CostsConfig, *CONFIG_CLASSES, name="costs")(costs)
-command(app, ExplainConfig, name="explain")(explain)
-command(app, SlicesConfig, name="slices")(slices)
-command(app, DoctorConfig, name="doctor")(doctor)
+def knobs_of(words: Sequence[str]) -> Sequence[type]:
+    """Return the classes of heads' knobs that a command has: all; where help is asked for, of the heads named alone."""
+    if "--help" not in words:
+        return CONFIG_CLASSES
+    named = list(_named(words))
+    for name in (name for name in named if not name.endswith(".py")):
+        _check_known(name, "--model")
+    return tuple(dict.fromkeys(HEAD_CONFIGS[name] for name in named if name in HEAD_CONFIGS))
+
+
+def _named(words: Sequence[str]) -> Iterator[str]:
+    """Yield the heads that --model and --models name among the words of a command line."""
+    for word, behind in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, given = word.partition("=")
+        if flag in ("--model", "--models"):
+            yield from filter(None, (given if equals else behind).split(","))
+
+
+TRAIN, RUN = "Train heads", "Look at a run"  # as `melcache --help` groups commands
+OWN = {"more": knobs_of, "epilog": "Each head has options of its own: melcache train --model drin --help"}
+COMMANDS = (
+    Command("train", TRAIN, TrainConfig, train, **OWN),
+    Command("compare", TRAIN, CompareConfig, compare, **OWN),
+    Command("ablate", TRAIN, AblateConfig, ablate, **OWN),
+    Command("sweep", TRAIN, SweepConfig, sweep, **OWN),
+    Command("costs", TRAIN, CostsConfig, costs, **OWN),
+    Command("doctor", "Look at a cache", DoctorConfig, doctor),
+    Command("explain", RUN, ExplainConfig, explain),
+    Command("slices", RUN, SlicesConfig, slices),
+)
+app = program(COMMANDS, default="train")
+
+
+def main() -> None:
+    """Run `python -m train`: `melcache train`, or another command of this stage that is named."""
+    console.run(app, "melcache")
