@@ -32,8 +32,7 @@ export $(or $(TAKEN),MAKELEVEL)
 export MELCACHE_MAKE := $(TAKEN)
 
 # A variable that the target does not read is an error: its value would be lost in silence.
-NEAREST := import difflib, sys; name, *taken = sys.argv[1:]; \
-  print(name, *(f"(did you mean {near}?)" for near in difflib.get_close_matches(name.upper(), taken, 1)))
+NEAREST := import sys; from common.words import nearest; name, *taken = sys.argv[1:]; print(name + nearest(name, taken))
 quoted = '$(subst ','\'',$1)'
 nearest = $(or $(shell python3 -c $(call quoted,$(NEAREST)) $(call quoted,$1) $(TAKEN) 2>/dev/null),$1)
 UNREAD := $(filter-out $(TAKEN),$(COMMANDED))
@@ -76,24 +75,24 @@ $(READY): requirements.lock pyproject.toml setup.sh $(if $(EXTRAS),FORCE)
 	@sh setup.sh "$$EXTRAS"
 
 demo: $(READY)
-	@$(PYTHON) -m extract --dataset demo --shards "$$SHARDS" --weights random-tiny
-	@$(PYTHON) -m train --dataset demo --shards "$$SHARDS" --model drin --seeds 0,1,2 --width 128 --run runs/demo --fresh
+	@$(PYTHON) -m melcache extract --dataset demo --shards "$$SHARDS" --weights random-tiny
+	@$(PYTHON) -m melcache train --dataset demo --shards "$$SHARDS" --model drin --seeds 0,1,2 --width 128 --run runs/demo --fresh
 
 extract: $(READY)
-	@$(PYTHON) -m extract --dataset "$$DATASET" --data "$$DATA" --shards "$$SHARDS" --weights "$$WEIGHTS" \
+	@$(PYTHON) -m melcache extract --dataset "$$DATASET" --data "$$DATA" --shards "$$SHARDS" --weights "$$WEIGHTS" \
 	  --max-missing "$$MAX_MISSING" --device "$$DEVICE" $${LIMIT:+--limit "$$LIMIT"} $${FOR:+--for "$$FOR"} \
 	  $${DESCRIPTIONS:+--descriptions "$$DESCRIPTIONS"} $${REMOTE:+--remote "$$REMOTE"} \
 	  $(call switch,PUSH,push) $(call switch,PLAN,plan) $(call switch,EXPLAIN,explain) $(ARGS)
 
 describe: $(READY)
-	@$(PYTHON) -m extract describe --dataset "$$DATASET" --data "$$DATA" --contact "$$CONTACT" \
+	@$(PYTHON) -m melcache describe --dataset "$$DATASET" --data "$$DATA" --contact "$$CONTACT" \
 	  --out "$${DESCRIPTIONS:-$${DATA%/}.descriptions.jsonl}" $(ARGS)
 
 train: $(READY)
-	@$(PYTHON) -m train --dataset "$$DATASET" --shards "$$SHARDS" --model "$$MODEL" --device "$$DEVICE" $(GIVEN) $(ARGS)
+	@$(PYTHON) -m melcache train --dataset "$$DATASET" --shards "$$SHARDS" --model "$$MODEL" --device "$$DEVICE" $(GIVEN) $(ARGS)
 
 reproduce: $(READY)
-	@$(PYTHON) -m train compare --dataset "$$DATASET" --shards "$$SHARDS" --device "$$DEVICE" \
+	@$(PYTHON) -m melcache compare --dataset "$$DATASET" --shards "$$SHARDS" --device "$$DEVICE" \
 	  $${MODELS:+--models "$$MODELS"} $(GIVEN) $(ARGS)
 
 test: $(READY)

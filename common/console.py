@@ -121,28 +121,36 @@ def complain(error: MelcacheError | str) -> None:
     tell("\n".join([f"{who}: {printable(spelled(text))}", *([details] if details else [])]))
 
 
+@contextlib.contextmanager
+def lines() -> Iterator[None]:
+    """Print an error of ours, of the system or of memory as one line.  Raises SystemExit with its exit code."""
+    try:
+        yield
+    except MelcacheError as error:
+        complain(error)
+        raise SystemExit(error.exit_code) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        complain(NO_MEMORY)
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        complain(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}")
+        raise SystemExit(MelcacheError.exit_code) from None
+
+
 def run(command: Callable[..., object], name: str) -> None:
     """Run a command line to its end.  Raises SystemExit: with the command's code, or LOST if its result was lost."""
     _fill_gaps()
     before, code = (sys.stdout, sys.stderr), 0
     sys.stdout, sys.stderr = out(), err()
     try:
-        command(prog_name=name)
+        with lines():
+            command(prog_name=name)
     except SystemExit as ended:
         code = ended.code
-    except MelcacheError as error:
-        complain(error)
-        code = error.exit_code
-    except (MemoryError, RuntimeError) as error:
-        if not is_lack_of_memory(error):
-            raise
-        complain(NO_MEMORY)
-        code = 1
-    except OSError as error:
-        if error.errno not in REFUSALS:
-            raise
-        complain(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}")
-        code = MelcacheError.exit_code
     finally:
         ended = _ended(code)
         sys.stdout, sys.stderr = before

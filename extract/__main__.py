@@ -1,7 +1,6 @@
 """Entry point of `python -m extract`."""
 
-from common import console
-from extract.cli import app
+from extract.cli import main
 
 if __name__ == "__main__":
-    console.run(app, "python -m extract")
+    main()

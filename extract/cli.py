@@ -1,9 +1,8 @@
-"""`python -m extract`: the command line of stage one."""
+"""The commands of `melcache` that make caches of releases, and `python -m extract`."""
 
-from common.options import App, command
+from common import console
+from common.commands import Command, program
 from extract.config import DescribeConfig, ExtractConfig
-
-app = App(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 def extract(config: ExtractConfig) -> None:
@@ -30,5 +29,13 @@ def describe(config: DescribeConfig) -> None:
     articles.run(config)
 
 
-command(app, ExtractConfig, default=True)(extract)
-command(app, DescribeConfig, name="describe")(describe)
+COMMANDS = (
+    Command("extract", "Make a cache", ExtractConfig, extract),
+    Command("describe", "Make a cache", DescribeConfig, describe),
+)
+app = program(COMMANDS, default="extract")
+
+
+def main() -> None:
+    """Run `python -m extract`: `melcache extract`, or another command of this stage that is named."""
+    console.run(app, "melcache")

@@ -19,7 +19,7 @@ from cache.sharing import pull, push
 from cache.store import resumable_file
 from cache.writing.draft import Draft
 from common import paths
-from common.errors import CacheError, DatasetError, DeniedError, MelcacheError, WeightsError
+from common.errors import CacheError, DatasetError, DeniedError, WeightsError
 from common.paths import find_cache
 from extract import datasets
 from extract.attributes import faces
@@ -76,7 +76,7 @@ def release(tmp_path):
 def told(*command):
     """What a command says, in one line, where it is not let do its work."""
     done = CliRunner().invoke(app, list(map(str, command)))
-    error = str(done.exception) if isinstance(done.exception, CacheError) else done.output
+    error = done.output.removeprefix("error: ")
     assert done.exit_code and "Permission denied" in error and "\n" not in error.strip(), (done.exception, done.output)
     return error
 
@@ -203,7 +203,7 @@ def test_a_name_of_300_letters_is_a_name_that_nothing_has(tmp_path, monkeypatch)
         sources.parse(LONG)
     for command in (("info", LONG), ("gc", LONG), ("pull", LONG, "nowhere"), ("synth", LONG)):
         done = CliRunner().invoke(app, command)
-        assert isinstance(done.exception, MelcacheError), done.exception
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
     assert not any(map(paths.exists, (Path(LONG), Path("a\0b"), Path("a/b"))))
 
 

@@ -32,6 +32,8 @@ def checkout(tmp_path_factory):
     """A folder with the Makefile, and a Python that shows the words of its command line, a line in brackets each."""
     folder = tmp_path_factory.mktemp("check out")
     shutil.copy(ROOT / "Makefile", folder)
+    (folder / "common").mkdir()
+    shutil.copy(ROOT / "common/words.py", folder / "common")
     for name in ("requirements.lock", "pyproject.toml", "setup.sh"):
         (folder / name).touch()
     program(folder / ".venv/bin/python", 'for word; do printf "[%s]\\n" "$word"; done')
@@ -113,7 +115,7 @@ def test_a_value_of_the_environment_is_taken_as_it_stands_too(checkout):
 
 def test_what_is_not_given_is_left_out(checkout):
     assert make(checkout, "train", "SEEDS=")[1] == (
-        ["-m", "train", "--dataset", "demo", "--shards", "shards", "--model", "drin", "--device", "auto"]
+        ["-m", "melcache", "train", "--dataset", "demo", "--shards", "shards", "--model", "drin", "--device", "auto"]
     )
     assert make(checkout, "describe", "DATA=my data/")[1][-1] == "my data.descriptions.jsonl"
 

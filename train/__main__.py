@@ -1,7 +1,6 @@
 """Entry point of `python -m train`."""
 
-from common import console
-from train.cli import app
+from train.cli import main
 
 if __name__ == "__main__":
-    console.run(app, "python -m train")
+    main()

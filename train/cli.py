@@ -1,11 +1,13 @@
-"""`python -m train`: the command line of stage two."""
+"""The commands of `melcache` that train heads and look at runs, and `python -m train`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from common import console
+from common.commands import Command, program
 from common.errors import ConfigError
-from common.options import App, Given, command
+from common.options import Given
 from common.paths import find_cache
+from common.words import nearest
 from train import own_head
 from train.config import (
     AblateConfig,
@@ -19,8 +21,6 @@ from train.config import (
 )
 from train.heads.head_config import HeadConfig
 from train.heads.registry import CONFIG_CLASSES, HEADS, OURS, TRAINED
-
-app = App(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 def train(config: TrainConfig, *heads: Given) -> None:
@@ -102,8 +102,7 @@ def doctor(config: DoctorConfig) -> None:
 
 def _head(config: TrainConfig, heads: Sequence[Given]) -> HeadConfig | None:
     """Return the config of the head that was asked for; options that only others have are refused."""
-    if config.model not in HEADS:
-        raise ConfigError(f"--model {config.model}: choose from {', '.join(OURS)}")
+    _check_known(config.model, "--model")
     entry = HEADS[config.model]
     _refuse_others(heads, set(entry.options), config.model)
     if (kind := entry.config) is None:
@@ -123,8 +122,8 @@ def _heads(models: Sequence[str], heads: Sequence[Given], options: Sequence[str]
 
     `options` (KNOB=VALUE) are those of heads by file, each for all of these that have it.
     """
-    if unknown := [model for model in models if model not in HEADS]:
-        raise ConfigError(f"--models {unknown[0]}: choose from {', '.join(OURS)}, or FILE.py")
+    for model in models:
+        _check_known(model, "--models")
     entries = [HEADS[model] for model in models]
     _refuse_others(heads, {option for entry in entries for option in entry.options}, ", ".join(models))
     shared = own_head.shared([entry for entry in entries if entry.file is not None], options)
@@ -137,6 +136,11 @@ def _heads(models: Sequence[str], heads: Sequence[Given], options: Sequence[str]
     }
 
 
+def _check_known(model: str, flag: str) -> None:
+    if model not in HEADS:
+        raise ConfigError(f"{flag} {model}: choose from {', '.join(OURS)}, or FILE.py{nearest(model, OURS)}")
+
+
 def _refuse_others(heads: Sequence[Given], own: set[str], whose: str) -> None:
     """Raise ConfigError for an option that was given and is not among `own`."""
     for name in (name for head in heads for name in head.values):
@@ -147,11 +151,40 @@ def _refuse_others(heads: Sequence[Given], own: set[str], whose: str) -> None:
             )
 
 
-command(app, TrainConfig, *CONFIG_CLASSES, default=True)(train)
-command(app, SweepConfig, *CONFIG_CLASSES, name="sweep")(sweep)
-command(app, CompareConfig, *CONFIG_CLASSES, name="compare")(compare)
-command(app, AblateConfig, *CONFIG_CLASSES, name="ablate")(ablate)
-command(app, CostsConfig, *CONFIG_CLASSES, name="costs")(costs)
-command(app, ExplainConfig, name="explain")(explain)
-command(app, SlicesConfig, name="slices")(slices)
-command(app, DoctorConfig, name="doctor")(doctor)
+def knobs_of(words: Sequence[str]) -> Sequence[type]:
+    """Return the classes of heads' knobs that a command has: all; where help is asked for, of the heads named alone."""
+    if "--help" not in words:
+        return CONFIG_CLASSES
+    named = list(_named(words))
+    for name in (name for name in named if not name.endswith(".py")):
+        _check_known(name, "--model")
+    kinds = (HEADS[name].config for name in named if name in HEADS)
+    return tuple(dict.fromkeys(kind for kind in kinds if kind is not None))
+
+
+def _named(words: Sequence[str]) -> Iterator[str]:
+    """Yield the heads that --model and --models name among the words of a command line."""
+    for word, behind in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, given = word.partition("=")
+        if flag in ("--model", "--models"):
+            yield from filter(None, (given if equals else behind).split(","))
+
+
+TRAIN, RUN = "Train heads", "Look at a run"  # as `melcache --help` groups commands
+OWN = {"more": knobs_of, "epilog": "Each head has options of its own: melcache train --model drin --help"}
+COMMANDS = (
+    Command("train", TRAIN, TrainConfig, train, **OWN),
+    Command("compare", TRAIN, CompareConfig, compare, **OWN),
+    Command("ablate", TRAIN, AblateConfig, ablate, **OWN),
+    Command("sweep", TRAIN, SweepConfig, sweep, **OWN),
+    Command("costs", TRAIN, CostsConfig, costs, **OWN),
+    Command("doctor", "Look at a cache", DoctorConfig, doctor),
+    Command("explain", RUN, ExplainConfig, explain),
+    Command("slices", RUN, SlicesConfig, slices),
+)
+app = program(COMMANDS, default="train")
+
+
+def main() -> None:
+    """Run `python -m train`: `melcache train`, or another command of this stage that is named."""
+    console.run(app, "melcache")

@@ -50,7 +50,7 @@ class TrainConfig:
     """What `python -m train` does, whatever the head."""
 
     dataset: str = knob("demo", "name of a cache under --shards, or a path to one")
-    model: str = knob("drin", f"the head: {', '.join(HEADS)}, or FILE.py with one of your own (CONTRIBUTING.md)")
+    model: str = knob("drin", f"the head: {', '.join(HEADS)}, or FILE.py with one of your own")
     epochs: int | None = knob(
         None, "passes over the train split (default: 30, DRIN 4.4; dwe_authors 300, on wikidiverse 500)"
     )
@@ -63,19 +63,19 @@ class TrainConfig:
     )
     protocol: str = knob(
         "retrieved",
-        "what gold is ranked among. retrieved: the list, not in it is a miss; injected: the list, gold put in where it "
-        "is missing; whole-kb: all entities; given: the list, only mentions with gold in it",
+        "what gold is ranked among. retrieved: the list; injected: the list, gold put in where it is missing; "
+        "whole-kb: all entities; given: the list, only of mentions with gold in it",
     )
     rerank: int = knob(
         0,
-        "whole-kb: rank only so many entities, the best by alignment score, 0 = all (heads that must see a list: as "
-        "many as the cache's lists hold)",
+        "whole-kb: rank only so many entities, the best by alignment score; 0: all, or as many as a list holds where "
+        "the head needs one",
     )
     valid_from: str | None = knob(
         None, "train:SHARE, such as train:0.1: hold whole captions out of train where the release has no valid split"
     )
     with_lexical: bool = knob(False, "add the string score, with a learned weight, to the head's")
-    option: list[str] = knob((), "KNOB=VALUE of a head of your own, items of a list joined by +; repeat it")
+    option: list[str] = knob((), "of a head of your own, items of a list joined by +; repeat it", metavar="KNOB=VALUE")
     device: str = knob("auto", "cpu, cuda or auto")
     fresh: bool = knob(False, "train everything anew; without it what is finished or half done is kept")
     batch: int | None = knob(None, "mentions per step (default: 64, DRIN 4.4; dwe_authors 128)", panel="Optimization")

@@ -1,119 +1,144 @@
-"""Caches as files: what is left over in a directory, and caches that come or go as one file, or as others' arrays."""
+"""Commands of caches as files: leftovers in a directory, caches as one file or as others' arrays, synthetic ones."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-import typer
+from typing import Literal
 
 from cache.commands.options import (
-    HERE,
-    IDENTITY,
-    JSON,
-    PATH,
-    REQUIRE,
-    SIGNERS,
-    cache_at,
-    interruptible,
+    check_id,
+    id_knob,
+    json_knob,
+    path_knob,
     place,
+    require_knob,
     say_done,
+    signers_knob,
     trusted,
 )
 from common import console, places
 from common.errors import CacheError, ConfigError, DeniedError
+from common.options import knob
 from common.output import say
 from common.paths import SHARDS, exists, find_cache, is_folder, names
 
 NAME_BYTES = 255  # of a directory, on most file systems
 
 
-def gc(
-    path: Annotated[
-        str | None, typer.Argument(help="a cache directory, or a name under shards/; all of shards/ if left out")
-    ] = None,
-    delete: Annotated[bool, typer.Option("--delete", help="remove what is found; else it is only listed")] = False,
-    unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="also what an interrupted extraction or pull would go on from")
-    ] = False,
-    as_json: JSON = False,
-) -> None:
+@dataclass(frozen=True)
+class GcConfig:
+    """What `melcache gc` looks for."""
+
+    path: str | None = knob(
+        None, "a cache directory, or a name under shards/; all of shards/ if left out", argument="PATH"
+    )
+    delete: bool = knob(False, "remove what is found; else it is only listed")
+    unfinished: bool = knob(False, "also what an interrupted extraction or pull would go on from")
+    json: bool = json_knob()
+
+
+def gc(config: GcConfig) -> None:
     """List, and with --delete remove, the files in a cache directory that belong to no cache there."""
     from cache.checks import gc
 
-    folders = list(_caches()) if path is None else [_folder(places.local(path))]
+    folders = list(_caches()) if config.path is None else [_folder(places.local(config.path))]
     if not folders:
         raise CacheError(f"there is no cache in {SHARDS}/; name a directory")
-    found = [gc.collect(folder, delete=delete, unfinished=unfinished) for folder in folders]
-    if as_json:
-        console.show_json([asdict(one) for one in found])
-    else:
-        console.show("\n\n".join(map(str, found)))
+    found = [gc.collect(folder, delete=config.delete, unfinished=config.unfinished) for folder in folders]
+    console.present([asdict(one) for one in found], lambda _: "\n\n".join(map(str, found)), as_json=config.json)
 
 
-def export(
-    path: PATH,
-    file: Annotated[
-        Path, typer.Argument(help="the tar to write, which must not be there yet", metavar="FILE.tar", parser=HERE)
-    ],
-    as_json: JSON = False,
-) -> None:
+@dataclass(frozen=True)
+class ExportConfig:
+    """What `melcache export` writes."""
+
+    path: str = path_knob()
+    file: Path = knob(MISSING, "the tar to write, which must not be there yet", argument="FILE.tar")
+    json: bool = json_knob()
+
+
+def export(config: ExportConfig) -> None:
     """Write a cache into one uncompressed tar, every shard checked on the way."""
     from cache.sharing import tar
 
-    done = interruptible(lambda: tar.export(cache_at(path), file), "nothing was written")
-    say_done(done, as_json=as_json)
+    say_done(tar.export(find_cache(config.path), config.file), as_json=config.json)
 
 
-def import_(
-    source: Annotated[
-        Path, typer.Argument(help="the tar, or the directory of the arrays", metavar="SOURCE", parser=HERE)
-    ],
-    kind: Annotated[
-        Literal["tar", "drin"],
-        typer.Option("--from", help="tar: what melcache export wrote; drin: DRIN's preprocessed .npy arrays"),
-    ],
-    name: Annotated[
-        str | None, typer.Option(help="of the new cache under shards/, or its path (default: what the tar says)")
-    ] = None,
-    identity: IDENTITY = None,
-    require_signed: REQUIRE = False,
-    signers: SIGNERS = None,
-    regions: Annotated[bool, typer.Option("--regions", help="drin: also the regions of mention pictures")] = False,
-    tokens: Annotated[
-        bool, typer.Option("--tokens", help="drin: also all tokens, for mel_hi, and with --regions ghmfc")
-    ] = False,
-    pooler_as_text: Annotated[
-        bool,
-        typer.Option("--pooler-as-text", help="drin: WikiDiverse's BERT pooler vectors stand for the [CLS] it lacks"),
-    ] = False,
-    as_json: JSON = False,
-) -> None:
+@dataclass(frozen=True)
+class ImportConfig:
+    """What `melcache import` makes a cache of."""
+
+    source: Path = knob(MISSING, "the tar, or the directory of the arrays", argument="SOURCE")
+    kind: Literal["tar", "drin"] = knob(
+        MISSING, "tar: what melcache export wrote; drin: DRIN's preprocessed .npy arrays", flag="--from"
+    )
+    name: str | None = knob(None, "of the new cache under shards/, or its path (default: what the tar says)")
+    identity: str | None = id_knob()
+    require_signed: bool = require_knob()
+    signers: Path | None = signers_knob()
+    regions: bool = knob(False, "drin: also the regions of mention pictures")
+    tokens: bool = knob(False, "drin: also all tokens, for mel_hi, and with --regions ghmfc")
+    pooler_as_text: bool = knob(False, "drin: WikiDiverse's BERT pooler vectors stand for the [CLS] it lacks")
+    json: bool = json_knob()
+
+    def __post_init__(self) -> None:
+        check_id(self.identity)
+        signed = trusted(self.require_signed, self.signers)
+        if self.kind == "drin" and (self.identity or signed):
+            raise ConfigError("--id, --require-signed and --signers are for --from tar: no one has signed arrays")
+        if self.kind == "drin" and self.name is None:
+            raise ConfigError("--from drin needs --name: that of the cache under shards/, such as wikidiverse")
+        if self.kind == "tar" and (self.regions or self.tokens or self.pooler_as_text):
+            raise ConfigError("--regions, --tokens and --pooler-as-text are for --from drin: a tar holds what it holds")
+
+
+def import_(config: ImportConfig) -> None:
     """Make a cache of one tar, every byte checked, or of DRIN's preprocessed arrays."""
-    known = trusted(require_signed, signers)
-    if kind == "drin":
+    if config.kind == "drin":
         from cache.drin import convert
 
-        if identity or known:
-            raise ConfigError("--id, --require-signed and --signers are for --from tar: no one has signed arrays")
-        if name is None:
-            raise ConfigError("--from drin needs --name: that of the cache under shards/, such as wikidiverse")
-        more = tuple(extra for extra, wanted in (("regions", regions), ("tokens", tokens)) if wanted)
-        done = interruptible(
-            lambda: convert.run(source, place(name), more=more, pooler_as_text=pooler_as_text),
-            "finished shards are kept, the same command continues",
-        )
+        more = tuple(extra for extra in ("regions", "tokens") if getattr(config, extra))
+        done = convert.run(config.source, place(config.name), more=more, pooler_as_text=config.pooler_as_text)
     else:
         from cache.sharing import tar
 
-        if regions or tokens or pooler_as_text:
-            raise ConfigError("--regions, --tokens and --pooler-as-text are for --from drin: a tar holds what it holds")
-        folder = place(_plain(tar.dataset(source)) if name is None else name)
-        done = interruptible(
-            lambda: tar.take(source, folder, identity=identity, signers=known),
-            "nothing of it is left; run it again",
-        )
-    say_done(done, as_json=as_json)
+        name = _plain(tar.dataset(config.source)) if config.name is None else config.name
+        done = tar.take(config.source, place(name), identity=config.identity, signers=config.signers)
+    say_done(done, as_json=config.json)
+
+
+@dataclass(frozen=True)
+class SynthConfig:
+    """What `melcache synth` writes."""
+
+    out: Path = knob(MISSING, "directory of the new cache; its last component names it", argument="OUT")
+    like: Literal["wikidiverse", "wikimel"] = knob("wikidiverse", "shape to take")
+    mentions: int | None = knob(None, "N instead of the shape's")
+    entities: int | None = knob(None, "E instead of the shape's")
+    candidates: int | None = knob(None, "C instead of the shape's")
+    signal: float = knob(0.5, "S: 0 is pure noise, 0.1 and more separates gold")
+    seed: int = knob(0, "of all random numbers")
+    head: str = knob("drin", "the head whose columns are written", flag="--for")
+    text_width: int = knob(768, "D")
+    image_width: int = knob(2048, "V")
+    clip_width: int = knob(512, "P")
+    regions: int = knob(49, "R")
+
+
+def synth(config: SynthConfig) -> None:
+    """Write a synthetic cache for tests and benchmarks; its splits are the shape's, of --mentions 80, 10 and 10%."""
+    from cache.writing import synth
+
+    splits, entities, candidates = synth.SHAPES[config.like]
+    sizes = (
+        sum(splits) if config.mentions is None else config.mentions,
+        entities if config.entities is None else config.entities,
+        candidates if config.candidates is None else config.candidates,
+    )
+    shares = synth.SPLIT_SHARES if config.mentions else tuple(count / sum(splits) for count in splits)
+    widths = (config.text_width, config.image_width, shares, config.clip_width, config.regions)
+    wanted = synth.Synthetic(*sizes, config.signal, config.seed, config.head, *widths)
+    console.show(f"{config.out}: cache id {synth.write(config.out, wanted)}")
 
 
 def _caches() -> Iterator[Path]:

@@ -1,49 +1,53 @@
-"""Options that commands share, and how they print."""
+"""Knobs that several commands have, and what their values mean."""
 
 import re
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import MISSING, asdict
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-import typer
+from typing import Any
 
 from common import console, places
 from common.errors import ConfigError
-from common.paths import SHARDS, exists, find_cache
+from common.options import knob
+from common.paths import SHARDS, exists
 
-Done = TypeVar("Done")
-
-PATH = Annotated[str, typer.Argument(help="a cache directory, or a name under shards/", metavar="PATH")]
+LOOK, MAKE, SHARE = "Look at a cache", "Make a cache", "Share a cache"  # as `melcache --help` groups commands
 
 
-def identity_of(text: str) -> str:
-    """Return a cache id as it was given.  Raises ConfigError for what is none."""
-    if re.fullmatch(r"[0-9a-f]{64}", text) is None:
+def path_knob() -> Any:
+    """Declare the argument that names a cache."""
+    return knob(MISSING, "a cache directory, or a name under shards/", argument="PATH")
+
+
+def url_knob() -> Any:
+    """Declare the argument that names a place elsewhere."""
+    text = "a directory, s3://, gs:// or hf://datasets/org/name: of this cache alone; {name} stands for its name"
+    return knob(MISSING, text, argument="URL")
+
+
+def json_knob() -> Any:
+    """Declare the option of results as JSON."""
+    return knob(False, "print JSON instead of tables")
+
+
+def id_knob() -> Any:
+    """Declare the option of the cache id that is expected."""
+    return knob(None, "the cache id it must have, 64 hex digits", flag="--id", metavar="ID")
+
+
+def require_knob() -> Any:
+    """Declare the option that asks for a signature."""
+    return knob(False, "refuse a cache that none of --signers has signed")
+
+
+def signers_knob() -> Any:
+    """Declare the option of who is trusted."""
+    return knob(None, "file of whose signatures count, as man ssh-keygen's ALLOWED SIGNERS", metavar="FILE")
+
+
+def check_id(text: str | None) -> None:
+    """Raise ConfigError for what is no cache id."""
+    if text is not None and re.fullmatch(r"[0-9a-f]{64}", text) is None:
         raise ConfigError(f"--id {text}: a cache id has 64 hex digits; melcache info prints it")
-    return text
-
-
-HERE = places.local  # what makes a path of an option or an argument
-JSON = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
-URL = Annotated[
-    str,
-    typer.Argument(
-        help="a directory, s3://, gs:// or hf://datasets/org/name: of this cache alone; {name} stands for its name",
-        metavar="URL",
-    ),
-]
-IDENTITY = Annotated[
-    str | None,
-    typer.Option("--id", help="the cache id it must have, 64 hex digits", metavar="ID", parser=identity_of),
-]
-REQUIRE = Annotated[bool, typer.Option("--require-signed", help="refuse a cache that none of --signers has signed")]
-SIGNERS = Annotated[
-    Path | None,
-    typer.Option(
-        help="file of whose signatures count, as man ssh-keygen's ALLOWED SIGNERS", metavar="FILE", parser=HERE
-    ),
-]
 
 
 def trusted(required: bool, signers: Path | None) -> Path | None:
@@ -51,11 +55,6 @@ def trusted(required: bool, signers: Path | None) -> Path | None:
     if required and signers is None:
         raise ConfigError("--require-signed needs --signers FILE: whose signatures count")
     return signers
-
-
-def cache_at(path: str) -> Path:
-    """Return the directory of a cache given as a path or as a name under shards/.  Raises MelcacheError."""
-    return find_cache(path)
 
 
 def is_name(name: str) -> bool:
@@ -69,18 +68,6 @@ def place(name: str) -> Path:
     return SHARDS / name if is_name(name) else places.local(name)
 
 
-def interruptible(action: Callable[[], Done], then: str) -> Done:
-    """Return what an action returns; after Ctrl-C say what then."""
-    try:
-        return action()
-    except KeyboardInterrupt:
-        console.tell(f"interrupted: {then}")
-        raise typer.Exit(130) from None
-
-
 def say_done(done: Any, *, as_json: bool) -> None:
     """Print what a command did: a dataclass, whose text is for people."""
-    if as_json:
-        console.show_json(asdict(done))
-    else:
-        console.show(str(done))
+    console.present(asdict(done), lambda _: str(done), as_json=as_json)

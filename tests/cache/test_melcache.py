@@ -114,4 +114,4 @@ def test_a_missing_cache_is_one_line_and_exit_2(monkeypatch, capsys, tmp_path):
         "error: No cache for 'nothing' in shards/. Make it with: make extract DATASET=nothing\n"
     )
     synthetic_cache(tmp_path / "shards/toy")
-    assert str(invoke("info", "nothing").exception).endswith("DATASET=nothing, or take one of: toy")
+    assert invoke("info", "nothing").stderr.endswith("DATASET=nothing, or take one of: toy\n")

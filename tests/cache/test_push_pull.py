@@ -774,8 +774,8 @@ def test_the_commands_say_what_went_where_and_what_is_here(one, remote, tmp_path
     found = json.loads(invoke("pull", "toy", remote, "--id", identity, "--json").stdout)
     assert found["parts"] == found["all_parts"] == 9 and found["kept"] + found["taken"] == found["whole"]
     assert f"id {identity}\n" in invoke("info", "toy").stdout
-    assert str(invoke("pull", "mel", remote).exception).startswith(f"{remote} is a cache of toy, not of mel")
-    assert "64 hex digits" in str(invoke("pull", "toy", remote, "--id", "abc").exception)
+    assert invoke("pull", "mel", remote).stderr.startswith(f"error: {remote} is a cache of toy, not of mel")
+    assert "64 hex digits" in invoke("pull", "toy", remote, "--id", "abc").stderr
     (tmp_path / "mine").mkdir()
     assert invoke("pull", "./mine/other", remote).exit_code == 0 and whole(tmp_path / "mine/other")
 

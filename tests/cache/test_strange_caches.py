@@ -17,7 +17,7 @@ import cache.cli
 import train.cli
 from cache import fingerprint, manifests, reader, store
 from common import memory
-from common.errors import CacheError, MelcacheError
+from common.errors import CacheError
 from tests.worlds import synthetic_cache
 from torture.tiny_cache import no_gate
 
@@ -75,11 +75,8 @@ def said(app, *arguments):
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if done.exception is None:
         return ""
-    if isinstance(done.exception, MelcacheError):
-        text = str(done.exception)
-    else:
-        assert isinstance(done.exception, SystemExit), done.exception
-        text = done.stderr.strip()
+    assert isinstance(done.exception, SystemExit), done.exception
+    text = done.stderr.removeprefix("error: ").strip()
     assert text and "\n" not in text
     return text
 

@@ -771,4 +771,4 @@ def test_a_head_without_weights_replaces_no_trained_run(folder, tmp_path):
 def test_an_option_before_a_subcommand_is_refused(folder):
     run = CliRunner().invoke(app, ["--epochs", "3", "explain", "--run", "x", "--mention", "1"])
     assert run.exit_code == 2
-    assert "--epochs belongs behind `explain`" in " ".join(run.stderr.replace("│", " ").split())
+    assert "--epochs belongs behind `explain`" in " ".join(run.stderr.split())

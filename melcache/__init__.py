@@ -1,0 +1,1 @@
+"""melcache: multimodal entity linking from a cache that is encoded once."""
