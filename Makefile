@@ -49,7 +49,7 @@ GIVEN := $${EPOCHS:+--epochs "$$EPOCHS"} $${SEEDS:+--seeds "$$SEEDS"} $${RUN:+--
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help setup demo extract describe train reproduce test lint bench torture clean FORCE
+.PHONY: help setup demo extract describe train reproduce test lint docs bench torture clean FORCE
 .DEFAULT_GOAL := help
 
 help:
@@ -67,6 +67,7 @@ help:
 	@echo "                                    all three take any other option in ARGS='--patience 5'"
 	@echo "make bench RECORD=docs/benchmarks.md  measure the trainer here; RECORD writes the figures down"
 	@echo "make torture RECORD=docs/reliability.md  break caches, for an hour; also SEED ONLY=kills,rot CASES=1000"
+	@echo "make docs                           the documentation as a site, in site/"
 	@echo "make test | lint | clean"
 
 setup: $(READY)
@@ -101,6 +102,10 @@ test: $(READY)
 lint: $(READY)
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet --strict
+	@echo "site/index.html: open it in a browser"
+
 bench: $(READY)
 	@$(PYTHON) -m bench $${RECORD:+--record "$$RECORD"}
 
@@ -109,5 +114,5 @@ torture: $(READY)
 	  $${RECORD:+--record "$$RECORD"}
 
 clean:
-	rm -rf .pytest_cache .ruff_cache *.egg-info
+	rm -rf .pytest_cache .ruff_cache *.egg-info site
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

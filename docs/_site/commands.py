@@ -1,0 +1,104 @@
+"""A page for each command, from the code that reads its options: usage, what it does, every option and its default."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from common.options import App, command
+
+HEADS = "commands/heads.md"
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    """A command of its own without an option."""
+
+
+MARKUP = re.compile(r"\\(\[)")
+
+
+def found() -> Iterator[tuple[str, str, Any]]:
+    """Yield panel, name and command of all commands, in the order of `melcache --help`."""
+    from cache.cli import app as of_cache
+    from extract.cli import app as of_extract
+    from train.cli import app as of_train
+
+    for panel, name, app in (
+        ("Make a cache", "extract", of_extract),
+        ("Train", "train", of_train),
+        ("Share", "", of_cache),
+    ):
+        group = typer.main.get_command(app)
+        if name:
+            yield panel, name, group
+        for other in group.commands:
+            yield panel, other, group.commands[other]
+
+
+def navigation() -> list[Any]:
+    """Return the commands by what a person wants to do, as mkdocs' nav."""
+    panels: dict[str, list[Any]] = {}
+    for panel, name, _ in found():
+        panels.setdefault(panel, []).append({name: f"commands/{name}.md"})
+    return [*({panel: pages} for panel, pages in panels.items()), {"Options of the heads": HEADS}]
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page by its name."""
+    return {f"commands/{name}.md": page(name, made) for _, name, made in found()} | {HEADS: heads()}
+
+
+def page(name: str, made: Any) -> str:
+    """Return the page of one command."""
+    context = context_of(made, f"melcache {name}")
+    usage = " ".join(context.get_usage().split()).removeprefix("Usage: ")
+    lines = [f"# melcache {name}", "", cleaned(made.help or ""), "", "```bash", usage, "```", ""]
+    panels: dict[str, list[str]] = {}
+    for parameter in made.get_params(context):
+        if not parameter.hidden:
+            panels.setdefault(panel_of(parameter), []).extend(entry(parameter, context))
+    for panel, entries in panels.items():
+        lines += [f"## {panel}", "", *entries]
+    return "\n".join(lines) + "\n"
+
+
+def context_of(made: Any, name: str) -> Any:
+    """Return what a command needs to describe itself."""
+    return made.make_context(name, [], resilient_parsing=True)
+
+
+def panel_of(parameter: Any) -> str:
+    """Return the heading that a parameter stands under."""
+    default = "Arguments" if parameter.param_type_name == "argument" else "Options"
+    return parameter.rich_help_panel or default
+
+
+def entry(parameter: Any, context: Any) -> list[str]:
+    """Return an option as an item of a definition list: its names and value, then what it means."""
+    title, text = parameter.get_help_record(context)
+    return [f"`{title}`", f":   {cleaned(text)}", ""]
+
+
+def heads() -> str:
+    """Return the page of the heads' options, a section a head."""
+    from train.heads.registry import CONFIG_CLASSES, HEAD_CONFIGS
+
+    lines = ["# Options of the heads", "", "Each head's own, for `melcache train --model HEAD` and for `sweep`.", ""]
+    for kind in CONFIG_CLASSES:
+        app = App()
+        command(app, NoConfig, kind)(lambda config, head: None)
+        made = typer.main.get_command(app)
+        context = context_of(made, "")
+        lines += [f"## {', '.join(name for name, config in HEAD_CONFIGS.items() if config is kind)}", ""]
+        for parameter in made.params:
+            lines += entry(parameter, context)
+    return "\n".join(lines) + "\n"
+
+
+def cleaned(text: str) -> str:
+    """Return a help text as Markdown: paragraphs joined, markup of terminals and of HTML shown as it stands."""
+    plain = MARKUP.sub(r"\1", text).replace("<", "&lt;")
+    return "\n\n".join(" ".join(part.split()) for part in plain.split("\n\n"))
