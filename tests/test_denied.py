@@ -26,6 +26,7 @@ from extract.attributes import faces
 from extract.computing import coverage
 from extract.planning.row_order import EarlierRows
 from extract.weights import sources
+from tests.worlds import write_files, write_release
 
 ROOT = Path(__file__).parent.parent
 CAPABILITIES = 0x20080522  # linux/capability.h: version 3
@@ -58,16 +59,10 @@ def toy(toy_cache, tmp_path):
 @pytest.fixture
 def release(tmp_path):
     """Two mentions and an entity, with pictures."""
-    lines = {
-        "mentions": [{"id": f"m{i}", "text": "At Rome", "mention": "Rome", "image": f"images/{i}.png"} for i in (0, 1)],
-        "entities": [{"id": "Q1", "name": "Rome", "image": "images/Q1.png"}],
-    }
-    folder = tmp_path / "data"
-    (folder / "images").mkdir(parents=True)
-    for name, records in lines.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    for name in ("0", "1", "Q1"):
-        (folder / f"images/{name}.png").write_bytes(b"x")
+    mentions = [{"id": f"m{i}", "text": "At Rome", "mention": "Rome", "image": f"images/{i}.png"} for i in (0, 1)]
+    entities = [{"id": "Q1", "name": "Rome", "image": "images/Q1.png"}]
+    folder = write_release(tmp_path / "data", mentions, entities)
+    write_files(folder / "images", {f"{name}.png": b"x" for name in ("0", "1", "Q1")})
     yield folder
     folder.chmod(0o755)
     (folder / "images").chmod(0o755)

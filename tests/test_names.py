@@ -14,7 +14,7 @@ from common.errors import ConfigError
 from common.options import as_json
 from extract import pipeline
 from extract.config import ExtractConfig
-from tests.worlds import synthetic_cache
+from tests.worlds import extract_config, synthetic_cache, write_release
 
 BAD = {
     "my\u00a0data": r"my\\xa0data': '\\xa0' does not print",
@@ -81,16 +81,11 @@ def test_what_no_manifest_may_hold_is_foreseen(text):
 
 
 def test_a_licence_of_descriptions_is_checked_before_anything_is_encoded(tmp_path, monkeypatch):
-    (tmp_path / "data").mkdir()
     mention = {"id": "m", "text": "At Rome", "mention": "Rome", "gold": "Q1", "split": "train"}
-    (tmp_path / "data/mentions.jsonl").write_text(json.dumps(mention))
-    (tmp_path / "data/entities.jsonl").write_text(json.dumps({"id": "Q1", "name": "Rome"}))
+    write_release(tmp_path / "data", [mention], [{"id": "Q1", "name": "Rome"}])
     lines = [{"licence": "CC\u00a0BY", "source": "https://example.org"}, {"entity": "Q1", "text": "Rome is a city"}]
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    wanted = ExtractConfig(
-        dataset="jsonl", data=tmp_path / "data", shards=tmp_path / "s", weights="random-tiny", device="cpu",
-        descriptions=tmp_path / "d.jsonl",
-    )  # fmt: skip
+    wanted = extract_config(tmp_path / "data", tmp_path / "s", descriptions=tmp_path / "d.jsonl")
     with pytest.raises(ConfigError, match=r"the dataset's licence is 'unknown; descriptions: CC\\xa0BY"):
         pipeline.run(wanted)
     assert not (tmp_path / "s").exists()

@@ -23,17 +23,17 @@ def synthetic_cache(folder, seed=0, heads="drin", shard_rows=synth.SHARD_ROWS):
 
 
 def mention_record(number, text, surface, picture=None, **more):
-    """A line of mentions.jsonl: mention m<number> of entity e0, its surface where `text` first has it (else -1)."""
+    """A line of mentions.jsonl: mention m<number> of entity e0, its surface where `text` first has it, or nowhere."""
     start = text.find(surface)
     end = start + len(surface) if start >= 0 else -1
     record = {"id": f"m{number}", "text": text, "mention": surface, "start": start, "end": end, "gold": "e0"}
-    return record | ({"image": f"images/{picture}.png"} if picture else {}) | more
+    return record | ({"image": f"images/{picture}"} if picture else {}) | more
 
 
-def entity_record(number, name, text="", picture=None):
-    """A line of entities.jsonl: entity e<number>."""
+def entity_record(number, name, text="", picture=None, **more):
+    """A line of entities.jsonl: entity e<number>, its picture a file in images/."""
     record = {"id": f"e{number}", "name": name, "text": text}
-    return record | ({"image": f"images/{picture}.png"} if picture else {})
+    return record | ({"image": f"images/{picture}"} if picture else {}) | more
 
 
 def write_release(folder, mentions, entities):
@@ -44,11 +44,23 @@ def write_release(folder, mentions, entities):
     return folder
 
 
-def write_picture(folder, name, size, color="red"):
-    """Write images/<name>.png of one color."""
-    path = folder / "images" / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, color).save(path)
+def write_pictures(folder, sizes, color="red"):
+    """Write pictures of one color, of these sizes by file name, into a release's images/."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for name, size in sizes.items():
+        Image.new("RGB", size, color).save(folder / "images" / name)
+
+
+def write_files(folder, files):
+    """Write files by name into a folder: strings and bytes as they are, anything else as JSON."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return folder
 
 
 def extract_config(data, shards, **changes):

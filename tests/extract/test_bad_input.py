@@ -1,7 +1,5 @@
 """Bad input never stops an extraction and never hides: pictures have their verdicts in the cache, texts their marks."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,7 @@ from cache.schema import IMAGE_STATUS
 from common.errors import DatasetError
 from common.records import Dataset, Entity, Mention
 from extract import datasets, pipeline
-from extract.config import ExtractConfig
+from tests.worlds import entity_record, extract_config, mention_record, write_release
 from torture.strangers import bad_pictures
 
 LIMIT = 64  # BERT tokens kept of a sentence here
@@ -41,15 +39,8 @@ TEXTS = {
 }
 
 
-def config(data, shards, **changes):
-    known = {"weights": "random-tiny", "device": "cpu", "max_missing": 1.0, "candidates": 3, "sentence_tokens": LIMIT}
-    return ExtractConfig(dataset="jsonl", data=data, shards=shards, name="world", **known | changes)
-
-
-def write(folder, mentions, entities):
-    for name, lines in (("mentions", mentions), ("entities", entities)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+def config(folder, **changes):
+    return extract_config(folder, folder, sentence_tokens=LIMIT, **changes)
 
 
 def finite(reader):
@@ -66,14 +57,12 @@ def gallery(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gallery")
     verdicts = bad_pictures.lay(folder / "images")
     names = list(verdicts)
-    entities = [{"id": f"e{i}", "name": f"name {i}", "image": f"images/{name}"} for i, name in enumerate(names)]
+    entities = [entity_record(i, f"name {i}", "", name) for i, name in enumerate(names)]
     mentions = [
-        {"id": f"m{i}", "text": f"name {i} again", "mention": f"name {i}", "gold": f"e{i}", "image": f"images/{name}"}
-        for i, name in enumerate(names)
-        if i % 2
+        mention_record(i, f"name {i} again", f"name {i}", name, gold=f"e{i}") for i, name in enumerate(names) if i % 2
     ]
-    write(folder, mentions, entities)
-    return melcache.open(pipeline.run(config(folder, folder, heads=("ghmfc", "dwe")))), names, verdicts
+    write_release(folder, mentions, entities)
+    return melcache.open(pipeline.run(config(folder, heads=("ghmfc", "dwe")))), names, verdicts
 
 
 def test_each_bad_picture_has_its_verdict_in_the_cache(gallery):
@@ -120,7 +109,7 @@ def texts(tmp_path_factory):
     release = Dataset("texts", mentions, entities)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "load", lambda name, source: release)
-        return melcache.open(pipeline.run(config(folder, folder, heads=("ghmfc", "dwe", "mel_hi"))))
+        return melcache.open(pipeline.run(config(folder, heads=("ghmfc", "dwe", "mel_hi"))))
 
 
 def by_id(reader, table, column):
@@ -149,8 +138,8 @@ def test_each_text_that_is_cut_or_not_found_is_counted(texts):
 
 def test_half_a_surrogate_pair_does_not_stop_an_extraction(tmp_path):
     mentions = [{"id": "m\ud800", "text": "the \udfff harbor", "mention": "harbor", "gold": "e"}]
-    write(tmp_path, mentions, [{"id": "e", "name": "har\ud83dbor"}])
-    reader = melcache.open(pipeline.run(config(tmp_path, tmp_path)))
+    write_release(tmp_path, mentions, [{"id": "e", "name": "har\ud83dbor"}])
+    reader = melcache.open(pipeline.run(config(tmp_path)))
     assert reader.strings("mention.ids.id") == ["m\ufffd"]
     assert reader.strings("entity.ids.name") == ["har\ufffdbor"]
     assert reader.column("mention.bert.found").all()
@@ -170,6 +159,6 @@ def test_half_a_surrogate_pair_does_not_stop_an_extraction(tmp_path):
 )
 def test_a_record_that_makes_no_sense_is_refused_with_its_line(tmp_path, line, message):
     good = {"id": "m0", "text": "the harbor", "mention": "harbor"}
-    write(tmp_path, [good, {"id": "m1", "text": "the harbor"} | line], [{"id": "e"}])
+    write_release(tmp_path, [good, {"id": "m1", "text": "the harbor"} | line], [{"id": "e"}])
     with pytest.raises(DatasetError, match=rf"mentions\.jsonl line 2: {message}"):
-        pipeline.run(config(tmp_path, tmp_path))
+        pipeline.run(config(tmp_path))

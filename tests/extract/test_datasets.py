@@ -17,22 +17,11 @@ from common.errors import DatasetError
 from common.records import Entity, Image, Mention, split_mask
 from extract.datasets import ADAPTERS, jsonl, load
 from extract.reading import readers
+from tests.worlds import write_files
 
 ROOT = Path(__file__).parents[2]
 TRAIN, VALID, TEST = (split_mask(name) for name in ("train", "valid", "test"))
 OURS = ("jsonl", "mimic", "richpedia", "wikidiverse", "wikimel")
-
-
-def lay(folder: Path, files: dict[str, object]) -> Path:
-    """Write files into `folder`: strings as they are, bytes too, anything else as JSON."""
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return folder
 
 
 def by_id(records):
@@ -90,11 +79,11 @@ def test_a_folder_that_does_not_exist_is_said_to_be_none(tmp_path):
 
 def test_the_release_of_another_dataset_is_recognized(tmp_path):
     with pytest.raises(DatasetError, match=r"looks like DATASET=mimic"):
-        load("wikidiverse", lay(tmp_path, {"kb_entity.json": []}))
+        load("wikidiverse", write_files(tmp_path, {"kb_entity.json": []}))
 
 
 def test_no_folder_means_the_one_under_data(tmp_path, monkeypatch):
-    lay(tmp_path / "data" / "jsonl", {"mentions.jsonl": "", "entities.jsonl": '{"id": "E"}\n'})
+    write_files(tmp_path / "data" / "jsonl", {"mentions.jsonl": "", "entities.jsonl": '{"id": "E"}\n'})
     monkeypatch.chdir(tmp_path)
     dataset = load("jsonl", None)
     assert (dataset.name, [entity.id for entity in dataset.entities]) == ("jsonl", ["E"])
@@ -112,7 +101,7 @@ def test_json_reads_the_same_packed_or_not(tmp_path, packed):
             archive.writestr("folder/file.json", raw)
     else:
         name, content = ("file.json.gz", gzip.compress(raw)) if packed == "gz" else ("file.json", raw)
-        lay(tmp_path, {name: content})
+        write_files(tmp_path, {name: content})
     assert readers.read_json(readers.find(tmp_path, "file.json"), dict) == {"a": [1, "é"]}
 
 
@@ -130,7 +119,7 @@ def test_zip_with_two_json_files_is_refused(tmp_path):
 )
 def test_file_copied_in_part_is_an_error_that_names_it(tmp_path, name, content):
     with pytest.raises(DatasetError, match=f"{name} can not be read: .*Copied only in part"):
-        readers.read_json(lay(tmp_path, {name: content}) / name, dict)
+        readers.read_json(write_files(tmp_path, {name: content}) / name, dict)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +135,7 @@ def test_file_copied_in_part_is_an_error_that_names_it(tmp_path, name, content):
 )
 def test_bad_json_is_an_error_that_names_file_and_place(tmp_path, content, message):
     with pytest.raises(DatasetError, match=r"bad\.json.*" + message):
-        readers.read_json(lay(tmp_path, {"bad.json": content}) / "bad.json", dict)
+        readers.read_json(write_files(tmp_path, {"bad.json": content}) / "bad.json", dict)
 
 
 @pytest.mark.parametrize(
@@ -162,14 +151,14 @@ def test_bad_json_is_an_error_that_names_file_and_place(tmp_path, content, messa
     ],
 )
 def test_half_surrogates_are_replaced_and_control_characters_kept(tmp_path, raw, text):
-    lay(tmp_path, {"file.json": b'\xef\xbb\xbf{"key": [' + raw + b"]}"})
+    write_files(tmp_path, {"file.json": b'\xef\xbb\xbf{"key": [' + raw + b"]}"})
     found = readers.read_json(tmp_path / "file.json", dict)["key"][0]
     assert found == text
     assert found.encode()
 
 
 def test_jsonl_lines_end_at_newlines_only(tmp_path):
-    lay(tmp_path, {"a.jsonl": '{"t": "x\u2028y"}\r\n\n{"t": "z"}'})
+    write_files(tmp_path, {"a.jsonl": '{"t": "x\u2028y"}\r\n\n{"t": "z"}'})
     records = list(readers.read_jsonl(tmp_path / "a.jsonl"))
     assert [record["t"] for _, record in records] == ["x\u2028y", "z"]
     assert [where.rsplit(" ", 1)[-1] for where, _ in records] == ["1", "3"]
@@ -177,24 +166,24 @@ def test_jsonl_lines_end_at_newlines_only(tmp_path):
 
 def test_splits_go_by_any_of_their_names_and_an_id_may_stand_in_two(tmp_path):
     lists = {"train": [1, "2"], "val": [3], "dev": [4], "validation": [5], "valid": [6], "test": [1]}
-    found = readers.read_split_ids(lay(tmp_path, {"s.json": lists}) / "s.json")
+    found = readers.read_split_ids(write_files(tmp_path, {"s.json": lists}) / "s.json")
     assert found == {"1": TRAIN | TEST, "2": TRAIN, **dict.fromkeys("3456", VALID)}
 
 
 def test_unknown_split_name_is_an_error(tmp_path):
     with pytest.raises(DatasetError, match=r"s\.json: unknown split 'extra', expected one of: train"):
-        readers.read_split_ids(lay(tmp_path, {"s.json": {"extra": []}}) / "s.json")
+        readers.read_split_ids(write_files(tmp_path, {"s.json": {"extra": []}}) / "s.json")
 
 
 @pytest.mark.parametrize("word", ["valid", "val", "dev", "validation"])
 def test_split_files_go_by_any_name_of_valid_but_by_one_only(tmp_path, word):
-    lay(tmp_path, {"a_train.json": "", f"a_{word}.json": "", "a_test.json.gz": b""})
+    write_files(tmp_path, {"a_train.json": "", f"a_{word}.json": "", "a_test.json.gz": b""})
     assert [path.name for path in readers.find_splits(tmp_path, ["b_{}.json", "a_{}.json"]).values()] == [
         "a_train.json",
         f"a_{word}.json",
         "a_test.json.gz",
     ]
-    lay(tmp_path, {"a_dev.json": "", "a_val.json": ""})
+    write_files(tmp_path, {"a_dev.json": "", "a_val.json": ""})
     with pytest.raises(DatasetError, match=r"a_\w+\.json and a_\w+\.json both hold the valid split, expected one"):
         readers.find_splits(tmp_path, ["a_{}.json"])
 
@@ -208,7 +197,7 @@ def test_a_byte_order_mark_alone_is_an_empty_line(tmp_path):
 
 
 def test_picture_is_found_under_another_suffix_and_else_expected_under_its_own(tmp_path):
-    lay(tmp_path, dict.fromkeys(("a.png", "b.jpg", "b.png", "c.part", "d.JPEG"), b""))
+    write_files(tmp_path, dict.fromkeys(("a.png", "b.jpg", "b.png", "c.part", "d.JPEG"), b""))
     pictures = readers.Pictures(tmp_path)
     found = {name: pictures.find(name).path.name for name in ("a.jpg", "b.png", "b.gif", "c.jpg", "d.jpg", "e.jpg")}
     assert found == {
@@ -234,14 +223,14 @@ CAFE, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 @pytest.mark.parametrize("there", [CAFE, DECOMPOSED])
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_picture_is_found_however_a_mac_wrote_its_accents(tmp_path, asked, there, suffix):
-    lay(tmp_path, {f"{there}{suffix}": b"", f"{there}.gif": b"", "cafe.jpg": b""})
+    write_files(tmp_path, {f"{there}{suffix}": b"", f"{there}.gif": b"", "cafe.jpg": b""})
     pictures = readers.Pictures(tmp_path)
     assert pictures.find(f"{asked}.jpg") == Image(tmp_path / f"{there}{suffix}")
     assert pictures.find(f"{asked}.gif") == Image(tmp_path / f"{there}.gif")  # as named, though the other comes first
 
 
 def test_of_two_pictures_whose_names_differ_in_that_alone_each_is_found(tmp_path):
-    lay(tmp_path, dict.fromkeys((f"{CAFE}.jpg", f"{DECOMPOSED}.jpg"), b""))
+    write_files(tmp_path, dict.fromkeys((f"{CAFE}.jpg", f"{DECOMPOSED}.jpg"), b""))
     pictures = readers.Pictures(tmp_path)
     assert [pictures.find(f"{name}.jpg").path.name for name in (CAFE, DECOMPOSED)] == [
         f"{CAFE}.jpg",
@@ -254,7 +243,7 @@ def test_of_two_pictures_whose_names_differ_in_that_alone_each_is_found(tmp_path
 def test_own_picture_is_found_in_a_folder_however_a_mac_wrote_its_accents(tmp_path, asked, there):
     folder = own(tmp_path, {"id": "a", "text": "Ann", "mention": "Ann", "image": f"{asked}/{asked}.jpg"})
     assert load("jsonl", folder).mentions[0].image.path == tmp_path / asked / f"{asked}.jpg"  # where it should be
-    lay(folder, {f"{there}/{there}.jpg": b""})
+    write_files(folder, {f"{there}/{there}.jpg": b""})
     assert load("jsonl", folder).mentions[0].image.path == tmp_path / there / f"{there}.jpg"
 
 
@@ -307,7 +296,7 @@ MELBENCH = {
 
 
 def test_melbench_gives_each_mention_of_a_caption_its_own_id_and_every_finding_is_counted(tmp_path):
-    dataset = load("wikimel", lay(tmp_path, MELBENCH))
+    dataset = load("wikimel", write_files(tmp_path, MELBENCH))
     mentions = by_id(dataset.mentions)
     assert list(mentions) == ["1-0", "1-1", "2", "3", "4-0", "4-1"]
     assert mentions["1-1"] == Mention(
@@ -332,23 +321,23 @@ def test_melbench_gives_each_mention_of_a_caption_its_own_id_and_every_finding_i
 
 
 def test_pictures_of_captions_may_have_any_suffix(tmp_path):
-    dataset = load("wikimel", lay(tmp_path, MELBENCH | {"images/1.PNG": b""}))
+    dataset = load("wikimel", write_files(tmp_path, MELBENCH | {"images/1.PNG": b""}))
     assert {mention.image.path.name for mention in dataset.mentions} == {"1.PNG", "2.jpg", "3.jpg", "4.jpg"}
 
 
 def test_melbench_without_its_captions_says_so(tmp_path):
     files = {name: content for name, content in MELBENCH.items() if name != "Wikidata-MEL.json"}
     with pytest.raises(DatasetError, match=r"looked for .*Wikidata-MEL\.json"):
-        load("wikimel", lay(tmp_path, files))
+        load("wikimel", write_files(tmp_path, files))
 
 
 def test_ghmfc_file_without_lists_or_entities_says_which(tmp_path):
-    lay(tmp_path, {"nel_121.json": PAIR, "qid2ne.json": {}})
+    write_files(tmp_path, {"nel_121.json": PAIR, "qid2ne.json": {}})
     with pytest.raises(DatasetError, match=r"looked for splits\.json, to split nel_121\.json"):
         load("wikimel", tmp_path)
     (tmp_path / "qid2ne.json").unlink()
     with pytest.raises(DatasetError, match=r"looked for qid2ne\.json, qid2abs\.json"):
-        load("wikimel", lay(tmp_path, {"splits.json": {}}))
+        load("wikimel", write_files(tmp_path, {"splits.json": {}}))
 
 
 @pytest.mark.parametrize(
@@ -363,7 +352,7 @@ def test_ghmfc_file_without_lists_or_entities_says_which(tmp_path):
 def test_melbench_record_of_a_wrong_type_is_named(tmp_path, change, message):
     changed = {"Wikidata-MEL.json": BOBS | {"2": BOBS["2"] | change}}
     with pytest.raises(DatasetError, match=message):
-        load("wikimel", lay(tmp_path, MELBENCH | changed))
+        load("wikimel", write_files(tmp_path, MELBENCH | changed))
 
 
 def row(sentence, surface, name, gold):
@@ -385,7 +374,7 @@ GHMFC = {
 
 
 def test_ghmfc_layout_finds_pictures_by_caption_candidates_by_mention_and_longer_texts(tmp_path):
-    dataset = load("wikimel", lay(tmp_path, GHMFC))
+    dataset = load("wikimel", write_files(tmp_path, GHMFC))
     mentions = by_id(dataset.mentions)
     assert {id: (mention.caption, mention.image.path.name) for id, mention in mentions.items()} == {
         "7-0": ("7", "7.jpeg"),
@@ -407,13 +396,13 @@ def test_ghmfc_layout_finds_pictures_by_caption_candidates_by_mention_and_longer
 
 def test_entity_pictures_count_as_missing_where_the_layout_has_them(tmp_path):
     files = {name: content for name, content in GHMFC.items() if "cleaned-images" not in name}
-    dataset = load("wikimel", lay(tmp_path, files))
+    dataset = load("wikimel", write_files(tmp_path, files))
     assert dataset.entities[0].image == Image(tmp_path / "entities" / "cleaned-images" / "Q1.jpg")
 
 
 def test_search_results_are_keyed_by_the_mention_string(tmp_path):
     files = MELBENCH | {"search_top100.json": {"Ann": ["Q2", "Q3"], "Bob": ["Q1"]}}
-    mentions = by_id(load("wikimel", lay(tmp_path, files)).mentions)
+    mentions = by_id(load("wikimel", write_files(tmp_path, files)).mentions)
     assert {id: mention.candidates for id, mention in mentions.items()} == {
         "1-0": ("Q1",),
         "1-1": ("Q2", "Q3"),
@@ -433,7 +422,7 @@ def test_search_results_are_keyed_by_the_mention_string(tmp_path):
 )
 def test_candidates_and_names_that_mean_nil_are_no_entities(tmp_path, lists):
     names = MELBENCH["qid2ne.json"] | {"nil": "nothing"}
-    dataset = load("wikimel", lay(tmp_path, MELBENCH | lists | {"qid2ne.json": names}))
+    dataset = load("wikimel", write_files(tmp_path, MELBENCH | lists | {"qid2ne.json": names}))
     mentions = by_id(dataset.mentions)
     assert (mentions["1-0"].candidates, mentions["1-1"].candidates) == ((), ("Q2",))
     assert not {"nil", "NIL", " "} & {entity.id for entity in dataset.entities}
@@ -446,7 +435,7 @@ def test_one_file_of_single_mentions_is_split_by_caption_ids(tmp_path):
         "splits.json": {"train": [], "dev": [], "test": ["7", "8"]},
         "qid2ne.json": {"Q1": "Bob B", "Q2": "Ann A"},
     }
-    dataset = load("wikimel", lay(tmp_path, files))
+    dataset = load("wikimel", write_files(tmp_path, files))
     assert [(mention.id, mention.splits) for mention in dataset.mentions] == [("7-0", TEST), ("7-1", TEST)]
     assert dataset.counts["ids without text"] == 1
 
@@ -456,13 +445,13 @@ def test_two_splits_that_disagree_about_an_id_are_an_error_naming_both(tmp_path)
     with pytest.raises(
         DatasetError, match=r"WIKIMEL_test.json record '8' differs from .*WIKIMEL_valid.json record '8'"
     ):
-        load("wikimel", lay(tmp_path, GHMFC | changed))
+        load("wikimel", write_files(tmp_path, GHMFC | changed))
 
 
 def test_release_with_a_split_missing_is_incomplete(tmp_path):
     files = {name: content for name, content in GHMFC.items() if "_test" not in name}
     with pytest.raises(DatasetError, match=r"WIKIMEL_train\.json is there, but its counterpart for test is not"):
-        load("wikimel", lay(tmp_path, files))
+        load("wikimel", write_files(tmp_path, files))
 
 
 # --- Richpedia-MEL
@@ -480,7 +469,7 @@ def test_richpedia_has_strings_needs_no_valid_split_and_its_later_crawl_lists_pi
         "qid2abs.json": {"Q5": "Occupation: singer."},
         "qid2abs_long.json": {"Q5": "Occupation: singer, painter."},
     }
-    dataset = load("richpedia", lay(tmp_path, files))
+    dataset = load("richpedia", write_files(tmp_path, files))
     assert dataset.name == "richpedia"
     assert [(mention.id, mention.splits, mention.image.path.name) for mention in dataset.mentions] == [
         ("Q5", TRAIN, "Q5.jpg"),
@@ -495,7 +484,7 @@ def test_richpedia_in_one_file_is_split_by_ids(tmp_path):
         "splits.json": {"train": ["Q5"], "test": ["Q6"]},
         "qid2ne.json": {"Q5": "Ann", "Q6": "Bob"},
     }
-    assert [mention.splits for mention in load("richpedia", lay(tmp_path, files)).mentions] == [TRAIN, TEST]
+    assert [mention.splits for mention in load("richpedia", write_files(tmp_path, files)).mentions] == [TRAIN, TEST]
 
 
 # --- WikiDiverse
@@ -515,7 +504,7 @@ def ten(sentence="Ann sang.", surface="Ann", gold=WIKI + "Ann", candidates=(), u
 
 def with_candidates(folder: Path, *test, **files) -> Path:
     rows = {"train": [ten()], "valid": [ten()], "test": list(test)}
-    return lay(folder, {f"candidates/{split}_w_10cands.json": rows[split] for split in rows} | files)
+    return write_files(folder, {f"candidates/{split}_w_10cands.json": rows[split] for split in rows} | files)
 
 
 def of_test(folder: Path):
@@ -622,7 +611,7 @@ def test_wrong_offsets_are_replaced_by_the_nearest_occurrence_or_the_context(tmp
 def test_picture_is_named_by_the_md5_of_the_last_url_segment(tmp_path, segment, stored, file):
     folder = with_candidates(tmp_path, ten(url=COMMONS + segment))
     if stored:
-        lay(folder, {"images/" + hashed(segment, stored): b""})
+        write_files(folder, {"images/" + hashed(segment, stored): b""})
     assert of_test(folder)[0].image == Image(folder / "images" / hashed(segment, file))
 
 
@@ -632,7 +621,7 @@ def test_url_without_a_file_name_has_no_path_and_no_url_no_picture(tmp_path):
 
 
 def test_mentions_look_in_the_folder_that_the_release_calls_wikinews(tmp_path):
-    folder = lay(with_candidates(tmp_path, ten()), {"wikinewsImgs/" + hashed("A.jpg", ".jpg"): b""})
+    folder = write_files(with_candidates(tmp_path, ten()), {"wikinewsImgs/" + hashed("A.jpg", ".jpg"): b""})
     assert of_test(folder)[0].image.path.parent == folder / "wikinewsImgs"
 
 
@@ -647,7 +636,7 @@ SIDE = {
 
 def test_side_files_give_entities_their_texts_and_first_picture_that_is_there(tmp_path):
     folder = with_candidates(tmp_path, ten(candidates=[WIKI + "Ann_B", WIKI + "Song"]), **SIDE)
-    lay(folder, {"images/" + hashed("2.jpg", ".jpg"): b""})
+    write_files(folder, {"images/" + hashed("2.jpg", ".jpg"): b""})
     assert by_id(load("wikidiverse", folder).entities) == {
         "Ann": Entity("Ann", "Ann", "known", None, "known"),  # the picture table's first line is its header
         "Ann B": Entity(
@@ -693,7 +682,7 @@ ANNOTATED = [
 
 
 def test_annotated_release_in_split_files(tmp_path):
-    folder = lay(tmp_path, {f"mentions/{split}.json": ANNOTATED[:1] for split in ("train", "dev", "test")})
+    folder = write_files(tmp_path, {f"mentions/{split}.json": ANNOTATED[:1] for split in ("train", "dev", "test")})
     dataset = load("wikidiverse", folder)
     image = Image(folder / "images" / hashed("A.jpg", ".jpg"))
     assert dataset.mentions[2:4] == [
@@ -705,7 +694,7 @@ def test_annotated_release_in_split_files(tmp_path):
 
 def test_annotated_release_in_one_file_is_split_by_row(tmp_path):
     files = {"WikiDiverse.json": ANNOTATED, "splits.json": {"train": [0], "val": [1], "test": [1, 2, 3]}}
-    dataset = load("wikidiverse", lay(tmp_path, files))
+    dataset = load("wikidiverse", write_files(tmp_path, files))
     assert [(mention.id, mention.splits) for mention in dataset.mentions] == [
         ("0-0", TRAIN),
         ("0-1", TRAIN),
@@ -718,7 +707,7 @@ def test_annotated_row_of_a_wrong_type_is_named(tmp_path):
     short = ["Bob", COMMONS + "B.jpg", "music", [["Bob", "Person", 0, 3]]]
     files = {"WikiDiverse.json": [short], "splits.json": {"train": [0]}}
     with pytest.raises(DatasetError, match=r"WikiDiverse.json record 0: expected mention, type, start, end and url"):
-        load("wikidiverse", lay(tmp_path, files))
+        load("wikidiverse", write_files(tmp_path, files))
 
 
 def kgmel(id, surfaces, names, golds, picture="mention_9.jpg"):
@@ -729,7 +718,7 @@ def kgmel(id, surfaces, names, golds, picture="mention_9.jpg"):
 def test_kgmel_copy_gives_an_id_in_two_lists_both_splits_and_a_page_its_first_name(tmp_path):
     rows = [kgmel(4, ["Ann", "Bob"], ["Ann A", "Bob B"], ["Q1", "Q2"]), kgmel(5, ["Ann"], ["Ann Again"], ["Q1"])]
     files = {"WikiDiverse.json": rows, "splits.json": {"train": [4], "val": [], "test": [4, 5]}}
-    dataset = load("wikidiverse", lay(tmp_path, files))
+    dataset = load("wikidiverse", write_files(tmp_path, files))
     assert [(mention.id, mention.start, mention.splits) for mention in dataset.mentions] == [
         ("4-0", 0, TRAIN | TEST),
         ("4-1", 8, TRAIN | TEST),
@@ -743,12 +732,12 @@ def test_kgmel_copy_gives_an_id_in_two_lists_both_splits_and_a_page_its_first_na
 def test_kgmel_split_lists_may_be_those_of_all_its_datasets(tmp_path):
     lists = {"WikiMEL": {"train": [4]}, "WikiDiverse": {"test": [4]}}
     files = {"WikiDiverse.json": [kgmel(4, ["Ann"], ["Ann"], ["Q1"])], "mapping/ids_split_mappings.json": lists}
-    assert load("wikidiverse", lay(tmp_path, files)).mentions[0].splits == TEST
+    assert load("wikidiverse", write_files(tmp_path, files)).mentions[0].splits == TEST
 
 
 def test_kgmel_blank_file_stands_for_captions_without_a_picture(tmp_path):
     rows = [kgmel(4, ["Ann"], ["Ann"], ["Q1"], "mention_54.jpg")]
-    dataset = load("wikidiverse", lay(tmp_path, {"WikiDiverse.json": rows, "splits.json": {"test": [4]}}))
+    dataset = load("wikidiverse", write_files(tmp_path, {"WikiDiverse.json": rows, "splits.json": {"test": [4]}}))
     assert dataset.mentions[0].image == Image(None, "blank")
     assert dataset.counts["captions with the blank picture"] == 1
 
@@ -757,7 +746,7 @@ def test_id_that_stands_twice_is_an_error_naming_both_places(tmp_path):
     rows = [kgmel(4, ["Ann"], ["Ann"], ["Q1"]), kgmel(6, ["Ann"], ["Ann"], ["Q1"]), kgmel(4, ["Bob"], ["Bob"], ["Q2"])]
     files = {"WikiDiverse.json": rows, "splits.json": {"test": [4]}}
     with pytest.raises(DatasetError, match="mention id '4' stands twice, in records 0 and 2"):
-        load("wikidiverse", lay(tmp_path, files))
+        load("wikidiverse", write_files(tmp_path, files))
 
 
 # --- MIMIC
@@ -769,13 +758,13 @@ def mimic(folder: Path, family="WIKIMEL", entities=(), **rows) -> Path:
     knowledge = [
         {"id": 0, "qid": "Q1", "entity_name": "Ann%20A", "attr": "a singer", "type": "entity", "image_list": ["Q1.jpg"]}
     ]
-    return lay(folder, splits | {"kb_entity.json": knowledge + list(entities)})
+    return write_files(folder, splits | {"kb_entity.json": knowledge + list(entities)})
 
 
 @pytest.mark.parametrize("family", ["WIKIMEL", "RichpediaMEL", "wiki_diverse"])
 @pytest.mark.parametrize("folder", ["mention_image", "mention_images"])
 def test_mimic_layout_of_each_dataset_with_either_picture_folder(tmp_path, family, folder):
-    dataset = load("mimic", lay(mimic(tmp_path, family), {f"{folder}/7.jpg": b""}))
+    dataset = load("mimic", write_files(mimic(tmp_path, family), {f"{folder}/7.jpg": b""}))
     assert [mention.splits for mention in dataset.mentions] == [TRAIN, VALID, TEST]
     assert dataset.mentions[1].id == "valid-0"
     assert {mention.image for mention in dataset.mentions} == {Image(tmp_path / folder / "7.jpg")}  # it was converted
@@ -786,7 +775,7 @@ def test_mimic_layout_of_each_dataset_with_either_picture_folder(tmp_path, famil
 def test_mimic_pictures_with_dots_in_their_names_are_told_apart(tmp_path, named, stored):
     files = dict.fromkeys(("St. Paul.jpg", "St. Louis.jpg", "a.jpg"), b"")  # its script cuts a name at the first dot
     rows = [{"mentions": "Ann", "sentence": "Ann", "imgPath": named, "answer": "Q1"}]
-    folder = lay(mimic(tmp_path, test=rows), {f"mention_image/{name}": files[name] for name in files})
+    folder = write_files(mimic(tmp_path, test=rows), {f"mention_image/{name}": files[name] for name in files})
     assert load("mimic", folder).mentions[2].image == Image(folder / "mention_image" / stored)
 
 
@@ -855,7 +844,7 @@ def test_mimic_record_without_its_text_is_named(tmp_path, key):
 
 def own(folder: Path, *mentions: dict, entities=({"id": "E"},)) -> Path:
     lines = {"mentions.jsonl": mentions, "entities.jsonl": entities}
-    return lay(folder, {name: "".join(json.dumps(line) + "\n" for line in lines[name]) for name in lines})
+    return write_files(folder, {name: "".join(json.dumps(line) + "\n" for line in lines[name]) for name in lines})
 
 
 def test_own_mention_needs_only_id_text_and_offsets_or_surface(tmp_path):

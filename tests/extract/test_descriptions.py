@@ -26,6 +26,7 @@ from extract.config import DescribeConfig
 from extract.datasets import load
 from extract.describe import articles, output_file, wikipedia
 from extract.reading import descriptions
+from tests.worlds import write_release
 
 ROOT = Path(__file__).parents[2]
 
@@ -350,14 +351,11 @@ def article(text, **page):
     return {"ns": 0, "pageid": 1, "lastrevid": 77, "extract": text, **page}
 
 
-def lay(folder, entities):
+def write_entities(folder, entities):
     """A jsonl release of (id, name) or (id, name, description)."""
-    folder.mkdir(exist_ok=True)
     fields = ("id", "name", "description")
-    lines = [json.dumps(dict(zip(fields, entity, strict=False))) + "\n" for entity in entities]
-    (folder / "entities.jsonl").write_text("".join(lines))
-    (folder / "mentions.jsonl").write_text('{"id": "m", "text": "x", "mention": "x"}\n')
-    return folder
+    records = [dict(zip(fields, entity, strict=False)) for entity in entities]
+    return write_release(folder, [{"id": "m", "text": "x", "mention": "x"}], records)
 
 
 @pytest.fixture
@@ -378,18 +376,18 @@ def fetch(book, tmp_path, server, capsys, monkeypatch):
     def run(entities, waits=None, **options):
         chosen = {"endpoint": server, "rate": 1e6, "out": tmp_path / "out" / "d.jsonl", "timeout": 600.0} | options
         config = DescribeConfig(
-            contact="me@example.org", dataset="jsonl", data=lay(tmp_path / "release", entities), **chosen
+            contact="me@example.org", dataset="jsonl", data=write_entities(tmp_path / "release", entities), **chosen
         )
         try:
             articles.run(config, pause=(waits if waits is not None else []).append)
         finally:
             run.line, run.path = capsys.readouterr().out, config.out
-        return held(config.out)
+        return read_output(config.out)
 
     return run
 
 
-def held(path):
+def read_output(path):
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert len({record["entity"] for record in records[1:]}) == len(records[1:])
     return {record.pop("entity"): record for record in records[1:]}
@@ -704,7 +702,7 @@ def test_a_server_that_wants_hours_is_left_alone(book, fetch):
     with pytest.raises(NetworkError, match=r"wants us back in 2 h 00 min \(HTTP 429 .*\)\. Run the command again then"):
         fetch(cities(book, 60))
     assert len(book.log) == 4
-    assert len(held(fetch.path)) == 20
+    assert len(read_output(fetch.path)) == 20
     assert "fetched 20" in fetch.line
 
 
@@ -723,7 +721,7 @@ def test_one_request_without_an_answer_fails_alone_and_is_asked_again_next_time(
     ):
         fetch(entities)
     assert "fetched 40, missing 0, failed 20" in fetch.line
-    lost = {f"e{i}" for i in range(60)} - held(fetch.path).keys()
+    lost = {f"e{i}" for i in range(60)} - read_output(fetch.path).keys()
     assert len(lost) == 20
     before = book.asked("titles")
     assert len(fetch(entities)) == 60
@@ -763,7 +761,7 @@ def test_a_wiki_without_extracts_is_said_to_be_one(book, fetch):
     book.no_extracts_for = set(book.articles)
     with pytest.raises(NetworkError, match=r"gave no extracts\. Has it the extension TextExtracts\?"):
         fetch(entities)
-    assert held(fetch.path) == {}
+    assert read_output(fetch.path) == {}
 
 
 def test_pages_that_an_answer_leaves_out_are_not_taken_for_missing(book, fetch):
@@ -772,7 +770,7 @@ def test_pages_that_an_answer_leaves_out_are_not_taken_for_missing(book, fetch):
     book.faults.extend([None, lambda handler: handler.answer(json.dumps(reply).encode())])
     with pytest.raises(NetworkError, match=r"4 entities were not answered"):
         fetch(entities)
-    assert list(held(fetch.path)) == ["e0"]
+    assert list(read_output(fetch.path)) == ["e0"]
     assert len(fetch(entities)) == 5
 
 
@@ -869,7 +867,7 @@ def test_a_full_disk_is_one_line_and_what_was_synced_is_kept(book, fetch, monkey
 
 
 def command_line(server, tmp_path, entities):
-    data = lay(tmp_path / "release", entities)
+    data = write_entities(tmp_path / "release", entities)
     options = {"dataset": "jsonl", "data": data, "out": tmp_path / "d.jsonl", "contact": "me@example.org"}
     options |= {"endpoint": server, "rate": 1000}
     pairs = [(f"--{name}", str(value)) for name, value in options.items()]
@@ -896,7 +894,7 @@ def test_a_killed_run_goes_on_and_asks_nothing_more_than_once_again(book, server
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "d.jsonl").read_text().startswith(written)
-    found = held(tmp_path / "d.jsonl")
+    found = read_output(tmp_path / "d.jsonl")
     assert found.keys() == {entity for entity, _ in entities}
     assert found.pop("Q8") == {"title": "City 7", "revision": 77, "missing": "disambiguation"}
     assert all(record["text"] == f"City {int(entity[1:]) - 1} is a city." for entity, record in found.items())

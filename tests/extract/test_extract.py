@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from cache.schema import EDGES, IMAGE_STATUS
 from common.errors import ConfigError, CoverageError, DatasetError
 from extract import images, pipeline
 from extract.cli import app
-from extract.config import ExtractConfig
 from extract.encoders import Encoders
+from tests.worlds import entity_record, extract_config, mention_record, write_release
 from torture.machines.kills import Calls
 from torture.machines.unlisted_rot import take_back
 from torture.processes import child
@@ -53,7 +54,7 @@ TABLES = ("entity", "mention")
 UNREADABLE = {"cut.png", "drawing.svg"}
 
 
-def lay_pictures(folder):
+def write_pictures(folder):
     folder.mkdir(parents=True)
     for name, size, color in (
         ("red.png", (40, 30), "red"),
@@ -70,41 +71,30 @@ def lay_pictures(folder):
     (folder / "drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
 
 
-def lay(folder, mentions=MENTIONS, entities=ENTITIES, candidates=None):
+def write_world(folder, mentions=MENTIONS, entities=ENTITIES, candidates=None):
     """Write a jsonl release; `candidates` by mention id."""
     if not (folder / "images").exists():
-        lay_pictures(folder / "images")
-    lines = []
+        write_pictures(folder / "images")
+    records = []
     for i, (caption, sentence, surface, picture, gold) in enumerate(mentions):
-        start = sentence.find(surface)
-        end = start + len(surface) if start >= 0 else -1
-        line = {"id": f"m{i}", "caption": caption, "text": sentence, "mention": surface, "start": start, "end": end}
-        line |= {"gold": gold, "split": ["train", "valid", "test"][i % 3]}
-        line |= {"image": f"images/{picture}"} if picture else {}
-        lines.append(line | ({"candidates": candidates[f"m{i}"]} if candidates else {}))
-    (folder / "mentions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    lines = [
-        {"id": f"e{i}", "name": name, "text": text} | ({"image": f"images/{picture}"} if picture else {})
-        for i, (name, text, picture) in enumerate(entities)
-    ]
-    (folder / "entities.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+        more = {"caption": caption, "gold": gold, "split": ["train", "valid", "test"][i % 3]}
+        more |= {"candidates": candidates[f"m{i}"]} if candidates else {}
+        records.append(mention_record(i, sentence, surface, picture, **more))
+    return write_release(folder, records, [entity_record(i, *entity) for i, entity in enumerate(entities)])
 
 
-def config(data, shards, **changes):
-    known = {"sentence_tokens": 64, "candidates": 4, "max_missing": 1.0, "workers": 2, "device": "cpu", "name": "world"}
-    return ExtractConfig(dataset="jsonl", data=data, shards=shards, weights="random-tiny", **known | changes)
+config = partial(extract_config, sentence_tokens=64, candidates=4, workers=2)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return lay(tmp_path_factory.mktemp("release"))
+def release(tmp_path_factory):
+    return write_world(tmp_path_factory.mktemp("release"))
 
 
 @pytest.fixture(scope="module")
-def made(data, tmp_path_factory):
+def extracted(release, tmp_path_factory):
     """A finished cache of the world, in shards of four rows; tests only read it."""
-    return melcache.open(pipeline.run(config(data, tmp_path_factory.mktemp("shards"), shard_rows=4)))
+    return melcache.open(pipeline.run(config(release, tmp_path_factory.mktemp("shards"), shard_rows=4)))
 
 
 def counted(work):
@@ -142,35 +132,35 @@ def expected_counts():
 
 
 @pytest.mark.parametrize("shard_rows", [1, 4, 2048])
-def test_every_distinct_text_and_picture_is_encoded_once_whatever_the_shards(data, tmp_path, watched, shard_rows):
-    pipeline.run(config(data, tmp_path, shard_rows=shard_rows))
+def test_every_distinct_text_and_picture_is_encoded_once_whatever_the_shards(release, tmp_path, watched, shard_rows):
+    pipeline.run(config(release, tmp_path, shard_rows=shard_rows))
     assert counted(watched[0]) == expected_counts()
 
 
-def test_a_second_run_encodes_nothing_and_has_the_same_id(data, tmp_path, watched):
-    ids = [melcache.open(pipeline.run(config(data, tmp_path, shard_rows=4))).id for _ in range(2)]
+def test_a_second_run_encodes_nothing_and_has_the_same_id(release, tmp_path, watched):
+    ids = [melcache.open(pipeline.run(config(release, tmp_path, shard_rows=4))).id for _ in range(2)]
     assert ids[0] == ids[1]
     assert set(counted(watched[1]).values()) == {0}
     assert watched[1].draft.made == 0
     assert watched[1].draft.kept == watched[0].draft.made
 
 
-def test_the_trainer_computes_the_edges_that_the_cache_holds(made):
-    lists = torch.from_numpy(made.column("pair.candidates.candidates").astype(np.int64))
-    aligned = computed_edges.table_of(made, "device", torch.device("cpu"))
+def test_the_trainer_computes_the_edges_that_the_cache_holds(extracted):
+    lists = torch.from_numpy(extracted.column("pair.candidates.candidates").astype(np.int64))
+    aligned = computed_edges.table_of(extracted, "device", torch.device("cpu"))
     found = computed_edges.edges(aligned, torch.arange(len(lists)), lists).flatten(2).numpy()
     for i, edge in enumerate(EDGES):
-        stored = made.column(f"pair.alignment.{edge}")
+        stored = extracted.column(f"pair.alignment.{edge}")
         assert stored.any(), edge
         np.testing.assert_array_equal(found[..., i], stored, err_msg=edge)
 
 
-def test_a_repeated_item_has_its_owners_vector_bit_for_bit(made):
-    mentions = made.strings("mention.ids.id")
+def test_a_repeated_item_has_its_owners_vector_bit_for_bit(extracted):
+    mentions = extracted.strings("mention.ids.id")
     texts = {f"e{i}": text for i, text in enumerate(entity_texts())}
     files = {"again.png": "red.png"}
     held = {"text": [], "clip": [], "cls": [], "picture": []}
-    for row, name in enumerate(made.strings("entity.ids.id")):
+    for row, name in enumerate(extracted.strings("entity.ids.id")):
         picture = ENTITIES[int(name[1:])][2]
         held["text"].append((texts[name], row))
         held["clip"].append((texts[name], "entity.clip.text", row))
@@ -188,14 +178,14 @@ def test_a_repeated_item_has_its_owners_vector_bit_for_bit(made):
     first = {}
     vectors = {}
     for text, row in held["text"]:
-        vectors[text, f"text {row}"] = [made.column(f"entity.bert.{c}")[row] for c in ("text", "mean", "pooler")]
+        vectors[text, f"text {row}"] = [extracted.column(f"entity.bert.{c}")[row] for c in ("text", "mean", "pooler")]
     for text, row in held["cls"]:
-        vectors["sentence", text, f"{row}"] = [made.column("mention.bert.cls")[row]]
+        vectors["sentence", text, f"{row}"] = [extracted.column("mention.bert.cls")[row]]
     for text, column, row in held["clip"]:
-        vectors["clip", text, f"{column} {row}"] = [made.column(column)[row]]
+        vectors["clip", text, f"{column} {row}"] = [extracted.column(column)[row]]
     for picture, table, row in held["picture"]:
         names = [f"{table}.{c}" for c in ("resnet.image", "clip.image", "objects.boxes", "objects.summary")]
-        vectors["picture", picture, f"{table} {row}"] = [made.column(name)[row] for name in names]
+        vectors["picture", picture, f"{table} {row}"] = [extracted.column(name)[row] for name in names]
     for (*item, slot), values in vectors.items():
         owner = first.setdefault(tuple(item), values)
         repeats += owner is not values
@@ -217,19 +207,21 @@ BRIEFS = {
 
 
 @pytest.fixture(scope="module")
-def described(data, tmp_path_factory):
+def described(release, tmp_path_factory):
     """A cache of the world with descriptions made from scratch, and the file of them; tests only read it."""
     folder = tmp_path_factory.mktemp("described")
     (folder / "briefs.json").write_text(json.dumps(BRIEFS))
-    wanted = config(data, folder, shard_rows=4, descriptions=folder / "briefs.json")
+    wanted = config(release, folder, shard_rows=4, descriptions=folder / "briefs.json")
     return melcache.open(pipeline.run(wanted)), wanted.descriptions
 
 
-def test_an_entity_without_description_holds_its_other_text_where_others_have_one(made, described, data, tmp_path):
+def test_an_entity_without_description_holds_its_other_text_where_others_have_one(
+    extracted, described, release, tmp_path
+):
     reader = described[0]
     text, description = (reader.column(f"entity.clip.{name}") for name in ("text", "description"))
-    assert text.tobytes() == made.column("entity.clip.text").tobytes()
-    clip = Encoders(config(data, tmp_path)).clip
+    assert text.tobytes() == extracted.column("entity.clip.text").tobytes()
+    clip = Encoders(config(release, tmp_path)).clip
     for row, name in enumerate(reader.strings("entity.ids.id")):
         given = BRIEFS.get(name) or ("Lyon stands on the Rhone." if ENTITIES[row][0] == "Lyon" else None)
         expected = clip.encode_texts([given or entity_texts()[row]])[0]
@@ -243,15 +235,15 @@ def test_an_entity_without_description_holds_its_other_text_where_others_have_on
         "entities without a description": 7,
     }
     licence = reader.manifest["dataset"]["licence"]
-    assert licence.startswith(made.manifest["dataset"]["licence"] + "; descriptions: ")
+    assert licence.startswith(extracted.manifest["dataset"]["licence"] + "; descriptions: ")
 
 
 def test_descriptions_added_to_a_cache_cost_only_clip_and_give_the_id_of_a_fresh_one(
-    described, data, tmp_path, watched
+    described, release, tmp_path, watched
 ):
     options = {"shard_rows": 4, "max_missing": 1.0}
-    plain = melcache.open(pipeline.run(config(data, tmp_path, **options)))
-    renewed = melcache.open(pipeline.run(config(data, tmp_path, **options, descriptions=described[1])))
+    plain = melcache.open(pipeline.run(config(release, tmp_path, **options)))
+    renewed = melcache.open(pipeline.run(config(release, tmp_path, **options, descriptions=described[1])))
     assert renewed.id == described[0].id != plain.id
     done = counted(watched[1])
     assert (done["bert"], done["resnet pictures"], done["detector"]) == (0, 0, 0)
@@ -267,10 +259,12 @@ def test_descriptions_added_to_a_cache_cost_only_clip_and_give_the_id_of_a_fresh
     assert {"entity.ids", "entity.clip"} <= remade
 
 
-def test_other_descriptions_change_the_shards_that_hold_them_and_those_that_copy_from_them(described, data, tmp_path):
+def test_other_descriptions_change_the_shards_that_hold_them_and_those_that_copy_from_them(
+    described, release, tmp_path
+):
     path = tmp_path / "briefs.json"
     path.write_text(json.dumps(BRIEFS | {"e0": "Paris is old."}))
-    reader = melcache.open(pipeline.run(config(data, tmp_path, shard_rows=4, descriptions=path)))
+    reader = melcache.open(pipeline.run(config(release, tmp_path, shard_rows=4, descriptions=path)))
     parts = [r.manifest["parts"] for r in (described[0], reader)]
     assert parts[0] == parts[1]
     keys = [{s["key"]: (s["part"], s["start"]) for s in r.manifest["shards"]} for r in (described[0], reader)]
@@ -282,40 +276,44 @@ def test_other_descriptions_change_the_shards_that_hold_them_and_those_that_copy
 # --- masks, statuses, neutral rows, counts
 
 
-def test_statuses_masks_and_neutral_rows(made):
+def test_statuses_masks_and_neutral_rows(extracted):
     codes = {None: "none", "absent.png": "missing", "cut.png": "corrupt", "drawing.svg": "svg"}
     for table, records in (("entity", [(e[2],) for e in ENTITIES]), ("mention", [(m[3],) for m in MENTIONS])):
-        names = made.strings(f"{table}.ids.id")
+        names = extracted.strings(f"{table}.ids.id")
         expected = [codes.get(records[int(name[1:])][0], "ok") for name in names]
-        status = [IMAGE_STATUS[code] for code in made.column(f"{table}.ids.image_status")]
+        status = [IMAGE_STATUS[code] for code in extracted.column(f"{table}.ids.image_status")]
         assert status == expected
         there = np.array([code == "ok" for code in expected])
         for kind in ("resnet", "clip"):
-            assert (made.column(f"{table}.{kind}.present") == there).all()
-            blanks = made.column(f"{table}.{kind}.image")[~there]
+            assert (extracted.column(f"{table}.{kind}.present") == there).all()
+            blanks = extracted.column(f"{table}.{kind}.image")[~there]
             assert len({row.tobytes() for row in blanks}) == 1 and np.any(blanks)
-            assert blanks[0].tobytes() not in {row.tobytes() for row in made.column(f"{table}.{kind}.image")[there]}
+            assert blanks[0].tobytes() not in {
+                row.tobytes() for row in extracted.column(f"{table}.{kind}.image")[there]
+            }
         for column in ("boxes", "scores", "labels", "summary"):
-            assert not made.column(f"{table}.objects.{column}")[~there].any()
+            assert not extracted.column(f"{table}.objects.{column}")[~there].any()
     for kind in ("resnet", "clip"):
-        blank = {made.column(f"{t}.{kind}.image")[~made.column(f"{t}.{kind}.present")][0].tobytes() for t in TABLES}
+        blank = {
+            extracted.column(f"{t}.{kind}.image")[~extracted.column(f"{t}.{kind}.present")][0].tobytes() for t in TABLES
+        }
         assert len(blank) == 1
 
 
-def test_the_neutral_vector_is_the_encoders_of_the_declared_gray_picture(made, data, tmp_path):
-    encoders = Encoders(config(data, tmp_path))
+def test_the_neutral_vector_is_the_encoders_of_the_declared_gray_picture(extracted, release, tmp_path):
+    encoders = Encoders(config(release, tmp_path))
     gray = Image.new("RGB", (224, 224), (128, 128, 128))
-    blank = int(np.flatnonzero(~made.column("entity.resnet.present"))[0])
+    blank = int(np.flatnonzero(~extracted.column("entity.resnet.present"))[0])
     expected = encoders.pictures([gray], ["resnet", "clip"])
     for kind in ("resnet", "clip"):
         np.testing.assert_array_equal(
-            made.column(f"entity.{kind}.image")[blank], expected[kind]["image"][0].astype(np.float16)
+            extracted.column(f"entity.{kind}.image")[blank], expected[kind]["image"][0].astype(np.float16)
         )
     assert images.neutral().tobytes() == gray.tobytes()
 
 
-def test_coverage_counts_are_those_counted_by_hand(made):
-    counts = made.manifest["coverage"]
+def test_coverage_counts_are_those_counted_by_hand(extracted):
+    counts = extracted.manifest["coverage"]
     expected = {
         "mentions": 9,
         "entities": 10,
@@ -337,41 +335,41 @@ def test_coverage_counts_are_those_counted_by_hand(made):
         "mention texts cut by clip": 1,
     }
     assert {name: counts[name] for name in expected} == expected
-    found = dict(zip(made.strings("mention.ids.id"), made.column("mention.bert.found"), strict=True))
+    found = dict(zip(extracted.strings("mention.ids.id"), extracted.column("mention.bert.found"), strict=True))
     assert {name for name, there in found.items() if not there} == {"m5", "m6"}
-    cut = dict(zip(made.strings("entity.ids.id"), made.column("entity.bert.truncated"), strict=True))
+    cut = dict(zip(extracted.strings("entity.ids.id"), extracted.column("entity.bert.truncated"), strict=True))
     assert {name for name, there in cut.items() if there} == {"e6"}
 
 
-def test_mentions_keep_their_own_ids_gold_and_splits_after_grouping(made):
-    names = made.strings("mention.ids.id")
-    entities = made.strings("entity.ids.id")
+def test_mentions_keep_their_own_ids_gold_and_splits_after_grouping(extracted):
+    names = extracted.strings("mention.ids.id")
+    entities = extracted.strings("entity.ids.id")
     assert sorted(names) == sorted(f"m{i}" for i in range(len(MENTIONS)))
     for row, name in enumerate(names):
         caption, _, surface, _, gold = MENTIONS[int(name[1:])]
-        assert made.strings("mention.ids.caption")[row] == caption
-        assert made.strings("mention.ids.surface")[row] == surface
-        assert made.column("mention.ids.splits")[row] == 1 << int(name[1:]) % 3
-        stored = made.column("mention.ids.gold")[row]
+        assert extracted.strings("mention.ids.caption")[row] == caption
+        assert extracted.strings("mention.ids.surface")[row] == surface
+        assert extracted.column("mention.ids.splits")[row] == 1 << int(name[1:]) % 3
+        stored = extracted.column("mention.ids.gold")[row]
         assert (entities[stored] if stored >= 0 else None) == gold
 
 
-def test_alignment_is_that_of_the_stored_columns(made):
+def test_alignment_is_that_of_the_stored_columns(extracted):
     for edge in ("text_to_text", "text_to_image", "image_to_text", "image_to_image"):
-        values = made.column(f"pair.alignment.{edge}")
+        values = extracted.column(f"pair.alignment.{edge}")
         assert np.isfinite(values).all() and np.any(values)
-    cls, text = (made.column(n).astype(float) for n in ("mention.bert.cls", "entity.bert.text"))
-    for m, listed in enumerate(made.column("pair.candidates.candidates")):
+    cls, text = (extracted.column(n).astype(float) for n in ("mention.bert.cls", "entity.bert.text"))
+    for m, listed in enumerate(extracted.column("pair.candidates.candidates")):
         for c, e in enumerate(listed):
             expected = cls[m] @ text[e] / np.linalg.norm(cls[m]) / np.linalg.norm(text[e])
-            assert made.column("pair.alignment.text_to_text")[m, c] == pytest.approx(expected, abs=1e-5)
+            assert extracted.column("pair.alignment.text_to_text")[m, c] == pytest.approx(expected, abs=1e-5)
 
 
 # --- too many missing
 
 
-def test_too_many_missing_pictures_stop_with_exit_code_3_and_say_what_to_do(data, tmp_path):
-    options = ["--dataset", "jsonl", "--data", str(data), "--shards", str(tmp_path), "--weights", "random-tiny"]
+def test_too_many_missing_pictures_stop_with_exit_code_3_and_say_what_to_do(release, tmp_path):
+    options = ["--dataset", "jsonl", "--data", str(release), "--shards", str(tmp_path), "--weights", "random-tiny"]
     result = CliRunner().invoke(app, [*options, "--device", "cpu", "--max-missing", "0.1"])
     assert result.exit_code == 3
     lines = [line for line in result.stderr.splitlines() if line.startswith("error")]
@@ -381,27 +379,27 @@ def test_too_many_missing_pictures_stop_with_exit_code_3_and_say_what_to_do(data
     assert not list(tmp_path.rglob("manifest.json"))
 
 
-def test_pictures_that_turn_out_broken_stop_later_and_keep_finished_shards(data, tmp_path, watched):
+def test_pictures_that_turn_out_broken_stop_later_and_keep_finished_shards(release, tmp_path, watched):
     # 1 of 8 is missing, 2 more turn out broken
     with pytest.raises(CoverageError, match=r"2 of the 8 .*1 corrupt, 1 missing.*--max-missing 0\.25 .* to go on"):
-        pipeline.run(config(data, tmp_path, shard_rows=1, max_missing=0.2))
+        pipeline.run(config(release, tmp_path, shard_rows=1, max_missing=0.2))
     kept = {path.name for path in tmp_path.rglob("*.h5")}
     assert len(kept) == watched[0].draft.made > 10
     assert not list(tmp_path.rglob("manifest.json"))
-    finished = melcache.open(pipeline.run(config(data, tmp_path, shard_rows=1)))
+    finished = melcache.open(pipeline.run(config(release, tmp_path, shard_rows=1)))
     assert watched[1].draft.kept == len(kept)
     assert kept <= {shard["file"] for shard in finished.manifest["shards"]}
 
 
-def test_the_limit_on_missing_pictures_is_met_exactly(data, tmp_path):
-    assert melcache.open(pipeline.run(config(data, tmp_path, max_missing=3 / 8))).id
+def test_the_limit_on_missing_pictures_is_met_exactly(release, tmp_path):
+    assert melcache.open(pipeline.run(config(release, tmp_path, max_missing=3 / 8))).id
 
 
 # --- limits and candidates
 
 
-def test_limit_keeps_the_first_captions_and_only_the_entities_they_need(data, tmp_path):
-    made = melcache.open(pipeline.run(config(data, tmp_path, limit=2, candidates=2)))
+def test_limit_keeps_the_first_captions_and_only_the_entities_they_need(release, tmp_path):
+    made = melcache.open(pipeline.run(config(release, tmp_path, limit=2, candidates=2)))
     assert sorted(made.strings("mention.ids.id")) == ["m0", "m1", "m2"]  # captions c0 and c1
     needed = set(made.column("pair.candidates.candidates").ravel()) | set(made.column("mention.ids.gold"))
     assert set(range(made.manifest["tables"]["entity"])) == needed - {-1}
@@ -412,22 +410,22 @@ def test_limit_keeps_the_first_captions_and_only_the_entities_they_need(data, tm
         assert at < 0 or listed[at] == gold
 
 
-def test_limit_does_not_change_what_a_mention_holds(data, made, tmp_path):
-    few = melcache.open(pipeline.run(config(data, tmp_path, limit=2)))
+def test_limit_does_not_change_what_a_mention_holds(release, extracted, tmp_path):
+    few = melcache.open(pipeline.run(config(release, tmp_path, limit=2)))
     for row, name in enumerate(few.strings("mention.ids.id")):
-        other = made.strings("mention.ids.id").index(name)
+        other = extracted.strings("mention.ids.id").index(name)
         np.testing.assert_allclose(
-            few.column("mention.bert.span")[row].astype(float), made.column("mention.bert.span")[other], atol=2e-3
+            few.column("mention.bert.span")[row].astype(float), extracted.column("mention.bert.span")[other], atol=2e-3
         )
-        names = [r.strings("entity.ids.id") for r in (few, made)]
-        listed = [r.column("pair.candidates.candidates")[i] for r, i in ((few, row), (made, other))]
+        names = [r.strings("entity.ids.id") for r in (few, extracted)]
+        listed = [r.column("pair.candidates.candidates")[i] for r, i in ((few, row), (extracted, other))]
         assert [names[0][e] for e in listed[0]] == [names[1][e] for e in listed[1]]
 
 
 def test_a_limit_that_leaves_no_entity_is_one_line(tmp_path):
     candidates = {f"m{i}": ["e0"] if i else [] for i in range(2)}
     mentions = [("c0", "Nil here", "Nil", None, None), ("c1", "Paris", "Paris", None, "e0")]
-    lay(tmp_path / "r", mentions, candidates=candidates)
+    write_world(tmp_path / "r", mentions, candidates=candidates)
     with pytest.raises(DatasetError, match=r"--limit"):
         pipeline.run(config(tmp_path / "r", tmp_path, limit=1))
 
@@ -435,7 +433,7 @@ def test_a_limit_that_leaves_no_entity_is_one_line(tmp_path):
 def test_released_candidates_are_taken_in_their_order_without_repeats(tmp_path):
     lists = {f"m{i}": [f"e{(i + j) % 10}" for j in range(i % 4)] for i in range(len(MENTIONS))}
     lists["m5"] = ["e6", "e1", "e6"]
-    made = melcache.open(pipeline.run(config(lay(tmp_path / "r", candidates=lists), tmp_path)))
+    made = melcache.open(pipeline.run(config(write_world(tmp_path / "r", candidates=lists), tmp_path)))
     entities = made.strings("entity.ids.id")
     table = made.column("pair.candidates.candidates")
     assert table.shape == (9, 3)
@@ -449,10 +447,10 @@ def test_released_candidates_are_taken_in_their_order_without_repeats(tmp_path):
     assert made.manifest["coverage"]["gold not among candidates"] == misses > 0
 
 
-def test_without_released_lists_names_are_retrieved(made):
-    names = made.strings("entity.ids.name")
+def test_without_released_lists_names_are_retrieved(extracted):
+    names = extracted.strings("entity.ids.name")
     for surface, listed in zip(
-        made.strings("mention.ids.surface"), made.column("pair.candidates.candidates"), strict=True
+        extracted.strings("mention.ids.surface"), extracted.column("pair.candidates.candidates"), strict=True
     ):
         if surface in names:
             assert names[listed[0]] == surface
@@ -462,9 +460,9 @@ def test_without_released_lists_names_are_retrieved(made):
 
 
 @pytest.fixture(scope="module")
-def finished(data, tmp_path_factory):
+def finished(release, tmp_path_factory):
     shards = tmp_path_factory.mktemp("finished")
-    return config(data, shards, shard_rows=2), melcache.open(pipeline.run(config(data, shards, shard_rows=2))).id
+    return config(release, shards, shard_rows=2), melcache.open(pipeline.run(config(release, shards, shard_rows=2))).id
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -503,17 +501,17 @@ def test_a_changed_release_in_an_old_folder_has_the_id_of_a_fresh_extraction(tmp
     entities += entities[:7]  # copies, in another shard than their owners
     mentions = [(f"c{i}", text, text.split()[0], None, "e0") for i, text in enumerate(texts(12))]
     options = {"shard_rows": 8, "storage": "float32", "name": "grown"}
-    release = lay(tmp_path / "r", mentions, entities)
+    release = write_world(tmp_path / "r", mentions, entities)
     pipeline.run(config(release, tmp_path / "old", **options))
     entities[7:8] = [("harbor", "harbor " * 40, None)]  # another batch for the owners in the first shard
-    lay(release, mentions, entities)
+    write_world(release, mentions, entities)
     grown = melcache.open(pipeline.run(config(release, tmp_path / "old", **options)))
     fresh = melcache.open(pipeline.run(config(release, tmp_path / "new", **options)))
     assert grown.id == fresh.id
 
 
 def test_a_missing_picture_that_is_now_an_empty_file_is_found_again(tmp_path):
-    release = lay(tmp_path / "r")
+    release = write_world(tmp_path / "r")
     pipeline.run(config(release, tmp_path / "old"))
     (release / "images" / "absent.png").touch()
     renewed, fresh = (melcache.open(pipeline.run(config(release, tmp_path / name))) for name in ("old", "new"))
@@ -521,71 +519,66 @@ def test_a_missing_picture_that_is_now_an_empty_file_is_found_again(tmp_path):
     assert renewed.id == fresh.id
 
 
-def test_an_extraction_after_a_limited_one_has_the_id_of_a_fresh_one(finished, data, tmp_path):
+def test_an_extraction_after_a_limited_one_has_the_id_of_a_fresh_one(finished, release, tmp_path):
     identity = finished[1]
     for limit in (1, 4, None):
-        folder = pipeline.run(config(data, tmp_path, shard_rows=2, limit=limit))
+        folder = pipeline.run(config(release, tmp_path, shard_rows=2, limit=limit))
     assert melcache.open(folder).id == identity
 
 
 # children of one process that has imported everything; kills come by shards finished, whatever the machine's speed
-def killed(data, shards, kind, fatal):
+def killed(release, shards, kind, fatal):
     """Extract in a forked process whose `fatal`-th call of a kind is its last; return its status."""
 
     def work():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         Calls(fatal, (kind,))
-        pipeline.run(config(data, shards, shard_rows=2))
+        pipeline.run(config(release, shards, shard_rows=2))
 
     return os.waitpid(child(work), 0)[1]
 
 
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("kills", [5, pytest.param(30, marks=pytest.mark.slow)])
-def test_a_killed_extraction_resumes_to_the_same_cache_and_leaves_nothing(kills, data, tmp_path):
-    whole, work = pipeline.run(config(data, tmp_path / "whole", shard_rows=2)), tmp_path / "work"
+def test_a_killed_extraction_resumes_to_the_same_cache_and_leaves_nothing(kills, release, tmp_path):
+    whole, work = pipeline.run(config(release, tmp_path / "whole", shard_rows=2)), tmp_path / "work"
     rng, there = random.Random(1), []
     for _ in range(kills):  # in a call for one of the next shards
         calls, most = ("write", "fsync", "link", "unlink"), 40 // kills
-        status = killed(data, work, rng.choice(calls), rng.randint(0, most))
+        status = killed(release, work, rng.choice(calls), rng.randint(0, most))
         assert os.WIFSIGNALED(status) and not (work / "world/manifest.json").exists()
         there.append(len(list(work.glob("world/*.h5"))))
     assert there == sorted(there) and len(set(there)) > 3
-    assert killed(data, work, "write", None) == 0
+    assert killed(release, work, "write", None) == 0
     assert melcache.open(work / "world").id == melcache.open(whole).id
     assert sorted(path.name for path in (work / "world").iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
-def test_lists_are_no_longer_than_the_knowledge_base(data, tmp_path):
-    reader = melcache.open(pipeline.run(config(data, tmp_path, candidates=100)))
+def test_lists_are_no_longer_than_the_knowledge_base(release, tmp_path):
+    reader = melcache.open(pipeline.run(config(release, tmp_path, candidates=100)))
     assert reader.manifest["candidates"] == reader.manifest["tables"]["entity"]
     assert reader.column("pair.candidates.candidates").min() >= 0
 
 
-def test_more_shards_than_a_manifest_may_list_stop_before_any_work(data, tmp_path, monkeypatch):
+def test_more_shards_than_a_manifest_may_list_stop_before_any_work(release, tmp_path, monkeypatch):
     monkeypatch.setattr(manifests, "MAX_SHARDS", 20)
     with pytest.raises(ConfigError, match=r"^that would be 53 shards, a manifest lists 20: give --shard-rows 12$"):
-        pipeline.run(config(data, tmp_path, shard_rows=2))
+        pipeline.run(config(release, tmp_path, shard_rows=2))
     assert not (tmp_path / "world").exists()
-    pipeline.run(config(data, tmp_path, shard_rows=12))
+    pipeline.run(config(release, tmp_path, shard_rows=12))
 
 
-def test_a_limited_cache_says_so(data, tmp_path):
-    reader = melcache.open(pipeline.run(config(data, tmp_path, limit=2)))
+def test_a_limited_cache_says_so(release, tmp_path):
+    reader = melcache.open(pipeline.run(config(release, tmp_path, limit=2)))
     assert any("limited to the first 2 captions" in warning for warning in reader.manifest["warnings"])
 
 
-def test_lists_for_some_mentions_only_are_refused(data, tmp_path):
-    import json
-
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    lines = [json.loads(line) for line in (data / "mentions.jsonl").read_text().splitlines()]
-    ids = [json.loads(line)["id"] for line in (data / "entities.jsonl").read_text().splitlines()]
+def test_lists_for_some_mentions_only_are_refused(release, tmp_path):
+    lines = [json.loads(line) for line in (release / "mentions.jsonl").read_text().splitlines()]
+    entities = [json.loads(line) for line in (release / "entities.jsonl").read_text().splitlines()]
     for line in lines:
         line.pop("candidates", None)
-    lines[0]["candidates"] = ids[:2]
-    (copy / "mentions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (copy / "entities.jsonl").write_bytes((data / "entities.jsonl").read_bytes())
+    lines[0]["candidates"] = [entity["id"] for entity in entities[:2]]
+    copy = write_release(tmp_path / "copy", lines, entities)
     with pytest.raises(DatasetError, match=r"^1 of \d+ mentions have a candidate list and the others none"):
         pipeline.run(config(copy, tmp_path))

@@ -11,17 +11,10 @@ import pytest
 from common.errors import DatasetError
 from common.records import SPLITS, Entity, Image, split_mask
 from extract.datasets import load, wikimel
+from tests.worlds import write_files
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 TRAIN, VALID, TEST = (split_mask(name) for name in SPLITS)
-
-
-def lay(folder: Path, files: dict[str, object]) -> Path:
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return folder
 
 
 def real(name: str) -> Path:
@@ -46,7 +39,7 @@ def captions(count: int) -> dict[str, dict]:
 
 @pytest.mark.parametrize("inside", ["", "Wikidata-MEL/"])
 def test_a_clone_of_melbench_has_no_lists_and_is_split_by_caption(tmp_path, inside):
-    lay(tmp_path, {f"{inside}Wikidata-MEL.json": captions(1000)})
+    write_files(tmp_path, {f"{inside}Wikidata-MEL.json": captions(1000)})
     dataset = load("wikimel", tmp_path)
     assert len(dataset.mentions) == 1000 and dataset.counts["captions split by melcache"] == 1000
     for count, share in zip(sizes(dataset), wikimel.SHARES, strict=True):
@@ -54,12 +47,12 @@ def test_a_clone_of_melbench_has_no_lists_and_is_split_by_caption(tmp_path, insi
     assert all(mention.splits in (TRAIN, VALID, TEST) for mention in dataset.mentions)
     assert dataset.entities == [Entity(f"Q{i}", f"Ann {i}") for i in range(3)]
     assert dataset.warnings == [wikimel.UNSPLIT]
-    again = load("wikimel", lay(tmp_path, {f"{inside}Wikidata-MEL.json": captions(1500)}))
+    again = load("wikimel", write_files(tmp_path, {f"{inside}Wikidata-MEL.json": captions(1500)}))
     assert again.mentions[:1000] == dataset.mentions  # whatever else the release has
 
 
 def test_lists_beside_melbench_are_followed_though_names_are_missing(tmp_path):
-    dataset = load("wikimel", lay(tmp_path, {"Wikidata-MEL.json": captions(3), "splits.json": {"dev": ["1"]}}))
+    dataset = load("wikimel", write_files(tmp_path, {"Wikidata-MEL.json": captions(3), "splits.json": {"dev": ["1"]}}))
     assert [mention.splits for mention in dataset.mentions] == [0, VALID, 0]
     assert dataset.warnings == [] and "captions split by melcache" not in dataset.counts
 
@@ -80,7 +73,9 @@ def test_the_root_of_a_clone_holds_each_of_its_datasets(tmp_path):
 def test_the_root_of_ghmfcs_clone_has_richpedia_without_a_valid_split(tmp_path):
     rich = {"Q5": {"sentence": "Ann", "mentions": "Ann", "entities": "Ann", "answer": "Q5"}}
     folder = "datasets/Richpedia-MEL"
-    lay(tmp_path, {f"{folder}/{name}": rich for name in ("train.json", "test.json")} | {f"{folder}/qid2ne.json": {}})
+    write_files(
+        tmp_path, {f"{folder}/{name}": rich for name in ("train.json", "test.json")} | {f"{folder}/qid2ne.json": {}}
+    )
     assert sizes(load("richpedia", tmp_path)) == [1, 0, 1]
 
 
@@ -103,7 +98,7 @@ ROW = {"mentions": "Ann", "sentence": "Ann sang.", "imgPath": "", "answer": "Q1"
 @pytest.mark.parametrize("valid", ["dev", "val", "valid"])
 def test_mimic_files_under_other_names(tmp_path, prefix, valid):
     files = {f"{prefix}{split}.json": [ROW] for split in ("train", valid, "test")}
-    dataset = load("mimic", lay(tmp_path, files | {"kb_entity.json": [{"qid": "Q1", "entity_name": "Ann"}]}))
+    dataset = load("mimic", write_files(tmp_path, files | {"kb_entity.json": [{"qid": "Q1", "entity_name": "Ann"}]}))
     assert [mention.id for mention in dataset.mentions] == ["train-0", "valid-0", "test-0"]
     assert sizes(dataset) == [1, 1, 1]
 
@@ -114,7 +109,7 @@ def test_m3els_desc_is_the_text_and_beside_attr_a_second_one(tmp_path):
         {"qid": "Q2", "entity_name": "Bob", "desc": "a baker", "attr": "Sex: male.", "image_list": []},
     ]
     files = {f"WikiDiverse_{split}.json": [ROW] for split in ("train", "dev", "test")} | {"kb_entity.json": knowledge}
-    assert load("mimic", lay(tmp_path, files)).entities == [
+    assert load("mimic", write_files(tmp_path, files)).entities == [
         Entity("Q1", "Ann", "a singer"),
         Entity("Q2", "Bob", "Sex: male.", None, "a baker"),
     ]
@@ -124,14 +119,16 @@ def test_m3els_desc_is_the_text_and_beside_attr_a_second_one(tmp_path):
 def test_mimic_answers_that_mean_nil_and_rows_without_one(tmp_path, answer):
     rows = [ROW | {"answer": answer}, {key: ROW[key] for key in ROW if key != "answer"}]
     files = {f"{split}.json": rows for split in ("train", "dev", "test")} | {"kb_entity.json": []}
-    dataset = load("mimic", lay(tmp_path, files))
+    dataset = load("mimic", write_files(tmp_path, files))
     assert [(mention.gold, mention.labeled) for mention in dataset.mentions[:2]] == [(None, True), (None, False)]
     assert (dataset.counts["gold is nil"], dataset.counts["mentions without a label"]) == (3, 3)
 
 
 def test_wikimel_records_without_an_answer_are_not_labeled(tmp_path):
     rows = {"1": {"sentence": "Ann, Bob", "mentions": ["Ann", "Bob"]}, "2": {"sentence": "Ann", "mentions": "Ann"}}
-    dataset = load("wikimel", lay(tmp_path, {"nel_121.json": rows, "splits.json": {}, "qid2ne.json": {"Q1": "Ann"}}))
+    dataset = load(
+        "wikimel", write_files(tmp_path, {"nel_121.json": rows, "splits.json": {}, "qid2ne.json": {"Q1": "Ann"}})
+    )
     assert [(mention.id, mention.gold, mention.labeled) for mention in dataset.mentions] == [
         ("1-0", None, False),
         ("1-1", None, False),
@@ -154,7 +151,7 @@ def test_mimics_files_are_recognized_whatever_dataset_is_asked_for(tmp_path, nam
     prefix = "WIKIMEL_" if name == "wikimel" else ""
     files = {f"{prefix}{split}.json": [ROW] for split in ("train", "dev", "test")} | {"kb_entity.json": []}
     with pytest.raises(DatasetError, match=r"this looks like DATASET=mimic$"):
-        load(name, lay(tmp_path, files))
+        load(name, write_files(tmp_path, files))
 
 
 # --- KGMEL
@@ -173,7 +170,7 @@ def test_kgmels_three_from_its_checkout_or_any_folder_in_it(tmp_path, root, data
     lists = {"Other": {"train": [5]}, name: {"train": [4], "val": [5], "test": [6]}}
     files = {f"{root}{name}.json": rows, f"{root}mapping/ids_split_mappings.json": lists}
     files |= {f"{root}mapping/ids_blank_image.json": {name: [6]}, f"{root}image/{name}/mention_9.png": ""}
-    found = load(dataset, lay(tmp_path, files))
+    found = load(dataset, write_files(tmp_path, files))
     assert [(mention.id, mention.splits, mention.gold) for mention in found.mentions] == [
         ("4", TRAIN, "Q1"),
         ("5", VALID, None),
@@ -187,7 +184,7 @@ def test_kgmels_three_from_its_checkout_or_any_folder_in_it(tmp_path, root, data
 def test_kgmels_rows_without_an_answer_are_not_labeled_and_null_is_nil(tmp_path):
     rows = [kgmel(4, None), {key: value for key, value in kgmel(5, "").items() if key != "answer"}]
     lists = {"train": [4], "val": [], "test": [5]}
-    found = load("wikimel", lay(tmp_path, {"WikiMEL.json": rows, "splits.json": lists}))
+    found = load("wikimel", write_files(tmp_path, {"WikiMEL.json": rows, "splits.json": lists}))
     assert [(mention.gold, mention.labeled) for mention in found.mentions] == [(None, True), (None, False)]
     assert found.entities == []
 
@@ -202,7 +199,7 @@ def test_real_rows_in_kgmels_files(dataset):
 
 def test_kgmels_file_without_lists_says_what_is_missing(tmp_path):
     with pytest.raises(DatasetError, match=r"looked for splits\.json, mapping/ids_split_mappings\.json"):
-        load("wikimel", lay(tmp_path, {"WikiMEL.json": [kgmel(4, "Q1")]}))
+        load("wikimel", write_files(tmp_path, {"WikiMEL.json": [kgmel(4, "Q1")]}))
 
 
 # --- refused by name
@@ -224,16 +221,18 @@ def test_kgmels_file_without_lists_says_what_is_missing(tmp_path):
 @pytest.mark.parametrize("dataset", ["wikimel", "wikidiverse", "mimic", "jsonl"])
 def test_a_layout_that_is_not_read_is_recognized_in_one_line(tmp_path, dataset, files, message):
     with pytest.raises(DatasetError, match=f"No {dataset} release in .*{message}") as caught:
-        load(dataset, lay(tmp_path, dict.fromkeys(files, "")))
+        load(dataset, write_files(tmp_path, dict.fromkeys(files, "")))
     assert "\n" not in str(caught.value)
 
 
 def test_what_is_asked_for_is_read_whatever_lies_beside(tmp_path):
-    lay(tmp_path, {"mentions.jsonl": "", "entities.jsonl": '{"id": "E"}', "kb_entity.json": "", "Weibo-MEL.zip": ""})
+    write_files(
+        tmp_path, {"mentions.jsonl": "", "entities.jsonl": '{"id": "E"}', "kb_entity.json": "", "Weibo-MEL.zip": ""}
+    )
     assert [entity.id for entity in load("jsonl", tmp_path).entities] == ["E"]
 
 
 def test_a_release_one_folder_further_down_is_pointed_at(tmp_path):
-    lay(tmp_path, {"WikiMEL/kb_entity.json": "[]", "RichpediaMEL/kb_entity.json": "[]", "other/a.json": ""})
+    write_files(tmp_path, {"WikiMEL/kb_entity.json": "[]", "RichpediaMEL/kb_entity.json": "[]", "other/a.json": ""})
     with pytest.raises(DatasetError, match=r"Did you mean DATA=\S+RichpediaMEL, \S+WikiMEL\?"):
         load("mimic", tmp_path)

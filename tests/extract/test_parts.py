@@ -5,6 +5,7 @@ import random
 import shutil
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from extract.encoders.detector import Objects
 from extract.planning import shards
 from extract.planning.layout import pieces
 from extract.preparation import prepare
+from tests.worlds import entity_record, extract_config, mention_record, write_release
 from torture.machines.unlisted_rot import take_back
 from train.data.table import Table
 
@@ -100,46 +102,40 @@ def doubles():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def release(tmp_path_factory):
     folder = tmp_path_factory.mktemp("release")
+    images = folder / "images"
+    images.mkdir()
     for seed, (name, size) in enumerate(SIZES.items()):
         pixels = np.random.default_rng(seed).integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8)
-        Image.fromarray(pixels).resize(size).save(folder / f"{name}.png")
-    (folder / "cut.png").write_bytes((folder / "red.png").read_bytes()[:200])
-    lines = []
-    for i, (sentence, surface, name) in enumerate(MENTIONS):
-        start = sentence.find(surface)
-        line = {"id": f"m{i}", "text": sentence, "mention": surface, "gold": "e0", "split": "train"}
-        line |= {"caption": f"c{i}", "start": start, "end": start + len(surface) if start >= 0 else -1}
-        lines.append(line | ({"image": f"{name}.png"} if name else {}))
-    (folder / "mentions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    entities = [
-        {"id": f"e{i}", "name": name, "text": text} | ({"image": f"{picture}.png"} if picture else {})
-        for i, (name, text, picture) in enumerate(ENTITIES)
+        Image.fromarray(pixels).resize(size).save(images / f"{name}.png")
+    (images / "cut.png").write_bytes((images / "red.png").read_bytes()[:200])
+    mentions = [
+        mention_record(i, sentence, surface, picture and f"{picture}.png", caption=f"c{i}", split="train")
+        for i, (sentence, surface, picture) in enumerate(MENTIONS)
     ]
-    (folder / "entities.jsonl").write_text("".join(json.dumps(entity) + "\n" for entity in entities))
-    return folder
+    entities = [
+        entity_record(i, name, text, picture and f"{picture}.png") for i, (name, text, picture) in enumerate(ENTITIES)
+    ]
+    return write_release(folder, mentions, entities)
 
 
-def config(data, shards, **changes):
-    known = {"sentence_tokens": LIMIT, "max_missing": 1.0, "device": "cpu", "name": "world", "shard_rows": 4}
-    known |= {"weights": "random-tiny", "image_batch": 3, "text_batch": 3, "candidates": 3}
-    return ExtractConfig(dataset="jsonl", data=data, shards=shards, **known | changes)
+config = partial(extract_config, sentence_tokens=LIMIT, shard_rows=4, image_batch=3, text_batch=3)
 
 
-def extract(data, shards, **changes):
-    return melcache.open(pipeline.run(config(data, shards, **changes)))
-
-
-@pytest.fixture(scope="module")
-def standard(data, tmp_path_factory):
-    return extract(data, tmp_path_factory.mktemp("standard"))
+def extract(release, shards, **changes):
+    return melcache.open(pipeline.run(config(release, shards, **changes)))
 
 
 @pytest.fixture(scope="module")
-def made(data, tmp_path_factory):
+def standard(release, tmp_path_factory):
+    return extract(release, tmp_path_factory.mktemp("standard"))
+
+
+@pytest.fixture(scope="module")
+def extracted(release, tmp_path_factory):
     """A cache with the parts of both heads; tests only read it."""
-    return extract(data, tmp_path_factory.mktemp("made"), heads=BOTH)
+    return extract(release, tmp_path_factory.mktemp("made"), heads=BOTH)
 
 
 @pytest.fixture(scope="module")
@@ -206,28 +202,28 @@ def test_an_unknown_head_is_one_line_that_names_those_that_exist():
         ExtractConfig(infer_gender=True, heads=("ghmfc",))
 
 
-def test_parts_on_demand_leave_the_standard_ones_as_they_are(standard, made):
+def test_parts_on_demand_leave_the_standard_ones_as_they_are(standard, extracted):
     assert not set(ON_DEMAND) & standard.manifest["parts"].keys()
-    assert set(ON_DEMAND) < made.manifest["parts"].keys()
-    assert files(standard).items() < files(made).items()
+    assert set(ON_DEMAND) < extracted.manifest["parts"].keys()
+    assert files(standard).items() < files(extracted).items()
     for part, spec in standard.manifest["parts"].items():
-        assert made.manifest["parts"][part] == spec
-    assert {**made.manifest["tables"], **standard.manifest["tables"]} == made.manifest["tables"]
+        assert extracted.manifest["parts"][part] == spec
+    assert {**extracted.manifest["tables"], **standard.manifest["tables"]} == extracted.manifest["tables"]
 
 
-def test_heads_find_their_columns(made):
+def test_heads_find_their_columns(extracted):
     for head in BOTH:
-        assert set(made.require(head)) <= set(made.columns)
+        assert set(extracted.require(head)) <= set(extracted.columns)
 
 
 # --- tokens
 
 
-def test_token_rows_are_the_last_layer_of_bert_on_each_sentence_alone(made, encoders):
-    first, count = made.column("mention.tokens.first"), made.column("mention.tokens.count")
-    vectors = made.column("token.bert.vector").astype(np.float32)
+def test_token_rows_are_the_last_layer_of_bert_on_each_sentence_alone(extracted, encoders):
+    first, count = extracted.column("mention.tokens.first"), extracted.column("mention.tokens.count")
+    vectors = extracted.column("token.bert.vector").astype(np.float32)
     begins = {}
-    for row, sentence in enumerate(sentence_of(made)):
+    for row, sentence in enumerate(sentence_of(extracted)):
         ids = encoders.bert._tokenizer.encode(sentence).ids
         ids = ids if len(ids) <= LIMIT else [*ids[: LIMIT - 1], ids[-1]]
         with torch.inference_mode():
@@ -235,20 +231,20 @@ def test_token_rows_are_the_last_layer_of_bert_on_each_sentence_alone(made, enco
         assert count[row] == len(ids)
         assert begins.setdefault(sentence, first[row]) == first[row]
         np.testing.assert_allclose(vectors[first[row] : first[row] + count[row]], hidden, atol=4e-3)
-        assert (made.column("mention.bert.cls")[row] == made.column("token.bert.vector")[first[row]]).all()
+        assert (extracted.column("mention.bert.cls")[row] == extracted.column("token.bert.vector")[first[row]]).all()
     ends = sorted(
         (first[row], first[row] + count[row]) for row in {s: r for r, s in enumerate(begins.values())}.values()
     )
-    assert sum({s: count[r] for r, s in enumerate(sentence_of(made))}.values()) == len(vectors)
+    assert sum({s: count[r] for r, s in enumerate(sentence_of(extracted))}.values()) == len(vectors)
     assert ends[0][0] == 0
 
 
-def test_start_and_end_are_the_pieces_of_the_mention(made, encoders):
+def test_start_and_end_are_the_pieces_of_the_mention(extracted, encoders):
     def pieces_of(text):
         return len(encoders.bert._tokenizer.encode(text).ids) - 2
 
-    start, end, longest = made.column("mention.tokens.start"), made.column("mention.tokens.end"), 0
-    for row, name in enumerate(made.strings("mention.ids.id")):
+    start, end, longest = extracted.column("mention.tokens.start"), extracted.column("mention.tokens.end"), 0
+    for row, name in enumerate(extracted.strings("mention.ids.id")):
         sentence, surface, _ = MENTIONS[int(name[1:])]
         before = sentence.find(surface)
         if before >= 0 and pieces_of(sentence) + 2 <= LIMIT:  # these are whole words
@@ -260,13 +256,13 @@ def test_start_and_end_are_the_pieces_of_the_mention(made, encoders):
     assert longest > 3 and (start < 0).sum() == 2
 
 
-def test_the_mean_of_the_tokens_under_a_mention_is_its_span(made):
+def test_the_mean_of_the_tokens_under_a_mention_is_its_span(extracted):
     columns = ("first", "start", "end", "count")
-    first, start, end, count = (made.column(f"mention.tokens.{name}") for name in columns)
-    vectors = made.column("token.bert.vector").astype(np.float32)
-    found = made.column("mention.bert.found")
+    first, start, end, count = (extracted.column(f"mention.tokens.{name}") for name in columns)
+    vectors = extracted.column("token.bert.vector").astype(np.float32)
+    found = extracted.column("mention.bert.found")
     assert 0 < found.sum() < len(found)
-    for row, span in enumerate(made.column("mention.bert.span").astype(np.float32)):
+    for row, span in enumerate(extracted.column("mention.bert.span").astype(np.float32)):
         if found[row]:
             assert 1 <= start[row] < end[row] < count[row]
             np.testing.assert_allclose(
@@ -276,26 +272,26 @@ def test_the_mean_of_the_tokens_under_a_mention_is_its_span(made):
             assert (start[row], end[row]) == (-1, -1)
 
 
-def test_a_batch_holds_the_tokens_of_its_mentions(made):
-    table = Table(made, "mel_hi", torch.device("cpu"))
+def test_a_batch_holds_the_tokens_of_its_mentions(extracted):
+    table = Table(extracted, "mel_hi", torch.device("cpu"))
     order = torch.tensor([5, 0, 3, 2, 7])
     batch = table.batch(order)
-    start, end = (made.column(f"mention.tokens.{name}")[order] for name in ("start", "end"))
+    start, end = (extracted.column(f"mention.tokens.{name}")[order] for name in ("start", "end"))
     for i, row in enumerate(order.tolist()):
         present = batch["token.bert.present"][i]
-        assert int(present.sum()) == made.column("mention.tokens.count")[row]
+        assert int(present.sum()) == extracted.column("mention.tokens.count")[row]
         if start[i] >= 0:
             mean = batch["token.bert.vector"][i, start[i] : end[i]].mean(0).numpy()
-            np.testing.assert_allclose(mean, made.column("mention.bert.span")[row].astype(np.float32), atol=2e-3)
+            np.testing.assert_allclose(mean, extracted.column("mention.bert.span")[row].astype(np.float32), atol=2e-3)
 
 
-def test_clip_token_rows_are_open_clips_own_states_and_end_in_the_sentence_vector(made, encoders, monkeypatch):
+def test_clip_token_rows_are_open_clips_own_states_and_end_in_the_sentence_vector(extracted, encoders, monkeypatch):
     model, tokenize = encoders.clip._model, open_clip.get_tokenizer("ViT-B-32")
     monkeypatch.setattr(model, "text_pool_type", "none")  # open_clip's way to return every token
-    first, count = made.column("mention.clip_tokens.first"), made.column("mention.clip_tokens.count")
-    vectors = made.column("clip_token.clip.vector").astype(np.float32)
-    sentences = made.column("mention.clip.sentence").astype(np.float32)
-    for row, sentence in enumerate(sentence_of(made)):
+    first, count = extracted.column("mention.clip_tokens.first"), extracted.column("mention.clip_tokens.count")
+    vectors = extracted.column("clip_token.clip.vector").astype(np.float32)
+    sentences = extracted.column("mention.clip.sentence").astype(np.float32)
+    for row, sentence in enumerate(sentence_of(extracted)):
         ids = tokenize([sentence])
         assert count[row] == (ids[0] != 0).sum()
         with torch.inference_mode():
@@ -322,34 +318,36 @@ def test_pieces_are_as_long_as_allowed_and_never_cut_a_unit():
             assert not len(following) or following[0] - begin > size
 
 
-def test_a_wide_part_is_cut_into_shards_of_whole_sentences_with_the_same_rows(data, made, tmp_path, monkeypatch):
-    borders = set(made.column("mention.tokens.first").tolist()) | {made.manifest["tables"]["token"]}
+def test_a_wide_part_is_cut_into_shards_of_whole_sentences_with_the_same_rows(
+    release, extracted, tmp_path, monkeypatch
+):
+    borders = set(extracted.column("mention.tokens.first").tolist()) | {extracted.manifest["tables"]["token"]}
     for size in (2, 3):  # the second run finds shards of the same rows and numbers, but of other places
         monkeypatch.setattr(shards, "SHARD_BYTES", size * (4 * 512 * 2 + 1))
-        cut = extract(data, tmp_path, heads=BOTH)
+        cut = extract(release, tmp_path, heads=BOTH)
         rows = [shard["rows"] for shard in cut.manifest["shards"] if shard["part"] == "mention.regions"]
         assert rows == {2: [2, 2, 1, 2, 2], 3: [3, 2, 3, 1]}[size]  # of ranges of five and four
         tokens = [shard for shard in cut.manifest["shards"] if shard["part"] == "token.bert"]
         assert len(tokens) > RANGES
         assert {shard["start"] + shard["rows"] for shard in tokens} <= borders
         assert [shard["file"].split("-")[1][:5] for shard in tokens] == [f"{i:05d}" for i in range(len(tokens))]
-        for name in made.columns:
-            assert (made.column(name) == cut.column(name)).all(), name
+        for name in extracted.columns:
+            assert (extracted.column(name) == cut.column(name)).all(), name
 
 
 # --- pictures
 
 
-def test_the_mean_of_the_regions_is_the_pooled_vector(made):
-    regions = made.column("mention.regions.image").astype(np.float32)
+def test_the_mean_of_the_regions_is_the_pooled_vector(extracted):
+    regions = extracted.column("mention.regions.image").astype(np.float32)
     assert regions.shape[1:] == (4, 512)
-    pooled = made.column("mention.resnet.image").astype(np.float32)
+    pooled = extracted.column("mention.resnet.image").astype(np.float32)
     np.testing.assert_allclose(regions.mean(1), pooled, atol=3e-3)
-    assert (made.column("mention.regions.present") == made.column("mention.resnet.present")).all()
+    assert (extracted.column("mention.regions.present") == extracted.column("mention.resnet.present")).all()
     assert np.abs(regions - pooled[:, None]).max() > 0.1
     owners = {}
-    for row, name in enumerate(picture_of(made)):
-        key = name if made.column("mention.regions.present")[row] else "neutral"
+    for row, name in enumerate(picture_of(extracted)):
+        key = name if extracted.column("mention.regions.present")[row] else "neutral"
         assert owners.setdefault(key, regions[row].tobytes()) == regions[row].tobytes()
     assert len(set(owners.values())) == 1 + len(OF_MENTIONS)
 
@@ -372,17 +370,17 @@ def test_regions_are_the_places_of_the_last_feature_map_row_by_row(encoders, mon
     assert [values.shape for values in encoders.resnet.encode_regions([])] == [(0, 512), (0, 49, 512)]
 
 
-def test_crops_are_clip_vectors_of_the_stored_boxes_cut_out(made, encoders, data):
-    vectors, labels = made.column("mention.crops.clip"), made.column("mention.crops.labels")
-    assert (labels == made.column("mention.objects.labels")).all()
-    boxes, objects = made.column("mention.objects.boxes"), 0
-    for row, name in enumerate(picture_of(made)):
+def test_crops_are_clip_vectors_of_the_stored_boxes_cut_out(extracted, encoders, release):
+    vectors, labels = extracted.column("mention.crops.clip"), extracted.column("mention.crops.labels")
+    assert (labels == extracted.column("mention.objects.labels")).all()
+    boxes, objects = extracted.column("mention.objects.boxes"), 0
+    for row, name in enumerate(picture_of(extracted)):
         there = LABELS.get(name, [])
         assert labels[row].tolist() == there + [0] * (K - len(there))
         assert not vectors[row, len(there) :].any()
         for k in range(len(there)):
             left, top, right, bottom = boxes[row, k].tolist()
-            with Image.open(data / f"{name}.png") as image:
+            with Image.open(release / "images" / f"{name}.png") as image:
                 crop = image.convert("RGB").crop((int(left), int(top), -int(-right // 1), -int(-bottom // 1)))
             expected = encoders.clip.encode_images([crop])[0]
             np.testing.assert_allclose(vectors[row, k].astype(np.float32), expected, atol=4e-3)
@@ -390,11 +388,14 @@ def test_crops_are_clip_vectors_of_the_stored_boxes_cut_out(made, encoders, data
     assert objects > 8
 
 
-def test_attributes_see_stored_vectors_and_are_zero_without_picture_or_person(made):
-    images, present = made.column("mention.clip.image").astype(np.float32), made.column("mention.clip.present")
-    crops, labels = made.column("mention.crops.clip").astype(np.float32), made.column("mention.crops.labels")
+def test_attributes_see_stored_vectors_and_are_zero_without_picture_or_person(extracted):
+    images, present = (
+        extracted.column("mention.clip.image").astype(np.float32),
+        extracted.column("mention.clip.present"),
+    )
+    crops, labels = extracted.column("mention.crops.clip").astype(np.float32), extracted.column("mention.crops.labels")
     columns = ("scene_probabilities", "scene", "face_probabilities", "faces")
-    odds, scene, guesses, faces = (made.column(f"mention.attributes.{name}") for name in columns)
+    odds, scene, guesses, faces = (extracted.column(f"mention.attributes.{name}") for name in columns)
     assert 0 < present.sum() < len(present) and {0, 1, 2, 3} - set(labels.ravel().tolist()) <= {2}
     for row, there in enumerate(present):
         assert (odds[row] == (np.abs(images[row, :2]).astype(np.float16) if there else 0)).all()
@@ -404,14 +405,16 @@ def test_attributes_see_stored_vectors_and_are_zero_without_picture_or_person(ma
             assert (guesses[row, k] == (np.abs(crops[row, k, :3]).astype(np.float16) if label == 1 else 0)).all()
 
 
-def test_gender_and_race_are_off_unless_asked_for_and_the_cache_says_so(data, made, tmp_path):
-    assert not [line for line in made.manifest["warnings"] if "inferred" in line]
-    assert made.manifest["parts"]["mention.attributes"]["recipe"]["attributes"] == {"gender": False, "race": False}
-    asked = extract(data, tmp_path, heads=("dwe",), infer_gender=True)
+def test_gender_and_race_are_off_unless_asked_for_and_the_cache_says_so(release, extracted, tmp_path):
+    assert not [line for line in extracted.manifest["warnings"] if "inferred" in line]
+    assert extracted.manifest["parts"]["mention.attributes"]["recipe"]["attributes"] == {"gender": False, "race": False}
+    asked = extract(release, tmp_path, heads=("dwe",), infer_gender=True)
     assert [line.split(" by ")[0] for line in asked.manifest["warnings"][1:]] == ["gender inferred"]
     assert asked.manifest["parts"]["mention.attributes"]["recipe"]["attributes"] == {"gender": True, "race": False}
     for part, spec in asked.manifest["parts"].items():
-        assert (spec["fingerprint"] == made.manifest["parts"][part]["fingerprint"]) == (part != "mention.attributes")
+        assert (spec["fingerprint"] == extracted.manifest["parts"][part]["fingerprint"]) == (
+            part != "mention.attributes"
+        )
 
 
 # --- faces of a file
@@ -433,8 +436,8 @@ def faces(tmp_path):
     return path
 
 
-def test_faces_of_a_file_stand_for_clips_guesses(data, made, tmp_path, faces):
-    given = extract(data, tmp_path, heads=BOTH, faces=faces)
+def test_faces_of_a_file_stand_for_clips_guesses(release, extracted, tmp_path, faces):
+    given = extract(release, tmp_path, heads=BOTH, faces=faces)
     numbers, vectors = (given.column(f"mention.attributes.{name}") for name in ("face_probabilities", "faces"))
     expected = {"red": [11, 12], "blue": [20, 21, 22]}
     for row, name in enumerate(picture_of(given)):
@@ -442,7 +445,7 @@ def test_faces_of_a_file_stand_for_clips_guesses(data, made, tmp_path, faces):
         assert numbers[row].tolist() == [[age, 0, 0] for age in ages] + [[0, 0, 0]] * (K - len(ages))
         assert (vectors[row] == numbers[row, :, :1]).all()
     for name in ("scene", "scene_probabilities"):
-        assert (given.column(f"mention.attributes.{name}") == made.column(f"mention.attributes.{name}")).all()
+        assert (given.column(f"mention.attributes.{name}") == extracted.column(f"mention.attributes.{name}")).all()
     assert {what: n for what, n in given.manifest["coverage"].items() if "faces" in what} == {
         "faces: given": 2 + K + 2,
         "faces: beyond --objects": 2,
@@ -451,40 +454,42 @@ def test_faces_of_a_file_stand_for_clips_guesses(data, made, tmp_path, faces):
     }
     assert not [line for line in given.manifest["warnings"] if "inferred" in line]
     for part, spec in given.manifest["parts"].items():
-        assert (spec["fingerprint"] == made.manifest["parts"][part]["fingerprint"]) == (part != "mention.attributes")
-    assert extract(data, tmp_path, heads=BOTH, faces=faces).id == given.id
+        assert (spec["fingerprint"] == extracted.manifest["parts"][part]["fingerprint"]) == (
+            part != "mention.attributes"
+        )
+    assert extract(release, tmp_path, heads=BOTH, faces=faces).id == given.id
     faces.write_text(json.dumps(FACES | {"red_2": []}))
-    assert extract(data, tmp_path, heads=BOTH, faces=faces).id != given.id
+    assert extract(release, tmp_path, heads=BOTH, faces=faces).id != given.id
 
 
-def test_a_new_mention_and_a_new_face_cost_the_shards_that_they_are_in(data, tmp_path, faces):
+def test_a_new_mention_and_a_new_face_cost_the_shards_that_they_are_in(release, tmp_path, faces):
     def keys(release):
         plan = prepare(config(release, tmp_path, heads=("dwe",), faces=faces)).plan
         shards = (shard for of in plan.shards("mention") for shard in of if shard.part.name == "mention.attributes")
         return {(shard.start, shard.rows): shard.key for shard in shards}, plan.rows.mentions
 
-    before, rows = keys(data)
-    grown = shutil.copytree(data, tmp_path / "release")
+    before, rows = keys(release)
+    grown = shutil.copytree(release, tmp_path / "release")
     with (grown / "mentions.jsonl").open("a") as lines:
-        lines.write('{"id": "new", "text": "red again", "mention": "red", "image": "red.png", "gold": "e0"}\n')
+        lines.write('{"id": "new", "text": "red again", "mention": "red", "image": "images/red.png", "gold": "e0"}\n')
     after, _ = keys(grown)
     assert before.items() < after.items() and len(after) == len(before) + 1
     faces.write_text(json.dumps(FACES | {"wide": FACES["red_10"]}))
     wide = {row for row, mention in enumerate(rows) if mention.image and mention.image.path.stem == "wide"}
     changed = {
         row
-        for (start, count), key in keys(data)[0].items()
+        for (start, count), key in keys(release)[0].items()
         if before[start, count] != key
         for row in range(start, start + count)
     }
     assert wide <= changed and len(changed) < len(rows)
 
 
-def test_gender_of_a_file_is_taken_only_if_asked_for_and_the_cache_says_so(data, tmp_path, faces):
+def test_gender_of_a_file_is_taken_only_if_asked_for_and_the_cache_says_so(release, tmp_path, faces):
     with pytest.raises(DatasetError, match=r"a face of 'red' has no dominant_gender, which --infer-gender asks for"):
-        extract(data, tmp_path, heads=("dwe",), faces=faces, infer_gender=True)
+        extract(release, tmp_path, heads=("dwe",), faces=faces, infer_gender=True)
     faces.write_text(json.dumps({"red": FACES["red_2"]}))
-    asked = extract(data, tmp_path, heads=("dwe",), faces=faces, infer_gender=True)
+    asked = extract(release, tmp_path, heads=("dwe",), faces=faces, infer_gender=True)
     assert asked.manifest["warnings"][1:] == [
         "gender inferred by DeepFace from pictures of people: guesses, not facts about anyone"
     ]
@@ -492,34 +497,34 @@ def test_gender_of_a_file_is_taken_only_if_asked_for_and_the_cache_says_so(data,
     assert found.tolist() == [11, 1, 0]
 
 
-def test_a_file_of_other_pictures_and_one_that_no_part_would_read_are_refused(data, tmp_path, faces):
+def test_a_file_of_other_pictures_and_one_that_no_part_would_read_are_refused(release, tmp_path, faces):
     faces.write_text(json.dumps({"41487_1": FACES["red_10"]}))
     with pytest.raises(
         DatasetError, match="names no picture of a mention: its first is '41487_1', the release's 'red'"
     ):
-        extract(data, tmp_path, heads=("dwe",), faces=faces)
+        extract(release, tmp_path, heads=("dwe",), faces=faces)
     with pytest.raises(ConfigError, match="--faces is for heads that read attributes: add --for dwe"):
         ExtractConfig(faces=faces, heads=("ghmfc",))
 
 
-def test_faces_and_descriptions_of_a_cache_are_not_left_out_unless_asked(data, made, tmp_path, faces):
+def test_faces_and_descriptions_of_a_cache_are_not_left_out_unless_asked(release, extracted, tmp_path, faces):
     texts = tmp_path / "texts.json"
     texts.write_text(json.dumps({"e1": "Lyon lies on two rivers."}))
-    first = extract(data, tmp_path, heads=BOTH, faces=faces, descriptions=texts)
+    first = extract(release, tmp_path, heads=BOTH, faces=faces, descriptions=texts)
     for given, name in (({"faces": faces}, "descriptions"), ({"descriptions": texts}, "faces")):
         message = rf"world was made with {name}; give --{name} again, or --{name} none to leave them out"
         with pytest.raises(ConfigError, match=message):
-            extract(data, tmp_path, heads=BOTH, **given)
+            extract(release, tmp_path, heads=BOTH, **given)
         assert melcache.open(tmp_path / "world").id == first.id
-    assert extract(data, tmp_path, heads=BOTH, faces=Path("none"), descriptions=Path("none")).id == made.id
-    assert extract(data, tmp_path, heads=BOTH).id == made.id
+    assert extract(release, tmp_path, heads=BOTH, faces=Path("none"), descriptions=Path("none")).id == extracted.id
+    assert extract(release, tmp_path, heads=BOTH).id == extracted.id
 
 
 # --- once, and again
 
 
-def test_every_sentence_and_picture_is_encoded_once(data, tmp_path, watched):
-    extract(data, tmp_path, heads=BOTH)
+def test_every_sentence_and_picture_is_encoded_once(release, tmp_path, watched):
+    extract(release, tmp_path, heads=BOTH)
     texts = {f"{name}: {text}" if text else name for name, text, _ in ENTITIES}
     strings = {surface for _, surface, _ in MENTIONS} | {f"{m[1]} [SEP] {m[0]}" for m in MENTIONS}
     assert counted(watched[0]) == {
@@ -534,10 +539,10 @@ def test_every_sentence_and_picture_is_encoded_once(data, tmp_path, watched):
     }
 
 
-def test_a_second_run_for_other_heads_adds_only_their_parts(data, made, tmp_path, watched):
-    first = extract(data, tmp_path, heads=("ghmfc",))
-    second = extract(data, tmp_path, heads=("dwe",))
-    assert second.id == made.id  # what the first run made is still listed
+def test_a_second_run_for_other_heads_adds_only_their_parts(release, extracted, tmp_path, watched):
+    first = extract(release, tmp_path, heads=("ghmfc",))
+    second = extract(release, tmp_path, heads=("dwe",))
+    assert second.id == extracted.id  # what the first run made is still listed
     assert files(first).items() < files(second).items()
     assert watched[1].draft.kept == watched[0].draft.made
     assert watched[1].draft.made == len(files(second)) - len(files(first))
@@ -549,10 +554,10 @@ def test_a_second_run_for_other_heads_adds_only_their_parts(data, made, tmp_path
     }
 
 
-def test_tokens_and_regions_added_later_are_those_of_one_run(data, made, tmp_path, watched):
-    extract(data, tmp_path)
-    assert extract(data, tmp_path, heads=("dwe",)).id != made.id
-    assert extract(data, tmp_path, heads=("ghmfc",)).id == made.id
+def test_tokens_and_regions_added_later_are_those_of_one_run(release, extracted, tmp_path, watched):
+    extract(release, tmp_path)
+    assert extract(release, tmp_path, heads=("dwe",)).id != extracted.id
+    assert extract(release, tmp_path, heads=("ghmfc",)).id == extracted.id
     assert numbers(watched[2]) == {
         "decoded": len(OF_MENTIONS),
         "bert": len(SENTENCES),
@@ -560,70 +565,72 @@ def test_tokens_and_regions_added_later_are_those_of_one_run(data, made, tmp_pat
     }
 
 
-def test_a_run_without_for_keeps_the_parts_that_the_cache_lists(data, made, tmp_path, watched):
+def test_a_run_without_for_keeps_the_parts_that_the_cache_lists(release, extracted, tmp_path, watched):
     folder = tmp_path / "world"
-    shutil.copytree(made.path, folder)
-    assert extract(data, tmp_path).id == made.id
+    shutil.copytree(extracted.path, folder)
+    assert extract(release, tmp_path).id == extracted.id
     assert numbers(watched[0]) == {} and watched[0].draft.made == 0
     damaged = next(folder.glob("mention.regions-*"))
     damaged.unlink()
-    assert extract(data, tmp_path).id == made.id
+    assert extract(release, tmp_path).id == extracted.id
     assert watched[1].draft.made == 1
 
 
-def test_a_listed_part_that_would_be_made_otherwise_now_is_left_out(data, made, tmp_path, capsys):
-    shutil.copytree(made.path, tmp_path / "world")
-    asked = extract(data, tmp_path, heads=("dwe",), infer_race=True)
+def test_a_listed_part_that_would_be_made_otherwise_now_is_left_out(release, extracted, tmp_path, capsys):
+    shutil.copytree(extracted.path, tmp_path / "world")
+    asked = extract(release, tmp_path, heads=("dwe",), infer_race=True)
     assert "mention.regions" in asked.manifest["parts"]
     capsys.readouterr()
-    plain = extract(data, tmp_path)
+    plain = extract(release, tmp_path)
     said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert len(said) == 1 and said[0].startswith("mention.attributes of the cache in ")
-    assert plain.manifest["parts"].keys() == made.manifest["parts"].keys() - {"mention.attributes"}
+    assert plain.manifest["parts"].keys() == extracted.manifest["parts"].keys() - {"mention.attributes"}
     assert not [line for line in plain.manifest["warnings"] if "inferred" in line]
-    assert extract(data, tmp_path, heads=("dwe",)).id == made.id
+    assert extract(release, tmp_path, heads=("dwe",)).id == extracted.id
 
 
-def test_where_tokens_lie_is_not_kept_without_the_tokens(data, made, tmp_path, capsys, monkeypatch):
+def test_where_tokens_lie_is_not_kept_without_the_tokens(release, extracted, tmp_path, capsys, monkeypatch):
     build = Bert.__init__
 
     def other(self, *arguments):
         build(self, *arguments)
         self.recipe = self.recipe | {"weights": "others"}  # the tokenizer is the same
 
-    shutil.copytree(made.path, tmp_path / "world")
+    shutil.copytree(extracted.path, tmp_path / "world")
     monkeypatch.setattr(Bert, "__init__", other)
-    renewed = extract(data, tmp_path)
-    assert renewed.manifest["parts"].keys() == made.manifest["parts"].keys() - TOKENS
+    renewed = extract(release, tmp_path)
+    assert renewed.manifest["parts"].keys() == extracted.manifest["parts"].keys() - TOKENS
     said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert [line.split(" of ")[0] for line in said] == ["token.bert", "mention.tokens"]
     assert "token" not in renewed.manifest["tables"]
-    again = extract(data, tmp_path, heads=("ghmfc",))
-    assert again.manifest["parts"].keys() == made.manifest["parts"].keys()
+    again = extract(release, tmp_path, heads=("ghmfc",))
+    assert again.manifest["parts"].keys() == extracted.manifest["parts"].keys()
 
 
-def test_shards_of_an_unfinished_run_are_no_part_of_a_cache_that_was_not_asked_for_them(data, standard, made, tmp_path):
-    shutil.copytree(made.path, tmp_path / "world")
+def test_shards_of_an_unfinished_run_are_no_part_of_a_cache_that_was_not_asked_for_them(
+    release, standard, extracted, tmp_path
+):
+    shutil.copytree(extracted.path, tmp_path / "world")
     (tmp_path / "world" / "manifest.json").unlink()
-    assert extract(data, tmp_path).id == standard.id
-    again = extract(data, tmp_path, heads=BOTH)
-    assert again.id == made.id
+    assert extract(release, tmp_path).id == standard.id
+    again = extract(release, tmp_path, heads=BOTH)
+    assert again.id == extracted.id
 
 
-def test_limit_works_with_parts_on_demand(data, made, tmp_path):
-    few = extract(data, tmp_path, heads=BOTH, limit=4)
-    assert few.manifest["tables"]["token"] < made.manifest["tables"]["token"]
-    rows = [made.strings("mention.ids.id").index(name) for name in few.strings("mention.ids.id")]
+def test_limit_works_with_parts_on_demand(release, extracted, tmp_path):
+    few = extract(release, tmp_path, heads=BOTH, limit=4)
+    assert few.manifest["tables"]["token"] < extracted.manifest["tables"]["token"]
+    rows = [extracted.strings("mention.ids.id").index(name) for name in few.strings("mention.ids.id")]
     assert 0 < len(rows) < len(MENTIONS)
     for name in ("mention.crops.labels", "mention.tokens.count", "mention.tokens.start", "mention.clip_tokens.count"):
-        assert (few.column(name) == made.column(name)[rows]).all()
+        assert (few.column(name) == extracted.column(name)[rows]).all()
     assert few.column("mention.tokens.first").max() < few.manifest["tables"]["token"]
 
 
 # --- keys
 
 
-def test_other_clip_weights_change_what_derives_from_clip_and_nothing_else(data, made, tmp_path, monkeypatch):
+def test_other_clip_weights_change_what_derives_from_clip_and_nothing_else(release, extracted, tmp_path, monkeypatch):
     build = Clip.__init__
 
     def other(self, *arguments):
@@ -631,24 +638,24 @@ def test_other_clip_weights_change_what_derives_from_clip_and_nothing_else(data,
         self.recipe = self.recipe | {"weights": "others"}
 
     monkeypatch.setattr(Clip, "__init__", other)
-    renewed = extract(data, tmp_path, heads=BOTH)
-    parts = {name: spec["fingerprint"] for name, spec in made.manifest["parts"].items()}
+    renewed = extract(release, tmp_path, heads=BOTH)
+    parts = {name: spec["fingerprint"] for name, spec in extracted.manifest["parts"].items()}
     changed = {name for name, spec in renewed.manifest["parts"].items() if spec["fingerprint"] != parts[name]}
     derived = {"clip_token.clip", "mention.crops", "mention.attributes", "pair.alignment"}
     assert changed == {"entity.clip", "mention.clip", *derived}
-    assert made.manifest["parts"]["mention.crops"]["inputs"].keys() == {"mention.objects"}
-    assert made.manifest["parts"]["mention.attributes"]["inputs"].keys() == {"mention.clip", "mention.crops"}
+    assert extracted.manifest["parts"]["mention.crops"]["inputs"].keys() == {"mention.objects"}
+    assert extracted.manifest["parts"]["mention.attributes"]["inputs"].keys() == {"mention.clip", "mention.crops"}
 
 
-def changed_parts(data, made, tmp_path, edit):
+def changed_parts(release, extracted, tmp_path, edit):
     """The parts some of whose shards another release in the same folder lacks."""
     copy = tmp_path / "copy"
-    shutil.copytree(data, copy)
+    shutil.copytree(release, copy)
     edit(copy)
     other = extract(copy, tmp_path, heads=BOTH)
     fresh = extract(copy, tmp_path / "fresh", heads=BOTH)
     assert other.id == fresh.id
-    return {name.split("-")[0] for name in files(made).keys() - files(other).keys()} & set(ON_DEMAND)
+    return {name.split("-")[0] for name in files(extracted).keys() - files(other).keys()} & set(ON_DEMAND)
 
 
 def replaced(old, new):
@@ -661,32 +668,32 @@ def replaced(old, new):
     return edit
 
 
-def test_a_moved_span_encodes_no_token_anew(data, made, tmp_path):
-    shutil.copytree(made.path, tmp_path / "world")
-    edit = replaced('"caption": "c7", "start": 0, "end": 4', '"caption": "c7", "start": 13, "end": 17')
+def test_a_moved_span_encodes_no_token_anew(release, extracted, tmp_path):
+    shutil.copytree(extracted.path, tmp_path / "world")
+    edit = replaced('"mention": "Bern", "start": 0, "end": 4', '"mention": "Bern", "start": 13, "end": 17')
     changed = {"mention.tokens", "mention.clip_tokens", "mention.attributes"}  # the key of mention.clip has the span
-    assert changed_parts(data, made, tmp_path, edit) == changed
+    assert changed_parts(release, extracted, tmp_path, edit) == changed
 
 
-def test_a_longer_sentence_moves_all_tokens_behind_it(data, made, tmp_path):
-    shutil.copytree(made.path, tmp_path / "world")
+def test_a_longer_sentence_moves_all_tokens_behind_it(release, extracted, tmp_path):
+    shutil.copytree(extracted.path, tmp_path / "world")
     edit = replaced('"text": "Lyon"', '"text": "Lyon by the river"')
-    assert changed_parts(data, made, tmp_path, edit) == {*TOKENS, *CLIP_TOKENS, "mention.attributes"}
+    assert changed_parts(release, extracted, tmp_path, edit) == {*TOKENS, *CLIP_TOKENS, "mention.attributes"}
     grown = melcache.open(tmp_path / "world")
-    kept = [name for name in files(made).keys() & files(grown).keys() if name.startswith("token.bert")]
-    moved = [name for name in files(made).keys() & files(grown).keys() if name.startswith("mention.tokens")]
+    kept = [name for name in files(extracted).keys() & files(grown).keys() if name.startswith("token.bert")]
+    moved = [name for name in files(extracted).keys() & files(grown).keys() if name.startswith("mention.tokens")]
     assert kept and not moved
 
 
-def test_a_picture_that_an_entity_has_too_is_known_to_the_keys(data, made, tmp_path):
+def test_a_picture_that_an_entity_has_too_is_known_to_the_keys(release, extracted, tmp_path):
     """Its regions are then encoded in another batch, which decides their last bits."""
-    shutil.copytree(made.path, tmp_path / "world")
+    shutil.copytree(extracted.path, tmp_path / "world")
 
     def edit(folder):
         path = folder / "entities.jsonl"
         path.write_text(path.read_text().replace("green.png", "blue.png"))
 
-    assert {"mention.regions", "mention.crops"} <= changed_parts(data, made, tmp_path, edit)
+    assert {"mention.regions", "mention.crops"} <= changed_parts(release, extracted, tmp_path, edit)
 
 
 # --- interruption
@@ -711,37 +718,39 @@ def killer(monkeypatch):
     return left
 
 
-def test_a_run_killed_after_any_shard_is_resumed_to_the_same_cache(data, standard, made, tmp_path, killer, monkeypatch):
+def test_a_run_killed_after_any_shard_is_resumed_to_the_same_cache(
+    release, standard, extracted, tmp_path, killer, monkeypatch
+):
     monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
     killer[0] = -1  # never
-    whole = extract(data, tmp_path / "whole", heads=BOTH)
+    whole = extract(release, tmp_path / "whole", heads=BOTH)
     shutil.copytree(standard.path, tmp_path / "world")
     kills = 0
     while True:
         killer[0] = 1
         try:
-            resumed = extract(data, tmp_path, heads=BOTH)
+            resumed = extract(release, tmp_path, heads=BOTH)
             break
         except Killed:
             kills += 1
             assert melcache.open(tmp_path / "world").id == standard.id and kills < 500
     assert resumed.id == whole.id
     assert kills >= RANGES * len(ON_DEMAND)
-    for name in made.columns:
-        assert (made.column(name) == resumed.column(name)).all(), name
+    for name in extracted.columns:
+        assert (extracted.column(name) == resumed.column(name)).all(), name
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_lost_shards_of_any_part_are_made_again(data, made, tmp_path, watched, seed):
+def test_lost_shards_of_any_part_are_made_again(release, extracted, tmp_path, watched, seed):
     folder = tmp_path / "world"
-    shutil.copytree(made.path, folder)
+    shutil.copytree(extracted.path, folder)
     rng = random.Random(seed)
     paths = sorted(folder.glob("*.h5"))
     lost = rng.sample(paths, rng.randrange(1, len(paths)))
     take_back(folder)
     for path in lost:
         path.unlink()
-    assert extract(data, tmp_path, heads=BOTH).id == made.id
+    assert extract(release, tmp_path, heads=BOTH).id == extracted.id
     assert watched[0].draft.made == len(lost)
 
 

@@ -1,9 +1,9 @@
 """`--plan`: what an extraction would do, told before it does it, and nothing written."""
 
 import json
+from functools import partial
 
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 import cache as melcache
@@ -11,62 +11,45 @@ from cache.sharing import push
 from common.errors import ConfigError
 from extract import pipeline, plan
 from extract.cli import app
-from extract.config import ExtractConfig
 from extract.forecast import calibration
 from extract.preparation import prepare
+from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 
 ENTITIES = [
-    ("Paris", "in France", "red"),
-    ("Lyon", "", "blue"),
-    ("Rome", "in Italy", "cut"),
-    ("Paris", "in France", "red"),
+    ("Paris", "in France", "red.png"),
+    ("Lyon", "", "blue.png"),
+    ("Rome", "in Italy", "cut.png"),
+    ("Paris", "in France", "red.png"),
 ]
 MENTIONS = [  # sentence, surface, picture; pictures of an entity too, of mentions only, and repeated
-    ("Paris at night", "Paris", "red"),
+    ("Paris at night", "Paris", "red.png"),
     ("Old Lyon", "Lyon", None),
-    ("A walk in Rome", "Rome", "green"),
-    ("Old Lyon", "Old", "green"),
-    ("Lyon", "Lyon", "wide"),
+    ("A walk in Rome", "Rome", "green.png"),
+    ("Old Lyon", "Old", "green.png"),
+    ("Lyon", "Lyon", "wide.png"),
 ]
-SIZES = {"red": (40, 30), "blue": (64, 48), "green": (33, 50), "wide": (70, 40)}
+SIZES = {"red.png": (40, 30), "blue.png": (64, 48), "green.png": (33, 50), "wide.png": (70, 40)}
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def release(tmp_path_factory):
     folder = tmp_path_factory.mktemp("release")
-    (folder / "images").mkdir()
-    for name, size in SIZES.items():
-        Image.new("RGB", size, "red").save(folder / "images" / f"{name}.png")
+    write_pictures(folder, SIZES)
     (folder / "images/cut.png").write_bytes((folder / "images/red.png").read_bytes()[:60])
-    entities = [
-        {"id": f"e{i}", "name": name, "text": text, "image": f"images/{picture}.png"}
-        for i, (name, text, picture) in enumerate(ENTITIES)
-    ]
-    mentions = [
-        {"id": f"m{i}", "text": text, "mention": name, "gold": "e0"}
-        | {"start": text.index(name), "end": text.index(name) + len(name)}
-        | ({"image": f"images/{picture}.png"} if picture else {})
-        for i, (text, name, picture) in enumerate(MENTIONS)
-    ]
-    for name, records in (("entities", entities), ("mentions", mentions)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    return folder
+    mentions = [mention_record(i, *mention) for i, mention in enumerate(MENTIONS)]
+    return write_release(folder, mentions, [entity_record(i, *entity) for i, entity in enumerate(ENTITIES)])
 
 
-def config(data, shards, **changes):
-    known = {"candidates": 2, "workers": 1, "device": "cpu", "name": "world", "shard_rows": 2, "remote": ""}
-    known |= {"max_missing": 1.0}
-    return ExtractConfig(dataset="jsonl", data=data, shards=shards, weights="random-tiny", **known | changes)
+config = partial(extract_config, candidates=2, shard_rows=2)
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+def little_to_measure(without_fsync, monkeypatch):
     monkeypatch.setattr(calibration, "MOST", 2)
 
 
 @pytest.fixture(scope="module")
-def made(data, tmp_path_factory):
+def extracted(release, tmp_path_factory):
     """A finished cache with regions and tokens, and the work that made it; tests only read both."""
     seen = []
 
@@ -77,7 +60,7 @@ def made(data, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "Work", Watched)
-        folder = pipeline.run(config(data, tmp_path_factory.mktemp("made"), heads=("ghmfc",)))
+        folder = pipeline.run(config(release, tmp_path_factory.mktemp("made"), heads=("ghmfc",)))
     return melcache.open(folder), seen[0]
 
 
@@ -89,13 +72,13 @@ def planned(config):
     return plan.forecast(config, prepare(config))
 
 
-def test_a_plan_says_what_the_extraction_then_does(data, made, tmp_path):
-    told = planned(config(data, tmp_path, heads=("ghmfc",)))
+def test_a_plan_says_what_the_extraction_then_does(release, extracted, tmp_path):
+    told = planned(config(release, tmp_path, heads=("ghmfc",)))
     parts = {line["part"]: line for line in told["parts"]}
-    work, encoders = made[1], made[1].encoders
-    assert parts.keys() == made[0].manifest["parts"].keys()
+    work, encoders = extracted[1], extracted[1].encoders
+    assert parts.keys() == extracted[0].manifest["parts"].keys()
     for name, line in parts.items():
-        mine = [shard for shard in made[0].manifest["shards"] if shard["part"] == name]
+        mine = [shard for shard in extracted[0].manifest["shards"] if shard["part"] == name]
         assert line["shards"] == line["compute"] == len(mine) and line["here"] == line["remote"] == 0
         assert line["rows"] == sum(shard["rows"] for shard in mine)
         held = sum(shard["bytes"] for shard in mine)
@@ -112,27 +95,27 @@ def test_a_plan_says_what_the_extraction_then_does(data, made, tmp_path):
     assert work.draft.made == sum(line["compute"] for line in told["parts"])
 
 
-def test_a_plan_writes_nothing_and_makes_no_folder(data, made, tmp_path):
-    before = listing(tmp_path), listing(data)
-    planned(config(data, tmp_path / "new", heads=("ghmfc",)))
-    assert (listing(tmp_path), listing(data)) == before
-    folder = made[0].path
+def test_a_plan_writes_nothing_and_makes_no_folder(release, extracted, tmp_path):
+    before = listing(tmp_path), listing(release)
+    planned(config(release, tmp_path / "new", heads=("ghmfc",)))
+    assert (listing(tmp_path), listing(release)) == before
+    folder = extracted[0].path
     (folder / ".partial-x-1-1-aa").touch()  # nor does it sweep
     before = listing(folder)
-    planned(config(data, folder.parent, objects=2))
+    planned(config(release, folder.parent, objects=2))
     assert listing(folder) == before
     (folder / ".partial-x-1-1-aa").unlink()
 
 
-def test_a_plan_tells_what_is_here_what_is_there_and_what_is_neither(data, made, tmp_path):
-    push.push(made[0].path, str(tmp_path / "team"))
-    folder = pipeline.run(config(data, tmp_path, remote=str(tmp_path / "team")))
+def test_a_plan_tells_what_is_here_what_is_there_and_what_is_neither(release, extracted, tmp_path):
+    push.push(extracted[0].path, str(tmp_path / "team"))
+    folder = pipeline.run(config(release, tmp_path, remote=str(tmp_path / "team")))
     shards = melcache.open(folder).manifest["shards"]
     here, there = (next(s for s in shards if s["part"] == part) for part in ("entity.clip", "mention.clip"))
     for shard in (here, there):
         (folder / shard["file"]).unlink()
     (tmp_path / "team" / here["file"]).unlink()
-    told = planned(config(data, tmp_path, remote=str(tmp_path / "team"), explain=True))
+    told = planned(config(release, tmp_path, remote=str(tmp_path / "team"), explain=True))
     counts = {line["part"]: (line["here"], line["remote"], line["compute"]) for line in told["parts"]}
     assert counts.pop("entity.clip") == (1, 0, 1) and counts.pop("mention.clip") == (1, 1, 0)
     assert all(remote == compute == 0 for _, remote, compute in counts.values())
@@ -143,8 +126,8 @@ def test_a_plan_tells_what_is_here_what_is_there_and_what_is_neither(data, made,
     assert f"from {tmp_path / 'team'}" in text and "although it is in" in text
 
 
-def test_nothing_to_do_runs_no_encoder(data, made):
-    wanted = config(data, made[0].path.parent, heads=("ghmfc",))
+def test_nothing_to_do_runs_no_encoder(release, extracted):
+    wanted = config(release, extracted[0].path.parent, heads=("ghmfc",))
     job = prepare(wanted)
     told = plan.forecast(wanted, job)
     assert told["calibrated"] == {} and told["seconds"] == told["compute_bytes"] == 0
@@ -152,16 +135,16 @@ def test_nothing_to_do_runs_no_encoder(data, made):
     assert "to compute: nothing" in plan.report(told)
 
 
-def test_a_disk_that_is_too_small_is_an_error_line(data, tmp_path, monkeypatch):
+def test_a_disk_that_is_too_small_is_an_error_line(release, tmp_path, monkeypatch):
     monkeypatch.setattr("cache.sharing.download.free", lambda folder: 1000)
-    told = planned(config(data, tmp_path))
+    told = planned(config(release, tmp_path))
     assert not told["enough"]
     [line] = [line for line in plan.report(told).splitlines() if line.startswith("error")]
     assert "has 1.0 kB free, this needs " in line and "name another --shards" in line
 
 
-def test_time_is_items_by_the_measured_rate(data, tmp_path):
-    told = planned(config(data, tmp_path))
+def test_time_is_items_by_the_measured_rate(release, tmp_path):
+    told = planned(config(release, tmp_path))
     rates = {name: rate["seconds_per_item"] for name, rate in told["calibrated"].items()}
     assert all(rate > 0 for rate in rates.values())
     parts = {line["part"]: line for line in told["parts"]}
@@ -176,13 +159,22 @@ def test_time_is_items_by_the_measured_rate(data, tmp_path):
     assert told["seconds"] == pytest.approx(reading + max(seeing, told["decode_seconds"]))
 
 
-def test_pictures_that_cannot_be_opened_leave_the_neutral_one_to_measure(data, tmp_path, monkeypatch):
+def test_pictures_that_cannot_be_opened_leave_the_neutral_one_to_measure(release, tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "_decode", lambda path: None)
-    assert planned(config(data, tmp_path))["calibrated"]["detector"]["items"] == 1
+    assert planned(config(release, tmp_path))["calibrated"]["detector"]["items"] == 1
 
 
-def test_json_is_json_and_the_table_has_a_line_per_part(data, tmp_path):
-    options = ["--dataset", "jsonl", "--data", str(data), "--shards", str(tmp_path / "s"), "--weights", "random-tiny"]
+def test_json_is_json_and_the_table_has_a_line_per_part(release, tmp_path):
+    options = [
+        "--dataset",
+        "jsonl",
+        "--data",
+        str(release),
+        "--shards",
+        str(tmp_path / "s"),
+        "--weights",
+        "random-tiny",
+    ]
     options += ["--device", "cpu", "--max-missing", "1", "--remote", str(tmp_path / "nowhere"), "--plan"]
     found = CliRunner().invoke(app, [*options, "--json"])
     assert found.exit_code == 0, found.stderr

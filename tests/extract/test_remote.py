@@ -3,10 +3,10 @@
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 import cache as melcache
@@ -19,68 +19,54 @@ from cache.store import resumable_file
 from common.errors import CacheError, ConfigError
 from extract import pipeline
 from extract.cli import app
-from extract.config import ExtractConfig
 from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.detector import Objects
 from extract.encoders.resnet import ResNet
 from extract.remote import FAILURES, Shared
+from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 from torture.strangers import odd_remotes
 
 ROOT = Path(__file__).parents[2]
-ENTITIES = [("Paris", "in France", "red"), ("Lyon", "", "blue"), ("Rome", "in Italy", None), ("Oslo", "", "red")]
-MENTIONS = [("Paris at night", "Paris", "red"), ("Old Lyon", "Lyon", None), ("A walk in Rome", "Rome", "green")]
+ENTITIES = [
+    ("Paris", "in France", "red.png"),
+    ("Lyon", "", "blue.png"),
+    ("Rome", "in Italy", None),
+    ("Oslo", "", "red.png"),
+]
+MENTIONS = [("Paris at night", "Paris", "red.png"), ("Old Lyon", "Lyon", None), ("A walk in Rome", "Rome", "green.png")]
 PARTS = 12  # of a cache without any on demand
+pytestmark = pytest.mark.usefixtures("without_fsync")
 COMPUTED = ("bert", "clip texts", "clip pictures", "resnet pictures", "detector")
 
 
-def lay(folder, mentions=MENTIONS):
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    for name, size in (("red", (40, 30)), ("blue", (64, 48)), ("green", (33, 50))):
-        Image.new("RGB", size, name).save(folder / "images" / f"{name}.png")
-    entities = [
-        {"id": f"e{i}", "name": name, "text": text} | ({"image": f"images/{picture}.png"} if picture else {})
-        for i, (name, text, picture) in enumerate(ENTITIES)
-    ]
-    lines = [
-        {"id": f"m{i}", "text": text, "mention": name, "gold": "e0"}
-        | {"start": text.index(name), "end": text.index(name) + len(name)}
-        | ({"image": f"images/{picture}.png"} if picture else {})
-        for i, (text, name, picture) in enumerate(mentions)
-    ]
-    for name, records in (("entities", entities), ("mentions", lines)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    return folder
+def write_world(folder, mentions=MENTIONS):
+    write_pictures(folder, {"red.png": (40, 30), "blue.png": (64, 48), "green.png": (33, 50)})
+    records = [mention_record(i, *mention) for i, mention in enumerate(mentions)]
+    return write_release(folder, records, [entity_record(i, *entity) for i, entity in enumerate(ENTITIES)])
 
 
-def config(data, shards, **changes):
-    known = {"candidates": 2, "workers": 1, "device": "cpu", "name": "world", "shard_rows": 2, "remote": ""}
-    return ExtractConfig(dataset="jsonl", data=data, shards=shards, weights="random-tiny", **known | changes)
+config = partial(extract_config, candidates=2, shard_rows=2)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return lay(tmp_path_factory.mktemp("release"))
+def release(tmp_path_factory):
+    return write_world(tmp_path_factory.mktemp("release"))
 
 
 @pytest.fixture(scope="module")
-def team(data, tmp_path_factory):
+def team(release, tmp_path_factory):
     """A cache and the remote that it was pushed to; tests only read both."""
     place = tmp_path_factory.mktemp("team")
-    made = pipeline.run(config(data, place / "mine"))
-    push.push(made, str(place / "remote"))
-    return melcache.open(made), place / "remote"
+    folder = pipeline.run(config(release, place / "mine"))
+    push.push(folder, str(place / "remote"))
+    return melcache.open(folder), place / "remote"
 
 
 @pytest.fixture
 def remote(team, tmp_path):
     """The remote in a copy that a test may damage."""
     return shutil.copytree(team[1], tmp_path / "remote")
-
-
-@pytest.fixture(autouse=True)
-def plain(monkeypatch):
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 def encoded(work):
@@ -104,10 +90,10 @@ def whole(folder):
 # --- fetch
 
 
-def test_an_empty_folder_fetches_everything_and_encodes_nothing(data, team, tmp_path, watched, capsys):
+def test_an_empty_folder_fetches_everything_and_encodes_nothing(release, team, tmp_path, watched, capsys):
     before = files(team[1])
-    made = melcache.open(pipeline.run(config(data, tmp_path, remote=str(team[1]))))
-    assert made.id == team[0].id and whole(made.path)
+    reader = melcache.open(pipeline.run(config(release, tmp_path, remote=str(team[1]))))
+    assert reader.id == team[0].id and whole(reader.path)
     assert set(encoded(watched[0]).values()) == {0}
     shards = team[0].manifest["shards"]
     total, draft = sum(shard["bytes"] for shard in shards), watched[0].draft
@@ -116,36 +102,36 @@ def test_an_empty_folder_fetches_everything_and_encodes_nothing(data, team, tmp_
     assert line.startswith(f"shards: none present locally, {len(shards)} in {PARTS} parts fetched from {team[1]} (")
     assert f"({total / 1000:.1f} kB, saving " in line and line.endswith(" by the rates recorded there), none computed")
     assert files(team[1]) == before  # read only
-    assert made.manifest["provenance"]["made"] == team[0].manifest["provenance"]["made"]
+    assert reader.manifest["provenance"]["made"] == team[0].manifest["provenance"]["made"]
 
 
-def test_another_detector_recomputes_only_what_differs(data, team, tmp_path, watched):
+def test_another_detector_recomputes_only_what_differs(release, team, tmp_path, watched):
     other = {"objects": 2}
-    alone = melcache.open(pipeline.run(config(data, tmp_path / "alone", **other)))
-    made = melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(team[1]), **other)))
-    assert made.id == alone.id != team[0].id
+    alone = melcache.open(pipeline.run(config(release, tmp_path / "alone", **other)))
+    reader = melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(team[1]), **other)))
+    assert reader.id == alone.id != team[0].id
     kinds = {kind: count for kind, count in encoded(watched[1]).items() if count}
     assert kinds == {"detector": 3, "decoded": 3}
     computed = watched[1].draft.shards("made")
     assert set(computed) == {"entity.objects", "mention.objects", "pair.alignment"}
 
 
-def test_what_is_here_is_not_fetched_again(data, team, remote, tmp_path, watched):
+def test_what_is_here_is_not_fetched_again(release, team, remote, tmp_path, watched):
     folder = shutil.copytree(team[0].path, tmp_path / "world")
     lost = sorted(folder.glob("*.h5"))[::3]
     for path in lost:
         path.unlink()
     (remote / lost[0].name).unlink()  # nor is it there
-    made = melcache.open(pipeline.run(config(data, tmp_path, remote=str(remote))))
+    reader = melcache.open(pipeline.run(config(release, tmp_path, remote=str(remote))))
     draft = watched[0].draft
-    assert made.id == team[0].id and (draft.made, draft.fetched) == (1, len(lost) - 1)
-    assert draft.kept == len(made.manifest["shards"]) - len(lost)
+    assert reader.id == team[0].id and (draft.made, draft.fetched) == (1, len(lost) - 1)
+    assert draft.kept == len(reader.manifest["shards"]) - len(lost)
 
 
-def test_an_older_cache_there_is_known_by_its_copy(data, team, remote, tmp_path, watched):
-    other = pipeline.run(config(lay(tmp_path / "r", MENTIONS[:2]), tmp_path))
+def test_an_older_cache_there_is_known_by_its_copy(release, team, remote, tmp_path, watched):
+    other = pipeline.run(config(write_world(tmp_path / "r", MENTIONS[:2]), tmp_path))
     push.push(other, str(remote), replace=True)
-    assert melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote)))).id == team[0].id
+    assert melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(remote)))).id == team[0].id
     assert watched[1].draft.made == 0
 
 
@@ -177,11 +163,11 @@ def gone(remote, name):
     ],
 )
 def test_a_shard_damaged_there_costs_one_warning_and_is_computed(
-    data, team, remote, tmp_path, watched, capsys, damage, warning
+    release, team, remote, tmp_path, watched, capsys, damage, warning
 ):
     damage(remote, next(s["file"] for s in team[0].manifest["shards"] if s["part"] == "mention.bert"))
-    made = melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote))))
-    assert made.id == team[0].id and whole(made.path)
+    reader = melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(remote))))
+    assert reader.id == team[0].id and whole(reader.path)
     assert watched[0].draft.shards("made") == {"mention.bert": 1}
     warnings = [line for line in said(capsys, "warning") if "random weights" not in line]
     assert len(warnings) == bool(warning) and all(re.search(warning, line) for line in warnings)
@@ -198,7 +184,7 @@ BAD = (  # that fits its manifest: part, column, value, and what is said of it
 
 
 def test_values_that_cannot_be_are_computed_be_they_there_or_taken_before(
-    data, team, remote, tmp_path, watched, capsys
+    release, team, remote, tmp_path, watched, capsys
 ):
     told = json.loads((remote / "manifest.json").read_text())
     for part, column, value, _ in BAD:
@@ -214,8 +200,8 @@ def test_values_that_cannot_be_are_computed_be_they_there_or_taken_before(
             rf"warning: {len(BAD)} shards in \S+ hold impossible values .* recomputed: \S+: ",
         ),
     ):
-        made = melcache.open(pipeline.run(config(data, shards, remote=url)))
-        assert made.id == team[0].id and whole(made.path)
+        reader = melcache.open(pipeline.run(config(release, shards, remote=url)))
+        assert reader.id == team[0].id and whole(reader.path)
         draft = watched[-1].draft
         assert draft.shards("made") == {part: 1 for part, *_ in BAD}
         files = {shard["part"]: shard["file"] for shard in reversed(told["shards"])}
@@ -225,7 +211,9 @@ def test_values_that_cannot_be_are_computed_be_they_there_or_taken_before(
 
 
 @pytest.mark.parametrize("after", [0, 5])
-def test_a_remote_that_fails_in_the_middle_costs_one_warning(data, team, tmp_path, watched, monkeypatch, capsys, after):
+def test_a_remote_that_fails_in_the_middle_costs_one_warning(
+    release, team, tmp_path, watched, monkeypatch, capsys, after
+):
     monkeypatch.setattr(Shared, "order", lambda self, release: None)  # reads, too
     inner, calls = folders.Folder.block, []
 
@@ -237,40 +225,40 @@ def test_a_remote_that_fails_in_the_middle_costs_one_warning(data, team, tmp_pat
 
     monkeypatch.setattr(folders.Folder, "block", block)
     monkeypatch.setattr(folders.Folder, "threads", 1)
-    made = melcache.open(pipeline.run(config(data, tmp_path, remote=str(team[1]))))
-    assert made.id == team[0].id and whole(made.path)
+    reader = melcache.open(pipeline.run(config(release, tmp_path, remote=str(team[1]))))
+    assert reader.id == team[0].id and whole(reader.path)
     assert watched[0].draft.fetched == after and watched[0].draft.made > 0
     assert len(calls) == after + FAILURES  # then no more are asked for
     warnings = [line for line in said(capsys, "warning") if "random weights" not in line]
     assert len(warnings) == 1 and warnings[0].endswith("cannot read team: no connection")
 
 
-def test_a_remote_that_does_not_answer_costs_a_warning(data, tmp_path, team, monkeypatch, capsys):
+def test_a_remote_that_does_not_answer_costs_a_warning(release, tmp_path, team, monkeypatch, capsys):
     def state(self):
         raise CacheError("cannot read team: no connection")
 
     monkeypatch.setattr(folders.Folder, "state", state)
-    assert melcache.open(pipeline.run(config(data, tmp_path, remote=str(team[1])))).id == team[0].id
+    assert melcache.open(pipeline.run(config(release, tmp_path, remote=str(team[1])))).id == team[0].id
     assert "cannot read team: no connection. What it does not give is computed here" in capsys.readouterr().err
 
 
-def test_a_disk_here_that_fails_stops_the_run(data, tmp_path, team, monkeypatch):
+def test_a_disk_here_that_fails_stops_the_run(release, tmp_path, team, monkeypatch):
     def write(self, block):
         raise resumable_file.WriteError("cannot write: No space left on device")
 
     monkeypatch.setattr(resumable_file.Growing, "write", write)
     with pytest.raises(CacheError, match="No space left"):
-        pipeline.run(config(data, tmp_path, remote=str(team[1])))
+        pipeline.run(config(release, tmp_path, remote=str(team[1])))
 
 
-def test_a_disk_that_is_too_small_for_the_fetch_stops_before_it(data, tmp_path, team, monkeypatch):
+def test_a_disk_that_is_too_small_for_the_fetch_stops_before_it(release, tmp_path, team, monkeypatch):
     monkeypatch.setattr("cache.sharing.download.free", lambda folder: 1000)
     with pytest.raises(CacheError, match=r"has 1\.0 kB free, fetching from .* needs .*Make room"):
-        pipeline.run(config(data, tmp_path, remote=str(team[1])))
+        pipeline.run(config(release, tmp_path, remote=str(team[1])))
     assert not (tmp_path / "world").exists()
 
 
-def test_gc_waits_for_an_extraction_and_an_extraction_for_a_pull(data, tmp_path, team, monkeypatch):
+def test_gc_waits_for_an_extraction_and_an_extraction_for_a_pull(release, tmp_path, team, monkeypatch):
     inner, taken = Shared.take, []
 
     def take(self, todo, draft):
@@ -281,13 +269,13 @@ def test_gc_waits_for_an_extraction_and_an_extraction_for_a_pull(data, tmp_path,
             return inner(self, todo, draft)
 
     monkeypatch.setattr(Shared, "take", take)
-    folder = pipeline.run(config(data, tmp_path, remote=str(team[1])))
+    folder = pipeline.run(config(release, tmp_path, remote=str(team[1])))
     assert taken and whole(folder)
     with store.alone(folder), pytest.raises(CacheError, match="another process is at work in"):
-        pipeline.run(config(data, tmp_path, remote=str(team[1])))
+        pipeline.run(config(release, tmp_path, remote=str(team[1])))
 
 
-def test_a_fetch_that_is_cut_off_is_continued_inside_the_file(data, tmp_path, team, monkeypatch):
+def test_a_fetch_that_is_cut_off_is_continued_inside_the_file(release, tmp_path, team, monkeypatch):
     monkeypatch.setattr(Shared, "order", lambda self, release: None)  # reads, too
     inner, calls, taken = folders.Folder.block, [], []
     monkeypatch.setattr(folders.Folder, "threads", 1)
@@ -303,15 +291,15 @@ def test_a_fetch_that_is_cut_off_is_continued_inside_the_file(data, tmp_path, te
 
     monkeypatch.setattr(folders.Folder, "block", block)
     with pytest.raises(KeyboardInterrupt):
-        pipeline.run(config(data, tmp_path, remote=str(team[1])))
+        pipeline.run(config(release, tmp_path, remote=str(team[1])))
     assert list((tmp_path / "world").glob(".partial-*"))
-    made = melcache.open(pipeline.run(config(data, tmp_path, remote=str(team[1]))))
-    assert made.id == team[0].id and whole(made.path)
-    assert sum(taken) == sum(shard["bytes"] for shard in made.manifest["shards"])  # not a byte twice
+    reader = melcache.open(pipeline.run(config(release, tmp_path, remote=str(team[1]))))
+    assert reader.id == team[0].id and whole(reader.path)
+    assert sum(taken) == sum(shard["bytes"] for shard in reader.manifest["shards"])  # not a byte twice
 
 
 @pytest.mark.parametrize("change", ["key", "columns"])
-def test_a_name_alone_is_not_trusted(data, team, remote, tmp_path, watched, change):
+def test_a_name_alone_is_not_trusted(release, team, remote, tmp_path, watched, change):
     told = json.loads((remote / "manifest.json").read_text())
     shard = next(shard for shard in told["shards"] if shard["part"] == "mention.bert")
     if change == "key":
@@ -322,7 +310,7 @@ def test_a_name_alone_is_not_trusted(data, team, remote, tmp_path, watched, chan
         part["fingerprint"] = manifests.fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]})
     (remote / "manifest.json").write_bytes(manifests.written(manifests.seal(told)))
     shutil.rmtree(remote / "manifests")
-    assert melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote)))).id == team[0].id
+    assert melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(remote)))).id == team[0].id
     expected = 1 if change == "key" else sum(s["part"] == "mention.bert" for s in told["shards"])
     assert watched[0].draft.shards("made") == {"mention.bert": expected}
 
@@ -330,11 +318,11 @@ def test_a_name_alone_is_not_trusted(data, team, remote, tmp_path, watched, chan
 # --- options
 
 
-def test_only_push_writes_to_the_remote(data, team, tmp_path, capsys):
+def test_only_push_writes_to_the_remote(release, team, tmp_path, capsys):
     place = tmp_path / "new"
-    pipeline.run(config(data, tmp_path, remote=str(place)))
+    pipeline.run(config(release, tmp_path, remote=str(place)))
     assert not place.exists() and f"nothing is published at {place}" in capsys.readouterr().err
-    pipeline.run(config(data, tmp_path, remote=str(place), push=True))
+    pipeline.run(config(release, tmp_path, remote=str(place), push=True))
     assert melcache.open(place).id == team[0].id and "published" in capsys.readouterr().err
 
 
@@ -367,13 +355,13 @@ def test_a_url_that_can_be_none_stops_before_any_work(tmp_path):
 # --- what it cost
 
 
-def test_nothing_computed_leaves_the_record_of_who_computed_it(data, team, tmp_path):
+def test_nothing_computed_leaves_the_record_of_who_computed_it(release, team, tmp_path):
     shutil.copytree(team[0].path, tmp_path / "world")
-    pipeline.run(config(data, tmp_path))
+    pipeline.run(config(release, tmp_path))
     assert files(tmp_path / "world") == files(team[0].path)
 
 
-def test_the_record_of_a_mixed_cache_adds_up(data, team, tmp_path, monkeypatch):
+def test_the_record_of_a_mixed_cache_adds_up(release, team, tmp_path, monkeypatch):
     there = team[0].manifest["provenance"]["parts"]
     rows = team[0].manifest["tables"]
     assert {part: noted["rows"] for part, noted in there.items()} == {
@@ -387,20 +375,20 @@ def test_the_record_of_a_mixed_cache_adds_up(data, team, tmp_path, monkeypatch):
     folder = shutil.copytree(team[0].path, tmp_path / "world")
     lost = next(s for s in team[0].manifest["shards"] if s["part"] == "entity.bert")
     (folder / lost["file"]).unlink()
-    made = melcache.open(pipeline.run(config(data, tmp_path))).manifest["provenance"]
-    assert made["parts"].keys() == there.keys()
+    provenance = melcache.open(pipeline.run(config(release, tmp_path))).manifest["provenance"]
+    assert provenance["parts"].keys() == there.keys()
     for part, noted in there.items():
-        assert made["parts"][part]["rows"] == noted["rows"], part
+        assert provenance["parts"][part]["rows"] == noted["rows"], part
         if part != "entity.bert":
-            assert made["parts"][part]["seconds"] == pytest.approx(noted["seconds"], abs=2e-3), part
+            assert provenance["parts"][part]["seconds"] == pytest.approx(noted["seconds"], abs=2e-3), part
     kept = there["entity.bert"]["seconds"] * (1 - lost["rows"] / rows["entity"])
-    new = made["parts"]["entity.bert"]["seconds"] - kept
+    new = provenance["parts"]["entity.bert"]["seconds"] - kept
     assert new > 1 and abs(new - round(new)) < 2e-3  # whole seconds by that clock
-    assert made["made"] >= team[0].manifest["provenance"]["made"]
-    assert made["seconds"] > sum(noted["seconds"] for noted in there.values()) - there["entity.bert"]["seconds"]
+    assert provenance["made"] >= team[0].manifest["provenance"]["made"]
+    assert provenance["seconds"] > sum(noted["seconds"] for noted in there.values()) - there["entity.bert"]["seconds"]
 
 
-def test_time_counts_for_the_part_that_it_was_spent_on(data, tmp_path, monkeypatch):
+def test_time_counts_for_the_part_that_it_was_spent_on(release, tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("extract.computing.part_clock.time.monotonic", lambda: now[0])
 
@@ -418,7 +406,7 @@ def test_time_counts_for_the_part_that_it_was_spent_on(data, tmp_path, monkeypat
     slow(Clip, "encode_images", 100)
     slow(ResNet, "encode", 1000)  # of pictures, and of the crops of objects
     slow(Objects, "_detect", 10000)
-    parts = melcache.open(pipeline.run(config(data, tmp_path, shard_rows=9))).manifest["provenance"]["parts"]
+    parts = melcache.open(pipeline.run(config(release, tmp_path, shard_rows=9))).manifest["provenance"]["parts"]
     assert {part: noted["seconds"] for part, noted in parts.items() if noted["seconds"]} == {
         "entity.bert": 1,
         "mention.bert": 1,
@@ -431,22 +419,22 @@ def test_time_counts_for_the_part_that_it_was_spent_on(data, tmp_path, monkeypat
     }
 
 
-def test_a_cache_without_a_record_of_seconds_is_fetched_too(data, team, remote, tmp_path, capsys):
+def test_a_cache_without_a_record_of_seconds_is_fetched_too(release, team, remote, tmp_path, capsys):
     told = team[0].manifest | {"provenance": {}}
     (remote / "manifest.json").write_bytes(manifests.written(manifests.seal(told)))
-    made = melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote))))
-    assert made.id == team[0].id and made.manifest["provenance"]["parts"] == {}
+    reader = melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(remote))))
+    assert reader.id == team[0].id and reader.manifest["provenance"]["parts"] == {}
     assert re.search(r"parts fetched from \S+ \([0-9.]+ kB\), none computed", capsys.readouterr().err)
 
 
-def test_what_a_stranger_notes_of_the_making_is_taken_over_where_it_is_as_ours(data, team, remote, tmp_path):
+def test_what_a_stranger_notes_of_the_making_is_taken_over_where_it_is_as_ours(release, team, remote, tmp_path):
     noted = team[0].manifest["provenance"]
     more = {"device": "x" * 9999, "python": 3, "packages": {str(i): "" for i in range(90_000)} | noted["packages"]}
     told = team[0].manifest | {"provenance": noted | more | {"secret": [[0] * 9] * 999}}
     (remote / "manifest.json").write_bytes(manifests.written(manifests.seal(told)))
-    made = melcache.open(pipeline.run(config(data, tmp_path / "b", remote=str(remote)))).manifest
-    found = made["provenance"]
-    assert made["id"] == team[0].id and found.keys() == {"made", "packages", "parts", "seconds"}
+    manifest = melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(remote)))).manifest
+    found = manifest["provenance"]
+    assert manifest["id"] == team[0].id and found.keys() == {"made", "packages", "parts", "seconds"}
     assert found["made"] == noted["made"] and found["packages"] == noted["packages"]
 
 
@@ -466,14 +454,14 @@ def test_a_record_of_seconds_is_read_strictly(team):
 # --- why
 
 
-def why(data, shards, capsys, **changes):
-    pipeline.run(config(data, shards, explain=True, **changes))
+def why(release, shards, capsys, **changes):
+    pipeline.run(config(release, shards, explain=True, **changes))
     lines = capsys.readouterr().out.split("\n\n")[0].splitlines()
     return [line.split(None, 2) for line in lines[2:]] if lines[0].startswith("computed") else lines[0]
 
 
-def test_a_recipe_that_differs_is_named_field_by_field(data, team, tmp_path, capsys):
-    lines = why(data, tmp_path, capsys, remote=str(team[1]), objects=2)
+def test_a_recipe_that_differs_is_named_field_by_field(release, team, tmp_path, capsys):
+    lines = why(release, tmp_path, capsys, remote=str(team[1]), objects=2)
     where = str(team[1])
     assert lines == [
         ["entity.objects", where, "encoder.objects 2 here, 3 there"],
@@ -483,24 +471,24 @@ def test_a_recipe_that_differs_is_named_field_by_field(data, team, tmp_path, cap
 
 
 def test_rows_that_differ_are_counted(team, tmp_path, capsys):
-    changed = lay(tmp_path / "r", [("Paris at noon", *MENTIONS[0][1:]), *MENTIONS[1:]])
+    changed = write_world(tmp_path / "r", [("Paris at noon", *MENTIONS[0][1:]), *MENTIONS[1:]])
     found = {part: reason for part, _, reason in why(changed, tmp_path, capsys, remote=str(team[1]))}
     assert found["mention.bert"] == "1 of 2 ranges: 1 of their 2 rows are new or changed"
     assert found["mention.clip"] == "1 of 2 ranges: 1 of their 2 rows are new or changed"
     assert "mention.resnet" not in found and not any(part.startswith("entity") for part in found)
 
 
-def test_other_cuts_are_named(data, team, tmp_path, capsys):
+def test_other_cuts_are_named(release, team, tmp_path, capsys):
     other = {"shard_rows": 3, "reorder": True}
-    found = {part: reason for part, _, reason in why(data, tmp_path, capsys, remote=str(team[1]), **other)}
+    found = {part: reason for part, _, reason in why(release, tmp_path, capsys, remote=str(team[1]), **other)}
     reason = "2 of 2 ranges: the rows are cut otherwise, 2 to a range there: --shard-rows"
     assert found["entity.bert"] == found["entity.resnet"] == reason
 
 
-def test_a_damaged_shard_here_is_named(data, team, tmp_path, capsys):
+def test_a_damaged_shard_here_is_named(release, team, tmp_path, capsys):
     shutil.copytree(team[0].path, tmp_path / "world")
     flip(tmp_path / "world", next(s["file"] for s in team[0].manifest["shards"] if s["part"] == "mention.bert"))
-    [line] = why(data, tmp_path, capsys)
+    [line] = why(release, tmp_path, capsys)
     assert line == [
         "mention.bert",
         str(tmp_path / "world"),
@@ -508,6 +496,6 @@ def test_a_damaged_shard_here_is_named(data, team, tmp_path, capsys):
     ]
 
 
-def test_nothing_to_explain_is_said(data, team, tmp_path, capsys):
-    said = why(data, tmp_path, capsys, remote=str(team[1]))
+def test_nothing_to_explain_is_said(release, team, tmp_path, capsys):
+    said = why(release, tmp_path, capsys, remote=str(team[1]))
     assert said == "no part is computed again that is present locally or in the remote"

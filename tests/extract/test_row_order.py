@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import cache as melcache
 from cache import manifests
@@ -21,6 +20,7 @@ from extract.planning import row_order
 from extract.planning.layout import Layout
 from extract.planning.row_order import EarlierRows
 from extract.planning.rows import stored
+from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 from torture.strangers import odd_remotes, strange_remotes
 from torture.strangers.strange_manifests import sealed
 
@@ -138,30 +138,25 @@ def test_whatever_is_changed_every_record_is_there_once_and_no_sentence_is_cut(s
 # --- the whole extraction
 
 
-def lay(folder, entities, mentions):
+def write_world(folder, entities, mentions):
     """Write a jsonl release: entities id -> (name, text, color), mentions id -> (sentence, surface, color, gold)."""
-    folder.mkdir(exist_ok=True)
-    (folder / "images").mkdir(exist_ok=True)
-    lines = {"entities": [], "mentions": []}
-    for name, (title, text, color) in entities.items():
-        lines["entities"].append({"id": name, "name": title, "text": text, "image": picture(folder, color)})
-    for number, (name, (sentence, surface, color, gold)) in enumerate(mentions.items()):
-        start = sentence.find(surface)
-        line = {"id": name, "text": sentence, "mention": surface, "start": start, "end": start + len(surface)}
-        split = ("train", "valid", "test")[number % 3]
-        lines["mentions"].append(line | {"gold": gold, "split": split, "image": picture(folder, color)})
-    for name, found in lines.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in found))
+    entity_records, mention_records = [], []
+    for row, (name, (title, text, color)) in enumerate(entities.items()):
+        entity_records.append(entity_record(row, title, text, picture(folder, color), id=name))
+    for row, (name, (sentence, surface, color, gold)) in enumerate(mentions.items()):
+        more = {"id": name, "gold": gold, "split": ("train", "valid", "test")[row % 3]}
+        mention_records.append(mention_record(row, sentence, surface, picture(folder, color), **more))
+    write_release(folder, mention_records, entity_records)
 
 
 def picture(folder, color):
-    path = folder / "images" / f"{color}.png"
-    if not path.exists():
-        Image.new("RGB", (30, 24), tuple(random.Random(color).randbytes(3))).save(path)
-    return f"images/{color}.png"
+    name = f"{color}.png"
+    if not (folder / "images" / name).exists():
+        write_pictures(folder, {name: (30, 24)}, tuple(random.Random(color).randbytes(3)))
+    return name
 
 
-def world():
+def two_hundred_cities():
     rng = random.Random(3)
     words = "harbor forest market desert island valley castle village river mountain".split()
     entities = {
@@ -176,13 +171,12 @@ def world():
 
 
 def config(tmp_path, **changes):
-    known = {"candidates": 4, "workers": 1, "device": "cpu", "name": "world", "shard_rows": 64}
-    known |= {"data": tmp_path / "r", "shards": tmp_path / "s", "remote": ""}
-    return ExtractConfig(dataset="jsonl", weights="random-tiny", **known | changes)
+    known = {"data": tmp_path / "r", "shards": tmp_path / "s", "candidates": 4, "shard_rows": 64}
+    return extract_config(**known | changes)
 
 
 def run(tmp_path, entities, mentions, watched, **changes):
-    lay(tmp_path / "r", entities, mentions)
+    write_world(tmp_path / "r", entities, mentions)
     reader = melcache.open(pipeline.run(config(tmp_path, **changes)))
     return reader, watched[-1]
 
@@ -191,7 +185,7 @@ def run(tmp_path, entities, mentions, watched, **changes):
 def first(tmp_path_factory):
     """The world's release and cache before anything is added; tests copy it."""
     folder = tmp_path_factory.mktemp("first")
-    lay(folder / "r", *world())
+    write_world(folder / "r", *two_hundred_cities())
     pipeline.run(config(folder))
     return folder
 
@@ -224,7 +218,7 @@ NEW = {"new0": ("palace 0", "a new one", "teal"), "new1": ("palace 1", "harbor f
 
 
 def test_one_percent_more_entities_encodes_their_texts_and_pictures_and_nothing_else(old, tmp_path, watched):
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     grown, work = run(tmp_path, inserted(entities, NEW), mentions, watched)
     assert encoded(work) == dict.fromkeys(("bert", "clip texts", "clip pictures", "resnet", "detector", "decoded"), 2)
     kinds = ("bert", "clip", "resnet", "objects")
@@ -239,7 +233,7 @@ def test_one_percent_more_entities_encodes_their_texts_and_pictures_and_nothing_
 
 
 def test_a_grown_cache_holds_what_a_fresh_one_does_row_by_row(old, tmp_path, watched):
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     more = mentions | {"m99": ("a palace by night", "palace", "night", "new0")}
     grown, _ = run(tmp_path, inserted(entities, NEW), more, watched)
     fresh, _ = run(tmp_path, inserted(entities, NEW), more, watched, name="fresh")
@@ -282,12 +276,12 @@ def test_which_namesakes_are_listed_does_not_depend_on_history(tmp_path, watched
 
 
 def test_the_same_release_again_changes_nothing_and_is_the_grown_cache(old, tmp_path, watched):
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     grown, _ = run(tmp_path, inserted(entities, NEW), mentions, watched)
     again, work = run(tmp_path, inserted(entities, NEW), mentions, watched)
     assert again.id == grown.id
     assert work.draft.made == 0
-    lay(tmp_path / "r", *world())
+    write_world(tmp_path / "r", *two_hundred_cities())
     back, work = run(tmp_path, entities, mentions, watched)
     assert back.id == old.id
     assert not any(encoded(work).values())
@@ -299,7 +293,7 @@ def test_the_same_release_again_changes_nothing_and_is_the_grown_cache(old, tmp_
 def test_a_new_mention_of_an_old_sentence_encodes_that_sentence_again_and_no_other(
     old, tmp_path, watched, head, part, table
 ):
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     sentence, _, shot, gold = mentions["m4"]
     first, _ = run(tmp_path, entities, mentions, watched, heads=(head,))
     more = mentions | {"m99": (sentence, "spring", shot, gold)}
@@ -316,7 +310,7 @@ def test_a_new_mention_of_an_old_sentence_encodes_that_sentence_again_and_no_oth
 
 
 def test_a_new_entity_that_has_an_old_mentions_text_and_picture_leaves_the_mention_alone(old, tmp_path, watched):
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     _, surface, shot, _ = mentions["m3"]
     grown, work = run(tmp_path, entities | {"new0": (surface, "", shot)}, mentions, watched)
     assert encoded(work) == dict.fromkeys(("bert", "clip texts", "clip pictures", "resnet", "detector", "decoded"), 1)
@@ -326,7 +320,7 @@ def test_a_new_entity_that_has_an_old_mentions_text_and_picture_leaves_the_menti
 
 
 def test_a_row_that_goes_costs_its_own_range(old, tmp_path, watched):
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     gone = next(name for name in list(entities)[64:128] if all(gold != name for *_, gold in mentions.values()))
     entities.pop(gone)
     grown, work = run(tmp_path, entities, mentions, watched)
@@ -336,7 +330,7 @@ def test_a_row_that_goes_costs_its_own_range(old, tmp_path, watched):
 
 
 def test_a_grown_cache_that_has_lost_shards_is_mended_to_the_same_id(old, tmp_path, watched):
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     grown, _ = run(tmp_path, inserted(entities, NEW), mentions, watched)
     rng = random.Random(1)
     files = [shard["file"] for shard in grown.manifest["shards"] if not shard["part"].endswith(".ids")]
@@ -347,11 +341,11 @@ def test_a_grown_cache_that_has_lost_shards_is_mended_to_the_same_id(old, tmp_pa
 
 
 def test_growth_that_is_killed_goes_on_to_the_same_cache(old, tmp_path, watched, monkeypatch):
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     whole = tmp_path / "whole"
     shutil.copytree(tmp_path / "s", whole / "s")
     wanted, _ = run(whole, inserted(entities, NEW), mentions, watched)
-    lay(tmp_path / "r", inserted(entities, NEW), mentions)
+    write_world(tmp_path / "r", inserted(entities, NEW), mentions)
 
     class KilledError(BaseException):
         pass
@@ -375,7 +369,7 @@ def test_growth_that_is_killed_goes_on_to_the_same_cache(old, tmp_path, watched,
 def test_who_has_nothing_takes_the_order_of_what_is_published_and_computes_only_what_is_newer(
     old, tmp_path, watched, capsys
 ):
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     mine, _ = run(tmp_path, inserted(entities, NEW), mentions, watched)
     push.push(mine.path, str(tmp_path / "remote"))
     remote = {"remote": str(tmp_path / "remote"), "shards": tmp_path / "theirs"}
@@ -395,7 +389,7 @@ def test_who_has_nothing_takes_the_order_of_what_is_published_and_computes_only_
 
 
 def test_reorder_gives_the_id_of_a_fresh_extraction(old, tmp_path, watched):
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     anew, _ = run(tmp_path, inserted(entities, NEW), mentions, watched, reorder=True)
     fresh, _ = run(tmp_path, inserted(entities, NEW), mentions, watched, name="fresh")
     content = [{k: v for k, v in r.manifest["dataset"].items() if k != "name"} for r in (anew, fresh)]
@@ -405,7 +399,7 @@ def test_reorder_gives_the_id_of_a_fresh_extraction(old, tmp_path, watched):
 
 
 def test_a_limited_cache_is_not_grown(tmp_path, watched):
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     limited, _ = run(tmp_path, entities, mentions, watched, limit=2)
     assert "generations" not in limited.manifest
     whole, _ = run(tmp_path, entities, mentions, watched)
@@ -415,12 +409,12 @@ def test_a_limited_cache_is_not_grown(tmp_path, watched):
 
 def test_damaged_ids_of_a_cache_that_has_not_grown_are_computed_anew(old, tmp_path, watched):
     damage_ids(old)
-    mended, work = run(tmp_path, *world(), watched)
+    mended, work = run(tmp_path, *two_hundred_cities(), watched)
     assert (mended.id, work.draft.made) == (old.id, 1)
 
 
 def test_a_grown_cache_whose_ids_are_damaged_or_that_would_be_limited_is_not_renumbered(old, tmp_path, watched):
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     grown, _ = run(tmp_path, inserted(entities, NEW), mentions, watched)
     with pytest.raises(ConfigError, match=r"^--limit would take the place of the grown cache in .*; give it a --name"):
         pipeline.run(config(tmp_path, limit=2))
@@ -441,7 +435,7 @@ def damage_ids(reader):
 
 def test_a_team_of_two_who_grow_in_turn_have_one_cache(old, tmp_path, watched, capsys):
     """Ann publishes what Bob has, grows it twice and publishes by the way; Bob then takes all of it."""
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     remote, bob = {"remote": str(tmp_path / "remote")}, {"shards": tmp_path / "bob"}
     push.push(old.path, remote["remote"])
     run(tmp_path, entities, mentions, watched, **remote, **bob)
@@ -459,7 +453,7 @@ def test_a_team_of_two_who_grow_in_turn_have_one_cache(old, tmp_path, watched, c
 
 def test_a_copy_of_an_owner_that_is_encoded_anew_is_copied_anew(tmp_path, watched):
     """An owner's batch decides its last bits: a later generation's copy of it must not keep the old ones."""
-    entities, mentions = world()
+    entities, mentions = two_hundred_cities()
     options = {"storage": "float32", "shard_rows": 64}
     run(tmp_path, entities, mentions, watched, **options)
     copies = {"copy": entities["e3"], "other": entities["e70"]}

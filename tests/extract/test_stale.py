@@ -18,6 +18,7 @@ from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.planning import candidate_lists, recipes, row_order, rows
 from extract.planning.shards import Plan
+from tests.worlds import entity_record, extract_config, mention_record, write_release
 
 HEADS = ("ghmfc", "dwe", "mel_hi")  # among them they read every part on demand
 PICTURES = {"resnet", "clip", "objects", "regions", "crops", "clip_token.clip"}
@@ -48,23 +49,21 @@ OTHERS = {
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("release")
-    for name, color in (("red", "red"), ("blue", "blue"), ("gray", "gray")):
+    (folder / "images").mkdir()
+    for color in ("red", "blue", "gray"):
         picture = Image.new("RGB", (60, 40), color)
         picture.paste("black", (10, 10, 30, 20))
-        picture.save(folder / f"{name}.png")
+        picture.save(folder / f"images/{color}.png")
     entities = [
-        {"id": f"e{i}", "name": name, "text": f"the {name} of the north", "image": image, "description": f"long {name}"}
+        entity_record(i, name, f"the {name} of the north", image, description=f"long {name}")
         for i, (name, image) in enumerate([("harbor", "red.png"), ("castle", "blue.png"), ("forest", None)])
     ]
     mentions = [
-        {"id": f"m{i}", "text": f"A {name} by night", "mention": name, "gold": f"e{i}", "image": image}
+        mention_record(i, f"A {name} by night", name, image, gold=f"e{i}")
         for i, (name, image) in enumerate([("harbor", "gray.png"), ("castle", "blue.png"), ("forest", "absent.png")])
     ]
-    for name, lines in (("entities", entities), ("mentions", mentions)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    known = {"weights": "random-tiny", "device": "cpu", "max_missing": 1.0, "candidates": 3, "shard_rows": 2}
-    shards = tmp_path_factory.mktemp("shards")
-    return ExtractConfig(dataset="jsonl", data=folder, shards=shards, name="world", heads=HEADS, **known)
+    write_release(folder, mentions, entities)
+    return extract_config(folder, tmp_path_factory.mktemp("shards"), shard_rows=2, heads=HEADS)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import cache as melcache
 from cache.schema import UNLABELED
 from common.errors import ConfigError, DatasetError
 from extract import pipeline
-from extract.config import ExtractConfig
 from extract.preparation import prepare
+from tests.worlds import extract_config, write_release
 from train import loop
 from train.cli import app
 from train.config import ExplainConfig, SlicesConfig, TrainConfig
@@ -33,9 +33,9 @@ NAMES = ("harbor", "castle", "river", "garden")
 def line(number):
     """One of 60 mentions: three to a caption, a tenth nil, a fifth not labeled; train and test, no valid."""
     name, caption = NAMES[number % 4], number // 3
-    found = {"id": f"m{number}", "caption": f"c{caption}", "text": f"the {name} of {number}", "mention": name}
-    found["split"] = "test" if caption % 4 == 3 else "train"
-    return found if number % 5 == 2 else found | {"gold": None if number % 10 == 1 else f"e{number % 8}"}
+    record = {"id": f"m{number}", "caption": f"c{caption}", "text": f"the {name} of {number}", "mention": name}
+    record["split"] = "test" if caption % 4 == 3 else "train"
+    return record if number % 5 == 2 else record | {"gold": None if number % 10 == 1 else f"e{number % 8}"}
 
 
 LINES = [line(number) for number in range(60)]
@@ -48,19 +48,8 @@ def world(tmp_path_factory):
     """A finished cache; tests only read it."""
     folder = tmp_path_factory.mktemp("unlabeled")
     entities = [{"id": f"e{i}", "name": NAMES[i % 4], "text": f"number {i}"} for i in range(8)]
-    for name, lines in (("mentions", LINES), ("entities", entities)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
-    config = ExtractConfig(
-        dataset="jsonl",
-        data=folder,
-        shards=folder,
-        name="world",
-        weights="random-tiny",
-        device="cpu",
-        candidates=3,
-        objects=1,
-    )
-    return melcache.open(pipeline.run(config))
+    write_release(folder, LINES, entities)
+    return melcache.open(pipeline.run(extract_config(folder, folder, objects=1)))
 
 
 def run(world, folder, model, head=None, **options):
@@ -87,26 +76,20 @@ def test_the_cache_says_which_mentions_are_not_labeled(world):
 @pytest.mark.parametrize("gold, told", [({}, "recall@1 -, recall@2 -"), ({"gold": None}, "recall@1 0.0%")])
 def test_recall_of_mentions_without_labels_is_not_a_number(tmp_path, capsys, gold, told):
     mention = {"id": "m", "text": "the harbor", "mention": "harbor", **gold}
-    (tmp_path / "mentions.jsonl").write_text(json.dumps(mention))
-    (tmp_path / "entities.jsonl").write_text('{"id": "e"}\n{"id": "f"}')
-    config = ExtractConfig(
-        dataset="jsonl", data=tmp_path, shards=tmp_path, name="w", weights="random-tiny", device="cpu"
-    )
-    pipeline.run(config)
+    write_release(tmp_path, [mention], [{"id": "e"}, {"id": "f"}])
+    pipeline.run(extract_config(tmp_path, tmp_path))
     printed = capsys.readouterr().out
     assert told in printed
     assert ("over 0 labeled mentions" in printed) == (not gold)
 
 
 def test_doubts_are_said_and_strict_refuses_them(tmp_path, capsys):
-    (tmp_path / "mentions.jsonl").write_text('{"id": "m", "text": "x", "mention": "x", "gold": "typo"}\n')
-    (tmp_path / "entities.jsonl").write_text('{"id": "e"}\n')
-    config = {"dataset": "jsonl", "data": tmp_path, "shards": tmp_path, "weights": "random-tiny", "device": "cpu"}
+    write_release(tmp_path, [{"id": "m", "text": "x", "mention": "x", "gold": "typo"}], [{"id": "e"}])
     with pytest.raises(
         DatasetError, match=r"mentions\.jsonl line 1: gold 'typo' is in no entities\.jsonl, which --strict"
     ):
-        prepare(ExtractConfig(**config, strict=True))
-    prepare(ExtractConfig(**config))
+        prepare(extract_config(tmp_path, tmp_path, strict=True))
+    prepare(extract_config(tmp_path, tmp_path))
     assert "warning: " in (said := capsys.readouterr().err) and "line 1: gold 'typo'" in said
 
 

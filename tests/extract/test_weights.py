@@ -34,6 +34,7 @@ from extract.encoders.resnet import FILE, ResNet
 from extract.planning import candidate_lists, row_order, rows
 from extract.planning.shards import Plan
 from extract.weights import sources, states, torchvision_files
+from tests.worlds import entity_record, extract_config, mention_record, write_release
 
 CPU = Compute(torch.device("cpu"), "fp32")
 
@@ -112,14 +113,10 @@ def test_a_folder_that_is_not_there_is_refused():
         sources.parse("nowhere")
 
 
-def test_pretrained_without_network_is_one_line_at_once(tmp_path, monkeypatch):
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "mentions.jsonl").write_text('{"id": "m", "text": "a b", "mention": "a", "gold": "e"}\n')
-    (data / "entities.jsonl").write_text('{"id": "e", "name": "a"}\n')
+def test_pretrained_without_network_is_one_line_at_once(release, tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
-    result = CliRunner().invoke(app, ["--dataset", "jsonl", "--data", str(data), "--shards", str(tmp_path / "s")])
+    result = CliRunner().invoke(app, ["--dataset", "jsonl", "--data", str(release), "--shards", str(tmp_path / "s")])
     assert result.exit_code == 2 and not waits  # the hub, left alone, tries again for half a minute
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith(
@@ -397,25 +394,19 @@ def test_only_line_feeds_end_a_word_of_the_vocabulary(folder):
 # --- what the manifest says
 
 
-def release(path):
-    path.mkdir()
-    (path / "mentions.jsonl").write_text('{"id": "m", "text": "Paris", "start": 0, "end": 5, "gold": "e"}\n')
-    (path / "entities.jsonl").write_text('{"id": "e", "name": "Paris"}\n')
-    return path
+@pytest.fixture
+def release(tmp_path):
+    return write_release(tmp_path / "r", [mention_record(0, "Paris", "Paris")], [entity_record(0, "Paris")])
 
 
-def test_random_weights_are_named_in_the_manifests_warnings(tmp_path):
-    folder = pipeline.run(
-        ExtractConfig(
-            dataset="jsonl", data=release(tmp_path / "r"), shards=tmp_path, weights="random-tiny", device="cpu"
-        )
-    )
+def test_random_weights_are_named_in_the_manifests_warnings(release, tmp_path):
+    folder = pipeline.run(extract_config(release, tmp_path))
     (warning,) = manifests.load(folder)["warnings"]
     assert warning.startswith("random weights (random-tiny)")
 
 
-def test_other_bert_weights_change_the_parts_of_bert_and_alignment_only(folder, source, tmp_path):
-    data, layout = row_order.arrange(jsonl.load(release(tmp_path / "r")), None, 2048)
+def test_other_bert_weights_change_the_parts_of_bert_and_alignment_only(folder, source, release):
+    data, layout = row_order.arrange(jsonl.load(release), None, 2048)
 
     def fingerprints():
         config = ExtractConfig(weights="random-tiny", device="cpu")
