@@ -40,14 +40,16 @@ def knob(
     flag: str | None = None,
     argument: str | None = None,
     metavar: str | None = None,
+    machine: bool = False,
 ) -> Any:
     """Declare a config field that is also a command-line option with help `text`; MISSING as default: it is required.
 
     `flag` is the option's name where the field cannot have it (`for` is a word of Python); `also` are more names;
-    `metavar` stands for its value in help. With `argument`, which is then its metavar, it is written without a name.
+    `metavar` stands for its value in help. With `argument`, which is then its metavar, it is written without a name. A
+    knob of the `machine` says where and how the work is done, and decides no result.
     """
     told = {"help": text, "panel": panel, "also": also, "flag": flag, "argument": argument, "metavar": metavar}
-    return dataclasses.field(default=default, metadata=told)
+    return dataclasses.field(default=default, metadata=told | {"machine": machine})
 
 
 def value_of(kind: Callable[[str], Any], text: str, item: Callable[[str], Any] = str) -> Any:

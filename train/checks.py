@@ -23,6 +23,15 @@ def check_positive(config: Any, *names: str) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1")
 
 
+def shown(value: bool | float | str) -> str:
+    """Return a knob's default as its help says it: yes, 1e-3, triplet."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and 0 < value < 0.01:
+        return f"{value:.0e}".replace("e-0", "e-")
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def share_of(valid_from: str) -> float:
     """Return the share of train that --valid-from `train:SHARE` holds out.  Raises ConfigError for anything else."""
     found = HELD_OUT.fullmatch(str(valid_from))

@@ -1,8 +1,9 @@
 """Every knob of training, once; the command line, the checkpoint and results.json derive from it.  No torch here."""
 
-from dataclasses import MISSING, dataclass
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from common.errors import ConfigError
 from common.options import knob
@@ -21,45 +22,36 @@ PROTOCOLS = {
 }  # as results.json and tables name them
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 Together = Literal["auto", "yes", "no"]
+Config = TypeVar("Config", bound="TrainConfig")
 LOWER_IS_BETTER = ("mean_rank",)
 SLICINGS = ("gold", "surface", "type", "picture")
 FIXED = ("select", "protocol", "rerank", "select_among", "valid_from")  # what a search keeps: trials must be comparable
 SELECTABLE = (*(f"top{k}" for k in KS), "mrr", "mean_rank")
-DECISIVE = (
-    "epochs",
-    "batch",
-    "learning_rate",
-    "weight_decay",
-    "warm_up",
-    "decay",
-    "clip_norm",
-    "restart",
-    "select",
-    "patience",
-    "precision",
-    "protocol",
-    "rerank",
-    "select_among",
-    "valid_from",
-    "with_lexical",
-)  # what a result depends on
+
+
+def _by_head(text: str, name: str) -> str:
+    """Return the help of a knob whose default is the head's (heads.presets)."""
+    return f"{text} ({presets.told(name)})"
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What `python -m train` does, whatever the head."""
+    """What `python -m train` does, whatever the head; knobs that are None are as `resolved` decides.
 
-    dataset: str = knob("demo", "name of a cache under --shards, or a path to one")
-    model: str = knob("drin", f"the head: {', '.join(HEADS)}, or FILE.py with one of your own")
-    epochs: int | None = knob(
-        None, "passes over the train split (default: 30, DRIN 4.4; dwe_authors 300, on wikidiverse 500)"
-    )
-    seeds: tuple[int, ...] = knob((0,), "comma-separated; each gives its own initial weights and order")
-    shards: Path = knob(SHARDS, "folder that holds caches")
+    A run's identity is every knob that is not of the machine, and in words of their own: the head and its options (not
+    `model`), the cache (not `dataset`), a file of results for each of the `seeds`.
+    """
+
+    dataset: str = knob("demo", "name of a cache under --shards, or a path to one", machine=True)
+    model: str = knob("drin", f"the head: {', '.join(HEADS)}, or FILE.py with one of your own", machine=True)
+    epochs: int | None = knob(None, _by_head("passes over the train split", "epochs"))
+    seeds: tuple[int, ...] = knob((0,), "comma-separated; each gives its own initial weights and order", machine=True)
+    shards: Path = knob(SHARDS, "folder that holds caches", machine=True)
     run: Path | None = knob(
         None,
         "folder for results.json and checkpoints (default: runs/<dataset>-<model>)",
         also=("--run-folder",),  # torchrun takes a --run for its own
+        machine=True,
     )
     protocol: str = knob(
         "retrieved",
@@ -75,31 +67,25 @@ class TrainConfig:
         None, "train:SHARE, such as train:0.1: hold whole captions out of train where the release has no valid split"
     )
     with_lexical: bool = knob(False, "add the string score, with a learned weight, to the head's")
-    option: list[str] = knob((), "of a head of your own, items of a list joined by +; repeat it", metavar="KNOB=VALUE")
-    device: str = knob("auto", "cpu, cuda or auto")
-    fresh: bool = knob(False, "train everything anew; without it what is finished or half done is kept")
-    batch: int | None = knob(None, "mentions per step (default: 64, DRIN 4.4; dwe_authors 128)", panel="Optimization")
-    learning_rate: float | None = knob(
-        None,
-        "of Adam (default: 1e-3, DRIN 4.4; dwe_authors 5e-5, on a cache named richpedia 5e-4, wikidiverse 5e-6)",
-        panel="Optimization",
+    option: list[str] = knob(
+        (), "of a head of your own, items of a list joined by +; repeat it", metavar="KNOB=VALUE", machine=True
     )
-    weight_decay: float | None = knob(
-        None, "decoupled, as in AdamW (default: 0; dwe_authors 1e-3)", panel="Optimization"
-    )
+    device: str = knob("auto", "cpu, cuda or auto", machine=True)
+    fresh: bool = knob(False, "train everything anew; without it what is finished or half done is kept", machine=True)
+    batch: int | None = knob(None, _by_head("mentions per step", "batch"), panel="Optimization")
+    learning_rate: float | None = knob(None, _by_head("of Adam", "learning_rate"), panel="Optimization")
+    weight_decay: float | None = knob(None, _by_head("decoupled, as in AdamW", "weight_decay"), panel="Optimization")
     warm_up: int | None = knob(
-        None, "steps over which the learning rate grows from 0 (default: 0; dwe_authors 100)", panel="Optimization"
+        None, _by_head("steps over which the learning rate grows from 0", "warm_up"), panel="Optimization"
     )
     decay: bool | None = knob(
-        None, "let the learning rate fall to 0 at the last step (default: no; dwe_authors yes)", panel="Optimization"
+        None, _by_head("let the learning rate fall to 0 at the last step", "decay"), panel="Optimization"
     )
     clip_norm: float | None = knob(
-        None, "largest norm of a gradient, 0 = any (default: 0; dwe_authors 1)", panel="Optimization"
+        None, _by_head("largest norm of a gradient, 0 = any", "clip_norm"), panel="Optimization"
     )
     restart: int | None = knob(
-        None,
-        "epochs after which Adam forgets its moments, 0 = never (default: 0; drin_authors 10)",
-        panel="Optimization",
+        None, _by_head("epochs after which Adam forgets its moments, 0 = never", "restart"), panel="Optimization"
     )
     select: str = knob(
         "top1", "valid metric that picks the epoch: top1 ... top20, mrr, mean_rank", panel="Optimization"
@@ -108,33 +94,31 @@ class TrainConfig:
         "all", "whole-kb: rank valid after each epoch as test, or, faster, in the lists", panel="Optimization"
     )
     patience: int = knob(0, "stop after so many epochs without a better one, 0 = never", panel="Optimization")
-    resident: Resident = knob("auto", "where the features lie: auto takes the first that fits", panel="Machine")
+    resident: Resident = knob(
+        "auto", "where the features lie: auto takes the first that fits", panel="Machine", machine=True
+    )
     precision: Precision = knob("auto", "of training; auto: tf32 on CUDA, else float32", panel="Machine")
-    together: Together = knob("auto", "train all seeds in one pass; auto: on CUDA, if memory allows", panel="Machine")
-    threads: int = knob(0, "of the CPU, 0 = the cores that this process may use", panel="Machine")
-    tensorboard: bool = knob(False, "also write curves for TensorBoard into the run folder", panel="Machine")
+    together: Together = knob(
+        "auto", "train all seeds in one pass; auto: on CUDA, if memory allows", panel="Machine", machine=True
+    )
+    threads: int = knob(0, "of the CPU, 0 = the cores that this process may use", panel="Machine", machine=True)
+    tensorboard: bool = knob(
+        False, "also write curves for TensorBoard into the run folder", panel="Machine", machine=True
+    )
 
     def __post_init__(self) -> None:
-        for name, value in presets.of(self.model, self.dataset).items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
-        for name in ("weight_decay", "warm_up", "clip_norm", "restart"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name):g}; it must be 0 or more")
-        for name in ("epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1")
+        _check(self, ("weight_decay", "warm_up", "clip_norm", "restart"), "0 or more", lambda value: value >= 0)
+        _check(self, ("epochs", "batch"), "at least 1", lambda value: value >= 1)
+        _check(self, ("learning_rate",), "positive", lambda value: value > 0)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or not all(0 <= s < 1 << 63 for s in self.seeds):
             raise ConfigError(f"--seeds {','.join(map(str, self.seeds))}: one or more different numbers from 0 on")
         if self.select not in SELECTABLE:
             raise ConfigError(f"--select {self.select}: choose from {', '.join(SELECTABLE)}")
         self._check_protocol()
         if self.valid_from is not None:
-            object.__setattr__(self, "valid_from", f"train:{share_of(self.valid_from):.6f}".rstrip("0"))
+            share_of(self.valid_from)
         if min(self.patience, self.threads) < 0:
             raise ConfigError(f"--patience {self.patience} and --threads {self.threads} must not be negative")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ConfigError(f"--learning-rate is {self.learning_rate:g}; it must be positive")
 
     def _check_protocol(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -155,6 +139,31 @@ class TrainConfig:
     def folder(self) -> Path:
         """The directory of the run."""
         return self.run or RUNS / f"{Path(self.dataset).name}-{self.model}"
+
+
+def _check(config: TrainConfig, names: tuple[str, ...], wanted: str, good: Callable[[float], bool]) -> None:
+    """Raise ConfigError for a number that was given and is not as wanted, or not finite."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not (good(value) and value < float("inf")):
+            raise ConfigError(f"--{name.replace('_', '-')} is {value:g}; it must be {wanted}")
+
+
+def resolved(config: Config) -> Config:
+    """Return the config with the head's own defaults where nothing was given, and shares written in one way."""
+    own = presets.of(config.model, config.dataset)
+    chosen: dict[str, Any] = {name: value for name, value in own.items() if getattr(config, name) is None}
+    if config.valid_from is not None:
+        chosen["valid_from"] = f"train:{share_of(config.valid_from):.6f}".rstrip("0")
+    return replace(config, **chosen)
+
+
+def decisive(kind: type[TrainConfig]) -> tuple[str, ...]:
+    """Return the knobs of a config that a result depends on: those that are not marked as the machine's."""
+    return tuple(field.name for field in fields(kind) if not field.metadata.get("machine"))
+
+
+DECISIVE = decisive(TrainConfig)
 
 
 @dataclass(frozen=True)
@@ -196,9 +205,6 @@ class CompareConfig(SeriesConfig):
     """What `python -m train compare` does: the same run for each of several heads."""
 
     model: str = ""  # each run has its own
-    epochs: int | None = knob(
-        None, "passes over the train split, of all heads (default: each head's own: 30, dwe_authors 300 or 500)"
-    )
     models: tuple[str, ...] = knob((), "comma-separated heads, or FILE.py (default: all that the cache can feed)")
     baseline: str | None = knob(
         None,
@@ -206,12 +212,6 @@ class CompareConfig(SeriesConfig):
         "ranks its list alone, the first head that ranks the same entities as most others)",
     )
     run: Path | None = knob(None, "folder of the runs and of compare.json (default: runs/<dataset>-compare)")
-
-    def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in presets.DEFAULTS}
-        super().__post_init__()
-        for name, value in given.items():  # None stays None: each head fills in its own
-            object.__setattr__(self, name, value)
 
     @property
     def folder(self) -> Path:

@@ -32,7 +32,7 @@ WIDTHS = {
     "image_width": ("entity.resnet.image", "mention.resnet.image", "mention.regions.image"),
     "clip_width": ("entity.clip.text",),
 }
-Head = TypeVar("Head", bound=HeadConfig | None)
+Options = TypeVar("Options", bound=HeadConfig | None)
 PROBED = 4  # mentions
 STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
 
@@ -86,7 +86,7 @@ def with_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
 def table_of(config: TrainConfig, head: HeadConfig | None, reader: Reader, device: torch.device) -> Table:
     """Return the columns that a head reads, those that its switches and the protocol ask for included."""
     head, reads = head or HeadConfig(), HEADS[config.model].reads
-    more = (*head.more, *protocols.columns(config, reader))
+    more = (*head.more, *protocols.columns(protocols.ranking_of(config), reader))
     bounds = (head.tokens_read, head.bytes_read)
     return Table(reader, config.model, device, config.resident, more, *bounds, config.valid_from, reads)
 
@@ -96,13 +96,13 @@ def data_of(config: TrainConfig, head: HeadConfig | None, reader: Reader, table:
 
     Raises ConfigError for a split without a mention to use; a head without weights does without some.
     """
-    own = head or HeadConfig()
+    own, ranking = head or HeadConfig(), protocols.ranking_of(config)
     if config.protocol == "injected":
-        table = protocols.injected(config, reader, table)
+        table = protocols.injected(ranking, reader, table)
     may_lack_gold = config.protocol in ("retrieved", "whole-kb")
     complete, warnings = _unchanged, ()
     if may_lack_gold and own.leak_gold:
-        complete, warnings = functools.partial(leak.with_gold, config, reader), leak.warnings(reader, table)
+        complete, warnings = functools.partial(leak.with_gold, reader, config.resident), leak.warnings(reader, table)
     table = complete(table)
     without_gold = may_lack_gold and own.learns_without_gold
     rows = table.trainable(table.rows("train"), without_gold=without_gold)
@@ -112,7 +112,7 @@ def data_of(config: TrainConfig, head: HeadConfig | None, reader: Reader, table:
     for name in HEADS[config.model].needs:
         if not len(found[name]):
             raise nothing_to_use(config, reader, table, name)
-    splits = protocols.splits(config, reader, table, world, complete)
+    splits = protocols.splits(ranking, reader, table, world, complete)
     if not len(found["valid"]):
         del splits["valid"]
     watched = splits.get("valid") if config.select_among == "all" else split_of(table, "valid")
@@ -135,7 +135,7 @@ def nothing_to_use(config: TrainConfig, reader: Reader, table: Table, split: str
     return ConfigError(what)
 
 
-def with_widths(head: Head, reader: Reader) -> Head:
+def with_widths(head: Options, reader: Reader) -> Options:
     """Return the head's config with the cache's feature widths."""
     if head is None:
         return None

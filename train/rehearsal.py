@@ -30,15 +30,15 @@ def rehearse(config: TrainConfig, head: HeadConfig | None, table: Table, row: Te
     with torch.random.fork_rng(devices=[]):
         model = build(config.model, head, with_lexical=config.with_lexical).to(table.device)
     _score(model, table, row, f"{config.model} reads %s, which a batch does not hold: name it in READS")
-    among = protocols.ranked(config)
-    if among == "list":
+    ranking = protocols.ranking_of(config)
+    if ranking.among == "list":
         return
     outside = (
         f"{config.model} reads %s, which is known of the lists alone, and --protocol {config.protocol} ranks other "
         "entities: leave it out of the head, or choose another --protocol"
     )
-    _score(model, protocols.unlisted(config, table), row, outside)
-    if among == "all":
+    _score(model, protocols.unlisted(ranking, table), row, outside)
+    if ranking.among == "all":
         _embed(model, table, row, outside)
 
 

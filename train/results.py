@@ -1,53 +1,32 @@
-"""Write down a run: what identifies it, its curves, results.json, and a table for people."""
+"""Write down a run: its curves, results.json, and a table for people."""
 
 import json
 import statistics
 from pathlib import Path
 from typing import Any, Self
 
-from cache import Reader, store
+from cache import store
 from common.errors import ConfigError
 from common.foreign import printable
 from common.options import as_json
 from common.output import duration, say, table
 from common.records import SPLITS
-from train.config import DECISIVE, PROTOCOLS, TrainConfig
+from train.config import PROTOCOLS
 from train.data import splits
 from train.evaluating import protocols
-from train.heads.head_config import HeadConfig
-from train.heads.registry import HEADS
-from train.optimizing import checkpoint
-from train.prepare import Data
-from train.processes import World
+from train.run import Run
 from train.run_folder import run_files
 
 TIE_RULE = "expected"
 SHOWN = ("top1", "top3", "top5", "top10", "top20", "mrr")
 
 
-def identity(config: TrainConfig, head: HeadConfig | None, reader: Reader) -> dict[str, Any]:
-    """Return what the numbers of a run depend on: two runs with one identity are one run."""
-    knobs = {name: value for name, value in as_json(config).items() if name in DECISIVE}
-    own = {f"{config.model}.{name}": value for name, value in as_json(head).items()}
-    known = {
-        "cache_id": reader.id,
-        "split": splits.digest_of(reader),
-        "code": checkpoint.code(*HEADS[config.model].files()),
-    }
-    return {"model": config.model, **known, **knobs, **own}
-
-
-def name_of(config: TrainConfig, head: HeadConfig | None) -> str:
-    """Return the head as tables name it, with what must stand beside its numbers."""
-    label = f" ({head.label})" if head and head.label else ""
-    return config.model + label + (" + lexical" if config.with_lexical else "")
-
-
-def announce(config: TrainConfig, finished: list[int], resident: str) -> None:
+def announce(run: Run, finished: list[int]) -> None:
     """Say what will not be trained again, and where the features lie."""
+    resident = run.data.table.resident
     if finished:
         seeds = ", ".join(map(str, finished))
-        say(f"finished before, not trained again (--fresh would): seed {seeds} in {config.folder}/")
+        say(f"finished before, not trained again (--fresh would): seed {seeds} in {run.config.folder}/")
     if resident != "device":
         say(f"features stay in {'host memory' if resident == 'host' else 'the shards'} and are gathered ahead")
 
@@ -55,10 +34,10 @@ def announce(config: TrainConfig, finished: list[int], resident: str) -> None:
 class Curves:
     """metrics.jsonl, a line per seed and epoch as it ends, and the same for TensorBoard if wanted."""
 
-    def __init__(self, config: TrainConfig, found: dict[int, dict[str, Any] | None], world: World) -> None:
-        self._path, self._first = config.folder / run_files.CURVES, world.first
+    def __init__(self, run: Run, found: dict[int, dict[str, Any] | None]) -> None:
+        self._path, self._first = run.config.folder / run_files.CURVES, run.world.first
         self._known = {seed: known["history"] for seed, known in found.items() if known}
-        self._board = _summary_writer(config.folder) if config.tensorboard and world.first else None
+        self._board = _summary_writer(run.config.folder) if run.config.tensorboard and self._first else None
 
     def __enter__(self) -> Self:
         return self
@@ -97,26 +76,20 @@ def _summary_writer(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def results_of(
-    config: TrainConfig,
-    head: HeadConfig | None,
-    reader: Reader,
-    data: Data,
-    lexical: dict[str, Any],
-    seeds: list[dict[str, Any]],
-) -> dict[str, Any]:
+def results_of(run: Run, lexical: dict[str, Any], seeds: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the content of results.json: metrics are fractions, `std` is that of the sample (0 for one seed).
 
-    `candidates` entities, at most, were ranked for a mention; `ranked` says which (protocols.ranked). `watched` is the
-    protocol that the epoch was chosen under. `lexical` always ranks the lists. `ties` holds test's means under the two
-    other rules; `seconds` is the sum of what the seeds took, interruptions left out. `split` says on which split the
-    numbers are (splits.describe); of a head without weights valid may be missing. `unlabeled` mentions count nowhere.
-    `digest` covers all other fields.
+    `candidates` entities, at most, were ranked for a mention; `ranked` says which (protocols.Ranking.among).
+    `watched` is the protocol that the epoch was chosen under. `lexical` always ranks the lists. `ties` holds test's
+    means under the two other rules; `seconds` is the sum of what the seeds took, interruptions left out. `split` says
+    on which split the numbers are (splits.describe); of a head without weights valid may be missing. `unlabeled`
+    mentions count nowhere. `digest` covers all other fields.
     """
+    config, head, reader, data = run.config, run.head, run.reader, run.data
     measured = tuple(data.splits)
     found = {
         "model": config.model,
-        "name": name_of(config, head),
+        "name": run.name,
         "config": as_json(config) | {config.model: as_json(head)},
         "dataset": reader.manifest["dataset"]["name"],
         "split": splits.describe(reader, config.valid_from),
@@ -127,7 +100,7 @@ def results_of(
         "warnings": [*reader.manifest["warnings"], *(head.warnings if head else ()), *data.warnings],
         "candidates": data.ranked,
         "entities": data.table.entity_count,
-        "ranked": protocols.ranked(config),
+        "ranked": protocols.ranking_of(config).among,
         "watched": PROTOCOLS[config.protocol if config.select_among == "all" else "retrieved"],
         "recall_ceiling": {s: seeds[0][s]["recall"] for s in measured},
         "lexical": {s: lexical[s] for s in measured},

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from train.config import TrainConfig
+from train.config import TrainConfig, resolved
 from train.optimizing.adam import Adam, Schedule
-from train.optimizing.training_state import schedule_of
+from train.optimizing.training_state import plan_of
 
 SHAPES = ((5, 3), (4,), ())  # a matrix, a bias, and one number such as a learned temperature
 
@@ -73,9 +73,14 @@ def test_every_step_is_that_of_torch(schedule, seeds):
                 torch.testing.assert_close(mine.detach() if seeds == 1 else mine.detach()[i], theirs, rtol=0, atol=2e-6)
 
 
-def test_the_authors_schedule_of_dwe_is_in_its_preset():
-    config = TrainConfig(model="dwe_authors")
+def test_the_authors_plan_of_dwe_is_in_its_preset():
+    mentions = 7 * 128 - 3  # seven steps an epoch
+    config = resolved(TrainConfig(model="dwe_authors"))
     assert (config.epochs, config.batch) == (300, 128)
-    assert schedule_of(config, 7) == Schedule(5e-5, warm_up=100, decay_to=2100, weight_decay=1e-3, clip_norm=1.0)
-    given = TrainConfig(model="dwe_authors", epochs=500, learning_rate=5e-6, decay=False)
-    assert schedule_of(given, 7) == Schedule(5e-6, warm_up=100, decay_to=0, weight_decay=1e-3, clip_norm=1.0)
+    assert plan_of(config, mentions).schedule == Schedule(
+        5e-5, warm_up=100, decay_to=2100, weight_decay=1e-3, clip_norm=1.0
+    )
+    given = resolved(TrainConfig(model="dwe_authors", epochs=500, learning_rate=5e-6, decay=False))
+    assert plan_of(given, mentions).schedule == Schedule(
+        5e-6, warm_up=100, decay_to=0, weight_decay=1e-3, clip_norm=1.0
+    )

@@ -278,7 +278,7 @@ def test_a_killed_comparison_continues_and_ends_the_same(folder, whole, tmp_path
     trained, fit_seeds = [], loop.fit_seeds
 
     def recorded(*arguments):
-        trained.append((arguments[0].model, *arguments[3]))
+        trained.append((arguments[0].config.model, *arguments[1]))
         return fit_seeds(*arguments)
 
     monkeypatch.setattr(loop, "fit_seeds", recorded)

@@ -25,6 +25,7 @@ from train.cli import app
 from train.config import TrainConfig
 from train.data.table import Table
 from train.evaluating import computed_edges, metrics, protocols, whole_kb
+from train.evaluating.protocols import ranking_of
 from train.evaluating.untrained_heads import clip_of_all, prior_of_all
 from train.heads.drin.config import DrinConfig
 from train.heads.drin_authors.config import DrinAuthorsConfig
@@ -226,8 +227,8 @@ def test_gold_goes_to_the_first_padding_or_replaces_the_last_candidate():
 def test_injected_lists_equal_a_loop(folder, columns, resident):
     config = TrainConfig(dataset=str(folder), model="drin", protocol="injected", device="cpu")
     reader = melcache.open(folder)
-    before = Table(reader, "drin", CPU, resident, protocols.columns(config, reader))
-    table = protocols.injected(config, reader, before)
+    before = Table(reader, "drin", CPU, resident, protocols.columns(ranking_of(config), reader))
+    table = protocols.injected(ranking_of(config), reader, before)
     (batch,), put = table.batches([torch.arange(N)]), 0
     for row in range(N):
         listed = columns["pair.candidates.candidates"][row].tolist()
@@ -273,8 +274,8 @@ def test_recall_of_injected_lists_is_one_but_for_nil(folder, columns, tmp_path, 
 
 def test_nothing_is_put_into_lists_that_hold_every_gold(everyone):
     config, reader = TrainConfig(dataset=str(everyone), protocol="injected", device="cpu"), melcache.open(everyone)
-    before = Table(reader, "drin", CPU, "device", protocols.columns(config, reader))
-    after = protocols.injected(config, reader, before)
+    before = Table(reader, "drin", CPU, "device", protocols.columns(ranking_of(config), reader))
+    after = protocols.injected(ranking_of(config), reader, before)
     assert torch.equal(before.candidates, after.candidates) and torch.equal(before.gold, after.gold)
     assert all(torch.equal(column, after.pairs()[name]) for name, column in before.pairs().items())
 
@@ -283,9 +284,9 @@ def test_training_sees_injected_lists(folder, columns, tmp_path, monkeypatch):
     seen = []
     real = loop.run_epoch
 
-    def spy(step, table, orders, *rest):
-        seen.append((table, orders))
-        return real(step, table, orders, *rest)
+    def spy(run, step, orders, *rest):
+        seen.append((run.data.table, orders))
+        return real(run, step, orders, *rest)
 
     monkeypatch.setattr(loop, "run_epoch", spy)
     fit(folder, tmp_path, "bert", protocol="injected", epochs=1)
@@ -520,8 +521,8 @@ def looped_alignment(columns, mention):
 def test_re_ranked_are_the_best_by_alignment_score_and_gold_outside_is_a_miss(folder, columns, tmp_path):
     config = TrainConfig(dataset=str(folder), model="drin", protocol="whole-kb", rerank=9, device="cpu")
     reader = melcache.open(folder)
-    table = Table(reader, "drin", CPU, "device", protocols.columns(config, reader))
-    test = protocols.splits(config, reader, table, World())["test"]
+    table = Table(reader, "drin", CPU, "device", protocols.columns(ranking_of(config), reader))
+    test = protocols.splits(ranking_of(config), reader, table, World())["test"]
     hits = 0
     for row in test.rows.tolist():
         scores = looped_alignment(columns, row)

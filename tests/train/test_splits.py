@@ -8,7 +8,7 @@ import torch
 
 from common.errors import CacheError, ConfigError
 from common.records import SPLITS, split_mask
-from train.config import TrainConfig
+from train.config import TrainConfig, resolved
 from train.data import splits
 from train.optimizing import checkpoint
 from train.studies.runs import Outcome
@@ -90,9 +90,9 @@ def test_what_cannot_be_held_out_is_one_line():
 def test_a_share_that_is_none_is_refused_before_anything_is_read(value):
     with pytest.raises(ConfigError, match=rf"--valid-from {value}: expected train:SHARE"):
         TrainConfig(valid_from=value)
-    assert TrainConfig(valid_from="train:.20").valid_from == TrainConfig(valid_from="train:0.2").valid_from
-    smallest = TrainConfig(valid_from="train:0.000001").valid_from
-    assert smallest == TrainConfig(valid_from=smallest).valid_from == "train:0.000001"  # not 1e-06, which no one reads
+    smallest = "train:0.000001"  # not 1e-06, which no one reads
+    for given, written in (("train:.20", "train:0.2"), ("train:0.2", "train:0.2"), (smallest, smallest)):
+        assert resolved(TrainConfig(valid_from=given)).valid_from == written
 
 
 def test_the_digest_is_of_who_is_where_and_of_nothing_else():

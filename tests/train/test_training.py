@@ -26,7 +26,7 @@ from common import devices
 from common.errors import CacheError, ConfigError, NotFiniteError
 from train import loop, prepare
 from train.cli import app
-from train.config import TrainConfig
+from train.config import TrainConfig, resolved
 from train.data import feature_column
 from train.data.table import Table
 from train.heads import models
@@ -61,7 +61,7 @@ def table(folder):
 
 
 def config(folder, run, **given):
-    return TrainConfig(**{"dataset": str(folder), "run": run, "device": "cpu", "epochs": 3} | given)
+    return resolved(TrainConfig(**{"dataset": str(folder), "run": run, "device": "cpu", "epochs": 3} | given))
 
 
 def new_step(seeds=(0,), precision="float32", head=WIDTHS):
@@ -230,7 +230,7 @@ def test_finished_seeds_are_not_trained_again(folder, tmp_path, monkeypatch, cap
     real = loop.fit_seeds
 
     def recorded(*args):
-        trained.append(args[3])
+        trained.append(args[1])
         return real(*args)
 
     monkeypatch.setattr(loop, "fit_seeds", recorded)

@@ -9,14 +9,14 @@ from torch.nn import functional
 
 from cache import Reader
 from cache.edges import ALIGNMENT_READS
-from train.config import TrainConfig
 from train.data.batch import VERTICES
 from train.data.not_finite import naming_columns
+from train.data.resident import Resident
 from train.data.table import Table
 from train.evaluating import computed_edges
 
 
-def with_gold(config: TrainConfig, reader: Reader, table: Table) -> Table:
+def with_gold(reader: Reader, resident: Resident, table: Table) -> Table:
     """Return the table with one more place in every list, which is not ranked: gold's where the list lacks it.
 
     Where no list lacks gold, or the cache does not hold what its edges are computed from, that is the table itself.
@@ -25,7 +25,7 @@ def with_gold(config: TrainConfig, reader: Reader, table: Table) -> Table:
     if not len(rows) or _missing(reader):
         return table
     gold = table.column("mention.ids.gold").long()[rows, None]
-    aligned = computed_edges.table_of(reader, config.resident, table.device)
+    aligned = computed_edges.table_of(reader, resident, table.device)
     with naming_columns(aligned):
         edges = computed_edges.edges(aligned, rows.cpu(), gold.cpu())
     candidates = functional.pad(table.candidates, (0, 1), value=-1)

@@ -8,6 +8,7 @@ ranks its own list whatever the protocol.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,10 +18,11 @@ from cache.edges import ALIGNMENT_READS
 from common.output import say
 from train.config import TrainConfig
 from train.data.not_finite import naming_columns
+from train.data.resident import Resident
 from train.data.table import Table
 from train.evaluating import computed_edges, whole_kb
 from train.evaluating.ranking import AmongAll, Split, split_of
-from train.heads.models import MODELS
+from train.heads.entry import Entry
 from train.heads.registry import HEADS
 from train.processes import World
 
@@ -30,34 +32,54 @@ COLUMNS = {
 }
 
 
-def columns(config: TrainConfig, reader: Reader) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Ranking:
+    """What a head ranks gold among under a protocol, with --rerank; features lie where `resident` says."""
+
+    head: Entry
+    protocol: str
+    rerank: int = 0
+    resident: Resident = "auto"
+
+    @property
+    def reranks(self) -> bool:
+        """Whether the best entities of a first stage are re-ranked, not those of the lists and not all."""
+        if self.protocol != "whole-kb" or self.head.name == "lexical":
+            return False
+        return self.rerank > 0 or (bool(self.head.network) and not self.head.model().two_towers)
+
+    @property
+    def among(self) -> str:
+        """What is ranked for a mention: its `list`, the `best` by alignment score, or `all` entities.
+
+        Runs on one cache with the same options rank the same entities if this is the same.
+        """
+        if self.reranks:
+            return "best"
+        return "all" if self.protocol == "whole-kb" and self.head.name != "lexical" else "list"
+
+    @property
+    def reads_edges(self) -> bool:
+        """Whether the head reads the edges between a mention and an entity."""
+        return any(name.startswith("pair.alignment.") for name in self.head.reads)
+
+
+def ranking_of(config: TrainConfig) -> Ranking:
+    """Return what a run ranks gold among."""
+    return Ranking(HEADS[config.model], config.protocol, config.rerank, config.resident)
+
+
+def columns(ranking: Ranking, reader: Reader) -> tuple[str, ...]:
     """Return what the table holds for the protocol.  Raises CacheError if the cache lacks what the protocol reads."""
-    held = COLUMNS.get(config.protocol, ())
-    searched = reranks(config) or (config.protocol == "injected" and _reads_edges(config))
+    held, name = COLUMNS.get(ranking.protocol, ()), ranking.head.name
+    searched = ranking.reranks or (ranking.protocol == "injected" and ranking.reads_edges)
     read = (*held, *(ALIGNMENT_READS if searched else ()))
-    reader.expect(read, config.model, f"{config.model} under --protocol {config.protocol}")
+    reader.expect(read, name, f"{name} under --protocol {ranking.protocol}")
     return held
 
 
-def reranks(config: TrainConfig) -> bool:
-    """Whether the run re-ranks the best entities of a first stage, not those of the lists and not all."""
-    if config.protocol != "whole-kb" or config.model == "lexical":
-        return False
-    return config.rerank > 0 or (config.model in MODELS and not MODELS[config.model].two_towers)
-
-
-def ranked(config: TrainConfig) -> str:
-    """Return what the run ranks for a mention: its `list`, the `best` by alignment score, or `all` entities.
-
-    Runs on one cache with the same options rank the same entities if this is the same.
-    """
-    if reranks(config):
-        return "best"
-    return "all" if config.protocol == "whole-kb" and config.model != "lexical" else "list"
-
-
 def splits(
-    config: TrainConfig,
+    ranking: Ranking,
     reader: Reader,
     table: Table,
     world: World,
@@ -65,15 +87,14 @@ def splits(
 ) -> dict[str, Split | AmongAll]:
     """Return valid and test, ready to be ranked; `complete` is done to lists other than the table's."""
     names = ("valid", "test")
-    among = ranked(config)
-    if among == "best":
-        table = complete(_reranked(config, reader, table, world))
-    elif among == "all":
+    if ranking.among == "best":
+        table = complete(_reranked(ranking, reader, table, world))
+    elif ranking.among == "all":
         return {name: AmongAll(table, table.rows(name)) for name in names}
-    return {name: split_of(table, name, config.protocol) for name in names}
+    return {name: split_of(table, name, ranking.protocol) for name in names}
 
 
-def injected(config: TrainConfig, reader: Reader, table: Table) -> Table:
+def injected(ranking: Ranking, reader: Reader, table: Table) -> Table:
     """Return the table with gold in every list whose mention has one."""
     gold = table.column("mention.ids.gold").long()
     rows, places = missing(table.candidates, table.gold, gold)
@@ -81,8 +102,8 @@ def injected(config: TrainConfig, reader: Reader, table: Table) -> Table:
     candidates[rows, places], positions[rows] = gold[rows].to(candidates.dtype), places
     pairs = {name: column.clone() for name, column in table.pairs().items()}
     pairs["pair.candidates.lexical"][rows, places] = table.column("pair.candidates.lexical_gold")[rows]
-    if _reads_edges(config):
-        aligned = computed_edges.table_of(reader, config.resident, table.device)
+    if ranking.reads_edges:
+        aligned = computed_edges.table_of(reader, ranking.resident, table.device)
         with naming_columns(aligned):
             edges = computed_edges.edges(aligned, rows.cpu(), gold[rows, None].cpu())
         pairs["pair.alignment"][rows, places] = edges[:, 0]
@@ -99,25 +120,25 @@ def missing(candidates: Tensor, gold: Tensor, wanted: Tensor) -> tuple[Tensor, T
     return rows, padding.int().argmax(1).where(padding.any(1), candidates.shape[1] - 1)
 
 
-def unlisted(config: TrainConfig, table: Table) -> Table:
+def unlisted(ranking: Ranking, table: Table) -> Table:
     """Return the table with lists of the first entities, of which it holds what is known of any entity, edges as 0."""
-    k = min(config.rerank or table.candidates.shape[1], table.entity_count)
+    k = min(ranking.rerank or table.candidates.shape[1], table.entity_count)
     candidates = torch.arange(k, dtype=table.candidates.dtype, device=table.device).expand(len(table.candidates), k)
-    known = reranks(config) and _reads_edges(config)
+    known = ranking.reranks and ranking.reads_edges
     pairs = {"pair.alignment": torch.zeros(1, 1, 2, 2, device=table.device).expand(*candidates.shape, 2, 2)}
     return table.with_lists(candidates, torch.zeros_like(table.gold), pairs if known else {})
 
 
-def _reranked(config: TrainConfig, reader: Reader, table: Table, world: World) -> Table:
+def _reranked(ranking: Ranking, reader: Reader, table: Table, world: World) -> Table:
     """Return the table with new lists for valid and test: the entities with the highest alignment scores."""
-    k = min(config.rerank or table.places, table.entity_count)
+    k = min(ranking.rerank or table.places, table.entity_count)
     say(f"looking for the {k} of {table.entity_count:,} entities that each mention of valid and test aligns with best")
-    aligned = computed_edges.table_of(reader, config.resident, table.device)
+    aligned = computed_edges.table_of(reader, ranking.resident, table.device)
     rows = torch.cat([table.rows("valid"), table.rows("test")]).unique()
     there = rows.to(table.device)
     with naming_columns(aligned):
         best = whole_kb.nearest(computed_edges.towers(aligned), aligned, rows, k, world)
-        edges = computed_edges.edges(aligned, rows, best.cpu()) if _reads_edges(config) else None
+        edges = computed_edges.edges(aligned, rows, best.cpu()) if ranking.reads_edges else None
     candidates = table.candidates.new_full((len(table.candidates), k), -1)
     candidates[there] = best.to(candidates.dtype)
     gold = table.column("mention.ids.gold")[:, None]
@@ -127,7 +148,3 @@ def _reranked(config: TrainConfig, reader: Reader, table: Table, world: World) -
         pairs["pair.alignment"] = torch.zeros(*candidates.shape, 2, 2, device=table.device)
         pairs["pair.alignment"][there] = edges
     return table.with_lists(candidates, hits.int().argmax(1).where(hits.any(1), -1), pairs)
-
-
-def _reads_edges(config: TrainConfig) -> bool:
-    return any(name.startswith("pair.alignment.") for name in HEADS[config.model].reads)

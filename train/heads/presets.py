@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from train.checks import shown
 from train.heads.registry import HEADS
 
 # knob: its value, and the source of that
@@ -30,20 +31,12 @@ def of(model: str, dataset: str) -> dict[str, Any]:
 def told(knob: str) -> str:
     """Return a knob's defaults for its help: "default: 30, DRIN 4.4; dwe_authors 300, on wikidiverse 500"."""
     value, source = DEFAULTS[knob]
-    return "; ".join([f"default: {', '.join(filter(None, (_shown(value), source)))}", *_of_heads(knob)])
+    return "; ".join([f"default: {', '.join(filter(None, (shown(value), source)))}", *_of_heads(knob)])
 
 
 def _of_heads(knob: str) -> Iterator[str]:
     for name, entry in HEADS.items():
-        own = [_shown(entry.defaults[knob])] if knob in entry.defaults else []
-        own += [f"on {dataset} {_shown(knobs[knob])}" for dataset, knobs in entry.on_dataset.items() if knob in knobs]
+        own = [shown(entry.defaults[knob])] if knob in entry.defaults else []
+        own += [f"on {dataset} {shown(knobs[knob])}" for dataset, knobs in entry.on_dataset.items() if knob in knobs]
         if own:
             yield f"{name} {', '.join(own)}"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float) and 0 < value < 0.01:
-        return f"{value:.0e}".replace("e-0", "e-")
-    return f"{value:g}"

@@ -41,6 +41,7 @@ DECIDING = (
     "train/loop.py",
     "train/optimizing",
     "train/prepare.py",
+    "train/run.py",
 )
 # of rooms that decide: what is published of a head, its presets (knobs, which identify a run), and the list of heads
 TOLD = ("entry.py", "presets.py", "registry.py")

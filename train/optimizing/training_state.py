@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,31 +23,37 @@ CHECKPOINT_SHARE = 0.1  # of the time that checkpoints may take
 CUDA, CUDA_STATE = "random.cuda", ("U8", (16,))  # the state of a GPU's generator: its seed and its place
 
 
-def schedule_of(config: TrainConfig, steps: int) -> Schedule:
-    """Return the optimizer's settings for so many steps an epoch."""
-    decay_to = steps * config.epochs if config.decay else 0
-    return Schedule(config.learning_rate, config.warm_up, decay_to, config.weight_decay, config.clip_norm)
+@dataclass(frozen=True)
+class Plan:
+    """How seeds are trained: the optimizer's settings, how many epochs, and which metric of valid picks the best.
+
+    A seed stops after `patience` epochs without a better one, 0 = never.
+    """
+
+    schedule: Schedule
+    epochs: int
+    select: str
+    patience: int
+
+
+def plan_of(config: TrainConfig, mentions: int) -> Plan:
+    """Return how a run trains on so many mentions; its config is resolved."""
+    steps = math.ceil(mentions / config.batch) * config.epochs if config.decay else 0
+    schedule = Schedule(config.learning_rate, config.warm_up, steps, config.weight_decay, config.clip_norm)
+    return Plan(schedule, config.epochs, config.select, config.patience)
 
 
 class Training:
-    """Seeds in training after `epoch` epochs of `mentions`: weights, optimizer, random states, history, best weights.
+    """Seeds in training after `epoch` epochs: weights, optimizer, random states, history, best weights.
 
     `history` and `best` hold one entry per seed; `best[i]["state"]` lives on the device.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        build: Callable[[], Head],
-        seeds: tuple[int, ...],
-        device: torch.device,
-        mentions: int,
-    ) -> None:
-        self._select, self._patience, self._epochs = config.select, config.patience, config.epochs
+    def __init__(self, plan: Plan, build: Callable[[], Head], seeds: tuple[int, ...], device: torch.device) -> None:
+        self._plan = plan
         self.seeds, self.epoch, self.seconds = seeds, 0, 0.0
         self.stack = Stack(build, seeds, device)
-        schedule = schedule_of(config, math.ceil(mentions / config.batch))
-        self.adam = Adam(list(self.stack.parameters.values()), schedule, stacked=len(seeds) > 1)
+        self.adam = Adam(list(self.stack.parameters.values()), plan.schedule, stacked=len(seeds) > 1)
         self.history: list[list[dict[str, Any]]] = [[] for _ in seeds]
         self.best_epoch = [0] * len(seeds)
         self._best = [{n: t.clone() for n, t in self.stack.state(i).items()} for i in range(len(seeds))]
@@ -60,15 +67,15 @@ class Training:
     def going(self) -> list[int]:
         """Return the positions of seeds that have not gone `--patience` epochs without a better one."""
         waited = [len(history) - best for history, best in zip(self.history, self.best_epoch, strict=True)]
-        return [i for i, epochs in enumerate(waited) if not 0 < self._patience <= epochs]
+        return [i for i, epochs in enumerate(waited) if not 0 < self._plan.patience <= epochs]
 
     def record(self, position: int, loss: float, valid: dict[str, float]) -> None:
         """Add an epoch to a seed's history and keep its weights if it is the best so far (the earliest wins)."""
         history = self.history[position]
-        sign = -1 if self._select in LOWER_IS_BETTER else 1
-        values = [sign * epoch["valid"][self._select] for epoch in history]
+        sign = -1 if self._plan.select in LOWER_IS_BETTER else 1
+        values = [sign * epoch["valid"][self._plan.select] for epoch in history]
         history.append({"epoch": self.epoch, "loss": loss, "valid": valid})
-        if sign * valid[self._select] > max(values, default=-math.inf):
+        if sign * valid[self._plan.select] > max(values, default=-math.inf):
             self.best_epoch[position] = self.epoch
             for name, tensor in self.stack.state(position).items():
                 self._best[position][name].copy_(tensor)
@@ -117,8 +124,8 @@ class Training:
 
     def _continue(self, what: dict[str, Any]) -> None:
         """Take over how far the seeds are."""
-        if what["epoch"] > self._epochs:
-            raise ConfigError(f"it is after epoch {what['epoch']} of {self._epochs}")
+        if what["epoch"] > self._plan.epochs:
+            raise ConfigError(f"it is after epoch {what['epoch']} of {self._plan.epochs}")
         self.epoch, self.seconds = what["epoch"], what["seconds"]
         self.history, self.best_epoch = what["history"], what["best_epoch"]
 

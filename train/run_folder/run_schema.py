@@ -20,7 +20,7 @@ NONE: dict[str, Check] = {}
 
 
 def identity(value: Any) -> dict[str, Any]:
-    """Check the identity of a checkpoint's run, `results.identity`."""
+    """Check the identity of a checkpoint's run, `run.identity`."""
     _fields(value, _IDENTITY, "its identity")
     if not _about(value):
         raise ConfigError("its identity holds what no run's has")

@@ -22,7 +22,7 @@ from common.options import as_json
 from common.output import say, table
 from common.paths import find_cache
 from train import loop, results
-from train.config import DECISIVE, LOWER_IS_BETTER, PROTOCOLS, SweepConfig
+from train.config import DECISIVE, LOWER_IS_BETTER, PROTOCOLS, SweepConfig, resolved
 from train.heads.head_config import HeadConfig
 from train.inspecting.finished_run import results_of
 from train.optimizing import checkpoint
@@ -40,6 +40,7 @@ def search(config: SweepConfig, head: HeadConfig | None) -> dict[str, Any]:
     if head is None:
         raise ConfigError(f"{config.model} has no weights: there is nothing to search")
     in_one_process("sweep")
+    config = resolved(config)
     optuna = _optuna()
     knobs = [varied.parse(text, config, head) for text in config.vary]
     names = [knob.name for knob in knobs]

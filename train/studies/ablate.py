@@ -8,10 +8,10 @@ import cache
 from cache import Reader
 from common.errors import CacheError, ConfigError
 from common.paths import find_cache
-from train import results
 from train.config import AblateConfig
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
+from train.run import name_of
 from train.studies import costs, published, runs, summary, tables
 
 NAME, FULL = "ablate", "full"
@@ -34,7 +34,7 @@ def ablate(config: AblateConfig, heads: Mapping[str, HeadConfig]) -> dict[str, A
     variants, lacking = _variants(config.model, heads, reader)
     outcomes = runs.train(config, [_run(config, name, head) for name, head in variants.items()], reader, NAME)
     found = summary.summarize(config, outcomes, FULL)
-    found |= {"model": config.model, "head": results.name_of(config, variants[FULL])}
+    found |= {"model": config.model, "head": name_of(config, variants[FULL])}
     found["not_run"] += lacking
     for entry in (*found["entries"], *found["not_run"]):
         entry["head"] = entry["name"]
@@ -76,8 +76,8 @@ def _variants(
     return {FULL: full} | {name: head for name, head in variants.items() if head != full}, lacking
 
 
-def _run(config: AblateConfig, name: str, head: HeadConfig) -> runs.Run:
-    return runs.Run(name, runs.part(config, config.folder / name.replace(" ", "-"), {"fresh": False}), head)
+def _run(config: AblateConfig, name: str, head: HeadConfig) -> runs.Variant:
+    return runs.Variant(name, runs.part(config, config.folder / name.replace(" ", "-"), {"fresh": False}), head)
 
 
 def _layers(dataset: str | None, model: str, variants: Mapping[str, HeadConfig]) -> list[dict[str, Any]]:

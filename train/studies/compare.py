@@ -54,14 +54,14 @@ def _baseline(config: CompareConfig, heads: Mapping[str, HeadConfig | None], rea
     for name in dict.fromkeys([*untrained, *heads]):
         with contextlib.suppress(CacheError):
             HEADS[name].require(reader, heads.get(name))
-            ranked[name] = protocols.ranked(_run(config, name, heads.get(name)).config)
+            ranked[name] = protocols.ranking_of(_run(config, name, heads.get(name)).config).among
     among = Counter(ranked[name] for name in heads if name in ranked and name != "lexical")  # its list is its own
     return max(ranked, key=lambda name: among[ranked[name]])
 
 
-def _run(config: CompareConfig, model: str, head: HeadConfig | None) -> runs.Run:
+def _run(config: CompareConfig, model: str, head: HeadConfig | None) -> runs.Variant:
     changes = {"model": model, "fresh": False, "with_lexical": config.with_lexical and head is not None}
-    return runs.Run(model, runs.part(config, config.folder / model, changes), head)
+    return runs.Variant(model, runs.part(config, config.folder / model, changes), head)
 
 
 def _content(found: dict[str, Any]) -> tuple[list[tables.Section], list[str]]:

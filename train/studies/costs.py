@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cache import Reader
 from common.errors import CacheError
 from common.output import table
-from train.config import TrainConfig
+from train.config import TrainConfig, resolved
 from train.heads.head_config import HeadConfig
 from train.heads.models import build
 from train.heads.registry import HEADS
@@ -52,7 +52,7 @@ def count(reader: Reader, model: str, head: HeadConfig) -> dict[str, int]:
     Both on a batch of the size that the head is trained with, on which the losses of some heads depend. Raises
     ConfigError where there is nothing to train on.
     """
-    config = TrainConfig(model=model, resident="mmap")
+    config = resolved(TrainConfig(model=model, resident="mmap"))
     head = with_widths(head, reader)
     columns = table_of(config, head, reader, torch.device("cpu"))
     rows = columns.trainable(columns.rows("train"))[: config.batch]

@@ -15,20 +15,21 @@ from cache import Reader, store
 from common import devices
 from common.errors import CacheError, ConfigError, NotFiniteError
 from common.output import Progress, say
-from train import loop, results
-from train.config import SeriesConfig, TrainConfig
+from train import loop
+from train.config import SeriesConfig, TrainConfig, resolved
 from train.evaluating import protocols
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
 from train.optimizing.checkpoint import Checkpoints
 from train.prepare import with_precision, with_widths
+from train.run import identity
 from train.run_folder import run_files
 
 WRITTEN = ("json", "md", "png", "svg")  # of a series' result
 
 
 @dataclass(frozen=True)
-class Run:
+class Variant:
     """One run of a series: its name in tables, its config, and its head's, None for a head without weights."""
 
     name: str
@@ -40,16 +41,16 @@ class Run:
 class Outcome:
     """What became of a run: the content of its results.json, or else its `state` in a word or two, and the reason."""
 
-    run: Run
+    run: Variant
     found: dict[str, Any] | None
     state: str = ""
     reason: str = ""
 
 
 def part(config: TrainConfig, folder: Path, changes: Mapping[str, Any]) -> TrainConfig:
-    """Return the config of one run of several: with `changes`, in its own folder."""
+    """Return the config of one run of several: with `changes`, in its own folder, resolved."""
     own = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
-    return TrainConfig(**own | changes | {"run": folder})
+    return resolved(TrainConfig(**own | changes | {"run": folder}))
 
 
 def in_one_process(command: str) -> None:
@@ -58,7 +59,7 @@ def in_one_process(command: str) -> None:
         raise ConfigError(f"{command} runs in one process: start it without torchrun")
 
 
-def train(config: SeriesConfig, runs: Sequence[Run], reader: Reader, command: str) -> list[Outcome]:
+def train(config: SeriesConfig, runs: Sequence[Variant], reader: Reader, command: str) -> list[Outcome]:
     """Train what is left of the runs and return what became of each, in their order.
 
     `<command>.*` in the folder is the result of all; --fresh removes it, and what the runs' folders hold.
@@ -80,20 +81,20 @@ def train(config: SeriesConfig, runs: Sequence[Run], reader: Reader, command: st
     return [(lacking | ended)[run.name] for run in runs]
 
 
-def _lacking(run: Run, reader: Reader) -> Outcome | None:
+def _lacking(run: Variant, reader: Reader) -> Outcome | None:
     """Return the outcome of a run whose columns the cache lacks; the reason names the commands that get them."""
     try:
         HEADS[run.config.model].require(reader, run.head)
-        protocols.columns(run.config, reader)
+        protocols.columns(protocols.ranking_of(run.config), reader)
     except CacheError as error:
         return Outcome(run, None, "not run", str(error))
     return None
 
 
-def _left(run: Run, reader: Reader, *, fresh: bool) -> int:
+def _left(run: Variant, reader: Reader, *, fresh: bool) -> int:
     """Return how many epochs are to be trained, of all seeds.  Raises ConfigError if the folder holds another run."""
     config = with_precision(run.config, devices.choose(run.config.device))
-    checkpoints = Checkpoints(config.folder, results.identity(config, with_widths(run.head, reader), reader))
+    checkpoints = Checkpoints(config.folder, identity(config, with_widths(run.head, reader), reader))
     with store.alone(config.folder):
         checkpoints.tidy(fresh=fresh)
         checkpoints.check()
@@ -111,7 +112,7 @@ def _announce(config: SeriesConfig, command: str, left: dict[str, int], lacking:
     )
 
 
-def _attempt(run: Run, epochs: int, progress: Progress) -> Outcome:
+def _attempt(run: Variant, epochs: int, progress: Progress) -> Outcome:
     """Train a run to its end or its divergence; `epochs` of the progress are its own."""
     counted = 0
 

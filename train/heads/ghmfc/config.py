@@ -1,15 +1,15 @@
 """Knobs of ghmfc, and what its three forms are (models.ghmfc, docs/models.md).  No torch here."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from common.errors import ConfigError
 from common.options import knob
-from train.checks import MARGIN, check_margin, check_positive
+from train.checks import MARGIN, check_margin, check_positive, shown
 from train.heads.head_config import HeadConfig
 
 # the forms, switch by switch
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "original": {
         "blocks": "decoder",
         "padding": "masked",
@@ -48,6 +48,13 @@ FORMS["light"] = FORMS["original"] | {
 }
 
 
+def _by_form(text: str, name: str) -> str:
+    """Return the help of a switch that `ghmfc` decides: "... (default: 512; light 768)"."""
+    first, *others = (form[name] for form in FORMS.values())
+    differ = [f"{form} {shown(own)}" for form, own in zip(list(FORMS)[1:], others, strict=True) if own != first]
+    return f"{text} (default: {'; '.join([shown(first), *differ])})"
+
+
 @dataclass(frozen=True)
 class GhmfcConfig(HeadConfig):
     """GHMFC (Wang et al. 2022), its released code, or the version that DRIN compares with; widths are the cache's.
@@ -65,47 +72,47 @@ class GhmfcConfig(HeadConfig):
     )
     blocks: Literal["decoder", "released", "light"] | None = knob(
         None,
-        "layers of co-attention: as published, as in the released code, or DRIN's (default: as --ghmfc)",
+        _by_form("layers of co-attention: as published, as in the released code, or DRIN's", "blocks"),
         panel="ghmfc",
     )
     padding: Literal["masked", "pooled"] | None = knob(
         None,
-        "pooled: texts are filled up to --tokens, and the zeros are part of phrases, maxima and means "
-        "(default: masked; released, light pooled)",
+        _by_form("pooled: texts are filled up to --tokens, the zeros are part of phrases, maxima and means", "padding"),
         panel="ghmfc",
     )
     window: int | None = knob(
-        None, "tokens behind [CLS] that co-attention reads, 0 = all, [CLS] too (default: 0; released 32)", panel="ghmfc"
+        None, _by_form("tokens behind [CLS] that co-attention reads, 0 = all, [CLS] too", "window"), panel="ghmfc"
     )
-    phrases: bool | None = knob(None, "a second level, of 1-, 2- and 3-grams (default: yes; light no)", panel="ghmfc")
+    phrases: bool | None = knob(None, _by_form("a second level, of 1-, 2- and 3-grams", "phrases"), panel="ghmfc")
     contrastive: float | None = knob(
-        None, "weight of the loss between text and picture (default: 1; light 0)", panel="ghmfc"
+        None, _by_form("weight of the loss between text and picture", "contrastive"), panel="ghmfc"
     )
-    partners: bool | None = knob(
-        None, "in the denominator of that loss, too (default: yes; released no)", panel="ghmfc"
-    )
+    partners: bool | None = knob(None, _by_form("in the denominator of that loss, too", "partners"), panel="ghmfc")
     entity: Literal["cls", "linear"] | None = knob(
-        None, "the entity's vector, or a linear layer of it (default: cls; light linear)", panel="ghmfc"
+        None, _by_form("the entity's vector, or a linear layer of it", "entity"), panel="ghmfc"
     )
     entity_vector: Literal["mean", "text", "pooler"] | None = knob(
         None,
-        "the same: [CLS], light mean",
+        _by_form("of an entity's text", "entity_vector"),
         panel="ghmfc",
     )
     ranking_loss: Literal["triplet", "drawn", "margin", "candidates"] | None = knob(
         None,
-        "gold against each other candidate; drawn: against one of them; margin: as drin's; candidates: as "
-        "drin_authors' (default: triplet; released drawn, light candidates)",
+        _by_form(
+            "gold against each other candidate; drawn: against one of them; margin: as drin's; candidates: as "
+            "drin_authors'",
+            "ranking_loss",
+        ),
         panel="ghmfc",
     )
     hard_negatives: float = knob(
         0.95, "drawn: share of negatives with the likest name; the others are random", panel="ghmfc"
     )
-    width: int | None = knob(None, "D, width of the stacks: 512, light 768", panel="ghmfc")
-    tokens: int | None = knob(None, "the same: 32, released and light 128", panel="ghmfc")
+    width: int | None = knob(None, _by_form("D, width of the stacks", "width"), panel="ghmfc")
+    tokens: int | None = knob(None, _by_form("tokens read of a sentence", "tokens"), panel="ghmfc")
     attention_layers: int = knob(2, "of each stack (GHMFC); light has no stacks", panel="ghmfc")
     attention_heads: int = knob(8, "of each attention (GHMFC)", panel="ghmfc")
-    dropout: float | None = knob(None, "in training: 0.4, released 0.3, light 0.1", panel="ghmfc")
+    dropout: float | None = knob(None, _by_form("in training", "dropout"), panel="ghmfc")
     triplet_margin: float = knob(0.5, "of gold over each other candidate (GHMFC)", panel="ghmfc")
     margin: float = knob(0.25, MARGIN, panel="ghmfc")
     contrastive_temperature: float = knob(0.6, "of the loss between text and picture (GHMFC)", panel="ghmfc")
