@@ -7,27 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from cache.kinds import KINDS
 from cache.names import ColumnName
-from cache.schema import EDGES, IMAGE_STATUS, UNLABELED
+from cache.schema import UNLABELED
 from common.errors import CacheError
-
-LABELS = 90  # COCO's categories
-PIXELS = 1 << 26  # more than the longest side of a picture that is opened
-ROUNDED = 1e-3  # by which a sum of rounded numbers may pass its bound
-# by name of a column
-LIMITS: dict[str, tuple[float, float]] = {
-    "image_status": (0, len(IMAGE_STATUS) - 1),
-    "splits": (0, 7),
-    "boxes": (0, PIXELS),
-    "labels": (0, LABELS),
-    "scores": (0, 1 + ROUNDED),
-    "summary": (-1 - ROUNDED, 1 + ROUNDED),
-    "scene_probabilities": (0, 1 + ROUNDED),
-    "face_probabilities": (0, 1 + ROUNDED),
-    "lexical": (0, 1),
-    "lexical_gold": (0, 1),
-    **dict.fromkeys(EDGES, (-1 - ROUNDED, 1 + ROUNDED)),
-}
 
 
 def of(manifest: dict[str, Any], name: str) -> tuple[float, float] | None:
@@ -41,7 +24,7 @@ def of(manifest: dict[str, Any], name: str) -> tuple[float, float] | None:
     part, column = ColumnName(name).apart()
     if manifest["parts"][part]["columns"][column]["dtype"] == "|b1":
         return 0, 1
-    return rows.get(name, LIMITS.get(column))
+    return rows.get(name, KINDS[part].columns[column].values)
 
 
 def check(manifest: dict[str, Any], name: str, values: np.ndarray, where: object, start: int = 0) -> None:

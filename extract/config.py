@@ -6,6 +6,8 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
 
+from cache import kinds
+from cache.kinds import Source
 from cache.names import ColumnName
 from cache.schema import CHOICES, READS
 from common import places
@@ -15,16 +17,6 @@ from common.paths import DATA, SHARDS, check_name
 
 NONE = Path("none")  # of --descriptions and --faces: without, though the cache that is there has some
 CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
-# made only for heads that read them, or where the folder's cache has them already
-ON_DEMAND = (
-    "token.bert",
-    "clip_token.clip",
-    "mention.tokens",
-    "mention.clip_tokens",
-    "mention.regions",
-    "mention.crops",
-    "mention.attributes",
-)
 
 
 @dataclass(frozen=True)
@@ -125,8 +117,12 @@ class ExtractConfig:
     def demanded(self) -> set[str]:
         """The parts on demand that the heads read, whatever their switches, and what these derive from."""
         columns = [column for head in self.heads for column in (*READS[head], *CHOICES.get(head, ()))]
-        parts = {ColumnName(column).part for column in columns} & set(ON_DEMAND)
-        return parts | {"mention.crops"} if "mention.attributes" in parts else parts
+        parts = kinds.with_inputs(ColumnName(column).part for column in columns)
+        return parts & set(kinds.on_demand())
+
+    def most_tokens(self, source: Source) -> int:
+        """Return the BERT tokens kept of a text that parts read."""
+        return self.entity_tokens if source == "name" else self.sentence_tokens
 
     @property
     def source(self) -> Path:

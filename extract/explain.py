@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cache.checks import diff
-from cache.names import PartName
+from cache.kinds import KINDS
 from cache.remotes.base import Remote
 from cache.remotes.folder import Folder
 from cache.sharing import remote_shards
@@ -20,8 +20,6 @@ from extract.planning.shard_keys import home
 from extract.planning.shards import Plan
 from extract.remote import Shared
 
-PICTURES = ("resnet", "objects", "regions", "crops")  # kinds that read no text
-TEXTS = ("bert", "tokens", "clip_tokens", "token.bert", "clip_token.clip")  # kinds, and parts, that read no picture
 LONGEST = 60  # characters of a value
 
 
@@ -103,7 +101,7 @@ def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) 
     rows = [row for item in ranges for row in range(*plan.borders[item.table][item.index])]
     places = {name: row for row, name in enumerate(earlier.column(f"{owner}.ids.id").tolist())}
     names = plan.rows.ids[f"{owner}.ids"]["id"].tolist()
-    held = [_contents(earlier.column(column)) for column in _reads(part, owner)]
+    held = [_contents(earlier.column(f"{owner}.ids.{column}")) for column in KINDS[part].contents]
     mine = list(_mine(plan, part, owner))
     at = {row: places.get(names[row]) for row in rows}
     differ = sum(
@@ -114,30 +112,22 @@ def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) 
         return f"{differ:,} of their {len(rows):,} rows are new or changed"
     if gone := len(places.keys() - set(names)):
         return f"no row changed, but {gone:,} of the {owner} rows there are gone"
-    if part.endswith((".ids", ".candidates", "tokens")):
+    if {"release", "places", "lists"} & set(KINDS[part].reads) and not KINDS[part].inputs:
         return "rows, names, golds, splits, lists or scores changed"
     if any(place != row for row, place in at.items()):
         return "no row changed, but they stand elsewhere: what is encoded together decides the last bits"
     cuts = {(e["start"], e["start"] + e["rows"]) for e in earlier.manifest["shards"] if e["part"] == f"{owner}.ids"}
     if not {plan.borders[item.table][item.index] for item in ranges} <= cuts:
         return f"the rows are cut otherwise, {max(end - begin for begin, end in cuts):,} to a range there: --shard-rows"
-    if part == "mention.attributes" and plan.rows.faces is not None:
+    if "faces" in KINDS[part].reads and plan.rows.faces is not None:
         return "no row changed, but what --faces says of them, or what they derive from"
     return "no row changed, but what they copy repeated items from, or derive from"
 
 
-def _reads(part: str, owner: str) -> Iterator[str]:
-    """Yield the columns that stand for what a part reads of a row."""
-    kind = PartName(part).kind
-    if kind not in PICTURES:
-        yield f"{owner}.ids.content_text"
-    if not {kind, part} & set(TEXTS):
-        yield f"{owner}.ids.content_image"
-
-
 def _mine(plan: Plan, part: str, owner: str) -> Iterator[list[bytes]]:
-    for column in _reads(part, owner):
-        text = column.endswith("text")
+    """Yield what the columns of ids that stand for what a part reads of a row hold here."""
+    for column in KINDS[part].contents:
+        text = column == "content_text"
         yield plan.rows.text_content[owner] if text else [content for content, _ in plan.owners.pictures[owner]]
 
 

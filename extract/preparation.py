@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cache import fingerprint, manifests
+from cache import fingerprint, kinds, manifests
 from cache.writing.draft import Draft
 from common.errors import ConfigError, DatasetError
 from common.output import say
@@ -93,8 +93,12 @@ def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:
 def _stop_if_forgotten(config: ExtractConfig, release: Dataset, draft: Draft) -> None:
     """Raise ConfigError for an option that made columns of the cache in the folder and is not given now."""
     had = {
-        "descriptions": "description" in draft.parts.get("entity.clip", {}).get("columns", ()),
-        "faces": "faces" in draft.parts.get("mention.attributes", {}).get("recipe", ()),
+        "descriptions": any(
+            column in entry["columns"]
+            for part, entry in draft.parts.items()
+            for column in kinds.columns_with("descriptions", part)
+        ),
+        "faces": any("faces" in draft.parts[part]["recipe"] for part in kinds.reading("faces") if part in draft.parts),
     }
     has = {"descriptions": any(entity.description for entity in release.entities), "faces": config.faces is not None}
     for option in (name for name in had if had[name] and not has[name] and getattr(config, name) is None):

@@ -1,11 +1,11 @@
-"""What is wrong with the values of a finished shard of the right layout and name: cache.bounds says what may be."""
+"""What is wrong with the values of a finished shard of the right layout and name: cache.kinds says what may be."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from cache.bounds import LIMITS
+from cache.kinds import KINDS
 from cache.writing.writer import ShardPlan
 
 Column = Callable[[str], np.ndarray]
@@ -17,7 +17,7 @@ def problem(shard: ShardPlan, entry: dict[str, Any], column: Column) -> str:
     `entry` is what the manifest would say of it, `column` returns a column by name, (rows, ...).
     """
     for name, (dtype, _) in shard.part.columns.items():
-        place, (least, most) = entry["columns"][name], LIMITS.get(name, (-np.inf, np.inf))
+        place, (least, most) = entry["columns"][name], KINDS[shard.part.name].columns[name].values or (-np.inf, np.inf)
         if place["min"] is not None and not (least <= place["min"] and place["max"] <= most):
             return f"{name} holds {place['min']:g} to {place['max']:g}, expected {least:g} to {most:g}"
         if dtype == "|b1" and column(name).view(np.uint8).max() > 1:

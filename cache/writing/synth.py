@@ -16,6 +16,7 @@ import numpy as np
 
 from cache import manifests
 from cache.fingerprint import content_hash, shard_key
+from cache.kinds import KINDS, SIZES
 from cache.names import ColumnName, PartName
 from cache.schema import CHOICES, EDGES, READS, SEQUENCES
 from cache.writing.draft import Draft
@@ -29,7 +30,6 @@ SHAPES = {
     "wikidiverse": ((13_205, 1_552, 1_570), 132_460, 10),
     "wikimel": ((18_092, 2_585, 5_169), 109_976, 100),
 }
-SIZES = {"D": 768, "V": 2048, "P": 512, "K": 3, "R": 49, "A": 20, "F": 10}
 TOKENS = (8, 32)  # of a sentence: fewest, most
 SPLIT_SHARES = (0.8, 0.1, 0.1)
 SHARD_ROWS = 8192
@@ -183,7 +183,7 @@ class _Lists:
         if part == "pair.alignment" or column == "lexical":
             return self._edges(name)
         values = np.empty((count, *shape), np.float16)
-        source, signal = _GOLD_SOURCE.get(name), min(1.0, self._wanted.signal)
+        source, signal = KINDS[part].like.get(column), min(1.0, self._wanted.signal)
         golds = self.gold_row
         if part.table in SEQUENCES:
             golds = np.repeat(golds, self.counts)  # each token resembles the gold of its mention
@@ -211,18 +211,3 @@ class _Lists:
     def _rng(self, name: str) -> np.random.Generator:
         seed = int.from_bytes(hashlib.sha256(f"{self._wanted.seed} {name}".encode()).digest()[:8], "little")
         return np.random.default_rng(seed)
-
-
-# whose vector a mention's vector resembles: the entity column of the same kind
-_GOLD_SOURCE = {
-    "mention.bert.span": "entity.bert.text",
-    "mention.bert.cls": "entity.bert.text",
-    "mention.resnet.image": "entity.resnet.image",
-    "mention.clip.mention_sentence": "entity.clip.text",
-    "mention.clip.image": "entity.clip.image",
-    "mention.clip.mention": "entity.clip.text",
-    "mention.crops.clip": "entity.clip.text",
-    "mention.regions.image": "entity.resnet.image",
-    "token.bert.vector": "entity.bert.text",
-    "clip_token.clip.vector": "entity.clip.text",
-}

@@ -21,8 +21,9 @@ import numpy as np
 import xxhash
 
 from cache import fingerprint, store
+from cache.kinds import KINDS
 from cache.names import PartName
-from cache.schema import PARTS, VERSION
+from cache.schema import VERSION
 from cache.writing import checksums
 from common.errors import CacheError, NotFiniteError
 from common.paths import status
@@ -249,7 +250,7 @@ def columns_of(
     `sizes` also gives the bytes of string columns, by column name.  `only` keeps just those columns.
     """
     resolved = {}
-    for name, column in PARTS[part].items():
+    for name, column in KINDS[part].columns.items():
         if only and name not in only:
             continue
         dtype = {"feature": feature, "S": f"|S{sizes.get(name, 1)}"}.get(column.dtype, column.dtype)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.schema import IMAGE_STATUS
+from cache.kinds import IMAGE_STATUS, KINDS
 from cache.writing.draft import Draft
 from common.errors import CoverageError
 from common.output import table
@@ -59,8 +59,9 @@ def count(release: Dataset, lists: Lists, draft: Draft) -> dict[str, int]:
         statuses = Counter(draft.column(f"{name}.ids.image_status").tolist())
         counts |= {f"{name} images: {IMAGE_STATUS[code]}": number for code, number in sorted(statuses.items())}
         counts |= {
-            f"{name} texts cut by {kind}": int(draft.column(f"{name}.{kind}.truncated").sum())
-            for kind in ("bert", "clip")
+            f"{name} texts cut by {part.kind}": int(draft.column(f"{part}.truncated").sum())
+            for part in KINDS
+            if part.table == name and "truncated" in KINDS[part].columns and not KINDS[part].on_demand
         }
     return counts
 

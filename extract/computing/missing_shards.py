@@ -1,5 +1,7 @@
 """Compute the missing shards of a plan, range by range."""
 
+from collections.abc import Mapping
+
 from cache.writing.draft import Draft
 from cache.writing.writer import Todo
 from common.output import Progress
@@ -36,14 +38,10 @@ class Work:
 
     def counters(self) -> str:
         """Return how often each encoder ran and how many shards that made."""
-        e = self.encoders
+        encoded = ", ".join(f"{_listed(e.counts)} with {e.called}" for e in self.encoders.by_role.values())
         fetched = f", {self.draft.fetched:,} fetched" if self.draft.fetched else ""
         return (
-            f"decoded {self.pictures.decoded:,} pictures; encoded {e.bert.encoded:,} texts with BERT, "
-            f"{e.clip.texts:,} texts, {e.clip.sentences:,} sentences token by token, "
-            f"{e.clip.images - e.crops.encoded:,} pictures and {e.crops.encoded:,} crops with CLIP, "
-            f"{e.resnet.encoded - e.objects.crops:,} pictures and {e.objects.crops:,} crops with ResNet, "
-            f"{e.objects.pictures:,} pictures with the detector; {self.draft.made:,} shards made, "
+            f"decoded {self.pictures.decoded:,} pictures; encoded {encoded}; {self.draft.made:,} shards made, "
             f"{self.draft.kept:,} kept{fetched}"
         )
 
@@ -57,3 +55,8 @@ class Work:
             self.pictures.fill(rows)
         self.derived.fill(rows)
         rows.save_all()
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    *most, last = (f"{count:,} {what}" for what, count in counts.items())
+    return f"{', '.join(most)} and {last}" if most else last

@@ -10,27 +10,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cache import kinds
+from cache.kinds import IMAGE_STATUS, KINDS
 from cache.names import ColumnName, PartName
-from cache.schema import IMAGE_STATUS
 from common.errors import DatasetError
 from extract import images
 from extract.computing import coverage
 from extract.computing.row_range import Range
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
-from extract.planning.duplicates import MENTIONS_ONLY, Slot
+from extract.planning.duplicates import Slot
 from extract.planning.shards import Plan
 
 OK = IMAGE_STATUS.index("ok")
-# what is made of a picture, by kind of part; objects before the crops that are cut by them
-COLUMNS = {
-    "resnet": ("image",),
-    "regions": ("image",),
-    "clip": ("image",),
-    "objects": ("boxes", "scores", "labels", "summary"),
-    "crops": ("clip", "labels"),
-}
-BLANK = ("objects", "crops")  # kinds whose rows are zero where there is no picture; the others hold the neutral one's
 
 
 class Pictures:
@@ -41,28 +33,28 @@ class Pictures:
         self.decoded = 0
         self._verdicts: dict[bytes, int] = {}  # by content hash: what decoding said
         self._unplaced = plan.rows.unplaced()
-        self._neutrals: dict[str, np.ndarray] = {}
+        self._neutrals: dict[str, dict[str, np.ndarray]] = {}  # by kind of part
         self._stop_if_too_many()
 
     def fill(self, rows: Range) -> None:
         """Fill every missing picture column of a range, the reason codes of its ids included."""
         table, owners = rows.table, self._plan.owners
-        kinds = [kind for kind in COLUMNS if f"{table}.{kind}" in rows]
-        if not kinds and f"{table}.ids" not in rows:
+        parts = [part for part in kinds.reading("picture", table) if part in rows]
+        if not parts and f"{table}.ids" not in rows:
             self._remember(rows)
             return
-        self._encode(rows, [row for row in rows.rows if owners.owns_picture(table, row)], kinds)
+        self._encode(rows, [row for row in rows.rows if owners.owns_picture(table, row)], parts)
         self._stop_if_too_many()
         statuses = np.array([self._status(table, row) for row in rows.rows], np.uint8)
         rows.put(f"{table}.ids.image_status", rows.rows, statuses)
         if (statuses != OK).any():
-            held = [kind for kind in kinds if kind not in BLANK]
-            self._make_neutrals(held)
-            rows.spent(*(f"{table}.{kind}" for kind in held))
-        own = [kind for kind in kinds if f"{table}.{kind}" in MENTIONS_ONLY]
-        self._complete(rows, [kind for kind in kinds if kind not in own], statuses == OK)
+            neutral = [part for part in parts if KINDS[part].neutral]
+            self._make_neutrals(neutral)
+            rows.spent(*neutral)
+        own = [part for part in parts if kinds.mentions_alone(part)]
+        self._complete(rows, [part for part in parts if part not in own], statuses == OK)
         if own:  # of pictures that an entity has too
-            first = [row for row in rows.rows if owners.of_picture(PartName(f"{table}.{own[0]}"), row) == (table, row)]
+            first = [row for row in rows.rows if owners.of_picture(own[0], row) == (table, row)]
             there = [row for row in first if not owners.owns_picture(table, row) and self._status(table, row) == OK]
             self._encode(rows, there, own)
             self._complete(rows, own, statuses == OK)
@@ -72,45 +64,44 @@ class Pictures:
         for row, status in zip(rows.rows, statuses.tolist(), strict=True):
             self._verdicts.setdefault(self._plan.owners.pictures[rows.table][row][0], status)
 
-    def _encode(self, rows: Range, wanted: list[int], kinds: list[str]) -> None:
-        """Decode the pictures of some rows and store what each kind of part makes of them."""
+    def _encode(self, rows: Range, wanted: list[int], parts: list[PartName]) -> None:
+        """Decode the pictures of some rows and store what each part makes of them."""
         stream = self._decode(rows.table, wanted)
         while batch := list(islice(stream, self._config.image_batch)):
             at = [row for row, image in batch if image is not None]
             decoded = [image for _, image in batch if image is not None]
-            rows.spent(*(f"{rows.table}.{kind}" for kind in kinds))  # decoding serves all of them
-            for together in _passes(kinds) if decoded else []:
-                made = self._encoders.pictures(decoded, together)
-                rows.spent(*(f"{rows.table}.{kind}" for kind in together))
-                self._put(rows, at, made)
-            if decoded and "crops" in kinds:
-                boxes, labels = (rows.get(f"{rows.table}.objects.{name}", at) for name in ("boxes", "labels"))
-                vectors = self._encoders.crops.encode(decoded, boxes, labels)
-                self._put(rows, at, {"crops": {"clip": vectors, "labels": labels}})
-            for kind in kinds:
-                rows.tick(f"{rows.table}.{kind}", len(batch))
+            rows.spent(*parts)  # decoding serves all of them
+            for together in kinds.passes(parts) if decoded else []:
+                stored = self._stored(rows, at, together)
+                made = self._encoders.pictures(decoded, together, stored)
+                rows.spent(*together)
+                for part, columns in made.items():
+                    for column, values in columns.items():
+                        rows.put(part.column(column), at, values)
+            for part in parts:
+                rows.tick(part, len(batch))
 
-    def _put(self, rows: Range, at: list[int], made: dict[str, dict[str, np.ndarray]]) -> None:
-        for kind, columns in made.items():
-            for column, values in columns.items():
-                rows.put(f"{rows.table}.{kind}.{column}", at, values)
+    def _stored(self, rows: Range, at: list[int], parts: list[PartName]) -> dict[str, np.ndarray]:
+        """Return the stored columns that parts of one pass derive from."""
+        inputs = [(part, column) for name in parts for part in KINDS[name].inputs for column in KINDS[part].columns]
+        return {column: rows.get(f"{part}.{column}", at) for part, column in inputs}
 
-    def _complete(self, rows: Range, kinds: list[str], there: np.ndarray) -> None:
+    def _complete(self, rows: Range, parts: list[PartName], there: np.ndarray) -> None:
         """Copy repeated pictures from their owners, put the neutral one where there is none, and say which is which."""
         table, everything = rows.table, np.array(rows.rows)
-        for kind in kinds:
-            part = self._plan.parts[f"{table}.{kind}"]
-            owners = {row: self._plan.owners.of_picture(part.name, row) for row in everything[there].tolist()}
+        for name in parts:
+            part = self._plan.parts[name]
+            owners = {row: self._plan.owners.of_picture(name, row) for row in everything[there].tolist()}
             repeats = {row: owner for row, owner in owners.items() if owner != (table, row)}
-            for column in COLUMNS[kind]:
-                copied = {row: Slot(ColumnName(f"{o.table}.{kind}.{column}"), o.row) for row, o in repeats.items()}
-                rows.copy(part.name.column(column), copied)
+            for column in KINDS[name].from_picture:
+                copied = {row: Slot(ColumnName(f"{o.table}.{name.kind}.{column}"), o.row) for row, o in repeats.items()}
+                rows.copy(name.column(column), copied)
                 if not there.all():
                     dtype, shape = part.columns[column]
-                    value = np.zeros(shape, dtype) if kind in BLANK else self._neutrals[kind]
-                    rows.put(f"{part.name}.{column}", everything[~there], value[None])
-            if kind not in BLANK:
-                rows.put(f"{part.name}.present", everything, there)
+                    value = self._neutrals[name.kind][column] if KINDS[name].neutral else np.zeros((1, *shape), dtype)
+                    rows.put(name.column(column), everything[~there], value)
+            if KINDS[name].neutral:
+                rows.put(name.column("present"), everything, there)
 
     def _decode(self, table: str, rows: list[int]) -> Iterator[tuple[int, Image.Image | None]]:
         """Yield each row's decoded picture in order, None where it cannot be decoded; a few ahead in threads."""
@@ -137,11 +128,11 @@ class Pictures:
         content, status = self._plan.owners.pictures[table][row]
         return self._verdicts[content] if status == OK else status
 
-    def _make_neutrals(self, kinds: list[str]) -> None:
-        """Encode the one picture that stands where there is none, for the kinds that have not yet."""
-        missing = [kind for kind in kinds if kind not in self._neutrals]
+    def _make_neutrals(self, parts: list[PartName]) -> None:
+        """Encode the one picture that stands where there is none, for the kinds of part that have not yet."""
+        missing = [part for part in parts if part.kind not in self._neutrals]
         made = self._encoders.pictures([images.neutral()], missing)
-        self._neutrals |= {kind: columns["image"][0] for kind, columns in made.items()}
+        self._neutrals |= {part.kind: columns for part, columns in made.items()}
 
     def _stop_if_too_many(self) -> None:
         """Raise CoverageError as soon as too many distinct pictures have turned out unusable."""
@@ -153,12 +144,6 @@ class Pictures:
         if self._unplaced:
             unusable["missing"] += self._unplaced
         coverage.stop(unusable, len(self._plan.rows.pictures) + self._unplaced, self._config.max_missing)
-
-
-def _passes(kinds: list[str]) -> list[list[str]]:
-    """Return the kinds of part that each encoder makes in one pass; crops come after the objects that they are of."""
-    passes = [[kind for kind in kinds if kind in pass_] for pass_ in (("resnet", "regions"), ("clip",), ("objects",))]
-    return [pass_ for pass_ in passes if pass_]
 
 
 def _open(path: Path) -> tuple[Image.Image | None, str, bytes]:

@@ -8,19 +8,25 @@ import numpy as np
 import torch
 from PIL import Image
 
+from cache.kinds import KINDS, passes
+from cache.names import PartName
 from common import devices
+from common.errors import ConfigError
 from extract.config import ExtractConfig
+from extract.encoders.base import NONE, Columns, Encoder
 from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.compute import Compute
-from extract.encoders.crops import Crops
 from extract.encoders.detector import Objects
 from extract.encoders.resnet import ResNet
 from extract.weights import sources
 
 
 class Encoders:
-    """BERT, ResNet, CLIP and the detector.  Raises WeightsError before any work if a file is not to be had."""
+    """One encoder a role: BERT, CLIP, ResNet and the detector.
+
+    Raises WeightsError before any work if a file is not to be had.
+    """
 
     def __init__(self, config: ExtractConfig) -> None:
         self.weights = sources.parse(config.weights)
@@ -28,37 +34,46 @@ class Encoders:
             torch.set_num_threads(1)  # threads that wait for each other made toy models up to 140 times slower
         devices.cap_threads()
         self.compute = Compute.choose(devices.choose(config.device), config.precision)
-        self.bert = Bert(self.weights, self.compute, config.text_batch)
-        self.resnet = ResNet(self.weights, self.compute, config.image_batch)
-        self.clip = Clip(self.weights, self.compute, config.text_batch, config.image_batch)
-        self.objects = Objects(self.weights, self.compute, self.resnet, config.detector, config.objects)
-        self.crops = Crops(self.clip)
+        self.text = Bert(self.weights, self.compute, config.text_batch)
+        self.joint = Clip(self.weights, self.compute, config.text_batch, config.image_batch)
+        self.image = ResNet(self.weights, self.compute, config.image_batch)
+        self.objects = Objects(self.weights, self.compute, self.image, config.detector, config.objects)
         self._config = config
 
-    def pictures(self, images: Sequence[Image.Image], kinds: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
-        """Return columns by part kind ("resnet", "regions", "clip", "objects") of decoded RGB pictures."""
-        made = {}
-        if "regions" in kinds:
-            pooled, regions = self.resnet.encode_regions(images)
-            made["regions"] = {"image": regions}
-            if "resnet" in kinds:
-                made["resnet"] = {"image": pooled}
-        elif "resnet" in kinds:
-            made["resnet"] = {"image": self.resnet.encode(images)}
-        if "clip" in kinds:
-            made["clip"] = {"image": self.clip.encode_images(images)}
-        if "objects" in kinds:
-            made["objects"] = self.objects.encode(images)
+    @property
+    def by_role(self) -> dict[str, Encoder]:
+        """The encoders in the order of roles."""
+        return {"text": self.text, "joint": self.joint, "image": self.image, "objects": self.objects}
+
+    def of(self, part: str) -> Encoder:
+        """Return the encoder that makes a part.  Raises ConfigError, naming the part, where its role has none."""
+        role, known = KINDS[part].role, self.by_role
+        if role not in known:
+            raise ConfigError(f"part {part} has role {role!r}, expected one of {', '.join(known)}: see cache/kinds.py")
+        return known[role]
+
+    def pictures(
+        self, images: Sequence[Image.Image], parts: Sequence[PartName], stored: Columns = NONE
+    ) -> dict[PartName, dict[str, np.ndarray]]:
+        """Return by part the columns of n decoded RGB pictures; parts of one pass together.
+
+        `stored` are the columns (n, ...) of what the parts derive from.
+        """
+        made: dict[PartName, dict[str, np.ndarray]] = {}
+        for together in passes(parts):
+            names = {part.kind: part for part in together}
+            found = self.of(together[0]).columns(images, list(names), stored)
+            made |= {part: found[kind] for kind, part in names.items()}
         return made
 
     def sizes(self) -> dict[str, int]:
         """Return the widths behind the axis letters of the schema."""
-        own = {"D": self.bert.width, "V": self.resnet.width, "P": self.clip.width, "K": self.objects.keep}
-        return own | {"R": self.resnet.regions}
+        own = {"D": self.text.width, "V": self.image.width, "P": self.joint.width, "K": self.objects.keep}
+        return own | {"R": self.image.regions}
 
     @cached_property
     def attributes(self) -> Any:
         """What CLIP vectors say of scenes and faces; only for an extraction that is asked for it."""
         from extract.attributes.by_clip import Attributes
 
-        return Attributes(self.clip.encode_texts, gender=self._config.infer_gender, race=self._config.infer_race)
+        return Attributes(self.joint.encode_texts, gender=self._config.infer_gender, race=self._config.infer_race)

@@ -1,6 +1,6 @@
 """BERT (`bert-base-cased`): [CLS], mean and pooler of a text, and the mean over a mention's tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ import torch
 from tokenizers.implementations import BertWordPieceTokenizer
 
 from cache.fingerprint import digest
+from cache.kinds import Source
 from common.errors import WeightsError
 from extract.encoders import bert_files, toy_vocabulary
+from extract.encoders.base import Encoder
 from extract.encoders.bert_tokens import Span, Tokens
 from extract.encoders.compute import Compute
 from extract.weights.sources import Weights, random_identity, sha256_file
@@ -34,15 +36,31 @@ class Encoded:
     spans: list[np.ndarray]
     found: list[np.ndarray]
 
+    def of(self, part: str) -> dict[str, Sequence[np.ndarray]]:
+        """Return the columns of a part: for each of the b texts a vector, one a span, or one a token."""
+        count = [len(spans) for spans in self.spans]
+        return {
+            "entity.bert": {"text": self.cls, "mean": self.mean, "pooler": self.pooler, "truncated": self.truncated},
+            "mention.bert": {
+                "span": self.spans,
+                "found": self.found,
+                "cls": [np.tile(cls, (n, 1)) for cls, n in zip(self.cls, count, strict=True)],
+                "truncated": [np.full(n, cut) for cut, n in zip(self.truncated, count, strict=True)],
+            },
+            "token.bert": {"vector": self.states},
+        }[part]
 
-class Bert:
+
+class Bert(Encoder):
     """The text encoder.  `recipe` and `width` (D) are known before the weights are loaded."""
 
+    name, called = "BERT", "BERT"
+
     def __init__(self, weights: Weights, compute: Compute, batch: int) -> None:
+        super().__init__("texts")
         self._weights, self._compute, self._batch = weights, compute, batch
         self._model: torch.nn.Module | None = None
         self._path: Path | None = None
-        self.encoded = 0
         if weights.random:
             words = toy_vocabulary.build()
             identity = random_identity(weights.kind, "transformers")
@@ -65,6 +83,18 @@ class Bert:
             "compute": compute.precision,
             "batch": f"{batch} texts of one shard in order of length",
         }
+
+    def recipe_of(self, part: str) -> dict[str, Any]:
+        """Return the recipe of a part; where tokens lie is decided by the vocabulary alone."""
+        return self.tokens_recipe if part == "mention.tokens" else super().recipe_of(part)
+
+    def texts_of(self, source: Source, limit: int) -> Callable[[Sequence[str]], Any]:
+        """Return the function that encodes texts, cut at `limit` tokens."""
+        return lambda texts: list(self.encode(texts, limit))
+
+    def count(self, text: str, limit: int) -> int:
+        """Return how many tokens of a text are read."""
+        return len(self.tokens(text, limit).ids)
 
     def tokens(self, text: str, limit: int) -> Tokens:
         """Return the tokens of a text, cut at `limit`; a cut text keeps its [SEP]."""
@@ -98,7 +128,7 @@ class Bert:
         with self._compute.autocast():
             output = model(input_ids=ids.to(device), attention_mask=mask.to(device))
         hidden, pooler = output.last_hidden_state.float().cpu().numpy(), output.pooler_output.float().cpu().numpy()
-        self.encoded += len(index)
+        self.counts["texts"] += len(index)
         states = [row[: len(item.ids)] for row, item in zip(hidden, tokens, strict=True)]
         means = np.stack([_inner_mean(vectors) for vectors in states])
         pooled = [_spans(*each) for each in zip(states, tokens, spans, means, strict=True)]

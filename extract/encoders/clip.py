@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from cache.kinds import Source
 from common.errors import WeightsError
+from extract.encoders import crops
+from extract.encoders.base import NONE, Columns, Encoder
 from extract.encoders.compute import Compute, seeded
 from extract.weights import states
 from extract.weights.sources import Wanted, Weights, random_identity, reachable, sha256_file
@@ -29,17 +32,24 @@ OPENAI_SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950a
 CONTEXT = 77
 TEXT = f"open_clip's BPE, {CONTEXT} tokens, end token kept when cut"
 
+_STATES = {
+    "reads": "distinct sentences of one range of mentions, in row order",
+    "states": "last layer norm, projected as the text vector is",
+}
 
-class Clip:
+
+class Clip(Encoder):
     """The joint encoder.  `recipe` and `width` (P) are known before the weights are loaded."""
 
+    name, called = "CLIP", "CLIP"
+
     def __init__(self, weights: Weights, compute: Compute, text_batch: int, image_batch: int) -> None:
+        super().__init__("texts", "sentences token by token", "pictures", "crops")
         self._weights, self._compute = weights, compute
         self._text_batch, self._image_batch = text_batch, image_batch
         self._path = None if weights.random else weights.find(FILE, _download)
         if self._path and self._path.suffix == ".pt":
             _refuse_other(self._path, sha256_file(self._path))
-        self.texts = self.sentences = self.images = 0
         self.width = 32 if weights.tiny else 512
         self.recipe: dict[str, Any] = {
             "encoder": "open_clip",
@@ -51,15 +61,40 @@ class Clip:
             "batch": f"{text_batch} texts and {image_batch} pictures of one shard in row order",
         }
 
+    def recipe_of(self, part: str) -> dict[str, Any]:
+        """Return the recipe of a part; where tokens lie is decided by the tokenizer alone."""
+        if part == "mention.clip_tokens":
+            return {"tokenizer": TEXT, "reads": "distinct sentences"}
+        if part == "mention.crops":
+            return {"encoder": {"encoder": self.recipe, "crops": crops.RECIPE}}
+        return super().recipe_of(part) | (_STATES if part == "clip_token.clip" else {})
+
+    def columns(
+        self, images: Sequence[Image.Image], kinds: Sequence[str], stored: Columns = NONE
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Return the columns of kind clip, or of crops from `stored` boxes (n, K, 4) and labels (n, K)."""
+        if "crops" not in kinds:
+            return {"clip": {"image": self.encode_images(images)}}
+        labels = stored["labels"]
+        vectors = np.zeros((*labels.shape, self.width), np.float32)
+        places, cut = crops.cut(images, stored["boxes"], labels)
+        for place, vector in zip(places, self.encode_images(cut, "crops"), strict=True):
+            vectors[place] = vector
+        return {"crops": {"clip": vectors, "labels": labels}}
+
+    def texts_of(self, source: Source, limit: int) -> Callable[[Sequence[str]], Any]:
+        """Return the function that encodes texts, or sentences token by token; CLIP's own limit holds."""
+        return self.encode_texts if source == "texts" else lambda texts: list(self.encode_tokens(texts))
+
     @torch.inference_mode()
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+    def encode_images(self, images: Sequence[Image.Image], counted: str = "pictures") -> np.ndarray:
         """Return the vectors of RGB pictures, not normalized: n pictures -> float32 (n, P)."""
         outputs = [np.zeros((0, self.width), np.float32)]
         for begin in range(0, len(images), self._image_batch):
             pixels = torch.stack([self._transform(image) for image in images[begin : begin + self._image_batch]])
             with self._compute.autocast():
                 outputs.append(self._model.encode_image(pixels.to(self._compute.device)).float().cpu().numpy())
-            self.images += len(pixels)
+            self.counts[counted] += len(pixels)
         return np.concatenate(outputs)
 
     @torch.inference_mode()
@@ -73,7 +108,7 @@ class Clip:
             ids = self._ids(texts[begin : begin + self._text_batch])
             with self._compute.autocast():
                 vectors[begin : begin + len(ids)] = self._model.encode_text(ids).float().cpu().numpy()
-            self.texts += len(ids)
+            self.counts["texts"] += len(ids)
             done()
         return vectors
 
@@ -89,11 +124,11 @@ class Clip:
             with self._compute.autocast(), _kept(model.ln_final) as states:
                 model.encode_text(self._ids(batch))
                 projected = (states[0] @ model.text_projection).float().cpu().numpy()
-            self.sentences += len(batch)
+            self.counts["sentences token by token"] += len(batch)
             yield from (row[: self.count(text)] for row, text in zip(projected, batch, strict=True))
 
-    def count(self, text: str) -> int:
-        """Return how many tokens CLIP reads of a text, start and end tokens included."""
+    def count(self, text: str, limit: int = CONTEXT) -> int:
+        """Return how many tokens CLIP reads of a text, start and end tokens included, whatever `limit` says."""
         return min(len(self._encode(text)) + 2, CONTEXT)
 
     def _ids(self, texts: Sequence[str]) -> torch.Tensor:

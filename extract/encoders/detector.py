@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from extract.encoders.base import NONE, Columns, Encoder
 from extract.encoders.compute import Compute, seeded, tame
 from extract.encoders.resnet import ResNet
 from extract.weights import torchvision_files
@@ -29,15 +30,17 @@ FILES = {
 THRESHOLD = 0.05  # torchvision's default
 
 
-class Objects:
+class Objects(Encoder):
     """The detector and the vectors of what it finds.  `recipe` is known before the weights are loaded."""
 
+    name, called = "detector", "the detector"
+
     def __init__(self, weights: Weights, compute: Compute, resnet: ResNet, version: str, keep: int) -> None:
+        super().__init__("pictures")
         self._weights, self._compute, self._resnet, self._version = weights, compute, resnet, version
         wanted = FILES[version]
         self._path = None if weights.random else weights.find(wanted, lambda: torchvision_files.download(wanted))
         self.keep, self.width = keep, resnet.width
-        self.pictures = self.crops = 0
         self.recipe: dict[str, Any] = {
             "encoder": "torchvision FasterRCNN, tiny" if weights.tiny else f"torchvision {wanted.encoder}",
             "weights": sha256_file(self._path) if self._path else random_identity(weights.kind, "torchvision"),
@@ -48,6 +51,12 @@ class Objects:
             "resnet": resnet.recipe,
             "compute": compute.precision,
         }
+
+    def columns(
+        self, images: Sequence[Image.Image], kinds: Sequence[str], stored: Columns = NONE
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Return the columns of kind objects."""
+        return {"objects": self.encode(images)}
 
     def encode(self, images: Sequence[Image.Image]) -> dict[str, np.ndarray]:
         """Return columns for n RGB pictures: boxes (n, K, 4), scores, labels (n, K), summary (n, V)."""
@@ -67,8 +76,7 @@ class Objects:
                 found["labels"][row, k] = detection["labels"][k]
                 crops.append(image.crop(outward(detection["boxes"][k], image.size)))
                 owners.append((row, k))
-        vectors = self._resnet.encode(crops)
-        self.crops += len(crops)
+        vectors = self._resnet.encode(crops, "crops")
         for row in range(count):
             mine = [i for i, (owner, _) in enumerate(owners) if owner == row]
             found["summary"][row] = summary(vectors[mine], found["scores"][row, : len(mine)])
@@ -80,7 +88,7 @@ class Objects:
         pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1).to(device).float() / 255 for image in images]
         with self._compute.autocast():
             detections = self._model(pixels)
-        self.pictures += len(images)
+        self.counts["pictures"] += len(images)
         return [{key: value.float().cpu().numpy() for key, value in detection.items()} for detection in detections]
 
     @cached_property

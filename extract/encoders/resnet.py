@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from extract.encoders.base import NONE, Columns, Encoder
 from extract.encoders.compute import Compute, seeded, tame
 from extract.weights import torchvision_files
 from extract.weights.sources import Wanted, Weights, random_identity, sha256_file
@@ -19,17 +20,19 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILE = Wanted("resnet152", ("resnet152-394f9c45.pth",), "https://download.pytorch.org/models/resnet152-394f9c45.pth")
 
 
-class ResNet:
+class ResNet(Encoder):
     """The image encoder.  `recipe` and `width` (V) are known before the weights are loaded."""
 
+    name, called = "ResNet", "ResNet"
+
     def __init__(self, weights: Weights, compute: Compute, batch: int) -> None:
+        super().__init__("pictures", "crops")
         self._weights, self._compute, self._batch = weights, compute, batch
         self._path: Path | None = None
         self._side = TINY_SIDE if weights.tiny else SIDE
         if not weights.random:
             self._path = weights.find(FILE, lambda: torchvision_files.download(FILE))
         self._model: torch.nn.Module | None = None
-        self.encoded = 0
         self.width = 512 if weights.tiny else 2048
         self.recipe: dict[str, Any] = {
             "encoder": "torchvision resnet152" if not weights.tiny else "torchvision ResNet, tiny",
@@ -41,17 +44,31 @@ class ResNet:
             "batch": f"{batch} pictures of one shard in row order",
         }
 
+    def recipe_of(self, part: str) -> dict[str, Any]:
+        """Return the recipe of a part."""
+        return super().recipe_of(part) | ({"layer": "layer4, row by row"} if part == "mention.regions" else {})
+
+    def columns(
+        self, images: Sequence[Image.Image], kinds: Sequence[str], stored: Columns = NONE
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Return the columns of kinds resnet and regions, from one pass."""
+        if "regions" not in kinds:
+            return {"resnet": {"image": self.encode(images)}}
+        pooled, regions = self.encode_regions(images)
+        made = {"resnet": {"image": pooled}, "regions": {"image": regions}}
+        return {kind: made[kind] for kind in kinds}
+
     @torch.inference_mode()
-    def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
+    def encode(self, images: Sequence[Image.Image], counted: str = "pictures") -> np.ndarray:
         """Return the pooled vectors of RGB pictures: n pictures -> float32 (n, V)."""
-        pooled = [self._pooled(maps).float().cpu().numpy() for maps in self._maps(images)]
+        pooled = [self._pooled(maps).float().cpu().numpy() for maps in self._maps(images, counted)]
         return np.concatenate([np.zeros((0, self.width), np.float32), *pooled])
 
     @torch.inference_mode()
     def encode_regions(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
         """Return what `encode` does, and the last feature maps row by row: n pictures -> (n, V), (n, R, V)."""
         pooled, regions = [np.zeros((0, self.width), np.float32)], [np.zeros((0, self.regions, self.width), np.float32)]
-        for maps in self._maps(images):
+        for maps in self._maps(images, "pictures"):
             pooled.append(self._pooled(maps).float().cpu().numpy())
             regions.append(maps.flatten(2).transpose(1, 2).float().cpu().numpy())
         return np.concatenate(pooled), np.concatenate(regions)
@@ -61,7 +78,7 @@ class ResNet:
         """R, the places of the last feature map."""
         return (self._side // STRIDE) ** 2
 
-    def _maps(self, images: Sequence[Image.Image]) -> Iterator[torch.Tensor]:
+    def _maps(self, images: Sequence[Image.Image], counted: str) -> Iterator[torch.Tensor]:
         """Yield the last feature maps of a batch at a time, (b, V, h, w)."""
         for begin in range(0, len(images), self._batch):
             pixels = torch.stack([_pixels(image, self._side) for image in images[begin : begin + self._batch]])
@@ -70,7 +87,7 @@ class ResNet:
                 x = pixels.to(self._compute.device, memory_format=torch.channels_last)
                 x = model.maxpool(model.relu(model.bn1(model.conv1(x))))
                 x = model.layer4(model.layer3(model.layer2(model.layer1(x))))
-            self.encoded += len(pixels)
+            self.counts[counted] += len(pixels)
             yield x
 
     def _pooled(self, maps: torch.Tensor) -> torch.Tensor:

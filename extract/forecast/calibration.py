@@ -1,15 +1,16 @@
 """How fast the encoders are here: each that has work runs a few batches of what it would be given."""
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
 
-from cache.names import PartName
+from cache import kinds
+from cache.kinds import KINDS, Source
 from extract import images
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
@@ -19,8 +20,9 @@ BATCHES = 4  # of texts that are timed, so that short and long ones are among th
 ENOUGH, LEAST, MOST = 2.0, 2, 16  # seconds of pictures, and how many batches of them
 PICTURES = 4  # at a time where there is no GPU: 16 would take the detector half a minute there
 DECODING = "decoding"
-TEXT_ENCODERS = {"entity.bert": "BERT, entities", "mention.bert": "BERT, sentences", "token.bert": "BERT, sentences"}
-PICTURE_ENCODERS = {"resnet": "ResNet", "regions": "ResNet", "clip": "CLIP, pictures", "crops": "CLIP, pictures"}
+# what is timed of an encoder, by what parts read
+TEXTS: dict[Source, str] = {"name": "entities", "sentence": "sentences", "texts": "texts", "sentences": "tokens"}
+SEEN: dict[Source, str] = {"picture": "pictures"}
 Item = TypeVar("Item")
 
 
@@ -31,18 +33,19 @@ class Calibration:
         self.measured: dict[str, dict[str, Any]] = {}
         self._config, self._encoders, self._items = config, encoders, items
         self._batch = config.image_batch if encoders.compute.device.type == "cuda" else PICTURES
-        for name, texts in _by(_texts_of, items.text_items).items():
-            self._measure(name, [_spread(texts, BATCHES * config.text_batch)], self._text_run(name))
+        for (name, role, source), texts in self._by_speed(items.text_items, TEXTS).items():
+            run = encoders.by_role[role].texts_of(source, config.most_tokens(source))
+            self._measure(name, [_spread(texts, BATCHES * config.text_batch)], run)
         batches = self._decoded() if items.decoded else []
-        for name in _by(_pictures_of, items.picture_items):
-            self._measure(name, batches, self._picture_run(name))
+        for name, role, source in self._by_speed(items.picture_items, SEEN):
+            usual = [part for part in kinds.reading(source) if KINDS[part].role == role and not KINDS[part].inputs]
+            self._measure(name, batches, partial(encoders.pictures, parts=usual[:1]))
 
     def seconds(self, part: str) -> float | None:
         """Return how long the encoders take for a part, None where it needs none."""
-        texts, pictures = len(self._items.text_items[part]), len(self._items.picture_items[part])
-        crops = self._config.objects if PartName(part).kind == "crops" else 1
-        spent = self._rate(_texts_of(part)) * texts + self._rate(_pictures_of(part)) * pictures * crops
-        return spent if texts or pictures else None
+        pictures = len(self._items.picture_items[part]) * (self._config.objects if KINDS[part].per_object else 1)
+        spent = self._reading(part) + self._rate(self._speed(part, SEEN)[0]) * pictures
+        return spent if self._items.text_items[part] or pictures else None
 
     def decoding(self) -> float:
         """Return how long decoding takes by itself; the encoders work beside it."""
@@ -51,18 +54,31 @@ class Calibration:
     def total(self) -> float:
         """Return how long everything takes: texts, and pictures or their decoding, whichever is slower."""
         parts = self._items.text_items.keys() | self._items.picture_items.keys()
-        texts = sum(self._rate(_texts_of(part)) * len(self._items.text_items[part]) for part in parts)
+        texts = sum(self._reading(part) for part in parts)
         return texts + max(self.decoding(), sum(self.seconds(part) or 0.0 for part in parts) - texts)
 
-    def _text_run(self, name: str) -> Callable[[Sequence[str]], Any]:
-        bert, clip = self._encoders.bert, self._encoders.clip
-        limit = self._config.entity_tokens if name == TEXT_ENCODERS["entity.bert"] else self._config.sentence_tokens
-        runs = {"CLIP, texts": clip.encode_texts, "CLIP, tokens": lambda texts: list(clip.encode_tokens(texts))}
-        return runs.get(name, lambda texts: list(bert.encode(texts, limit)))
+    def _reading(self, part: str) -> float:
+        return self._rate(self._speed(part, TEXTS)[0]) * len(self._items.text_items[part])
 
-    def _picture_run(self, name: str) -> Callable[[Sequence[Image.Image]], Any]:
-        kinds = {"ResNet": "resnet", "CLIP, pictures": "clip", "detector": "objects"}
-        return lambda pictures: self._encoders.pictures(pictures, [kinds[name]])
+    def _speed(self, part: str, words: Mapping[Source, str]) -> tuple[str, str, Source]:
+        """Return by what name a part's speed is told, which parts of one pass share, its role and what is read."""
+        made = KINDS[KINDS[part].beside or part]
+        source = next((source for source in made.reads if source in words), "release")
+        if source == "release" or not made.role:
+            return "", "", source
+        encoder = self._encoders.of(part)
+        alone = all(set(other.reads) == {source} for other in KINDS.values() if other.role == made.role)
+        return encoder.name if alone else f"{encoder.name}, {words[source]}", made.role, source
+
+    def _by_speed(
+        self, items: dict[str, list[Item]], words: Mapping[Source, str]
+    ) -> dict[tuple[str, str, Source], list[Item]]:
+        """Return the items of parts by name of their speed, role and what is read, without those that have none."""
+        found: dict[tuple[str, str, Source], list[Item]] = {}
+        for part, mine in items.items():
+            if mine:
+                found.setdefault(self._speed(part, words), []).extend(mine)
+        return found
 
     def _measure(self, name: str, batches: Sequence[list[Item]], run: Callable[[Sequence[Item]], Any]) -> None:
         """Note how long a few batches take, behind some items that load the weights and warm up."""
@@ -90,25 +106,6 @@ class Calibration:
         self._note(DECODING, len(sample), time.monotonic() - begin)
         there = [image for image in decoded if image is not None] or [images.neutral()]
         return [there[begin : begin + self._batch] for begin in range(0, len(there), self._batch)]
-
-
-def _texts_of(part: str) -> str:
-    """Return the encoder that reads the texts of a part."""
-    return TEXT_ENCODERS.get(part, "CLIP, tokens" if part == "clip_token.clip" else "CLIP, texts")
-
-
-def _pictures_of(part: str) -> str:
-    """Return the encoder that sees the pictures of a part."""
-    return PICTURE_ENCODERS.get(PartName(part).kind, "detector")
-
-
-def _by(name: Callable[[str], str], items: dict[str, list[Item]]) -> dict[str, list[Item]]:
-    """Return the items of parts by what `name` says of the part, without those that have none."""
-    found: dict[str, list[Item]] = defaultdict(list)
-    for part, mine in items.items():
-        if mine:
-            found[name(part)] += mine
-    return found
 
 
 def _spread(items: Sequence[Item], count: int) -> list[Item]:

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from cache import kinds
 from cache.names import ColumnName, PartName
-from extract.planning.rows import Picture, Rows, entity_text, mention_texts
+from extract.planning.rows import Picture, Rows, entity_text
 
 ASKING = {"entity": ("entity", "mention"), "mention": ("mention",)}  # rows of which tables may copy from a table's
-MENTIONS_ONLY = ("mention.regions", "mention.crops")
 
 
 class Row(NamedTuple):
@@ -35,7 +35,6 @@ class Owners:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self.described = any(entity.description for entity in rows.entities)
         self.pictures: dict[str, list[Picture]] = {
             table: [rows.picture(record.image) for record in rows.records(table)] for table in ("entity", "mention")
         }
@@ -44,7 +43,7 @@ class Owners:
             self._of_entity_text.setdefault(entity_text(entity), row)
         # by the table whose row asks: an entity's item is never a mention's, because entities come first
         self._of_picture: dict[str, dict[bytes, Row]] = {"entity": {}, "mention": {}}
-        self._of_clip_text: dict[str, dict[str, Slot]] = {"entity": {}, "mention": {}}
+        self._of_text: dict[str, dict[str, Slot]] = {"entity": {}, "mention": {}}
         self._of_mention_picture: dict[bytes, Row] = {}
         for owner in _in_turn(rows.layout.generations):
             table, row = owner
@@ -54,27 +53,18 @@ class Owners:
                     self._of_picture[asking].setdefault(content, owner)
                 if table == "mention":
                     self._of_mention_picture.setdefault(content, owner)
-            for column, text in self.clip_texts(table, row).items():
-                slot = Slot(PartName(f"{table}.clip").column(column), row)
+            [part] = kinds.reading("texts", table)
+            for column, text in rows.texts(table, row).items():
                 for asking in ASKING[table]:
-                    self._of_clip_text[asking].setdefault(text, slot)
-
-    def clip_texts(self, table: str, row: int) -> dict[str, str]:
-        """Return the texts that CLIP reads of a row, by column."""
-        if table == "mention":
-            return mention_texts(self._rows.mentions[row])
-        entity = self._rows.entities[row]
-        texts = {"text": entity_text(entity)}
-        # without a description the other text: one vector of "" would tie all such entities of a list
-        return texts | {"description": entity.description or texts["text"]} if self.described else texts
+                    self._of_text[asking].setdefault(text, Slot(part.column(column), row))
 
     def of_entity_text(self, row: int) -> int:
-        """Return the entity that owns a text that BERT reads."""
+        """Return the entity that owns the text `name: text` of one."""
         return self._of_entity_text[entity_text(self._rows.entities[row])]
 
-    def of_clip_text(self, table: str, text: str) -> Slot:
-        """Return the column and the row that own a text that CLIP reads of a table."""
-        return self._of_clip_text[table][text]
+    def of_text(self, table: str, text: str) -> Slot:
+        """Return the column and the row that own a text of which a column of a table holds the vector."""
+        return self._of_text[table][text]
 
     def owns_picture(self, table: str, row: int) -> bool:
         """Whether a picture is encoded for this row in the parts that entities and mentions have."""
@@ -82,7 +72,7 @@ class Owners:
 
     def of_picture(self, part: PartName, row: int) -> Row | None:
         """Return the row that owns the picture of a row of a part, None where there is no file."""
-        owners = self._of_mention_picture if part in MENTIONS_ONLY else self._of_picture[part.table]
+        owners = self._of_mention_picture if kinds.mentions_alone(part) else self._of_picture[part.table]
         return owners.get(self.pictures[part.table][row][0])
 
 

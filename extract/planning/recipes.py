@@ -3,23 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cache import edges
-from cache.names import PartName
+from cache import kinds
+from cache.kinds import KINDS, Source
 from cache.schema import SEQUENCES, TABLES
 from cache.writing.writer import PartPlan, columns_of
 from common.output import say
 from extract import images
-from extract.config import ON_DEMAND, ExtractConfig
+from extract.config import ExtractConfig
 from extract.encoders import Encoders
-from extract.encoders.clip import TEXT
 from extract.planning.candidate_lists import Lists
 from extract.planning.rows import Rows
 
-# parts that are computed from stored columns: whose
-INPUTS = {
-    "mention.crops": ("mention.objects",),
-    "mention.attributes": ("mention.clip", "mention.crops"),
-    "pair.alignment": edges.INPUTS,
+# how recipes call what a text encoder reads
+READ: dict[Source, str] = {
+    "name": "name: text",
+    "sentence": "sentence",
+    "sentences": "distinct sentences",
+    "places": "distinct sentences",
 }
 Recipes = dict[str, dict[str, Any]]
 
@@ -29,28 +29,28 @@ def plan(
     encoders: Encoders,
     lists: Lists,
     rows: Rows,
-    described: bool,
     listed: Mapping[str, str],
 ) -> dict[str, PartPlan]:
     """Return every part to make by name, in the order of tables and, within one, of what derives from what.
 
     Parts on demand are those that the config's heads read, and those of `listed`, the fingerprints of the cache that
-    is there already, which would be made the same way now. `described`: some entity has a second text.
+    is there already, which would be made the same way now.
     """
-    wanted = config.demanded | (listed.keys() & set(ON_DEMAND))
+    wanted = config.demanded | (listed.keys() & set(kinds.on_demand()))
     sizes = encoders.sizes() | {"C": lists.candidates.shape[1]}
-    if "mention.attributes" in wanted:
+    if wanted & set(kinds.reading("faces")):
         sizes |= encoders.attributes.sizes
     made: dict[str, PartPlan] = {}
     for name, recipe in _recipes(config, encoders, lists, rows, wanted).items():
         widths = sizes | {column: array.dtype.itemsize for column, array in rows.ids.get(name, {}).items()}
         columns = columns_of(name, widths, {"float16": "<f2", "float32": "<f4"}[config.storage])
-        if name == "entity.clip" and described:
-            recipe = recipe | {"description": "else name: text"}
-        elif name == "entity.clip":
-            del columns["description"]
-        inputs = {part: made[part].fingerprint for part in INPUTS.get(name, ()) if part in made}
-        made[name] = PartPlan(PartName(name), recipe, columns, inputs)
+        for column in kinds.columns_with("descriptions", name):
+            if rows.described:
+                recipe = recipe | {column: "else name: text"}
+            else:
+                del columns[column]
+        inputs = {part: made[part].fingerprint for part in KINDS[name].inputs if part in made}
+        made[name] = PartPlan(name, recipe, columns, inputs)
         if name in wanted - config.demanded and made[name].fingerprint != listed[name]:
             say(f"{name} of the cache in {config.folder} was made otherwise and is left out of it; see --for")
             del made[name]
@@ -65,47 +65,33 @@ def plan(
 
 
 def _recipes(config: ExtractConfig, encoders: Encoders, lists: Lists, rows: Rows, wanted: set[str]) -> Recipes:
-    recipes = _standard(config, encoders)
-    recipes |= {name: recipe for name, recipe in _on_demand(config, encoders).items() if name in wanted}
-    if "mention.attributes" in wanted:
-        recipes["mention.attributes"] = {"attributes": encoders.attributes.recipe, "reads": "stored columns"}
-        if rows.faces is not None:  # what is said of each mention is its row's content: see Keys
-            recipes["mention.attributes"]["faces"] = {"origin": "DeepFace"}
-    recipes["pair.candidates"] = {"origin": lists.origin}
-    recipes["pair.alignment"] = {
-        "equations": "DRIN 6, 7, 8, 11",
-        "compute": "exact on steps of 2^-25, from the stored columns",
-    }
-    return recipes
+    found = {}
+    for name, part in KINDS.items():
+        if part.on_demand and name not in wanted:
+            continue
+        found[name] = _encoded(name, config, encoders) if part.role else _derived(name, encoders, lists, rows)
+    return found
 
 
-def _standard(config: ExtractConfig, encoders: Encoders) -> Recipes:
-    pictures = {"pictures": images.POLICY}
-    limits = {"entity": ("name: text", config.entity_tokens), "mention": ("sentence", config.sentence_tokens)}
-    recipes = {}
-    for table, (reads, tokens) in limits.items():
-        recipes |= {
-            f"{table}.ids": pictures,
-            f"{table}.bert": {"encoder": encoders.bert.recipe, "reads": reads, "max_tokens": tokens},
-            f"{table}.resnet": {"encoder": encoders.resnet.recipe} | pictures,
-            f"{table}.clip": {"encoder": encoders.clip.recipe} | pictures,
-            f"{table}.objects": {"encoder": encoders.objects.recipe} | pictures,
-        }
-    return recipes
+def _encoded(name: str, config: ExtractConfig, encoders: Encoders) -> dict[str, Any]:
+    """Return the recipe of a part that an encoder makes."""
+    part, recipe = KINDS[name], encoders.of(name).recipe_of(name)
+    if "picture" in part.reads:
+        return recipe | {"pictures": images.POLICY}
+    if part.role == "text":
+        [source] = part.reads
+        return recipe | {"reads": READ[source], "max_tokens": config.most_tokens(source)}
+    return recipe
 
 
-def _on_demand(config: ExtractConfig, encoders: Encoders) -> Recipes:
-    pictures = {"pictures": images.POLICY}
-    reads = {"reads": "distinct sentences", "max_tokens": config.sentence_tokens}
-    return {
-        "token.bert": {"encoder": encoders.bert.recipe} | reads,
-        "mention.tokens": encoders.bert.tokens_recipe | reads,
-        "clip_token.clip": {
-            "encoder": encoders.clip.recipe,
-            "reads": "distinct sentences of one range of mentions, in row order",
-            "states": "last layer norm, projected as the text vector is",
-        },
-        "mention.clip_tokens": {"tokenizer": TEXT, "reads": "distinct sentences"},
-        "mention.regions": {"encoder": encoders.resnet.recipe, "layer": "layer4, row by row"} | pictures,
-        "mention.crops": {"encoder": encoders.crops.recipe} | pictures,
-    }
+def _derived(name: str, encoders: Encoders, lists: Lists, rows: Rows) -> dict[str, Any]:
+    """Return the recipe of a part that no encoder makes."""
+    part = KINDS[name]
+    if "release" in part.reads:
+        return {"pictures": images.POLICY}
+    if "faces" in part.reads:  # what is said of each mention is its row's content: see Keys
+        said = {} if rows.faces is None else {"faces": {"origin": "DeepFace"}}
+        return {"attributes": encoders.attributes.recipe, "reads": "stored columns"} | said
+    if not part.inputs:
+        return {"origin": lists.origin}
+    return {"equations": "DRIN 6, 7, 8, 11", "compute": "exact on steps of 2^-25, from the stored columns"}

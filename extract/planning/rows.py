@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from cache.fingerprint import NO_CONTENT, content_hash
-from cache.schema import IMAGE_STATUS, UNLABELED
+from cache.kinds import IMAGE_STATUS
+from cache.schema import UNLABELED
 from common.records import Dataset, Entity, Face, Image, Mention
 from extract import images
 from extract.planning.layout import Layout
@@ -71,6 +72,20 @@ class Rows:
         return None if None in given else given
 
     @cached_property
+    def described(self) -> bool:
+        """Whether some entity has a second text."""
+        return any(entity.description for entity in self.entities)
+
+    def texts(self, table: str, row: int) -> dict[str, str]:
+        """Return the texts of a row of which a column each holds the vector, by column of the part that reads them."""
+        if table == "mention":
+            return mention_texts(self.mentions[row])
+        entity = self.entities[row]
+        texts = {"text": entity_text(entity)}
+        # without a description the other text: one vector of "" would tie all such entities of a list
+        return texts | {"description": entity.description or texts["text"]} if self.described else texts
+
+    @cached_property
     def text_content(self) -> dict[str, list[bytes]]:
         """Hashes of everything that text encoders read of a row, by table."""
         return {table: [text_content(record) for record in self.records(table)] for table in ("entity", "mention")}
@@ -109,7 +124,7 @@ def entity_text(entity: Entity) -> str:
 
 
 def mention_texts(mention: Mention) -> dict[str, str]:
-    """Return the texts of mention.clip by column."""
+    """Return the texts of a mention by the column that holds the vector of each."""
     return {
         "mention": mention.surface,
         "sentence": mention.sentence,
@@ -124,8 +139,8 @@ def text_content(record: Entity | Mention) -> bytes:
     return content_hash(record.surface, record.sentence, record.start, record.end)
 
 
-def bert_content(entity: Entity) -> bytes:
-    """Return the hash of what BERT reads of an entity: no description, so that adding some costs no BERT."""
+def name_content(entity: Entity) -> bytes:
+    """Return the hash of an entity's one text: no description, so that adding some costs no other part anything."""
     return content_hash(entity_text(entity), "")
 
 

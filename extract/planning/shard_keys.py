@@ -7,6 +7,7 @@ from dataclasses import astuple
 import numpy as np
 
 from cache.fingerprint import content_hash, digest, shard_key
+from cache.kinds import KINDS, Source
 from cache.names import PartName
 from cache.schema import SEQUENCES
 from cache.writing.writer import PartPlan
@@ -14,9 +15,9 @@ from common.records import Face
 from extract.planning.candidate_lists import Lists
 from extract.planning.duplicates import Owners, Row
 from extract.planning.layout import Borders, Sentences
-from extract.planning.recipes import INPUTS
-from extract.planning.rows import Rows, bert_content
+from extract.planning.rows import Rows, name_content
 
+Content = Callable[[int], bytes]  # of a row
 OWN, OWN_OF_ENTITY = b"\1" * 32, b"\2" * 32
 
 
@@ -61,53 +62,74 @@ class Keys:
         """Return the key of a part's rows in a range."""
         return self._keys[part][index]
 
-    def contents(self, part: PartName) -> Callable[[int], bytes]:
+    def contents(self, part: PartName) -> Content:
         """Return the function from a row to the bytes that stand for what the part reads of it.
 
         Where its vectors come from belongs to it: the owner's batch decides their last bits.
         """
-        table, kind = part.table, part.kind
-        if table in SEQUENCES:
-            return self._sentence_content(self._sentences[table].of.tolist())
-        if table == "pair":
-            return self._pair_content
-        text, pictures = self._rows.text_content[table], self._owners.pictures[table]
-        if kind == "ids":
-            return lambda row: (
-                content_hash(*(str(c[row]) for c in self._rows.ids[part].values()), pictures[row][1])
-                + text[row]
-                + pictures[row][0]
-            )
-        if part == "entity.bert":
-            return lambda row: bert_content(self._rows.entities[row]) + self._bert_origin(row)
-        if part == "mention.bert":
-            return lambda row: text[row]
-        if kind == "clip":
-            return lambda row: (
-                text[row] + pictures[row][0] + self._picture_origin(part, row) + self._clip_origins(table, row)
-            )
-        if part in SEQUENCES.values():
-            first = next(self._sentences[t].first.tolist() for t, pointer in SEQUENCES.items() if pointer == part)
-            return lambda row: text[row] + content_hash(first[row])
-        if part == "mention.attributes":
-            faces = self._rows.faces
-            return lambda row: b"" if faces is None else _faces_content(faces[row])
-        return lambda row: pictures[row][0] + self._picture_origin(part, row)
+        made = KINDS[part]
+        found = [self._contents[source](part) for source in made.reads]
+        found += [origin(part) for source, origin in self._origins.items() if source in made.reads and made.role]
+        if len(found) == 1:
+            return found[0]
+        return lambda row: b"".join(content(row) for content in found)
 
-    def _inputs(self, part: str, index: int, begin: int, end: int) -> Iterator[bytes]:
+    def _inputs(self, part: PartName, index: int, begin: int, end: int) -> Iterator[bytes]:
         """Yield the keys of the ranges that a part derives from: equal texts may differ in the last bits elsewhere."""
-        listed = self._lists.candidates[begin:end] if part == "pair.alignment" else np.array([])
-        ranges = sorted({self._range("entity", int(row)) for row in np.unique(listed[listed >= 0])})
-        for name in INPUTS.get(part, ()):
-            for i in ranges if name.startswith("entity") else [index]:
+        ranges: dict[str, list[int]] = {}
+        if "lists" in KINDS[part].reads:
+            listed = np.unique(self._lists.candidates[begin:end])
+            ranges["entity"] = sorted({self._range("entity", int(row)) for row in listed[listed >= 0]})
+        for name in KINDS[part].inputs:
+            for i in ranges.get(PartName(name).table, [index]):
                 yield bytes.fromhex(self._keys[name][i])
 
-    def _sentence_content(self, of: list[int]) -> Callable[[int], bytes]:
-        """Return the function from a mention to the hash of its sentence `of[row]`, b"" but for the first one of it."""
-        mentions = self._rows.mentions
+    @property
+    def _contents(self) -> dict[Source, Callable[[PartName], Content]]:
+        """What stands for each thing that a part reads, by part, row."""
+        texts, pictures = self._rows.text_content, self._owners.pictures
+        return {
+            "release": self._release,
+            "name": lambda part: lambda row: name_content(self._rows.entities[row]),
+            "sentence": lambda part: texts["mention"].__getitem__,
+            "texts": lambda part: texts[part.table].__getitem__,
+            "sentences": self._sentence,
+            "places": self._place,
+            "picture": lambda part: lambda row: pictures[part.table][row][0],
+            "faces": self._faces,
+            "lists": lambda part: self._pair,
+        }
+
+    @property
+    def _origins(self) -> dict[Source, Callable[[PartName], Content]]:
+        """Where what is encoded once for many rows is encoded, in the order in which this stands in keys."""
+        return {
+            "picture": lambda part: lambda row: self._picture_origin(part, row),
+            "name": lambda part: lambda row: self._origin(part, row, Row("entity", self._owners.of_entity_text(row))),
+            "texts": lambda part: lambda row: self._text_origins(part, row),
+        }
+
+    def _release(self, part: PartName) -> Content:
+        table, columns = part.table, list(self._rows.ids[part].values())
+        texts, pictures = self._rows.text_content[table], self._owners.pictures[table]
+        return lambda row: (
+            content_hash(*(str(column[row]) for column in columns), pictures[row][1]) + texts[row] + pictures[row][0]
+        )
+
+    def _sentence(self, part: PartName) -> Content:
+        """Return the function from a mention to the hash of its sentence, b"" but for the first mention of it."""
+        mentions, of = self._rows.mentions, self._sentences[part.table].of.tolist()
         return lambda row: content_hash(mentions[row].sentence) if row == 0 or of[row - 1] != of[row] else b""
 
-    def _pair_content(self, row: int) -> bytes:
+    def _place(self, part: PartName) -> Content:
+        texts, first = self._rows.text_content["mention"], self._sentences[KINDS[part].into].first.tolist()
+        return lambda row: texts[row] + content_hash(first[row])
+
+    def _faces(self, part: PartName) -> Content:
+        faces = self._rows.faces
+        return lambda row: b"" if faces is None else _faces_content(faces[row])
+
+    def _pair(self, row: int) -> bytes:
         texts, pictures = self._rows.text_content, self._owners.pictures
         entities = [int(e) for e in self._lists.candidates[row]]
         own = texts["mention"][row] + pictures["mention"][row][0]
@@ -116,15 +138,12 @@ class Keys:
         scores = self._lists.lexical[row].tobytes() + self._lists.lexical_gold[row].tobytes()
         return content_hash(gold, *entities) + scores + own + b"".join(there)
 
-    def _bert_origin(self, row: int) -> bytes:
-        return self._origin(PartName("entity.bert"), row, Row("entity", self._owners.of_entity_text(row)))
-
-    def _clip_origins(self, table: str, row: int) -> bytes:
-        origins = []
-        for column, text in self._owners.clip_texts(table, row).items():
-            owner = self._owners.of_clip_text(table, text)
+    def _text_origins(self, part: PartName, row: int) -> bytes:
+        origins, table = [], part.table
+        for column, text in self._rows.texts(table, row).items():
+            owner = self._owners.of_text(table, text)
             origins.append(owner.column.column.encode() if column != owner.column.column else b"")
-            origins.append(self._origin(PartName(f"{table}.clip"), row, Row(owner.column.table, owner.row)))
+            origins.append(self._origin(part, row, Row(owner.column.table, owner.row)))
         return b"".join(origins)
 
     def _picture_origin(self, part: PartName, row: int) -> bytes:

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 
+from cache.kinds import KINDS
 from cache.names import PartName
 from cache.schema import SEQUENCES
 from cache.writing.writer import PartPlan, ShardPlan, Todo
-from extract.config import ON_DEMAND, ExtractConfig
+from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.planning import recipes
 from extract.planning.candidate_lists import Lists
@@ -33,13 +35,12 @@ class Plan:
         self, config: ExtractConfig, rows: Rows, lists: Lists, encoders: Encoders, listed: Mapping[str, str] = NOTHING
     ) -> None:
         self.rows, self.lists, self.owners = rows, lists, Owners(rows)
-        self.parts = recipes.plan(config, encoders, lists, rows, self.owners.described, listed)
-        counts = {
-            "token": lambda text: len(encoders.bert.tokens(text, config.sentence_tokens).ids),
-            "clip_token": encoders.clip.count,
-        }
+        self.parts = recipes.plan(config, encoders, lists, rows, listed)
+        limit = config.most_tokens("sentences")
         self.sentences = {
-            table: Sentences.counted(rows.mentions, rows.layout.borders["mention"], counts[table])
+            table: Sentences.counted(
+                rows.mentions, rows.layout.borders["mention"], partial(encoders.of(part).count, limit=limit)
+            )
             for table, part in SEQUENCES.items()
             if part in self.parts
         }
@@ -93,7 +94,7 @@ class Plan:
         start, stop = self.borders[home(part.table)][index]
         if part.table in SEQUENCES:
             return self.sentences[part.table].edges_between(start, stop)
-        return np.arange(start, stop + 1) if part.name in ON_DEMAND else np.array([start, stop])
+        return np.arange(start, stop + 1) if KINDS[part.name].on_demand else np.array([start, stop])
 
 
 RANGED = ("entity", "mention", "pair")  # in the order of what derives from what; tokens are made with mentions

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cache.names import PartName
-from cache.schema import IMAGE_STATUS, SEQUENCES
+from cache.kinds import IMAGE_STATUS, KINDS
 from cache.writing import limits
 from cache.writing.limits import Column
 from cache.writing.writer import ShardPlan
@@ -40,10 +39,10 @@ class Trust:
         part, rows, table = shard.part.name, slice(shard.start, shard.start + shard.rows), shard.part.table
         if part == "pair.candidates":
             return {name: getattr(self._plan.lists, name)[rows] for name in shard.part.columns}
-        if part in SEQUENCES.values():
-            there = self._plan.sentences[next(name for name, pointer in SEQUENCES.items() if pointer == part)]
+        if "places" in KINDS[part].reads:
+            there = self._plan.sentences[KINDS[part].into]
             return {"first": there.first[rows], "count": there.count[rows]}
-        if PartName(part).kind != "ids":
+        if "release" not in KINDS[part].reads:
             return {}
         contents = {
             "content_text": self._plan.rows.text_content[table][rows],

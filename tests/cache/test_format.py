@@ -7,7 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-from cache.schema import IMAGE_STATUS, PARTS
+from cache.kinds import IMAGE_STATUS
+from cache.schema import PARTS
 
 ROOT = Path(__file__).parents[2]
 FORMAT = ROOT / "FORMAT.md"

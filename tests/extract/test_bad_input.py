@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cache as melcache
-from cache.schema import IMAGE_STATUS
+from cache.kinds import IMAGE_STATUS
 from common.errors import DatasetError
 from common.records import Dataset, Entity, Mention
 from extract import datasets, pipeline

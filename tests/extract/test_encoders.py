@@ -71,12 +71,12 @@ def alone(bert, ids):
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_our_tokens_are_those_of_the_transformers_tokenizer(encoders, tokenizer, text):
-    assert encoders.bert._tokenizer.encode(text).ids == tokenizer(text)["input_ids"]
+    assert encoders.text._tokenizer.encode(text).ids == tokenizer(text)["input_ids"]
 
 
 def test_a_batch_of_texts_equals_bert_on_one_text_at_a_time(encoders, tokenizer):
-    for text, values in zip(TEXTS, encoded(encoders.bert, TEXTS), strict=True):
-        hidden, pooler = alone(encoders.bert, tokenizer(text)["input_ids"])
+    for text, values in zip(TEXTS, encoded(encoders.text, TEXTS), strict=True):
+        hidden, pooler = alone(encoders.text, tokenizer(text)["input_ids"])
         np.testing.assert_allclose(values["cls"], hidden[0], atol=1e-5)
         np.testing.assert_allclose(values["pooler"], pooler, atol=1e-5)
         np.testing.assert_allclose(values["mean"], hidden[1:-1].mean(0) if text else hidden[0], atol=1e-5)
@@ -84,7 +84,7 @@ def test_a_batch_of_texts_equals_bert_on_one_text_at_a_time(encoders, tokenizer)
 
 
 def test_batches_do_not_change_values(encoders):
-    together, apart = encoded(encoders.bert, TEXTS), [encoded(encoders.bert, [text])[0] for text in TEXTS]
+    together, apart = encoded(encoders.text, TEXTS), [encoded(encoders.text, [text])[0] for text in TEXTS]
     for left, right in zip(together, apart, strict=True):
         for name in ("cls", "mean", "pooler"):
             np.testing.assert_allclose(left[name], right[name], atol=1e-5)
@@ -93,8 +93,8 @@ def test_batches_do_not_change_values(encoders):
 def test_a_cut_text_keeps_its_separator_and_says_so(encoders, tokenizer):
     text, limit = TEXTS[-1], 10
     ids = tokenizer(text)["input_ids"]
-    hidden, pooler = alone(encoders.bert, [*ids[: limit - 1], tokenizer.sep_token_id])
-    values = encoded(encoders.bert, [text, "short"], limit)
+    hidden, pooler = alone(encoders.text, [*ids[: limit - 1], tokenizer.sep_token_id])
+    values = encoded(encoders.text, [text, "short"], limit)
     np.testing.assert_allclose(values[0]["cls"], hidden[0], atol=1e-5)
     np.testing.assert_allclose(values[0]["pooler"], pooler, atol=1e-5)
     np.testing.assert_allclose(values[0]["mean"], hidden[1:-1].mean(0), atol=1e-5)
@@ -104,7 +104,7 @@ def test_a_cut_text_keeps_its_separator_and_says_so(encoders, tokenizer):
 @pytest.mark.parametrize("extra", [-1, 0, 1])
 def test_a_text_at_the_limit_is_cut_only_beyond_it(encoders, tokenizer, extra):
     length = len(tokenizer(TEXTS[3])["input_ids"])
-    assert encoded(encoders.bert, [TEXTS[3]], length + extra)[0]["truncated"] == (extra < 0)
+    assert encoded(encoders.text, [TEXTS[3]], length + extra)[0]["truncated"] == (extra < 0)
 
 
 SPANS = [
@@ -123,10 +123,10 @@ def test_a_span_is_the_mean_of_the_pieces_of_its_words(encoders, tokenizer, text
     ids = tokenizer(text)["input_ids"]
     before = len(tokenizer.tokenize(text[:start]))  # these surfaces are whole words, so pieces do not cross borders
     pieces = tokenizer.tokenize(surface)
-    hidden, _ = alone(encoders.bert, ids)
+    hidden, _ = alone(encoders.text, ids)
     expected = hidden[1 + before : 1 + before + len(pieces)]
     assert [tokenizer.convert_ids_to_tokens(i) for i in ids[1 + before :][: len(pieces)]] == pieces
-    values = encoded(encoders.bert, ["something else", text], 512, [[], [(start, start + len(surface)), (-1, -1)]])[1]
+    values = encoded(encoders.text, ["something else", text], 512, [[], [(start, start + len(surface)), (-1, -1)]])[1]
     np.testing.assert_allclose(values["spans"][0], expected.mean(0), atol=1e-5)
     np.testing.assert_allclose(values["spans"][1], hidden[1:-1].mean(0), atol=1e-5)
     assert values["found"].tolist() == [True, False]
@@ -134,13 +134,13 @@ def test_a_span_is_the_mean_of_the_pieces_of_its_words(encoders, tokenizer, text
 
 def test_a_span_beyond_the_limit_is_not_found_and_gets_the_mean(encoders):
     text = "one two " + "three " * 30 + "Paris"
-    values = encoded(encoders.bert, [text], 8, [[(0, 3), (len(text) - 5, len(text))]])[0]
+    values = encoded(encoders.text, [text], 8, [[(0, 3), (len(text) - 5, len(text))]])[0]
     assert values["found"].tolist() == [True, False]
     np.testing.assert_array_equal(values["spans"][1], values["mean"])
 
 
 def test_a_span_of_characters_that_no_token_has_is_not_found(encoders):
-    values = encoded(encoders.bert, ["a   b", ""], 512, [[(2, 3)], [(-1, -1)]])
+    values = encoded(encoders.text, ["a   b", ""], 512, [[(2, 3)], [(-1, -1)]])
     assert not values[0]["found"][0] and not values[1]["found"][0]
     np.testing.assert_array_equal(values[1]["spans"][0], values[1]["cls"])
 
@@ -149,16 +149,16 @@ def test_a_span_of_characters_that_no_token_has_is_not_found(encoders):
 
 
 def test_resnet_equals_torchvisions_own_transforms(encoders, monkeypatch):
-    monkeypatch.setattr(encoders.resnet, "_side", SIDE)  # the tiny one reads smaller pictures
+    monkeypatch.setattr(encoders.image, "_side", SIDE)  # the tiny one reads smaller pictures
     pictures = [picture((50, 40)), picture((20, 300), 1), picture((224, 224), 2), picture((7, 5), 3)]
-    vectors = encoders.resnet.encode(pictures)
+    vectors = encoders.image.encode(pictures)
     for image, vector in zip(pictures, vectors, strict=True):
         resized = transforms.resize(image, [224, 224], transforms.InterpolationMode.BICUBIC, antialias=True)
         pixels = transforms.normalize(transforms.to_tensor(resized), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
         with torch.inference_mode():
-            expected = encoders.resnet._loaded()(pixels[None])[0]
+            expected = encoders.image._loaded()(pixels[None])[0]
         np.testing.assert_allclose(vector, expected.numpy(), atol=1e-4)
-    assert encoders.resnet.encode([]).shape == (0, encoders.resnet.width)
+    assert encoders.image.encode([]).shape == (0, encoders.image.width)
 
 
 # --- CLIP
@@ -167,20 +167,20 @@ def test_resnet_equals_torchvisions_own_transforms(encoders, monkeypatch):
 def test_clip_pictures_equal_open_clips_own_transform(encoders):
     transform = open_clip.image_transform(224, is_train=False)
     pictures = [picture((50, 40)), picture((20, 300), 1), picture((300, 90), 2), picture((7, 5), 3)]
-    for image, vector in zip(pictures, encoders.clip.encode_images(pictures), strict=True):
+    for image, vector in zip(pictures, encoders.joint.encode_images(pictures), strict=True):
         with torch.inference_mode():
-            expected = encoders.clip._model.encode_image(transform(image)[None])[0]
+            expected = encoders.joint._model.encode_image(transform(image)[None])[0]
         np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
 
 
 def test_clip_texts_equal_open_clips_own_tokenizer(encoders):
     tokenize = open_clip.get_tokenizer("ViT-B-32")
     texts = [*TEXTS, "word " * 300, "&lt;b&gt; html &amp;amp; ﬁnd"]
-    for text, vector in zip(texts, encoders.clip.encode_texts(texts), strict=True):
+    for text, vector in zip(texts, encoders.joint.encode_texts(texts), strict=True):
         ids = tokenize([text])
         assert (ids == 49407).sum() == 1  # the end token, kept even when the text is cut
         with torch.inference_mode():
-            expected = encoders.clip._model.encode_text(ids)[0]
+            expected = encoders.joint._model.encode_text(ids)[0]
         np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
 
 
@@ -190,22 +190,22 @@ def test_is_cut_agrees_with_a_count_of_tokens(encoders):
     pieces = ["a ", "harbor ", "東", "🚀", "\ufdfa", "İ", "&nvap;", "x9", "!", "é", " ", "ﬃ", "\u0344"]
     texts = [*TEXTS, *(piece * n for piece in pieces for n in (1, 2, 5, 9, 18, 19, 25, 37, 38, 74, 75, 76, 80))]
     texts += ["".join(rng.choices(pieces, k=rng.randrange(100))) for _ in range(300)]
-    verdicts = [encoders.clip.is_cut(text) for text in texts]
+    verdicts = [encoders.joint.is_cut(text) for text in texts]
     assert verdicts == [len(count(text)) + 2 > 77 for text in texts]
     assert 20 < sum(verdicts) < len(texts) - 20
-    assert not encoders.clip.is_cut("a " * 75) and encoders.clip.is_cut("a " * 76)
+    assert not encoders.joint.is_cut("a " * 75) and encoders.joint.is_cut("a " * 76)
 
 
 def test_attributes_are_clips_own_answers(encoders):
-    attributes = Attributes(encoders.clip.encode_texts, gender=False, race=False)
-    images = encoders.clip.encode_images([picture((50, 40), seed) for seed in range(4)])
+    attributes = Attributes(encoders.joint.encode_texts, gender=False, race=False)
+    images = encoders.joint.encode_images([picture((50, 40), seed) for seed in range(4)])
     probabilities, vectors = attributes.scene(images)
     question, begin = prompts.SCENE[1], len(prompts.SCENE[0].prompts)
-    texts = torch.tensor(encoders.clip.encode_texts(list(question.prompts.values())))
+    texts = torch.tensor(encoders.joint.encode_texts(list(question.prompts.values())))
     cosines = torch.cosine_similarity(torch.tensor(images)[:, None], texts, dim=-1)
     expected = torch.softmax(100 * cosines, 1)
     np.testing.assert_allclose(probabilities[:, begin : begin + len(question.prompts)], expected, atol=1e-4)
-    assert vectors.shape == (4, encoders.clip.width)
+    assert vectors.shape == (4, encoders.joint.width)
     np.testing.assert_array_equal(attributes.scene(images[[2]])[1][0], vectors[2])
 
 
@@ -232,10 +232,12 @@ def found(boxes, scores, labels=None):
 def detector(encoders, monkeypatch):
     """The objects encoder with a detector that finds what a test says, and the crops that ResNet was given."""
     given, crops = [], []
-    objects = Objects(parse("random-tiny"), encoders.compute, encoders.resnet, "v1", 3)
-    encode = encoders.resnet.encode
+    objects = Objects(parse("random-tiny"), encoders.compute, encoders.image, "v1", 3)
+    encode = encoders.image.encode
     monkeypatch.setattr(objects, "_detect", lambda images: given)
-    monkeypatch.setattr(encoders.resnet, "encode", lambda images: crops.extend(images) or encode(images))
+    monkeypatch.setattr(
+        encoders.image, "encode", lambda images, counted="pictures": crops.extend(images) or encode(images)
+    )
     return objects, given, crops
 
 
@@ -260,9 +262,9 @@ def test_objects_are_padded_to_k_and_the_best_k_are_kept(detector, encoders):
     np.testing.assert_allclose(values["scores"], [[0.9, 0.8, 0.7], [0, 0, 0], [0.3, 0, 0]])
     assert not values["summary"][1].any() and not values["boxes"][1].any() and not values["boxes"][2, 1:].any()
     assert len(crops) == 4
-    vector = encoders.resnet.encode([pictures[2].crop((0, 0, 10, 20))])[0]
+    vector = encoders.image.encode([pictures[2].crop((0, 0, 10, 20))])[0]
     np.testing.assert_allclose(values["summary"][2], vector / np.linalg.norm(vector), atol=1e-5)
-    vectors = encoders.resnet.encode([pictures[0].crop((0, 0, 10 + i, 20)) for i in range(3)])
+    vectors = encoders.image.encode([pictures[0].crop((0, 0, 10 + i, 20)) for i in range(3)])
     np.testing.assert_allclose(values["summary"][0], summary(vectors, values["scores"][0]), atol=1e-5)
 
 
@@ -283,7 +285,7 @@ def test_what_the_detector_saw_first_does_not_change_later_pictures(encoders, fi
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_the_real_detectors_levels_have_their_strides(encoders, version):
-    objects = Objects(parse("random-full"), encoders.compute, encoders.resnet, version, 3)
+    objects = Objects(parse("random-full"), encoders.compute, encoders.image, version, 3)
     assert objects._model.roi_heads.box_roi_pool.scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
 
 
@@ -317,7 +319,7 @@ def test_the_trained_v1_detector_has_norms_without_epsilon(tmp_path):
 
 
 def test_a_text_that_spells_clips_own_tokens_is_read_to_its_end(encoders):
-    clip = encoders.clip
+    clip = encoders.joint
     plain = clip.encode_texts(["Paris and London"])
     for sign in ("<end_of_text>", "<start_of_text>", "&lt;end_of_text&gt;"):
         text = f"Paris {sign} and London"

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from cache import manifests
-from cache.schema import EDGES, IMAGE_STATUS
+from cache.kinds import IMAGE_STATUS
+from cache.schema import EDGES
 from common.errors import ConfigError, CoverageError, DatasetError
 from extract import images, pipeline
 from extract.cli import app
@@ -101,11 +102,11 @@ def counted(work):
     e = work.encoders
     return {
         "decoded": work.pictures.decoded,
-        "bert": e.bert.encoded,
-        "clip texts": e.clip.texts,
-        "clip pictures": e.clip.images,
-        "resnet pictures": e.resnet.encoded - e.objects.crops,
-        "detector": e.objects.pictures,
+        "bert": e.text.counts["texts"],
+        "clip texts": e.joint.counts["texts"],
+        "clip pictures": e.joint.counts["pictures"],
+        "resnet pictures": e.image.counts["pictures"],
+        "detector": e.objects.counts["pictures"],
     }
 
 
@@ -304,10 +305,10 @@ def test_the_neutral_vector_is_the_encoders_of_the_declared_gray_picture(extract
     encoders = Encoders(config(release, tmp_path))
     gray = Image.new("RGB", (224, 224), (128, 128, 128))
     blank = int(np.flatnonzero(~extracted.column("entity.resnet.present"))[0])
-    expected = encoders.pictures([gray], ["resnet", "clip"])
+    expected = encoders.pictures([gray], ["entity.resnet", "entity.clip"])
     for kind in ("resnet", "clip"):
         np.testing.assert_array_equal(
-            extracted.column(f"entity.{kind}.image")[blank], expected[kind]["image"][0].astype(np.float16)
+            extracted.column(f"entity.{kind}.image")[blank], expected[f"entity.{kind}"]["image"][0].astype(np.float16)
         )
     assert images.neutral().tobytes() == gray.tobytes()
 

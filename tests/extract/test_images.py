@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cache.schema import IMAGE_STATUS
+from cache.kinds import IMAGE_STATUS
 from extract import images
 
 RED, SIZE = (220, 30, 40), (32, 24)

@@ -16,11 +16,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cache as melcache
+from cache import kinds
 from cache.writing.draft import Draft
 from common.errors import ConfigError, DatasetError
 from extract import pipeline
 from extract.cli import app
-from extract.config import ON_DEMAND, ExtractConfig
+from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
@@ -81,7 +82,7 @@ class Attributes:
 
 def detect(self, images):
     """Stand for the detector: boxes by size of the picture, and labels with people among them."""
-    self.pictures += len(images)
+    self.counts["pictures"] += len(images)
     names = {size: name for name, size in SIZES.items()}
     found = []
     for image in images:
@@ -147,13 +148,13 @@ def counted(work):
     e = work.encoders
     return {
         "decoded": work.pictures.decoded,
-        "bert": e.bert.encoded,
-        "clip texts": e.clip.texts,
-        "clip sentences": e.clip.sentences,
-        "clip pictures": e.clip.images - e.crops.encoded,
-        "clip crops": e.crops.encoded,
-        "resnet pictures": e.resnet.encoded - e.objects.crops,
-        "detector": e.objects.pictures,
+        "bert": e.text.counts["texts"],
+        "clip texts": e.joint.counts["texts"],
+        "clip sentences": e.joint.counts["sentences token by token"],
+        "clip pictures": e.joint.counts["pictures"],
+        "clip crops": e.joint.counts["crops"],
+        "resnet pictures": e.image.counts["pictures"],
+        "detector": e.objects.counts["pictures"],
     }
 
 
@@ -186,7 +187,7 @@ def sentence_of(reader):
         (("ghmfc",), {*TOKENS, "mention.regions"}),
         (("dwe_authors",), {"mention.crops"}),
         (("dwe",), {*CLIP_TOKENS, "mention.crops", "mention.attributes"}),
-        (BOTH, set(ON_DEMAND)),
+        (BOTH, set(kinds.on_demand())),
     ],
 )
 def test_heads_ask_for_the_parts_that_they_read(heads, parts):
@@ -203,8 +204,8 @@ def test_an_unknown_head_is_one_line_that_names_those_that_exist():
 
 
 def test_parts_on_demand_leave_the_standard_ones_as_they_are(standard, extracted):
-    assert not set(ON_DEMAND) & standard.manifest["parts"].keys()
-    assert set(ON_DEMAND) < extracted.manifest["parts"].keys()
+    assert not set(kinds.on_demand()) & standard.manifest["parts"].keys()
+    assert set(kinds.on_demand()) < extracted.manifest["parts"].keys()
     assert files(standard).items() < files(extracted).items()
     for part, spec in standard.manifest["parts"].items():
         assert extracted.manifest["parts"][part] == spec
@@ -224,10 +225,10 @@ def test_token_rows_are_the_last_layer_of_bert_on_each_sentence_alone(extracted,
     vectors = extracted.column("token.bert.vector").astype(np.float32)
     begins = {}
     for row, sentence in enumerate(sentence_of(extracted)):
-        ids = encoders.bert._tokenizer.encode(sentence).ids
+        ids = encoders.text._tokenizer.encode(sentence).ids
         ids = ids if len(ids) <= LIMIT else [*ids[: LIMIT - 1], ids[-1]]
         with torch.inference_mode():
-            hidden = encoders.bert._loaded()(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy()
+            hidden = encoders.text._loaded()(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy()
         assert count[row] == len(ids)
         assert begins.setdefault(sentence, first[row]) == first[row]
         np.testing.assert_allclose(vectors[first[row] : first[row] + count[row]], hidden, atol=4e-3)
@@ -241,7 +242,7 @@ def test_token_rows_are_the_last_layer_of_bert_on_each_sentence_alone(extracted,
 
 def test_start_and_end_are_the_pieces_of_the_mention(extracted, encoders):
     def pieces_of(text):
-        return len(encoders.bert._tokenizer.encode(text).ids) - 2
+        return len(encoders.text._tokenizer.encode(text).ids) - 2
 
     start, end, longest = extracted.column("mention.tokens.start"), extracted.column("mention.tokens.end"), 0
     for row, name in enumerate(extracted.strings("mention.ids.id")):
@@ -286,7 +287,7 @@ def test_a_batch_holds_the_tokens_of_its_mentions(extracted):
 
 
 def test_clip_token_rows_are_open_clips_own_states_and_end_in_the_sentence_vector(extracted, encoders, monkeypatch):
-    model, tokenize = encoders.clip._model, open_clip.get_tokenizer("ViT-B-32")
+    model, tokenize = encoders.joint._model, open_clip.get_tokenizer("ViT-B-32")
     monkeypatch.setattr(model, "text_pool_type", "none")  # open_clip's way to return every token
     first, count = extracted.column("mention.clip_tokens.first"), extracted.column("mention.clip_tokens.count")
     vectors = extracted.column("clip_token.clip.vector").astype(np.float32)
@@ -353,21 +354,21 @@ def test_the_mean_of_the_regions_is_the_pooled_vector(extracted):
 
 
 def test_regions_are_the_places_of_the_last_feature_map_row_by_row(encoders, monkeypatch):
-    monkeypatch.setattr(encoders.resnet, "_side", 224)
+    monkeypatch.setattr(encoders.image, "_side", 224)
     images = [Image.effect_noise((224, 224), 80 + i).convert("RGB") for i in range(4)]
     seen = []
-    handle = encoders.resnet._loaded().layer4.register_forward_hook(lambda _m, _i, output: seen.append(output))
+    handle = encoders.image._loaded().layer4.register_forward_hook(lambda _m, _i, output: seen.append(output))
     try:
-        pooled, regions = encoders.resnet.encode_regions(images)
+        pooled, regions = encoders.image.encode_regions(images)
     finally:
         handle.remove()
     maps = torch.cat(seen).numpy()
-    assert regions.shape == (4, 49, 512) and encoders.resnet.regions == 49
+    assert regions.shape == (4, 49, 512) and encoders.image.regions == 49
     for y in range(7):
         for x in range(7):
             assert (regions[:, 7 * y + x] == maps[:, :, y, x]).all()
-    assert (pooled == encoders.resnet.encode(images)).all()
-    assert [values.shape for values in encoders.resnet.encode_regions([])] == [(0, 512), (0, 49, 512)]
+    assert (pooled == encoders.image.encode(images)).all()
+    assert [values.shape for values in encoders.image.encode_regions([])] == [(0, 512), (0, 49, 512)]
 
 
 def test_crops_are_clip_vectors_of_the_stored_boxes_cut_out(extracted, encoders, release):
@@ -382,7 +383,7 @@ def test_crops_are_clip_vectors_of_the_stored_boxes_cut_out(extracted, encoders,
             left, top, right, bottom = boxes[row, k].tolist()
             with Image.open(release / "images" / f"{name}.png") as image:
                 crop = image.convert("RGB").crop((int(left), int(top), -int(-right // 1), -int(-bottom // 1)))
-            expected = encoders.clip.encode_images([crop])[0]
+            expected = encoders.joint.encode_images([crop])[0]
             np.testing.assert_allclose(vectors[row, k].astype(np.float32), expected, atol=4e-3)
             objects += 1
     assert objects > 8
@@ -655,7 +656,7 @@ def changed_parts(release, extracted, tmp_path, edit):
     other = extract(copy, tmp_path, heads=BOTH)
     fresh = extract(copy, tmp_path / "fresh", heads=BOTH)
     assert other.id == fresh.id
-    return {name.split("-")[0] for name in files(extracted).keys() - files(other).keys()} & set(ON_DEMAND)
+    return {name.split("-")[0] for name in files(extracted).keys() - files(other).keys()} & set(kinds.on_demand())
 
 
 def replaced(old, new):
@@ -735,7 +736,7 @@ def test_a_run_killed_after_any_shard_is_resumed_to_the_same_cache(
             kills += 1
             assert melcache.open(tmp_path / "world").id == standard.id and kills < 500
     assert resumed.id == whole.id
-    assert kills >= RANGES * len(ON_DEMAND)
+    assert kills >= RANGES * len(kinds.on_demand())
     for name in extracted.columns:
         assert (extracted.column(name) == resumed.column(name)).all(), name
 

@@ -84,14 +84,14 @@ def test_a_plan_says_what_the_extraction_then_does(release, extracted, tmp_path)
         held = sum(shard["bytes"] for shard in mine)
         assert held <= line["bytes"] <= held + 5000 * len(mine), name
     texts, pictures = ({name: line[kind] for name, line in parts.items()} for kind in ("texts", "pictures"))
-    assert texts["entity.bert"] + texts["mention.bert"] + texts["token.bert"] == encoders.bert.encoded
-    assert texts["entity.clip"] + texts["mention.clip"] == encoders.clip.texts
+    assert texts["entity.bert"] + texts["mention.bert"] + texts["token.bert"] == encoders.text.counts["texts"]
+    assert texts["entity.clip"] + texts["mention.clip"] == encoders.joint.counts["texts"]
     unreadable = 1  # of an entity: a plan opens no picture
     seen = pictures["entity.clip"] + pictures["mention.clip"] - unreadable
-    assert seen == encoders.clip.images - 1  # the neutral picture
+    assert seen == encoders.joint.counts["pictures"] - 1  # the neutral picture
     seen = pictures["entity.resnet"] + pictures["mention.resnet"] + pictures["mention.regions"] - unreadable
-    assert seen == encoders.resnet.encoded - encoders.objects.crops - 2  # the neutral one, and its regions later
-    assert pictures["entity.objects"] + pictures["mention.objects"] - unreadable == encoders.objects.pictures
+    assert seen == encoders.image.counts["pictures"] - 2  # the neutral one, and its regions later
+    assert pictures["entity.objects"] + pictures["mention.objects"] - unreadable == encoders.objects.counts["pictures"]
     assert work.draft.made == sum(line["compute"] for line in told["parts"])
 
 
@@ -131,7 +131,12 @@ def test_nothing_to_do_runs_no_encoder(release, extracted):
     job = prepare(wanted)
     told = plan.forecast(wanted, job)
     assert told["calibrated"] == {} and told["seconds"] == told["compute_bytes"] == 0
-    assert job.encoders.bert.encoded == job.encoders.clip.images == job.encoders.resnet.encoded == 0
+    assert (
+        job.encoders.text.counts["texts"]
+        == job.encoders.joint.counts["pictures"]
+        == job.encoders.image.counts["pictures"]
+        == 0
+    )
     assert "to compute: nothing" in plan.report(told)
 
 

@@ -71,7 +71,13 @@ def remote(team, tmp_path):
 
 def encoded(work):
     e = work.encoders
-    counts = (e.bert.encoded, e.clip.texts, e.clip.images, e.resnet.encoded - e.objects.crops, e.objects.pictures)
+    counts = (
+        e.text.counts["texts"],
+        e.joint.counts["texts"],
+        e.joint.counts["pictures"],
+        e.image.counts["pictures"],
+        e.objects.counts["pictures"],
+    )
     return dict(zip(COMPUTED, counts, strict=True)) | {"decoded": work.pictures.decoded}
 
 

@@ -205,11 +205,11 @@ def inserted(entities, more):
 def encoded(work):
     e = work.encoders
     return {
-        "bert": e.bert.encoded,
-        "clip texts": e.clip.texts,
-        "clip pictures": e.clip.images,
-        "resnet": e.resnet.encoded - e.objects.crops,
-        "detector": e.objects.pictures,
+        "bert": e.text.counts["texts"],
+        "clip texts": e.joint.counts["texts"],
+        "clip pictures": e.joint.counts["pictures"],
+        "resnet": e.image.counts["pictures"],
+        "detector": e.objects.counts["pictures"],
         "decoded": work.pictures.decoded,
     }
 
@@ -298,7 +298,7 @@ def test_a_new_mention_of_an_old_sentence_encodes_that_sentence_again_and_no_oth
     first, _ = run(tmp_path, entities, mentions, watched, heads=(head,))
     more = mentions | {"m99": (sentence, "spring", shot, gold)}
     grown, work = run(tmp_path, entities, more, watched, heads=(head,))
-    found = encoded(work) | {"clip sentences": work.encoders.clip.sentences}
+    found = encoded(work) | {"clip sentences": work.encoders.joint.counts["sentences token by token"]}
     if head == "ghmfc":  # of the word, and of the word with its sentence; dwe's attributes have texts of their own
         assert found.pop("clip texts") == 2
     assert found | {"clip texts": 0} == dict.fromkeys(encoded(work), 0) | {"bert": 1, "clip sentences": head == "dwe"}

@@ -11,6 +11,7 @@ from PIL import Image
 import cache as melcache
 from cache import fingerprint, manifests
 from cache.checks import diff
+from cache.kinds import KINDS
 from cache.writing.draft import Draft
 from common.errors import CacheError
 from extract import datasets, pipeline
@@ -131,8 +132,8 @@ def named(path):
 def derived(name):
     """A part and all that derive from it."""
     found = {name}
-    for part, inputs in recipes.INPUTS.items():
-        if found & set(inputs):
+    for part, made in KINDS.items():
+        if found & set(made.inputs):
             found.add(part)
     return found
 
@@ -171,7 +172,7 @@ def test_each_leaf_of_each_recipe_changed_alone_makes_other_files_and_is_named(p
             assert isinstance(path[-1], int) or values == [old_value, new_value]
             for part in affected - {name}:
                 inputs = (base[part].manifest_entry["inputs"], plan.parts[part].manifest_entry["inputs"])
-                assert {field for field, *_ in diff.recipes(*inputs)} == affected & set(recipes.INPUTS[part])
+                assert {field for field, *_ in diff.recipes(*inputs)} == affected & set(KINDS[part].inputs)
             tried += 1
     assert tried >= 100
 

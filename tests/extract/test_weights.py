@@ -411,7 +411,7 @@ def test_other_bert_weights_change_the_parts_of_bert_and_alignment_only(folder, 
     def fingerprints():
         config = ExtractConfig(weights="random-tiny", device="cpu")
         encoders = Encoders(config)
-        encoders.bert = Bert(sources.parse(str(folder)), CPU, 4)
+        encoders.text = Bert(sources.parse(str(folder)), CPU, 4)
         plan = Plan(config, rows.Rows.hashed(data, layout, 1), candidate_lists.make(data, 3), encoders)
         return {name: part.fingerprint for name, part in plan.parts.items()}
 

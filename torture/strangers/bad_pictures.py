@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cache.schema import IMAGE_STATUS
+from cache.kinds import IMAGE_STATUS
 from extract import images
 from torture.processes import survivors
 from torture.tiny_cache import Result
