@@ -30,6 +30,8 @@ $(foreach name,$(COMMANDED) $(TAKEN),$(if $(call from,command environment,$(name
   $(eval override $(name) := $$(value $(name)))))
 export $(or $(TAKEN),MAKELEVEL)
 export MELCACHE_MAKE := $(TAKEN)
+comma := ,
+export MELCACHE_TARGETS := $(foreach goal,extract describe train reproduce,$(goal):$(subst $(eval ) ,$(comma),$(TAKES_$(goal))))
 
 # A variable that the target does not read is an error: its value would be lost in silence.
 NEAREST := import sys; from common.words import nearest; name, *taken = sys.argv[1:]; print(name + nearest(name, taken))

@@ -15,6 +15,7 @@ from cache.names import ColumnName
 from cache.schema import CHOICES, PARTS, READS
 from common.errors import CacheError, ConfigError
 from common.paths import is_file
+from common.words import nearest
 
 ALWAYS = ("entity.ids", "mention.ids", "pair.candidates")  # info, doctor and explain need them; about 2% of a cache
 
@@ -39,7 +40,8 @@ def _columns(name: str, there: Sequence[str]) -> Sequence[str]:
         return READS[name]
     if name in PARTS:
         return [column for column in there if ColumnName(column).part == name] or [f"{name}.{min(PARTS[name])}"]
-    raise ConfigError(f"--for {name}: none of the heads {', '.join(READS)}, nor a part such as entity.objects")
+    near = nearest(name, (*READS, *PARTS))
+    raise ConfigError(f"--for {name}: none of the heads {', '.join(READS)}, nor a part such as entity.objects{near}")
 
 
 def take(whole: dict[str, Any], parts: Iterable[str]) -> dict[str, Any]:

@@ -23,10 +23,12 @@ from cache.names import ColumnName, PartName
 from cache.schema import CHOICES, PARTS, READS
 from cache.store import lacking
 from common import memory
+from common.by_make import suggested
 from common.errors import CacheError
 from common.foreign import shell
 from common.output import size
 from common.paths import find_cache
+from common.words import one_of
 
 DESCRIPTION = "entity.clip.description"  # the one column that --for does not make
 READ_BYTES = 1 << 21  # read, then hashed while a core still has it: the size of a huge page
@@ -76,14 +78,13 @@ class Reader:
         others = {ColumnName(column).part for column in missing if column not in READS.get(head, ())}
         makers = [head] if head in READS else _readers(of)
         pulled = [head, *sorted(others)] if head in READS else sorted(of)
-        command = f"python -m extract --dataset {shell(name)}"
-        if makers:
-            command = f"python -m extract --dataset {shell(name)} --for {shell(','.join(makers))}"
-        if DESCRIPTION in missing:
-            command += " --descriptions FILE (make describe fetches one)"
+        options = {"dataset": name} | ({"for": ",".join(makers)} if makers else {})
+        described = DESCRIPTION in missing
+        command = suggested("extract", options | ({"descriptions": "FILE"} if described else {}))
+        fetched = " (melcache describe fetches one)" if described else ""
         raise CacheError(
-            f"{self.path} lacks {what}, which {whom} reads. Compute them: {command}, with the --data and --weights "
-            "of the first time. Or take them from a teammate: "
+            f"{self.path} lacks {what}, which {whom} reads. Compute them: {command}{fetched}, with the --data and "
+            "--weights of the first time. Or take them from a teammate: "
             f"melcache pull {shell(name)} URL --for {shell(','.join(pulled))}"
         )
 
@@ -175,7 +176,7 @@ class Reader:
             known = (
                 "it is in the schema but this cache was made without it"
                 if column in PARTS.get(part, {})
-                else (f"columns here: {', '.join(self.columns)}")
+                else f"columns here: {one_of(name, self.columns)}"
             )
             raise CacheError(f"no column {name!r} in {self.path}: {known}")
         return part, column

@@ -7,8 +7,9 @@ import stat
 from pathlib import Path
 
 from common import places
+from common.by_make import suggested
 from common.errors import CacheError, ConfigError, DeniedError
-from common.foreign import make
+from common.words import one_of
 
 SHARDS = Path("shards")
 DATA = Path("data")
@@ -114,8 +115,9 @@ def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
     for candidate in filter(is_folder, both):
         raise CacheError(
             f"{candidate}/ has no manifest.json: its extraction has not finished, or its pull. "
-            f"Finish it with: make extract {make('DATASET', own)}, or the same melcache pull"
+            f"Finish it with: {suggested('extract', {'dataset': own})}, or the same melcache pull"
         )
     there = sorted(Path(manifest).parent.name for manifest in glob.glob(f"{glob.escape(str(shards))}/*/manifest.json"))
-    other = f", or take one of: {', '.join(there)}" if there else ""
-    raise CacheError(f"No cache for '{name}' in {shards}/. Make it with: make extract {make('DATASET', own)}" + other)
+    other = f", or take one of: {one_of(own, there)}" if there else ""
+    made = suggested("extract", {"dataset": own})
+    raise CacheError(f"No cache for '{name}' in {shards}/. Make it with: {made}{other}")

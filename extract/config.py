@@ -14,6 +14,7 @@ from common import places
 from common.errors import ConfigError
 from common.options import knob
 from common.paths import DATA, SHARDS, check_name
+from common.words import one_of
 
 NONE = Path("none")  # of --descriptions and --faces: without, though the cache that is there has some
 CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
@@ -21,7 +22,7 @@ CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 f
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """What `python -m extract` does."""
+    """What `melcache extract` does."""
 
     dataset: str = knob("demo", "wikidiverse, wikimel, richpedia, mimic, jsonl or demo")
     data: Path | None = knob(None, "folder of the release (default: data/<dataset>)")
@@ -92,7 +93,8 @@ class ExtractConfig:
             if not 3 <= getattr(self, name) <= 512:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; BERT takes 3 to 512 tokens")
         if unknown := [head for head in self.heads if head not in READS]:
-            raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is no head; there are {', '.join(READS)}")
+            known = f"there are {one_of(unknown[0], READS)}"
+            raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is no head; {known}")
         if (self.infer_gender or self.infer_race) and "mention.attributes" not in self.demanded:
             raise ConfigError("--infer-gender and --infer-race are for heads that read attributes: add --for dwe")
         if self.name is not None:
@@ -151,7 +153,7 @@ class ExtractConfig:
 
 @dataclass(frozen=True)
 class DescribeConfig:
-    """What `python -m extract describe` does."""
+    """What `melcache describe` does."""
 
     contact: str = knob(MISSING, "your mail address or page, sent with each request, as Wikimedia's policy asks")
     out: Path = knob(MISSING, "file of JSON lines to write, or to go on with")

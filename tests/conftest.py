@@ -25,7 +25,7 @@ def pytest_configure():
     sleep_when_waiting()  # before the tests import torch
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs behind it ignore Ctrl-C
     os.environ["OMP_NUM_THREADS"] = "1"  # small models, and a process for each core: pytest-xdist
-    for name in ("MELCACHE_REMOTE", "MELCACHE_MAKE", *OF_MAKE):
+    for name in ("MELCACHE_REMOTE", "MELCACHE_MAKE", "MELCACHE_TARGETS", *OF_MAKE):
         os.environ.pop(name, None)
 
 

@@ -73,7 +73,7 @@ def test_messages_name_what_make_takes(checkout, monkeypatch, capsys):
         ),
         ("pass --max-missing 1 (make: MAX_MISSING=) to go on", ""),
         ("take it afresh: melcache pull toy URL --replace", ""),
-        ("Compute them: python -m extract --dataset toy --for dwe. Or give --name", "(make: ARGS='--name ...')"),
+        ("Compute them: melcache extract --dataset toy --for dwe. Or give --name", "(make: ARGS='--name ...')"),
         ("no option at all, ---, --, a--b, x/--limit and --x", ""),
     ):
         console.complain(said)
@@ -84,6 +84,29 @@ def test_messages_name_what_make_takes(checkout, monkeypatch, capsys):
         monkeypatch.delenv(by_make.TAKEN) if variables is None else monkeypatch.setenv(by_make.TAKEN, variables)
         console.complain("--limit is 0")
         assert capsys.readouterr().err == "error: --limit is 0\n"
+
+
+def test_commands_are_suggested_as_they_are_typed(checkout, monkeypatch):
+    shell = checkout / ".venv/bin/python"
+    before = shell.read_text()
+    program(shell, 'printf "[%s]\\n" "$MELCACHE_TARGETS"')
+    targets = make(checkout, "train")[1][0]
+    shell.write_text(before)
+    given = {"dataset": "my toy", "for": "ghmfc,dwe", "faces": "x y", "push": None, "reorder": None}
+    by_hand = "melcache extract --dataset 'my toy' --for ghmfc,dwe --faces 'x y' --push --reorder"
+    by_make_ = "make extract 'DATASET=my toy' FOR=ghmfc,dwe PUSH=1 "
+    monkeypatch.delenv(by_make.TARGETS, raising=False)
+    assert by_make.suggested("extract", given) == by_hand
+    monkeypatch.setenv(by_make.TARGETS, targets)
+    found = by_make.suggested("extract", given)
+    assert found.startswith(by_make_) and found.count("ARGS=") == 1
+    hidden = {"MELCACHE_MAKE": "", "MELCACHE_TARGETS": "", "MAKELEVEL": ""}
+    program(shell, 'for word; do printf "[%s]\\n" "$word"; done')
+    typed = subprocess.run(found, shell=True, cwd=checkout, capture_output=True, text=True, env=os.environ | hidden)
+    words = re.findall(r"^\[(.*?)\]$", typed.stdout, re.MULTILINE)  # what is suggested does what is meant
+    assert {"my toy", "ghmfc,dwe", "--push", "--faces", "x y", "--reorder"} <= set(words), typed.stderr
+    assert by_make.suggested("compare", {"dataset": "x"}) == "make reproduce DATASET=x"
+    assert by_make.suggested("verify", {}) == "melcache verify"
 
 
 GOALS = {

@@ -5,6 +5,7 @@ from typing import Any
 
 from cache.schema import EDGES
 from common.errors import ConfigError
+from common.words import one_of
 
 HELD_OUT = re.compile(r"train:(0?\.[0-9]{1,6})")
 MARGIN = "of gold over the mean of the other candidates (DRIN 4.4)"
@@ -42,5 +43,6 @@ def share_of(valid_from: str) -> float:
 
 def check_edges(edges: tuple[str, ...]) -> None:
     """Raise ConfigError for no edge, and for one that is none."""
-    if not edges or not set(edges) <= set(EDGES):
-        raise ConfigError(f"--edges {','.join(edges) or '(none)'}: choose from {', '.join(EDGES)}")
+    wrong = next((edge for edge in edges if edge not in EDGES), "")
+    if not edges or wrong:
+        raise ConfigError(f"--edges {','.join(edges) or '(none)'}: choose from {one_of(wrong, EDGES)}")

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from common.errors import ConfigError
 from common.options import knob
 from common.paths import RUNS, SHARDS
+from common.words import one_of
 from train.checks import share_of
 from train.data.resident import Resident
 from train.heads import presets
@@ -36,7 +37,8 @@ def _by_head(text: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What `python -m train` does, whatever the head; knobs that are None are as `resolved` decides.
+    """What `melcache train` does, whatever the head; knobs that are None are as `resolved` decides.
+
 
     A run's identity is every knob that is not of the machine, and in words of their own: the head and its options (not
     `model`), the cache (not `dataset`), a file of results for each of the `seeds`.
@@ -113,7 +115,7 @@ class TrainConfig:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or not all(0 <= s < 1 << 63 for s in self.seeds):
             raise ConfigError(f"--seeds {','.join(map(str, self.seeds))}: one or more different numbers from 0 on")
         if self.select not in SELECTABLE:
-            raise ConfigError(f"--select {self.select}: choose from {', '.join(SELECTABLE)}")
+            raise ConfigError(f"--select {self.select}: choose from {one_of(self.select, SELECTABLE)}")
         self._check_protocol()
         if self.valid_from is not None:
             share_of(self.valid_from)
@@ -122,7 +124,7 @@ class TrainConfig:
 
     def _check_protocol(self) -> None:
         if self.protocol not in PROTOCOLS:
-            raise ConfigError(f"--protocol {self.protocol}: choose from {', '.join(PROTOCOLS)}")
+            raise ConfigError(f"--protocol {self.protocol}: choose from {one_of(self.protocol, PROTOCOLS)}")
         if self.rerank < 0:
             raise ConfigError(f"--rerank is {self.rerank}; it must be 0 or more")
         if self.protocol != "whole-kb":
@@ -168,7 +170,7 @@ DECISIVE = decisive(TrainConfig)
 
 @dataclass(frozen=True)
 class SweepConfig(TrainConfig):
-    """What `python -m train sweep` does: everything a run does, with some knobs varied."""
+    """What `melcache sweep` does: everything a run does, with some knobs varied."""
 
     vary: list[str] = knob(
         (),
@@ -202,7 +204,7 @@ class SeriesConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class CompareConfig(SeriesConfig):
-    """What `python -m train compare` does: the same run for each of several heads."""
+    """What `melcache compare` does: the same run for each of several heads."""
 
     model: str = ""  # each run has its own
     models: tuple[str, ...] = knob((), "comma-separated heads, or FILE.py (default: all that the cache can feed)")
@@ -221,7 +223,7 @@ class CompareConfig(SeriesConfig):
 
 @dataclass(frozen=True)
 class AblateConfig(SeriesConfig):
-    """What `python -m train ablate` does: a head, and the same head without each of its parts."""
+    """What `melcache ablate` does: a head, and the same head without each of its parts."""
 
     run: Path | None = knob(None, "folder of the runs and of ablate.json (default: runs/<dataset>-<model>-ablate)")
 
@@ -233,7 +235,7 @@ class AblateConfig(SeriesConfig):
 
 @dataclass(frozen=True)
 class CostsConfig:
-    """What `python -m train costs` counts."""
+    """What `melcache costs` counts."""
 
     dataset: str = knob("demo", "name of a cache under --shards, or a path to one")
     shards: Path = knob(SHARDS, "folder that holds caches")
@@ -242,7 +244,7 @@ class CostsConfig:
 
 @dataclass(frozen=True)
 class DoctorConfig:
-    """What `python -m train doctor` examines."""
+    """What `melcache doctor` examines."""
 
     dataset: str = knob("demo", "name of a cache under --shards, or a path to one")
     shards: Path = knob(SHARDS, "folder that holds caches")
@@ -251,7 +253,7 @@ class DoctorConfig:
 
 @dataclass(frozen=True)
 class SlicesConfig:
-    """What `python -m train slices` shows."""
+    """What `melcache slices` shows."""
 
     run: Path = knob(MISSING, "folder of a finished run")
     by: tuple[str, ...] = knob(SLICINGS, f"slicings, of {','.join(SLICINGS)}")
@@ -266,7 +268,7 @@ class SlicesConfig:
 
 @dataclass(frozen=True)
 class ExplainConfig:
-    """What `python -m train explain` shows."""
+    """What `melcache explain` shows."""
 
     run: Path = knob(MISSING, "folder of a finished run of drin")
     mention: str = knob(MISSING, "id of a mention, as the release writes it")

@@ -14,6 +14,7 @@ from cache.schema import ALWAYS, EDGES, PARTS, SEQUENCES
 from common.errors import ConfigError
 from common.options import WRITTEN, value_of
 from common.paths import is_file
+from common.words import nearest, one_of
 from train.config import CompareConfig, TrainConfig
 from train.heads import registry
 from train.heads.entry import Entry
@@ -52,7 +53,7 @@ def shared(entries: Sequence[Entry], options: Sequence[str]) -> dict[str, list[s
     """Return which options (KNOB=VALUE) each head has, by its name.  Raises ConfigError for one that none has."""
     every = sorted({name for entry in entries for name in entry.options})
     if lost := [option for option in options if _knob(option) not in every]:
-        raise ConfigError(f"--option {lost[0]}: expected KNOB=VALUE, KNOB one of {', '.join(every)}")
+        raise ConfigError(f"--option {lost[0]}: expected KNOB=VALUE, KNOB one of {one_of(_knob(lost[0]), every)}")
     return {entry.name: [option for option in options if _knob(option) in entry.options] for entry in entries}
 
 
@@ -63,7 +64,7 @@ def configure(kind: type[Any], options: Sequence[str]) -> Any:
     for option in options:
         name, (_, found, text) = _knob(option), option.partition("=")
         if not found or name not in known:
-            raise ConfigError(f"--option {option}: expected KNOB=VALUE, KNOB one of {', '.join(known)}")
+            raise ConfigError(f"--option {option}: expected KNOB=VALUE, KNOB one of {one_of(name, known)}")
         if name in chosen:
             raise ConfigError(f"--option {option}: {name} is given twice, and only one can count: leave one out")
         hint = next((part for part in get_args(hints[name]) if part in (int, float, bool, str)), hints[name])
@@ -144,5 +145,6 @@ def _imported(path: Path) -> ModuleType:
         raise ConfigError(f"{path}: READS must be a tuple of column names; one alone needs a comma behind it")
     unknown = [name for name in map(ColumnName, module.READS) if name.column not in PARTS.get(name.part, {})]
     if unknown:
-        raise ConfigError(f"{path}: READS names {unknown[0]}, which is no column; FORMAT.md lists them")
+        near = nearest(unknown[0], [f"{part}.{column}" for part, columns in PARTS.items() for column in columns])
+        raise ConfigError(f"{path}: READS names {unknown[0]}, which is no column{near}; FORMAT.md lists them")
     return module

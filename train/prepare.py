@@ -129,7 +129,7 @@ def nothing_to_use(config: TrainConfig, reader: Reader, table: Table, split: str
     if count := table.unlabeled(split):
         what += f", where {count:,} are not labeled"
     if split == "valid" and not config.valid_from:
-        what += ". Hold a part of train out for it: --valid-from train:0.1 (make: ARGS='--valid-from train:0.1')"
+        what += ". Hold a part of train out for it: --valid-from train:0.1"
     if split == "train" and config.model in MODELS and len(table.rows(split)):
         what += ": none of its mentions has gold and another candidate in its list"
     return ConfigError(what)

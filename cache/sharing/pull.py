@@ -20,7 +20,9 @@ from cache.writing import checksums
 from common.errors import CacheError, ConfigError, DeniedError
 from common.foreign import shell
 from common.output import duration, size
-from common.paths import exists
+from common.paths import exists, names
+
+SHOWN = 5  # names of caches that a message lists
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,10 @@ def hint(remote: Remote, name: str) -> str:
     with contextlib.suppress(CacheError):
         if name and remote.read(f"{name}/{manifests.NAME}", manifests.MAX_BYTES) is not None:
             return f" Did you mean {remote.where(name)}?"
+    found = [one for one in names(remote.path) if exists(remote.path / one / manifests.NAME)] if remote.path else []
+    if found:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        return f" Caches there: {', '.join(map(remote.where, found[:SHOWN]))}{more}"
     return " Was the push finished? Is the URL the one that was pushed to?"
 
 

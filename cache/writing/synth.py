@@ -24,6 +24,7 @@ from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
 from common.output import Progress
 from common.paths import check_name, exists
+from common.words import one_of
 
 # mentions of train, valid and test, entities, candidates
 SHAPES = {
@@ -55,7 +56,7 @@ class Synthetic:
 
     def __post_init__(self) -> None:
         if unknown := set(self.head.split(",")) - READS.keys():
-            raise ConfigError(f"--for {self.head}: {min(unknown)} is none of {', '.join(READS)}")
+            raise ConfigError(f"--for {self.head}: {min(unknown)} is none of {one_of(min(unknown), READS)}")
         if not 0 <= self.signal <= 100:
             raise ConfigError(f"--signal {self.signal:g}: 0 is pure noise, 0.1 and more separates gold")
         if min(self.text_width, self.image_width, self.clip_width, self.regions) < 1:

@@ -1,41 +1,19 @@
 """A page for each command, from the code that reads its options: usage, what it does, every option and its default."""
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import typer
-
-from common.options import App, command
+from common.commands import built
+from melcache.cli import COMMANDS, app
 
 HEADS = "commands/heads.md"
 
 
-@dataclass(frozen=True)
-class NoConfig:
-    """A command of its own without an option."""
-
-
-MARKUP = re.compile(r"\\(\[)")
-
-
 def found() -> Iterator[tuple[str, str, Any]]:
     """Yield panel, name and command of all commands, in the order of `melcache --help`."""
-    from cache.cli import app as of_cache
-    from extract.cli import app as of_extract
-    from train.cli import app as of_train
-
-    for panel, name, app in (
-        ("Make a cache", "extract", of_extract),
-        ("Train", "train", of_train),
-        ("Share", "", of_cache),
-    ):
-        group = typer.main.get_command(app)
-        if name:
-            yield panel, name, group
-        for other in group.commands:
-            yield panel, other, group.commands[other]
+    tree = app()
+    for command in COMMANDS:
+        yield command.panel, command.name, tree.commands[command.name]
 
 
 def navigation() -> list[Any]:
@@ -84,21 +62,22 @@ def entry(parameter: Any, context: Any) -> list[str]:
 
 def heads() -> str:
     """Return the page of the heads' options, a section a head."""
-    from train.heads.registry import CONFIG_CLASSES, HEAD_CONFIGS
+    from train.heads.registry import CONFIG_CLASSES, HEADS
 
+    train = next(command for command in COMMANDS if command.name == "train")
+    of_all = {parameter.name for parameter in built(train, ["--help"]).params}
     lines = ["# Options of the heads", "", "Each head's own, for `melcache train --model HEAD` and for `sweep`.", ""]
     for kind in CONFIG_CLASSES:
-        app = App()
-        command(app, NoConfig, kind)(lambda config, head: None)
-        made = typer.main.get_command(app)
+        names = [name for name, entry in HEADS.items() if entry.config is kind]
+        made = built(train, ["--model", names[0], "--help"])
         context = context_of(made, "")
-        lines += [f"## {', '.join(name for name, config in HEAD_CONFIGS.items() if config is kind)}", ""]
+        lines += [f"## {', '.join(names)}", ""]
         for parameter in made.params:
-            lines += entry(parameter, context)
+            lines += entry(parameter, context) if parameter.name not in of_all else []
     return "\n".join(lines) + "\n"
 
 
 def cleaned(text: str) -> str:
     """Return a help text as Markdown: paragraphs joined, markup of terminals and of HTML shown as it stands."""
-    plain = MARKUP.sub(r"\1", text).replace("<", "&lt;")
+    plain = text.replace("<", "&lt;")
     return "\n\n".join(" ".join(part.split()) for part in plain.split("\n\n"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from common.errors import DatasetError
 from common.paths import DATA
 from common.records import Dataset
+from common.words import one_of
 from extract.reading import layouts, packed
 
 ADAPTERS = {
@@ -25,7 +26,7 @@ def load(name: str, data: Path | None) -> Dataset:
     that its adapter knows, not readable, or larger than the memory.
     """
     if name not in ADAPTERS:
-        raise DatasetError(f"unknown dataset {name!r}, expected one of: {', '.join(ADAPTERS)}")
+        raise DatasetError(f"unknown dataset {name!r}, expected one of: {one_of(name, ADAPTERS)}")
     folder = DATA / name if data is None else data
     with packed.fitting(f"the {name} release in {folder}"):
         try:

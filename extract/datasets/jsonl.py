@@ -129,7 +129,7 @@ def _doubts(places: Sequence[str], mentions: Sequence[Mention], known: set[str])
     if found:
         found.append(
             f"{counts['gold']:,} golds and {counts['candidate']:,} candidates are in no entities.jsonl: typos? "
-            "Without --strict (make: ARGS=--strict) they become entities without a text"
+            "Without --strict they become entities without a text"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""`python -m extract describe`: the first paragraphs of Wikipedia's articles on a release's entities.
+"""`melcache describe`: the first paragraphs of Wikipedia's articles on a release's entities.
 
 An entity whose id is Wikidata's is found by it: 50 ids a request give the titles of their articles. Any other is
 asked for by its name. 20 titles a request give the texts before the first heading; the server normalizes titles and

@@ -1,4 +1,4 @@
-"""The file that `python -m extract describe` grows: a first line about its origin, then one line an entity."""
+"""The file that `melcache describe` grows: a first line about its origin, then one line an entity."""
 
 import json
 import os

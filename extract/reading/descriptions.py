@@ -1,6 +1,6 @@
 """`--descriptions FILE`: a second, longer text for entities, from a file beside the release (DWE+ reads Wikipedia's).
 
-    .jsonl      {"entity": "Q90", "text": "Paris is the capital ..."}; also what `python -m extract describe` writes
+    .jsonl      {"entity": "Q90", "text": "Paris is the capital ..."}; also what `melcache describe` writes
     .json       {"Q90": "Paris is ...", ...}: the form of qid2abs.json, qid2brief.json and DWE's brief.json
     .tsv        Q90<TAB>Paris is ...; or Paris@@@@Paris is ..., WikiDiverse's wikipedia_entity2desc_filtered.tsv
 
@@ -102,7 +102,7 @@ class _Index:
 def _records(path: Path, origin: dict[str, str], counts: Counter[str]) -> Iterator[Given]:
     """Yield entity and text of each record; note in `origin` what the file says of itself."""
     if not is_file(path):
-        raise DatasetError(f"--descriptions {path}: no such file. Make one with: python -m extract describe --help")
+        raise DatasetError(f"--descriptions {path}: no such file. Make one with: melcache describe --help")
     kind = Path(path.name.removesuffix(".gz")).suffix
     if kind == ".jsonl":
         return _lines(path, origin)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from common.errors import DatasetError
-from common.foreign import make
+from common.foreign import shell
 from common.paths import is_folder, names
 
 # adapter: patterns of files and folders that only its layouts have, wherever the release's root was unpacked
@@ -23,14 +23,14 @@ MARKS = {
         "WikiMEL.zip", "dataset/WikiMEL.*", "data/dataset/WikiMEL.*",
     ),
 }  # fmt: skip
-OURS = "Write it as mentions.jsonl and entities.jsonl with pictures as files (DATASET=jsonl)"
+OURS = "Write it as mentions.jsonl and entities.jsonl with pictures as files (--dataset jsonl)"
 # layouts that no adapter reads: whose, patterns of files, what keeps melcache from it, what to do
 UNREAD = (
     (
         "FissFuse's release (ThinkLinker and VERA take it, too)",
         ("[Ww][Ii][Kk][Ii]*_*.jsonl", "[Rr][Ii][Cc][Hh]*_*.jsonl", "*image.h5", "*image.h5py"),
         "its pictures lie inside an HDF5 file, and the first of each candidate list is gold",
-        f"Take MIMIC's release of the same dataset (DATASET=mimic). {OURS}",
+        f"Take MIMIC's release of the same dataset (--dataset mimic). {OURS}",
     ),
     (
         "GEMEL's release",
@@ -42,7 +42,7 @@ UNREAD = (
         "I2CR's test sets",
         ("*_testset_label.json", "dataset_*/*_testset_label.json", "datasets/dataset_*/*_testset_label.json"),
         "they have no train split and no table of entities",
-        "Take the release that they were made from (DATASET=wikimel, richpedia or wikidiverse)",
+        "Take the release that they were made from (--dataset wikimel, richpedia or wikidiverse)",
     ),
     (
         "Weibo-MEL of MELBench",
@@ -68,7 +68,7 @@ def check(name: str, data: Path) -> None:
         return
     others = [other for other, marks in MARKS.items() if other != name and _any(data, marks)]
     if others:
-        raise DatasetError(f"No {name} release in {data}: this looks like DATASET={' or DATASET='.join(others)}")
+        raise DatasetError(f"No {name} release in {data}: this looks like --dataset {' or --dataset '.join(others)}")
     for whose, marks, why, instead in UNREAD:
         if found := _first(data, marks):
             raise DatasetError(
@@ -81,7 +81,7 @@ def below(name: str, data: Path) -> str:
     """Return, in words, which folder in `data` looks like a release of `name`, "" if none does."""
     folders = [folder for folder in (data / entry for entry in names(data)) if is_folder(folder)]
     alike = [folder for folder in folders if _any(folder, MARKS.get(name, ()))]
-    named = ", ".join(make("DATA", folder) for folder in alike[:3])
+    named = ", ".join(f"--data {shell(folder)}" for folder in alike[:3])
     return f" Did you mean {named}?" if alike else ""
 
 

@@ -37,7 +37,8 @@ def missing(name: str, data: Path, looked: Iterable[str], source: str, licence: 
     where = data if is_folder(data) else f"{data}, where there is no folder"
     files = ", ".join(looked).replace("{}", "{train,valid,test}")
     origin = "" if licence == "unknown" else f" Get it from {source} ({licence})."
-    line = f"No {name} release in {where}: looked for {files}.{layouts.below(name, data)}{origin}"
+    advice = layouts.below(name, data) or " Name its folder with --data."
+    line = f"No {name} release in {where}: looked for {files}.{advice}{origin}"
     return DatasetError(line, (doc or "").partition("\n\n")[2].rstrip())
 
 

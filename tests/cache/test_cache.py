@@ -345,7 +345,9 @@ def test_opening_a_cache_needs_neither_hdf5_nor_torch():
 def test_a_cache_is_found_by_path_or_by_name(folder, tmp_path):
     assert find_cache(folder) == folder
     assert find_cache("test", tmp_path) == folder
-    with pytest.raises(CacheError, match=r"No cache for 'nothing' in .*Make it with: make extract DATASET=nothing"):
+    with pytest.raises(
+        CacheError, match=r"No cache for 'nothing' in .*Make it with: melcache extract --dataset nothing"
+    ):
         find_cache("nothing", tmp_path)
     (folder / "manifest.json").unlink()
     with pytest.raises(CacheError, match="extraction has not finished"):

@@ -111,7 +111,7 @@ def test_a_missing_cache_is_one_line_and_exit_2(monkeypatch, capsys, tmp_path):
         main()
     assert caught.value.code == 2
     assert capsys.readouterr().err == (
-        "error: No cache for 'nothing' in shards/. Make it with: make extract DATASET=nothing\n"
+        "error: No cache for 'nothing' in shards/. Make it with: melcache extract --dataset nothing\n"
     )
     synthetic_cache(tmp_path / "shards/toy")
-    assert invoke("info", "nothing").stderr.endswith("DATASET=nothing, or take one of: toy\n")
+    assert invoke("info", "nothing").stderr.endswith("--dataset nothing, or take one of: toy\n")

@@ -780,6 +780,13 @@ def test_the_commands_say_what_went_where_and_what_is_here(one, remote, tmp_path
     assert invoke("pull", "./mine/other", remote).exit_code == 0 and whole(tmp_path / "mine/other")
 
 
+def test_a_pull_from_a_folder_of_caches_names_them(one, tmp_path):
+    push.push(one, str(tmp_path / "team/toy"))
+    push.push(one, str(tmp_path / "team/other"))
+    said = invoke("pull", tmp_path / "x", tmp_path / "team")
+    assert said.exit_code == 2 and said.stderr.endswith(f"Caches there: {tmp_path}/team/other, {tmp_path}/team/toy\n")
+
+
 def test_ctrl_c_in_a_pull_says_that_it_can_go_on(one, remote, here, single, monkeypatch):
     push.push(one, str(remote))
     with monkeypatch.context() as patch:

@@ -174,7 +174,10 @@ EXEMPT = {
     "common/console.py": {"sys.stdout", "sys.stderr"},
     "common/output.py": {"tqdm.write"},
 }
-NAMES = "info verify push pull card sign synth diff gc export import"
+NAMES = (
+    "info verify push pull card sign synth diff gc export import extract describe train compare ablate sweep costs "
+    "doctor explain slices"
+)
 COMMAND = re.compile(
     rf"(?:^|[\s:(`])(melcache ({NAMES.replace(' ', '|')})|make (extract|train|describe)|python -m \w+|hf repos|aws s3|"
     r"cp) [^.:;)`]*$"
@@ -252,7 +255,7 @@ def test_a_planted_print_is_found(source):
     "source",
     [
         'f"Run: melcache verify {path}"', 'f"{a}. Run: melcache pull {shell(name)} {url} --id {x}"',
-        'f"Make it with: make extract DATASET={name}"', 'f"python -m extract --dataset {name}"',
+        'f"Make it with: make extract DATASET={name}"', 'f"melcache extract --dataset {name}"',
     ],
 )  # fmt: skip
 def test_a_planted_command_is_found(source):

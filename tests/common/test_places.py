@@ -178,7 +178,7 @@ def test_no_option_of_extract_and_train_takes_them_either(given, toy, tmp_path):
 def test_the_advice_where_no_cache_is_names_a_dataset(here, tmp_path, monkeypatch):
     (tmp_path / "wiki/toy").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "wiki/toy" if here == ".." else tmp_path / "wiki")
-    with pytest.raises(CacheError, match="make extract DATASET=" + ("toy" if here == "toy/" else "wiki") + ","):
+    with pytest.raises(CacheError, match="melcache extract --dataset " + ("toy" if here == "toy/" else "wiki") + ","):
         find_cache(here)
 
 

@@ -78,7 +78,7 @@ def test_a_folder_that_does_not_exist_is_said_to_be_none(tmp_path):
 
 
 def test_the_release_of_another_dataset_is_recognized(tmp_path):
-    with pytest.raises(DatasetError, match=r"looks like DATASET=mimic"):
+    with pytest.raises(DatasetError, match=r"looks like --dataset mimic"):
         load("wikidiverse", write_files(tmp_path, {"kb_entity.json": []}))
 
 
@@ -982,8 +982,7 @@ def test_own_gold_and_candidates_that_no_entity_has_are_named_by_line(tmp_path):
     ]
     assert len(doubts) == 6
     assert doubts[-1] == (  # with --strict an error, without a warning: true of both
-        "4 golds and 4 candidates are in no entities.jsonl: typos? Without --strict (make: ARGS=--strict) they become "
-        "entities without a text"
+        "4 golds and 4 candidates are in no entities.jsonl: typos? Without --strict they become entities without a text"
     )
 
 

@@ -103,7 +103,7 @@ def test_a_mistake_is_one_line_naming_file_and_line(tmp_path, name, content, mes
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):
-    with pytest.raises(DatasetError, match=r"gone\.tsv: no such file\. Make one with: python -m extract describe"):
+    with pytest.raises(DatasetError, match=r"gone\.tsv: no such file\. Make one with: melcache describe"):
         descriptions.add(CITIES, tmp_path / "gone.tsv")
 
 

@@ -66,7 +66,7 @@ def test_the_root_of_a_clone_holds_each_of_its_datasets(tmp_path):
     assert len(load("wikimel", tmp_path).mentions) == 2
     (mention,) = load("richpedia", tmp_path).mentions
     assert mention.image == Image(tmp_path / "Richpedia-MEL" / "images" / "Q5.jpg")
-    with pytest.raises(DatasetError, match=r"looks like DATASET=richpedia or DATASET=wikimel$"):
+    with pytest.raises(DatasetError, match=r"looks like --dataset richpedia or --dataset wikimel$"):
         load("mimic", tmp_path)
 
 
@@ -150,7 +150,7 @@ def test_real_rows_in_m3els_files(name):
 def test_mimics_files_are_recognized_whatever_dataset_is_asked_for(tmp_path, name):
     prefix = "WIKIMEL_" if name == "wikimel" else ""
     files = {f"{prefix}{split}.json": [ROW] for split in ("train", "dev", "test")} | {"kb_entity.json": []}
-    with pytest.raises(DatasetError, match=r"this looks like DATASET=mimic$"):
+    with pytest.raises(DatasetError, match=r"this looks like --dataset mimic$"):
         load(name, write_files(tmp_path, files))
 
 
@@ -210,7 +210,7 @@ def test_kgmels_file_without_lists_says_what_is_missing(tmp_path):
     [
         (
             ("WIKIMEL_train.jsonl", "WIKIMEL_test.jsonl", "entities.jsonl", "wikimel_image.h5"),
-            r"WIKIMEL_test\.jsonl is of FissFuse's .* inside an HDF5 file.*DATASET=mimic",
+            r"WIKIMEL_test\.jsonl is of FissFuse's .* inside an HDF5 file.*--dataset mimic",
         ),
         (("train.json", "dev.json", "test.json", "clip_vit_large_patch14_1024.hdf5"), r"GEMEL's release.*CLIP vectors"),
         (("datasets/dataset_WikiMEL/WikiMEL_testset_label.json",), r"I2CR's test sets.*no train split"),
@@ -234,5 +234,5 @@ def test_what_is_asked_for_is_read_whatever_lies_beside(tmp_path):
 
 def test_a_release_one_folder_further_down_is_pointed_at(tmp_path):
     write_files(tmp_path, {"WikiMEL/kb_entity.json": "[]", "RichpediaMEL/kb_entity.json": "[]", "other/a.json": ""})
-    with pytest.raises(DatasetError, match=r"Did you mean DATA=\S+RichpediaMEL, \S+WikiMEL\?"):
+    with pytest.raises(DatasetError, match=r"Did you mean --data \S+RichpediaMEL, --data \S+WikiMEL\?"):
         load("mimic", tmp_path)

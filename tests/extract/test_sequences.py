@@ -530,7 +530,7 @@ def test_a_cache_without_regions_is_refused_with_a_way_out(tmp_path):
     run = CliRunner().invoke(app, ["--dataset", str(tmp_path / "c"), "--model", "ghmfc", "--run", str(tmp_path / "r")])
     assert (run.exit_code, run.stderr) == (
         2,
-        f"error: {tmp_path}/c lacks the parts mention.regions, which ghmfc reads. Compute them: python -m extract "
+        f"error: {tmp_path}/c lacks the parts mention.regions, which ghmfc reads. Compute them: melcache extract "
         "--dataset c --for ghmfc, with the --data and --weights of the first time. Or take them from a teammate: "
         "melcache pull c URL --for ghmfc\n",
     )

@@ -331,7 +331,7 @@ def test_a_head_that_diverges_and_one_without_columns_stop_no_other(tmp_path):
         "clip_linear", "not run", "jmel", "diverged",
     )  # fmt: skip
     for command in (
-        "python -m extract --dataset wikimel --for clip_linear",
+        "melcache extract --dataset wikimel --for clip_linear",
         "melcache pull wikimel URL --for clip_linear",
     ):
         assert command in lacking["reason"]

@@ -117,7 +117,7 @@ def test_json_holds_what_the_table_shows(finished):
 
 
 def test_errors_are_one_line_with_a_way_out(finished, tmp_path):
-    with pytest.raises(ConfigError, match=r"holds no finished run: no results\.json.*python -m train"):
+    with pytest.raises(ConfigError, match=r"holds no finished run: no results\.json.*melcache train"):
         slices.examine(SlicesConfig(run=tmp_path))
     with pytest.raises(ConfigError, match="--by letters: choose from gold, surface, type, picture"):
         SlicesConfig(run=tmp_path, by=("letters",))

@@ -132,11 +132,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(separable, tmp_path):
 def test_errors_are_one_line_with_a_way_out(tmp_path, separable):
     run = CliRunner().invoke(app, ["--dataset", "nothing", "--shards", str(tmp_path)])
     assert run.exit_code == 2
-    assert run.stderr == f"error: No cache for 'nothing' in {tmp_path}/. Make it with: make extract DATASET=nothing\n"
+    made = "Make it with: melcache extract --dataset nothing"
+    assert run.stderr == f"error: No cache for 'nothing' in {tmp_path}/. {made}\n"
     run = CliRunner().invoke(app, ["--dataset", str(separable), "--model", "gpt"])
     assert (run.exit_code, run.stderr) == (
         2,
-        f"error: --model gpt: choose from {', '.join(HEADS)}\n",
+        f"error: --model gpt: choose from {', '.join(HEADS)}, or FILE.py\n",
     )
     with pytest.raises(ConfigError, match="--epochs is 0"):
         TrainConfig(epochs=0)

@@ -1,4 +1,4 @@
-"""`python -m train doctor`: what a dataset's splits give away, before any number on it is believed."""
+"""`melcache doctor`: what a dataset's splits give away, before any number on it is believed."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""`python -m train explain`: the edges that enter each layer of a trained DRIN (DRIN Figure 5), as data."""
+"""`melcache explain`: the edges that enter each layer of a trained DRIN (DRIN Figure 5), as data."""
 
 import math
 from pathlib import Path
@@ -135,7 +135,7 @@ def _seed_file(config: ExplainConfig) -> Path:
     if seed not in found:
         which = "" if config.seed is None else f" {config.seed}"
         raise ConfigError(
-            f"{config.run} holds no finished seed{which}; a run of `python -m train --model drin` writes "
+            f"{config.run} holds no finished seed{which}; a run of `melcache train --model drin` writes "
             "seed-*.safetensors"
         )
     return found[seed]

@@ -1,4 +1,4 @@
-"""`python -m train slices`: a finished run's accuracy on parts of its test split, from the ranks that it kept."""
+"""`melcache slices`: a finished run's accuracy on parts of its test split, from the ranks that it kept."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +44,7 @@ def examine(config: SlicesConfig) -> dict[str, Any]:
     """
     results = results_of(config.run)
     if results is None:
-        raise ConfigError(f"{config.run} holds no finished run: no results.json. `python -m train` writes one")
+        raise ConfigError(f"{config.run} holds no finished run: no results.json. `melcache train` writes one")
     reader, about = cache_of(config, results["cache_id"]), {name: results[name] for name in ("model", "cache_id")}
     seeds = [checkpoint.ranks(config.run, seed, about) for seed in results["seeds"]]
     rows, count = seeds[0]["rows"], reader.manifest["tables"]["mention"]

@@ -223,7 +223,7 @@ class Checkpoints:
     def _foreign(self, path: Path, differ: str) -> ConfigError:
         return ConfigError(
             f"{path} is of another run: {differ}. Take what it was trained with, another --run, or replace it with "
-            "--fresh (make: RUN=... or ARGS=--fresh)"
+            "--fresh"
         )
 
 

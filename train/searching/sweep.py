@@ -1,4 +1,4 @@
-"""`python -m train sweep`: search over named knobs with Optuna.
+"""`melcache sweep`: search over named knobs with Optuna.
 
 Every trial is a run of its own, in a folder named after its knobs, so a killed search continues where it stood and what
 is asked twice is trained once. Trials are compared on valid; the table shows test of the best one alone.

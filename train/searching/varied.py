@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from common.errors import ConfigError
 from common.options import value_of
+from common.words import one_of
 from train.config import DECISIVE, FIXED, SweepConfig, TrainConfig
 from train.heads.head_config import HeadConfig
 
@@ -49,7 +50,7 @@ def parse(text: str, config: SweepConfig, head: HeadConfig) -> Varied:
     own = {field.name: get_type_hints(type(head))[field.name] for field in dataclasses.fields(head) if field.metadata}
     hints = {key: get_type_hints(TrainConfig)[key] for key in DECISIVE if key not in FIXED} | own
     if not found or name not in hints:
-        raise ConfigError(f"--vary {text}: expected KNOB=VALUES, KNOB one of {', '.join(sorted(hints))}")
+        raise ConfigError(f"--vary {text}: expected KNOB=VALUES, KNOB one of {one_of(name, sorted(hints))}")
     hint = next((known for known in get_args(hints[name]) if get_args(hints[name])[1:] == (type(None),)), hints[name])
     kind = get_origin(hint) or hint
     kind = str if kind not in (int, float, bool, tuple) else kind
@@ -68,8 +69,8 @@ def parse(text: str, config: SweepConfig, head: HeadConfig) -> Varied:
 
 
 def _choices(name: str, kind: type, text: str) -> Varied:
-    choices = tuple(choice.strip() for choice in text.split(",") if choice.strip())
-    if not choices or len({value_of(kind, choice) for choice in choices}) < len(choices):
+    choices = tuple(choice.strip() for choice in text.split(","))
+    if "" in choices or len({value_of(kind, choice) for choice in choices}) < len(choices):
         raise ValueError
     return Varied(name, kind, choices)
 

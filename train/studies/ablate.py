@@ -1,4 +1,4 @@
-"""`python -m train ablate`: a head without each of its parts, beside the numbers of its paper, and what heads cost."""
+"""`melcache ablate`: a head without each of its parts, beside the numbers of its paper, and what heads cost."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ import cache
 from cache import Reader
 from common.errors import CacheError, ConfigError
 from common.paths import find_cache
+from common.words import one_of
 from train.config import AblateConfig
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
@@ -59,7 +60,7 @@ def _variants(
     """Return the configs of the full head and of the variants that differ from it; and what the cache cannot feed."""
     offered = [name for name in known() if name in heads]
     if (ablations := HEADS[model].ablations) is None or model not in heads:
-        raise ConfigError(f"--model {model} has no ablations; choose from {', '.join(offered)}")
+        raise ConfigError(f"--model {model} has no ablations; choose from {one_of(model, offered)}")
     given, lacking = heads[model], []
     varied = {knob for change in ablations.variants.values() for knob in change}
     for option in dataclasses.fields(given):

@@ -1,4 +1,4 @@
-"""`python -m train compare`: every head that a cache can feed, in one table beside the published numbers."""
+"""`melcache compare`: every head that a cache can feed, in one table beside the published numbers."""
 
 import contextlib
 from collections import Counter

@@ -1,4 +1,4 @@
-"""`python -m train costs`: parameters and floating-point operations of each head, which DRIN 5.5 estimates.
+"""`melcache costs`: parameters and floating-point operations of each head, which DRIN 5.5 estimates.
 
 Counted on one batch of the cache, at its widths and list length: 2 for each multiplication and its addition in products
 of matrices and vectors, attention and norms. Activations, masks and sums are left out.

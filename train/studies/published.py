@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.errors import ConfigError
+from common.words import one_of
 from train.heads.entry import Ablations, Row
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
@@ -21,7 +22,7 @@ WHAT = {
 def dataset_of(asked: str | None, name: str) -> str | None:
     """Return whose numbers stand beside a dataset: those asked for, else those of its name, None if there are none."""
     if asked is not None and asked not in DATASETS:
-        raise ConfigError(f"--published {asked}: choose from {', '.join(DATASETS)}")
+        raise ConfigError(f"--published {asked}: choose from {one_of(asked, DATASETS)}")
     return asked or (name if name in DATASETS else None)
 
 
