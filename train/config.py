@@ -39,7 +39,6 @@ def _by_head(text: str, name: str) -> str:
 class TrainConfig:
     """What `melcache train` does, whatever the head; knobs that are None are as `resolved` decides.
 
-
     A run's identity is every knob that is not of the machine, and in words of their own: the head and its options (not
     `model`), the cache (not `dataset`), a file of results for each of the `seeds`.
     """

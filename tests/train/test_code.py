@@ -13,6 +13,7 @@ SILENT = {
     "cache",
     "cache.bounds",
     "cache.fingerprint",
+    "cache.kinds",  # which columns a part has; what a head reads of them is the schema's
     "cache.manifests",
     "cache.partial_cache",
     "cache.store",
@@ -28,6 +29,7 @@ SILENT = {
     "common.paths",
     "common.places",
     "common.threads",
+    "common.words",
     "train",
     "train.checks",
     *(f"train.heads.{room}.entry" for room in registry.ROOMS),
