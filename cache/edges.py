@@ -9,8 +9,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from cache.names import ColumnName
-
 # What the four edges of pairs outside the lists are computed from (protocols injected and whole-kb).
 ALIGNMENT_READS = (
     "mention.bert.cls",
@@ -36,7 +34,6 @@ SIDES = {
     "image_to_text": ("mention.clip.image", "entity.clip.text"),
     "image_to_image": ("mention.objects.summary", "entity.objects.summary"),
 }
-INPUTS = tuple(dict.fromkeys(ColumnName(name).part for side in zip(*SIDES.values(), strict=True) for name in side))
 
 Floats = TypeVar("Floats")  # a float64 array of numpy, or a tensor: both have the operators used
 

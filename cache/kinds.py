@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cache.names import PartName
+from cache.names import ColumnName, PartName
 
 # text: contextual tokens; joint: texts and pictures in one space; image: a vision network; objects: a detector
 Role = Literal["text", "joint", "image", "objects"]
@@ -327,6 +327,12 @@ def on_demand() -> list[PartName]:
 def reading(source: Source, table: str = "") -> list[PartName]:
     """Return the parts, of a table if one is named, that are made of a source."""
     return [name for name, part in KINDS.items() if source in part.reads and table in ("", name.table)]
+
+
+def width_axis(column: str) -> str:
+    """Return the letter of a column's last axis, "" if it has none."""
+    name = ColumnName(column)
+    return KINDS[name.part].columns[name.column].axes[-1:]
 
 
 def columns_with(option: str, part: str) -> list[str]:

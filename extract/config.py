@@ -95,7 +95,7 @@ class ExtractConfig:
         if unknown := [head for head in self.heads if head not in READS]:
             known = f"there are {one_of(unknown[0], READS)}"
             raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is no head; {known}")
-        if (self.infer_gender or self.infer_race) and "mention.attributes" not in self.demanded:
+        if (self.infer_gender or self.infer_race) and not self.demanded & set(kinds.reading("faces")):
             raise ConfigError("--infer-gender and --infer-race are for heads that read attributes: add --for dwe")
         if self.name is not None:
             check_name(self.name, "--name")
@@ -110,7 +110,7 @@ class ExtractConfig:
             raise ConfigError("--signers is for what lies at a remote: add --remote URL")
         if self.json and not self.plan:
             raise ConfigError("--json is the form of --plan: add that")
-        if self.faces not in (None, NONE) and "mention.attributes" not in self.demanded:
+        if self.faces not in (None, NONE) and not self.demanded & set(kinds.reading("faces")):
             raise ConfigError("--faces is for heads that read attributes: add --for dwe")
         if not 0 <= self.max_missing <= 1:
             raise ConfigError(f"--max-missing is {self.max_missing}; it is a fraction, 0 to 1")

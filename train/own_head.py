@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from cache.kinds import KINDS
 from cache.names import ColumnName
 from cache.schema import ALWAYS, EDGES, PARTS, SEQUENCES
 from common.errors import ConfigError
@@ -124,7 +125,7 @@ def _companions(columns: Sequence[str]) -> list[str]:
     found = []
     for name in map(ColumnName, columns):
         part = name.part
-        if name.column == "image" and "present" in PARTS[part]:
+        if name.column in KINDS[part].from_picture and KINDS[part].neutral:
             found.append(part.column("present"))
         if name.table in SEQUENCES:
             found += [f"{SEQUENCES[name.table]}.first", f"{SEQUENCES[name.table]}.count"]

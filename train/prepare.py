@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from cache import Reader, store
+from cache import Reader, kinds, store
 from common import devices
 from common.errors import ConfigError
 from common.output import say
@@ -26,12 +26,7 @@ from train.optimizing.checkpoint import Half
 from train.processes import World
 from train.rehearsal import rehearse
 
-# field of a head's config: the columns whose width it is, of which a cache may lack some
-WIDTHS = {
-    "text_width": ("entity.bert.text", "mention.bert.span"),
-    "image_width": ("entity.resnet.image", "mention.resnet.image", "mention.regions.image"),
-    "clip_width": ("entity.clip.text",),
-}
+WIDTHS = {"text_width": "D", "image_width": "V", "clip_width": "P"}  # field of a head's config: the axis
 Options = TypeVar("Options", bound=HeadConfig | None)
 PROBED = 4  # mentions
 STACK_SHARE = 0.5  # of the free memory that stacked seeds may take
@@ -139,9 +134,8 @@ def with_widths(head: Options, reader: Reader) -> Options:
     """Return the head's config with the cache's feature widths."""
     if head is None:
         return None
-    known = set(reader.columns)
-    found = {name: next((c for c in columns if c in known), None) for name, columns in WIDTHS.items()}
-    return head.with_widths({name: reader.shape(column)[-1] for name, column in found.items() if column})
+    sizes = {kinds.width_axis(column): reader.shape(column)[-1] for column in reader.columns}
+    return head.with_widths({name: sizes[axis] for name, axis in WIDTHS.items() if axis in sizes})
 
 
 def groups(

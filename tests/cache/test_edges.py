@@ -10,6 +10,7 @@ import torch
 from cache import edges as alignment
 from cache.drin import edges as imported
 from cache.edges import ALIGNMENT_READS
+from cache.kinds import KINDS
 from cache.schema import EDGES
 from extract.encoders.detector import summary
 
@@ -213,7 +214,7 @@ def test_products_on_the_grid_are_those_of_fractions():
 def test_align_reads_no_column_that_it_does_not_declare():
     columns, candidates, _ = made(8)
     assert set(columns) == set(ALIGNMENT_READS)
-    assert {name.rpartition(".")[0] for name in ALIGNMENT_READS} == set(alignment.INPUTS)
+    assert {name.rpartition(".")[0] for name in ALIGNMENT_READS} == set(KINDS["pair.alignment"].inputs)
     alignment.align(columns, candidates)
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import cache as melcache
 from cache import manifests
 from cache.kinds import IMAGE_STATUS
+from cache.names import PartName
 from cache.schema import EDGES
 from common.errors import ConfigError, CoverageError, DatasetError
 from extract import images, pipeline
@@ -222,7 +223,7 @@ def test_an_entity_without_description_holds_its_other_text_where_others_have_on
     reader = described[0]
     text, description = (reader.column(f"entity.clip.{name}") for name in ("text", "description"))
     assert text.tobytes() == extracted.column("entity.clip.text").tobytes()
-    clip = Encoders(config(release, tmp_path)).clip
+    clip = Encoders(config(release, tmp_path)).joint
     for row, name in enumerate(reader.strings("entity.ids.id")):
         given = BRIEFS.get(name) or ("Lyon stands on the Rhone." if ENTITIES[row][0] == "Lyon" else None)
         expected = clip.encode_texts([given or entity_texts()[row]])[0]
@@ -305,7 +306,7 @@ def test_the_neutral_vector_is_the_encoders_of_the_declared_gray_picture(extract
     encoders = Encoders(config(release, tmp_path))
     gray = Image.new("RGB", (224, 224), (128, 128, 128))
     blank = int(np.flatnonzero(~extracted.column("entity.resnet.present"))[0])
-    expected = encoders.pictures([gray], ["entity.resnet", "entity.clip"])
+    expected = encoders.pictures([gray], [PartName("entity.resnet"), PartName("entity.clip")])
     for kind in ("resnet", "clip"):
         np.testing.assert_array_equal(
             extracted.column(f"entity.{kind}.image")[blank], expected[f"entity.{kind}"]["image"][0].astype(np.float16)

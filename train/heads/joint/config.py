@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from cache.names import ColumnName
+from cache.kinds import width_axis
 from common.errors import ConfigError
 from common.options import knob
 from train.checks import MARGIN, check_margin
@@ -38,5 +38,4 @@ class JointConfig(HeadConfig):
 
     def width_of(self, column: str) -> int:
         """Return the width of a feature column."""
-        kind = ColumnName(column).part.kind
-        return {"bert": self.text_width, "resnet": self.image_width, "clip": self.clip_width}[kind]
+        return {"D": self.text_width, "V": self.image_width, "P": self.clip_width}[width_axis(column)]
