@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
+from multiprocessing import get_context
 
 import pytest
 
@@ -12,13 +14,8 @@ from tests.worlds import synthetic_cache
 
 OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")  # a make of a test is not one within `make test`
 
-FORKING = ("test_torture.py", "test_sabotage.py", "test_bad_input.py", "test_regex.py")
-
-
-# test files that extract again and again; test_encoders.py and test_weights.py build every encoder anew
-EXTRACTING = ("bad_input", "extract", "fetch", "names", "parts", "plan", "stale", "unlabeled")
 LOADERS = {"resnet": "_load", "clip": "_load", "detector": "_load", "bert_files": "load"}
-toys = {}
+built = {}
 
 
 def pytest_configure():
@@ -29,19 +26,23 @@ def pytest_configure():
         os.environ.pop(name, None)
 
 
-def pytest_collection_modifyitems(items):
-    """Run first what forks often: a fork of the gigabytes that the other tests leave takes longer than its work."""
-    items.sort(key=lambda item: item.path.name not in FORKING)
+@pytest.fixture(scope="session")
+def small_process():
+    """A function that runs another in a process of its own and returns what that returns.
+
+    For work that forks often: a fork of the gigabytes that other tests leave here takes longer than what it is for.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield lambda work, *given: pool.submit(work, *given).result()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def toys_are_built_once(request):
-    """Let extractions share toy encoders, whose untrained weights would take a fifth of the time of these tests."""
+@pytest.fixture(scope="module")
+def toys_built_once():
+    """Let the extractions of a file share toy encoders, whose weights would take a fifth of their time to draw."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.stem.removeprefix("test_") in EXTRACTING:
-            for name, loader in LOADERS.items():
-                module = import_module(f"extract.encoders.{name}")
-                patch.setattr(module, loader, _once(name, getattr(module, loader)))
+        for name, loader in LOADERS.items():
+            module = import_module(f"extract.encoders.{name}")
+            patch.setattr(module, loader, _once(name, getattr(module, loader)))
         yield
 
 
@@ -50,9 +51,9 @@ def _once(name, load):
         if path is not None:
             return load(path, *given)
         key = (name, str(given))
-        if key not in toys:
-            toys[key] = load(path, *given)
-        return toys[key]
+        if key not in built:
+            built[key] = load(path, *given)
+        return built[key]
 
     return loaded
 

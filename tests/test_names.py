@@ -16,6 +16,7 @@ from extract import pipeline
 from extract.config import ExtractConfig
 from tests.worlds import extract_config, synthetic_cache, write_release
 
+pytestmark = pytest.mark.usefixtures("toys_built_once")
 BAD = {
     "my\u00a0data": r"my\\xa0data': '\\xa0' does not print",
     "my\tdata": r"'\\t' does not print",

@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,13 +105,15 @@ def linear(pattern, flags, method, seconds=SECONDS):
     return lived(work, seconds)
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def slow(expressions):
+    """Where an expression is that is not linear."""
+    return [where for where, *expression in expressions if not linear(*expression)]
 
 
-def test_every_expression_is_linear():
+def test_every_expression_is_linear(small_process):
     found = sorted(set(expressions()), key=str)
     assert len(found) > 20
-    assert [where for where, *expression in found if not linear(*expression)] == []
+    assert small_process(slow, found) == []
 
 
 @pytest.mark.parametrize(
@@ -121,23 +124,24 @@ def test_every_expression_is_linear():
         (r"[!-~]+@[!-~]+\.[!-~]+", "fullmatch"),
     ],
 )
-def test_an_expression_that_is_not_is_found(pattern, method):
-    assert not linear(pattern, 0, method, seconds=0.3)
+def test_an_expression_that_is_not_is_found(pattern, method, small_process):
+    assert not small_process(linear, pattern, 0, method, 0.3)
 
 
 @pytest.mark.parametrize("text", ["a" * MEGABYTE, "://" * (MEGABYTE // 3), "a://b@" * (MEGABYTE // 6), "?@" * MEGABYTE])
-def test_a_megabyte_of_an_error_is_scrubbed_into_a_line(text):
-    assert lived(lambda: base.scrubbed(text))
+def test_a_megabyte_of_an_error_is_scrubbed_into_a_line(text, small_process):
+    assert small_process(lived, partial(base.scrubbed, text))
     assert len(base.scrubbed(text)) <= 400
 
 
-def test_a_megabyte_of_quotes_is_no_manifest():
-    def work():
-        with pytest.raises(CacheError, match="is not the JSON that melcache writes"):
-            manifests.parse(b'{"a":"' + b'\\"' * (MEGABYTE // 2), "there")
-
-    assert lived(work)
+def refuse_quotes():
+    with pytest.raises(CacheError, match="is not the JSON that melcache writes"):
+        manifests.parse(b'{"a":"' + b'\\"' * (MEGABYTE // 2), "there")
 
 
-def test_many_signs_in_markdown():
-    assert lived(lambda: foreign.markdown("*_" * (MEGABYTE // 10)))
+def test_a_megabyte_of_quotes_is_no_manifest(small_process):
+    assert small_process(lived, refuse_quotes)
+
+
+def test_many_signs_in_markdown(small_process):
+    assert small_process(lived, partial(foreign.markdown, "*_" * (MEGABYTE // 10)))

@@ -11,6 +11,7 @@ from extract import datasets, pipeline
 from tests.worlds import entity_record, extract_config, mention_record, write_release
 from torture.strangers import bad_pictures
 
+pytestmark = pytest.mark.usefixtures("toys_built_once")
 LIMIT = 64  # BERT tokens kept of a sentence here
 MEGABYTE = "harbor " * 150_000
 # surface, sentence, where the surface begins (-1: not there); whether BERT must find it, and whether it is cut

@@ -27,6 +27,7 @@ from torture.machines.unlisted_rot import take_back
 from torture.processes import child
 from train.evaluating import computed_edges
 
+pytestmark = pytest.mark.usefixtures("toys_built_once")
 LONG = " ".join(["harbor"] * 150)
 ENTITIES = [  # name, text, picture
     ("Paris", "capital of France", "red.png"),

@@ -33,6 +33,7 @@ from tests.worlds import entity_record, extract_config, mention_record, write_re
 from torture.machines.unlisted_rot import take_back
 from train.data.table import Table
 
+pytestmark = pytest.mark.usefixtures("toys_built_once")
 LONG = " ".join(["harbor"] * 90)
 ENTITIES = [
     ("Paris", "capital of France", "red"),

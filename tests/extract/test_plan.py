@@ -15,6 +15,7 @@ from extract.forecast import calibration
 from extract.preparation import prepare
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 
+pytestmark = pytest.mark.usefixtures("toys_built_once")
 ENTITIES = [
     ("Paris", "in France", "red.png"),
     ("Lyon", "", "blue.png"),

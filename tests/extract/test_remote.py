@@ -36,7 +36,7 @@ ENTITIES = [
 ]
 MENTIONS = [("Paris at night", "Paris", "red.png"), ("Old Lyon", "Lyon", None), ("A walk in Rome", "Rome", "green.png")]
 PARTS = 12  # of a cache without any on demand
-pytestmark = pytest.mark.usefixtures("without_fsync")
+pytestmark = pytest.mark.usefixtures("without_fsync", "toys_built_once")
 COMPUTED = ("bert", "clip texts", "clip pictures", "resnet pictures", "detector")
 
 

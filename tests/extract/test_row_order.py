@@ -24,6 +24,7 @@ from tests.worlds import entity_record, extract_config, mention_record, write_pi
 from torture.strangers import odd_remotes, strange_remotes
 from torture.strangers.strange_manifests import sealed
 
+pytestmark = pytest.mark.usefixtures("toys_built_once")
 COUNT = 200  # entities; one percent of them are two
 COLORS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple", "pink", "gray")
 

@@ -21,6 +21,7 @@ from extract.planning import candidate_lists, recipes, row_order, rows
 from extract.planning.shards import Plan
 from tests.worlds import entity_record, extract_config, mention_record, write_release
 
+pytestmark = pytest.mark.usefixtures("toys_built_once")
 HEADS = ("ghmfc", "dwe", "mel_hi")  # among them they read every part on demand
 PICTURES = {"resnet", "clip", "objects", "regions", "crops", "clip_token.clip"}
 TEXTS = {"bert", "clip"}

@@ -27,6 +27,7 @@ from train.inspecting import doctor, explain, slices
 from train.prepare import data_of, table_of
 from train.processes import World
 
+pytestmark = pytest.mark.usefixtures("toys_built_once")
 NAMES = ("harbor", "castle", "river", "garden")
 
 

@@ -508,28 +508,36 @@ SABOTAGES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.__name__)
-def test_a_planted_bug_is_caught(sabotage, tmp_path, monkeypatch):
-    monkeypatch.setattr(bit_rot, "WHOLE", 2)
-    monkeypatch.setattr(power_cuts, "MOST", 5)  # so that 600 states are of three extractions
-    monkeypatch.setattr(failing_disk, "PULLS", ("pwrite",))
-    monkeypatch.setattr(failing_disk, "READS", ())
+def make_few(patch):
+    """Let experiments try a few cases of each kind."""
+    patch.setattr(bit_rot, "WHOLE", 2)
+    patch.setattr(power_cuts, "MOST", 5)  # so that 600 states are of three extractions
+    patch.setattr(failing_disk, "PULLS", ("pwrite",))
+    patch.setattr(failing_disk, "READS", ())
     for module in (strange_files, strange_remotes):
-        monkeypatch.setattr(module, "SECONDS", 60)
-    monkeypatch.setattr(lacking_disk, "SAID", {what: errors[-1:] for what, errors in lacking_disk.SAID.items()})
-    few = ("external_storage", "external_link", "compressed")  # of the tricks
-    monkeypatch.setattr(strange_files, "TRICKS", {name: strange_files.TRICKS[name] for name in few})
+        patch.setattr(module, "SECONDS", 60)
+    patch.setattr(lacking_disk, "SAID", {what: errors[-1:] for what, errors in lacking_disk.SAID.items()})
+    tricks = ("external_storage", "external_link", "compressed")
+    patch.setattr(strange_files, "TRICKS", {name: strange_files.TRICKS[name] for name in tricks})
     for name, few in FEW.items():
-        monkeypatch.setattr(strange_remotes, name, {one: getattr(strange_remotes, name)[one] for one in few})
-    sabotage(monkeypatch)
-    if SABOTAGES[sabotage] not in (together, killed, many):  # which have children to wait for
-        monkeypatch.setattr(Result, "fail", caught)
-    try:
-        result = SABOTAGES[sabotage](tmp_path)
-    except CaughtError:
-        return
-    except AssertionError as error:  # an extraction that failed outright
-        assert "status" in str(error)
-    else:
-        assert result.failures
+        patch.setattr(strange_remotes, name, {one: getattr(strange_remotes, name)[one] for one in few})
+
+
+def notices(sabotage, folder):
+    """Whether the experiment of a planted bug fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_few(patch)
+        sabotage(patch)
+        if SABOTAGES[sabotage] not in (together, killed, many):  # which have children to wait for
+            patch.setattr(Result, "fail", caught)
+        try:
+            return bool(SABOTAGES[sabotage](folder).failures)
+        except CaughtError:
+            return True
+        except AssertionError as error:  # an extraction that failed outright
+            return "status" in str(error)
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.__name__)
+def test_a_planted_bug_is_caught(sabotage, tmp_path, small_process):
+    assert small_process(notices, sabotage, tmp_path)

@@ -22,13 +22,18 @@ def test_every_experiment_is_run_here_but_the_one_that_mounts_disks():
     assert LEAST.keys() == SMALL.keys() == EXPERIMENTS.keys() - {"ext4"}
 
 
-@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")  # children only touch files
+def tried(name, folder):
+    """The result of a small run of an experiment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (strange_files, strange_manifests, strange_remotes):
+            patch.setattr(module, "SECONDS", 60)  # of a processor, which a busy machine slows; make torture takes 1
+        patch.setattr(bit_rot, "WHOLE", 5)  # each starts a process that loads h5py
+        return SMALL[name].run(folder, SMALL[name].small, SEED)
+
+
 @pytest.mark.parametrize("name", SMALL)
-def test_promise(name, tmp_path, monkeypatch):
-    for module in (strange_files, strange_manifests, strange_remotes):
-        monkeypatch.setattr(module, "SECONDS", 60)  # of a processor, which a busy machine slows; make torture takes 1
-    monkeypatch.setattr(bit_rot, "WHOLE", 5)  # each starts a process that loads h5py
-    result = SMALL[name].run(tmp_path, SMALL[name].small, SEED)
+def test_promise(name, tmp_path, small_process):
+    result = small_process(tried, name, tmp_path)
     print(f"{name}, seed {SEED}: {SMALL[name].promise}: {result.tried} cases, {result.counts}")
     assert not result.failures, result.failures[:5]
     assert result.tried >= LEAST[name]
