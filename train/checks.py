@@ -1,7 +1,7 @@
 """What several heads' configs say of a knob, and refuse."""
 
 import re
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from cache.schema import EDGES
 from common.errors import ConfigError
@@ -11,17 +11,27 @@ HELD_OUT = re.compile(r"train:(0?\.[0-9]{1,6})")
 MARGIN = "of gold over the mean of the other candidates (DRIN 4.4)"
 
 
-def check_margin(config: Any, name: str = "margin") -> None:
-    """Raise ConfigError for a margin below 0."""
-    if not 0 <= getattr(config, name) < float("inf"):
-        raise ConfigError(f"--{name.replace('_', '-')} is {getattr(config, name):g}; it must be 0 or more")
-
-
-def check_positive(config: Any, *names: str) -> None:
-    """Raise ConfigError for a number below 1."""
+def check(config: object, names: Sequence[str], wanted: str, good: Callable[[float], bool]) -> None:
+    """Raise ConfigError for a number that was given (None: it was not) and is not as wanted, or not finite."""
     for name in names:
-        if getattr(config, name) < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1")
+        value = getattr(config, name)
+        if value is not None and not (good(value) and value < float("inf")):
+            raise ConfigError(f"--{name.replace('_', '-')} is {value:g}; it must be {wanted}")
+
+
+def check_not_negative(config: object, *names: str) -> None:
+    """Raise ConfigError for a number below 0."""
+    check(config, names, "0 or more", lambda value: value >= 0)
+
+
+def check_at_least_one(config: object, *names: str) -> None:
+    """Raise ConfigError for a number below 1."""
+    check(config, names, "at least 1", lambda value: value >= 1)
+
+
+def check_positive(config: object, *names: str) -> None:
+    """Raise ConfigError for a number that is not above 0."""
+    check(config, names, "positive", lambda value: value > 0)
 
 
 def shown(value: bool | float | str) -> str:

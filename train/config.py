@@ -1,6 +1,5 @@
 """Every knob of training, once; the command line, the checkpoint and results.json derive from it.  No torch here."""
 
-from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -9,7 +8,7 @@ from common.errors import ConfigError
 from common.options import knob
 from common.paths import RUNS, SHARDS
 from common.words import one_of
-from train.checks import share_of
+from train.checks import check_at_least_one, check_not_negative, check_positive, share_of
 from train.data.resident import Resident
 from train.heads import presets
 from train.heads.registry import HEADS
@@ -108,9 +107,9 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        _check(self, ("weight_decay", "warm_up", "clip_norm", "restart"), "0 or more", lambda value: value >= 0)
-        _check(self, ("epochs", "batch"), "at least 1", lambda value: value >= 1)
-        _check(self, ("learning_rate",), "positive", lambda value: value > 0)
+        check_not_negative(self, "weight_decay", "warm_up", "clip_norm", "restart")
+        check_at_least_one(self, "epochs", "batch")
+        check_positive(self, "learning_rate")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or not all(0 <= s < 1 << 63 for s in self.seeds):
             raise ConfigError(f"--seeds {','.join(map(str, self.seeds))}: one or more different numbers from 0 on")
         if self.select not in SELECTABLE:
@@ -124,8 +123,7 @@ class TrainConfig:
     def _check_protocol(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise ConfigError(f"--protocol {self.protocol}: choose from {one_of(self.protocol, PROTOCOLS)}")
-        if self.rerank < 0:
-            raise ConfigError(f"--rerank is {self.rerank}; it must be 0 or more")
+        check_not_negative(self, "rerank")
         if self.protocol != "whole-kb":
             for name in ("rerank", "select_among"):
                 if getattr(self, name) != getattr(type(self), name):
@@ -140,14 +138,6 @@ class TrainConfig:
     def folder(self) -> Path:
         """The directory of the run."""
         return self.run or RUNS / f"{Path(self.dataset).name}-{self.model}"
-
-
-def _check(config: TrainConfig, names: tuple[str, ...], wanted: str, good: Callable[[float], bool]) -> None:
-    """Raise ConfigError for a number that was given and is not as wanted, or not finite."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not (good(value) and value < float("inf")):
-            raise ConfigError(f"--{name.replace('_', '-')} is {value:g}; it must be {wanted}")
 
 
 def resolved(config: Config) -> Config:
@@ -182,8 +172,7 @@ class SweepConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trials < 1:
-            raise ConfigError(f"--trials is {self.trials}; it must be at least 1")
+        check_at_least_one(self, "trials")
 
     @property
     def folder(self) -> Path:

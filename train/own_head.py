@@ -122,7 +122,7 @@ def _config(kind: type) -> type[HeadConfig]:
 
 def _companions(columns: Sequence[str]) -> list[str]:
     """Return what a batch needs to hold these columns: which pictures are there, where tokens lie, all alignments."""
-    found = []
+    found: list[str] = []
     for name in map(ColumnName, columns):
         part = name.part
         if name.column in KINDS[part].from_picture and KINDS[part].neutral:
@@ -136,6 +136,7 @@ def _companions(columns: Sequence[str]) -> list[str]:
 
 def _imported(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"head_{path.stem}", path)
+    assert spec is not None and spec.loader is not None, "a name that ends with .py has a loader"
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)  # an error in it is its author's, who wants the traceback

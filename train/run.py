@@ -58,7 +58,8 @@ def identity(config: TrainConfig, head: HeadConfig | None, reader: Reader) -> di
     names = decisive(type(config))
     knobs = {name: value for name, value in as_json(config).items() if name in names}
     own = {f"{config.model}.{name}": value for name, value in as_json(head).items()}
-    code = checkpoint.code(*HEADS[config.model].files())
+    entry = HEADS[config.model]
+    code = checkpoint.code(*entry.files(), network=entry.network)
     known = {"cache_id": reader.id, "split": splits.digest_of(reader), "code": code}
     return {"model": config.model, **known, **knobs, **own}
 

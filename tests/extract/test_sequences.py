@@ -402,7 +402,7 @@ def test_the_string_score_joins_every_objective():
         (lambda: GhmfcConfig(contrastive_temperature=0.0), "--contrastive-temperature is 0; it must be positive"),
         (lambda: GhmfcConfig(tokens=0), "--tokens is 0; it must be at least 1"),
         (lambda: GhmfcConfig(triplet_margin=-0.1), "--triplet-margin is -0.1; it must be 0 or more"),
-        (lambda: MelHiConfig(threshold=2), "--threshold is 2; cosines lie between -1 and 1"),
+        (lambda: MelHiConfig(threshold=2), "--threshold is 2; it must be between -1 and 1, as cosines are"),
         (lambda: MelHiConfig(lstm_width=-1), "--lstm-width is -1; it must be 0 "),
         (lambda: DzmnedConfig(characters=0), "--characters is 0; it must be at least 1"),
     ],
@@ -557,10 +557,12 @@ def test_a_choice_of_another_heads_loss_is_refused(caches):
 
 
 def test_help_names_every_default_of_an_option_that_heads_share():
-    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "300"}).output
+    heads = "drin,bert,drin_authors,dwe_authors,ghmfc"
+    shown = " ".join(CliRunner().invoke(app, ["compare", "--models", heads, "--help"]).output.split())
     assert "drin: D, hidden width (DRIN 4.4); bert, jmel, clip_linear: D, width of a modality in the joint" in shown
-    assert "ghmfc: D, width of the stacks: 512, light 768 [default: 768]" in shown  # None is no default to show
-    assert "drin_authors: mean over candidates" in shown and "[default: auto; dwe_authors: npair;" in shown
+    # of ghmfc None is no default to show
+    assert "ghmfc: D, width of the stacks (default: 512; light 768) [default: 768]" in shown
+    assert "drin_authors: mean over candidates" in shown and "[default: auto; drin_authors: candidates;" in shown
     assert "a second level, of 1-, 2- and 3-grams (default: yes; light no) " in shown
 
 

@@ -13,6 +13,7 @@ from train.data import splits
 from train.heads import presets
 from train.heads.drin.config import DrinConfig
 from train.heads.ghmfc.config import GhmfcConfig
+from train.heads.registry import HEADS
 
 DECIDING = """
 epochs batch learning_rate weight_decay warm_up decay clip_norm restart select patience precision protocol rerank
@@ -54,6 +55,16 @@ def test_the_identity_holds_the_options_of_the_head_and_no_place(reader, tmp_pat
     assert found["drin.layers"] == 3
     options = {f"drin.{option.name}" for option in dataclasses.fields(DrinConfig)}
     assert found.keys() == {"model", "cache_id", "split", "code", *DECIDING, *options}
+
+
+def test_another_network_under_the_name_of_a_head_is_other_code(reader, monkeypatch):
+    config, entry = TrainConfig(model="dwe"), HEADS["dwe"]
+    before = runs.identity(config, entry.config(), reader)
+    monkeypatch.setitem(HEADS, "dwe", dataclasses.replace(entry, published=(), defaults={"epochs": 3}))
+    assert runs.identity(config, entry.config(), reader) == before  # what is told of it is none
+    monkeypatch.setitem(HEADS, "dwe", dataclasses.replace(entry, network="train.heads.dwe_authors.model:DweAuthors"))
+    changed = runs.identity(config, entry.config(), reader)
+    assert {name for name in before if before[name] != changed[name]} == {"code"}
 
 
 @pytest.mark.parametrize(

@@ -70,12 +70,12 @@ class Half:
     what: dict[str, Any]
 
 
-def code(*more: Path) -> str:
-    """Return a hash of torch's version, of the code that decides numbers, and of `more` files.
+def code(*more: Path, network: str = "") -> str:
+    """Return a hash of torch's version, of the code that decides numbers, of `more` files, and of a head's `network`.
 
     Numbers of other code are other numbers; a mended table or plot changes none.
     """
-    found = hashlib.sha256(torch.__version__.encode())
+    found = hashlib.sha256(f"{torch.__version__}{network}".encode())
     for path in (*(path for name in DECIDING for path in sources(ROOT / name)), *more):
         found.update(path.read_bytes())
     return found.hexdigest()[:16]

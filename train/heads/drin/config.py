@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cache.schema import EDGES
-from common.errors import ConfigError
 from common.options import knob
-from train.checks import MARGIN, check_edges, check_margin
+from train.checks import MARGIN, check_at_least_one, check_edges, check_not_negative
 from train.heads.head_config import HeadConfig
 
 Activation = Literal["gelu", "relu", "tanh", "sigmoid", "identity"]
@@ -38,7 +37,6 @@ class DrinConfig(HeadConfig):
     reduction: Literal["mean", "sum"] = knob("mean", "of Eq. 17 over the mentions of a batch", panel="drin")
 
     def __post_init__(self) -> None:
-        if self.layers < 1 or self.width < 1:
-            raise ConfigError(f"--layers {self.layers} and --width {self.width} must be at least 1")
-        check_margin(self)
+        check_at_least_one(self, "layers", "width")
+        check_not_negative(self, "margin")
         check_edges(self.edges)

@@ -6,7 +6,7 @@ from typing import Literal
 from cache.schema import EDGES
 from common.errors import ConfigError
 from common.options import knob
-from train.checks import check_edges, check_margin
+from train.checks import check_at_least_one, check_edges, check_not_negative
 from train.heads.head_config import HeadConfig
 
 
@@ -65,9 +65,8 @@ class DrinAuthorsConfig(HeadConfig):
     leak_control: bool = knob(False, "the same with a copy of a random candidate: no leak", panel="drin_authors")
 
     def __post_init__(self) -> None:
-        if self.layers < 1 or self.width < 1:
-            raise ConfigError(f"--layers {self.layers} and --width {self.width} must be at least 1")
-        check_margin(self)
+        check_at_least_one(self, "layers", "width")
+        check_not_negative(self, "margin")
         check_edges(self.edges)
         if self.leak_gold and self.leak_control:
             raise ConfigError("--leak-gold and --leak-control exclude each other: choose one")

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from common.errors import ConfigError
 from common.options import knob
-from train.checks import check_margin, check_positive
+from train.checks import check, check_at_least_one, check_not_negative, check_positive
 from train.heads.head_config import HeadConfig
 
 
@@ -27,14 +26,11 @@ class MatchingConfig(HeadConfig):
     )
 
     def __post_init__(self) -> None:
-        check_margin(self, "triplet_margin")
-        check_positive(self, "attention_heads")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"--dropout is {self.dropout:g}; it must be 0 or more and less than 1")
-        if not 0 <= self.alignment_weight < float("inf"):
-            raise ConfigError(f"--alignment-weight is {self.alignment_weight:g}; it must be 0 or more")
-        if not 0 < self.alignment_temperature < float("inf"):
-            raise ConfigError(f"--alignment-temperature is {self.alignment_temperature:g}; it must be positive")
+        check_not_negative(self, "triplet_margin")
+        check_at_least_one(self, "attention_heads")
+        check(self, ("dropout",), "0 or more and less than 1", lambda value: 0 <= value < 1)
+        check_not_negative(self, "alignment_weight")
+        check_positive(self, "alignment_temperature")
 
     @property
     def more(self) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from common.errors import ConfigError
 from common.options import knob
+from train.checks import check, check_positive
 from train.heads.dwe.config import MatchingConfig
 
 
@@ -34,7 +34,5 @@ class DweAuthorsConfig(MatchingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.ranking_weight < float("inf"):
-            raise ConfigError(f"--ranking-weight is {self.ranking_weight:g}; it must be positive")
-        if not 0 <= self.hard_negatives <= 1:
-            raise ConfigError(f"--hard-negatives is {self.hard_negatives:g}; it must be from 0 to 1")
+        check_positive(self, "ranking_weight")
+        check(self, ("hard_negatives",), "from 0 to 1", lambda value: 0 <= value <= 1)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from common.options import knob
-from train.checks import MARGIN, check_margin, check_positive
+from train.checks import MARGIN, check_at_least_one, check_not_negative
 from train.heads.head_config import HeadConfig
 
 
@@ -19,8 +19,8 @@ class DzmnedConfig(HeadConfig):
     margin: float = knob(0.25, MARGIN, panel="dzmned")
 
     def __post_init__(self) -> None:
-        check_positive(self, "width", "characters", "character_width")
-        check_margin(self)
+        check_at_least_one(self, "width", "characters", "character_width")
+        check_not_negative(self, "margin")
 
     @property
     def bytes_read(self) -> int:

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from common.errors import ConfigError
 from common.options import knob
-from train.checks import MARGIN, check_margin, check_positive, shown
+from train.checks import MARGIN, check, check_at_least_one, check_not_negative, check_positive, shown
 from train.heads.head_config import HeadConfig
 
 # the forms, switch by switch
@@ -126,19 +126,14 @@ class GhmfcConfig(HeadConfig):
     def __post_init__(self) -> None:
         if (decided := self.resolved) is not self:
             return  # checked when it was made
-        check_positive(decided, "width", "tokens", "attention_layers", "attention_heads")
-        check_margin(self, "margin")
-        check_margin(self, "triplet_margin")
-        if self.window < 0:
-            raise ConfigError(f"--window is {self.window}; it must be 0 (all tokens) or more")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"--dropout is {self.dropout:g}; it must be 0 or more, and less than 1")
-        if not 0 <= self.hard_negatives <= 1:
-            raise ConfigError(f"--hard-negatives is {self.hard_negatives:g}; it must be from 0 to 1")
-        if not 0 <= self.contrastive < float("inf"):
-            raise ConfigError(f"--contrastive is {self.contrastive:g}; it must be 0 or more")
-        if not 0 < self.contrastive_temperature < float("inf"):
-            raise ConfigError(f"--contrastive-temperature is {self.contrastive_temperature:g}; it must be positive")
+        check_at_least_one(decided, "width", "tokens", "attention_layers", "attention_heads")
+        check_not_negative(self, "margin")
+        check_not_negative(self, "triplet_margin")
+        check(self, ("window",), "0 (all tokens) or more", lambda value: value >= 0)
+        check(self, ("dropout",), "0 or more, and less than 1", lambda value: 0 <= value < 1)
+        check(self, ("hard_negatives",), "from 0 to 1", lambda value: 0 <= value <= 1)
+        check_not_negative(self, "contrastive")
+        check_positive(self, "contrastive_temperature")
         lacking = {"--phrases": self.phrases, "--contrastive": self.contrastive, "--window": self.window}
         if self.blocks == "light" and (given := [flag for flag, value in lacking.items() if value]):
             raise ConfigError(
@@ -160,7 +155,7 @@ class GhmfcConfig(HeadConfig):
     @property
     def tokens_read(self) -> int:
         """How many tokens of a sentence are read."""
-        return self.resolved.tokens
+        return self.resolved.tokens or 0
 
     @property
     def learns_without_gold(self) -> bool:

@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from cache.kinds import width_axis
-from common.errors import ConfigError
 from common.options import knob
-from train.checks import MARGIN, check_margin
+from train.checks import MARGIN, check_at_least_one, check_not_negative, check_positive
 from train.heads.head_config import HeadConfig
 
 
@@ -26,11 +25,9 @@ class JointConfig(HeadConfig):
     temperature: float = knob(0.1, "of the contrastive loss", panel="bert, jmel, clip_linear")
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ConfigError(f"--width {self.width} must be at least 1")
-        check_margin(self)
-        if not 0 < self.temperature < float("inf"):
-            raise ConfigError(f"--temperature is {self.temperature:g}; it must be positive")
+        check_at_least_one(self, "width")
+        check_not_negative(self, "margin")
+        check_positive(self, "temperature")
 
     def named(self, name: str) -> Self:
         """Return the options of one of the three."""

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from common.errors import ConfigError
 from common.options import knob
-from train.checks import MARGIN, check_margin, check_positive
+from train.checks import MARGIN, check, check_at_least_one, check_not_negative
 from train.heads.head_config import HeadConfig
 
 
@@ -21,12 +20,10 @@ class MelHiConfig(HeadConfig):
     margin: float = knob(0.25, MARGIN, panel="mel_hi")
 
     def __post_init__(self) -> None:
-        check_positive(self, "width", "tokens")
-        if self.lstm_width < 0:
-            raise ConfigError(f"--lstm-width is {self.lstm_width}; it must be 0 (as wide as the input) or more")
-        if not -1 <= self.threshold <= 1:
-            raise ConfigError(f"--threshold is {self.threshold:g}; cosines lie between -1 and 1")
-        check_margin(self)
+        check_at_least_one(self, "width", "tokens")
+        check(self, ("lstm_width",), "0 (as wide as the input) or more", lambda value: value >= 0)
+        check(self, ("threshold",), "between -1 and 1, as cosines are", lambda value: -1 <= value <= 1)
+        check_not_negative(self, "margin")
 
     @property
     def tokens_read(self) -> int:
