@@ -539,7 +539,7 @@ def test_a_cache_without_regions_is_refused_with_a_way_out(tmp_path):
 def test_a_cache_without_descriptions_is_told_how_to_get_some(tmp_path):
     write(tmp_path / "c", Synthetic(50, 20, 4, 0.0, 0, "clip", clip_width=16))
     with pytest.raises(
-        CacheError, match=r"--dataset c --for dwe --descriptions FILE \(make describe fetches one\), with .*\. Or"
+        CacheError, match=r"--dataset c --for dwe --descriptions FILE \(melcache describe fetches one\), with .*\. Or"
     ):
         melcache.open(tmp_path / "c").require("dwe", ("entity.clip.description",))
     with pytest.raises(
