@@ -239,7 +239,7 @@ def _fields(value: Any, wanted: dict[str, Check], where: str, more: dict[str, Ch
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key appears twice in one object")
     return result
 
 

@@ -31,19 +31,19 @@ class ExtractConfig:
     weights: str = knob("pretrained", "a folder of weight files, or pretrained, random-tiny, random-full")
     descriptions: Path | None = knob(
         None,
-        "a file of longer texts of entities, for DWE+: .jsonl, .json or .tsv; `describe` makes one. "
-        "none: leave out those of the cache that is there",
+        "a file of longer texts of entities, for DWE+: .jsonl, .json or .tsv; `melcache describe` makes one. "
+        "none: remove those of the existing cache",
     )
     faces: Path | None = knob(
         None,
         "what DeepFace said of faces in mentions' pictures, a JSON file or a folder of them, in place of CLIP's "
-        "guesses (--for dwe). none: leave out those of the cache that is there",
+        "guesses (--for dwe). none: remove those of the existing cache",
     )
     strict: bool = knob(False, "jsonl: stop where gold or candidates name an entity that entities.jsonl lacks")
     max_missing: float = knob(0.05, "stop (exit 3) when more than this fraction of the named images is unusable")
     heads: tuple[str, ...] = knob((), "heads whose columns are made beside the standard ones: ghmfc,dwe", flag="--for")
     limit: int | None = knob(None, "only the first n captions, and the entities that they need")
-    reorder: bool = knob(False, "number all rows anew; else those of the cache in the folder keep theirs")
+    reorder: bool = knob(False, "number all rows anew; without it rows of the existing cache keep their numbers")
     candidates: int | None = knob(
         None, "list length where the release has no lists (default: 100; wikidiverse 10, demo 5)"
     )
@@ -66,20 +66,21 @@ class ExtractConfig:
     shard_rows: int = knob(2048, "rows per shard: what a kill can cost", panel="Encoders")
     remote: str | None = knob(
         None,
-        "fetch every shard that lies there already: a directory, s3://, gs:// or hf://datasets/org/name; {name} stands "
-        'for the cache\'s name (default: MELCACHE_REMOTE of the environment; "" for none). What a remote does not '
-        "give, be it away, damaged or slow to answer, costs a warning and is computed",
+        "fetch every shard that this remote has: a directory, s3://, gs:// or hf://datasets/org/name; {name} stands "
+        'for the cache\'s name (default: MELCACHE_REMOTE of the environment; "" for none). What a remote '
+        "does not deliver, because it is out of reach, damaged or slow, costs a warning and is computed",
         panel="Sharing",
     )
     require_signed: bool = knob(False, "take only what one of --signers has signed", panel="Sharing")
-    signers: Path | None = knob(
-        None, "file of those whose signatures count, as man ssh-keygen's ALLOWED SIGNERS", panel="Sharing"
+    signers: Path | None = knob(None, "file of trusted signers, as man ssh-keygen's ALLOWED SIGNERS", panel="Sharing")
+    push: bool = knob(False, "publish the finished cache at the remote", panel="Sharing")
+    explain: bool = knob(
+        False, "say why a part is recomputed that the existing cache or the remote has", panel="Sharing"
     )
-    push: bool = knob(False, "publish the finished cache at the remote, which is only read otherwise", panel="Sharing")
-    explain: bool = knob(False, "say why a part is computed that was made before, here or there", panel="Sharing")
     plan: bool = knob(
         False,
-        "only show what is here, in the remote and to be computed, how big it is and how long it takes; writes nothing",
+        "only show what is present locally, what the remote has and what is to compute, how big and how long; writes "
+        "nothing",
         panel="Sharing",
     )
     json: bool = knob(False, "with --plan: print JSON", panel="Sharing")
@@ -94,7 +95,7 @@ class ExtractConfig:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; BERT takes 3 to 512 tokens")
         if unknown := [head for head in self.heads if head not in READS]:
             known = f"there are {one_of(unknown[0], READS)}"
-            raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is no head; {known}")
+            raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is not a head; {known}")
         if (self.infer_gender or self.infer_race) and not self.demanded & set(kinds.reading("faces")):
             raise ConfigError("--infer-gender and --infer-race are for heads that read attributes: add --for dwe")
         if self.name is not None:
@@ -105,11 +106,11 @@ class ExtractConfig:
         if self.push and not there:
             raise ConfigError("--push needs --remote URL")
         if self.require_signed and self.signers is None:
-            raise ConfigError("--require-signed needs --signers FILE: whose signatures count")
+            raise ConfigError("--require-signed needs --signers FILE, the trusted signers")
         if self.signers is not None and not there:
-            raise ConfigError("--signers is for what lies at a remote: add --remote URL")
+            raise ConfigError("--signers applies to a remote: add --remote URL")
         if self.json and not self.plan:
-            raise ConfigError("--json is the form of --plan: add that")
+            raise ConfigError("--json prints a plan: add --plan")
         if self.faces not in (None, NONE) and not self.demanded & set(kinds.reading("faces")):
             raise ConfigError("--faces is for heads that read attributes: add --for dwe")
         if not 0 <= self.max_missing <= 1:
@@ -156,10 +157,10 @@ class DescribeConfig:
     """What `melcache describe` does."""
 
     contact: str = knob(MISSING, "your mail address or page, sent with each request, as Wikimedia's policy asks")
-    out: Path = knob(MISSING, "file of JSON lines to write, or to go on with")
+    out: Path = knob(MISSING, "file of JSON lines to write, or to continue")
     dataset: str = knob("demo", "wikidiverse, wikimel, richpedia, mimic, jsonl or demo")
     data: Path | None = knob(None, "folder of the release (default: data/<dataset>)")
-    language: str = knob("en", "the Wikipedia to ask")
+    language: str = knob("en", "language of the Wikipedia to ask")
     by: Literal["auto", "title"] = knob(
         "auto", "auto: by Wikidata's id where an entity's id is one, else by title; title: always by title"
     )
@@ -168,7 +169,7 @@ class DescribeConfig:
     rate: float = knob(1.0, "requests per second at most, one after the other", panel="Network")
     timeout: float = knob(30.0, "seconds to wait for an answer", panel="Network")
     endpoint: str | None = knob(
-        None, "another server's api.php, to speak for Wikipedia and Wikidata both", panel="Network"
+        None, "another server's api.php, asked instead of Wikipedia and Wikidata", panel="Network"
     )
 
     def __post_init__(self) -> None:

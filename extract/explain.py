@@ -63,7 +63,7 @@ def report(found: Sequence[dict[str, str]]) -> str:
     """Return the reasons as text."""
     if not found:
         return "no part is computed again that is present locally or in the remote\n"
-    return table(("computed", "although it is in", "because"), [tuple(reason.values()) for reason in found]) + "\n"
+    return table(("recomputed", "present in", "because"), [tuple(reason.values()) for reason in found]) + "\n"
 
 
 def _why(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
@@ -74,11 +74,11 @@ def _why(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) -
     changed = [item for item in ranges if any(s.part.name == part and s.key not in keys for s in item.missing)]
     count = f"{len(changed or ranges):,} of {len(plan.borders[home(plan.parts[part].table)]):,} ranges"
     if not changed:
-        return f"{count}: listed, but their files are gone, damaged, did not come, or have another number"
+        return f"{count}: listed, but their files are missing, damaged, numbered differently, or could not be fetched"
     try:
         return f"{count}: {_rows(plan, part, changed, earlier)}"
     except CacheError as error:
-        return f"{count}: which of their rows cannot be told ({error})"
+        return f"{count}: which of their rows changed is unknown ({error})"
 
 
 def _changed(changes: Sequence[tuple[str, Any, Any]]) -> str:
@@ -86,8 +86,8 @@ def _changed(changes: Sequence[tuple[str, Any, Any]]) -> str:
     derived = [name.removeprefix("inputs.") for name, *_ in changes if name.startswith("inputs.")]
     recipe = [change for change in changes if not change[0].startswith("inputs.")]
     recipe = [change for change in recipe if not change[0].startswith("columns.")] or recipe
-    told = [f"{name} {_short(now)} here, {_short(then)} there" for name, now, then in recipe]
-    return "; ".join([*told, *([f"made from {' and '.join(derived)}, made otherwise"] if derived else [])])
+    told = [f"{name} changed from {_short(then)} to {_short(now)}" for name, now, then in recipe]
+    return "; ".join([*told, *([f"its inputs changed: {', '.join(derived)}"] if derived else [])])
 
 
 def _short(value: Any) -> str:
@@ -111,17 +111,20 @@ def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) 
     if differ:
         return f"{differ:,} of their {len(rows):,} rows are new or changed"
     if gone := len(places.keys() - set(names)):
-        return f"no row changed, but {gone:,} of the {owner} rows there are gone"
+        return f"no row changed, but {gone:,} of its {owner} rows are no longer in the release"
     if {"release", "places", "lists"} & set(KINDS[part].reads) and not KINDS[part].inputs:
         return "rows, names, golds, splits, lists or scores changed"
     if any(place != row for row, place in at.items()):
-        return "no row changed, but they stand elsewhere: what is encoded together decides the last bits"
+        return "no row changed, but rows moved: what is encoded together decides the last bits"
     cuts = {(e["start"], e["start"] + e["rows"]) for e in earlier.manifest["shards"] if e["part"] == f"{owner}.ids"}
     if not {plan.borders[item.table][item.index] for item in ranges} <= cuts:
-        return f"the rows are cut otherwise, {max(end - begin for begin, end in cuts):,} to a range there: --shard-rows"
+        return (
+            f"the rows are divided differently, {max(end - begin for begin, end in cuts):,} to a range "
+            "there: --shard-rows"
+        )
     if "faces" in KINDS[part].reads and plan.rows.faces is not None:
-        return "no row changed, but what --faces says of them, or what they derive from"
-    return "no row changed, but what they copy repeated items from, or derive from"
+        return "no row changed, but --faces says other things of them, or their inputs changed"
+    return "no row changed, but rows that they are copied from did, or their inputs"
 
 
 def _mine(plan: Plan, part: str, owner: str) -> Iterator[list[bytes]]:

@@ -60,5 +60,5 @@ def _tell_wrong(draft: Draft) -> None:
     if draft.damaged:
         say(
             f"warning: {len(draft.damaged):,} shards in {draft.folder} are recomputed: damaged since they were "
-            f"finished, or left by a version that noted no checksums: {min(draft.damaged)}"
+            f"finished, or written by a version that recorded no checksums: {min(draft.damaged)}"
         )

@@ -103,7 +103,7 @@ def _lines(
 
 def report(found: dict[str, Any]) -> str:
     """Return a forecast as text."""
-    header = ("part", "rows", "shards", "here", "remote", "compute", "texts", "pictures", "size", "time")
+    header = ("part", "rows", "shards", "present", "remote", "compute", "texts", "pictures", "size", "time")
     rows = [
         (
             line["part"],
@@ -131,7 +131,7 @@ def _work(found: dict[str, Any]) -> str:
     done = f"to compute: {size(found['compute_bytes'])}"
     if not found["calibrated"]:
         return f"{done}, without any encoder"
-    beside = f", decoding beside it {duration(found['decode_seconds'])}" if found["decode_seconds"] else ""
+    beside = f", decoding pictures meanwhile {duration(found['decode_seconds'])}" if found["decode_seconds"] else ""
     return f"{done}, about {duration(found['seconds'])} of encoding on {found['device']}{beside}"
 
 

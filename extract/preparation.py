@@ -45,9 +45,7 @@ def prepare(config: ExtractConfig) -> Job:
     draft = Draft(config.folder)
     _stop_if_forgotten(config, release, draft)
     if config.limit and len((draft.before or {}).get("generations", ())) > 1:
-        raise ConfigError(
-            f"--limit would take the place of the grown cache in {config.folder}; give it a --name of its own"
-        )
+        raise ConfigError(f"--limit would replace the grown cache in {config.folder}; give it another --name")
     encoders = Encoders(config)
     if config.limit:
         release = rows.limit(release, config.limit)
@@ -86,7 +84,8 @@ def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:
     if count > manifests.MAX_SHARDS:
         enough = config.shard_rows * -(-count // manifests.MAX_SHARDS) * 2
         raise ConfigError(
-            f"that would be {count:,} shards, a manifest lists {manifests.MAX_SHARDS:,}: give --shard-rows {enough}"
+            f"that would be {count:,} shards, and a manifest lists at most {manifests.MAX_SHARDS:,}: use "
+            f"--shard-rows {enough}"
         )
 
 
@@ -103,8 +102,8 @@ def _stop_if_forgotten(config: ExtractConfig, release: Dataset, draft: Draft) ->
     has = {"descriptions": any(entity.description for entity in release.entities), "faces": config.faces is not None}
     for option in (name for name in had if had[name] and not has[name] and getattr(config, name) is None):
         raise ConfigError(
-            f"the cache in {config.folder} was made with {option}; give --{option} again, or --{option} none to leave "
-            "them out of it"
+            f"the cache in {config.folder} was made with {option}; give --{option} again, or --{option} none to remove "
+            "them"
         )
 
 

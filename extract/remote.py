@@ -27,7 +27,7 @@ from extract.config import ExtractConfig
 from extract.planning import row_order, rows
 from extract.planning.row_order import EarlierRows
 
-FAILURES = 3  # shards that may fail to come before no more are asked for: one file can be unreadable by itself
+FAILURES = 3  # shards that the remote fails to deliver before it is asked no more: one may be just that file
 
 
 class Shared:
@@ -70,7 +70,7 @@ class Shared:
             )
         except CacheError as error:
             self._lose(error)
-            say(f"warning: {error}. Rows are numbered anew, so that little of what is there may fit")
+            say(f"warning: {error}. Rows are numbered anew, so little of what the remote has may be usable")
             return None
 
     def offers(self, missing: Iterable[ShardPlan]) -> dict[str, Listed]:
@@ -88,8 +88,10 @@ class Shared:
         whole = {name: listed for name, listed in good.items() if self._listing[name] == listed.entry["bytes"]}
         if damaged := sorted(good.keys() - whole.keys()):
             say(
-                f"warning: {len(damaged):,} files at {self.url}, {damaged[0]} first, have another size than is listed "
-                f"and are computed here. Whoever has the cache mends them: melcache push {shell(self._folder.name)} "
+                f"warning: {len(damaged):,} files at {self.url}, the first of them {damaged[0]}, do not have "
+                "the listed size "
+                "and are computed here. Whoever has the cache repairs them with: melcache push "
+                f"{shell(self._folder.name)} "
                 f"{shell(self.url)} --check"
             )
         return whole
@@ -113,8 +115,8 @@ class Shared:
         self.taken = [listed for name, listed in offers.items() if name in came]
         if lacking := len(offers) - len(came):
             strange = (f"{name}: {draft.wrong[name]}" for name in offers if name in draft.wrong)
-            reason = next(iter([*self._failed, *strange]), "they are not laid out as this version does it")
-            say(f"warning: {lacking:,} shards did not come and are computed here: {reason}")
+            reason = next(iter([*self._failed, *strange]), "their layout is not that of this version")
+            say(f"warning: {lacking:,} shards could not be fetched and are computed here: {reason}")
         return [replace(item, missing=[shard for shard in item.missing if shard.file not in came]) for item in todo]
 
     def push(self) -> str:
@@ -128,7 +130,7 @@ class Shared:
         try:
             return str(push.push(self._folder, self.url, replace=grown))  # of the same rows and more: its files stay
         except CacheError as error:
-            hand = f"By hand: melcache push {shell(self._folder)} {shell(self.url)} --replace"
+            hand = f"To publish it: melcache push {shell(self._folder)} {shell(self.url)} --replace"
             raise CacheError(f"{self._folder} is finished, but not published: {error}. {hand}") from error
 
     def account(self, draft: Draft) -> str:
@@ -151,14 +153,14 @@ class Shared:
                 return
             found = manifests.read(data, remote.where(manifests.NAME))
             if not self._trusts(found):
-                say(f"warning: {self._doubts[found['id']]}. Nothing that it lists is taken")
+                say(f"warning: {self._doubts[found['id']]}. None of its files are used")
                 return
             self.manifest = found
             if (name := self.manifest["dataset"]["name"]) != self._folder.name:
-                say(f"warning: {self.url} is a cache of {name}; this is {self._folder.name}")
+                say(f"warning: {self.url} holds a cache of {name}, this is one of {self._folder.name}")
         except CacheError as error:
             self._lose(error)
-            say(f"warning: {error}. What it does not give is computed here")
+            say(f"warning: {error}. What it does not deliver is computed here")
 
     def _trusts(self, manifest: dict[str, Any]) -> bool:
         """Return whether a manifest there may be gone by: where signers are asked for, one of them has signed it."""

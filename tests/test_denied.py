@@ -163,7 +163,7 @@ def test_a_closed_folder_of_pictures_is_one_line(release, bound):
         datasets.load("wikimel", release)
     (release / "images").chmod(0o755)
     (release / "splits.json").chmod(0)
-    with pytest.raises(DatasetError, match=r"splits\.json can not be read: Permission denied$"):
+    with pytest.raises(DatasetError, match=r"splits\.json cannot be read: Permission denied$"):
         datasets.load("wikimel", release)
 
 

@@ -14,6 +14,7 @@ from common.output import table
 TOLERANCE = 2e-3  # relative to the row's largest magnitude: float16 keeps 11 bits, and batches differ in the last
 BLOCK = 4096  # rows compared at once
 ABSENT = "(nothing)"
+STATES = {"alike": "same", "differently": "different"}  # as tables say it
 # rows of another table: two caches may number them differently
 INDICES = ("pair.candidates.candidates", "pair.candidates.gold", "mention.ids.gold")
 
@@ -65,9 +66,11 @@ def show(found: dict[str, Any], names: tuple[str, str]) -> str:
     for name, part in found["parts"].items():
         values = [f"{column}: {_values(*counts)}" for column, counts in part.get("values", {}).items() if counts[0]]
         compared = any(counts[1] for counts in part.get("values", {}).values())
-        parts.append((name, part["state"], "; ".join(values) or ("equal" if compared else "-")))
+        parts.append(
+            (name, STATES.get(part["state"], part["state"]), "; ".join(values) or ("equal" if compared else "-"))
+        )
         changes += [f"{name}: {_changed(*change)}" for change in part.get("recipe", ())]
-    lines.append(table(("part", "made", "values of common rows"), parts))
+    lines.append(table(("part", "recipe", "values of common rows"), parts))
     return "\n".join([*lines, *([""] if changes else []), *map(printable, changes)])
 
 
@@ -136,4 +139,4 @@ def _values(rows: int, of: int, largest: float) -> str:
 
 
 def _changed(field: str, first: Any, second: Any) -> str:
-    return f"{field} {first!r} vs {second!r}"
+    return f"{field}: {first!r} in 1, {second!r} in 2"

@@ -114,7 +114,7 @@ def load_deepface(path: Path) -> dict[str, list[Face]]:
         stem, suffix = os.path.splitext(name)
         picture = readers.composed(stem if suffix.lower() in readers.SUFFIXES else name)
         if picture in faces:
-            raise DatasetError(f"{where}: picture {picture!r} stands there already, under another suffix")
+            raise DatasetError(f"{where}: picture {picture!r} is listed already, under another suffix")
         faces[picture] = [_face(face, where) for face in (found if isinstance(found, list) else [found])]
     return faces
 

@@ -33,6 +33,6 @@ def load(name: str, data: Path | None) -> Dataset:
             layouts.check(name, folder)
             dataset = import_module(ADAPTERS[name]).load(folder)
         except OSError as error:
-            raise DatasetError(f"{error.filename or folder} can not be read: {error.strerror or error}") from error
+            raise DatasetError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
     dataset.name = name
     return dataset

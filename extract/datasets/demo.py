@@ -225,13 +225,13 @@ def _check(data: Path) -> None:
         found = _sums(data)
     except OSError as error:
         reason = f"cannot read {error.filename}: {error.strerror}"
-        raise DatasetError(f"{data} is no demo world: {reason}. Name an empty or a new folder") from error
+        raise DatasetError(f"{data} is not a demo world: {reason}. Name an empty or a new folder") from error
     if wanted != found:
         differing = set(wanted.splitlines()) ^ set(found.splitlines())
         name = min((line.split("  ")[-1] for line in differing), default=SUMS)
         raise DatasetError(
-            f"{data} is not as edition {EDITION} of the demo was written ({name!r} differs). "
-            "Remove the folder and it is written anew"
+            f"{data} differs from edition {EDITION} of the demo world (in {name!r}). "
+            "Remove the folder to have it written again"
         )
 
 

@@ -81,7 +81,7 @@ def _records(path: Path) -> Iterator[tuple[str, dict]]:
         if not id.strip():
             raise DatasetError(f"{where}: id {id!r} is empty, expected a name of its own")
         if id in first:
-            raise DatasetError(f"{where}: id {id!r} stands already in {first[id]}")
+            raise DatasetError(f"{where}: id {id!r} is already used in {first[id]}")
         first[id] = where
         yield where, record
 
@@ -112,7 +112,7 @@ def _candidates(listed: object, where: str, counts: Counter) -> tuple[str, ...]:
     """Return the ids of a list; one that means no entity is left out and counted, an empty one refused."""
     given = readers.strings(listed, "candidates", where)
     if not all(map(str.strip, given)):
-        raise DatasetError(f"{where}: candidates hold an empty id, expected those of entities")
+        raise DatasetError(f"{where}: candidates hold an empty id; expected ids of entities")
     return readers.candidates_of(given, counts)
 
 
@@ -125,10 +125,11 @@ def _doubts(places: Sequence[str], mentions: Sequence[Mention], known: set[str])
         for what, id in ((what, id) for what, id in named if id is not None and id not in known):
             counts[what] += 1
             if counts.total() <= SHOWN:
-                found.append(f"{where}: {what} {id!r:.80} is in no entities.jsonl")
+                found.append(f"{where}: {what} {id!r:.80} is not in entities.jsonl")
     if found:
         found.append(
-            f"{counts['gold']:,} golds and {counts['candidate']:,} candidates are in no entities.jsonl: typos? "
+            f"{counts['gold']:,} golds and {counts['candidate']:,} candidates are not in entities.jsonl: typing "
+            "errors? "
             "Without --strict they become entities without a text"
         )
     return found
@@ -136,7 +137,9 @@ def _doubts(places: Sequence[str], mentions: Sequence[Mention], known: set[str])
 
 def _entity(record: dict, where: str, tree: readers.Tree) -> Entity:
     if readers.gold_of(record["id"], "id", where) is None:
-        raise DatasetError(f"{where}: id {record['id']!r} is what a gold that is nil says. Give the entity another")
+        raise DatasetError(
+            f"{where}: id {record['id']!r} means that a mention has no entity (nil). Give the entity another"
+        )
     return Entity(
         id=record["id"],
         name=_text(record, "name", where) or record["id"],
@@ -162,7 +165,7 @@ def _span(record: dict, sentence: str, where: str, counts: Counter) -> tuple[str
         counts["spans not found"] += 1
         return surface, -1, -1
     if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(sentence):
-        raise DatasetError(f"{where}: start {start!r}, end {end!r} lie not in a text of {len(sentence)} characters")
+        raise DatasetError(f"{where}: start {start!r}, end {end!r} are not within a text of {len(sentence)} characters")
     if surface and sentence[start:end] != surface:
         raise DatasetError(f"{where}: text[{start}:{end}] is {sentence[start:end]!r}, but mention is {surface!r}")
     return sentence[start:end], start, end

@@ -69,7 +69,8 @@ def run(config: DescribeConfig, pause: Callable[[float], object] = time.sleep) -
                 console.show(printable(done))
     if fetch.failed:
         raise NetworkError(
-            f"{fetch.failed:,} entities were not answered (last: {fetch.reason}). The same command asks for them again"
+            f"{fetch.failed:,} entities got no answer (last: {fetch.reason}). Run the same command to ask for "
+            "them again"
         )
 
 
@@ -145,8 +146,8 @@ class Fetch:
             self._fail(sum(map(len, batch.values())), str(error))
             if self._unanswered == GIVE_UP:
                 raise NetworkError(
-                    f"{GIVE_UP} requests in a row stayed unanswered. {error}. What was answered is in "
-                    f"{self._config.out}; the same command goes on"
+                    f"{GIVE_UP} requests in a row got no answer. {error}. What was answered is in "
+                    f"{self._config.out}; run the same command to continue"
                 ) from None
 
     def _fail(self, count: int, reason: str) -> None:
@@ -181,7 +182,9 @@ class Fetch:
                 pages |= {link["title"]: {"missing": True} for link in query.get("interwiki", [])}
         there = [page for page in pages.values() if not page.keys() & {"missing", "invalid"}]
         if there and not any("extract" in page for page in there):
-            raise UnansweredError(f"{self._config.wikipedia} gave no extracts. Has it the extension TextExtracts?")
+            raise UnansweredError(
+                f"{self._config.wikipedia} gave no extracts. Does it have the extension TextExtracts?"
+            )
         left_out, found = 0, []
         for title, records in batch.items():
             fragment, seen = "", set()
@@ -209,7 +212,7 @@ def _understood(url: str) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, TypeError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise UnansweredError(f"{url} answered in another form than api.php of MediaWiki 1.35 does ({what})") from error
+        raise UnansweredError(f"{url} did not answer as api.php of MediaWiki 1.35 does ({what})") from error
 
 
 def _told(page: dict[str, Any], fragment: str, loose: bool) -> Record:

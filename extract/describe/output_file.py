@@ -75,7 +75,7 @@ class OutputFile:
         self._file.seek(0)
         whole = sum(len(line) for line in self._file if line.endswith(b"\n"))
         if whole != self._file.seek(0, os.SEEK_END):
-            say(f"{self._path}: cut off a last line that was half written")
+            say(f"{self._path}: removed an incomplete last line")
             self._file.truncate(whole)
 
     def _read(self) -> None:
@@ -104,18 +104,18 @@ class OutputFile:
             lacking.sync(self._file.fileno())
         except OSError as error:
             raise DatasetError(
-                f"{self._path} can not be written: {error.strerror}. Make room; the same command goes on"
+                f"{self._path} cannot be written: {error.strerror}. Make room and run the same command to continue"
             ) from None
 
 
 def _locked(path: Path) -> BinaryIO:
     if is_special(path):
-        raise DatasetError(f"{path} can not be written: not a regular file. Choose another --out")
+        raise DatasetError(f"{path} cannot be written: not a regular file. Choose another --out")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")
     except OSError as error:
-        raise DatasetError(f"{path} can not be written: {error.strerror}. Choose another --out") from None
+        raise DatasetError(f"{path} cannot be written: {error.strerror}. Choose another --out") from None
     if not lacking.lock(file.fileno(), path):
         file.close()
         raise DatasetError(f"{path} is being written by another process. Wait, or choose another --out")

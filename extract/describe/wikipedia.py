@@ -59,7 +59,7 @@ class Wiki:
             if (following := answer.get("continue")) is None:
                 return
             if following == more:
-                raise UnansweredError(f"{url} continues a query for ever at {following!r}")
+                raise UnansweredError(f"{url} never ends a query: it repeats {following!r}")
             more = following
 
     def ask(self, url: str, parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Wiki:
             if answer is not None:
                 return answer
             if wanted > LONGEST_WAIT:
-                raise NetworkError(f"{url} wants us back in {duration(wanted)} ({reason}). Run the command again then")
+                raise NetworkError(f"{url} asks to wait {duration(wanted)} ({reason}). Run the same command again then")
             wait = max(wanted, min(2.0**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1))
             if attempt < TRIES - 1:
                 say(f"{url}: {reason}; again in {duration(wait)}")

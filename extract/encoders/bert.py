@@ -148,8 +148,9 @@ class Bert(Encoder):
         words, places = self._loaded().config.vocab_size, self._loaded().config.max_position_embeddings
         if word >= words or length > places:
             raise WeightsError(
-                f"{self._path} has {words:,} words and {places:,} places, a text word {word:,} and {length:,} tokens. "
-                f"Take it and the vocabulary beside it from {bert_files.REPOSITORY}"
+                f"{self._path} has {words:,} words and {places:,} positions, and a text has word {word:,} and "
+                f"{length:,} "
+                f"tokens. Take the weights and the vocabulary both from {bert_files.REPOSITORY}"
             )
 
     @property

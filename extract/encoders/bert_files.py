@@ -51,7 +51,7 @@ def load(path: Path | None, config: dict[str, Any]) -> torch.nn.Module:
     if wrong:
         raise WeightsError(
             f"{path} lacks {len(wrong)} of BertModel's weights ({', '.join(wrong[:3])}...), which would stay random "
-            "numbers. Take bert-base-cased afresh"
+            "numbers. Download bert-base-cased again"
         )
     states.fill(model, {name: state[name] for name in own}, path, "BERT")  # what else is there are heads behind it
     return model
@@ -71,7 +71,7 @@ def _refuse_other_sizes(path: Path, wanted: dict[str, Any], state: states.State)
         raise WeightsError(
             f"{path} does not hold the BERT of its config.json: it has {layers} layers and word vectors {words}, "
             f"expected {wanted['num_hidden_layers']} and {wanted['vocab_size'], wanted['hidden_size']}. "
-            "Take bert-base-cased afresh"
+            "Download bert-base-cased again"
         )
 
 
@@ -90,7 +90,7 @@ def vocabulary(folder: Path) -> dict[str, int]:
         )
     if any(type(i) is not int or not 0 <= i <= LARGEST for i in words.values()) or not words.keys() >= set(SPECIAL):
         raise WeightsError(
-            f"the vocabulary in {folder} is none of a BERT: expected words by number, {', '.join(SPECIAL)} among them. "
+            f"the vocabulary in {folder} is not a BERT's: expected words by number, {', '.join(SPECIAL)} among them. "
             f"It is part of {REPOSITORY}"
         )
     return words
@@ -113,7 +113,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"cannot read {path}: {error}. It is part of {REPOSITORY}") from error
     if not isinstance(found, dict):
-        raise WeightsError(f"cannot read {path}: it holds no object. It is part of {REPOSITORY}")
+        raise WeightsError(f"cannot read {path}: it is not a JSON object. It is part of {REPOSITORY}")
     return found
 
 

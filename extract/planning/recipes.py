@@ -52,13 +52,17 @@ def plan(
         inputs = {part: made[part].fingerprint for part in KINDS[name].inputs if part in made}
         made[name] = PartPlan(name, recipe, columns, inputs)
         if name in wanted - config.demanded and made[name].fingerprint != listed[name]:
-            say(f"{name} of the cache in {config.folder} was made otherwise and is left out of it; see --for")
+            say(
+                f"{name} of the cache in {config.folder} was made with other settings and is left out; --for "
+                "makes it again"
+            )
             del made[name]
     for table, pointer in SEQUENCES.items():
         left = [name for name, part in made.items() if name == pointer or part.table == table]
         if len(left) == 1:  # where tokens lie says nothing without them, and the other way round
             say(
-                f"{left[0]} of the cache in {config.folder} has lost what it goes with and is left out of it; see --for"
+                f"{left[0]} of the cache in {config.folder} is left out, as the part that it belongs to is "
+                "missing; --for makes both"
             )
             del made[left[0]]
     return dict(sorted(made.items(), key=lambda item: TABLES.index(item[1].table)))

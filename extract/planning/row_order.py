@@ -53,7 +53,8 @@ class EarlierRows:
         except CacheError as error:
             if len(manifest["generations"]) > 1:
                 raise CacheError(
-                    f"{error}, and this cache has grown: only its ids tell the order of its rows. Take it afresh from "
+                    f"{error}, and this cache has grown: the order of its rows is stored in its ids alone. Pull "
+                    "it again from "
                     "where it is shared, or number all rows anew: --reorder"
                 ) from error
             return None  # the order is the release's
@@ -110,10 +111,7 @@ def arrange(release: Dataset, earlier: EarlierRows | None, size: int) -> tuple[D
             f"{release.name} has {len(release.mentions)} mentions and {len(release.entities)} entities: nothing to do"
         )
     if earlier and any(stop - start > size for start, stop in earlier.layout.borders["entity"]):
-        say(
-            f"rows that are there already stay in their larger ranges; --shard-rows {size} holds for new ones. "
-            "See --reorder"
-        )
+        say(f"existing rows stay in their larger shards; --shard-rows {size} applies to new ones. See --reorder")
     earlier = earlier or EarlierRows({"entity": [], "mention": []}, Layout({"entity": [], "mention": []}, ()))
     together = {"entity": [entity.id for entity in release.entities], "mention": [m.sentence for m in release.mentions]}
     orders, cuts, counts = {}, {}, []
@@ -139,8 +137,8 @@ def _places(table: str, records: Sequence[Entity | Mention], ids: Sequence[bytes
         return np.full(len(places), -1)
     if ids and (kept < len(ids) or kept < len(places)):
         say(
-            f"{kept:,} {table} rows stay where the earlier cache has them, {len(places) - kept:,} are new, "
-            f"{len(ids) - kept:,} gone; --reorder numbers all anew"
+            f"{kept:,} {table} rows keep their places in the existing cache, {len(places) - kept:,} are new, "
+            f"{len(ids) - kept:,} are gone; --reorder numbers all rows anew"
         )
     return places
 

@@ -27,7 +27,7 @@ class Trust:
         """Return what of a finished shard is wrong, "" if nothing is known to be, as cache.writing.limits.problem."""
         for name, values in self._known(shard).items():
             if not np.array_equal(column(name), values):
-                return f"{name} is not what the release says"
+                return f"{name} differs from the release"
         if found := limits.problem(shard, entry, column):
             return found
         if shard.part.name == "mention.tokens":
@@ -63,8 +63,8 @@ class Trust:
                 here = IMAGE_STATUS.index(images.decode(data)[1] if status == "ok" else status)
             if code != here:
                 return (
-                    f"image_status says {IMAGE_STATUS[code]} of {self._plan.label(table, row)}, which is "
-                    f"{IMAGE_STATUS[here]} here"
+                    f"image_status of {self._plan.label(table, row)} is {IMAGE_STATUS[code]}, but its picture is "
+                    f"{IMAGE_STATUS[here]}"
                 )
         return ""
 
@@ -73,4 +73,4 @@ def _spans(column: Column) -> str:
     """Return whether tokens are under a mention that its sentence does not have."""
     start, end, count = (column(name) for name in ("start", "end", "count"))
     fits = (start >= -1) & (start <= end) & (end <= count)
-    return "" if fits.all() else "start and end are not tokens of their sentence"
+    return "" if fits.all() else "start and end lie outside their sentence"

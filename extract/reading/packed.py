@@ -101,7 +101,7 @@ def _limit(path: Path) -> float:
 def _bomb(path: Path, unpacked: int) -> DatasetError:
     return DatasetError(
         f"{path} is refused: its {size(path.stat().st_size)} unpack to {size(unpacked)} or more, which no text of a "
-        "release does. If it is meant, unpack it beside the packed file"
+        "release does. If that is intended, unpack it beside the packed file"
     )
 
 
@@ -112,8 +112,8 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:  # the system's word, not gzip's
-            raise DatasetError(f"{path} can not be read: {error.strerror}") from error
-        raise DatasetError(f"{path} can not be read: {error}. Copied only in part?") from error
+            raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+        raise DatasetError(f"{path} cannot be read: {error}. Copied only in part?") from error
 
 
 def _only_json(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:

@@ -70,7 +70,7 @@ def find_splits(data: Path, patterns: Iterable[str], optional: tuple[str, ...] =
     if found and absent:
         here = next(iter(found.values()))
         raise DatasetError(
-            f"{here} is there, but its counterpart for {' and '.join(absent)} is not: copied only in part?"
+            f"{here} is present, but its counterpart for {' and '.join(absent)} is not: copied only in part?"
         )
     return found
 
@@ -91,7 +91,7 @@ def read_json(path: Path, kind: type) -> Any:
     """Return the JSON value of a file (see packed.whole), a list or dict as `kind` says.
 
     Control characters stay as they are, half surrogate pairs become U+FFFD. Raises DatasetError for what is
-    not JSON, with its position, for another kind, and for a key that stands twice in one object.
+    not JSON, with its position, for another kind, and for a key that appears twice in one object.
     """
     return expect(_parse(decode(packed.whole(path), str(path)), str(path)), kind, "the whole file", str(path))
 
@@ -120,7 +120,7 @@ def _unique(where: str, pairs: list[tuple[str, Any]]) -> dict:
     record = dict(pairs)
     if len(record) != len(pairs):
         twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise DatasetError(f"{where}: key {twice!r} stands twice in one object")
+        raise DatasetError(f"{where}: key {twice!r} appears twice in one object")
     return record
 
 
@@ -322,7 +322,7 @@ def finish(
                 raise DatasetError(f"{name}: {what} id {record.id!r} in record {place} holds a NUL. Give it another")
             if first.setdefault(record.id, place) != place:
                 places = f"records {first[record.id]} and {place}"
-                raise DatasetError(f"{name}: {what} id {record.id!r} stands twice, in {places}")
+                raise DatasetError(f"{name}: {what} id {record.id!r} is used twice, in {places}")
     double = [mention for mention in mentions if mention.splits.bit_count() > 1]
     found = {
         "captions": len({mention.caption for mention in mentions}),

@@ -64,8 +64,8 @@ class Weights:
                 looked.append(f"the download cache, then {wanted.url} ({reason})")
         online = "" if self.kind == "pretrained" else ", or --weights pretrained where there is network"
         raise WeightsError(
-            f"no weights for {wanted.encoder}: looked at {'; '.join(looked)}. Wanted: {' or '.join(wanted.names)}, "
-            f"to be had at {wanted.url}. Put it into a folder and pass --weights FOLDER{online}, or --weights "
+            f"no weights for {wanted.encoder}: looked at {'; '.join(looked)}. Expected: {' or '.join(wanted.names)}, "
+            f"available at {wanted.url}. Put it into a folder and pass --weights FOLDER{online}, or --weights "
             "random-tiny to try things out"
         )
 
@@ -110,6 +110,6 @@ def _checked(path: Path, wanted: Wanted) -> Path:
     if prefix and not (actual := sha256_file(path)).startswith(prefix):
         raise WeightsError(
             f"{path} is not the file it claims to be: sha256 begins with {actual[: len(prefix)]}, not {prefix}. "
-            f"Take it afresh from {wanted.url}"
+            f"Download it again from {wanted.url}"
         )
     return path

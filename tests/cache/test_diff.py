@@ -142,7 +142,7 @@ def test_the_command_says_what_differs_and_exits_1(tmp_path, vectors):
     build(tmp_path / "b", ids, vectors, resize=256)
     run = CliRunner().invoke(app, ["diff", str(tmp_path / "a"), str(tmp_path / "b")])
     assert run.exit_code == 1
-    assert "entity.resnet: encoder.resize 232 vs 256" in run.stdout
+    assert "entity.resnet: encoder.resize: 232 in 1, 256 in 2" in run.stdout
     assert "entity.resnet: policy" not in run.stdout
     run = CliRunner().invoke(app, ["diff", str(tmp_path / "a"), str(tmp_path / "a")])
     assert (run.exit_code, "are the same cache" in run.stdout) == (0, True)

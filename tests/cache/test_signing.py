@@ -198,7 +198,7 @@ def test_an_extraction_takes_what_is_signed_and_computes_the_rest(keys, remote, 
     push.push(folder, str(remote))
     nothing, offers, said = asked()
     assert nothing is None and offers == [0, 0]
-    assert "is not signed: no signature of" in said and "Nothing that it lists is taken" in said
+    assert "is not signed: no signature of" in said and "None of its files are used" in said
     for who, taken in (("mallory", 0), ("alice", len(plans[0]))):
         signing.sign(folder, keys / who)
         push.push(folder, str(remote))
@@ -216,7 +216,7 @@ def test_signers_that_cannot_be_are_refused_before_anything_is_asked(keys, remot
     known = {"dataset": "jsonl", "shards": tmp_path, "remote": str(remote)}
     for given, message in (
         ({"require_signed": True}, "--require-signed needs --signers FILE"),
-        ({"signers": keys / "signers", "remote": ""}, "--signers is for what lies at a remote: add --remote URL"),
+        ({"signers": keys / "signers", "remote": ""}, "--signers applies to a remote: add --remote URL"),
         ({"signers": tmp_path / "nobody"}, "there is no file"),
         ({"signers": keys / "alice.pub"}, "is a key without a name"),
     ):

@@ -237,7 +237,7 @@ def test_deepface_of_many_pictures_is_a_mapping_of_faces_or_lists(tmp_path):
         ({"a.jpg": FACE | {"dominant_race": ["white"]}}, r"dominant_race must be a string, found \['white'\]"),
         ({"a.jpg": {"age": 3}}, r"dominant_emotion must be one of angry, .*; found ''"),
         ({"a.jpg": [[FACE]]}, r"entry 'a.jpg': a face must be a mapping"),
-        ({"a.jpg": FACE, "a.png": FACE}, r"entry 'a.png': picture 'a' stands there already"),
+        ({"a.jpg": FACE, "a.png": FACE}, r"entry 'a.png': picture 'a' is listed already"),
         ({}, r"names no picture"),
         ("3", r"the whole file must be a mapping, found 3"),
         ("{", r"is not JSON"),
@@ -252,7 +252,7 @@ def test_a_mistake_in_deepface_output_is_one_line_naming_file_and_entry(tmp_path
 def test_an_empty_folder_and_a_missing_file_are_errors(tmp_path):
     with pytest.raises(DatasetError, match="names no picture"):
         load_deepface(tmp_path)
-    with pytest.raises(DatasetError, match=r"gone\.json can not be read"):
+    with pytest.raises(DatasetError, match=r"gone\.json cannot be read"):
         load_deepface(tmp_path / "gone.json")
 
 

@@ -149,9 +149,9 @@ def test_half_a_surrogate_pair_does_not_stop_an_extraction(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"start": 4, "end": 4}, "start 4, end 4 lie not in a text of 10 characters"),
-        ({"start": 4, "end": 99}, "start 4, end 99 lie not in a text"),
-        ({"start": -1, "end": 3}, "start -1, end 3 lie not in a text"),
+        ({"start": 4, "end": 4}, "start 4, end 4 are not within a text of 10 characters"),
+        ({"start": 4, "end": 99}, "start 4, end 99 are not within a text"),
+        ({"start": -1, "end": 3}, "start -1, end 3 are not within a text"),
         ({"mention": ""}, "expected start and end, or mention"),
         ({"mention": "x", "image": "../secret.png"}, "image must be a path relative to"),
         ({"mention": "x", "image": "a\0.png"}, "image must be a path relative to"),

@@ -118,7 +118,7 @@ def test_zip_with_two_json_files_is_refused(tmp_path):
     [("a.json.gz", gzip.compress(b"{}" * 99, mtime=0)[:-12]), ("a.json.gz", b"no gz"), ("a.zip", b"PK\3\4 cut")],
 )
 def test_file_copied_in_part_is_an_error_that_names_it(tmp_path, name, content):
-    with pytest.raises(DatasetError, match=f"{name} can not be read: .*Copied only in part"):
+    with pytest.raises(DatasetError, match=f"{name} cannot be read: .*Copied only in part"):
         readers.read_json(write_files(tmp_path, {name: content}) / name, dict)
 
 
@@ -127,7 +127,7 @@ def test_file_copied_in_part_is_an_error_that_names_it(tmp_path, name, content):
     [
         (b'{"a":\n 1, ', r"is not JSON: .* at line 2 column \d+"),
         (b'{"a": "\xe9"}', r"is not UTF-8: byte 0xe9 at position 7"),
-        (b'{"a": {"b": 1, "b": 2}}', r"key 'b' stands twice"),
+        (b'{"a": {"b": 1, "b": 2}}', r"key 'b' appears twice"),
         (b"[" * 200_000, r"is not JSON"),
         (b'{"a": ' + b"9" * 5000 + b"}", r"is not JSON that can be read"),
         (b"[]", r"the whole file must be a mapping, found \[\]"),
@@ -450,7 +450,7 @@ def test_two_splits_that_disagree_about_an_id_are_an_error_naming_both(tmp_path)
 
 def test_release_with_a_split_missing_is_incomplete(tmp_path):
     files = {name: content for name, content in GHMFC.items() if "_test" not in name}
-    with pytest.raises(DatasetError, match=r"WIKIMEL_train\.json is there, but its counterpart for test is not"):
+    with pytest.raises(DatasetError, match=r"WIKIMEL_train\.json is present, but its counterpart for test is not"):
         load("wikimel", write_files(tmp_path, files))
 
 
@@ -655,7 +655,7 @@ def test_without_briefs_the_long_description_is_the_only_text(tmp_path):
 def test_table_cut_short_is_an_error_that_names_it(tmp_path):
     cut = gzip.compress(b"Ann@@@@text\n" * 99)[:-9]
     folder = with_candidates(tmp_path, ten(), **{DESCRIPTIONS + ".gz": cut})
-    with pytest.raises(DatasetError, match=r"desc_filtered\.tsv\.gz can not be read"):
+    with pytest.raises(DatasetError, match=r"desc_filtered\.tsv\.gz cannot be read"):
         load("wikidiverse", folder)
 
 
@@ -745,7 +745,7 @@ def test_kgmel_blank_file_stands_for_captions_without_a_picture(tmp_path):
 def test_id_that_stands_twice_is_an_error_naming_both_places(tmp_path):
     rows = [kgmel(4, ["Ann"], ["Ann"], ["Q1"]), kgmel(6, ["Ann"], ["Ann"], ["Q1"]), kgmel(4, ["Bob"], ["Bob"], ["Q2"])]
     files = {"WikiDiverse.json": rows, "splits.json": {"test": [4]}}
-    with pytest.raises(DatasetError, match="mention id '4' stands twice, in records 0 and 2"):
+    with pytest.raises(DatasetError, match="mention id '4' is used twice, in records 0 and 2"):
         load("wikidiverse", write_files(tmp_path, files))
 
 
@@ -907,9 +907,9 @@ ANN = {"id": "a", "text": "Ann sang", "start": 0, "end": 3}
         ({"text": 5}, "text must be a string, found 5"),
         ({"id": 5}, "id must be a string, found 5"),
         ({"start": None, "end": None}, "expected start and end, or mention, found neither"),
-        ({"end": 9}, "start 0, end 9 lie not in a text of 8 characters"),
-        ({"start": True}, "start True, end 3 lie not in"),
-        ({"start": 3}, "start 3, end 3 lie not in"),
+        ({"end": 9}, "start 0, end 9 are not within a text of 8 characters"),
+        ({"start": True}, "start True, end 3 are not within"),
+        ({"start": 3}, "start 3, end 3 are not within"),
         ({"mention": "Eve"}, r"text\[0:3\] is 'Ann', but mention is 'Eve'"),
         ({"image": "/etc/passwd"}, "image must be a path relative to"),
         ({"image": "images/../../x.jpg"}, "image must be a path relative to"),
@@ -947,7 +947,7 @@ def test_own_gold_that_says_nil_is_nil_and_no_gold_is_no_label(tmp_path, gold):
 
 
 def test_own_entity_must_have_an_id_that_gold_can_name(tmp_path):
-    for id, message in (("", "id '' is empty"), ("NIL", "id 'NIL' is what a gold that is nil says")):
+    for id, message in (("", "id '' is empty"), ("NIL", "id 'NIL' means that a mention has no entity")):
         with pytest.raises(DatasetError, match=rf"entities\.jsonl line 2: {message}"):
             load("jsonl", own(tmp_path, ANN, entities=({"id": "E"}, {"id": id})))
 
@@ -976,20 +976,21 @@ def test_own_gold_and_candidates_that_no_entity_has_are_named_by_line(tmp_path):
     doubts = load("jsonl", own(tmp_path, ANN | {"gold": "E"}, *lines)).doubts
     where = tmp_path / "mentions.jsonl"
     assert doubts[:3] == [
-        f"{where} line 2: gold 'X0' is in no entities.jsonl",
-        f"{where} line 2: candidate 'Y' is in no entities.jsonl",
-        f"{where} line 3: gold 'X1' is in no entities.jsonl",
+        f"{where} line 2: gold 'X0' is not in entities.jsonl",
+        f"{where} line 2: candidate 'Y' is not in entities.jsonl",
+        f"{where} line 3: gold 'X1' is not in entities.jsonl",
     ]
     assert len(doubts) == 6
     assert doubts[-1] == (  # with --strict an error, without a warning: true of both
-        "4 golds and 4 candidates are in no entities.jsonl: typos? Without --strict they become entities without a text"
+        "4 golds and 4 candidates are not in entities.jsonl: typing errors? Without --strict they become "
+        "entities without a text"
     )
 
 
 def test_own_id_that_stands_twice_is_an_error_naming_both_lines(tmp_path):
     with pytest.raises(
-        DatasetError, match=r"mentions\.jsonl line 3: id 'a' stands already in .*mentions\.jsonl line 1"
+        DatasetError, match=r"mentions\.jsonl line 3: id 'a' is already used in .*mentions\.jsonl line 1"
     ):
         load("jsonl", own(tmp_path, ANN, {**ANN, "id": "b"}, ANN))
-    with pytest.raises(DatasetError, match=r"entities\.jsonl line 2: id 'E' stands already in .* line 1"):
+    with pytest.raises(DatasetError, match=r"entities\.jsonl line 2: id 'E' is already used in .* line 1"):
         load("jsonl", own(tmp_path, ANN, entities=({"id": "E"}, {"id": "E", "name": "other"})))

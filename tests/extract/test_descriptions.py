@@ -87,9 +87,9 @@ def test_every_format_gives_the_same_descriptions(tmp_path, name, packed):
         ("d.jsonl", LINES.encode() + b'{"entity": "\xe9"}', r"line 3 is not UTF-8"),
         ("d.jsonl", '{"licence": "CC0", "source": 3}', r"line 1: source must be a string, found 3"),
         ("d.json", '{"Q1": ["x"]}', r"the text of 'Q1' must be a string"),
-        ("d.json", '{"Q1": "x", "Q1": "y"}', r"key 'Q1' stands twice"),
+        ("d.json", '{"Q1": "x", "Q1": "y"}', r"key 'Q1' appears twice"),
         ("d.tsv", FORMATS["d.tsv"] + "Q1 x\n", r"line 3: expected entity<TAB>text .* found 'Q1 x\\n'"),
-        ("d.tsv.gz", gzip.compress(FORMATS["d.tsv"].encode() * 99, mtime=0)[:-9], r"can not be read"),
+        ("d.tsv.gz", gzip.compress(FORMATS["d.tsv"].encode() * 99, mtime=0)[:-9], r"cannot be read"),
         ("d.txt", "", r"expected a file named \.jsonl, \.json or \.tsv"),
         ("d.tsv", "Rome\tx\nOslo\ty", r"describes no entity of world: its first of 2 is 'Rome', the release's 'Q90'"),
         ("d.tsv", "Q90\t \n", r"describes no entity of world: its first of 1 is 'Q90'"),
@@ -459,7 +459,7 @@ def test_a_loop_of_redirects_ends(book, fetch):
     book.articles["Paris"] = article("Paris is a city.")
     loop = {"query": {"redirects": [{"from": "A", "to": "B"}, {"from": "B", "to": "A"}], "pages": []}}
     book.faults.extend([None, lambda handler: handler.answer(json.dumps(loop).encode())])
-    with pytest.raises(NetworkError, match=r"1 entities were not answered \(last: an answer that left them out\)"):
+    with pytest.raises(NetworkError, match=r"1 entities got no answer \(last: an answer that left them out\)"):
         fetch([("a", "A")])
 
 
@@ -699,7 +699,9 @@ def test_pauses_double_at_random_up_to_a_minute(book, fetch):
 
 def test_a_server_that_wants_hours_is_left_alone(book, fetch):
     book.faults.extend([None, None, None, fails(429, Retry_After=7200)])
-    with pytest.raises(NetworkError, match=r"wants us back in 2 h 00 min \(HTTP 429 .*\)\. Run the command again then"):
+    with pytest.raises(
+        NetworkError, match=r"asks to wait 2 h 00 min \(HTTP 429 .*\)\. Run the same command again then"
+    ):
         fetch(cities(book, 60))
     assert len(book.log) == 4
     assert len(read_output(fetch.path)) == 20
@@ -717,7 +719,7 @@ def test_one_request_without_an_answer_fails_alone_and_is_asked_again_next_time(
     entities = cities(book, 60, linked=False)
     book.faults.extend([None, None, *[fails()] * wikipedia.TRIES])
     with pytest.raises(
-        NetworkError, match=r"20 entities were not answered \(last: .* did not answer 8 times, last: HTTP 503"
+        NetworkError, match=r"20 entities got no answer \(last: .* did not answer 8 times, last: HTTP 503"
     ):
         fetch(entities)
     assert "fetched 40, missing 0, failed 20" in fetch.line
@@ -735,7 +737,7 @@ def test_three_requests_in_a_row_without_an_answer_end_the_run(book, fetch):
 
     book.faults.extend([None, None, refuses, refuses, None, refuses, refuses, refuses])
     with pytest.raises(
-        NetworkError, match=r"3 requests in a row stayed unanswered\. .*refuses: badvalue: no\. .*goes on"
+        NetworkError, match=r"3 requests in a row got no answer\. .*refuses: badvalue: no\. .*to continue"
     ):
         fetch(cities(book, 200, linked=False))
     assert len(book.log) == 8
@@ -745,9 +747,9 @@ def test_three_requests_in_a_row_without_an_answer_end_the_run(book, fetch):
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        ({}, "answered in another form than api.php"),
+        ({}, "did not answer as api.php"),
         ([], "refuses: no object"),
-        ({"query": {"general": {"wikiid": "x"}, "rightsinfo": []}}, "answered in another form"),
+        ({"query": {"general": {"wikiid": "x"}, "rightsinfo": []}}, "did not answer as api.php"),
     ],
 )
 def test_an_address_that_is_no_mediawiki_is_said_to_be_none(book, fetch, reply, message):
@@ -759,7 +761,7 @@ def test_an_address_that_is_no_mediawiki_is_said_to_be_none(book, fetch, reply, 
 def test_a_wiki_without_extracts_is_said_to_be_one(book, fetch):
     entities = cities(book, 3, linked=False)
     book.no_extracts_for = set(book.articles)
-    with pytest.raises(NetworkError, match=r"gave no extracts\. Has it the extension TextExtracts\?"):
+    with pytest.raises(NetworkError, match=r"gave no extracts\. Does it have the extension TextExtracts\?"):
         fetch(entities)
     assert read_output(fetch.path) == {}
 
@@ -768,7 +770,7 @@ def test_pages_that_an_answer_leaves_out_are_not_taken_for_missing(book, fetch):
     entities = cities(book, 5, linked=False)
     reply = {"query": {"pages": [{"title": "City 0", "lastrevid": 77, "extract": "City 0 is a city."}]}}
     book.faults.extend([None, lambda handler: handler.answer(json.dumps(reply).encode())])
-    with pytest.raises(NetworkError, match=r"4 entities were not answered"):
+    with pytest.raises(NetworkError, match=r"4 entities got no answer"):
         fetch(entities)
     assert list(read_output(fetch.path)) == ["e0"]
     assert len(fetch(entities)) == 5
@@ -847,7 +849,7 @@ def test_a_place_that_can_not_be_written_is_one_line(book, fetch, tmp_path):
     folder.mkdir()
     file.write_text("")
     for out in (folder, file / "d.jsonl"):
-        with pytest.raises(DatasetError, match=r"can not be written: .*\. Choose another --out"):
+        with pytest.raises(DatasetError, match=r"cannot be written: .*\. Choose another --out"):
             fetch(cities(book, 3), out=out)
     assert book.log == []
 
@@ -861,7 +863,7 @@ def test_a_full_disk_is_one_line_and_what_was_synced_is_kept(book, fetch, monkey
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(output_file.os, "fsync", fsync)
-    with pytest.raises(DatasetError, match=r"d\.jsonl can not be written: No space left on device\. Make room"):
+    with pytest.raises(DatasetError, match=r"d\.jsonl cannot be written: No space left on device\. Make room"):
         fetch(entities)
     assert len(fetch(entities)) == 60
 

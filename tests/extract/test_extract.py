@@ -384,7 +384,7 @@ def test_too_many_missing_pictures_stop_with_exit_code_3_and_say_what_to_do(rele
 
 def test_pictures_that_turn_out_broken_stop_later_and_keep_finished_shards(release, tmp_path, watched):
     # 1 of 8 is missing, 2 more turn out broken
-    with pytest.raises(CoverageError, match=r"2 of the 8 .*1 corrupt, 1 missing.*--max-missing 0\.25 .* to go on"):
+    with pytest.raises(CoverageError, match=r"2 of the 8 .*1 corrupt, 1 missing.*--max-missing 0\.25 .* to continue"):
         pipeline.run(config(release, tmp_path, shard_rows=1, max_missing=0.2))
     kept = {path.name for path in tmp_path.rglob("*.h5")}
     assert len(kept) == watched[0].draft.made > 10
@@ -565,7 +565,9 @@ def test_lists_are_no_longer_than_the_knowledge_base(release, tmp_path):
 
 def test_more_shards_than_a_manifest_may_list_stop_before_any_work(release, tmp_path, monkeypatch):
     monkeypatch.setattr(manifests, "MAX_SHARDS", 20)
-    with pytest.raises(ConfigError, match=r"^that would be 53 shards, a manifest lists 20: give --shard-rows 12$"):
+    with pytest.raises(
+        ConfigError, match=r"^that would be 53 shards, and a manifest lists at most 20: use --shard-rows 12$"
+    ):
         pipeline.run(config(release, tmp_path, shard_rows=2))
     assert not (tmp_path / "world").exists()
     pipeline.run(config(release, tmp_path, shard_rows=12))

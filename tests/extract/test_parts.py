@@ -199,7 +199,7 @@ def test_an_unknown_head_is_one_line_that_names_those_that_exist():
     result = CliRunner().invoke(app, ["--for", "ghmfc,drim"])
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert "--for ghmfc,drim: drim is no head; there are drin, lexical, " in result.stderr
+    assert "--for ghmfc,drim: drim is not a head; choose from drin, lexical, " in result.stderr
     with pytest.raises(ConfigError, match=r"--infer-gender and --infer-race .* add --for dwe"):
         ExtractConfig(infer_gender=True, heads=("ghmfc",))
 
@@ -514,7 +514,7 @@ def test_faces_and_descriptions_of_a_cache_are_not_left_out_unless_asked(release
     texts.write_text(json.dumps({"e1": "Lyon lies on two rivers."}))
     first = extract(release, tmp_path, heads=BOTH, faces=faces, descriptions=texts)
     for given, name in (({"faces": faces}, "descriptions"), ({"descriptions": texts}, "faces")):
-        message = rf"world was made with {name}; give --{name} again, or --{name} none to leave them out"
+        message = rf"world was made with {name}; give --{name} again, or --{name} none to remove them"
         with pytest.raises(ConfigError, match=message):
             extract(release, tmp_path, heads=BOTH, **given)
         assert melcache.open(tmp_path / "world").id == first.id

@@ -124,7 +124,7 @@ def test_a_plan_tells_what_is_here_what_is_there_and_what_is_neither(release, ex
     assert set(told["calibrated"]) == {"CLIP, texts", "CLIP, pictures", "decoding"}
     assert {reason["part"] for reason in told["why"]} == {"entity.clip"}
     text = plan.report(told)
-    assert f"from {tmp_path / 'team'}" in text and "although it is in" in text
+    assert f"from {tmp_path / 'team'}" in text and "recomputed" in text
 
 
 def test_nothing_to_do_runs_no_encoder(release, extracted):
@@ -188,7 +188,7 @@ def test_json_is_json_and_the_table_has_a_line_per_part(release, tmp_path):
     assert told["remote"] == str(tmp_path / "nowhere") and told["enough"] is True and told["device"] == "cpu"
     assert f"nothing is published at {tmp_path / 'nowhere'}" in found.stderr
     lines = plan.report(told).splitlines()
-    assert lines[0].split() == "part rows shards here remote compute texts pictures size time".split()
+    assert lines[0].split() == "part rows shards present remote compute texts pictures size time".split()
     assert [line.split()[0] for line in lines[2 : 2 + len(told["parts"])]] == [line["part"] for line in told["parts"]]
     assert lines[-1] == f"Nothing was written to {tmp_path / 's' / 'jsonl'}." and not (tmp_path / "s").exists()
 

@@ -163,7 +163,7 @@ def gone(remote, name):
 @pytest.mark.parametrize(
     ("damage", "warning"),
     [
-        (flip, "1 shards did not come and are computed here: .*damaged there.* --check"),
+        (flip, "1 shards could not be fetched and are computed here: .*damaged there.* --check"),
         (cut, "size.*--check"),
         (gone, ""),
     ],
@@ -180,9 +180,9 @@ def test_a_shard_damaged_there_costs_one_warning_and_is_computed(
 
 
 BAD = (  # that fits its manifest: part, column, value, and what is said of it
-    ("entity.ids", "image_status", 9, r"image_status says corrupt of entity 'e1' \(row 1\), which is ok here"),
-    ("mention.ids", "gold", 3, "gold is not what the release says"),
-    ("pair.candidates", "candidates", 999, "candidates is not what the release says"),
+    ("entity.ids", "image_status", 9, r"image_status of entity 'e1' \(row 1\) is corrupt, but its picture is ok"),
+    ("mention.ids", "gold", 3, "gold differs from the release"),
+    ("pair.candidates", "candidates", 999, "candidates differs from the release"),
     ("mention.objects", "labels", 1 << 20, "labels holds .* expected 0 to 90"),
     ("entity.clip", "present", 7, "present holds what is neither true nor false"),
     ("pair.alignment", "text_to_text", 5, "text_to_text holds"),
@@ -199,7 +199,7 @@ def test_values_that_cannot_be_are_computed_be_they_there_or_taken_before(
     shutil.rmtree(remote / "manifests")
     shutil.copytree(remote, tmp_path / "earlier/world")  # as an earlier version has taken it
     for shards, url, warning in (
-        (tmp_path / "b", str(remote), rf"warning: {len(BAD)} shards did not come and are computed here: \S+: "),
+        (tmp_path / "b", str(remote), rf"warning: {len(BAD)} shards could not be fetched and are computed here: \S+: "),
         (
             tmp_path / "earlier",
             "",
@@ -245,7 +245,7 @@ def test_a_remote_that_does_not_answer_costs_a_warning(release, tmp_path, team, 
 
     monkeypatch.setattr(folders.Folder, "state", state)
     assert melcache.open(pipeline.run(config(release, tmp_path, remote=str(team[1])))).id == team[0].id
-    assert "cannot read team: no connection. What it does not give is computed here" in capsys.readouterr().err
+    assert "cannot read team: no connection. What it does not deliver is computed here" in capsys.readouterr().err
 
 
 def test_a_disk_here_that_fails_stops_the_run(release, tmp_path, team, monkeypatch):
@@ -345,7 +345,7 @@ def test_the_remote_comes_from_the_environment_where_no_option_names_one(monkeyp
     [
         ({"push": True}, "--push needs --remote URL"),
         ({"push": True, "remote": "team", "plan": True}, "--push with --plan"),
-        ({"json": True}, "--json is the form of --plan"),
+        ({"json": True}, "--json prints a plan: add --plan"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(tmp_path, changes, message):
@@ -463,16 +463,16 @@ def test_a_record_of_seconds_is_read_strictly(team):
 def why(release, shards, capsys, **changes):
     pipeline.run(config(release, shards, explain=True, **changes))
     lines = capsys.readouterr().out.split("\n\n")[0].splitlines()
-    return [line.split(None, 2) for line in lines[2:]] if lines[0].startswith("computed") else lines[0]
+    return [line.split(None, 2) for line in lines[2:]] if lines[0].startswith("recomputed") else lines[0]
 
 
 def test_a_recipe_that_differs_is_named_field_by_field(release, team, tmp_path, capsys):
     lines = why(release, tmp_path, capsys, remote=str(team[1]), objects=2)
     where = str(team[1])
     assert lines == [
-        ["entity.objects", where, "encoder.objects 2 here, 3 there"],
-        ["mention.objects", where, "encoder.objects 2 here, 3 there"],
-        ["pair.alignment", where, "made from entity.objects and mention.objects, made otherwise"],
+        ["entity.objects", where, "encoder.objects changed from 3 to 2"],
+        ["mention.objects", where, "encoder.objects changed from 3 to 2"],
+        ["pair.alignment", where, "its inputs changed: entity.objects, mention.objects"],
     ]
 
 
@@ -487,7 +487,7 @@ def test_rows_that_differ_are_counted(team, tmp_path, capsys):
 def test_other_cuts_are_named(release, team, tmp_path, capsys):
     other = {"shard_rows": 3, "reorder": True}
     found = {part: reason for part, _, reason in why(release, tmp_path, capsys, remote=str(team[1]), **other)}
-    reason = "2 of 2 ranges: the rows are cut otherwise, 2 to a range there: --shard-rows"
+    reason = "2 of 2 ranges: the rows are divided differently, 2 to a range there: --shard-rows"
     assert found["entity.bert"] == found["entity.resnet"] == reason
 
 
@@ -498,7 +498,7 @@ def test_a_damaged_shard_here_is_named(release, team, tmp_path, capsys):
     assert line == [
         "mention.bert",
         str(tmp_path / "world"),
-        "1 of 2 ranges: listed, but their files are gone, damaged, did not come, or have another number",
+        "1 of 2 ranges: listed, but their files are missing, damaged, numbered differently, or could not be fetched",
     ]
 
 

@@ -417,7 +417,7 @@ def test_damaged_ids_of_a_cache_that_has_not_grown_are_computed_anew(old, tmp_pa
 def test_a_grown_cache_whose_ids_are_damaged_or_that_would_be_limited_is_not_renumbered(old, tmp_path, watched):
     entities, mentions = two_hundred_cities()
     grown, _ = run(tmp_path, inserted(entities, NEW), mentions, watched)
-    with pytest.raises(ConfigError, match=r"^--limit would take the place of the grown cache in .*; give it a --name"):
+    with pytest.raises(ConfigError, match=r"^--limit would replace the grown cache in .*; give it another --name"):
         pipeline.run(config(tmp_path, limit=2))
     path = damage_ids(grown)
     with pytest.raises(CacheError, match=rf"^{path} is damaged, and this cache has grown: .*--reorder$"):

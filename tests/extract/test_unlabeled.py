@@ -87,7 +87,7 @@ def test_recall_of_mentions_without_labels_is_not_a_number(tmp_path, capsys, gol
 def test_doubts_are_said_and_strict_refuses_them(tmp_path, capsys):
     write_release(tmp_path, [{"id": "m", "text": "x", "mention": "x", "gold": "typo"}], [{"id": "e"}])
     with pytest.raises(
-        DatasetError, match=r"mentions\.jsonl line 1: gold 'typo' is in no entities\.jsonl, which --strict"
+        DatasetError, match=r"mentions\.jsonl line 1: gold 'typo' is not in entities\.jsonl, which --strict"
     ):
         prepare(extract_config(tmp_path, tmp_path, strict=True))
     prepare(extract_config(tmp_path, tmp_path))

@@ -102,7 +102,7 @@ def test_an_empty_folder_is_refused_naming_every_place_and_the_file_wanted(tmp_p
     encoder = text.removeprefix("no weights for ").partition(":")[0]
     for name in names:
         assert str(tmp_path / name) in text and str(tmp_path / encoder / name) in text
-    assert f"Wanted: {' or '.join(names)}, to be had at https://" in text
+    assert f"Expected: {' or '.join(names)}, available at https://" in text
     assert "--weights" in text
 
 
@@ -138,7 +138,7 @@ def test_a_torchvision_file_with_another_hash_than_its_name_says_is_refused(tmp_
     path = tmp_path / "resnet152-394f9c45.pth"
     path.write_bytes(b"something else")
     actual = hashlib.sha256(b"something else").hexdigest()[:8]
-    with pytest.raises(WeightsError, match=rf"begins with {actual}, .*394f9c45\. Take it afresh from https"):
+    with pytest.raises(WeightsError, match=rf"begins with {actual}, .*394f9c45\. Download it again from https"):
         ResNet(sources.parse(str(tmp_path)), CPU, 8)
 
 

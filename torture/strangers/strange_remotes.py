@@ -105,7 +105,7 @@ def _problem(shard: tiny_cache.Shard, found: dict[str, Any], column: limits.Colu
     """Return what is wrong with a finished shard, as extract.planning.trust does for a real release."""
     for name in set(RELEASE_SAYS) & shard.plan.part.columns.keys():
         if not np.array_equal(column(name), shard.get(name, np.arange(shard.plan.rows))):
-            return f"{name} is not what the release says"
+            return f"{name} differs from the release"
     return limits.problem(shard.plan, found, column)
 
 
