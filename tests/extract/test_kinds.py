@@ -13,7 +13,7 @@ from extract.encoders.bert import Encoded
 from extract.encoders.resnet import ResNet
 from extract.forecast import calibration
 from extract.preparation import prepare
-from tests.worlds import entity_record, extract_config, mention_record, write_picture, write_release
+from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 
 PRESENT, CUT = KINDS["entity.resnet"].columns["present"], KINDS["entity.bert"].columns["truncated"]
 THUMBNAIL = Part(
@@ -52,10 +52,9 @@ def encoded(monkeypatch):
 @pytest.fixture
 def release(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "MOST", 1)
-    mentions = [mention_record(i, f"Old {name}", name, name.lower()) for i, name in enumerate(("Red", "Blue"))]
-    entities = [entity_record(i, name, "a color", name.lower()) for i, name in enumerate(("Red", "Green", "Gone"))]
-    for name in ("red", "green", "blue"):
-        write_picture(tmp_path / "release", name, (20, 20), name)
+    mentions = [mention_record(i, f"Old {name}", name, f"{name}.png") for i, name in enumerate(("red", "blue"))]
+    entities = [entity_record(i, name, "a color", f"{name}.png") for i, name in enumerate(("red", "green", "gone"))]
+    write_pictures(tmp_path / "release", {"red.png": (20, 20), "green.png": (21, 20), "blue.png": (22, 20)})
     return write_release(tmp_path / "release", mentions, entities)
 
 
@@ -85,7 +84,7 @@ def test_a_planted_kind_is_planned_keyed_timed_computed_and_counted(release, enc
     recipes = {name: entry["recipe"] for name, entry in made.manifest["parts"].items()}
     assert recipes["entity.thumbnail"]["encoder"] == recipes["entity.resnet"]["encoder"]
     before = {name: job.plan.keys.of(name, 0) for name in job.plan.parts}
-    write_picture(release, "green", (21, 20), "green")
+    write_pictures(release, {"green.png": (23, 20)})
     after = prepare(config).plan.keys
     changed = {name for name in before if after.of(name, 0) != before[name]}
     assert "entity.thumbnail" in changed and "entity.title" not in changed
