@@ -39,13 +39,13 @@ def example():
     return re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
 
 
-def train(file, learnable, run, *options):
-    given = ["--model", str(file), "--dataset", str(learnable), "--run", str(run), "--device", "cpu", "--epochs", "10"]
+def train(file, folder, run, *options):
+    given = ["--model", str(file), "--dataset", str(folder), "--run", str(run), "--device", "cpu", "--epochs", "10"]
     return CliRunner().invoke(app, [*given, *options])
 
 
-def head_file(learnable, text=None, name="my_head.py"):
-    path = learnable / name
+def head_file(folder, text=None, name="my_head.py"):
+    path = folder / name
     path.write_text(example() if text is None else text, encoding="utf-8")
     return path
 
@@ -62,8 +62,8 @@ def test_the_example_has_thirty_lines_and_learns(learnable, tmp_path):
     assert "my_head + lexical" in run.stdout
 
 
-def compare(learnable, run, models, *options):
-    given = ["--dataset", str(learnable), "--run", str(run), "--device", "cpu", "--epochs", "1", "--seeds", "0"]
+def compare(folder, run, models, *options):
+    given = ["--dataset", str(folder), "--run", str(run), "--device", "cpu", "--epochs", "1", "--seeds", "0"]
     return CliRunner().invoke(app, ["compare", "--models", models, *given, *options])
 
 

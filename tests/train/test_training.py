@@ -61,8 +61,8 @@ def table(learnable):
     return Table(melcache.open(learnable), "drin", CPU)
 
 
-def config(learnable, run, **given):
-    return resolved(TrainConfig(**{"dataset": str(learnable), "run": run, "device": "cpu", "epochs": 3} | given))
+def config(folder, run, **given):
+    return resolved(TrainConfig(**{"dataset": str(folder), "run": run, "device": "cpu", "epochs": 3} | given))
 
 
 def new_step(seeds=(0,), precision="float32", head=WIDTHS):
@@ -736,7 +736,7 @@ def test_a_grid_is_every_combination_and_a_diverged_trial_is_a_result(learnable,
         (["--vary", "layers"], "KNOB=VALUES"),
         (["--vary", "layers=a,b"], "expected layers=A,B,C of different ints"),
         (["--vary", "layers=2,2"], "different ints"),
-        (["--vary", "layers=0,1"], "--layers 0"),
+        (["--vary", "layers=0,1"], "--layers is 0; it must be at least 1"),
         (["--vary", "learning-rate=log:0..1"], "a range LOW..HIGH"),
         (["--vary", "edge-from=next,last"], "last is none of next, current"),
         (["--vary", "learning-rate=1e-4..1e-2", "--sampler", "grid"], "--sampler grid needs choices"),
