@@ -10,7 +10,7 @@ from multiprocessing import get_context
 import pytest
 
 from common.threads import sleep_when_waiting
-from tests.worlds import synthetic_cache
+from tests.worlds import signal_cache, synthetic_cache
 
 OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")  # a make of a test is not one within `make test`
 
@@ -79,6 +79,13 @@ def two_caches(tmp_path_factory):
     for seed, name in enumerate(("one", "two")):
         synthetic_cache(place / name / "toy", seed, "drin,clip")
     return place
+
+
+@pytest.fixture(scope="session")
+def wikidiverse(tmp_path_factory):
+    """The folder of a synthetic cache that studies train on, named as a dataset with published numbers."""
+    folder = tmp_path_factory.mktemp("studies") / "wikidiverse"
+    return signal_cache(folder, 600, 150, 6, 0.4, "lexical,prior,clip,bert,jmel,clip_linear,drin")
 
 
 @pytest.fixture

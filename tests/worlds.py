@@ -14,11 +14,20 @@ from extract.config import ExtractConfig
 WIDTHS = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
 
 
+SIGNAL_WIDTHS = {"text_width": 24, "image_width": 16, "clip_width": 16}
+
+
 def synthetic_cache(folder, seed=0, heads="drin", shard_rows=synth.SHARD_ROWS):
     """Write a cache of 60 mentions and 40 entities in lists of 5; another seed gives other numbers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synth, "SHARD_ROWS", shard_rows)
         synth.write(folder, synth.Synthetic(60, 40, 5, 0.5, seed, heads, **WIDTHS))
+    return folder
+
+
+def signal_cache(folder, mentions, entities, candidates, signal, heads):
+    """Write a cache large enough to train on; `signal` (0 none, 1 all) is what tells gold from the others."""
+    synth.write(folder, synth.Synthetic(mentions, entities, candidates, signal, 0, heads, **SIGNAL_WIDTHS))
     return folder
 
 

@@ -60,7 +60,7 @@ def about(name="test"):
     }
 
 
-def build(folder, made="2026-01-01"):
+def write_two_parts(folder, made="2026-01-01"):
     """A cache of two parts: entity.bert in two shards, entity.ids in one."""
     draft = Draft(folder)
     draft.save(shard(part()))
@@ -71,8 +71,8 @@ def build(folder, made="2026-01-01"):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return build(tmp_path / "test")
+def two_parts(tmp_path):
+    return write_two_parts(tmp_path / "test")
 
 
 def rewrite(folder, change):
@@ -83,10 +83,10 @@ def rewrite(folder, change):
     path.write_bytes(fingerprint.canonical(manifests.seal(content)) + b"\n")
 
 
-def test_shards_are_plain_contiguous_hdf5_at_the_listed_offsets(folder):
-    for entry in json.loads((folder / "manifest.json").read_text())["shards"]:
-        data = (folder / entry["file"]).read_bytes()
-        with h5py.File(folder / entry["file"]) as file:
+def test_shards_are_plain_contiguous_hdf5_at_the_listed_offsets(two_parts):
+    for entry in json.loads((two_parts / "manifest.json").read_text())["shards"]:
+        data = (two_parts / entry["file"]).read_bytes()
+        with h5py.File(two_parts / entry["file"]) as file:
             assert set(file) == set(entry["columns"])
             assert len(file.attrs) == 0 and file.userblock_size == 0
             for name, place in entry["columns"].items():
@@ -97,9 +97,9 @@ def test_shards_are_plain_contiguous_hdf5_at_the_listed_offsets(folder):
                 assert raw.tobytes() == np.asarray(column[:]).tobytes()
 
 
-def test_reader_gives_what_h5py_gives_and_maps_single_shards(folder):
-    reader = melcache.open(folder)
-    files = [h5py.File(folder / s["file"]) for s in reader.manifest["shards"] if s["part"] == "entity.bert"]
+def test_reader_gives_what_h5py_gives_and_maps_single_shards(two_parts):
+    reader = melcache.open(two_parts)
+    files = [h5py.File(two_parts / s["file"]) for s in reader.manifest["shards"] if s["part"] == "entity.bert"]
     np.testing.assert_array_equal(
         reader.column("entity.bert.text"), np.concatenate([file["text"][:] for file in files])
     )
@@ -117,7 +117,7 @@ def test_reader_gives_what_h5py_gives_and_maps_single_shards(folder):
 
 
 def test_building_twice_gives_the_same_bytes_and_the_id_leaves_out_provenance(tmp_path):
-    first, second = build(tmp_path / "a", "2026-01-01"), build(tmp_path / "b", "2027-07-07")
+    first, second = write_two_parts(tmp_path / "a", "2026-01-01"), write_two_parts(tmp_path / "b", "2027-07-07")
     assert melcache.open(first).id == melcache.open(second).id
     for path in first.glob("*.h5"):
         assert path.read_bytes() == (second / path.name).read_bytes()
@@ -196,26 +196,26 @@ def test_short_writes_are_continued(tmp_path, monkeypatch):
     assert (tmp_path / "a.h5").read_bytes() == b"0123456789"
 
 
-def test_every_flipped_byte_of_the_manifest_is_noticed(folder):
-    path = folder / "manifest.json"
+def test_every_flipped_byte_of_the_manifest_is_noticed(two_parts):
+    path = two_parts / "manifest.json"
     good = path.read_bytes()
     for position in range(len(good)):
         path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
         with pytest.raises(CacheError):
-            melcache.open(folder)
+            melcache.open(two_parts)
 
 
-def test_every_flipped_bit_of_a_shard_is_found_by_verify_and_none_reaches_a_column(folder):
-    rng, files = random.Random(0), sorted(folder.glob("*.h5"))
-    columns = {name: melcache.open(folder).read(name) for name in melcache.open(folder).columns}
+def test_every_flipped_bit_of_a_shard_is_found_by_verify_and_none_reaches_a_column(two_parts):
+    rng, files = random.Random(0), sorted(two_parts.glob("*.h5"))
+    columns = {name: melcache.open(two_parts).read(name) for name in melcache.open(two_parts).columns}
     for _ in range(12):  # thousands: torture/machines/bit_rot.py
         path = rng.choice(files)
         good = path.read_bytes()
         bad, position = bytearray(good), rng.randrange(len(good))
         bad[position] ^= 1 << rng.randrange(8)
         path.write_bytes(bad)
-        assert [finding.file for finding in verify(folder) if finding.problem] == [path.name]
-        reader = melcache.open(folder)
+        assert [finding.file for finding in verify(two_parts) if finding.problem] == [path.name]
+        reader = melcache.open(two_parts)
         for name, expected in columns.items():
             try:
                 np.testing.assert_array_equal(reader.column(name), expected)
@@ -270,10 +270,10 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_hostile_manifest_is_refused_with_a_cache_error(folder, attack):
-    rewrite(folder, ATTACKS[attack])
+def test_a_hostile_manifest_is_refused_with_a_cache_error(two_parts, attack):
+    rewrite(two_parts, ATTACKS[attack])
     with pytest.raises(CacheError):
-        melcache.open(folder)
+        melcache.open(two_parts)
 
 
 @pytest.mark.parametrize(
@@ -291,37 +291,37 @@ def test_a_hostile_manifest_is_refused_with_a_cache_error(folder, attack):
         b'{"format":"melcache"}',
     ],
 )
-def test_what_is_not_a_manifest_is_refused_with_a_cache_error(folder, text):
-    (folder / "manifest.json").write_bytes(text)
+def test_what_is_not_a_manifest_is_refused_with_a_cache_error(two_parts, text):
+    (two_parts / "manifest.json").write_bytes(text)
     with pytest.raises(CacheError):
-        melcache.open(folder)
+        melcache.open(two_parts)
 
 
-def test_an_infinite_number_in_a_whole_manifest_is_refused(folder):
-    path = folder / "manifest.json"
+def test_an_infinite_number_in_a_whole_manifest_is_refused(two_parts):
+    path = two_parts / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b'"min":0', b'"min":1e999', 1))
     with pytest.raises(CacheError, match="1e999 is not a finite number"):
-        melcache.open(folder)
+        melcache.open(two_parts)
 
 
-def test_an_honest_rewrite_opens(folder):
-    rewrite(folder, lambda m: m["dataset"].update(name="renamed"))  # else the attacks above prove nothing
-    assert melcache.open(folder).manifest["dataset"]["name"] == "renamed"
+def test_an_honest_rewrite_opens(two_parts):
+    rewrite(two_parts, lambda m: m["dataset"].update(name="renamed"))  # else the attacks above prove nothing
+    assert melcache.open(two_parts).manifest["dataset"]["name"] == "renamed"
 
 
-def test_files_that_are_short_missing_or_links_are_refused(folder):
-    path = sorted(folder.glob("entity.bert-00000*"))[0]
+def test_files_that_are_short_missing_or_links_are_refused(two_parts):
+    path = sorted(two_parts.glob("entity.bert-00000*"))[0]
     good = path.read_bytes()
     path.write_bytes(good[:-5])
     with pytest.raises(CacheError, match=r"bytes, the manifest says .*copied only in part\? Run: melcache verify"):
-        melcache.open(folder)
+        melcache.open(two_parts)
     path.unlink()
     with pytest.raises(CacheError, match="cannot be opened"):
-        melcache.open(folder)
-    (folder / "other").write_bytes(good)
-    path.symlink_to(folder / "other")
+        melcache.open(two_parts)
+    (two_parts / "other").write_bytes(good)
+    path.symlink_to(two_parts / "other")
     with pytest.raises(CacheError):
-        melcache.open(folder).column("entity.bert.text")
+        melcache.open(two_parts).column("entity.bert.text")
 
 
 def test_draft_reads_rows_across_shards(tmp_path):
@@ -342,28 +342,28 @@ def test_opening_a_cache_needs_neither_hdf5_nor_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=600).returncode == 0
 
 
-def test_a_cache_is_found_by_path_or_by_name(folder, tmp_path):
-    assert find_cache(folder) == folder
-    assert find_cache("test", tmp_path) == folder
+def test_a_cache_is_found_by_path_or_by_name(two_parts, tmp_path):
+    assert find_cache(two_parts) == two_parts
+    assert find_cache("test", tmp_path) == two_parts
     with pytest.raises(
         CacheError, match=r"No cache for 'nothing' in .*Make it with: melcache extract --dataset nothing"
     ):
         find_cache("nothing", tmp_path)
-    (folder / "manifest.json").unlink()
+    (two_parts / "manifest.json").unlink()
     with pytest.raises(CacheError, match="extraction has not finished"):
         find_cache("test", tmp_path)
 
 
-def test_a_listed_shard_that_was_damaged_is_not_adopted_again(folder):
-    entry = json.loads((folder / "manifest.json").read_text())["shards"][-2]
+def test_a_listed_shard_that_was_damaged_is_not_adopted_again(two_parts):
+    entry = json.loads((two_parts / "manifest.json").read_text())["shards"][-2]
     plan = ShardPlan(part(), 0, 0, BORDER, KEY)
-    path = folder / plan.file
+    path = two_parts / plan.file
     data = bytearray(path.read_bytes())
-    assert Draft(folder).adopt(plan)
+    assert Draft(two_parts).adopt(plan)
     data[entry["columns"]["text"]["offset"]] ^= 1
     path.write_bytes(data)
-    assert adopt(plan, folder) is not None  # the structure alone cannot tell
-    assert not Draft(folder).adopt(plan)
+    assert adopt(plan, two_parts) is not None  # the structure alone cannot tell
+    assert not Draft(two_parts).adopt(plan)
     assert not path.exists()
 
 
@@ -406,48 +406,48 @@ def test_of_two_extractors_with_other_bytes_each_leaves_its_checksum(tmp_path):
     assert Draft(tmp_path).adopt(first.plan)
 
 
-def test_a_finished_cache_holds_its_files_and_no_checksums(folder):
-    assert notes(folder) == []
-    files = {entry["file"] for entry in manifests.load(folder)["shards"]}
-    assert {path.name for path in folder.iterdir()} == files | {"manifest.json"}
+def test_a_finished_cache_holds_its_files_and_no_checksums(two_parts):
+    assert notes(two_parts) == []
+    files = {entry["file"] for entry in manifests.load(two_parts)["shards"]}
+    assert {path.name for path in two_parts.iterdir()} == files | {"manifest.json"}
 
 
-def test_a_damaged_manifest_still_tells_which_shards_are_whole(folder):
-    damaged = next(entry for entry in manifests.load(folder)["shards"] if entry["start"] == BORDER)
-    path = folder / "manifest.json"
+def test_a_damaged_manifest_still_tells_which_shards_are_whole(two_parts):
+    damaged = next(entry for entry in manifests.load(two_parts)["shards"] if entry["start"] == BORDER)
+    path = two_parts / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b"a test", b"b test"))
-    flipped(folder / damaged["file"], damaged)
-    draft = Draft(folder)
+    flipped(two_parts / damaged["file"], damaged)
+    draft = Draft(two_parts)
     assert draft.before is None
     assert draft.adopt(ShardPlan(part(), 0, 0, BORDER, KEY))
     assert not draft.adopt(ShardPlan(part(), 1, BORDER, ROWS - BORDER, "cd" * 32))
 
 
-def test_shards_of_a_cache_that_another_one_replaces_keep_their_checksums(folder):
+def test_shards_of_a_cache_that_another_one_replaces_keep_their_checksums(two_parts):
     plan = ShardPlan(part(), 0, 0, BORDER, KEY)
-    draft = Draft(folder)
+    draft = Draft(two_parts)
     draft.save(shard(part(), ROWS, key="ef" * 32))
     draft.save(shard(part("entity.ids", {"id": 12, "name": 12}, ("id", "name", "image_status")), ROWS))
     draft.finish(about(), {})
-    assert plan.file not in {entry["file"] for entry in manifests.load(folder)["shards"]}
-    assert len(notes(folder)) == 2 and Draft(folder).adopt(plan)
+    assert plan.file not in {entry["file"] for entry in manifests.load(two_parts)["shards"]}
+    assert len(notes(two_parts)) == 2 and Draft(two_parts).adopt(plan)
 
 
-def test_checksums_beside_a_cache_go_nowhere(folder, tmp_path):
-    before = [*verify(folder)]
-    checksums.note(folder, before[0].file, "a" * 64)
-    checksums.note(folder, "entity.bert-00009.0123456789ab.h5", "a" * 64)
-    assert [*verify(folder)] == before
-    push.push(folder, str(tmp_path / "remote"))
-    tar.export(folder, tmp_path / "x.tar")
+def test_checksums_beside_a_cache_go_nowhere(two_parts, tmp_path):
+    before = [*verify(two_parts)]
+    checksums.note(two_parts, before[0].file, "a" * 64)
+    checksums.note(two_parts, "entity.bert-00009.0123456789ab.h5", "a" * 64)
+    assert [*verify(two_parts)] == before
+    push.push(two_parts, str(tmp_path / "remote"))
+    tar.export(two_parts, tmp_path / "x.tar")
     tar.take(tmp_path / "x.tar", tmp_path / "taken")
     for place in (tmp_path / "remote", tmp_path / "taken"):
-        assert notes(place) == [] and melcache.open(place).id == melcache.open(folder).id
+        assert notes(place) == [] and melcache.open(place).id == melcache.open(two_parts).id
 
 
 def test_what_another_extractor_finishes_meanwhile_is_taken(tmp_path):
     late = Draft(tmp_path)  # sees no manifest
-    build(tmp_path)
+    write_two_parts(tmp_path)
     assert notes(tmp_path) == [] and late.adopt(ShardPlan(part(), 0, 0, BORDER, KEY))
 
 

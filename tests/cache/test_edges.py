@@ -34,7 +34,7 @@ def objects_similarity(mention, entity):
     return total / weight if weight else 0.0
 
 
-def made(seed, dtype=np.float16, scale=1.0):
+def random_columns(seed, dtype=np.float16, scale=1.0):
     """Return stored columns, candidates with padding, and the raw objects behind the summaries."""
     rng = np.random.default_rng(seed)
 
@@ -73,7 +73,7 @@ def made(seed, dtype=np.float16, scale=1.0):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_edges_are_the_triple_loops_of_equations_6_to_8_and_11(seed):
-    columns, candidates, raw = made(seed)
+    columns, candidates, raw = random_columns(seed)
     edges = alignment.align(columns, candidates)
     assert set(edges) == set(EDGES)
     wide = {name: array.astype(np.float64) for name, array in columns.items()}
@@ -93,7 +93,7 @@ def test_edges_are_the_triple_loops_of_equations_6_to_8_and_11(seed):
 
 
 def test_padding_is_zero_although_it_gathers_the_last_entity():
-    columns, candidates, _ = made(11)
+    columns, candidates, _ = random_columns(11)
     columns["entity.bert.text"][-1] = columns["mention.bert.cls"][1]
     edges = alignment.align(columns, candidates)
     for edge in EDGES:
@@ -102,7 +102,7 @@ def test_padding_is_zero_although_it_gathers_the_last_entity():
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
 def test_edges_are_finite_and_within_one_for_tiny_huge_and_equal_vectors(scale):
-    columns, candidates, _ = made(5, scale=scale)
+    columns, candidates, _ = random_columns(5, scale=scale)
     columns["entity.bert.text"][:] = columns["mention.bert.cls"][0]
     columns["mention.bert.cls"][:] = columns["mention.bert.cls"][0]
     for edge, values in alignment.align(columns, candidates).items():
@@ -113,13 +113,13 @@ def test_edges_are_finite_and_within_one_for_tiny_huge_and_equal_vectors(scale):
 
 
 def test_a_zero_vector_has_cosine_zero_with_all():
-    columns, candidates, _ = made(6)
+    columns, candidates, _ = random_columns(6)
     columns["mention.bert.cls"][2] = 0
     assert (alignment.align(columns, candidates)["text_to_text"][2] == 0).all()
 
 
 def test_chunks_do_not_change_the_edges(monkeypatch):
-    columns, candidates, _ = made(7)
+    columns, candidates, _ = random_columns(7)
     whole = alignment.align(columns, candidates)
     monkeypatch.setattr(alignment, "CHUNK_BYTES", 1)
     for edge, values in alignment.align(columns, candidates).items():
@@ -212,7 +212,7 @@ def test_products_on_the_grid_are_those_of_fractions():
 
 
 def test_align_reads_no_column_that_it_does_not_declare():
-    columns, candidates, _ = made(8)
+    columns, candidates, _ = random_columns(8)
     assert set(columns) == set(ALIGNMENT_READS)
     assert {name.rpartition(".")[0] for name in ALIGNMENT_READS} == set(KINDS["pair.alignment"].inputs)
     alignment.align(columns, candidates)

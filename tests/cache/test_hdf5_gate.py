@@ -27,7 +27,7 @@ def looked_at(folder, *files):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def disguised(tmp_path):
     return disguise(tmp_path / "honest", honestly, tmp_path / "secret")
 
 
@@ -37,12 +37,12 @@ def test_what_melcache_writes_is_let_pass(tmp_path):
     assert {found for _, found in hdf5_gate.problems(tmp_path / "world", content, content["shards"])} == {""}
 
 
-def test_the_gate_works_under_limits_that_it_may_not_raise(folder, tmp_path):
-    (good,) = (path.name for path in folder.glob("*.h5"))
+def test_the_gate_works_under_limits_that_it_may_not_raise(disguised, tmp_path):
+    (good,) = (path.name for path in disguised.glob("*.h5"))
 
     def limited():
         resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
-        return looked_at(folder, good)
+        return looked_at(disguised, good)
 
     assert apart(limited, tmp_path).answer == [""]
 
@@ -73,7 +73,7 @@ def test_pull_and_verify_say_what_is_strange_about_a_file(tmp_path, trick, reaso
     assert finding.problem.startswith("as listed, but not what melcache writes") and "no HDF5 tool" in finding.problem
 
 
-def test_a_file_that_keeps_libhdf5_busy_costs_seconds_of_a_processor(folder, monkeypatch, tmp_path):
+def test_a_file_that_keeps_libhdf5_busy_costs_seconds_of_a_processor(disguised, monkeypatch, tmp_path):
     busy = (
         Path(hdf5_gate.__file__)
         .read_text()
@@ -82,15 +82,15 @@ def test_a_file_that_keeps_libhdf5_busy_costs_seconds_of_a_processor(folder, mon
     )
     (tmp_path / "gate.py").write_text(busy)
     monkeypatch.setattr(hdf5_gate, "__file__", str(tmp_path / "gate.py"))
-    (good,) = (path.name for path in folder.glob("*.h5"))
+    (good,) = (path.name for path in disguised.glob("*.h5"))
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    assert looked_at(folder, good, "busy", good) == ["", hdf5_gate.DIED, ""]
+    assert looked_at(disguised, good, "busy", good) == ["", hdf5_gate.DIED, ""]
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 10  # for ever, else
 
 
-def test_a_file_that_kills_the_child_is_named_and_the_others_are_still_looked_at(folder, monkeypatch):
-    (good,) = (path.name for path in folder.glob("*.h5"))
-    os.mkfifo(folder / "pipe")  # opening it blocks for ever, as a file could that libhdf5 has a bug for
+def test_a_file_that_kills_the_child_is_named_and_the_others_are_still_looked_at(disguised, monkeypatch):
+    (good,) = (path.name for path in disguised.glob("*.h5"))
+    os.mkfifo(disguised / "pipe")  # opening it blocks for ever, as a file could that libhdf5 has a bug for
     real = subprocess.run
 
     def run(command, *, input, timeout, **more):
@@ -104,7 +104,7 @@ def test_a_file_that_kills_the_child_is_named_and_the_others_are_still_looked_at
         raise subprocess.TimeoutExpired(command, timeout, answer)
 
     monkeypatch.setattr(hdf5_gate.subprocess, "run", run)
-    assert looked_at(folder, good, "pipe", good) == ["", hdf5_gate.DIED, ""]
+    assert looked_at(disguised, good, "pipe", good) == ["", hdf5_gate.DIED, ""]
 
 
 def test_a_tar_that_holds_such_a_file_leaves_nothing(tmp_path):

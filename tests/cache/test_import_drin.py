@@ -17,6 +17,7 @@ from cache.cli import app
 from cache.drin import arrays, convert, edges
 from cache.drin import lists as numbering
 from common.errors import CacheError, ConfigError, MelcacheError
+from tests.worlds import synthetic_cache
 from train import loop
 from train.config import TrainConfig
 from train.heads.drin.config import DrinConfig
@@ -25,6 +26,7 @@ from train.heads.ghmfc.config import GhmfcConfig
 from train.heads.mel_hi.config import MelHiConfig
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("without_fsync")
 SPLITS = {"train": 12, "valid": 4, "test": 3}
 T, D, R, V, O = 9, 6, 4, 5, 3  # noqa: E741
 ENTITIES = 20
@@ -116,14 +118,8 @@ def wikimel(folder, candidates=6):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Without fsync, which these tests would call a thousand times."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def imported(tmp_path_factory):
     """Both layouts, imported in several shards and blocks."""
     place = tmp_path_factory.mktemp("drin")
     with pytest.MonkeyPatch.context() as patch:
@@ -174,8 +170,8 @@ class Oracle:
 
 
 @pytest.fixture(params=["wikidiverse", "wikimel"])
-def case(request, made):
-    return melcache.open(made / "caches" / request.param), Oracle(made / "arrays" / request.param)
+def case(request, imported):
+    return melcache.open(imported / "caches" / request.param), Oracle(imported / "arrays" / request.param)
 
 
 def keys(reader, oracle):
@@ -211,8 +207,8 @@ def test_lists_are_the_first_slots_and_gold_is_where_the_answer_says(case):
     assert 0 < (gold < 0).sum() < len(gold)
 
 
-def test_an_entity_stands_once_in_a_list_at_golds_place_or_its_first(made):
-    reader = melcache.open(made / "caches/wikidiverse")
+def test_an_entity_stands_once_in_a_list_at_golds_place_or_its_first(imported):
+    reader = melcache.open(imported / "caches/wikidiverse")
     row, gold = reader.column("pair.candidates.candidates")[1], reader.column("pair.candidates.gold")[1]
     assert (row >= 0).tolist() == [True, False, False, True] and gold == 3
     assert reader.manifest["coverage"]["places of candidates that repeat another"] == 2
@@ -220,8 +216,8 @@ def test_an_entity_stands_once_in_a_list_at_golds_place_or_its_first(made):
     assert repeated.tolist() == [[-1, 7, 4, -1], [1, -1, 2, -1]]
 
 
-def test_wikidiverse_has_a_row_for_each_entity_that_is_listed_or_a_gold_not_retrieved(made):
-    reader, oracle = melcache.open(made / "caches/wikidiverse"), Oracle(made / "arrays/wikidiverse")
+def test_wikidiverse_has_a_row_for_each_entity_that_is_listed_or_a_gold_not_retrieved(imported):
+    reader, oracle = melcache.open(imported / "caches/wikidiverse"), Oracle(imported / "arrays/wikidiverse")
     used = set()
     for row, answer in zip(oracle.slots(), oracle.answers(), strict=True):
         used |= set(row[:-1]) | ({row[-1]} if answer == len(row) - 1 else set())
@@ -229,9 +225,9 @@ def test_wikidiverse_has_a_row_for_each_entity_that_is_listed_or_a_gold_not_retr
     assert len(ids) == len(set(ids)) == len(used) <= ENTITIES
 
 
-def test_wikimel_keeps_every_entity_under_its_qid(made):
-    reader = melcache.open(made / "caches/wikimel")
-    index = json.loads((made / "arrays/wikimel/qid2idx.json").read_text())
+def test_wikimel_keeps_every_entity_under_its_qid(imported):
+    reader = melcache.open(imported / "caches/wikimel")
+    index = json.loads((imported / "arrays/wikimel/qid2idx.json").read_text())
     assert {qid: row for row, qid in enumerate(reader.strings("entity.ids.id"))} == index
 
 
@@ -334,8 +330,8 @@ def test_the_four_edges_are_cosines_of_what_the_arrays_hold(case):
             close(edges["image_to_image"][n, c], total)
 
 
-def test_what_the_arrays_cannot_give_is_absent_or_said(made):
-    diverse, mel = (melcache.open(made / "caches" / name) for name in ("wikidiverse", "wikimel"))
+def test_what_the_arrays_cannot_give_is_absent_or_said(imported):
+    diverse, mel = (melcache.open(imported / "caches" / name) for name in ("wikidiverse", "wikimel"))
     assert all("imported from DRIN's arrays" in warning for warning in diverse.manifest["warnings"])
     assert any("no string scores" in warning for warning in mel.manifest["warnings"])
     assert not mel.column("pair.candidates.lexical").any() and not mel.column("pair.candidates.lexical_gold").any()
@@ -357,12 +353,12 @@ def test_what_the_arrays_cannot_give_is_absent_or_said(made):
         ("wikimel", "ghmfc", GhmfcConfig(width=8, attention_heads=2)),
     ],
 )
-def test_heads_train_on_the_imported_cache(name, model, head, made, tmp_path):
-    given = {"dataset": name, "shards": made / "caches", "run": tmp_path, "device": "cpu"}
+def test_heads_train_on_the_imported_cache(name, model, head, imported, tmp_path):
+    given = {"dataset": name, "shards": imported / "caches", "run": tmp_path, "device": "cpu"}
     found = loop.fit(TrainConfig(model=model, epochs=1, seeds=(0,), **given), head)
-    assert found["cache_id"] == melcache.open(made / "caches" / name).id
+    assert found["cache_id"] == melcache.open(imported / "caches" / name).id
     assert 0 <= found["mean"]["test"]["top1"] <= 1
-    assert found["lexical"]["test"]["top1"] == pytest.approx(chance(melcache.open(made / "caches" / name)))
+    assert found["lexical"]["test"]["top1"] == pytest.approx(chance(melcache.open(imported / "caches" / name)))
 
 
 def chance(reader):
@@ -372,34 +368,36 @@ def chance(reader):
     return hit[reader.column("mention.ids.splits") == 4].mean()
 
 
-def test_the_command_imports_and_says_what_the_arrays_lack(made, tmp_path, monkeypatch):
+def test_the_command_imports_and_says_what_the_arrays_lack(imported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["import", "--from", "drin", str(made / "arrays/wikimel"), "--name", "mel"])
+    done = CliRunner().invoke(app, ["import", "--from", "drin", str(imported / "arrays/wikimel"), "--name", "mel"])
     assert done.exit_code == 0, done.output
     assert "shards/mel: 19 mentions and 20 entities" in done.stdout and done.stdout.count("warning: imported") == 2
     assert melcache.open("mel").id in done.stdout
 
 
-def test_the_recipe_names_the_arrays_by_their_sha256(made):
-    found = melcache.open(made / "caches/wikimel").manifest["parts"]["mention.resnet"]["recipe"]
+def test_the_recipe_names_the_arrays_by_their_sha256(imported):
+    found = melcache.open(imported / "caches/wikimel").manifest["parts"]["mention.resnet"]["recipe"]
     files = {f"mention-image-feature_{split}.npy" for split in SPLITS}
     assert found["origin"] == "DRIN's preprocessed arrays" and set(found["arrays"]) == files
     assert (
         found["arrays"]["mention-image-feature_test.npy"]
         == (
             subprocess.run(
-                ["sha256sum", made / "arrays/wikimel/mention-image-feature_test.npy"], capture_output=True, text=True
+                ["sha256sum", imported / "arrays/wikimel/mention-image-feature_test.npy"],
+                capture_output=True,
+                text=True,
             ).stdout.split()[0]
         )
     )
 
 
-def test_a_second_import_keeps_every_shard_and_the_id_depends_on_the_arrays_alone(made, tmp_path):
-    ids = {convert.run(made / "arrays/wikimel", tmp_path / place / "x").id for place in ("a", "b")}
-    again = convert.run(made / "arrays/wikimel", tmp_path / "a/x")
+def test_a_second_import_keeps_every_shard_and_the_id_depends_on_the_arrays_alone(imported, tmp_path):
+    ids = {convert.run(imported / "arrays/wikimel", tmp_path / place / "x").id for place in ("a", "b")}
+    again = convert.run(imported / "arrays/wikimel", tmp_path / "a/x")
     assert ids == {again.id} and again.kept == again.shards > 0
     (one := tmp_path / "other").mkdir()
-    for path in (made / "arrays/wikimel").iterdir():
+    for path in (imported / "arrays/wikimel").iterdir():
         os.link(path, one / path.name)
     scores = np.load(one / "mention-object-score_test.npy")
     (one / "mention-object-score_test.npy").unlink()
@@ -410,8 +408,8 @@ def test_a_second_import_keeps_every_shard_and_the_id_depends_on_the_arrays_alon
     assert not [finding for finding in verify(tmp_path / "a/x") if finding.problem and finding.bytes]
 
 
-def test_an_interrupted_import_leaves_no_cache_and_goes_on(made, tmp_path, monkeypatch):
-    wanted, calls, real = convert.run(made / "arrays/wikidiverse", tmp_path / "one/x").id, [], store.publish
+def test_an_interrupted_import_leaves_no_cache_and_goes_on(imported, tmp_path, monkeypatch):
+    wanted, calls, real = convert.run(imported / "arrays/wikidiverse", tmp_path / "one/x").id, [], store.publish
 
     def fails(*given, **named):
         calls.append(given)
@@ -421,28 +419,26 @@ def test_an_interrupted_import_leaves_no_cache_and_goes_on(made, tmp_path, monke
 
     monkeypatch.setattr(store, "publish", fails)
     with pytest.raises(CacheError, match="disk is full"):
-        convert.run(made / "arrays/wikidiverse", tmp_path / "two/x")
+        convert.run(imported / "arrays/wikidiverse", tmp_path / "two/x")
     with pytest.raises(CacheError):
         manifests.load(tmp_path / "two/x")
-    done = convert.run(made / "arrays/wikidiverse", tmp_path / "two/x")
+    done = convert.run(imported / "arrays/wikidiverse", tmp_path / "two/x")
     assert done.id == wanted and done.kept == 4
 
 
-def test_pooler_vectors_stand_for_cls_only_where_asked_for(made, tmp_path):
-    done = convert.run(made / "arrays/wikidiverse", tmp_path / "x", pooler_as_text=True)
+def test_pooler_vectors_stand_for_cls_only_where_asked_for(imported, tmp_path):
+    done = convert.run(imported / "arrays/wikidiverse", tmp_path / "x", pooler_as_text=True)
     reader = melcache.open(tmp_path / "x")
     np.testing.assert_array_equal(reader.column("entity.bert.text"), reader.column("entity.bert.pooler"))
     assert reader.require("drin") and any("not [CLS]" in warning for warning in done.warnings)
     with pytest.raises(ConfigError, match="WikiMEL's have \\[CLS\\] itself"):
-        convert.run(made / "arrays/wikimel", tmp_path / "y", pooler_as_text=True)
+        convert.run(imported / "arrays/wikimel", tmp_path / "y", pooler_as_text=True)
 
 
-def test_another_cache_is_not_written_over(tmp_path, made):
-    from cache.writing.synth import Synthetic, write
-
-    write(tmp_path / "x", Synthetic(20, 10, 3, 0.5, 0, text_width=4, image_width=4))
+def test_another_cache_is_not_written_over(tmp_path, imported):
+    synthetic_cache(tmp_path / "x")
     with pytest.raises(ConfigError, match="holds a cache that was not imported"):
-        convert.run(made / "arrays/wikimel", tmp_path / "x")
+        convert.run(imported / "arrays/wikimel", tmp_path / "x")
 
 
 def shorter(values):
@@ -502,8 +498,8 @@ def copy(source, target):
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damaged_arrays_are_refused_in_one_line_that_names_the_file(name, made, tmp_path):
-    folder = copy(made / "arrays/wikimel", tmp_path / "arrays")
+def test_damaged_arrays_are_refused_in_one_line_that_names_the_file(name, imported, tmp_path):
+    folder = copy(imported / "arrays/wikimel", tmp_path / "arrays")
     file, damage, told = DAMAGE[name]
     values = np.load(folder / f"{file}.npy")
     (folder / f"{file}.npy").unlink()
@@ -527,8 +523,8 @@ class Bomb:
 @pytest.mark.parametrize(
     "file", ["mention-object-score_train", "entity-name-raw_test", "answer_valid", "entity-attr-feature"]
 )
-def test_no_array_runs_code(file, made, tmp_path):
-    folder, bomb = copy(made / "arrays/wikimel", tmp_path / "arrays"), Bomb(tmp_path / "ran")
+def test_no_array_runs_code(file, imported, tmp_path):
+    folder, bomb = copy(imported / "arrays/wikimel", tmp_path / "arrays"), Bomb(tmp_path / "ran")
     np.save(folder / f"{file}.npy", np.array([bomb], object), allow_pickle=True)
     np.load(folder / f"{file}.npy", allow_pickle=True)
     bomb.marker.rmdir()  # it would
@@ -546,15 +542,15 @@ def test_no_array_runs_code(file, made, tmp_path):
         (b"\x93NUMPY\x03\x00" + bytes(200), "found none: version"),
     ],
 )
-def test_what_is_no_array_is_refused(content, told, made, tmp_path):
-    folder = copy(made / "arrays/wikimel", tmp_path / "arrays")
+def test_what_is_no_array_is_refused(content, told, imported, tmp_path):
+    folder = copy(imported / "arrays/wikimel", tmp_path / "arrays")
     (folder / "similarity-miet_test.npy").write_bytes(content)
     with pytest.raises(CacheError, match=told):
         convert.run(folder, tmp_path / "x")
 
 
-def test_an_array_copied_only_in_part_is_refused(made, tmp_path):
-    folder = copy(made / "arrays/wikimel", tmp_path / "arrays")
+def test_an_array_copied_only_in_part_is_refused(imported, tmp_path):
+    folder = copy(imported / "arrays/wikimel", tmp_path / "arrays")
     path = folder / "mention-text-feature_train.npy"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CacheError, match=r"expected 2,720 bytes .* found 2,719: copied only in part\?"):
@@ -562,15 +558,15 @@ def test_an_array_copied_only_in_part_is_refused(made, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"Q1": 0}', '{"Q1": "a"}', '{"Q1": 0, "Q2": 0}', "[" * 100_000])
-def test_a_damaged_index_of_entities_is_refused(text, made, tmp_path):
-    folder = copy(made / "arrays/wikimel", tmp_path / "arrays")
+def test_a_damaged_index_of_entities_is_refused(text, imported, tmp_path):
+    folder = copy(imported / "arrays/wikimel", tmp_path / "arrays")
     (folder / "qid2idx.json").write_text(text)
     with pytest.raises(CacheError, match=r"qid2idx\.json(:| is not JSON)"):
         convert.run(folder, tmp_path / "x")
 
 
-def test_what_says_whose_the_rows_are_is_missed(made, tmp_path):
-    folder = copy(made / "arrays/wikimel", tmp_path / "arrays")
+def test_what_says_whose_the_rows_are_is_missed(imported, tmp_path):
+    folder = copy(imported / "arrays/wikimel", tmp_path / "arrays")
     (folder / "qid2idx.json").unlink()
     with pytest.raises(CacheError, match=r"there is no qid2idx\.json in .*whose the rows"):
         convert.run(folder, tmp_path / "x")
@@ -582,8 +578,8 @@ def test_what_says_whose_the_rows_are_is_missed(made, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_a_fifo_does_not_block_the_import(made, tmp_path):
-    folder = copy(made / "arrays/wikimel", tmp_path / "arrays")
+def test_a_fifo_does_not_block_the_import(imported, tmp_path):
+    folder = copy(imported / "arrays/wikimel", tmp_path / "arrays")
     (folder / "answer_train.npy").unlink()
     os.mkfifo(folder / "answer_train.npy")
     with pytest.raises(CacheError, match="is not a regular file"):

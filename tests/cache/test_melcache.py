@@ -21,7 +21,7 @@ def invoke(*arguments):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def synthetic(tmp_path_factory):
     path = tmp_path_factory.mktemp("synth") / "small"
     write(path, Synthetic(500, 90, 12, 0.0, 3, **SIZE))
     return path
@@ -41,15 +41,15 @@ def test_synth_writes_the_columns_that_the_head_reads_and_the_asked_shape(tmp_pa
     assert "synthetic data" in reader.manifest["warnings"][0]
 
 
-def test_synthetic_lists_are_distinct_and_agree_on_gold(folder):
-    reader = melcache.open(folder)
+def test_synthetic_lists_are_distinct_and_agree_on_gold(synthetic):
+    reader = melcache.open(synthetic)
     lists, gold = reader.column("pair.candidates.candidates"), reader.column("pair.candidates.gold")
     assert all(len(set(row)) == 12 for row in lists.tolist())
     np.testing.assert_array_equal(lists[np.arange(500), gold], reader.column("mention.ids.gold"))
 
 
-def test_without_signal_nothing_tells_gold_from_the_others(folder):
-    reader = melcache.open(folder)
+def test_without_signal_nothing_tells_gold_from_the_others(synthetic):
+    reader = melcache.open(synthetic)
     rows, gold = np.arange(500), reader.column("pair.candidates.gold")
     lists = reader.column("pair.candidates.candidates")
     span, text = (reader.column(n).astype(np.float64) for n in ("mention.bert.span", "entity.bert.text"))
@@ -79,19 +79,19 @@ def test_impossible_sizes_are_refused():
         Synthetic(100, 50, 6, 0.0, 0, "gpt")
 
 
-def test_info_shows_every_part_and_the_id_as_text_and_json(folder):
-    text = invoke("info", folder).stdout
-    reader = melcache.open(folder)
+def test_info_shows_every_part_and_the_id_as_text_and_json(synthetic):
+    text = invoke("info", synthetic).stdout
+    reader = melcache.open(synthetic)
     assert reader.id in text and "500 mentions, 90 entities, 12 candidates" in text
     assert all(part in text for part in reader.manifest["parts"])
-    assert json.loads(invoke("info", folder, "--json").stdout) == reader.manifest
+    assert json.loads(invoke("info", synthetic, "--json").stdout) == reader.manifest
 
 
-def test_verify_says_ok_and_names_what_is_damaged(folder, tmp_path):
-    assert invoke("verify", folder).exit_code == 0
+def test_verify_says_ok_and_names_what_is_damaged(synthetic, tmp_path):
+    assert invoke("verify", synthetic).exit_code == 0
     copy = tmp_path / "copy"
     copy.mkdir()
-    for path in folder.iterdir():
+    for path in synthetic.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     victim = sorted(copy.glob("mention.bert*"))[0]
     victim.write_bytes(victim.read_bytes()[:-1] + b"\x7f")

@@ -90,7 +90,7 @@ def shards(path):
     return json.loads((path / "manifest.json").read_text())["shards"]
 
 
-def whole(path):
+def is_sound(path):
     """A folder opens, and every byte is as written."""
     return melcache.open(path).id and not [found for found in verify(path) if found.problem and found.bytes]
 
@@ -119,7 +119,7 @@ class Calls:
 
 def test_a_pushed_directory_is_a_cache_itself_and_a_second_push_writes_nothing(one, remote):
     done = push.push(one, str(remote))
-    assert melcache.open(remote).id == melcache.open(one).id == done.id and whole(remote)
+    assert melcache.open(remote).id == melcache.open(one).id == done.id and is_sound(remote)
     assert done.sent == done.total == sum(s["bytes"] for s in shards(one))
     assert (remote / f"manifests/{done.id}.json").read_bytes() == (one / "manifest.json").read_bytes()
     assert done.id in (remote / "README.md").read_text() and leftovers(remote) == []
@@ -151,7 +151,7 @@ def test_a_push_cut_off_at_any_upload_publishes_nothing_and_sends_nothing_twice(
             second = Calls(patch, folder.Folder, "create")
             push.push(one, str(remote))
         assert first.count - 1 + second.count == total  # the failed call sent nothing
-        assert whole(remote) and leftovers(remote) == []
+        assert is_sound(remote) and leftovers(remote) == []
 
 
 def test_a_push_whose_disk_fails_at_any_step_leaves_no_cache_or_a_whole_one(one, tmp_path, single, monkeypatch):
@@ -163,9 +163,9 @@ def test_a_push_whose_disk_fails_at_any_step_leaves_no_cache_or_a_whole_one(one,
             steps = Calls(patch, store, "place", fail=k, error=OSError(errno.EIO, "Input/output error"))
             if steps_done(lambda remote=remote: push.push(one, str(remote))):
                 break
-        assert not (remote / "manifest.json").exists() or whole(remote)
+        assert not (remote / "manifest.json").exists() or is_sound(remote)
         push.push(one, str(remote))
-        assert whole(remote) and (remote / "README.md").exists() and leftovers(remote) == []
+        assert is_sound(remote) and (remote / "README.md").exists() and leftovers(remote) == []
     assert steps.count == k - 1 == len(shards(one)) + 3  # and the copy, the manifest, the card
 
 
@@ -247,7 +247,7 @@ def test_a_partial_pull_takes_only_what_the_head_reads_and_goes_by_the_whole_cac
     assert set(reader.manifest["parts"]) == parts_of("clip") and reader.require("clip")
     assert reader.id == done.id == whole_id != reader.manifest["id"]
     assert blocks.bytes == done.taken == sum(s["bytes"] for s in shards(here)) < done.whole / 2
-    assert {p.name for p in here.glob("*.h5")} == {s["file"] for s in shards(here)} and whole(here)
+    assert {p.name for p in here.glob("*.h5")} == {s["file"] for s in shards(here)} and is_sound(here)
     with pytest.raises(CacheError, match=r"melcache pull toy URL --for drin$"):
         reader.require("drin")
     with pytest.raises(CacheError, match=r"melcache pull toy URL --for clip,entity\.resnet$"):
@@ -391,7 +391,7 @@ def test_a_damaged_manifest_at_the_remote_is_refused_before_any_shard(one, remot
     assert blocks.count == 0 and not here.exists()
     monkeypatch.undo()
     path.write_bytes(b"x")
-    assert "manifest" in push.push(one, str(remote), replace=True).news and whole(remote)
+    assert "manifest" in push.push(one, str(remote), replace=True).news and is_sound(remote)
 
 
 def test_a_cache_published_in_the_middle_of_a_pull_does_not_mix_with_it(one, two, remote, here, single, monkeypatch):
@@ -441,14 +441,14 @@ def test_of_two_pushers_at_once_exactly_one_wins_and_a_reader_always_sees_a_whol
             for pusher in pushers:
                 pusher.start()
             while any(pusher.is_alive() for pusher in pushers):
-                seen.append(not (remote / "manifest.json").exists() or whole(remote))
+                seen.append(not (remote / "manifest.json").exists() or is_sound(remote))
             for pusher in pushers:
                 pusher.join()
         (won,) = ids.keys() & set(found)
         (line,) = set(found) - {won}
         (loser,) = ids.keys() - {won}
         assert f"someone else has just published cache {won} at {remote}" in line and f"--id {loser}" in line
-        assert all(seen) and whole(remote) and melcache.open(remote).id == won and leftovers(remote) == []
+        assert all(seen) and is_sound(remote) and melcache.open(remote).id == won and leftovers(remote) == []
         assert pull.pull(tmp_path / f"lost{number}", str(remote), identity=loser).id == loser  # complete there, too
 
 
@@ -480,7 +480,7 @@ def test_two_processes_that_push_at_once_agree_on_one(one, two, remote):
         pusher.stdin.flush()
     for pusher in pushers:
         ends.append((pusher.communicate(timeout=600)[1], pusher.returncode))
-    assert sorted(code for _, code in ends) == [0, 1] and whole(remote)
+    assert sorted(code for _, code in ends) == [0, 1] and is_sound(remote)
     assert "someone else has just published" in next(errors for errors, code in ends if code)
 
 
@@ -497,7 +497,7 @@ def test_two_pushers_of_the_same_cache_both_succeed(one, remote, tmp_path):
         pusher.start()
     for pusher in pushers:
         pusher.join()
-    assert set(found) == {melcache.open(one).id} and whole(remote)
+    assert set(found) == {melcache.open(one).id} and is_sound(remote)
 
 
 def test_the_lock_of_a_dead_push_is_removed_and_that_of_a_living_one_is_waited_for(one, two, remote, monkeypatch):
@@ -584,7 +584,7 @@ def test_the_same_recipe_with_other_numbers_never_overwrites_what_is_published(o
     (remote / manifests.copy_of(melcache.open(one).id)).unlink()
     with pytest.raises(CacheError, match=r"with other bytes, and no manifest lists it: .*remove that file"):
         push.push(other, str(remote))
-    assert push.push(one, str(remote)).sent == 0 and whole(remote)
+    assert push.push(one, str(remote)).sent == 0 and is_sound(remote)
 
 
 def test_a_file_that_appeared_during_the_push_is_not_overwritten(one, remote, tmp_path, monkeypatch):
@@ -626,7 +626,7 @@ def test_a_pull_over_the_same_recipe_with_other_numbers_is_the_old_the_new_or_no
             if steps_done(lambda here=here: pull.pull(here, str(remote), replace=True)):
                 states.add("new")
         if (here / "manifest.json").exists():
-            assert whole(here)
+            assert is_sound(here)
             states.add("old" if melcache.open(here).id == old else "new")
         else:
             states.add("none")
@@ -777,7 +777,7 @@ def test_the_commands_say_what_went_where_and_what_is_here(one, remote, tmp_path
     assert invoke("pull", "mel", remote).stderr.startswith(f"error: {remote} is a cache of toy, not of mel")
     assert "64 hex digits" in invoke("pull", "toy", remote, "--id", "abc").stderr
     (tmp_path / "mine").mkdir()
-    assert invoke("pull", "./mine/other", remote).exit_code == 0 and whole(tmp_path / "mine/other")
+    assert invoke("pull", "./mine/other", remote).exit_code == 0 and is_sound(tmp_path / "mine/other")
 
 
 def test_a_pull_from_a_folder_of_caches_names_them(one, tmp_path):

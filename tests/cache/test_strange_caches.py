@@ -30,7 +30,7 @@ def honest(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(honest, tmp_path, monkeypatch):
+def toy(honest, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return shutil.copytree(honest, tmp_path / "shards/toy")
 
@@ -106,32 +106,30 @@ def trained(model, *more):
         ({"mention.tokens.first": at(3, 1 << 30)}, "mel_hi", "mention.tokens points outside"),
     ],
 )
-def test_a_value_that_cannot_be_is_named_with_its_row(folder, values, model, message):
-    forged(folder, values)
+def test_a_value_that_cannot_be_is_named_with_its_row(toy, values, model, message):
+    forged(toy, values)
     assert re.search(message, trained(model))
 
 
-def test_an_honest_cache_is_read(folder):
+def test_an_honest_cache_is_read(toy):
     assert trained("lexical") == trained("prior") == ""
 
 
 @pytest.mark.parametrize("model", ["lexical", "prior"])
-def test_a_gold_on_padding_is_not_retrieved_but_refused(folder, model):
+def test_a_gold_on_padding_is_not_retrieved_but_refused(toy, model):
     """It scored as a hit among the others: padding has a string score, too."""
-    forged(
-        folder, {"pair.candidates.candidates": at((slice(None), 0), -1), "pair.candidates.gold": lambda rows: rows * 0}
-    )
+    forged(toy, {"pair.candidates.candidates": at((slice(None), 0), -1), "pair.candidates.gold": lambda rows: rows * 0})
     assert re.search(r"candidates\.gold of .* holds 0 in row 0, and there is padding", trained(model))
 
 
-def test_a_gold_that_is_another_entity_than_the_mentions_is_refused(folder):
-    forged(folder, {"pair.candidates.gold": lambda rows: (rows + 1) % PLACES})
+def test_a_gold_that_is_another_entity_than_the_mentions_is_refused(toy):
+    forged(toy, {"pair.candidates.gold": lambda rows: (rows + 1) % PLACES})
     assert re.search(r"in row 0, and there is entity \d+, and mention\.ids\.gold is \d+", trained("prior"))
 
 
-def test_lists_without_a_candidate_are_one_line_for_every_head_and_its_costs(folder):
+def test_lists_without_a_candidate_are_one_line_for_every_head_and_its_costs(toy):
     forged(
-        folder,
+        toy,
         {"pair.candidates.candidates": lambda rows: rows * 0 - 1, "pair.candidates.gold": lambda rows: rows * 0 - 1},
     )
     for found in (trained("drin"), said(train.cli.app, "costs", "--dataset", "toy")):
@@ -178,18 +176,18 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda structure: structure.__name__)
-def test_what_no_extraction_writes_is_one_line_for_every_command(folder, structure):
-    shutil.copytree(folder, folder.parent / "good")
-    sealed(folder, structure)
+def test_what_no_extraction_writes_is_one_line_for_every_command(toy, structure):
+    shutil.copytree(toy, toy.parent / "good")
+    sealed(toy, structure)
     trains = [("--model", "drin", "--dataset", "toy"), *((name, "--dataset", "toy") for name in ("doctor", "costs"))]
     found = [said(cache.cli.app, *command) for command in COMMANDS] + [said(train.cli.app, *each) for each in trains]
     assert all(re.search(STRUCTURES[structure], line) for line in found), found
 
 
-def test_a_name_of_300_letters_is_as_good_as_any(folder):
+def test_a_name_of_300_letters_is_as_good_as_any(toy):
     name = "n" * 300
-    sealed(folder, lambda content: content["dataset"].update(name=name))
-    shutil.copytree(folder, folder.parent / "good")
+    sealed(toy, lambda content: content["dataset"].update(name=name))
+    shutil.copytree(toy, toy.parent / "good")
     with no_gate():
         lines = [said(cache.cli.app, *command) for command in COMMANDS if command[0] != "verify"]
         lines += [trained("lexical"), said(cache.cli.app, "import", "toy.tar", "--from", "tar")]
@@ -201,16 +199,16 @@ def test_a_name_of_300_letters_is_as_good_as_any(folder):
 # --- files and columns larger than memory
 
 
-def test_a_file_of_holes_is_one_line_for_all_that_would_read_it(folder, monkeypatch):
+def test_a_file_of_holes_is_one_line_for_all_that_would_read_it(toy, monkeypatch):
     monkeypatch.setattr(store, "HOLLOW", 1 << 20)
-    shutil.copytree(folder, folder.parent / "good")
+    shutil.copytree(toy, toy.parent / "good")
 
     def grow(content):
         shard = content["shards"][0]
         shard["bytes"] = 1 << 32
-        os.truncate(folder / shard["file"], 1 << 32)
+        os.truncate(toy / shard["file"], 1 << 32)
 
-    sealed(folder, grow)
+    sealed(toy, grow)
     readers = [command for command in COMMANDS if command[0] in ("diff", "export", "push")]
     found = [said(cache.cli.app, *command) for command in readers] + [trained("lexical")]
     assert all("says that it has 4,294,967,296 bytes, and next to none is on the disk" in line for line in found)
@@ -225,31 +223,31 @@ def test_a_file_that_is_all_there_is_no_hole(tmp_path, monkeypatch):
         assert os.read(descriptor, 1) == b"x"
 
 
-def test_columns_larger_than_the_free_memory_are_refused_before_any_is_taken(folder, monkeypatch):
+def test_columns_larger_than_the_free_memory_are_refused_before_any_is_taken(toy, monkeypatch):
     monkeypatch.setattr(reader, "LITTLE", 0)
     monkeypatch.setattr(memory, "free", lambda: 100)
     monkeypatch.setattr(np, "empty", None)
     with pytest.raises(CacheError, match=r"entity\.bert\.text have 640 B, more than the 100 B of memory that are free"):
-        melcache.open(folder).read("entity.bert.text")
+        melcache.open(toy).read("entity.bert.text")
 
 
 @pytest.mark.parametrize("way", ["load", "pieces"])
-def test_a_disk_that_fails_under_either_way_of_reading_is_one_line(folder, monkeypatch, way):
+def test_a_disk_that_fails_under_either_way_of_reading_is_one_line(toy, monkeypatch, way):
     def fail(*_):
         raise OSError(errno.EIO, "Input/output error")
 
-    opened = melcache.open(folder)
+    opened = melcache.open(toy)
     monkeypatch.setattr(os, "preadv", fail)
     with pytest.raises(CacheError, match=r"^cannot read .*entity\.bert.*: Input/output error$"):
         opened.load(["entity.bert.text"]) if way == "load" else opened.pieces("entity.bert.text")
 
 
 @pytest.mark.parametrize(("number", "advice"), [(errno.ENOMEM, "-v"), (errno.EMFILE, "-n")])
-def test_a_limit_that_a_map_meets_is_named(folder, monkeypatch, number, advice):
+def test_a_limit_that_a_map_meets_is_named(toy, monkeypatch, number, advice):
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
-    opened = melcache.open(folder)
+    opened = melcache.open(toy)
     monkeypatch.setattr(reader.lacking, "mapped", fail)
     with pytest.raises(CacheError, match=rf"cannot map .*: {os.strerror(number)}\. Raise ulimit {advice}$"):
         opened.column("entity.bert.text")

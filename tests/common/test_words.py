@@ -4,10 +4,10 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache.writing.synth import Synthetic, write
 from common.errors import CacheError
 from common.words import nearest, one_of
 from melcache.cli import PROGRAM
+from tests.worlds import synthetic_cache
 
 
 def test_the_nearest_name_is_found_in_any_case_and_none_where_none_is_near():
@@ -20,7 +20,7 @@ def test_the_nearest_name_is_found_in_any_case_and_none_where_none_is_near():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("words")
-    write(path / "shards/wikimel", Synthetic(20, 10, 3, 0.5, 0, text_width=4, image_width=4, clip_width=4))
+    synthetic_cache(path / "shards/wikimel")
     return path
 
 

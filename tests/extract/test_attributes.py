@@ -201,14 +201,14 @@ FACE = {
 READ = Face(32, "angry", "Man", "middle eastern")
 
 
-def lay(path, value):
+def write_json(path, value):
     path.write_text(value if isinstance(value, str) else json.dumps(value))
     return path
 
 
 def test_deepface_is_read_as_the_authors_keep_it_one_file_a_picture(tmp_path):
-    lay(tmp_path / "41487_1.json", [FACE, FACE | {"age": 5.5}])
-    lay(tmp_path / "41487_2.json", [])
+    write_json(tmp_path / "41487_1.json", [FACE, FACE | {"age": 5.5}])
+    write_json(tmp_path / "41487_2.json", [])
     assert load_deepface(tmp_path) == {
         "41487_1": [READ, Face(5.5, "angry", "Man", "middle eastern")],
         "41487_2": [],
@@ -217,12 +217,12 @@ def test_deepface_is_read_as_the_authors_keep_it_one_file_a_picture(tmp_path):
 
 @pytest.mark.parametrize("value", [FACE, [FACE]])
 def test_deepface_of_one_picture_is_named_by_its_file(tmp_path, value):
-    assert load_deepface(lay(tmp_path / "7_1.json", value)) == {"7_1": [READ]}
+    assert load_deepface(write_json(tmp_path / "7_1.json", value)) == {"7_1": [READ]}
 
 
 def test_deepface_of_many_pictures_is_a_mapping_of_faces_or_lists(tmp_path):
     unasked = {"age": 40, "dominant_emotion": "sad"}
-    path = lay(tmp_path / "faces.json", {"7_1.jpg": FACE, "St. Peter": [FACE, unasked], "8_1.PNG": []})
+    path = write_json(tmp_path / "faces.json", {"7_1.jpg": FACE, "St. Peter": [FACE, unasked], "8_1.PNG": []})
     assert load_deepface(path) == {"7_1": [READ], "St. Peter": [READ, Face(40, "sad")], "8_1": []}
 
 
@@ -245,7 +245,7 @@ def test_deepface_of_many_pictures_is_a_mapping_of_faces_or_lists(tmp_path):
 )
 def test_a_mistake_in_deepface_output_is_one_line_naming_file_and_entry(tmp_path, value, message):
     with pytest.raises(DatasetError, match=r"faces\.json.*" + message) as caught:
-        load_deepface(lay(tmp_path / "faces.json", value))
+        load_deepface(write_json(tmp_path / "faces.json", value))
     assert "\n" not in str(caught.value)
 
 
@@ -290,6 +290,10 @@ def test_a_face_without_what_was_asked_for_is_an_error():
 def test_faces_are_those_of_a_picture_however_a_mac_wrote_its_name(tmp_path, there, named):
     mention = Mention("m", "m", "Ann", "Ann", 0, 3, None, 1, Image(Path(f"{there}.jpg")))
     found = faces.add(
-        Dataset("x", [mention], []), lay(tmp_path / "f.json", {f"{named}_1.jpg": FACE}), 3, gender=True, race=True
+        Dataset("x", [mention], []),
+        write_json(tmp_path / "f.json", {f"{named}_1.jpg": FACE}),
+        3,
+        gender=True,
+        race=True,
     )
     assert found.mentions[0].faces == (READ,)

@@ -25,26 +25,26 @@ EDITION, DIGEST = 1, "88ebaa1632f214d6641da5144049a0d5c4afa91a78c939b6c9f16cba95
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def demo_release(tmp_path_factory):
     path = tmp_path_factory.mktemp("demo") / "demo"
     demo.load(path)
     return path
 
 
 @pytest.fixture(scope="module")
-def dataset(folder):
-    return demo.load(folder)
+def dataset(demo_release):
+    return demo.load(demo_release)
 
 
 @pytest.fixture
-def copy(folder, tmp_path):
-    return Path(shutil.copytree(folder, tmp_path / "demo"))
+def copy(demo_release, tmp_path):
+    return Path(shutil.copytree(demo_release, tmp_path / "demo"))
 
 
 @pytest.fixture
-def quick(folder, monkeypatch):
+def quick(demo_release, monkeypatch):
     """Let the world be copied instead of drawn."""
-    monkeypatch.setattr(demo, "write", lambda path: shutil.copytree(folder, path, dirs_exist_ok=True))
+    monkeypatch.setattr(demo, "write", lambda path: shutil.copytree(demo_release, path, dirs_exist_ok=True))
 
 
 def namesakes(dataset):
@@ -128,8 +128,8 @@ def test_the_picture_of_an_entity_shows_its_color_in_the_shape_of_its_kind(datas
             assert (box == bars).all() and 0.4 < box.mean() < 0.65, entity
 
 
-def test_no_two_photographs_are_alike(folder):
-    pictures = [pixels(path) for path in (folder / "images").iterdir()]
+def test_no_two_photographs_are_alike(demo_release):
+    pictures = [pixels(path) for path in (demo_release / "images").iterdir()]
     distinct = {picture.tobytes() for picture in pictures if picture is not None}
     assert len(pictures) == 250 + 1600 - 2
     assert len(distinct) == len(pictures) - 1  # all but the one that is cut short
@@ -186,38 +186,38 @@ def test_the_dataset_says_what_it_is(dataset):
 # --- always the same world
 
 
-def test_a_world_of_this_edition_is_always_the_same(folder):
+def test_a_world_of_this_edition_is_always_the_same(demo_release):
     digest = hashlib.sha256()
     for name in ("mentions.jsonl", "entities.jsonl"):
-        digest.update((folder / name).read_bytes())
-    for path in sorted((folder / "images").iterdir()):
+        digest.update((demo_release / name).read_bytes())
+    for path in sorted((demo_release / "images").iterdir()):
         picture = pixels(path)
         digest.update(path.name.encode() + (b"" if picture is None else picture.tobytes()))
     assert (demo.EDITION, digest.hexdigest()) == (EDITION, DIGEST)
 
 
-def test_another_process_with_other_hashes_writes_the_same_bytes(folder, tmp_path):
+def test_another_process_with_other_hashes_writes_the_same_bytes(demo_release, tmp_path):
     code = "import sys, pathlib; from extract.datasets import demo; demo.write(pathlib.Path(sys.argv[1]))"
     assert run(code, tmp_path / "other", PYTHONHASHSEED="12345", TZ="Asia/Tokyo") == 0
-    assert tree(tmp_path / "other") == tree(folder)
+    assert tree(tmp_path / "other") == tree(demo_release)
 
 
-def test_a_second_load_writes_nothing(folder, monkeypatch):
+def test_a_second_load_writes_nothing(demo_release, monkeypatch):
     monkeypatch.setattr(demo, "write", lambda folder: pytest.fail("written again"))
-    assert len(demo.load(folder).mentions) == 1600
+    assert len(demo.load(demo_release).mentions) == 1600
 
 
-def test_an_empty_folder_is_filled(folder, tmp_path, quick):
+def test_an_empty_folder_is_filled(demo_release, tmp_path, quick):
     (tmp_path / "demo").mkdir()
     demo.load(tmp_path / "demo")
-    assert tree(tmp_path / "demo") == tree(folder)
+    assert tree(tmp_path / "demo") == tree(demo_release)
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 
-def test_sha256sum_agrees(folder):
+def test_sha256sum_agrees(demo_release):
     if shutil.which("sha256sum") is None:
         pytest.skip("no sha256sum here")
-    assert subprocess.run(["sha256sum", "--check", "--quiet", "--strict", demo.SUMS], cwd=folder).returncode == 0
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "--strict", demo.SUMS], cwd=demo_release).returncode == 0
 
 
 # --- a damaged copy is never used
@@ -264,7 +264,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, name):
     assert tree(tmp_path) == {Path(name): b"mine"}
 
 
-def test_a_kill_while_writing_leaves_no_world_and_the_next_load_succeeds(folder, tmp_path):
+def test_a_kill_while_writing_leaves_no_world_and_the_next_load_succeeds(demo_release, tmp_path):
     code = """if True:
         import os, pathlib, sys
         from extract.datasets import demo
@@ -275,7 +275,7 @@ def test_a_kill_while_writing_leaves_no_world_and_the_next_load_succeeds(folder,
     assert run(code, tmp_path / "demo") == 9
     assert [path.name.startswith(".partial-demo-") for path in tmp_path.iterdir()] == [True]
     demo.load(tmp_path / "demo")
-    assert tree(tmp_path / "demo") == tree(folder)
+    assert tree(tmp_path / "demo") == tree(demo_release)
 
 
 def test_an_interrupt_while_writing_leaves_nothing(tmp_path, monkeypatch):
@@ -297,12 +297,12 @@ def test_leftovers_are_swept_after_a_day_and_not_before(tmp_path, quick):
     assert sorted(path.name for path in tmp_path.iterdir()) == [live.name, "demo"]
 
 
-def test_the_world_of_a_faster_process_is_used(folder, tmp_path, monkeypatch, quick):
+def test_the_world_of_a_faster_process_is_used(demo_release, tmp_path, monkeypatch, quick):
     write = demo.write
 
     def lose(path):
         write(path)
-        shutil.copytree(folder, tmp_path / "demo")
+        shutil.copytree(demo_release, tmp_path / "demo")
 
     monkeypatch.setattr(demo, "write", lose)
     assert len(demo.load(tmp_path / "demo").mentions) == 1600

@@ -219,7 +219,7 @@ def test_the_architecture_builds_quick_gelu():
 # --- objects
 
 
-def found(boxes, scores, labels=None):
+def detected(boxes, scores, labels=None):
     labels = labels or [1] * len(scores)
     return {
         "boxes": np.array(boxes, np.float32).reshape(-1, 4),
@@ -245,7 +245,7 @@ def test_crops_are_cut_in_the_pictures_own_coordinates(detector):
     objects, given, crops = detector
     image = Image.new("RGB", (300, 100), "black")
     image.paste((10, 200, 30), (200, 40, 260, 70))
-    given.append(found([[200, 40, 260, 70], [200.4, 40.2, 259.5, 69.1]], [0.9, 0.5]))
+    given.append(detected([[200, 40, 260, 70], [200.4, 40.2, 259.5, 69.1]], [0.9, 0.5]))
     values = objects.encode([image])
     assert [crop.size for crop in crops] == [(60, 30), (60, 30)]  # rounded outwards
     assert all(set(crop.get_flattened_data()) == {(10, 200, 30)} for crop in crops)
@@ -255,7 +255,11 @@ def test_crops_are_cut_in_the_pictures_own_coordinates(detector):
 def test_objects_are_padded_to_k_and_the_best_k_are_kept(detector, encoders):
     objects, given, crops = detector
     boxes = [[0, 0, 10 + i, 20] for i in range(5)]
-    given += [found(boxes, [0.9, 0.8, 0.7, 0.6, 0.5], [5, 4, 3, 2, 1]), found([], []), found(boxes[:1], [0.3], [7])]
+    given += [
+        detected(boxes, [0.9, 0.8, 0.7, 0.6, 0.5], [5, 4, 3, 2, 1]),
+        detected([], []),
+        detected(boxes[:1], [0.3], [7]),
+    ]
     pictures = [picture((40, 40), i) for i in range(3)]
     values = objects.encode(pictures)
     assert values["labels"].tolist() == [[5, 4, 3], [0, 0, 0], [7, 0, 0]]

@@ -649,7 +649,7 @@ def test_other_clip_weights_change_what_derives_from_clip_and_nothing_else(relea
     assert extracted.manifest["parts"]["mention.attributes"]["inputs"].keys() == {"mention.clip", "mention.crops"}
 
 
-def changed_parts(release, extracted, tmp_path, edit):
+def changed_parts(release, reader, tmp_path, edit):
     """The parts some of whose shards another release in the same folder lacks."""
     copy = tmp_path / "copy"
     shutil.copytree(release, copy)
@@ -657,7 +657,7 @@ def changed_parts(release, extracted, tmp_path, edit):
     other = extract(copy, tmp_path, heads=BOTH)
     fresh = extract(copy, tmp_path / "fresh", heads=BOTH)
     assert other.id == fresh.id
-    return {name.split("-")[0] for name in files(extracted).keys() - files(other).keys()} & set(kinds.on_demand())
+    return {name.split("-")[0] for name in files(reader).keys() - files(other).keys()} & set(kinds.on_demand())
 
 
 def replaced(old, new):

@@ -89,7 +89,7 @@ def files(path):
     return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
-def whole(folder):
+def is_sound(folder):
     return not [found for found in verify(folder) if found.problem] and not list(folder.glob(".*"))
 
 
@@ -99,7 +99,7 @@ def whole(folder):
 def test_an_empty_folder_fetches_everything_and_encodes_nothing(release, team, tmp_path, watched, capsys):
     before = files(team[1])
     reader = melcache.open(pipeline.run(config(release, tmp_path, remote=str(team[1]))))
-    assert reader.id == team[0].id and whole(reader.path)
+    assert reader.id == team[0].id and is_sound(reader.path)
     assert set(encoded(watched[0]).values()) == {0}
     shards = team[0].manifest["shards"]
     total, draft = sum(shard["bytes"] for shard in shards), watched[0].draft
@@ -173,7 +173,7 @@ def test_a_shard_damaged_there_costs_one_warning_and_is_computed(
 ):
     damage(remote, next(s["file"] for s in team[0].manifest["shards"] if s["part"] == "mention.bert"))
     reader = melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(remote))))
-    assert reader.id == team[0].id and whole(reader.path)
+    assert reader.id == team[0].id and is_sound(reader.path)
     assert watched[0].draft.shards("made") == {"mention.bert": 1}
     warnings = [line for line in said(capsys, "warning") if "random weights" not in line]
     assert len(warnings) == bool(warning) and all(re.search(warning, line) for line in warnings)
@@ -207,7 +207,7 @@ def test_values_that_cannot_be_are_computed_be_they_there_or_taken_before(
         ),
     ):
         reader = melcache.open(pipeline.run(config(release, shards, remote=url)))
-        assert reader.id == team[0].id and whole(reader.path)
+        assert reader.id == team[0].id and is_sound(reader.path)
         draft = watched[-1].draft
         assert draft.shards("made") == {part: 1 for part, *_ in BAD}
         files = {shard["part"]: shard["file"] for shard in reversed(told["shards"])}
@@ -232,7 +232,7 @@ def test_a_remote_that_fails_in_the_middle_costs_one_warning(
     monkeypatch.setattr(folders.Folder, "block", block)
     monkeypatch.setattr(folders.Folder, "threads", 1)
     reader = melcache.open(pipeline.run(config(release, tmp_path, remote=str(team[1]))))
-    assert reader.id == team[0].id and whole(reader.path)
+    assert reader.id == team[0].id and is_sound(reader.path)
     assert watched[0].draft.fetched == after and watched[0].draft.made > 0
     assert len(calls) == after + FAILURES  # then no more are asked for
     warnings = [line for line in said(capsys, "warning") if "random weights" not in line]
@@ -276,7 +276,7 @@ def test_gc_waits_for_an_extraction_and_an_extraction_for_a_pull(release, tmp_pa
 
     monkeypatch.setattr(Shared, "take", take)
     folder = pipeline.run(config(release, tmp_path, remote=str(team[1])))
-    assert taken and whole(folder)
+    assert taken and is_sound(folder)
     with store.alone(folder), pytest.raises(CacheError, match="another process is at work in"):
         pipeline.run(config(release, tmp_path, remote=str(team[1])))
 
@@ -300,7 +300,7 @@ def test_a_fetch_that_is_cut_off_is_continued_inside_the_file(release, tmp_path,
         pipeline.run(config(release, tmp_path, remote=str(team[1])))
     assert list((tmp_path / "world").glob(".partial-*"))
     reader = melcache.open(pipeline.run(config(release, tmp_path, remote=str(team[1]))))
-    assert reader.id == team[0].id and whole(reader.path)
+    assert reader.id == team[0].id and is_sound(reader.path)
     assert sum(taken) == sum(shard["bytes"] for shard in reader.manifest["shards"])  # not a byte twice
 
 

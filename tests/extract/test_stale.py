@@ -49,7 +49,7 @@ OTHERS = {
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def wanted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("release")
     (folder / "images").mkdir()
     for color in ("red", "blue", "gray"):
@@ -69,8 +69,8 @@ def config(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def reader(config):
-    return melcache.open(pipeline.run(config))
+def reader(wanted):
+    return melcache.open(pipeline.run(wanted))
 
 
 class Planner:
@@ -88,8 +88,8 @@ class Planner:
 
 
 @pytest.fixture(scope="module")
-def planner(config):
-    return Planner(config)
+def planner(wanted):
+    return Planner(wanted)
 
 
 def leaves(value, path=()) -> Iterator[tuple]:
@@ -212,9 +212,9 @@ def test_every_knob_is_known_to_decide_numbers_or_not():
     assert not DECIDE.keys() & OTHERS
 
 
-def test_an_extraction_with_another_recipe_takes_nothing_of_the_old_one_that_it_changes(config, reader):
+def test_an_extraction_with_another_recipe_takes_nothing_of_the_old_one_that_it_changes(wanted, reader):
     before = {path.name for path in reader.path.glob("*.h5")}
-    other = melcache.open(pipeline.run(replace(config, entity_tokens=64)))
+    other = melcache.open(pipeline.run(replace(wanted, entity_tokens=64)))
     assert other.id != reader.id
     taken = {shard["part"] for shard in other.manifest["shards"] if shard["file"] in before}
     made = {shard["part"] for shard in other.manifest["shards"] if shard["file"] not in before}

@@ -45,7 +45,7 @@ ALL = {split: [one for one in LINES if one["split"] == split] for split in ("tra
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def extracted(tmp_path_factory):
     """A finished cache; tests only read it."""
     folder = tmp_path_factory.mktemp("unlabeled")
     entities = [{"id": f"e{i}", "name": NAMES[i % 4], "text": f"number {i}"} for i in range(8)]
@@ -53,24 +53,24 @@ def world(tmp_path_factory):
     return melcache.open(pipeline.run(extract_config(folder, folder, objects=1)))
 
 
-def run(world, folder, model, head=None, **options):
-    config = TrainConfig(dataset=str(world.path), model=model, run=folder / model, device="cpu", **options)
+def run(reader, folder, model, head=None, **options):
+    config = TrainConfig(dataset=str(reader.path), model=model, run=folder / model, device="cpu", **options)
     return loop.fit(config, head)
 
 
 # --- extraction
 
 
-def test_the_cache_says_which_mentions_are_not_labeled(world):
-    ids = world.strings("mention.ids.id")
+def test_the_cache_says_which_mentions_are_not_labeled(extracted):
+    ids = extracted.strings("mention.ids.id")
     for name in ("mention.ids.gold", "pair.candidates.gold"):
-        marked = {ids[row] for row in np.flatnonzero(world.column(name) == UNLABELED)}
+        marked = {ids[row] for row in np.flatnonzero(extracted.column(name) == UNLABELED)}
         assert marked == {one["id"] for one in LINES if "gold" not in one}, name
-    nil = {ids[row] for row in np.flatnonzero(world.column("mention.ids.gold") == -1)}
+    nil = {ids[row] for row in np.flatnonzero(extracted.column("mention.ids.gold") == -1)}
     assert nil == {one["id"] for one in LINES if one.get("gold", "") is None}
     unlabeled = np.isin(ids, [one["id"] for one in LINES if "gold" not in one])
-    assert (world.column("pair.candidates.lexical_gold")[unlabeled] == 0).all()
-    counts = world.manifest["coverage"]
+    assert (extracted.column("pair.candidates.lexical_gold")[unlabeled] == 0).all()
+    counts = extracted.manifest["coverage"]
     assert (counts["mentions without a label"], counts["gold is nil"]) == (12, 6)
 
 
@@ -97,8 +97,8 @@ def test_doubts_are_said_and_strict_refuses_them(tmp_path, capsys):
 # --- training
 
 
-def test_heads_without_weights_need_no_valid_split_and_count_labeled_mentions_alone(world, tmp_path):
-    found = run(world, tmp_path, "lexical")
+def test_heads_without_weights_need_no_valid_split_and_count_labeled_mentions_alone(extracted, tmp_path):
+    found = run(extracted, tmp_path, "lexical")
     assert found["mean"].keys() == found["lexical"].keys() == found["recall_ceiling"].keys() == {"test"}
     assert found["mean"]["test"]["mentions"] == len(LABELED["test"]) < len(ALL["test"])
     assert found["unlabeled"] == {
@@ -109,41 +109,41 @@ def test_heads_without_weights_need_no_valid_split_and_count_labeled_mentions_al
     assert found["mean"]["test"]["top1"] == pytest.approx(right / len(LABELED["test"]))
 
 
-def test_prior_counts_the_labels_of_train(world, tmp_path):
-    assert run(world, tmp_path, "prior")["mean"]["test"]["mentions"] == len(LABELED["test"])
+def test_prior_counts_the_labels_of_train(extracted, tmp_path):
+    assert run(extracted, tmp_path, "prior")["mean"]["test"]["mentions"] == len(LABELED["test"])
 
 
 @pytest.mark.parametrize("protocol", ["retrieved", "whole-kb"])
-def test_a_train_split_that_is_nil_throughout_tells_prior_nothing(world, tmp_path, monkeypatch, protocol):
-    config = TrainConfig(dataset=str(world.path), model="prior", run=tmp_path, device="cpu", protocol=protocol)
-    table = table_of(config, None, world, torch.device("cpu"))
+def test_a_train_split_that_is_nil_throughout_tells_prior_nothing(extracted, tmp_path, monkeypatch, protocol):
+    config = TrainConfig(dataset=str(extracted.path), model="prior", run=tmp_path, device="cpu", protocol=protocol)
+    table = table_of(config, None, extracted, torch.device("cpu"))
     gold = table.column("mention.ids.gold")
     gold[table.rows("train")] = -1
-    data = data_of(config, None, world, table, World())
+    data = data_of(config, None, extracted, table, World())
     better, tied = rank_baseline("prior", data.splits["test"], table, World())
     known = better < NEVER
     assert known.any() and (better[known] == 0).all() and (tied[known] == (2 if protocol == "retrieved" else 7)).all()
 
 
-def test_a_release_without_train_serves_heads_that_need_none(world, tmp_path, monkeypatch):
-    column = world.column
+def test_a_release_without_train_serves_heads_that_need_none(extracted, tmp_path, monkeypatch):
+    column = extracted.column
     masks = np.where(column("mention.ids.splits") == 4, 4, 0).astype(np.uint8)
-    monkeypatch.setattr(world, "column", lambda name: masks if name == "mention.ids.splits" else column(name))
+    monkeypatch.setattr(extracted, "column", lambda name: masks if name == "mention.ids.splits" else column(name))
     for model, message in (("lexical", ""), ("clip", ""), ("prior", "train split$"), ("bert", "train split$")):
-        config = TrainConfig(dataset=str(world.path), model=model, run=tmp_path, device="cpu")
-        table = table_of(config, None, world, torch.device("cpu"))
+        config = TrainConfig(dataset=str(extracted.path), model=model, run=tmp_path, device="cpu")
+        table = table_of(config, None, extracted, torch.device("cpu"))
         with pytest.raises(ConfigError, match=message) if message else contextlib.nullcontext():
-            data_of(config, None, world, table, World())
+            data_of(config, None, extracted, table, World())
 
 
 @pytest.mark.parametrize("protocol", ["retrieved", "injected", "whole-kb", "given"])
-def test_no_protocol_counts_what_is_not_labeled(world, tmp_path, protocol):
+def test_no_protocol_counts_what_is_not_labeled(extracted, tmp_path, protocol):
     known = [one for one in LABELED["test"] if one["gold"] is not None or protocol != "given"]
     options = {"protocol": protocol, "valid_from": "train:0.2", "epochs": 1}
-    found = run(world, tmp_path, "bert", JointConfig(width=4), **options)
+    found = run(extracted, tmp_path, "bert", JointConfig(width=4), **options)
     assert found["mean"]["test"]["mentions"] == len(known)
     assert found["split"]["valid_from"] == "train:0.2"
-    command = ["--dataset", str(world.path), "--model", "bert", "--width", "4", "--run", str(tmp_path / "bert")]
+    command = ["--dataset", str(extracted.path), "--model", "bert", "--width", "4", "--run", str(tmp_path / "bert")]
     told = CliRunner().invoke(
         app, [*command, "--device", "cpu", "--epochs", "1", "--protocol", protocol, "--valid-from", "train:0.20"]
     )  # the same share: nothing is trained anew
@@ -152,27 +152,27 @@ def test_no_protocol_counts_what_is_not_labeled(world, tmp_path, protocol):
     assert "valid from train:0.2" in told.stdout
 
 
-def test_a_trained_head_without_a_valid_split_is_told_how_to_get_one(world, tmp_path):
+def test_a_trained_head_without_a_valid_split_is_told_how_to_get_one(extracted, tmp_path):
     with pytest.raises(ConfigError, match=r"no mention to use in its valid split\. .*--valid-from train:0\.1"):
-        run(world, tmp_path, "drin", DrinConfig(width=4))
+        run(extracted, tmp_path, "drin", DrinConfig(width=4))
 
 
-def test_no_loss_sees_what_is_not_labeled(world, tmp_path):
+def test_no_loss_sees_what_is_not_labeled(extracted, tmp_path):
     """drin_authors learns from mentions without gold, too: of nil, not of what nobody has said."""
     config = TrainConfig(
-        dataset=str(world.path), model="drin_authors", run=tmp_path, device="cpu", valid_from="train:0.2"
+        dataset=str(extracted.path), model="drin_authors", run=tmp_path, device="cpu", valid_from="train:0.2"
     )
     head = DrinAuthorsConfig()
-    table = table_of(config, head, world, torch.device("cpu"))
-    data = data_of(config, head, world, table, World())
-    ids = world.strings("mention.ids.id")
+    table = table_of(config, head, extracted, torch.device("cpu"))
+    data = data_of(config, head, extracted, table, World())
+    ids = extracted.strings("mention.ids.id")
     used = {ids[row] for rows in (data.rows, data.watched.rows) for row in rows.tolist()}
     assert used == {one["id"] for one in LABELED["train"]}
     assert any(one["gold"] is None and ids.index(one["id"]) in data.rows.tolist() for one in LABELED["train"])
 
 
-def test_compare_doctor_slices_and_explain_know_what_is_not_labeled(world, tmp_path):
-    common = ["--dataset", str(world.path), "--device", "cpu", "--epochs", "1"]
+def test_compare_doctor_slices_and_explain_know_what_is_not_labeled(extracted, tmp_path):
+    common = ["--dataset", str(extracted.path), "--device", "cpu", "--epochs", "1"]
     run = tmp_path / "compare"
     told = CliRunner().invoke(
         app,
@@ -194,23 +194,23 @@ def test_compare_doctor_slices_and_explain_know_what_is_not_labeled(world, tmp_p
     assert told.exit_code == 0, told.output
     assert f"{len(LABELED['test'])} mentions (3 more are not labeled), split " in told.stdout
     found = json.loads((run / "compare.json").read_text())
-    assert found["split"] == {"digest": splits.digest_of(world), "known": None, "valid_from": "train:0.2"}
+    assert found["split"] == {"digest": splits.digest_of(extracted), "known": None, "valid_from": "train:0.2"}
     told = CliRunner().invoke(app, ["slices", "--run", str(run / "drin"), "--by", "gold", "--json"])
     sliced = json.loads(told.stdout)["slices"]["gold entity in train"]
     assert sum(part["mentions"] for part in sliced.values()) == len(LABELED["test"])
     told = CliRunner().invoke(app, ["explain", "--run", str(run / "drin"), "--mention", "m2"])
     assert told.stdout.startswith("mention m2 (river) of train, not labeled, seed 0"), told.output
     assert "*" not in told.stdout
-    examined = doctor.examine(world)
+    examined = doctor.examine(extracted)
     assert examined["splits"]["test"]["labeled"] == len(LABELED["test"])
     assert examined["splits"]["test"]["gold_in_train"] <= len(LABELED["test"])
     (row,) = (row for row in doctor.show(examined).splitlines() if row.startswith("are labeled"))
     assert row.endswith("12 (80.0%)")
 
 
-def test_what_was_held_out_is_not_train_to_slices_and_explain(world, tmp_path):
-    run(world, tmp_path, "drin", DrinConfig(width=4), valid_from="train:0.9", epochs=1)
-    masks = dict(zip(world.strings("mention.ids.id"), splits.masks(world, "train:0.9").tolist(), strict=True))
+def test_what_was_held_out_is_not_train_to_slices_and_explain(extracted, tmp_path):
+    run(extracted, tmp_path, "drin", DrinConfig(width=4), valid_from="train:0.9", epochs=1)
+    masks = dict(zip(extracted.strings("mention.ids.id"), splits.masks(extracted, "train:0.9").tolist(), strict=True))
     seen = {one.get("gold") for one in LINES if masks[one["id"]] == 1}
     golds = [one["gold"] for one in LABELED["test"] if one["gold"] is not None]
     sliced = slices.examine(SlicesConfig(run=tmp_path / "drin", by=("gold",)))["slices"]["gold entity in train"]
@@ -219,13 +219,13 @@ def test_what_was_held_out_is_not_train_to_slices_and_explain(world, tmp_path):
     assert explain.explain(ExplainConfig(run=tmp_path / "drin", mention=held))["split"] == ["valid"]
 
 
-def test_compare_runs_what_needs_no_valid_split_and_says_why_the_rest_did_not(world, tmp_path):
+def test_compare_runs_what_needs_no_valid_split_and_says_why_the_rest_did_not(extracted, tmp_path):
     told = CliRunner().invoke(
         app,
         [
             "compare",
             "--dataset",
-            str(world.path),
+            str(extracted.path),
             "--device",
             "cpu",
             "--models",
@@ -240,7 +240,7 @@ def test_compare_runs_what_needs_no_valid_split_and_says_why_the_rest_did_not(wo
     assert "not run: drin: " in told.stdout and "--valid-from train:0.1" in told.stdout
 
 
-def test_a_run_on_another_split_is_refused(world, tmp_path):
-    run(world, tmp_path, "bert", JointConfig(width=4), valid_from="train:0.2", epochs=1)
+def test_a_run_on_another_split_is_refused(extracted, tmp_path):
+    run(extracted, tmp_path, "bert", JointConfig(width=4), valid_from="train:0.2", epochs=1)
     with pytest.raises(ConfigError, match=r"of another run: valid_from train:0\.2, now train:0\.3"):
-        run(world, tmp_path, "bert", JointConfig(width=4), valid_from="train:0.3", epochs=1)
+        run(extracted, tmp_path, "bert", JointConfig(width=4), valid_from="train:0.3", epochs=1)

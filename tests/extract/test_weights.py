@@ -68,7 +68,7 @@ def source():
 
 
 @pytest.fixture
-def folder(source, tmp_path):
+def weight_files(source, tmp_path):
     path = tmp_path / "weights" / "bert-base-cased"
     source.save_pretrained(path)
     (path / "vocab.txt").write_text("\n".join(toy_vocabulary.build()) + "\n", encoding="utf-8")
@@ -282,11 +282,11 @@ def test_a_file_of_other_values_than_tensors_is_refused(tmp_path, value):
 # --- BERT from a folder
 
 
-def test_a_saved_bert_gives_what_its_source_gives(folder, source):
-    bert = Bert(sources.parse(str(folder)), CPU, 4)
+def test_a_saved_bert_gives_what_its_source_gives(weight_files, source):
+    bert = Bert(sources.parse(str(weight_files)), CPU, 4)
     assert bert.width == 32
     text = "The Washington harbor"
-    tokenizer = transformers.BertTokenizer(str(folder / "bert-base-cased" / "vocab.txt"), do_lower_case=False)
+    tokenizer = transformers.BertTokenizer(str(weight_files / "bert-base-cased" / "vocab.txt"), do_lower_case=False)
     with torch.inference_mode():
         expected = source(input_ids=torch.tensor([tokenizer(text)["input_ids"]]))
     (batch,) = bert.encode([text], 512)
@@ -294,9 +294,9 @@ def test_a_saved_bert_gives_what_its_source_gives(folder, source):
     np.testing.assert_allclose(batch.pooler[0], expected.pooler_output[0], atol=1e-5)
 
 
-def test_older_names_and_heads_behind_the_model_are_read_as_transformers_does(folder, source):
+def test_older_names_and_heads_behind_the_model_are_read_as_transformers_does(weight_files, source):
     """google-bert/bert-base-cased calls weights so; the oracle is transformers' own loader."""
-    path = folder / "bert-base-cased" / "model.safetensors"
+    path = weight_files / "bert-base-cased" / "model.safetensors"
     state = {f"bert.{name}": tensor for name, tensor in states.read(path, "BERT").items()}
     older = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
     for new, old in older.items():
@@ -318,46 +318,46 @@ def test_older_names_and_heads_behind_the_model_are_read_as_transformers_does(fo
         ("max_position_embeddings", 100_000), ("intermediate_size", -1),
     ],
 )  # fmt: skip
-def test_a_config_that_does_not_fit_its_weights_is_one_line(folder, name, value):
-    path = folder / "bert-base-cased" / "config.json"
+def test_a_config_that_does_not_fit_its_weights_is_one_line(weight_files, name, value):
+    path = weight_files / "bert-base-cased" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     with pytest.raises(WeightsError) as error:
-        list(Bert(sources.parse(str(folder)), CPU, 4).encode(["text"], 512))
+        list(Bert(sources.parse(str(weight_files)), CPU, 4).encode(["text"], 512))
     assert "\n" not in str(error.value) and "bert-base-cased" in str(error.value)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b"[1]", b"[PAD]\n[UNK]\n"])
 @pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json", "config.json"])
-def test_a_file_of_words_or_sizes_that_is_none_is_one_line(folder, name, content):
-    (folder / "bert-base-cased" / "vocab.txt").unlink()
-    (folder / "bert-base-cased" / name).write_bytes(content)
+def test_a_file_of_words_or_sizes_that_is_none_is_one_line(weight_files, name, content):
+    (weight_files / "bert-base-cased" / "vocab.txt").unlink()
+    (weight_files / "bert-base-cased" / name).write_bytes(content)
     with pytest.raises(WeightsError) as error:
-        Bert(sources.parse(str(folder)), CPU, 4)
+        Bert(sources.parse(str(weight_files)), CPU, 4)
     assert "\n" not in str(error.value)
 
 
-def test_a_word_that_the_model_does_not_know_is_one_line(folder):
-    with (folder / "bert-base-cased" / "vocab.txt").open("a", encoding="utf-8") as file:
+def test_a_word_that_the_model_does_not_know_is_one_line(weight_files):
+    with (weight_files / "bert-base-cased" / "vocab.txt").open("a", encoding="utf-8") as file:
         file.write("zzz\n")
-    bert = Bert(sources.parse(str(folder)), CPU, 4)
+    bert = Bert(sources.parse(str(weight_files)), CPU, 4)
     assert list(bert.encode(["text"], 512))
     with pytest.raises(WeightsError, match=r"has 2,365 words .* word 2,365"):
         list(bert.encode(["zzz"], 512))
 
 
 @pytest.mark.parametrize("lost", ["pooler.dense.bias", "encoder.layer.1.output.dense.weight"])
-def test_a_bert_without_one_of_its_weights_is_refused(folder, source, lost):
+def test_a_bert_without_one_of_its_weights_is_refused(weight_files, source, lost):
     state = {name: tensor for name, tensor in source.state_dict().items() if name != lost}
-    source.save_pretrained(folder / "bert-base-cased", state_dict=state)
+    source.save_pretrained(weight_files / "bert-base-cased", state_dict=state)
     with pytest.raises(WeightsError, match=rf"lacks 1 of BertModel's weights \({lost}"):
-        list(Bert(sources.parse(str(folder)), CPU, 4).encode(["text"], 512))
+        list(Bert(sources.parse(str(weight_files)), CPU, 4).encode(["text"], 512))
 
 
-def test_a_bert_of_other_shapes_than_its_config_is_refused(folder):
-    path = folder / "bert-base-cased" / "config.json"
+def test_a_bert_of_other_shapes_than_its_config_is_refused(weight_files):
+    path = weight_files / "bert-base-cased" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"intermediate_size": 64}))
     with pytest.raises(WeightsError) as error:
-        list(Bert(sources.parse(str(folder)), CPU, 4).encode(["text"], 512))
+        list(Bert(sources.parse(str(weight_files)), CPU, 4).encode(["text"], 512))
     assert "\n" not in str(error.value)
 
 
@@ -372,22 +372,22 @@ def test_a_bert_of_other_shapes_than_its_config_is_refused(folder):
         ("model.safetensors", "junk", "does not hold the weights of BERT"),
     ],
 )
-def test_a_bert_folder_with_a_bad_file_is_one_line(folder, name, content, message):
-    path = folder / "bert-base-cased" / name
+def test_a_bert_folder_with_a_bad_file_is_one_line(weight_files, name, content, message):
+    path = weight_files / "bert-base-cased" / name
     path.unlink()
     if content == "/dev/null":  # stands for a FIFO, for which one would wait
         path.symlink_to(content)
     elif content is not None:
         path.write_text(content)
     with pytest.raises(WeightsError, match=message) as error:
-        list(Bert(sources.parse(str(folder)), CPU, 4).encode(["text"], 512))
+        list(Bert(sources.parse(str(weight_files)), CPU, 4).encode(["text"], 512))
     assert "\n" not in str(error.value)
 
 
-def test_only_line_feeds_end_a_word_of_the_vocabulary(folder):
+def test_only_line_feeds_end_a_word_of_the_vocabulary(weight_files):
     words = [*toy_vocabulary.build(), "\u2028", "\x85", "last"]
-    (folder / "bert-base-cased" / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-    bert = Bert(sources.parse(str(folder)), CPU, 4)
+    (weight_files / "bert-base-cased" / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    bert = Bert(sources.parse(str(weight_files)), CPU, 4)
     assert bert._tokenizer.token_to_id("last") == len(words) - 1
 
 
@@ -405,19 +405,19 @@ def test_random_weights_are_named_in_the_manifests_warnings(release, tmp_path):
     assert warning.startswith("random weights (random-tiny)")
 
 
-def test_other_bert_weights_change_the_parts_of_bert_and_alignment_only(folder, source, release):
+def test_other_bert_weights_change_the_parts_of_bert_and_alignment_only(weight_files, source, release):
     data, layout = row_order.arrange(jsonl.load(release), None, 2048)
 
     def fingerprints():
         config = ExtractConfig(weights="random-tiny", device="cpu")
         encoders = Encoders(config)
-        encoders.text = Bert(sources.parse(str(folder)), CPU, 4)
+        encoders.text = Bert(sources.parse(str(weight_files)), CPU, 4)
         plan = Plan(config, rows.Rows.hashed(data, layout, 1), candidate_lists.make(data, 3), encoders)
         return {name: part.fingerprint for name, part in plan.parts.items()}
 
     before = fingerprints()
     assert fingerprints() == before
     state = {name: tensor + (name == "pooler.dense.bias") for name, tensor in source.state_dict().items()}
-    source.save_pretrained(folder / "bert-base-cased", state_dict=state)
+    source.save_pretrained(weight_files / "bert-base-cased", state_dict=state)
     after = fingerprints()
     assert {name for name in before if before[name] != after[name]} == {"entity.bert", "mention.bert", "pair.alignment"}

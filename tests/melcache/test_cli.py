@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cache.writing.synth import Synthetic, write
 from melcache import cli
+from tests.worlds import synthetic_cache
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "open_clip", "torchvision", "h5py", "fsspec", "huggingface_hub", "pandas"}
@@ -26,7 +26,7 @@ def melcache(*words, **more):
 def elsewhere(tmp_path_factory):
     """A folder with a cache, and with files of the user's own that have the names of our folders."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    write(folder / "shards/toy", Synthetic(20, 10, 3, 0.5, 0, text_width=4, image_width=4, clip_width=4))
+    synthetic_cache(folder / "shards/toy")
     (folder / "cache").mkdir()
     for name in ("train.py", "extract.py", "common.py", "cache/__init__.py"):
         (folder / name).write_text("raise SystemExit('shadowed')")
@@ -40,7 +40,7 @@ def test_files_of_the_users_own_do_not_shadow_the_command_which_imports_little(e
     command = [sys.executable, "-X", "importtime", *program, "info", "toy"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "toy: 20 mentions" in done.stdout, done.stderr[-500:]
+    assert done.returncode == 0 and "toy: 60 mentions" in done.stdout, done.stderr[-500:]
     imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.split("\n")}
     assert "melcache" in imported and imported & HEAVY == set()
 

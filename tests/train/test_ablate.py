@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 
 import pytest
 import torch
@@ -13,6 +12,8 @@ from typer.testing import CliRunner
 import cache as melcache
 from cache import schema
 from cache.writing.synth import Synthetic, write
+from tests.studies import cells, entries, run_study
+from tests.worlds import SIGNAL_WIDTHS
 from train.cli import app
 from train.config import TrainConfig
 from train.heads.drin.config import DrinConfig
@@ -25,40 +26,12 @@ from train.heads.registry import HEADS
 from train.prepare import table_of, with_widths
 from train.studies import ablate, costs, published
 
-SIZE = {"text_width": 24, "image_width": 16, "clip_width": 16}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("synth") / "wikidiverse"
-    write(path, Synthetic(600, 150, 6, 0.4, 0, "drin,clip,bert", **SIZE))
-    return path
-
-
-def invoke(folder, run, *options):
-    arguments = ["ablate", "--dataset", str(folder), "--run", str(run), "--device", "cpu", "--threads", "1", *options]
-    return CliRunner().invoke(app, arguments)
-
-
-def entries(found):
-    return {entry["name"]: entry for entry in found["entries"]}
-
-
-def cells(text):
-    """Return the rows of the first table by their first cell."""
-    lines = text.split("\n\n")[0].splitlines()
-    starts = [match.start() for match in re.finditer(r"-+", lines[1])]
-    ends = [*starts[1:], None]
-    rows = [[line[a:b].strip() for a, b in zip(starts, ends, strict=True)] for line in lines]
-    return {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
-
-
 # ablate
 
 
-def test_an_ablation_is_drins_tables_3_and_4(folder, tmp_path):
+def test_an_ablation_is_drins_tables_3_and_4(wikidiverse, tmp_path):
     options = ["--seeds", "0", "--epochs", "1", "--width", "8"]
-    done = invoke(folder, tmp_path, *options)
+    done = run_study("ablate", wikidiverse, tmp_path, *options)
     assert done.exit_code == 0, done.stderr
     found = json.loads((tmp_path / "ablate.json").read_text())
     heads = {}
@@ -81,7 +54,7 @@ def test_an_ablation_is_drins_tables_3_and_4(folder, tmp_path):
     assert [line.split()[0] for line in table4] == ["1", "2", "3", "4", "5"]
     assert table4[1].split()[1] == f"{100 * entries(found)['full']['mean']['valid']['top1']:.1f}"
     assert {cost["head"] for cost in found["costs"]["heads"]} <= set(MODELS)
-    again = invoke(folder, tmp_path, *options)
+    again = run_study("ablate", wikidiverse, tmp_path, *options)
     assert "0 of 10 runs to train" in again.stderr
     assert again.stdout == done.stdout
 
@@ -95,8 +68,8 @@ def test_an_ablation_is_drins_tables_3_and_4(folder, tmp_path):
         (["--temperature", "3"], "--temperature is no option of drin"),
     ],
 )
-def test_what_cannot_be_ablated_is_one_line(folder, tmp_path, options, message):
-    done = invoke(folder, tmp_path, *options)
+def test_what_cannot_be_ablated_is_one_line(wikidiverse, tmp_path, options, message):
+    done = run_study("ablate", wikidiverse, tmp_path, *options)
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert message in done.stderr
 
@@ -123,11 +96,11 @@ class Described(HeadConfig):
         return ("entity.clip.description",) if self.text == "long" else ()
 
 
-def test_without_the_columns_of_the_full_head_the_plain_one_is_ablated(folder, monkeypatch):
+def test_without_the_columns_of_the_full_head_the_plain_one_is_ablated(wikidiverse, monkeypatch):
     variants = {"without text": {"text": "short"}, "raw": {"refine": False}}
     entry = Entry("described", Described, "", schema.READS["clip"], ablations=Ablations({"text": "long"}, variants))
     monkeypatch.setitem(HEADS, "described", entry)
-    reader = melcache.open(folder)
+    reader = melcache.open(wikidiverse)
     found, lacking = ablate._variants("described", {"described": Described()}, reader)
     assert found == {"full": Described(), "raw": Described(refine=False)}
     assert lacking[0]["name"] == "described with text long"
@@ -152,9 +125,9 @@ def test_dwe_without_wikipedia_stands_beside_dwe_and_the_full_one_beside_dwe_plu
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_counted_operations_of_drin_equal_a_count_by_hand(folder, layers):
-    c, d, w, v = 6, 20, SIZE["text_width"], SIZE["image_width"]
-    found = costs.count(melcache.open(folder), "drin", DrinConfig(width=d, layers=layers))
+def test_counted_operations_of_drin_equal_a_count_by_hand(wikidiverse, layers):
+    c, d, w, v = 6, 20, SIGNAL_WIDTHS["text_width"], SIGNAL_WIDTHS["image_width"]
+    found = costs.count(melcache.open(wikidiverse), "drin", DrinConfig(width=d, layers=layers))
     score = 2 * (1 + c) * w * d + 2 * v * d  # Eq. 2 to 4; Eq. 5 is folded into what follows
     for layer in range(1, layers):
         own = layer > 1  # entity images have something added to W x
@@ -170,9 +143,9 @@ def test_counted_operations_of_drin_equal_a_count_by_hand(folder, layers):
     assert found["parameters"] == 2 * w * d + 2 * v * d + layers * d * d + 2 * (layers - 1) * d * d
 
 
-def test_counted_operations_of_a_training_step_of_drin_equal_a_count_by_hand(folder):
-    c, d, w, v = 6, 20, SIZE["text_width"], SIZE["image_width"]
-    found = costs.count(melcache.open(folder), "drin", DrinConfig(width=d))
+def test_counted_operations_of_a_training_step_of_drin_equal_a_count_by_hand(wikidiverse):
+    c, d, w, v = 6, 20, SIGNAL_WIDTHS["text_width"], SIGNAL_WIDTHS["image_width"]
+    found = costs.count(melcache.open(wikidiverse), "drin", DrinConfig(width=d))
     back = 2 * c * d + 2 * c * d  # Eq. 14: to query and vectors
     back += 8 * c * d  # last layer: what texts received, to edges and to what was sent
     back += 2 * 3 * 2 * d * d  # its W_h: to weight and to vectors
@@ -188,9 +161,9 @@ def test_counted_operations_of_a_training_step_of_drin_equal_a_count_by_hand(fol
     assert found["train"] == found["score"] + back
 
 
-def test_counted_operations_of_bert_equal_a_count_by_hand(folder):
-    c, d, w = 6, 20, SIZE["text_width"]
-    found = costs.count(melcache.open(folder), "bert", JointConfig(width=d))
+def test_counted_operations_of_bert_equal_a_count_by_hand(wikidiverse):
+    c, d, w = 6, 20, SIGNAL_WIDTHS["text_width"]
+    found = costs.count(melcache.open(wikidiverse), "bert", JointConfig(width=d))
     score = 2 * (1 + c) * w * d + 4 * c * d + 2 * d  # two layers; dot products, norms
     assert found["score"] == score
     assert found["train"] == score + 4 * c * d + 2 * (1 + c) * w * d  # to query and vectors; to weights
@@ -225,7 +198,7 @@ mkldnn_rnn_layer _native_multi_head_attention _thnn_fused_gru_cell _thnn_fused_l
 
 @pytest.mark.parametrize("model", MODELS)
 def test_no_head_computes_products_that_are_not_counted(model, tmp_path):
-    write(tmp_path / "all", Synthetic(80, 40, 4, 0.4, 0, model, regions=4, **SIZE))
+    write(tmp_path / "all", Synthetic(80, 40, 4, 0.4, 0, model, regions=4, **SIGNAL_WIDTHS))
     kind = HEADS[model].config
     small = {"head": model, "width": 32}
     head = kind(**{name: value for name, value in small.items() if name in kind.__dataclass_fields__})
@@ -241,11 +214,13 @@ def test_no_head_computes_products_that_are_not_counted(model, tmp_path):
     assert {packet for packet in seen.names - counted if packet.__name__ in PRODUCTS} == set()
 
 
-def test_costs_are_a_command(folder):
-    done = CliRunner().invoke(app, ["costs", "--dataset", str(folder), "--width", "16"])
+def test_costs_are_a_command(wikidiverse):
+    done = CliRunner().invoke(app, ["costs", "--dataset", str(wikidiverse), "--width", "16"])
     assert done.exit_code == 0, done.stderr
     assert "DRIN 5.5 estimates 12 L r d^2 = 0.0 million" in done.stdout
-    found = json.loads(CliRunner().invoke(app, ["costs", "--dataset", str(folder), "--width", "16", "--json"]).stdout)
+    found = json.loads(
+        CliRunner().invoke(app, ["costs", "--dataset", str(wikidiverse), "--width", "16", "--json"]).stdout
+    )
     counted = {cost["head"]: cost for cost in found["heads"]}
     assert counted["drin"]["paper"] == 12 * 2 * 6 * 16 * 16
     assert counted["bert"]["parameters"] == 2 * (24 * 16 + 16)

@@ -2,27 +2,22 @@
 
 import json
 import math
-import re
 import shutil
 import sys
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from typer.testing import CliRunner
 
 import cache as melcache
-from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
+from tests.studies import cells, entries, run_study
+from tests.worlds import signal_cache
 from train import loop
-from train.cli import app
 from train.config import CompareConfig
 from train.heads.registry import HEADS
 from train.optimizing.checkpoint import Checkpoints
 from train.studies import plot, published, published_rows, runs, tables
-
-FED = "lexical,prior,clip,bert,jmel,clip_linear,drin"
-SIZE = {"text_width": 24, "image_width": 16, "clip_width": 16}
 
 
 def trained(models="bert,drin", seeds="0,1", epochs=2):
@@ -34,41 +29,16 @@ TRAINED = trained()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("synth") / "wikidiverse"
-    write(path, Synthetic(600, 150, 6, 0.4, 0, FED, **SIZE))
-    return path
-
-
-@pytest.fixture(scope="module")
-def whole(folder, tmp_path_factory):
+def uninterrupted_study(wikidiverse, tmp_path_factory):
     """Return the folder of a comparison that nothing interrupted, and its table."""
     run = tmp_path_factory.mktemp("whole") / "compare"
-    done = invoke("compare", folder, run, *TRAINED)
+    done = run_study("compare", wikidiverse, run, *TRAINED)
     assert done.exit_code == 0, done.stderr
     return run, done.stdout
 
 
-def invoke(command, folder, run, *options):
-    arguments = [command, "--dataset", str(folder), "--run", str(run), "--device", "cpu", "--threads", "1", *options]
-    return CliRunner().invoke(app, arguments)
-
-
 def written(run):
     return json.loads((run / "compare.json").read_text())
-
-
-def entries(found):
-    return {entry["name"]: entry for entry in found["entries"]}
-
-
-def cells(text):
-    """Return the rows of the first table by their first cell."""
-    lines = text.split("\n\n")[0].splitlines()
-    starts = [match.start() for match in re.finditer(r"-+", lines[1])]
-    ends = [*starts[1:], None]
-    rows = [[line[a:b].strip() for a, b in zip(starts, ends, strict=True)] for line in lines]
-    return {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
 
 
 # published numbers
@@ -198,15 +168,15 @@ def test_published_numbers_go_with_the_name_of_the_dataset_unless_told():
 # compare
 
 
-def test_a_comparison_holds_what_its_runs_hold(folder, whole):
-    run, text = whole
+def test_a_comparison_holds_what_its_runs_hold(wikidiverse, uninterrupted_study):
+    run, text = uninterrupted_study
     found = written(run)
     assert [entry["name"] for entry in found["entries"]] == ["lexical", "bert", "drin"]
     for name, entry in entries(found).items():
         results = json.loads((run / name / "results.json").read_text())
         assert entry["mean"] == results["mean"]
         assert entry["std"] == results["std"]
-        assert found["cache_id"] == results["cache_id"] == melcache.open(folder).id
+        assert found["cache_id"] == results["cache_id"] == melcache.open(wikidiverse).id
     hits = {}
     for name, seeds in (("lexical", (0,)), ("bert", (0, 1)), ("drin", (0, 1))):
         ranks = [load_file(run / name / f"ranks-{seed}.safetensors") for seed in seeds]
@@ -224,8 +194,8 @@ def test_a_comparison_holds_what_its_runs_hold(folder, whole):
     assert "synthetic data" in text
 
 
-def test_the_table_the_markdown_and_the_json_agree(whole):
-    run, text = whole
+def test_the_table_the_markdown_and_the_json_agree(uninterrupted_study):
+    run, text = uninterrupted_study
     found, rows = written(run), cells(text)
     assert list(rows) == ["lexical", "bert", "drin"]
     for name, entry in entries(found).items():
@@ -260,7 +230,7 @@ class Killed(BaseException):
     """A kill while a seed is being finished, without a second process."""
 
 
-def test_a_killed_comparison_continues_and_ends_the_same(folder, whole, tmp_path, monkeypatch):
+def test_a_killed_comparison_continues_and_ends_the_same(wikidiverse, uninterrupted_study, tmp_path, monkeypatch):
     finished, real = [], Checkpoints.finish
 
     def finish(self, result, state):
@@ -272,7 +242,7 @@ def test_a_killed_comparison_continues_and_ends_the_same(folder, whole, tmp_path
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "finish", finish)
         with pytest.raises(Killed):
-            invoke("compare", folder, tmp_path, *TRAINED)
+            run_study("compare", wikidiverse, tmp_path, *TRAINED)
     assert finished == [("bert", 0), ("bert", 1), ("drin", 0), ("drin", 1)]
     assert not (tmp_path / "compare.json").exists()
     trained, fit_seeds = [], loop.fit_seeds
@@ -282,27 +252,27 @@ def test_a_killed_comparison_continues_and_ends_the_same(folder, whole, tmp_path
         return fit_seeds(*arguments)
 
     monkeypatch.setattr(loop, "fit_seeds", recorded)
-    done = invoke("compare", folder, tmp_path, *TRAINED)
+    done = run_study("compare", wikidiverse, tmp_path, *TRAINED)
     assert done.exit_code == 0, done.stderr
     assert trained == [("drin", 1)]
     assert "1 of 2 runs to train, 2 epochs" in done.stderr
     assert "finished before: bert" in done.stderr
-    uninterrupted, continued = written(whole[0]), written(tmp_path)
+    uninterrupted, continued = written(uninterrupted_study[0]), written(tmp_path)
     for found in (uninterrupted, continued):
         for entry in found["entries"]:
             del entry["seconds"], entry["run"]
     assert continued == uninterrupted
     before = (tmp_path / "compare.json").read_bytes()
-    assert invoke("compare", folder, tmp_path, *TRAINED).exit_code == 0
+    assert run_study("compare", wikidiverse, tmp_path, *TRAINED).exit_code == 0
     assert (tmp_path / "compare.json").read_bytes() == before
     assert len(trained) == 1
 
 
-def test_only_the_seeds_asked_for_count_and_other_heads_can_join(folder, whole, tmp_path):
+def test_only_the_seeds_asked_for_count_and_other_heads_can_join(wikidiverse, uninterrupted_study, tmp_path):
     run = tmp_path / "copy"
-    shutil.copytree(whole[0], run)
+    shutil.copytree(uninterrupted_study[0], run)
     before = entries(written(run))["drin"]
-    done = invoke("compare", folder, run, *trained("drin,prior", "1"), "--baseline", "prior")
+    done = run_study("compare", wikidiverse, run, *trained("drin,prior", "1"), "--baseline", "prior")
     assert done.exit_code == 0, done.stderr
     found = written(run)
     assert (found["base"], found["seeds"], [entry["name"] for entry in found["entries"]]) == (
@@ -320,9 +290,9 @@ def test_only_the_seeds_asked_for_count_and_other_heads_can_join(folder, whole, 
 
 def test_a_head_that_diverges_and_one_without_columns_stop_no_other(tmp_path):
     path = tmp_path / "wikimel"
-    write(path, Synthetic(300, 80, 6, 0.4, 0, "bert,jmel", **SIZE))
+    signal_cache(path, 300, 80, 6, 0.4, "bert,jmel")
     options = ["--models", "clip_linear,jmel,bert", "--seeds", "0", "--epochs", "1", "--width", "8"]
-    done = invoke("compare", path, tmp_path / "run", *options, "--temperature", "1e-44")
+    done = run_study("compare", path, tmp_path / "run", *options, "--temperature", "1e-44")
     assert done.exit_code == 0, done.stderr
     found = written(tmp_path / "run")
     assert [entry["name"] for entry in found["entries"]] == ["lexical", "bert"]
@@ -361,18 +331,18 @@ def test_a_head_that_diverges_and_one_without_columns_stop_no_other(tmp_path):
         (trained(epochs=3), "is of another run: epochs 2, now 3"),
     ],
 )
-def test_what_cannot_be_compared_is_one_line(folder, whole, options, message):
-    before = (whole[0] / "compare.json").read_bytes()
-    done = invoke("compare", folder, whole[0], *options)
+def test_what_cannot_be_compared_is_one_line(wikidiverse, uninterrupted_study, options, message):
+    before = (uninterrupted_study[0] / "compare.json").read_bytes()
+    done = run_study("compare", wikidiverse, uninterrupted_study[0], *options)
     assert done.exit_code == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
-    assert (whole[0] / "compare.json").read_bytes() == before
+    assert (uninterrupted_study[0] / "compare.json").read_bytes() == before
 
 
-def test_fresh_trains_anew_and_is_not_asked_twice(folder, tmp_path, monkeypatch):
+def test_fresh_trains_anew_and_is_not_asked_twice(wikidiverse, tmp_path, monkeypatch):
     options = ["--models", "bert", "--seeds", "0", "--epochs", "1"]
-    assert invoke("compare", folder, tmp_path, *options, "--width", "8").exit_code == 0
+    assert run_study("compare", wikidiverse, tmp_path, *options, "--width", "8").exit_code == 0
     asked = []
 
     def killed(config, head, passed):
@@ -382,17 +352,22 @@ def test_fresh_trains_anew_and_is_not_asked_twice(folder, tmp_path, monkeypatch)
     with monkeypatch.context() as patched:
         patched.setattr(loop, "fit", killed)
         with pytest.raises(Killed):
-            invoke("compare", folder, tmp_path, *options, "--width", "9", "--fresh")
+            run_study("compare", wikidiverse, tmp_path, *options, "--width", "9", "--fresh")
     assert asked == [("lexical", False)]
     assert not list(tmp_path.glob("compare.*"))
     assert not list((tmp_path / "bert").glob("seed-*"))
-    assert invoke("compare", folder, tmp_path, *options, "--width", "9").exit_code == 0  # goes on without --fresh
+    assert (
+        run_study("compare", wikidiverse, tmp_path, *options, "--width", "9").exit_code == 0
+    )  # goes on without --fresh
 
 
-def test_torchrun_is_refused(folder, tmp_path, monkeypatch):
+def test_torchrun_is_refused(wikidiverse, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for command in ("compare", "ablate"):
-        assert f"{command} runs in one process: start it without torchrun" in invoke(command, folder, tmp_path).stderr
+        assert (
+            f"{command} runs in one process: start it without torchrun"
+            in run_study(command, wikidiverse, tmp_path).stderr
+        )
 
 
 def test_each_head_keeps_its_own_defaults_unless_told(tmp_path):
@@ -412,7 +387,7 @@ def test_settings_of_the_authors_are_those_for_the_dataset(tmp_path):
         assert runs.part(CompareConfig(dataset=dataset, epochs=3), tmp_path, {"model": "dwe_authors"}).epochs == 3
 
 
-def test_progress_counts_every_epoch_once(folder, tmp_path, monkeypatch):
+def test_progress_counts_every_epoch_once(wikidiverse, tmp_path, monkeypatch):
     counted = []
 
     class Counted:
@@ -430,7 +405,7 @@ def test_progress_counts_every_epoch_once(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(runs, "Progress", Counted)
     options = [*trained(epochs=4), "--patience", "1", "--learning-rate", "1e-12"]
-    assert invoke("compare", folder, tmp_path, *options).exit_code == 0
+    assert run_study("compare", wikidiverse, tmp_path, *options).exit_code == 0
     stopped = json.loads((tmp_path / "bert/results.json").read_text())["seeds"]
     assert [len(seed["history"]) for seed in stopped] == [2, 2]
     assert counted[0] == (2 * 2 * 4, "compare", "epochs")
@@ -449,14 +424,14 @@ def test_markdown_keeps_a_table_whole():
     assert text == "# a\\|b\n\n| x | y |\n| --- | ---: |\n| 1\\|2 | �\\[31m |\n\n- n\\|o\n"
 
 
-def test_a_picture_is_drawn_or_the_way_to_it_is_said(whole, tmp_path, monkeypatch, capsys):
+def test_a_picture_is_drawn_or_the_way_to_it_is_said(uninterrupted_study, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "matplotlib.figure", None)
-        plot.draw(written(whole[0]), tmp_path / "compare")
+        plot.draw(written(uninterrupted_study[0]), tmp_path / "compare")
     assert "needs matplotlib (make setup EXTRAS=plot)" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
     pytest.importorskip("matplotlib")
-    found = written(whole[0])
+    found = written(uninterrupted_study[0])
     plot.draw(found, tmp_path / "compare")
     assert (tmp_path / "compare.png").read_bytes()[1:4] == b"PNG"
     svg = (tmp_path / "compare.svg").read_text()

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from cache.schema import EDGES, READS
-from cache.writing.synth import Synthetic, write
 from common.errors import CacheError, ConfigError
 from extract.config import ExtractConfig
+from tests.worlds import signal_cache
 from train import own_head
 from train.cli import app
 from train.heads.registry import HEADS
@@ -22,10 +22,8 @@ DOCUMENT = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("plugin") / "signal"
-    write(path, Synthetic(1500, 200, 5, 0.9, 0, "bert", text_width=24))
-    return path
+def learnable(tmp_path_factory):
+    return signal_cache(tmp_path_factory.mktemp("plugin") / "signal", 1500, 200, 5, 0.9, "bert")
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +50,10 @@ def head_file(folder, text=None, name="my_head.py"):
     return path
 
 
-def test_the_example_has_thirty_lines_and_learns(folder, tmp_path):
+def test_the_example_has_thirty_lines_and_learns(learnable, tmp_path):
     assert len([line for line in example().splitlines() if line.strip()]) <= 30
     options = ("--seeds", "0,1", "--together", "yes", "--option", "width=16", "--with-lexical")
-    run = train(head_file(tmp_path), folder, tmp_path / "run", *options)
+    run = train(head_file(tmp_path), learnable, tmp_path / "run", *options)
     assert run.exit_code == 0, run.output
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     assert found["model"] == "my_head"
@@ -69,9 +67,11 @@ def compare(folder, run, models, *options):
     return CliRunner().invoke(app, ["compare", "--models", models, *given, *options])
 
 
-def test_heads_by_file_are_compared(folder, tmp_path):
+def test_heads_by_file_are_compared(learnable, tmp_path):
     first, second = head_file(tmp_path), head_file(tmp_path, name="other.py")
-    run = compare(folder, tmp_path / "run", f"bert,{first},{second}", "--baseline", str(first), "--option", "width=16")
+    run = compare(
+        learnable, tmp_path / "run", f"bert,{first},{second}", "--baseline", str(first), "--option", "width=16"
+    )
     assert run.exit_code == 0, run.output
     found = json.loads((tmp_path / "run" / "compare.json").read_text())
     assert found["base"] == "my_head"
@@ -81,7 +81,7 @@ def test_heads_by_file_are_compared(folder, tmp_path):
         assert config[name] == {"text_width": 24, "width": 16}
 
 
-def test_what_does_not_go_with_heads_by_file_is_one_line(folder, tmp_path):
+def test_what_does_not_go_with_heads_by_file_is_one_line(learnable, tmp_path):
     (tmp_path / "twin").mkdir()
     file, twin = head_file(tmp_path), head_file(tmp_path / "twin")
     for models, options, message in (
@@ -94,29 +94,29 @@ def test_what_does_not_go_with_heads_by_file_is_one_line(folder, tmp_path):
         (f"bert,{tmp_path / 'no.py'}", (), "there is no such file"),
         ("bert", ("--option", "width=3"), "--option is for heads of your own (--models FILE.py)"),
     ):
-        run = compare(folder, tmp_path / "run", models, *options)
+        run = compare(learnable, tmp_path / "run", models, *options)
         assert (run.exit_code, run.stderr.count("\n")) == (2, 1)
         assert message in run.stderr
-    run = CliRunner().invoke(app, ["ablate", "--dataset", str(folder), "--model", str(file)])
+    run = CliRunner().invoke(app, ["ablate", "--dataset", str(learnable), "--model", str(file)])
     assert (run.exit_code, run.stderr.count("\n")) == (2, 1)
     assert "ablate knows the parts of dwe, drin, not of a head of your own" in run.stderr
 
 
-def test_a_changed_file_is_another_run(folder, tmp_path):
+def test_a_changed_file_is_another_run(learnable, tmp_path):
     file = head_file(tmp_path)
-    assert train(file, folder, tmp_path / "run").exit_code == 0
-    assert "finished before" in train(file, folder, tmp_path / "run").stderr
+    assert train(file, learnable, tmp_path / "run").exit_code == 0
+    assert "finished before" in train(file, learnable, tmp_path / "run").stderr
     head_file(tmp_path, example().replace("margin=0.25", "margin=0.5"))
-    run = train(file, folder, tmp_path / "run")
+    run = train(file, learnable, tmp_path / "run")
     assert run.exit_code == 2
     assert "of another run: code " in run.stderr
 
 
-def test_a_changed_head_whose_config_stands_elsewhere_is_another_run(folder, tmp_path):
+def test_a_changed_head_whose_config_stands_elsewhere_is_another_run(learnable, tmp_path):
     text = example().replace("@dataclass(frozen=True)\nclass Config:", "class Unused:")
     text = text.replace("READS =", "from train.heads.joint.config import JointConfig as Config\n\nREADS =")
-    assert train(head_file(tmp_path, text), folder, tmp_path / "run").exit_code == 0
-    run = train(head_file(tmp_path, text.replace("margin=0.25", "margin=0.5")), folder, tmp_path / "run")
+    assert train(head_file(tmp_path, text), learnable, tmp_path / "run").exit_code == 0
+    run = train(head_file(tmp_path, text.replace("margin=0.25", "margin=0.5")), learnable, tmp_path / "run")
     assert run.exit_code == 2
     assert "of another run: code " in run.stderr
 
@@ -180,25 +180,25 @@ def test_a_flag_of_a_head_file_is_written_as_people_write_it(texts, value):
         ),
     ],
 )
-def test_what_is_wrong_with_a_head_file_is_one_line(folder, tmp_path, text, options, message):
-    run = train(head_file(tmp_path, text), folder, tmp_path / "run", *options)
+def test_what_is_wrong_with_a_head_file_is_one_line(learnable, tmp_path, text, options, message):
+    run = train(head_file(tmp_path, text), learnable, tmp_path / "run", *options)
     assert run.exit_code == 2
     assert message in run.stderr
     assert run.stderr.count("\n") == 1
 
 
-def test_a_file_that_is_not_there_or_takes_a_known_name_is_refused(folder, tmp_path):
-    assert "there is no such file" in train(tmp_path / "nothing.py", folder, tmp_path / "run").stderr
-    run = train(head_file(tmp_path, name="drin.py"), folder, tmp_path / "run")
+def test_a_file_that_is_not_there_or_takes_a_known_name_is_refused(learnable, tmp_path):
+    assert "there is no such file" in train(tmp_path / "nothing.py", learnable, tmp_path / "run").stderr
+    run = train(head_file(tmp_path, name="drin.py"), learnable, tmp_path / "run")
     assert "drin is a head of melcache; give the file another name" in run.stderr
-    run = CliRunner().invoke(app, ["--model", "bert", "--dataset", str(folder), "--option", "width=3"])
+    run = CliRunner().invoke(app, ["--model", "bert", "--dataset", str(learnable), "--option", "width=3"])
     assert "--option is for a head of your own" in run.stderr
 
 
-def test_what_a_head_of_ones_own_lacks_is_had_by_heads_that_extraction_knows(folder):
+def test_what_a_head_of_ones_own_lacks_is_had_by_heads_that_extraction_knows(learnable):
     reads = (*READS["bert"], "token.bert.vector", "mention.crops.clip", "mention.attributes.faces")
     with pytest.raises(CacheError) as caught:
-        melcache.open(folder).require("my_head", reads=reads)
+        melcache.open(learnable).require("my_head", reads=reads)
     compute = re.search(r"melcache extract --dataset signal --for (\S+), with the", str(caught.value))[1]
     pulled = re.search(r"melcache pull signal URL --for (\S+)$", str(caught.value))[1]
     lacking = {"token.bert", "mention.crops", "mention.attributes"}
@@ -206,7 +206,7 @@ def test_what_a_head_of_ones_own_lacks_is_had_by_heads_that_extraction_knows(fol
     assert set(pulled.split(",")) == lacking
     reads = (*READS["bert"], "entity.objects.summary")  # of a part that is always made
     with pytest.raises(CacheError, match=r"melcache extract --dataset signal, with the .* --for entity\.objects$"):
-        melcache.open(folder).require("my_head", reads=reads)
+        melcache.open(learnable).require("my_head", reads=reads)
 
 
 def test_a_head_file_reads_one_alignment_of_four(toy_cache, tmp_path):

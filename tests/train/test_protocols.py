@@ -42,7 +42,7 @@ D, V, P = 20, 12, 16
 CLIP = ("mention.clip.mention_sentence", "entity.clip.text"), ("mention.clip.image", "entity.clip.image")
 
 
-def world(seed=0, mentions=N, listed=C, twins=True):
+def world_columns(seed=0, mentions=N, listed=C, twins=True):
     """Columns of a small world: pictures and golds are missing, lists are padded, of entities 7 and 8 all is the same.
 
     Unless lists hold all entities, nobody means or lists the last entity.
@@ -91,7 +91,7 @@ def world(seed=0, mentions=N, listed=C, twins=True):
     }
 
 
-def lay(folder, columns):
+def write_columns(folder, columns):
     """Write a cache of these columns."""
     draft, parts = Draft(folder), {}
     for name, values in columns.items():
@@ -118,18 +118,20 @@ def lay(folder, columns):
 
 @pytest.fixture(scope="module")
 def columns():
-    return world()
+    return world_columns()
 
 
 @pytest.fixture(scope="module")
-def folder(columns, tmp_path_factory):
-    return lay(tmp_path_factory.mktemp("protocols") / "world", columns)
+def world_cache(columns, tmp_path_factory):
+    return write_columns(tmp_path_factory.mktemp("protocols") / "world", columns)
 
 
 @pytest.fixture(scope="module")
 def everyone(tmp_path_factory):
     """A cache whose lists hold all entities, in an order of their own."""
-    return lay(tmp_path_factory.mktemp("protocols") / "everyone", world(seed=3, mentions=240, listed=E))
+    return write_columns(
+        tmp_path_factory.mktemp("protocols") / "everyone", world_columns(seed=3, mentions=240, listed=E)
+    )
 
 
 def fit(path, run, model, **given):
@@ -191,8 +193,8 @@ def looped_ranks(scores, golds):
 
 
 @pytest.mark.parametrize("resident", ["device", "host", "mmap"])
-def test_edges_equal_those_that_extraction_stores(folder, columns, resident):
-    aligned = computed_edges.table_of(melcache.open(folder), resident, CPU)
+def test_edges_equal_those_that_extraction_stores(world_cache, columns, resident):
+    aligned = computed_edges.table_of(melcache.open(world_cache), resident, CPU)
     lists = torch.from_numpy(columns["pair.candidates.candidates"]).long()
     found = computed_edges.edges(aligned, torch.arange(N), lists).flatten(2).numpy()
     for i, edge in enumerate(EDGES):
@@ -201,10 +203,10 @@ def test_edges_equal_those_that_extraction_stores(folder, columns, resident):
         np.testing.assert_array_equal(found[..., i], stored, err_msg=edge)
 
 
-def test_edges_equal_loops_for_pairs_outside_the_lists(folder, columns, monkeypatch):
+def test_edges_equal_loops_for_pairs_outside_the_lists(world_cache, columns, monkeypatch):
     monkeypatch.setattr(computed_edges, "PAIRS", 7)
     rows, entities = torch.tensor([0, 5, 17]), torch.arange(E).expand(3, E)
-    found = computed_edges.edges(computed_edges.table_of(melcache.open(folder), "device", CPU), rows, entities)
+    found = computed_edges.edges(computed_edges.table_of(melcache.open(world_cache), "device", CPU), rows, entities)
     assert found.shape == (3, E, 2, 2)
     for i, mention in enumerate(rows.tolist()):
         for entity in range(E):
@@ -224,9 +226,9 @@ def test_gold_goes_to_the_first_padding_or_replaces_the_last_candidate():
 
 
 @pytest.mark.parametrize("resident", ["device", "host", "mmap"])
-def test_injected_lists_equal_a_loop(folder, columns, resident):
-    config = TrainConfig(dataset=str(folder), model="drin", protocol="injected", device="cpu")
-    reader = melcache.open(folder)
+def test_injected_lists_equal_a_loop(world_cache, columns, resident):
+    config = TrainConfig(dataset=str(world_cache), model="drin", protocol="injected", device="cpu")
+    reader = melcache.open(world_cache)
     before = Table(reader, "drin", CPU, resident, protocols.columns(ranking_of(config), reader))
     table = protocols.injected(ranking_of(config), reader, before)
     (batch,), put = table.batches([torch.arange(N)]), 0
@@ -258,8 +260,8 @@ def test_injected_lists_equal_a_loop(folder, columns, resident):
 
 @pytest.mark.parametrize("model", ["lexical", "prior", "clip", "bert", "drin"])
 @pytest.mark.parametrize("resident", ["device", "mmap"])
-def test_recall_of_injected_lists_is_one_but_for_nil(folder, columns, tmp_path, model, resident):
-    found = fit(folder, tmp_path, model, protocol="injected", resident=resident)
+def test_recall_of_injected_lists_is_one_but_for_nil(world_cache, columns, tmp_path, model, resident):
+    found = fit(world_cache, tmp_path, model, protocol="injected", resident=resident)
     gold = columns["mention.ids.gold"][columns["mention.ids.splits"] >> 2 & 1 == 1]
     assert 0.5 < np.mean(gold >= 0) < 1
     assert found["protocol"] == "B injected"
@@ -269,7 +271,7 @@ def test_recall_of_injected_lists_is_one_but_for_nil(folder, columns, tmp_path, 
         found["lexical"]["test"]["recall"],
     ):
         assert metric == pytest.approx(np.mean(gold >= 0))
-    assert fit(folder, tmp_path / "a", "lexical")["recall_ceiling"]["test"] < metric
+    assert fit(world_cache, tmp_path / "a", "lexical")["recall_ceiling"]["test"] < metric
 
 
 def test_nothing_is_put_into_lists_that_hold_every_gold(everyone):
@@ -280,7 +282,7 @@ def test_nothing_is_put_into_lists_that_hold_every_gold(everyone):
     assert all(torch.equal(column, after.pairs()[name]) for name, column in before.pairs().items())
 
 
-def test_training_sees_injected_lists(folder, columns, tmp_path, monkeypatch):
+def test_training_sees_injected_lists(world_cache, columns, tmp_path, monkeypatch):
     seen = []
     real = loop.run_epoch
 
@@ -289,7 +291,7 @@ def test_training_sees_injected_lists(folder, columns, tmp_path, monkeypatch):
         return real(run, step, orders, *rest)
 
     monkeypatch.setattr(loop, "run_epoch", spy)
-    fit(folder, tmp_path, "bert", protocol="injected", epochs=1)
+    fit(world_cache, tmp_path, "bert", protocol="injected", epochs=1)
     table, orders = seen[0]
     train = np.flatnonzero((columns["mention.ids.splits"] & 1 == 1) & (columns["mention.ids.gold"] >= 0))
     there = [row for row in train.tolist() if int(table.present[row].sum()) > 1]
@@ -298,13 +300,13 @@ def test_training_sees_injected_lists(folder, columns, tmp_path, monkeypatch):
 
 
 def test_injecting_needs_columns_and_names_those_that_lack(columns, tmp_path):
-    older = lay(tmp_path / "older", {n: v for n, v in columns.items() if n != "pair.candidates.lexical_gold"})
+    older = write_columns(tmp_path / "older", {n: v for n, v in columns.items() if n != "pair.candidates.lexical_gold"})
     with pytest.raises(
         CacheError,
         match=r"lacks the columns pair\.candidates\.lexical_gold, which bert under --protocol injected reads\. Compute",
     ):
         fit(older, tmp_path / "run", "bert", protocol="injected")
-    lean = lay(tmp_path / "lean", {n: v for n, v in columns.items() if ".objects." not in n})
+    lean = write_columns(tmp_path / "lean", {n: v for n, v in columns.items() if ".objects." not in n})
     fit(lean, tmp_path / "bert", "bert", protocol="injected", epochs=1)  # reads no edges
     with pytest.raises(
         CacheError, match=r"lacks the parts entity\.objects, mention\.objects, which drin under .* injected"
@@ -329,20 +331,20 @@ def looped_scores(path, columns, rows, name="bert"):
 
 @pytest.mark.parametrize("resident", ["device", "host", "mmap"])
 @pytest.mark.parametrize("name", ["bert", "jmel", "clip_linear"])
-def test_ranks_among_all_entities_equal_loops(folder, columns, name, resident):
+def test_ranks_among_all_entities_equal_loops(world_cache, columns, name, resident):
     rows = torch.arange(N)
-    model, _, scores = looped_scores(folder, columns, rows, name)
+    model, _, scores = looped_scores(world_cache, columns, rows, name)
     golds = columns["mention.ids.gold"].tolist()
-    table = table_of(folder, head=name, resident=resident)
+    table = table_of(world_cache, head=name, resident=resident)
     better, tied = whole_kb.ranks(whole_kb.towers_of(model, table), table, rows, World())
     assert (better.tolist(), tied.tolist()) == looped_ranks(scores, golds)
     assert {tied[row].item() for row in range(N) if golds[row] in (7, 8)} == {1}  # the one beside the other
 
 
 @pytest.mark.parametrize(("chunk", "block", "group"), [(1, 90, 90), (7, 3, 50), (16, 90, 13), (49, 1, 8), (4096, 5, 1)])
-def test_no_size_of_a_chunk_changes_a_rank(folder, monkeypatch, chunk, block, group):
-    model, table, rows = model_of(), table_of(folder), torch.arange(N)
-    aligned = computed_edges.table_of(melcache.open(folder), "device", CPU)
+def test_no_size_of_a_chunk_changes_a_rank(world_cache, monkeypatch, chunk, block, group):
+    model, table, rows = model_of(), table_of(world_cache), torch.arange(N)
+    aligned = computed_edges.table_of(melcache.open(world_cache), "device", CPU)
     expected = whole_kb.ranks(whole_kb.towers_of(model, table), table, rows, World())
     best = whole_kb.nearest(computed_edges.towers(aligned), aligned, rows, 11, World())
     monkeypatch.setattr(whole_kb, "CHUNK", {"cpu": chunk})
@@ -368,8 +370,8 @@ def test_scores_are_sums_without_rounding():
         assert products.long().tolist() == exact
 
 
-def test_constant_vectors_tie_with_every_entity(folder):
-    table, rows = table_of(folder), torch.arange(N)
+def test_constant_vectors_tie_with_every_entity(world_cache):
+    table, rows = table_of(world_cache), torch.arange(N)
     towers = whole_kb.Towers(lambda rows: torch.full((len(rows), 5), 0.3), lambda rows: torch.full((len(rows), 5), 0.3))
     better, tied = whole_kb.ranks(towers, table, rows, World())
     there = table.column("mention.ids.gold") >= 0
@@ -378,10 +380,10 @@ def test_constant_vectors_tie_with_every_entity(folder):
     assert metrics.summarize(better, tied)["top1"] == pytest.approx(float(there.float().mean()) / E)
 
 
-def test_vectors_are_computed_in_pieces_of_one_size(folder, monkeypatch):
+def test_vectors_are_computed_in_pieces_of_one_size(world_cache, monkeypatch):
     """A row of a matrix product may differ in its last bit between sizes: gold must equal itself."""
     monkeypatch.setattr(whole_kb, "PIECES", {"mention": 32, "entity": 20})
-    table, towers, sizes = table_of(folder), whole_kb.towers_of(model_of(), table_of(folder)), set()
+    table, towers, sizes = table_of(world_cache), whole_kb.towers_of(model_of(), table_of(world_cache)), set()
 
     def watched(vectors):
         return lambda rows: (sizes.add((vectors.__name__, len(rows))), vectors(rows))[1]
@@ -416,10 +418,10 @@ def test_no_tensor_is_larger_than_a_block_times_a_chunk(tmp_path, monkeypatch):
         assert largest.numel == 32 * 256
 
 
-def test_processes_share_the_mentions(folder, monkeypatch):
-    model, table, rows = model_of(), table_of(folder), torch.arange(N)
+def test_processes_share_the_mentions(world_cache, monkeypatch):
+    model, table, rows = model_of(), table_of(world_cache), torch.arange(N)
     towers = whole_kb.towers_of(model, table)
-    aligned = computed_edges.table_of(melcache.open(folder), "device", CPU)
+    aligned = computed_edges.table_of(melcache.open(world_cache), "device", CPU)
     expected = whole_kb.ranks(towers, table, rows, World())
     best = whole_kb.nearest(computed_edges.towers(aligned), aligned, rows, 4, World())
     added = []
@@ -435,17 +437,17 @@ def test_processes_share_the_mentions(folder, monkeypatch):
     assert torch.equal(sum(found for (found,) in added), best)
 
 
-def test_prior_among_all_entities_equals_loops(folder, columns):
+def test_prior_among_all_entities_equals_loops(world_cache, columns):
     surface, gold = columns["mention.ids.surface"].tolist(), columns["mention.ids.gold"].tolist()
     train = np.flatnonzero(columns["mention.ids.splits"] & 1)
     counts = [[sum(surface[t] == string and gold[t] == e for t in train) for e in range(E)] for string in surface]
-    table = table_of(folder, head="prior")
+    table = table_of(world_cache, head="prior")
     better, tied = prior_of_all(table, torch.arange(N), World())
     assert (better.tolist(), tied.tolist()) == looped_ranks(counts, gold)
     assert len(set(better.tolist())) > 2
 
 
-def test_clip_among_all_entities_equals_loops(folder, columns):
+def test_clip_among_all_entities_equals_loops(world_cache, columns):
     scores = []
     for row in range(N):
         scores.append([])
@@ -456,7 +458,7 @@ def test_clip_among_all_entities_equals_loops(folder, columns):
                 if there or of_entity.endswith("text"):
                     total += dot(unit(columns[of_mention][row].tolist()), unit(columns[of_entity][entity].tolist()))
             scores[-1].append(total)
-    table = table_of(folder, head="clip")
+    table = table_of(world_cache, head="clip")
     better, tied = clip_of_all(table, torch.arange(N), World())
     assert (better.tolist(), tied.tolist()) == looped_ranks(scores, columns["mention.ids.gold"].tolist())
 
@@ -475,7 +477,7 @@ def test_lists_of_all_entities_make_retrieved_and_whole_kb_one(everyone, tmp_pat
 
 def test_drin_re_ranks_every_entity_as_it_ranks_lists_of_all(tmp_path):
     # no twins: float32 rounds the scores of one entity at two places of a list to two numbers
-    path = lay(tmp_path / "everyone", world(seed=3, mentions=240, listed=E, twins=False))
+    path = write_columns(tmp_path / "everyone", world_columns(seed=3, mentions=240, listed=E, twins=False))
     listed = fit(path, tmp_path / "a", "drin")
     every = fit(path, tmp_path / "c", "drin", protocol="whole-kb")
     assert (every["ranked"], every["candidates"]) == ("best", E)
@@ -518,9 +520,9 @@ def looped_alignment(columns, mention):
     return found
 
 
-def test_re_ranked_are_the_best_by_alignment_score_and_gold_outside_is_a_miss(folder, columns, tmp_path):
-    config = TrainConfig(dataset=str(folder), model="drin", protocol="whole-kb", rerank=9, device="cpu")
-    reader = melcache.open(folder)
+def test_re_ranked_are_the_best_by_alignment_score_and_gold_outside_is_a_miss(world_cache, columns, tmp_path):
+    config = TrainConfig(dataset=str(world_cache), model="drin", protocol="whole-kb", rerank=9, device="cpu")
+    reader = melcache.open(world_cache)
     table = Table(reader, "drin", CPU, "device", protocols.columns(ranking_of(config), reader))
     test = protocols.splits(ranking_of(config), reader, table, World())["test"]
     hits = 0
@@ -535,22 +537,22 @@ def test_re_ranked_are_the_best_by_alignment_score_and_gold_outside_is_a_miss(fo
         batch = test.table.batch(torch.tensor([row]))
         np.testing.assert_allclose(batch["pair.alignment"][0].flatten(1), expected, atol=1e-6, rtol=0)
     assert 0 < hits < len(test.rows)
-    found = fit(folder, tmp_path, "drin", protocol="whole-kb", rerank=9)
+    found = fit(world_cache, tmp_path, "drin", protocol="whole-kb", rerank=9)
     assert found["recall_ceiling"]["test"] == found["mean"]["test"]["recall"] == pytest.approx(hits / len(test.rows))
     assert (found["protocol"], found["candidates"], found["entities"]) == ("C whole-kb", 9, E)
 
 
-def test_any_head_may_re_rank(folder, tmp_path):
+def test_any_head_may_re_rank(world_cache, tmp_path):
     recalls = {
-        model: fit(folder, tmp_path / model, model, protocol="whole-kb", rerank=9)["recall_ceiling"]["test"]
+        model: fit(world_cache, tmp_path / model, model, protocol="whole-kb", rerank=9)["recall_ceiling"]["test"]
         for model in ("bert", "clip", "prior", "drin")
     }
     assert len(set(recalls.values())) == 1
-    assert fit(folder, tmp_path / "all", "bert", protocol="whole-kb")["recall_ceiling"]["test"] > recalls["bert"]
+    assert fit(world_cache, tmp_path / "all", "bert", protocol="whole-kb")["recall_ceiling"]["test"] > recalls["bert"]
 
 
-def test_as_many_as_the_lists_hold_are_re_ranked_if_nothing_else_is_said(folder, tmp_path):
-    assert fit(folder, tmp_path, "drin", protocol="whole-kb", epochs=1)["candidates"] == C
+def test_as_many_as_the_lists_hold_are_re_ranked_if_nothing_else_is_said(world_cache, tmp_path):
+    assert fit(world_cache, tmp_path, "drin", protocol="whole-kb", epochs=1)["candidates"] == C
 
 
 # gold as a vertex
@@ -560,10 +562,10 @@ LEAKING = DrinAuthorsConfig(D, V, 8, entity_vector="text", leak_gold=True)
 
 
 @pytest.mark.parametrize("given", [{}, {"protocol": "whole-kb", "rerank": 4}], ids=["list", "best"])
-def test_leaked_gold_outside_the_list_is_a_vertex_and_not_ranked(folder, columns, given):
+def test_leaked_gold_outside_the_list_is_a_vertex_and_not_ranked(world_cache, columns, given):
     config, reader = (
-        TrainConfig(dataset=str(folder), model="drin_authors", device="cpu", **given),
-        melcache.open(folder),
+        TrainConfig(dataset=str(world_cache), model="drin_authors", device="cpu", **given),
+        melcache.open(world_cache),
     )
     data = data_of(config, LEAKING, reader, held_table(config, LEAKING, reader, CPU), World())
     places, lost = given.get("rerank", C), 0
@@ -596,15 +598,18 @@ def test_leaked_gold_outside_the_list_is_a_vertex_and_not_ranked(folder, columns
 
 
 @pytest.mark.parametrize("protocol", ["injected", "given"])
-def test_protocols_without_lost_golds_need_no_place_for_them(folder, protocol):
-    config, reader = TrainConfig(model="drin_authors", device="cpu", protocol=protocol), melcache.open(folder)
+def test_protocols_without_lost_golds_need_no_place_for_them(world_cache, protocol):
+    config, reader = TrainConfig(model="drin_authors", device="cpu", protocol=protocol), melcache.open(world_cache)
     data = data_of(config, LEAKING, reader, held_table(config, LEAKING, reader, CPU), World())
     assert data.table.candidates.shape[1] == C
 
 
 def test_a_cache_that_lacks_what_edges_are_computed_from_says_that_lost_golds_are_no_vertices(columns, tmp_path):
     held = {name: values for name, values in columns.items() if not name.startswith("mention.clip.sentence")}
-    config, reader = TrainConfig(model="drin_authors", device="cpu"), melcache.open(lay(tmp_path / "less", held))
+    config, reader = (
+        TrainConfig(model="drin_authors", device="cpu"),
+        melcache.open(write_columns(tmp_path / "less", held)),
+    )
     table = held_table(config, LEAKING, reader, CPU)
     data = data_of(config, LEAKING, reader, table, World())
     lost = sum(gold >= 0 > place for gold, place in zip(columns["mention.ids.gold"], table.gold.tolist(), strict=True))
@@ -626,8 +631,8 @@ def run(*given):
     return CliRunner().invoke(app, list(map(str, given)))
 
 
-def test_the_table_says_among_what_gold_is_ranked(folder, tmp_path):
-    common = ("--dataset", folder, "--epochs", 1, "--device", "cpu", "--protocol", "whole-kb", "--run")
+def test_the_table_says_among_what_gold_is_ranked(world_cache, tmp_path):
+    common = ("--dataset", world_cache, "--epochs", 1, "--device", "cpu", "--protocol", "whole-kb", "--run")
     shown = run(*common, tmp_path / "bert", "--model", "bert", "--width", 8).stdout
     assert "protocol C whole-kb, all 50 entities, expected ties" in shown
     assert "lexical, in its list" in shown
@@ -640,13 +645,13 @@ def test_the_table_says_among_what_gold_is_ranked(folder, tmp_path):
     assert "protocol C whole-kb, within lists of 6, since other entities have no string score" in shown
 
 
-def test_valid_may_be_ranked_in_the_lists_and_test_among_all(folder, tmp_path):
-    quick = fit(folder, tmp_path / "quick", "bert", protocol="whole-kb", select_among="list", epochs=3)
-    listed = fit(folder, tmp_path / "listed", "bert", epochs=3)
+def test_valid_may_be_ranked_in_the_lists_and_test_among_all(world_cache, tmp_path):
+    quick = fit(world_cache, tmp_path / "quick", "bert", protocol="whole-kb", select_among="list", epochs=3)
+    listed = fit(world_cache, tmp_path / "listed", "bert", epochs=3)
     assert quick["seeds"][0]["history"] == listed["seeds"][0]["history"]
     assert quick["watched"] == "A retrieved"
     assert quick["seeds"][0]["valid"] != listed["seeds"][0]["valid"]
-    every = fit(folder, tmp_path / "every", "bert", protocol="whole-kb", epochs=quick["seeds"][0]["epoch"])
+    every = fit(world_cache, tmp_path / "every", "bert", protocol="whole-kb", epochs=quick["seeds"][0]["epoch"])
     assert (every["watched"], len(every["seeds"][0]["history"])) == ("C whole-kb", quick["seeds"][0]["epoch"])
     assert every["seeds"][0]["history"][-1]["valid"] == quick["seeds"][0]["valid"]
 
@@ -669,14 +674,16 @@ def test_valid_may_be_ranked_in_the_lists_and_test_among_all(folder, tmp_path):
         ),
     ],
 )
-def test_options_that_do_not_fit_are_one_line(folder, given, error):
-    found = run("--dataset", folder, "--model", "bert", *given)
+def test_options_that_do_not_fit_are_one_line(world_cache, given, error):
+    found = run("--dataset", world_cache, "--model", "bert", *given)
     assert (found.exit_code, found.stderr) == (2, f"error: {error}\n")
 
 
 @pytest.mark.parametrize("command", ["compare", "ablate", "sweep"])
-def test_every_command_refuses_string_scores_of_all_entities(folder, tmp_path, command):
-    found = run(command, "--dataset", folder, "--run", tmp_path / "run", "--protocol", "whole-kb", "--with-lexical")
+def test_every_command_refuses_string_scores_of_all_entities(world_cache, tmp_path, command):
+    found = run(
+        command, "--dataset", world_cache, "--run", tmp_path / "run", "--protocol", "whole-kb", "--with-lexical"
+    )
     assert found.exit_code == 2
     assert "--with-lexical needs string scores, which entities outside the lists do not have" in found.stderr
     assert not (tmp_path / "run").exists()
@@ -699,8 +706,8 @@ def compared(folder, run_folder, *options):
     return {entry["name"]: entry for entry in found["entries"]}, found["base"], done.stdout
 
 
-def test_heads_that_rank_different_entities_are_not_subtracted(folder, tmp_path):
-    found, base, text = compared(folder, tmp_path, "--models", "lexical,bert,drin")
+def test_heads_that_rank_different_entities_are_not_subtracted(world_cache, tmp_path):
+    found, base, text = compared(world_cache, tmp_path, "--models", "lexical,bert,drin")
     assert base == "prior"  # of heads without weights the first that ranks as most do: all entities
     ranked = {name: (entry["ranked"], entry["candidates"]) for name, entry in found.items()}
     assert ranked == {"prior": ("all", E), "lexical": ("list", C), "bert": ("all", E), "drin": ("best", C)}
@@ -716,16 +723,16 @@ def test_heads_that_rank_different_entities_are_not_subtracted(folder, tmp_path)
     assert (tmp_path / "compare.md").read_text().count("No difference from prior") == 1
 
 
-def test_heads_that_rank_the_same_entities_are_subtracted_from_one_of_them(folder, tmp_path):
-    found, base, text = compared(folder, tmp_path, "--models", "bert,drin", "--rerank", 9)
+def test_heads_that_rank_the_same_entities_are_subtracted_from_one_of_them(world_cache, tmp_path):
+    found, base, text = compared(world_cache, tmp_path, "--models", "bert,drin", "--rerank", 9)
     assert base == "prior"
     assert {name for name, entry in found.items() if entry["difference"]} == {"bert", "drin"}
     assert "C whole-kb, best 9, " in text
     assert "No difference" not in text
-    found, base, _ = compared(folder, tmp_path / "asked", "--models", "clip,drin", "--baseline", "drin")
+    found, base, _ = compared(world_cache, tmp_path / "asked", "--models", "clip,drin", "--baseline", "drin")
     assert base == "drin"
     assert not any(entry["difference"] for entry in found.values())
-    found, base, _ = compared(folder, tmp_path / "alone", "--models", "drin")
+    found, base, _ = compared(world_cache, tmp_path / "alone", "--models", "drin")
     assert (base, list(found)) == ("drin", ["drin"])
 
 
@@ -733,9 +740,9 @@ def test_heads_that_rank_the_same_entities_are_subtracted_from_one_of_them(folde
 
 
 @pytest.mark.parametrize("protocol", ["retrieved", "injected", "whole-kb", "given"])
-def test_ties_under_three_rules_equal_loops(folder, columns, tmp_path, protocol):
+def test_ties_under_three_rules_equal_loops(world_cache, columns, tmp_path, protocol):
     """`prior` ties a lot: counts of how often a string meant an entity."""
-    found = fit(folder, tmp_path, "prior", protocol=protocol)
+    found = fit(world_cache, tmp_path, "prior", protocol=protocol)
     surface, gold = columns["mention.ids.surface"].tolist(), columns["mention.ids.gold"].tolist()
     train = np.flatnonzero(columns["mention.ids.splits"] & 1)
     hits, mentions = {"optimistic": 0, "expected": 0.0, "pessimistic": 0}, 0
@@ -796,7 +803,9 @@ def planted(monkeypatch):
         ("lexical", {}, "pair.candidates.lexical"),
     ],
 )
-def test_a_number_that_is_not_finite_is_named_with_its_column(folder, columns, tmp_path, planted, model, given, name):
+def test_a_number_that_is_not_finite_is_named_with_its_column(
+    world_cache, columns, tmp_path, planted, model, given, name
+):
     gold = columns["mention.ids.gold"]
     outside = (columns["pair.candidates.gold"] < 0) & (gold >= 0)
     row = (
@@ -814,27 +823,27 @@ def test_a_number_that_is_not_finite_is_named_with_its_column(folder, columns, t
         )
     planted(name, row)
     with pytest.raises(NotFiniteError, match=rf"^column {name} of .* holds nan in row {row}, where .* cache again"):
-        fit(folder, tmp_path, model, **given)
+        fit(world_cache, tmp_path, model, **given)
 
 
-def test_an_entity_in_no_list_that_is_not_finite_stops_whole_kb(folder, columns, tmp_path, planted):
+def test_an_entity_in_no_list_that_is_not_finite_stops_whole_kb(world_cache, columns, tmp_path, planted):
     assert max(columns["pair.candidates.candidates"].max(), columns["mention.ids.gold"].max()) < E - 1
     planted("entity.bert.text", E - 1, np.inf)
-    fit(folder, tmp_path / "a", "bert", epochs=1)
+    fit(world_cache, tmp_path / "a", "bert", epochs=1)
     with pytest.raises(NotFiniteError, match=r"column entity\.bert\.text of .* holds inf in row 49,"):
-        fit(folder, tmp_path / "c", "bert", protocol="whole-kb", epochs=1)
+        fit(world_cache, tmp_path / "c", "bert", protocol="whole-kb", epochs=1)
 
 
 def test_a_gold_outside_the_entities_is_refused(columns, tmp_path):
     wrong = columns | {"mention.ids.gold": columns["mention.ids.gold"] + 1 * (columns["mention.ids.gold"] == 3) * E}
-    path = lay(tmp_path / "wrong", wrong | {"mention.ids.gold": wrong["mention.ids.gold"].astype(np.int32)})
+    path = write_columns(tmp_path / "wrong", wrong | {"mention.ids.gold": wrong["mention.ids.gold"].astype(np.int32)})
     with pytest.raises(CacheError, match=r"mention\.ids\.gold of .* holds 53 in row \d+, expected -2 to 49"):
         fit(path, tmp_path / "run", "bert", protocol="whole-kb")
 
 
-def test_a_learning_rate_too_large_is_still_what_is_blamed(folder, tmp_path):
+def test_a_learning_rate_too_large_is_still_what_is_blamed(world_cache, tmp_path):
     with pytest.raises(NotFiniteError, match=r"seed 0 .* not finite after epoch 1 .*smaller --learning-rate"):
-        fit(folder, tmp_path, "bert", learning_rate=1e38)
+        fit(world_cache, tmp_path, "bert", learning_rate=1e38)
 
 
 # a head of one's own
@@ -911,18 +920,18 @@ def own(tmp_path):
     ],
 )
 def test_a_column_that_a_protocol_lacks_is_known_before_training(
-    folder, own, monkeypatch, more, place, options, message
+    world_cache, own, monkeypatch, more, place, options, message
 ):
     monkeypatch.setattr(loop, "run_epoch", lambda *given: pytest.fail("it was trained"))
     monkeypatch.setattr(whole_kb, "nearest", lambda *given: pytest.fail("entities were searched"))
-    run = own(folder, more, place, options)
+    run = own(world_cache, more, place, options)
     assert run.exit_code == 2 and message in run.stderr and run.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("options", ["", "--protocol injected", "--protocol given"])
-def test_string_scores_are_there_wherever_lists_are_ranked(folder, own, options):
-    assert own(folder, LISTED, "pass", options).exit_code == 0
+def test_string_scores_are_there_wherever_lists_are_ranked(world_cache, own, options):
+    assert own(world_cache, LISTED, "pass", options).exit_code == 0
 
 
-def test_another_error_of_a_head_keeps_its_traceback(folder, own):
-    assert type(own(folder, '{}["mine"]', "pass", "").exception) is KeyError
+def test_another_error_of_a_head_keeps_its_traceback(world_cache, own):
+    assert type(own(world_cache, '{}["mine"]', "pass", "").exception) is KeyError

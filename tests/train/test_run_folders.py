@@ -56,7 +56,7 @@ def no_hang():
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def toy_and_runs(tmp_path_factory):
     """Return a folder with a cache, a run of two seeds, and the same run cut off in its second epoch."""
     folder = tmp_path_factory.mktemp("runs")
     write(folder / "toy", Synthetic(60, 20, 4, 0.5, 0, "drin,bert", text_width=6, image_width=5))
@@ -70,21 +70,21 @@ def world(tmp_path_factory):
     return folder
 
 
-def config(world, run, **given):
-    return TrainConfig(dataset="toy", shards=world, run=world / run, **OPTIONS | given)
+def config(folder, run, **given):
+    return TrainConfig(dataset="toy", shards=folder, run=folder / run, **OPTIONS | given)
 
 
 @pytest.fixture
-def run(world, tmp_path):
+def run(toy_and_runs, tmp_path):
     """Return a copy of the finished run, and of the seeds half done beside it as another."""
-    shutil.copytree(world / "run", tmp_path / "run")
-    shutil.copytree(world / "half", tmp_path / "half")
+    shutil.copytree(toy_and_runs / "run", tmp_path / "run")
+    shutil.copytree(toy_and_runs / "half", tmp_path / "half")
     return tmp_path / "run"
 
 
-def attempt(world, command, run, **given):
+def attempt(folder, command, run, **given):
     """Do what a command does with a folder; return the line of its error, or "" if it ended well."""
-    there = {"dataset": "toy", "shards": world, "run": run}
+    there = {"dataset": "toy", "shards": folder, "run": run}
     trained = there | OPTIONS
     commands = {
         "train": lambda: loop.fit(TrainConfig(**trained | given), SMALL),
@@ -192,50 +192,50 @@ LEFT = {"train": ("results.json", "metrics.jsonl")}  # written anew, whatever it
 
 @pytest.mark.parametrize("kind", [fifo, directory, loop_of_links, huge, deep], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("command", READ)
-def test_a_command_refuses_strange_files_in_a_line(world, run, command, kind):
+def test_a_command_refuses_strange_files_in_a_line(toy_and_runs, run, command, kind):
     for name in READ[command]:
         shutil.copytree(run, copied := run.with_name(f"{name}-{kind.__name__}"))
         replaced(copied / name, kind)
         where = {"dataset": None} if (command, name) == ("explain", "results.json") else {}  # then it is asked
-        error = attempt(world, command, copied, **where)
+        error = attempt(toy_and_runs, command, copied, **where)
         assert name in error and ("train again with the same options" in error or "is a link" in error), error
 
 
 @pytest.mark.parametrize("kind", [fifo, loop_of_links, huge], ids=lambda kind: kind.__name__)
-def test_what_is_only_written_is_replaced(world, run, kind):
+def test_what_is_only_written_is_replaced(toy_and_runs, run, kind):
     before = json.loads((run / "results.json").read_text())["seeds"]
     for name in LEFT["train"]:
         replaced(run / name, kind)
-    assert attempt(world, "train", run) == ""
+    assert attempt(toy_and_runs, "train", run) == ""
     assert json.loads((run / "results.json").read_text())["seeds"] == before
-    assert attempt(world, "train", run, seeds=(2,)) == ""  # which begins the curves anew
+    assert attempt(toy_and_runs, "train", run, seeds=(2,)) == ""  # which begins the curves anew
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 6
 
 
 @pytest.mark.parametrize("name", [SEED, HALF, "results.json", "metrics.jsonl"])
-def test_a_directory_in_the_way_is_a_line_with_fresh_too(world, run, name):
+def test_a_directory_in_the_way_is_a_line_with_fresh_too(toy_and_runs, run, name):
     replaced(run / name, directory)
-    assert name in attempt(world, "train", run, fresh=True)
+    assert name in attempt(toy_and_runs, "train", run, fresh=True)
 
 
 @pytest.mark.parametrize("command", ["train", "slices", "explain", "sweep", "compare"])
 @pytest.mark.parametrize("kind", [fifo, loop_of_links, empty, socket_file], ids=lambda kind: kind.__name__)
-def test_a_run_folder_that_is_none_is_a_line(world, tmp_path, command, kind):
+def test_a_run_folder_that_is_none_is_a_line(toy_and_runs, tmp_path, command, kind):
     kind(tmp_path / "run")
-    assert attempt(world, command, tmp_path / "run") != ""
+    assert attempt(toy_and_runs, command, tmp_path / "run") != ""
 
 
-def test_strange_results_of_a_series_are_a_line(world, tmp_path):
-    assert attempt(world, "compare", tmp_path / "all") == ""
+def test_strange_results_of_a_series_are_a_line(toy_and_runs, tmp_path):
+    assert attempt(toy_and_runs, "compare", tmp_path / "all") == ""
     for name, fresh in (("compare.json", False), ("compare.md", True)):
         shutil.copytree(tmp_path / "all", copied := tmp_path / name)
         replaced(copied / name, directory)
-        assert name in attempt(world, "compare", copied, fresh=fresh)
+        assert name in attempt(toy_and_runs, "compare", copied, fresh=fresh)
     replaced(tmp_path / "all/drin" / SEED, noise)
-    assert SEED in attempt(world, "compare", tmp_path / "all")
+    assert SEED in attempt(toy_and_runs, "compare", tmp_path / "all")
 
 
-def test_rights_that_lack_are_called_that(world, run, monkeypatch):
+def test_rights_that_lack_are_called_that(toy_and_runs, run, monkeypatch):
     real = os.open
 
     def denied(path, *given, **more):
@@ -250,7 +250,7 @@ def test_rights_that_lack_are_called_that(world, run, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", denied)
         for command in ("train", "slices", "explain"):
-            error = attempt(world, command, run)
+            error = attempt(toy_and_runs, command, run)
             assert "Permission denied" in error and "Remove it" not in error
     real_list = os.listdir
 
@@ -261,7 +261,7 @@ def test_rights_that_lack_are_called_that(world, run, monkeypatch):
 
     monkeypatch.setattr(os, "listdir", hidden)
     for command in ("train", "explain"):
-        assert "Permission denied" in attempt(world, command, run)
+        assert "Permission denied" in attempt(toy_and_runs, command, run)
 
 
 # damage
@@ -305,42 +305,42 @@ def test_every_byte_of_results_is_covered(run):
 
 
 @pytest.mark.parametrize("name", [SEED, RANKS, "unfinished"])
-def test_a_flipped_bit_of_weights_ranks_or_moments_is_found_when_a_run_goes_on(world, run, name):
+def test_a_flipped_bit_of_weights_ranks_or_moments_is_found_when_a_run_goes_on(toy_and_runs, run, name):
     folder, name = (run.with_name("half"), HALF) if name == "unfinished" else (run, name)
     data = bytearray((folder / name).read_bytes())
     data[-9] ^= 16
     (folder / name).write_bytes(data)
-    error = attempt(world, "train", folder)
+    error = attempt(toy_and_runs, "train", folder)
     assert "their checksum differs" in error and name in error
     if name == SEED:
-        assert "their checksum differs" in attempt(world, "explain", folder)
+        assert "their checksum differs" in attempt(toy_and_runs, "explain", folder)
     if name == RANKS:
-        assert "their checksum differs" in attempt(world, "slices", folder)
+        assert "their checksum differs" in attempt(toy_and_runs, "slices", folder)
 
 
-def test_the_advice_for_a_damaged_folder_mends_it_and_trains_only_the_seed_that_is_damaged(world, run):
+def test_the_advice_for_a_damaged_folder_mends_it_and_trains_only_the_seed_that_is_damaged(toy_and_runs, run):
     kept = (run / "seed-1.safetensors").stat().st_mtime_ns
     (run / RANKS).unlink()
     both = f"Remove {SEED} and {RANKS}, and train again with the same options, which trains seed 0 alone"
-    error = attempt(world, "slices", run)
+    error = attempt(toy_and_runs, "slices", run)
     assert f"{RANKS} is missing. {both}" in error and "not a checkpoint" not in error
     (run / SEED).unlink()
-    assert attempt(world, "train", run) == attempt(world, "slices", run) == ""
+    assert attempt(toy_and_runs, "train", run) == attempt(toy_and_runs, "slices", run) == ""
     (run / run_files.RESULTS).write_bytes(b"x")
-    error = attempt(world, "slices", run)
+    error = attempt(toy_and_runs, "slices", run)
     assert error.count("results.json") == 1
     assert error.endswith(
         "Remove it, and train again with the same options, which writes it anew from the finished seeds"
     )
-    assert attempt(world, "train", run) == attempt(world, "slices", run) == ""
+    assert attempt(toy_and_runs, "train", run) == attempt(toy_and_runs, "slices", run) == ""
     assert (run / "seed-1.safetensors").stat().st_mtime_ns == kept
 
 
-def test_a_changed_digit_of_a_result_is_found(world, run):
+def test_a_changed_digit_of_a_result_is_found(toy_and_runs, run):
     data = (run / SEED).read_bytes()
     place = data.index(b'test\\": {\\"top1\\": 0.') + len(b'test\\": {\\"top1\\": 0.')
     (run / SEED).write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-    assert "its header was changed after it was written" in attempt(world, "train", run)
+    assert "its header was changed after it was written" in attempt(toy_and_runs, "train", run)
 
 
 # what strangers may write with digests that fit
@@ -378,18 +378,18 @@ HOSTILE_SEEDS = {
 
 
 @pytest.mark.parametrize("case", HOSTILE_SEEDS)
-def test_a_seed_that_no_run_has_is_refused(world, run, case):
+def test_a_seed_that_no_run_has_is_refused(toy_and_runs, run, case):
     change, message = HOSTILE_SEEDS[case]
     rewritten(run / SEED, change)
-    error = attempt(world, "train", run)
+    error = attempt(toy_and_runs, "train", run)
     assert SEED in error and any(part in error for part in message.split("|")), error
 
 
-def test_weights_that_are_not_finite_are_not_explained(world, run):
+def test_weights_that_are_not_finite_are_not_explained(toy_and_runs, run):
     rewritten(run / SEED, weights(lambda t: t["mention_text.weight"].fill_(torch.nan)))
-    assert "holds numbers of mention_text.weight that are not finite" in attempt(world, "explain", run)
+    assert "holds numbers of mention_text.weight that are not finite" in attempt(toy_and_runs, "explain", run)
     rewritten(run / SEED, weights(lambda t: [values.fill_(3e38) for values in t.values()]))
-    assert "scores of mention row 3 are not finite" in attempt(world, "explain", run)
+    assert "scores of mention row 3 are not finite" in attempt(toy_and_runs, "explain", run)
 
 
 @pytest.mark.parametrize(
@@ -414,10 +414,10 @@ def test_weights_that_are_not_finite_are_not_explained(world, run):
         ({"\x1b[2J": 1}, "its identity holds what no run's has"),
     ],
 )
-def test_an_identity_that_no_run_has_explains_nothing(world, run, change, message):
+def test_an_identity_that_no_run_has_explains_nothing(toy_and_runs, run, change, message):
     rewritten(run / SEED, lambda tensors, about, what: about.update(change))
-    assert message in attempt(world, "explain", run)
-    assert attempt(world, "train", run) != ""
+    assert message in attempt(toy_and_runs, "explain", run)
+    assert attempt(toy_and_runs, "train", run) != ""
 
 
 HOSTILE_HALVES = {
@@ -439,10 +439,10 @@ HOSTILE_HALVES = {
 
 
 @pytest.mark.parametrize("case", HOSTILE_HALVES)
-def test_half_a_training_that_none_can_have_left_is_refused(world, run, case):
+def test_half_a_training_that_none_can_have_left_is_refused(toy_and_runs, run, case):
     change, message = HOSTILE_HALVES[case]
     rewritten(run.with_name("half") / HALF, change)
-    error = attempt(world, "train", run.with_name("half"))
+    error = attempt(toy_and_runs, "train", run.with_name("half"))
     assert HALF in error and message in error, error
 
 
@@ -460,9 +460,9 @@ def test_half_a_training_that_none_can_have_left_is_refused(world, run, case):
         (lambda t: t.update({name: tensor[:2] for name, tensor in t.items()}), "expected"),
     ],
 )
-def test_ranks_that_no_test_has_are_not_sliced(world, run, change, message):
+def test_ranks_that_no_test_has_are_not_sliced(toy_and_runs, run, change, message):
     rewritten(run / RANKS, weights(change))
-    assert message in attempt(world, "slices", run)
+    assert message in attempt(toy_and_runs, "slices", run)
 
 
 def leaves(value, path=()):
@@ -474,7 +474,7 @@ def leaves(value, path=()):
         yield from leaves(inner, (*path, name))
 
 
-def test_results_of_any_shape_are_a_line_or_the_same_table(world, run):
+def test_results_of_any_shape_are_a_line_or_the_same_table(toy_and_runs, run):
     rng, path = random.Random(3), run / "results.json"
     good = json.loads(path.read_text())
     places = sorted(leaves(good), key=str)
@@ -487,27 +487,27 @@ def test_results_of_any_shape_are_a_line_or_the_same_table(world, run):
         holder[place[-1]] = rng.choice(["x", "\x1b[31m", None, -1, [], {}, True, 1e300, 10**30, [[0]], {"valid": 1}])
         found.pop("digest", None)
         path.write_bytes(run_files.written(run_files.sealed(found)))
-        refused += attempt(world, "slices", run) != ""
+        refused += attempt(toy_and_runs, "slices", run) != ""
     assert refused > 40
 
 
 @pytest.mark.parametrize("shards", ["\0", "x" * 5000, "x" * 300, "/proc/self/fd"], ids=range(4))
-def test_wherever_a_stranger_says_that_the_cache_is_there_is_a_line(world, run, shards):
+def test_wherever_a_stranger_says_that_the_cache_is_there_is_a_line(toy_and_runs, run, shards):
     results = json.loads((run / "results.json").read_text())
     results.pop("digest")
     results["config"]["shards"] = shards
     (run / "results.json").write_bytes(run_files.written(run_files.sealed(results)))
-    assert attempt(world, "slices", run, dataset=None, shards=None) != ""
+    assert attempt(toy_and_runs, "slices", run, dataset=None, shards=None) != ""
 
 
 # searches
 
 
-def test_a_search_reads_its_trials_as_a_strangers(world, tmp_path):
-    assert attempt(world, "sweep", tmp_path / "good") == ""
+def test_a_search_reads_its_trials_as_a_strangers(toy_and_runs, tmp_path):
+    assert attempt(toy_and_runs, "sweep", tmp_path / "good") == ""
     good = json.loads((tmp_path / "good/trials.json").read_text())
     assert [trial["params"] for trial in good["trials"]] == [{"layers": "1"}, {"layers": "2"}]
-    assert attempt(world, "sweep", tmp_path / "good") == ""  # nothing is left to do
+    assert attempt(toy_and_runs, "sweep", tmp_path / "good") == ""  # nothing is left to do
 
     def changed(change):
         found = copy.deepcopy(good)
@@ -527,10 +527,10 @@ def test_a_search_reads_its_trials_as_a_strangers(world, tmp_path):
     ]  # fmt: skip
     for kind in kinds:
         replaced(tmp_path / "good" / trials.NAME, kind)
-        assert trials.NAME in attempt(world, "sweep", tmp_path / "good")
+        assert trials.NAME in attempt(toy_and_runs, "sweep", tmp_path / "good")
         (tmp_path / "good" / trials.NAME).rmdir() if kind is directory else None
     replaced(tmp_path / "good" / trials.NAME, changed(lambda found: found["trials"].pop()))
-    assert attempt(world, "sweep", tmp_path / "good") == ""
+    assert attempt(toy_and_runs, "sweep", tmp_path / "good") == ""
     assert json.loads((tmp_path / "good/trials.json").read_text())["trials"] == good["trials"]
 
 
@@ -561,7 +561,7 @@ def numpy_saved(path, bomb):
 
 
 @pytest.mark.parametrize("kind", [pickled, torch_saved, numpy_saved], ids=lambda kind: kind.__name__)
-def test_no_file_of_a_run_folder_runs_code(world, run, tmp_path, kind):
+def test_no_file_of_a_run_folder_runs_code(toy_and_runs, run, tmp_path, kind):
     bomb = Bomb(tmp_path / "ran")
     kind(tmp_path / "proof", bomb)
     with pytest.raises(FileExistsError):  # it would
@@ -576,24 +576,24 @@ def test_no_file_of_a_run_folder_runs_code(world, run, tmp_path, kind):
             run_files.remove(copied / name)
             kind(copied / name, bomb)
             if (command, name) != ("explain", "results.json"):
-                assert attempt(world, command, copied) != ""
+                assert attempt(toy_and_runs, command, copied) != ""
     for name in ("sweep.sqlite3", "seed-0.pt", "seed-00.safetensors"):
         kind(run / name, bomb)
-    assert attempt(world, "train", run) == ""
+    assert attempt(toy_and_runs, "train", run) == ""
     assert not bomb.marker.exists()
 
 
 # what writes is what reads
 
 
-def test_what_a_run_writes_passes_its_own_checks(world):
-    assert run_schema.results(json.loads((world / "run/results.json").read_text()))
-    reader = melcache.open(world / "toy")
+def test_what_a_run_writes_passes_its_own_checks(toy_and_runs):
+    assert run_schema.results(json.loads((toy_and_runs / "run/results.json").read_text()))
+    reader = melcache.open(toy_and_runs / "toy")
     layout = weights_of("drin", DrinConfig(6, 5, 4), with_lexical=False)
-    with run_files.open_tensors(world / "run" / SEED) as file:
+    with run_files.open_tensors(toy_and_runs / "run" / SEED) as file:
         assert file.layout == layout and file.about["cache_id"] == reader.id
         file.verify()
-    with run_files.open_tensors(world / "half" / HALF) as file:
+    with run_files.open_tensors(toy_and_runs / "half" / HALF) as file:
         assert run_schema.half_done(file.what)["epoch"] == 1
         file.verify()
 

@@ -29,7 +29,7 @@ def reader(ids, captions, masks, gold=None):
     return SimpleNamespace(path="shards/x", columns=list(columns), column=columns.__getitem__)
 
 
-def made(rng, mentions=60):
+def without_valid(rng, mentions=60):
     """Ids, captions and masks of a release without valid, some captions in test or in both, some golds not labeled."""
     captions = [f"c{rng.integers(20)}" for _ in range(mentions)]
     of = {caption: rng.choice([TRAIN, TRAIN, TRAIN, TEST, TRAIN | TEST, 0]) for caption in set(captions)}
@@ -41,7 +41,7 @@ def made(rng, mentions=60):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
 def test_held_out_are_whole_captions_of_train_alone_until_the_share_is_reached(seed, share):
     rng = np.random.default_rng(seed)
-    ids, captions, masks, gold = made(rng)
+    ids, captions, masks, gold = without_valid(rng)
     found = splits.masks(reader(ids, captions, masks, gold), f"train:{share}")
     moved = [row for row in range(len(ids)) if found[row] != masks[row]]
     assert moved and all(masks[row] == TRAIN and found[row] == VALID for row in moved)

@@ -24,6 +24,7 @@ from cache import store
 from cache.writing.synth import Synthetic, write
 from common import devices
 from common.errors import CacheError, ConfigError, NotFiniteError
+from tests.studies import run_study
 from train import loop, prepare
 from train.cli import app
 from train.config import TrainConfig, resolved
@@ -49,15 +50,15 @@ WIDTHS = DrinConfig(text_width=40, image_width=24, width=16)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def learnable(tmp_path_factory):
     path = tmp_path_factory.mktemp("synth") / "signal"
     write(path, Synthetic(900, 300, 6, 0.6, 0, text_width=40, image_width=24))
     return path
 
 
 @pytest.fixture(scope="module")
-def table(folder):
-    return Table(melcache.open(folder), "drin", CPU)
+def table(learnable):
+    return Table(melcache.open(learnable), "drin", CPU)
 
 
 def config(folder, run, **given):
@@ -94,9 +95,9 @@ def killed_after(monkeypatch, epochs):
 # seeds together
 
 
-def test_stacked_seeds_equal_each_seed_alone_after_an_epoch(folder, tmp_path):
-    together = loop.fit(config(folder, tmp_path / "a", epochs=1, seeds=(0, 3, 7), together="yes"), SMALL)
-    alone = loop.fit(config(folder, tmp_path / "b", epochs=1, seeds=(0, 3, 7), together="no"), SMALL)
+def test_stacked_seeds_equal_each_seed_alone_after_an_epoch(learnable, tmp_path):
+    together = loop.fit(config(learnable, tmp_path / "a", epochs=1, seeds=(0, 3, 7), together="yes"), SMALL)
+    alone = loop.fit(config(learnable, tmp_path / "b", epochs=1, seeds=(0, 3, 7), together="no"), SMALL)
     for seed in (0, 3, 7):
         one, other = (load_file(tmp_path / run / f"seed-{seed}.safetensors") for run in "ab")
         assert one.keys() == other.keys()
@@ -158,10 +159,10 @@ def test_memory_of_a_seed_is_foreseen(tmp_path, name):
     assert foreseen == pytest.approx(peak.most + 4 * held, rel=0.35)  # the weights, two moments, the best
 
 
-def test_seeds_go_one_by_one_when_memory_is_short(folder, table, tmp_path, monkeypatch, capsys):
+def test_seeds_go_one_by_one_when_memory_is_short(learnable, table, tmp_path, monkeypatch, capsys):
     fake = torch.device("cuda")  # only its type is asked
     there = type("T", (), {"device": fake, "batch": table.batch})()
-    arguments = (config(folder, tmp_path, seeds=(0, 1)), WIDTHS, there, (0, 1), None)
+    arguments = (config(learnable, tmp_path, seeds=(0, 1)), WIDTHS, there, (0, 1), None)
     monkeypatch.setattr(devices, "free_memory", lambda device: 1 << 40)
     assert prepare.groups(*arguments) == [((0, 1), None)]
     monkeypatch.setattr(devices, "free_memory", lambda device: 1 << 10)
@@ -192,7 +193,7 @@ RESUMED = {
 @pytest.mark.parametrize("case", RESUMED)
 def test_a_killed_run_ends_bit_by_bit_like_an_uninterrupted_one(request, tmp_path, monkeypatch, together, case):
     given, head = RESUMED[case]
-    folder = request.getfixturevalue("sequences" if given.get("model") else "folder")
+    folder = request.getfixturevalue("sequences" if given.get("model") else "learnable")
     options = {"seeds": (0, 1), "together": together, "epochs": 4, **given}
     whole = loop.fit(config(folder, tmp_path / "whole", **options), head)
     with monkeypatch.context() as patched, pytest.raises(Killed):
@@ -211,21 +212,21 @@ def test_a_killed_run_ends_bit_by_bit_like_an_uninterrupted_one(request, tmp_pat
     assert not (tmp_path / "cut" / UNFINISHED).exists()
 
 
-def test_a_run_killed_by_the_system_continues(folder, tmp_path):
+def test_a_run_killed_by_the_system_continues(learnable, tmp_path):
     run = tmp_path / "run"
-    options = ["--dataset", folder, "--run", run, "--device", "cpu", "--width", 32, "--epochs", 6, "--threads", 1]
+    options = ["--dataset", learnable, "--run", run, "--device", "cpu", "--width", 32, "--epochs", 6, "--threads", 1]
     code = "from torture.machines.kills import Calls; from train.cli import app; Calls(2, ('replace',)); app()"
     command = [sys.executable, "-c", code, *map(str, options)]
     assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == -signal.SIGKILL
     assert (run / UNFINISHED).exists() and not (run / "results.json").exists()
-    given = config(folder, run, epochs=6, threads=1)
+    given = config(learnable, run, epochs=6, threads=1)
     resumed = loop.fit(given, SMALL)
     whole = loop.fit(dataclasses.replace(given, run=tmp_path / "whole"), SMALL)
     assert histories(resumed) == histories(whole)
 
 
-def test_finished_seeds_are_not_trained_again(folder, tmp_path, monkeypatch, capsys):
-    first = loop.fit(config(folder, tmp_path, seeds=(0, 1)), SMALL)
+def test_finished_seeds_are_not_trained_again(learnable, tmp_path, monkeypatch, capsys):
+    first = loop.fit(config(learnable, tmp_path, seeds=(0, 1)), SMALL)
     trained = []
     real = loop.fit_seeds
 
@@ -234,45 +235,45 @@ def test_finished_seeds_are_not_trained_again(folder, tmp_path, monkeypatch, cap
         return real(*args)
 
     monkeypatch.setattr(loop, "fit_seeds", recorded)
-    second = loop.fit(config(folder, tmp_path, seeds=(0, 1, 2)), SMALL)
+    second = loop.fit(config(learnable, tmp_path, seeds=(0, 1, 2)), SMALL)
     assert trained == [(2,)]
     assert second["seeds"][:2] == first["seeds"]
     assert "not trained again (--fresh would): seed 0, 1 in" in capsys.readouterr().err
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 9
-    assert [s["seed"] for s in loop.fit(config(folder, tmp_path, seeds=(1,)), SMALL)["seeds"]] == [0, 1, 2]
+    assert [s["seed"] for s in loop.fit(config(learnable, tmp_path, seeds=(1,)), SMALL)["seeds"]] == [0, 1, 2]
 
 
-def test_a_run_of_another_config_is_not_replaced_unasked(folder, tmp_path):
-    loop.fit(config(folder, tmp_path, seeds=(0, 1), epochs=1), SMALL)
+def test_a_run_of_another_config_is_not_replaced_unasked(learnable, tmp_path):
+    loop.fit(config(learnable, tmp_path, seeds=(0, 1), epochs=1), SMALL)
     before = (tmp_path / "results.json").read_bytes()
     with pytest.raises(ConfigError, match=r"is of another run: epochs 1, now 2\. Take.*--fresh"):
-        loop.fit(config(folder, tmp_path, seeds=(7,), epochs=2), SMALL)
+        loop.fit(config(learnable, tmp_path, seeds=(7,), epochs=2), SMALL)
     with pytest.raises(ConfigError, match=r"of another run: drin\.static False, now True"):
-        loop.fit(config(folder, tmp_path, epochs=1), dataclasses.replace(SMALL, static=True))
+        loop.fit(config(learnable, tmp_path, epochs=1), dataclasses.replace(SMALL, static=True))
     assert (tmp_path / "results.json").read_bytes() == before
-    loop.fit(config(folder, tmp_path, seeds=(7,), epochs=2, fresh=True), SMALL)
+    loop.fit(config(learnable, tmp_path, seeds=(7,), epochs=2, fresh=True), SMALL)
     assert [path.name for path in tmp_path.glob("seed-*")] == ["seed-7.safetensors"]
 
 
-def test_half_a_training_of_another_config_is_refused(folder, tmp_path, monkeypatch):
+def test_half_a_training_of_another_config_is_refused(learnable, tmp_path, monkeypatch):
     with monkeypatch.context() as patched, pytest.raises(Killed):
         killed_after(patched, 1)
-        loop.fit(config(folder, tmp_path), SMALL)
+        loop.fit(config(learnable, tmp_path), SMALL)
     with pytest.raises(ConfigError, match=r"unfinished.safetensors is of another run: epochs 3, now 9\. Take"):
-        loop.fit(config(folder, tmp_path, epochs=9), SMALL)
+        loop.fit(config(learnable, tmp_path, epochs=9), SMALL)
     with pytest.raises(ConfigError, match=r"of another run: seeds 0, now 4"):
-        loop.fit(config(folder, tmp_path, seeds=(4,)), SMALL)
-    assert loop.fit(config(folder, tmp_path, epochs=1, fresh=True), SMALL)["seeds"][0]["epoch"] == 1
+        loop.fit(config(learnable, tmp_path, seeds=(4,)), SMALL)
+    assert loop.fit(config(learnable, tmp_path, epochs=1, fresh=True), SMALL)["seeds"][0]["epoch"] == 1
 
 
-def test_what_is_no_checkpoint_is_refused(folder, tmp_path):
+def test_what_is_no_checkpoint_is_refused(learnable, tmp_path):
     (tmp_path / "seed-0.safetensors").write_bytes(b"nothing")
     with pytest.raises(ConfigError, match=r"seed-0.safetensors is not a checkpoint of melcache.*--fresh"):
-        loop.fit(config(folder, tmp_path), SMALL)
+        loop.fit(config(learnable, tmp_path), SMALL)
 
 
-def test_a_diverged_run_keeps_the_checkpoint_before(folder, tmp_path, monkeypatch):
-    given = config(folder, tmp_path, epochs=5)
+def test_a_diverged_run_keeps_the_checkpoint_before(learnable, tmp_path, monkeypatch):
+    given = config(learnable, tmp_path, epochs=5)
     real = loop.run_epoch
 
     def diverge(step, *rest):
@@ -289,8 +290,8 @@ def test_a_diverged_run_keeps_the_checkpoint_before(folder, tmp_path, monkeypatc
     assert [epoch["epoch"] for epoch in continued["seeds"][0]["history"]] == [1, 2, 3, 4, 5]
 
 
-def test_a_stopped_seed_that_diverges_takes_no_other_with_it(folder, tmp_path, monkeypatch):
-    given = config(folder, tmp_path / "a", epochs=30, patience=1, seeds=(0, 1, 2), together="yes")
+def test_a_stopped_seed_that_diverges_takes_no_other_with_it(learnable, tmp_path, monkeypatch):
+    given = config(learnable, tmp_path / "a", epochs=30, patience=1, seeds=(0, 1, 2), together="yes")
     whole = loop.fit(given, SMALL)
     lengths = [len(history) for history in histories(whole)]
     assert min(lengths) < max(lengths), "the seeds must stop at different epochs"
@@ -306,8 +307,8 @@ def test_a_stopped_seed_that_diverges_takes_no_other_with_it(folder, tmp_path, m
     assert histories(loop.fit(dataclasses.replace(given, run=tmp_path / "b"), SMALL)) == histories(whole)
 
 
-def test_stacked_seeds_stop_where_they_stop_alone(folder, tmp_path):
-    given = config(folder, tmp_path / "a", epochs=30, patience=2, seeds=(0, 1, 2), together="yes")
+def test_stacked_seeds_stop_where_they_stop_alone(learnable, tmp_path):
+    given = config(learnable, tmp_path / "a", epochs=30, patience=2, seeds=(0, 1, 2), together="yes")
     stacked = loop.fit(given, SMALL)["seeds"]
     alone = loop.fit(dataclasses.replace(given, run=tmp_path / "b", together="no"), SMALL)["seeds"]
     assert [s["epoch"] for s in stacked] == [s["epoch"] for s in alone]
@@ -315,8 +316,8 @@ def test_stacked_seeds_stop_where_they_stop_alone(folder, tmp_path):
     assert min(len(s["history"]) for s in stacked) < 30
 
 
-def test_a_kill_between_two_finished_seeds_doubles_nothing(folder, tmp_path, monkeypatch):
-    given = config(folder, tmp_path, seeds=(0, 1), together="yes")
+def test_a_kill_between_two_finished_seeds_doubles_nothing(learnable, tmp_path, monkeypatch):
+    given = config(learnable, tmp_path, seeds=(0, 1), together="yes")
     real, done = Checkpoints.finish, []
 
     def finish(self, result, state):
@@ -336,8 +337,8 @@ def test_a_kill_between_two_finished_seeds_doubles_nothing(folder, tmp_path, mon
     assert not (tmp_path / UNFINISHED).exists()
 
 
-def test_weights_that_diverge_in_the_last_step_are_told_like_a_loss(folder, tmp_path):
-    given = config(folder, tmp_path, batch=2000, learning_rate=1e30, seeds=(5,))
+def test_weights_that_diverge_in_the_last_step_are_told_like_a_loss(learnable, tmp_path):
+    given = config(learnable, tmp_path, batch=2000, learning_rate=1e30, seeds=(5,))
     with pytest.raises(NotFiniteError, match=r"scores of seed 5 on valid are not finite after epoch 1.*--fresh"):
         loop.fit(given, SMALL)
 
@@ -357,15 +358,15 @@ def test_dropout_is_on_in_every_epoch_and_off_in_every_test(sequences, tmp_path,
     assert epochs == [True, False] * (3 if together == "yes" else 6)
 
 
-def test_two_processes_never_share_a_run_folder(folder, tmp_path):
+def test_two_processes_never_share_a_run_folder(learnable, tmp_path):
     with store.alone(tmp_path), pytest.raises(CacheError, match="another process is at work in"):
-        loop.fit(config(folder, tmp_path), SMALL)
+        loop.fit(config(learnable, tmp_path), SMALL)
 
 
-def test_patience_stops_and_select_decides(folder, tmp_path):
-    found = loop.fit(config(folder, tmp_path / "a", epochs=30, patience=2), SMALL)["seeds"][0]
+def test_patience_stops_and_select_decides(learnable, tmp_path):
+    found = loop.fit(config(learnable, tmp_path / "a", epochs=30, patience=2), SMALL)["seeds"][0]
     assert len(found["history"]) == found["epoch"] + 2 < 30
-    seed = loop.fit(config(folder, tmp_path / "b", epochs=4, select="mean_rank"), SMALL)["seeds"][0]
+    seed = loop.fit(config(learnable, tmp_path / "b", epochs=4, select="mean_rank"), SMALL)["seeds"][0]
     ranks = [epoch["valid"]["mean_rank"] for epoch in seed["history"]]
     assert seed["epoch"] == 1 + int(np.argmin(ranks))
 
@@ -489,10 +490,10 @@ def test_tf32_is_for_training_only(table, monkeypatch):
     assert (seen[1], torch.get_float32_matmul_precision()) == ("high", "highest")
 
 
-def test_a_device_that_is_not_there_is_one_line(folder):
+def test_a_device_that_is_not_there_is_one_line(learnable):
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    run = CliRunner().invoke(app, ["--dataset", str(folder), "--device", "cuda"])
+    run = CliRunner().invoke(app, ["--dataset", str(learnable), "--device", "cuda"])
     assert (run.exit_code, run.stderr) == (
         2,
         "error: --device cuda: this torch sees no CUDA device. Use --device cpu\n",
@@ -526,11 +527,11 @@ def test_threads_follow_omp_num_threads_up_to_the_cores(monkeypatch):
 
 
 @pytest.mark.gpu
-def test_a_captured_step_equals_a_plain_one(folder):
+def test_a_captured_step_equals_a_plain_one(learnable):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     cuda = torch.device("cuda")
-    table = Table(melcache.open(folder), "drin", cuda)
+    table = Table(melcache.open(learnable), "drin", cuda)
     found = []
     for captured in (False, True):
         stack = Stack(lambda: Drin(WIDTHS), (0, 1), cuda)
@@ -547,18 +548,18 @@ def test_a_captured_step_equals_a_plain_one(folder):
 @pytest.mark.gpu
 @pytest.mark.parametrize("resident", ["device", "host", "mmap"])
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
-def test_a_run_on_a_gpu_follows_that_on_a_cpu(folder, tmp_path, resident, seeds):
+def test_a_run_on_a_gpu_follows_that_on_a_cpu(learnable, tmp_path, resident, seeds):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     options = {"seeds": seeds, "resident": resident, "precision": "float32"}  # 720 mentions: the last batch is padded
-    here = loop.fit(config(folder, tmp_path / "cpu", **options), SMALL)
-    there = loop.fit(config(folder, tmp_path / "cuda", device="cuda", **options), SMALL)
+    here = loop.fit(config(learnable, tmp_path / "cpu", **options), SMALL)
+    there = loop.fit(config(learnable, tmp_path / "cuda", device="cuda", **options), SMALL)
     for one, other in zip(histories(here), histories(there), strict=True):
         assert [e["loss"] for e in one] == pytest.approx([e["loss"] for e in other], abs=1e-3)
 
 
-def test_two_processes_give_the_result_of_one(folder, tmp_path):
-    options = ["--dataset", str(folder), "--device", "cpu", "--epochs", "2", "--width", "32", "--seeds", "0,1"]
+def test_two_processes_give_the_result_of_one(learnable, tmp_path):
+    options = ["--dataset", str(learnable), "--device", "cpu", "--epochs", "2", "--width", "32", "--seeds", "0,1"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train"]
     done = subprocess.run(
         [*command, *options, "--run-folder", str(tmp_path / "two")],
@@ -570,7 +571,7 @@ def test_two_processes_give_the_result_of_one(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("protocol A") == 1  # one process speaks
     two = json.loads((tmp_path / "two/results.json").read_text())
-    one = loop.fit(config(folder, tmp_path / "one", epochs=2, seeds=(0, 1)), SMALL)
+    one = loop.fit(config(learnable, tmp_path / "one", epochs=2, seeds=(0, 1)), SMALL)
     for a, b in zip(two["seeds"], one["seeds"], strict=True):
         for x, y in zip(a["history"], b["history"], strict=True):
             assert x["loss"] == pytest.approx(y["loss"], abs=1e-4)
@@ -579,11 +580,11 @@ def test_two_processes_give_the_result_of_one(folder, tmp_path):
         assert a["test"]["top1"] == pytest.approx(b["test"]["top1"], abs=0.02)
 
 
-def test_a_batch_that_cannot_be_split_is_refused(folder, tmp_path, monkeypatch):
-    loop.fit(config(folder, tmp_path), SMALL)
+def test_a_batch_that_cannot_be_split_is_refused(learnable, tmp_path, monkeypatch):
+    loop.fit(config(learnable, tmp_path), SMALL)
     monkeypatch.setattr("train.processes.join", lambda device: (World(0, 2), device))
     with pytest.raises(ConfigError, match="--batch 63 cannot be split over 2 processes"):
-        loop.fit(config(folder, tmp_path, batch=63, fresh=True), SMALL)
+        loop.fit(config(learnable, tmp_path, batch=63, fresh=True), SMALL)
     assert (tmp_path / "seed-0.safetensors").exists()  # refused before anything is removed
 
 
@@ -614,24 +615,24 @@ def test_shares_of_a_batch_are_counted_without_looking():
 # studies
 
 
-def test_ablations_are_options(folder, tmp_path):
+def test_ablations_are_options(learnable, tmp_path):
     for options in (["--static"], ["--edges", "text_to_text"], ["--layers", "5"]):
-        common = ["--dataset", str(folder), "--run", str(tmp_path), "--epochs", "1", "--width", "16", "--fresh"]
+        common = ["--dataset", str(learnable), "--run", str(tmp_path), "--epochs", "1", "--width", "16", "--fresh"]
         run = CliRunner().invoke(app, [*common, *options])
         assert run.exit_code == 0, run.stderr
     written = json.loads((tmp_path / "results.json").read_text())
     assert written["config"]["drin"]["layers"] == 5
 
 
-def test_explain_shows_the_edges_that_enter_each_layer(folder, tmp_path):
-    loop.fit(config(folder, tmp_path, seeds=(3,)), dataclasses.replace(SMALL, layers=3))
+def test_explain_shows_the_edges_that_enter_each_layer(learnable, tmp_path):
+    loop.fit(config(learnable, tmp_path, seeds=(3,)), dataclasses.replace(SMALL, layers=3))
     run = CliRunner().invoke(app, ["explain", "--run", str(tmp_path), "--mention", "5", "--json"])
     assert run.exit_code == 0, run.stderr
     found = json.loads(run.stdout)
     assert (found["mention"], found["seed"], len(found["candidates"])) == ("5", 3, 6)
     scores = [candidate["score"] for candidate in found["candidates"]]
     assert scores == sorted(scores, reverse=True)
-    reader = melcache.open(folder)
+    reader = melcache.open(learnable)
     rows = reader.column("pair.candidates.candidates")[5].tolist()
     for candidate in found["candidates"]:
         position = rows.index(int(candidate["id"]))
@@ -648,12 +649,12 @@ def test_explain_shows_the_edges_that_enter_each_layer(folder, tmp_path):
     assert len(shown) == 3 + 6 + 2
 
 
-def test_explain_adds_the_lexical_score_where_the_run_did(folder, tmp_path):
-    loop.fit(config(folder, tmp_path, epochs=1, with_lexical=True), SMALL)
+def test_explain_adds_the_lexical_score_where_the_run_did(learnable, tmp_path):
+    loop.fit(config(learnable, tmp_path, epochs=1, with_lexical=True), SMALL)
     run = CliRunner().invoke(app, ["explain", "--run", str(tmp_path), "--mention", "5", "--json"])
     assert run.exit_code == 0, run.stderr
     weight = float(load_file(tmp_path / "seed-0.safetensors")["weight"])
-    reader = melcache.open(folder)
+    reader = melcache.open(learnable)
     row = reader.column("pair.candidates.candidates")[5].tolist()
     table = Table(reader, "drin", CPU)
     model = Drin(dataclasses.replace(SMALL, text_width=40, image_width=24))
@@ -664,14 +665,14 @@ def test_explain_adds_the_lexical_score_where_the_run_did(folder, tmp_path):
         assert candidate["score"] == pytest.approx(float(expected[row.index(int(candidate["id"]))].detach()), abs=1e-6)
 
 
-def test_explain_says_what_is_missing(folder, tmp_path):
+def test_explain_says_what_is_missing(learnable, tmp_path):
     for options, message in (
         (["--run", str(tmp_path / "none"), "--mention", "5"], "holds no finished seed; a run of"),
         (["--run", str(tmp_path), "--mention", "x"], "has no mention 'x'; the first of its 900 is '0'"),
         (["--run", str(tmp_path), "--mention", "5", "--seed", "9"], "holds no finished seed 9"),
     ):
         if options[1] == str(tmp_path):
-            loop.fit(config(folder, tmp_path, epochs=1), SMALL)
+            loop.fit(config(learnable, tmp_path, epochs=1), SMALL)
         run = CliRunner().invoke(app, ["explain", *options])
         assert run.exit_code == 2
         assert run.stderr.startswith("error: ")
@@ -682,12 +683,7 @@ def test_explain_says_what_is_missing(folder, tmp_path):
 SWEEP = ["--epochs", "1", "--width", "16", "--vary", "layers=1,2", "--vary", "learning-rate=log:1e-4..1e-2"]
 
 
-def sweep(folder, run, *options):
-    arguments = ["sweep", "--dataset", str(folder), "--run", str(run), "--device", "cpu", *options]
-    return CliRunner().invoke(app, arguments)
-
-
-def test_a_sweep_finds_the_best_trial_and_continues(folder, tmp_path, monkeypatch):
+def test_a_sweep_finds_the_best_trial_and_continues(learnable, tmp_path, monkeypatch):
     ran = []
     real = loop.fit
 
@@ -698,8 +694,8 @@ def test_a_sweep_finds_the_best_trial_and_continues(folder, tmp_path, monkeypatc
         return real(trained, head)
 
     monkeypatch.setattr(loop, "fit", recorded)
-    assert sweep(folder, tmp_path, *SWEEP, "--trials", "3").exit_code == 130
-    done = sweep(folder, tmp_path, *SWEEP, "--trials", "3")
+    assert run_study("sweep", learnable, tmp_path, *SWEEP, "--trials", "3").exit_code == 130
+    done = run_study("sweep", learnable, tmp_path, *SWEEP, "--trials", "3")
     assert done.exit_code == 0, done.stderr
     assert ran[1] == ran[2]  # the trial that was cut off is asked again
     assert len(ran) == 4
@@ -712,15 +708,17 @@ def test_a_sweep_finds_the_best_trial_and_continues(folder, tmp_path, monkeypatc
     best = json.loads((tmp_path / written["best"]["run"].rpartition("/")[2] / "results.json").read_text())
     assert best["mean"]["valid"]["top1"] == written["best"]["valid"]
     assert best["config"]["drin"]["layers"] == written["best"]["knobs"]["layers"]
-    assert sweep(folder, tmp_path, *SWEEP, "--trials", "3").exit_code == 0
+    assert run_study("sweep", learnable, tmp_path, *SWEEP, "--trials", "3").exit_code == 0
     assert len(ran) == 4  # nothing left to do
-    other = sweep(folder, tmp_path, *SWEEP, "--trials", "3", "--batch", "32")
+    other = run_study("sweep", learnable, tmp_path, *SWEEP, "--trials", "3", "--batch", "32")
     assert "holds a search with another batch" in other.stderr
 
 
-def test_a_grid_is_every_combination_and_a_diverged_trial_is_a_result(folder, tmp_path):
+def test_a_grid_is_every_combination_and_a_diverged_trial_is_a_result(learnable, tmp_path):
     options = ["--sampler", "grid", "--epochs", "2", "--width", "16"]
-    done = sweep(folder, tmp_path, *options, "--vary", "static=yes,no", "--vary", "learning-rate=1e-3,1e30")
+    done = run_study(
+        "sweep", learnable, tmp_path, *options, "--vary", "static=yes,no", "--vary", "learning-rate=1e-3,1e30"
+    )
     assert done.exit_code == 0, done.stderr
     trials = json.loads((tmp_path / "sweep.json").read_text())["trials"]
     assert {(t["knobs"]["static"], t["knobs"]["learning_rate"]) for t in trials} == {
@@ -748,27 +746,27 @@ def test_a_grid_is_every_combination_and_a_diverged_trial_is_a_result(folder, tm
         (["--vary", "layers=1,2", "--vary", "layers=3,4"], "names a knob twice"),
     ],
 )
-def test_what_a_sweep_cannot_search_is_one_line(folder, tmp_path, options, message):
-    run = sweep(folder, tmp_path, *options)
+def test_what_a_sweep_cannot_search_is_one_line(learnable, tmp_path, options, message):
+    run = run_study("sweep", learnable, tmp_path, *options)
     assert run.exit_code == 2
     assert message in run.stderr
     assert run.stderr.count("\n") == 1
 
 
-def test_a_head_without_weights_and_torchrun_are_refused(folder, tmp_path, monkeypatch):
-    run = sweep(folder, tmp_path, "--model", "lexical", "--vary", "epochs=1,2")
+def test_a_head_without_weights_and_torchrun_are_refused(learnable, tmp_path, monkeypatch):
+    run = run_study("sweep", learnable, tmp_path, "--model", "lexical", "--vary", "epochs=1,2")
     assert run.stderr == "error: lexical has no weights: there is nothing to search\n"
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "start it without torchrun" in sweep(folder, tmp_path, "--vary", "layers=1,2").stderr
+    assert "start it without torchrun" in run_study("sweep", learnable, tmp_path, "--vary", "layers=1,2").stderr
 
 
-def test_a_head_without_weights_replaces_no_trained_run(folder, tmp_path):
-    loop.fit(config(folder, tmp_path, epochs=1), SMALL)
+def test_a_head_without_weights_replaces_no_trained_run(learnable, tmp_path):
+    loop.fit(config(learnable, tmp_path, epochs=1), SMALL)
     with pytest.raises(ConfigError, match="is of another run"):
-        loop.fit(config(folder, tmp_path, epochs=1, model="lexical"), None)
+        loop.fit(config(learnable, tmp_path, epochs=1, model="lexical"), None)
 
 
-def test_an_option_before_a_subcommand_is_refused(folder):
+def test_an_option_before_a_subcommand_is_refused(learnable):
     run = CliRunner().invoke(app, ["--epochs", "3", "explain", "--run", "x", "--mention", "1"])
     assert run.exit_code == 2
     assert "--epochs belongs behind `explain`" in " ".join(run.stderr.split())
