@@ -236,9 +236,9 @@ def test_nothing_is_printed_around_the_functions():
 
 
 def test_the_commands_that_are_looked_for_are_all_of_melcaches():
-    from melcache.cli import COMMANDS as known
+    from melcache import cli
 
-    assert set(NAMES.split()) == {command.name for command in known}
+    assert set(NAMES.split()) == {command.name for command in cli.COMMANDS}
 
 
 def test_every_suggested_command_is_quoted():
