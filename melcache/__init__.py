@@ -1,1 +1,76 @@
-"""melcache: multimodal entity linking from a cache that is encoded once."""
+"""melcache from Python: open a cache, read its columns, train heads on it.  docs/api.md shows each name at work.
+
+Nothing is imported before it is asked for: `import melcache` takes milliseconds, and only what trains needs torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cache.checks.verify import verify
+    from cache.reader import Reader, open
+    from common.errors import MelcacheError
+    from melcache.frames import to_pandas
+    from melcache.torch_dataset import Mentions
+    from train.config import TrainConfig
+    from train.data.batch import make_batch
+    from train.heads.drin.config import DrinConfig
+    from train.heads.models import MODELS
+    from train.heads.registry import HEADS
+    from train.loop import fit as train
+
+__all__ = [
+    "HEADS",
+    "MODELS",
+    "DrinConfig",
+    "MelcacheError",
+    "Mentions",
+    "Reader",
+    "TrainConfig",
+    "make_batch",
+    "open",
+    "to_pandas",
+    "train",
+    "verify",
+]
+# where each name stands; the config of any head is found by the name of its class
+HOMES = {
+    "HEADS": "train.heads.registry:HEADS",
+    "MODELS": "train.heads.models:MODELS",
+    "MelcacheError": "common.errors:MelcacheError",
+    "Mentions": "melcache.torch_dataset:Mentions",
+    "Reader": "cache.reader:Reader",
+    "TrainConfig": "train.config:TrainConfig",
+    "make_batch": "train.data.batch:make_batch",
+    "open": "cache.reader:open",
+    "to_pandas": "melcache.frames:to_pandas",
+    "train": "train.loop:fit",
+    "verify": "cache.checks.verify:verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is asked for."""
+    if name in HOMES:
+        module, _, attribute = HOMES[name].partition(":")
+        found = getattr(import_module(module), attribute)
+    elif name.endswith("Config") and (found := _configs().get(name)):
+        pass
+    else:
+        from common.words import nearest  # not above: `python -m melcache` first leaves out a common.py of the user's
+
+        near = "" if name.startswith("_") else nearest(name, __all__)
+        raise AttributeError(f"module 'melcache' has no attribute {name!r}{near}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_configs()})
+
+
+def _configs() -> dict[str, type]:
+    """Return the config class of each head by its name."""
+    from train.heads.registry import CONFIG_CLASSES
+
+    return {kind.__name__: kind for kind in CONFIG_CLASSES}

@@ -235,6 +235,12 @@ def test_nothing_is_printed_around_the_functions():
     assert len(found) > 100 and {name: what for name, what in found.items() if what} == {}
 
 
+def test_the_commands_that_are_looked_for_are_all_of_melcaches():
+    from melcache import cli
+
+    assert set(NAMES.split()) == {command.name for command in cli.COMMANDS}
+
+
 def test_every_suggested_command_is_quoted():
     found = {name: unquoted(path.read_text()) for name, path in modules().items()}
     assert {name: what for name, what in found.items() if what} == {}

@@ -439,3 +439,12 @@ def test_a_picture_is_drawn_or_the_way_to_it_is_said(uninterrupted_study, tmp_pa
     found |= {"dataset": "a $\\nothing$ \x1b[2J b", "warnings": ["one $x^{$ two"]}
     plot.draw(found, tmp_path / "strange")  # no formula
     assert r"$\nothing$" in (tmp_path / "strange.svg").read_text()
+
+
+def test_a_refusal_of_several_heads_is_one_line(tmp_path):
+    write(tmp_path / "toy", Synthetic(60, 30, 4, 0.4, 0, "bert,jmel", shares=(0.9, 0.0, 0.1), **SIZE))
+    options = ["--models", "jmel,bert", "--seeds", "0", "--epochs", "1", "--width", "8"]
+    done = invoke("compare", tmp_path / "toy", tmp_path / "run", *options)
+    reason = "has no mention to use in its valid split"
+    assert done.exit_code == 0 and done.stdout.count(reason) == done.stderr.count(reason) == 1, done.output
+    assert "not run: jmel, bert: " in done.stdout and "not run: bert: for the same reason" in done.stderr

@@ -74,10 +74,14 @@ def train(config: SeriesConfig, runs: Sequence[Variant], reader: Reader, command
         left = {run.name: _left(run, reader, fresh=config.fresh) for run in possible if run.head is not None}
         _announce(config, command, left, lacking)
         with Progress(sum(left.values()), command, "epochs") as progress:
-            ended = {}
+            ended: dict[str, Outcome] = {}
             for place, run in enumerate(possible, start=1):
                 say(f"{command}, {place} of {len(possible)}: {run.name}")
-                ended[run.name] = _attempt(run, left.get(run.name, 0), progress)
+                outcome = _attempt(run, left.get(run.name, 0), progress)
+                if outcome.found is None:
+                    known = any(other.reason == outcome.reason for other in ended.values())
+                    say(f"{outcome.state}: {run.name}: {'for the same reason' if known else outcome.reason}")
+                ended[run.name] = outcome
     return [(lacking | ended)[run.name] for run in runs]
 
 
@@ -130,5 +134,4 @@ def _attempt(run: Variant, epochs: int, progress: Progress) -> Outcome:
     finally:
         if epochs > counted:  # begun before a kill, stopped early, diverged
             progress.advance(epochs - counted)
-    say(f"{state}: {run.name}: {reason}")
     return Outcome(run, None, state, reason)

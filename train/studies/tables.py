@@ -128,7 +128,7 @@ def notes(found: dict[str, Any]) -> list[str]:
         f"bootstrap resamples of mentions, two-sided p from as many random exchanges, Holm-corrected for {tested}",
         *([OTHERS.format(base=found["base"])] if _mixed(found) else []),
         *published.notes([*beside, *found.get("systems", [])]),
-        *(f"{other['state']}: {other['name']}: {other['reason']}" for other in found["not_run"]),
+        *_not_run(found["not_run"]),
         *(f"warning: {warning}" for warning in found["warnings"]),
     ]
 
@@ -169,3 +169,11 @@ def _row(entry: dict[str, Any], shown: Sequence[str]) -> tuple[str, ...]:
 def _difference(tested: dict[str, Any]) -> tuple[str, str, str]:
     low, high = tested["interval"]
     return f"{100 * tested['mean']:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}", f"{tested['holm']:.4f}"
+
+
+def _not_run(others: Sequence[dict[str, Any]]) -> list[str]:
+    """Return why runs have no number, a line for each reason."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for other in others:
+        reasons.setdefault((other["state"], other["reason"]), []).append(other["name"])
+    return [f"{state}: {', '.join(names)}: {reason}" for (state, reason), names in reasons.items()]
