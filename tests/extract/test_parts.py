@@ -199,7 +199,7 @@ def test_an_unknown_head_is_one_line_that_names_those_that_exist():
     result = CliRunner().invoke(app, ["--for", "ghmfc,drim"])
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert "--for ghmfc,drim: drim is not a head; choose from drin, lexical, " in result.stderr
+    assert "--for ghmfc,drim: drim is not a head; there are drin, lexical, " in result.stderr
     with pytest.raises(ConfigError, match=r"--infer-gender and --infer-race .* add --for dwe"):
         ExtractConfig(infer_gender=True, heads=("ghmfc",))
 
