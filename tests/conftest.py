@@ -1,4 +1,7 @@
-"""What tests share: no remote or make of the developer's, one set of toy encoders, and a look at extractions."""
+"""What tests share: no remote or make of the developer's, one set of toy encoders, and a look at extractions.
+
+Imports of ours stand in fixtures: numpy reads OMP_NUM_THREADS when it is imported, which pytest_configure comes before.
+"""
 
 import os
 import signal
@@ -10,7 +13,6 @@ from multiprocessing import get_context
 import pytest
 
 from common.threads import sleep_when_waiting
-from tests.worlds import signal_cache, synthetic_cache
 
 OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")  # a make of a test is not one within `make test`
 
@@ -69,12 +71,16 @@ def one_thread_again():
 @pytest.fixture(scope="session")
 def toy_cache(tmp_path_factory):
     """The folder of a small synthetic cache named toy; tests only read it."""
+    from tests.worlds import synthetic_cache
+
     return synthetic_cache(tmp_path_factory.mktemp("synthetic") / "toy")
 
 
 @pytest.fixture(scope="session")
 def two_caches(tmp_path_factory):
     """A folder with two caches of one dataset, one/toy and two/toy, of different numbers; tests only read them."""
+    from tests.worlds import synthetic_cache
+
     place = tmp_path_factory.mktemp("two-caches")
     for seed, name in enumerate(("one", "two")):
         synthetic_cache(place / name / "toy", seed, "drin,clip")
@@ -84,6 +90,8 @@ def two_caches(tmp_path_factory):
 @pytest.fixture(scope="session")
 def wikidiverse(tmp_path_factory):
     """The folder of a synthetic cache that studies train on, named as a dataset with published numbers."""
+    from tests.worlds import signal_cache
+
     folder = tmp_path_factory.mktemp("studies") / "wikidiverse"
     return signal_cache(folder, 600, 150, 6, 0.4, "lexical,prior,clip,bert,jmel,clip_linear,drin")
 

@@ -10,9 +10,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import cache as melcache
+from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from tests.studies import cells, entries, run_study
-from tests.worlds import signal_cache
+from tests.worlds import SIGNAL_WIDTHS, signal_cache
 from train import loop
 from train.config import CompareConfig
 from train.heads.registry import HEADS
@@ -442,9 +443,9 @@ def test_a_picture_is_drawn_or_the_way_to_it_is_said(uninterrupted_study, tmp_pa
 
 
 def test_a_refusal_of_several_heads_is_one_line(tmp_path):
-    write(tmp_path / "toy", Synthetic(60, 30, 4, 0.4, 0, "bert,jmel", shares=(0.9, 0.0, 0.1), **SIZE))
+    write(tmp_path / "toy", Synthetic(60, 30, 4, 0.4, 0, "bert,jmel", shares=(0.9, 0.0, 0.1), **SIGNAL_WIDTHS))
     options = ["--models", "jmel,bert", "--seeds", "0", "--epochs", "1", "--width", "8"]
-    done = invoke("compare", tmp_path / "toy", tmp_path / "run", *options)
+    done = run_study("compare", tmp_path / "toy", tmp_path / "run", *options)
     reason = "has no mention to use in its valid split"
     assert done.exit_code == 0 and done.stdout.count(reason) == done.stderr.count(reason) == 1, done.output
     assert "not run: jmel, bert: " in done.stdout and "not run: bert: for the same reason" in done.stderr
