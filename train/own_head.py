@@ -130,7 +130,7 @@ def _companions(columns: Sequence[str]) -> list[str]:
         if name.table in SEQUENCES:
             found += [f"{SEQUENCES[name.table]}.first", f"{SEQUENCES[name.table]}.count"]
         if part == "pair.alignment":  # a batch holds all four as one
-            found += [f"{part}.{edge}" for edge in EDGES]
+            found += [edge.column for edge in EDGES]
     return found
 
 

@@ -179,7 +179,7 @@ class Table:
     def _by_row(self) -> dict[str, Tensor]:
         """Return the small columns that a batch holds; the four alignments as one, (N, C, 2, 2)."""
         kept = {name: column for name, column in self._small.items() if not name.startswith(NOT_IN_BATCH)}
-        edges = [kept.pop(f"pair.alignment.{edge}") for edge in EDGES if f"pair.alignment.{edge}" in kept]
+        edges = [kept.pop(edge.column) for edge in EDGES if edge.column in kept]
         if edges:
             kept["pair.alignment"] = torch.stack(edges, -1).unflatten(-1, (2, 2))
         return kept

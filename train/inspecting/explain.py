@@ -88,8 +88,8 @@ def _candidates(model: nn.Module, reader: Reader, row: int) -> list[dict[str, An
 def show(found: dict[str, Any]) -> str:
     """Return what `explain` found as a table: a row per candidate, the edges of each layer."""
     depth = len(found["candidates"][0]["layers"]) if found["candidates"] else 0
-    short = [edge.replace("text", "t").replace("image", "i").replace("_to_", ">") for edge in EDGES]
-    head = ("candidate", "name", "gold", "score", *(f"{edge} {layer + 1}" for layer in range(depth) for edge in short))
+    edges = [f"{edge.short} {layer + 1}" for layer in range(depth) for edge in EDGES]
+    head = ("candidate", "name", "gold", "score", *edges)
     rows = [
         (
             candidate["id"],
