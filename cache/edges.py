@@ -5,7 +5,7 @@ whatever order a processor adds them up. So the value of a pair depends on its t
 list or on what else is there, and entities with equal vectors tie. What is rounded off is less than float32 rounds.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -75,10 +75,12 @@ Floats = TypeVar("Floats")  # a float64 array of numpy, or a tensor: both have t
 
 def rounded(vectors: Floats, *, normal: bool) -> Floats:
     """Return float64 vectors (n, D) on the grid; `normal`: at length 1, where a zero vector stays zero."""
+    values: Any = vectors
     if normal:
-        lengths = (vectors * vectors).sum(-1)[..., None] ** 0.5
-        vectors = vectors / (lengths + (lengths == 0))
-    return (vectors * GRID).round() / GRID
+        lengths = (values * values).sum(-1)[..., None] ** 0.5
+        values = values / (lengths + (lengths == 0))
+    found: Floats = (values * GRID).round() / GRID
+    return found
 
 
 def on_grid(column: str, vectors: np.ndarray) -> np.ndarray:
@@ -116,7 +118,7 @@ def align(columns: dict[str, np.ndarray], candidates: np.ndarray) -> dict[str, n
     """
     listed, places = np.unique(candidates, return_inverse=True)
     places = np.where(candidates >= 0, places.reshape(candidates.shape), -1)
-    found = {
+    found: dict[str, np.ndarray] = {
         edge: similarities(
             on_grid(edge.mention, columns[edge.mention]), on_grid(edge.entity, columns[edge.entity][listed]), places
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from cache.checks import diff
 from cache.kinds import KINDS
+from cache.manifests.entries import Manifest
 from cache.remotes.base import Remote
 from cache.remotes.folder import Folder
 from cache.sharing import remote_shards
@@ -28,7 +29,7 @@ class EarlierCache:
     """A cache that was made before, and where its files are."""
 
     where: str
-    manifest: dict[str, Any]
+    manifest: Manifest
     files: Remote
     _columns: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -55,7 +56,7 @@ def reasons(plan: Plan, todo: Sequence[Todo], draft: Draft, shared: Shared) -> l
         for part in plan.parts
         if part in ranges
         for there in earlier
-        if part in there.manifest["parts"]
+        if part in there.manifest.parts
     ]
 
 
@@ -67,10 +68,10 @@ def report(found: Sequence[dict[str, str]]) -> str:
 
 
 def _why(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
-    now, then = plan.parts[part].manifest_entry, earlier.manifest["parts"][part]
-    if now["fingerprint"] != then["fingerprint"]:
+    now, then = plan.parts[part].manifest_entry, earlier.manifest.parts[part]
+    if now.fingerprint != then.fingerprint:
         return _changed(diff.changes(now, then))
-    keys = {entry["key"] for entry in earlier.manifest["shards"] if entry["part"] == part}
+    keys = {shard.key for shard in earlier.manifest.shards_of(part)}
     changed = [item for item in ranges if any(s.part.name == part and s.key not in keys for s in item.missing)]
     count = f"{len(changed or ranges):,} of {len(plan.borders[home(plan.parts[part].table)]):,} ranges"
     if not changed:
@@ -116,7 +117,7 @@ def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) 
         return "rows, names, golds, splits, lists or scores changed"
     if any(place != row for row, place in at.items()):
         return "no row changed, but rows moved: what is encoded together decides the last bits"
-    cuts = {(e["start"], e["start"] + e["rows"]) for e in earlier.manifest["shards"] if e["part"] == f"{owner}.ids"}
+    cuts = {(shard.start, shard.stop) for shard in earlier.manifest.shards_of(f"{owner}.ids")}
     if not {plan.borders[item.table][item.index] for item in ranges} <= cuts:
         return (
             f"the rows are divided differently, {max(end - begin for begin, end in cuts):,} to a range "

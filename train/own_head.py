@@ -9,9 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from cache.edges import EDGES
 from cache.kinds import KINDS
 from cache.names import ColumnName
-from cache.schema import ALWAYS, EDGES, PARTS, SEQUENCES
+from cache.schema import ALWAYS, PARTS, SEQUENCES
 from common.errors import ConfigError
 from common.options import WRITTEN, value_of
 from common.paths import is_file

@@ -21,7 +21,7 @@ def edges(draft: Draft, lists: Lists, rows: np.ndarray, clip: Columns, texts: tu
 
     `clip` holds text_to_image and image_to_text, `texts` the columns that text_to_text compares.
     """
-    found = {name: np.empty_like(clip["text_to_image"]) for name in EDGES}
+    found: dict[str, np.ndarray] = {name: np.empty_like(clip["text_to_image"]) for name in EDGES}
     for begin in range(0, len(rows), PAIR_ROWS):
         at = slice(begin, begin + PAIR_ROWS)
         some = _edges(draft, lists.candidates[rows[at]], rows[at], texts)

@@ -10,9 +10,9 @@ import torch
 
 from cache import edges as alignment
 from cache.drin import edges as imported
-from cache.edges import ALIGNMENT_READS
+from cache.edges import ALIGNMENT_READS, EDGES
 from cache.kinds import KINDS
-from cache.schema import EDGES, PARTS
+from cache.schema import PARTS
 from extract.encoders.detector import summary
 
 N, E, C, D, P, V, K = 7, 9, 5, 12, 6, 10, 3

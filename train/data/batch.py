@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache.schema import EDGES
+from cache.edges import EDGES
 from common.errors import ConfigError
 
 ALIGNMENTS = tuple(edge.column for edge in EDGES)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from cache import Reader
+from cache.edges import EDGES
 from cache.names import ColumnName
-from cache.schema import EDGES, SEQUENCES, UNLABELED
+from cache.schema import SEQUENCES, UNLABELED
 from common.errors import CacheError
 from common.records import SPLITS
 from train.data.batch import Batch
@@ -80,7 +81,7 @@ class Table:
         self.gold = self._small["pair.candidates.gold"].long().clamp(min=-1)
         self.present, self.places = self.candidates >= 0, self.candidates.shape[1]
         self.lexical = self._small["pair.candidates.lexical"]
-        self.entity_count = reader.manifest["tables"]["entity"]
+        self.entity_count = reader.manifest.tables["entity"]
         self._check_golds()
         self._rows = self._by_row()
 
@@ -246,7 +247,7 @@ def _table(name: str) -> str:
 
 
 def _rows_of(reader: Reader, table: str) -> int:
-    return reader.manifest["tables"].get(table, 0)
+    return reader.manifest.tables.get(table, 0)
 
 
 def _wanted(rows: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
