@@ -10,6 +10,7 @@ import numpy as np
 from cache.checks import diff
 from cache.kinds import KINDS
 from cache.manifests.entries import Manifest
+from cache.names import PartName
 from cache.remotes.base import Remote
 from cache.remotes.folder import Folder
 from cache.sharing import remote_shards
@@ -67,7 +68,7 @@ def report(found: Sequence[dict[str, str]]) -> str:
     return table(("recomputed", "present in", "because"), [tuple(reason.values()) for reason in found]) + "\n"
 
 
-def _why(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
+def _why(plan: Plan, part: PartName, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
     now, then = plan.parts[part].manifest_entry, earlier.manifest.parts[part]
     if now.fingerprint != then.fingerprint:
         return _changed(diff.changes(now, then))
@@ -96,7 +97,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
-def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
+def _rows(plan: Plan, part: PartName, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
     """Return what distinguishes the rows of ranges whose part was made by the same recipe."""
     owner = "entity" if part.startswith("entity") else "mention"
     rows = [row for item in ranges for row in range(*plan.borders[item.table][item.index])]
@@ -128,7 +129,7 @@ def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) 
     return "no row changed, but rows that they are copied from did, or their inputs"
 
 
-def _mine(plan: Plan, part: str, owner: str) -> Iterator[list[bytes]]:
+def _mine(plan: Plan, part: PartName, owner: str) -> Iterator[list[bytes]]:
     """Yield what the columns of ids that stand for what a part reads of a row hold here."""
     for column in KINDS[part].contents:
         text = column == "content_text"

@@ -44,7 +44,7 @@ def prepare(config: ExtractConfig) -> Job:
         release = faces.add(release, config.faces, config.objects, **asked)
     draft = Draft(config.folder)
     _stop_if_forgotten(config, release, draft)
-    if config.limit and len((draft.before or {}).get("generations", ())) > 1:
+    if config.limit and draft.before is not None and len(draft.before.generations or ()) > 1:
         raise ConfigError(f"--limit would replace the grown cache in {config.folder}; give it another --name")
     encoders = Encoders(config)
     if config.limit:

@@ -125,8 +125,9 @@ class Shared:
         Raises CacheError where that is refused.
         """
         there, mine = self.manifest, manifests.load(self._folder)
-        before = there.generations if there and there.dataset.name == mine.dataset.name else None
-        grown = bool(before) and before == (mine.generations or ())[: len(before)] and there.id != mine.id
+        same = there is not None and there.dataset.name == mine.dataset.name and there.id != mine.id
+        before = there.generations or () if there is not None else ()
+        grown = same and bool(before) and before == (mine.generations or ())[: len(before)]
         try:
             return str(push.push(self._folder, self.url, replace=grown))  # of the same rows and more: its files stay
         except CacheError as error:

@@ -112,15 +112,15 @@ def test_a_plan_tells_what_is_here_what_is_there_and_what_is_neither(release, ex
     push.push(extracted[0].path, str(tmp_path / "team"))
     folder = pipeline.run(config(release, tmp_path, remote=str(tmp_path / "team")))
     shards = melcache.open(folder).manifest.shards
-    here, there = (next(s for s in shards if s["part"] == part) for part in ("entity.clip", "mention.clip"))
+    here, there = (next(s for s in shards if s.part == part) for part in ("entity.clip", "mention.clip"))
     for shard in (here, there):
         (folder / shard.file).unlink()
-    (tmp_path / "team" / here["file"]).unlink()
+    (tmp_path / "team" / here.file).unlink()
     told = planned(config(release, tmp_path, remote=str(tmp_path / "team"), explain=True))
     counts = {line["part"]: (line["here"], line["remote"], line["compute"]) for line in told["parts"]}
     assert counts.pop("entity.clip") == (1, 0, 1) and counts.pop("mention.clip") == (1, 1, 0)
     assert all(remote == compute == 0 for _, remote, compute in counts.values())
-    assert told["fetch_bytes"] == there["bytes"] and 0 <= told["compute_bytes"] - here["bytes"] <= 5000
+    assert told["fetch_bytes"] == there.bytes and 0 <= told["compute_bytes"] - here.bytes <= 5000
     assert set(told["calibrated"]) == {"CLIP, texts", "CLIP, pictures", "decoding"}
     assert {reason["part"] for reason in told["why"]} == {"entity.clip"}
     text = plan.report(told)

@@ -5,6 +5,7 @@ import random
 import shutil
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import cache as melcache
 from cache import manifests
 from cache.checks import diff
+from cache.names import PartName
 from cache.sharing import push
 from common.errors import CacheError, ConfigError
 from common.records import Dataset, Entity, Mention
@@ -493,9 +495,9 @@ def test_a_cache_that_was_pulled_without_ids_tells_no_order_and_a_grown_one_says
 def told(entities, mentions, generations=1):
     """What a manifest tells of an order: ranges of entity and mention rows."""
     ranges = [("entity", rows) for rows in entities] + [("mention", rows) for rows in mentions]
-    shards = [{"part": f"{table}.ids", "rows": rows} for table, rows in ranges]
+    shards = [SimpleNamespace(part=PartName(f"{table}.ids"), rows=rows) for table, rows in ranges]
     tables = {"entity": sum(entities), "mention": sum(mentions)}
-    return {"tables": tables, "shards": shards, "generations": [list(tables.values())] * generations}
+    return SimpleNamespace(tables=tables, shards=shards, generations=(tuple(tables.values()),) * generations)
 
 
 @pytest.mark.parametrize(
