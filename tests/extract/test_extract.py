@@ -251,9 +251,9 @@ def test_descriptions_added_to_a_cache_cost_only_clip_and_give_the_id_of_a_fresh
     done = counted(watched[1])
     assert (done["bert"], done["resnet pictures"], done["detector"]) == (0, 0, 0)
     parts = [reader.manifest.parts for reader in (plain, renewed)]
-    changed = {name for name in parts[0] if parts[0][name]["fingerprint"] != parts[1][name]["fingerprint"]}
+    changed = {name for name in parts[0] if parts[0][name].fingerprint != parts[1][name].fingerprint}
     assert changed == {"entity.clip", "pair.alignment"}
-    stated = [part["entity.clip"]["recipe"].get("description") for part in parts]  # what stands in decides the numbers
+    stated = [part["entity.clip"].recipe.get("description") for part in parts]  # what stands in decides the numbers
     assert stated == [None, "else name: text"]
     keys = [{(shard.part, shard.key) for shard in reader.manifest.shards} for reader in (plain, renewed)]
     # mention.clip: in this world mentions share texts and pictures with entities, and so copy from entity.clip
