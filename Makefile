@@ -102,7 +102,7 @@ test: $(READY)
 	@$(PYTHON) -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: $(READY)
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
 docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet --strict
@@ -116,5 +116,5 @@ torture: $(READY)
 	  $${RECORD:+--record "$$RECORD"}
 
 clean:
-	rm -rf .pytest_cache .ruff_cache *.egg-info site
+	rm -rf .mypy_cache .pytest_cache .ruff_cache *.egg-info site
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

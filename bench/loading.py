@@ -54,7 +54,7 @@ def gather(path: Path, turns: int) -> dict[str, float]:
 
 def check(path: Path, turns: int) -> dict[str, float]:
     """Return median milliseconds of `melcache verify`, and its ratio to sha256 of the same files."""
-    files = [path / shard["file"] for shard in cache.open(path).manifest["shards"]]
+    files = [path / shard.file for shard in cache.open(path).manifest.shards]
 
     def plain() -> list[str]:
         return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]

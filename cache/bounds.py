@@ -3,31 +3,30 @@
 A manifest lists hashes of values, not what they may be; who wrote both, or a bug, may have put anything into them.
 """
 
-from typing import Any
-
 import numpy as np
 
 from cache.kinds import KINDS
+from cache.manifests.entries import Manifest
 from cache.names import ColumnName
 from cache.schema import UNLABELED
 from common.errors import CacheError
 
 
-def of(manifest: dict[str, Any], name: str) -> tuple[float, float] | None:
+def of(manifest: Manifest, name: str) -> tuple[float, float] | None:
     """Return the bounds of a column (full name) of a cache, None where its type says all."""
-    entities, places = manifest["tables"]["entity"], manifest["candidates"]
+    entities, places = manifest.tables["entity"], manifest.candidates
     rows = {
         "mention.ids.gold": (UNLABELED, entities - 1),
         "pair.candidates.candidates": (-1, entities - 1),
         "pair.candidates.gold": (UNLABELED, places - 1),
     }
     part, column = ColumnName(name).apart()
-    if manifest["parts"][part]["columns"][column]["dtype"] == "|b1":
+    if manifest.parts[part].columns[column].dtype == "|b1":
         return 0, 1
     return rows.get(name, KINDS[part].columns[column].values)
 
 
-def check(manifest: dict[str, Any], name: str, values: np.ndarray, where: object, start: int = 0) -> None:
+def check(manifest: Manifest, name: str, values: np.ndarray, where: object, start: int = 0) -> None:
     """Raise CacheError, naming the row, for a value (n, ...) of a column, from row `start` on, that is out of bounds.
 
     Features are let pass: what is not finite in them is named where it turns up, and nothing acts upon the rest. So

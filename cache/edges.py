@@ -5,45 +5,82 @@ whatever order a processor adds them up. So the value of a pair depends on its t
 list or on what else is there, and entities with equal vectors tie. What is rounded off is less than float32 rounds.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-# What the four edges of pairs outside the lists are computed from (protocols injected and whole-kb).
-ALIGNMENT_READS = (
-    "mention.bert.cls",
-    "mention.clip.sentence",
-    "mention.clip.image",
-    "mention.clip.present",
-    "mention.objects.summary",
-    "entity.bert.text",
-    "entity.clip.text",
-    "entity.clip.image",
-    "entity.clip.present",
-    "entity.objects.summary",
-)
+from cache.names import ColumnName, PartName
 
 GRID = 2.0**25  # |m||e| <= 8 keeps sums of products of such steps below 2^53; a float32 of 0.5 has steps of 2^-24
 ROWS = 2_048  # rounded at a time
 CHUNK_BYTES = 1 << 20  # of gathered candidate vectors at a time: what a core's cache holds. With 64 MB twice the time
 
-# mention and entity column of each edge, in the order of EDGES
+ALIGNMENT = PartName("pair.alignment")  # the part that holds them
+
+
+class Edge(str):
+    """One edge: the name of its column in pair.alignment, the mention's modality first."""
+
+    __slots__ = ()
+
+    @property
+    def columns(self) -> tuple[ColumnName, ColumnName]:
+        """The mention and the entity column whose vectors are multiplied."""
+        mention, entity = SIDES[self]
+        return ColumnName(mention), ColumnName(entity)
+
+    @property
+    def mention(self) -> ColumnName:
+        """The mention column."""
+        return self.columns[0]
+
+    @property
+    def entity(self) -> ColumnName:
+        """The entity column."""
+        return self.columns[1]
+
+    @property
+    def of_entity_picture(self) -> bool:
+        """Whether it is an edge to the entity's picture."""
+        return self.endswith("_to_image")
+
+    @property
+    def column(self) -> ColumnName:
+        """The full name of the column that holds it."""
+        return ALIGNMENT.column(self)
+
+    @property
+    def short(self) -> str:
+        """The name in a narrow table: "t>i"."""
+        return self.replace("text", "t").replace("image", "i").replace("_to_", ">")
+
+
+# mention and entity column of each edge, in the order of the axes (mention modality, entity modality), text first
 SIDES = {
     "text_to_text": ("mention.bert.cls", "entity.bert.text"),
     "text_to_image": ("mention.clip.sentence", "entity.clip.image"),
     "image_to_text": ("mention.clip.image", "entity.clip.text"),
     "image_to_image": ("mention.objects.summary", "entity.objects.summary"),
 }
+EDGES = tuple(map(Edge, SIDES))
+_COLUMNS = (*(edge.mention for edge in EDGES), *(edge.entity for edge in EDGES))
+# What the four edges of pairs outside the lists are computed from (protocols injected and whole-kb).
+ALIGNMENT_READS = (
+    *_COLUMNS,
+    *(column.part.column("present") for column in _COLUMNS if column.column == "image"),
+)
 
 Floats = TypeVar("Floats")  # a float64 array of numpy, or a tensor: both have the operators used
 
 
 def rounded(vectors: Floats, *, normal: bool) -> Floats:
     """Return float64 vectors (n, D) on the grid; `normal`: at length 1, where a zero vector stays zero."""
+    values: Any = vectors
     if normal:
-        lengths = (vectors * vectors).sum(-1)[..., None] ** 0.5
-        vectors = vectors / (lengths + (lengths == 0))
-    return (vectors * GRID).round() / GRID
+        lengths = (values * values).sum(-1)[..., None] ** 0.5
+        values = values / (lengths + (lengths == 0))
+    found: Floats = (values * GRID).round() / GRID
+    return found
 
 
 def on_grid(column: str, vectors: np.ndarray) -> np.ndarray:
@@ -56,7 +93,7 @@ def on_grid(column: str, vectors: np.ndarray) -> np.ndarray:
 
 def is_normal(column: str) -> bool:
     """Whether the vectors of a column are compared at length 1: all but summaries, whose length counts (Eq. 11)."""
-    return not column.endswith(".summary")
+    return ColumnName(column).column != "summary"
 
 
 def similarities(mentions: np.ndarray, entities: np.ndarray, candidates: np.ndarray) -> np.ndarray:
@@ -81,9 +118,11 @@ def align(columns: dict[str, np.ndarray], candidates: np.ndarray) -> dict[str, n
     """
     listed, places = np.unique(candidates, return_inverse=True)
     places = np.where(candidates >= 0, places.reshape(candidates.shape), -1)
-    found = {
-        edge: similarities(on_grid(mention, columns[mention]), on_grid(entity, columns[entity][listed]), places)
-        for edge, (mention, entity) in SIDES.items()
+    found: dict[str, np.ndarray] = {
+        edge: similarities(
+            on_grid(edge.mention, columns[edge.mention]), on_grid(edge.entity, columns[edge.entity][listed]), places
+        )
+        for edge in EDGES
     }
     found["text_to_image"] *= columns["entity.clip.present"][candidates]
     found["image_to_text"] *= columns["mention.clip.present"][:, None]

@@ -337,7 +337,7 @@ def width_axis(column: str) -> str:
 
 def columns_with(option: str, part: str) -> list[str]:
     """Return the columns of a part that are made only by an extraction with an option."""
-    return [name for name, column in KINDS[part].columns.items() if column.option == option]
+    return [name for name, column in KINDS[PartName(part)].columns.items() if column.option == option]
 
 
 def with_inputs(parts: Iterable[str]) -> set[str]:
@@ -345,7 +345,7 @@ def with_inputs(parts: Iterable[str]) -> set[str]:
     found, new = set(), set(parts)
     while new:
         found |= new
-        new = {name for part in new for name in KINDS[part].inputs} - found
+        new = {name for part in new for name in KINDS[PartName(part)].inputs} - found
     return found
 
 

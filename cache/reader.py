@@ -13,12 +13,12 @@ import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xxhash
 
 from cache import bounds, manifests, partial_cache, store
+from cache.manifests.entries import Manifest, ShardEntry, Spec
 from cache.names import ColumnName, PartName
 from cache.schema import CHOICES, PARTS, READS
 from cache.store import lacking
@@ -45,15 +45,15 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.manifest: dict[str, Any] = manifests.load(path)
-        self.id: str = partial_cache.whole_manifest(path, self.manifest)["id"]
-        for shard in self.manifest["shards"]:
+        self.manifest: Manifest = manifests.load(path)
+        self.id: str = partial_cache.whole_manifest(path, self.manifest).id
+        for shard in self.manifest.shards:
             self._check_size(shard)
 
     @property
-    def columns(self) -> list[str]:
+    def columns(self) -> list[ColumnName]:
         """Full names of all columns, such as "entity.bert.text"."""
-        return [f"{part}.{column}" for part, spec in self.manifest["parts"].items() for column in spec["columns"]]
+        return self.manifest.columns
 
     def require(self, head: str, more: Sequence[str] = (), reads: Sequence[str] | None = None) -> tuple[str, ...]:
         """Return the columns that a head reads, and `more`.  Raises CacheError naming those that the cache lacks.
@@ -72,9 +72,9 @@ class Reader:
         missing = sorted(set(names) - set(self.columns))
         if not missing:
             return
-        parts = sorted({ColumnName(name).part for name in missing} - self.manifest["parts"].keys())
+        parts = sorted({ColumnName(name).part for name in missing} - self.manifest.parts.keys())
         what = f"the parts {', '.join(parts)}" if parts else f"the columns {', '.join(missing)}"
-        name, of = self.manifest["dataset"]["name"], {ColumnName(column).part for column in missing}
+        name, of = self.manifest.dataset.name, {ColumnName(column).part for column in missing}
         others = {ColumnName(column).part for column in missing if column not in READS.get(head, ())}
         makers = [head] if head in READS else _readers(of)
         pulled = [head, *sorted(others)] if head in READS else sorted(of)
@@ -90,14 +90,11 @@ class Reader:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a column, rows first."""
-        part, column = self._split(name)
-        rows = self.manifest["tables"][part.table]
-        return (rows, *self.manifest["parts"][part]["columns"][column]["shape"])
+        return (self.manifest.tables[ColumnName(name).table], *self._spec(name).shape)
 
     def dtype(self, name: str) -> np.dtype:
         """Return the stored type of a column."""
-        part, column = self._split(name)
-        return np.dtype(self.manifest["parts"][part]["columns"][column]["dtype"])
+        return np.dtype(self._spec(name).dtype)
 
     def column(self, name: str, *, check: bool = True) -> np.ndarray:
         """Return a column as a read-only array (rows, ...).
@@ -107,7 +104,7 @@ class Reader:
         that cannot be (cache.bounds).
         """
         part, column = self._split(name)
-        shards = self._shards(part)
+        shards = self.manifest.shards_of(part)
         if len(shards) > 1:
             array = self.read(name, check=check)
         else:
@@ -128,15 +125,15 @@ class Reader:
         self._refuse_too_large(names)
         found = {name: np.empty(self.shape(name), self.dtype(name)) for name in names}
 
-        def fill(name: str, column: str, shard: dict[str, Any]) -> None:
-            rows = found[name][shard["start"] : shard["start"] + shard["rows"]]
+        def fill(name: str, column: str, shard: ShardEntry) -> None:
+            rows = found[name][shard.start : shard.stop]
             self._fill(rows, shard, column, name, check=check)
 
         with _pool() as pool:
             jobs = [
                 pool.submit(fill, name, column, shard)
                 for name, (part, column) in parts.items()
-                for shard in self._shards(part)
+                for shard in self.manifest.shards_of(part)
             ]
         for job in jobs:
             job.result()
@@ -150,12 +147,12 @@ class Reader:
         For columns larger than memory: only what is touched is read.  `check` reads everything once.
         """
         part, column = self._split(name)
-        shards = sorted(self._shards(part), key=lambda shard: shard["start"])
+        shards = sorted(self.manifest.shards_of(part), key=lambda shard: shard.start)
         if check:
             with _pool() as pool:
                 list(pool.map(lambda shard: self._check(shard, column, name), shards))
         _allow_open_files()
-        pieces = [(shard["start"], self._map(shard, column, name, random=True)) for shard in shards]
+        pieces = [(shard.start, self._map(shard, column, name, random=True)) for shard in shards]
         for start, rows in pieces if check else ():
             bounds.check(self.manifest, name, rows, self.path, start)
         return pieces
@@ -170,16 +167,20 @@ class Reader:
                 raise CacheError(f"{name} of row {row} in {self.path} is not UTF-8: {error.reason}") from None
         return strings
 
-    def _split(self, name: str) -> tuple[PartName, str]:
+    def _spec(self, name: str) -> Spec:
+        if (spec := self.manifest.column(name)) is not None:
+            return spec
         part, column = ColumnName(name).apart()
-        if column not in self.manifest["parts"].get(part, {}).get("columns", {}):
-            known = (
-                "it is in the schema but this cache was made without it"
-                if column in PARTS.get(part, {})
-                else f"columns here: {one_of(name, self.columns)}"
-            )
-            raise CacheError(f"no column {name!r} in {self.path}: {known}")
-        return part, column
+        known = (
+            "it is in the schema but this cache was made without it"
+            if column in PARTS.get(part, {})
+            else f"columns here: {one_of(name, self.columns)}"
+        )
+        raise CacheError(f"no column {name!r} in {self.path}: {known}")
+
+    def _split(self, name: str) -> tuple[PartName, str]:
+        self._spec(name)
+        return ColumnName(name).apart()
 
     def _refuse_too_large(self, names: Sequence[str]) -> None:
         """Raise CacheError for columns that do not fit into memory, before any is taken for them."""
@@ -190,48 +191,45 @@ class Reader:
                 "free. Take a machine with more"
             )
 
-    def _shards(self, part: str) -> list[dict[str, Any]]:
-        return [shard for shard in self.manifest["shards"] if shard["part"] == part]
-
-    def _check_size(self, shard: dict[str, Any]) -> None:
-        path = self.path / shard["file"]
+    def _check_size(self, shard: ShardEntry) -> None:
+        path = self.path / shard.file
         try:
             found = path.lstat()
         except OSError as error:
             raise CacheError(f"{path} is listed in the manifest but cannot be opened: {error.strerror}") from error
         if stat.S_ISLNK(found.st_mode):
             raise store.link(path)
-        if found.st_size != shard["bytes"]:
+        if found.st_size != shard.bytes:
             raise CacheError(
-                f"{path} is {found.st_size:,} bytes, the manifest says {shard['bytes']:,}: copied only in part? "
+                f"{path} is {found.st_size:,} bytes, the manifest says {shard.bytes:,}: copied only in part? "
                 f"Run: melcache verify {shell(self.path)}"
             )
         if found.st_size >= store.HOLLOW:
             with store.open_shard(path):  # looks for holes, before memory is taken for them
                 pass
 
-    def _map(self, shard: dict[str, Any], column: str, name: str, *, random: bool = False) -> np.ndarray:
-        shape = (shard["rows"], *self.shape(name)[1:])
+    def _map(self, shard: ShardEntry, column: str, name: str, *, random: bool = False) -> np.ndarray:
+        shape = (shard.rows, *self.shape(name)[1:])
         dtype = self.dtype(name)
-        with store.open_shard(self.path / shard["file"]) as descriptor:
+        with store.open_shard(self.path / shard.file) as descriptor:
             try:
-                view = lacking.mapped(descriptor, shard["bytes"])
+                view = lacking.mapped(descriptor, shard.bytes)
             except ValueError:  # cut short since its size was checked
                 raise CacheError(self._ended(shard, name)) from None
             except OSError as error:
                 more = "v" if error.errno == errno.ENOMEM else "n"
                 raise CacheError(
-                    f"cannot map {self.path / shard['file']}: {error.strerror}. Raise ulimit -{more}"
+                    f"cannot map {self.path / shard.file}: {error.strerror}. Raise ulimit -{more}"
                 ) from None
         if random:
             view.madvise(mmap.MADV_RANDOM)  # else each row brings its neighbors in from the disk
         count = int(np.prod(shape, dtype=np.int64))
-        return np.frombuffer(view, dtype, count, shard["columns"][column]["offset"]).reshape(shape)
+        return np.frombuffer(view, dtype, count, shard.columns[column].offset).reshape(shape)
 
-    def _fill(self, rows: np.ndarray, shard: dict[str, Any], column: str, name: str, *, check: bool) -> None:
-        target, offset = memoryview(rows.view(np.uint8).reshape(-1)), shard["columns"][column]["offset"]
+    def _fill(self, rows: np.ndarray, shard: ShardEntry, column: str, name: str, *, check: bool) -> None:
+        target, offset = rows.view(np.uint8).reshape(-1).data, shard.columns[column].offset
         found, step = xxhash.xxh3_128(), READ_BYTES if check else max(1, len(target))
-        with store.open_shard(self.path / shard["file"]) as descriptor:
+        with store.open_shard(self.path / shard.file) as descriptor:
             while target:
                 count = self._read(descriptor, target[:step], offset, shard, name)
                 if check:
@@ -240,43 +238,43 @@ class Reader:
         if check:
             self._compare(found.hexdigest(), shard, column, name)
 
-    def _check(self, shard: dict[str, Any], column: str, name: str) -> None:
+    def _check(self, shard: ShardEntry, column: str, name: str) -> None:
         """Compare a column's hash; not through a map: what that has touched counts as the process's memory."""
-        left = shard["rows"] * self.dtype(name).itemsize * int(np.prod(self.shape(name)[1:], dtype=np.int64))
+        left = shard.rows * self._spec(name).row_bytes
         buffer, found = memoryview(bytearray(min(left, READ_BYTES))), xxhash.xxh3_128()
-        offset = shard["columns"][column]["offset"]
-        with store.open_shard(self.path / shard["file"]) as descriptor:
+        offset = shard.columns[column].offset
+        with store.open_shard(self.path / shard.file) as descriptor:
             while left:
                 count = self._read(descriptor, buffer[:left], offset, shard, name)
                 found.update(buffer[:count])
                 left, offset = left - count, offset + count
         self._compare(found.hexdigest(), shard, column, name)
 
-    def _read(self, descriptor: int, target: memoryview, offset: int, shard: dict[str, Any], name: str) -> int:
+    def _read(self, descriptor: int, target: memoryview, offset: int, shard: ShardEntry, name: str) -> int:
         """Read what comes at once and return how many bytes that is, at least one."""
         try:
             count = os.preadv(descriptor, [target], offset)
         except OSError as error:
-            raise CacheError(f"cannot read {self.path / shard['file']}: {error.strerror}") from error
+            raise CacheError(f"cannot read {self.path / shard.file}: {error.strerror}") from error
         if count == 0:
             raise CacheError(self._ended(shard, name))
         return count
 
-    def _ended(self, shard: dict[str, Any], name: str) -> str:
-        return f"{self.path / shard['file']} ended inside {name}. Run: melcache verify {shell(self.path)}"
+    def _ended(self, shard: ShardEntry, name: str) -> str:
+        return f"{self.path / shard.file} ended inside {name}. Run: melcache verify {shell(self.path)}"
 
-    def _verify(self, rows: np.ndarray, shard: dict[str, Any], column: str, name: str) -> None:
-        self._compare(xxhash.xxh3_128_hexdigest(rows.view(np.uint8).reshape(-1)), shard, column, name)
+    def _verify(self, rows: np.ndarray, shard: ShardEntry, column: str, name: str) -> None:
+        self._compare(xxhash.xxh3_128_hexdigest(rows.view(np.uint8).reshape(-1).data), shard, column, name)
 
-    def _compare(self, found: str, shard: dict[str, Any], column: str, name: str) -> None:
-        if found != shard["columns"][column]["xxh3"]:
+    def _compare(self, found: str, shard: ShardEntry, column: str, name: str) -> None:
+        if found != shard.columns[column].xxh3:
             raise CacheError(
-                f"{name} in {self.path / shard['file']} is not what was written (xxh3 differs). "
+                f"{name} in {self.path / shard.file} is not what was written (xxh3 differs). "
                 f"Run: melcache verify {shell(self.path)}"
             )
 
 
-def _readers(parts: set[str]) -> list[str]:
+def _readers(parts: set[PartName]) -> list[str]:
     """Return heads of melcache that read these parts, as few as it takes; none for parts that none does."""
     reads = {head: {ColumnName(column).part for column in (*READS[head], *CHOICES.get(head, ()))} for head in READS}
     found: list[str] = []

@@ -5,6 +5,7 @@ Axes: N mentions, E entities, C candidates, K objects, R regions, T tokens of al
 V image width, P CLIP width, A scene and F face attributes.
 """
 
+from cache.edges import EDGES
 from cache.kinds import KINDS, Column
 
 VERSION = 1
@@ -14,12 +15,11 @@ SEQUENCES = {part.into: name for name, part in KINDS.items() if part.into}  # ta
 OPTIONAL = tuple(SEQUENCES)  # tables of parts that are made on demand
 
 UNLABELED = -2  # stands for gold where nobody has said what a mention means; it counts in no accuracy
-EDGES = ("text_to_text", "text_to_image", "image_to_text", "image_to_image")  # mention side first
 PARTS: dict[str, dict[str, Column]] = {name: part.columns for name, part in KINDS.items()}
 
 ALWAYS = ("mention.ids.splits", "pair.candidates.candidates", "pair.candidates.gold", "pair.candidates.lexical")
 
-_EDGES = tuple(f"pair.alignment.{edge}" for edge in EDGES)
+_EDGES = tuple(edge.column for edge in EDGES)
 _IMAGES = ("mention.resnet.image", "mention.resnet.present", "entity.resnet.image", "entity.resnet.present")
 _CLIP = (
     "mention.clip.mention_sentence",

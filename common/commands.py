@@ -35,7 +35,12 @@ class Command:
 
 
 class _Once:
-    """A command that refuses an option given twice, of which click would keep the last in silence."""
+    """A command that refuses an option given twice, of which click would keep the last in silence.
+
+    One of typer's classes stands behind it.
+    """
+
+    make_parser: Callable[[Any], Any]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as click does."""
@@ -49,7 +54,8 @@ class _Once:
         beside = getattr(ctx.parent and ctx.parent.command, "commands", {})
         if given and (behind := [word for word in rest if word in beside]):  # which would not see them
             ctx.fail(f"{given[0].opts[0]} belongs behind `{behind[0]}`, whose option it becomes")
-        return super().parse_args(ctx, args)
+        left: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        return left
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, and the commands, in groups."""
@@ -58,7 +64,7 @@ class _Once:
     def main(self, *given: Any, **more: Any) -> Any:
         """Run to the end; an error of ours is one line and its exit code."""
         with console.lines():
-            return super().main(*given, **more)
+            return super().main(*given, **more)  # type: ignore[misc]
 
 
 class _Single(_Once, TyperCommand):
@@ -79,7 +85,7 @@ class Program(_Once, TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that the words name, with the knobs that the words behind it ask for."""
         name, found, rest = super().resolve_command(ctx, args)
-        return name, built(self.table[name], rest) if found and self.table[name].more(rest) else found, rest
+        return name, built(self.table[name], rest) if found and name and self.table[name].more(rest) else found, rest
 
 
 def program(commands: Sequence[Command], help_text: str = "", *, default: str = "") -> typer.Typer:

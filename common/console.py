@@ -144,7 +144,8 @@ def lines() -> Iterator[None]:
 def run(command: Callable[..., object], name: str) -> None:
     """Run a command line to its end.  Raises SystemExit: with the command's code, or LOST if its result was lost."""
     _fill_gaps()
-    before, code = (sys.stdout, sys.stderr), 0
+    before = sys.stdout, sys.stderr
+    code: str | int | None = 0
     sys.stdout, sys.stderr = out(), err()
     try:
         with lines():
@@ -152,9 +153,9 @@ def run(command: Callable[..., object], name: str) -> None:
     except SystemExit as ended:
         code = ended.code
     finally:
-        ended = _ended(code)
+        final = _ended(code)
         sys.stdout, sys.stderr = before
-    raise SystemExit(ended)
+    raise SystemExit(final)
 
 
 def _fill_gaps() -> None:

@@ -66,7 +66,7 @@ def free_memory(device: torch.device) -> int:
     """Return the bytes that a process may still take on the device; on the CPU, of what the system calls available."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
+        return int(torch.cuda.mem_get_info(device)[0] + unused)
     return memory.free()
 
 

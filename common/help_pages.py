@@ -19,13 +19,13 @@ def write_groups(command: Any, ctx: Any, formatter: Any) -> None:
 
 
 def _title(option: Any) -> str:
-    return option.rich_help_panel or ("Options" if option.opts[0].startswith("-") else "Arguments")
+    return str(option.rich_help_panel or ("Options" if option.opts[0].startswith("-") else "Arguments"))
 
 
 def _written(option: Any, told: str) -> str:
     """Return how an option or argument is typed; of a switch that is off only how it is turned on."""
     if not option.opts[0].startswith("-"):
-        return option.metavar
+        return str(option.metavar)
     return option.opts[0] if option.secondary_opts and option.default is False else told
 
 

@@ -81,7 +81,7 @@ def files(folder: Path) -> list[str]:
 
 def denied(doing: str, path: Path, error: OSError) -> DeniedError:
     """Return the error for what the system does not let one do with a path."""
-    return DeniedError(f"cannot {doing} {path}: {error.strerror}{ADVICE.get(error.errno, '')}")
+    return DeniedError(f"cannot {doing} {path}: {error.strerror}{ADVICE.get(error.errno or 0, '')}")
 
 
 def check_name(name: str, what: str) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 
 from cache.checks import diff
 from cache.kinds import KINDS
+from cache.manifests.entries import Manifest
+from cache.names import PartName
 from cache.remotes.base import Remote
 from cache.remotes.folder import Folder
 from cache.sharing import remote_shards
@@ -28,7 +30,7 @@ class EarlierCache:
     """A cache that was made before, and where its files are."""
 
     where: str
-    manifest: dict[str, Any]
+    manifest: Manifest
     files: Remote
     _columns: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -55,7 +57,7 @@ def reasons(plan: Plan, todo: Sequence[Todo], draft: Draft, shared: Shared) -> l
         for part in plan.parts
         if part in ranges
         for there in earlier
-        if part in there.manifest["parts"]
+        if part in there.manifest.parts
     ]
 
 
@@ -66,11 +68,11 @@ def report(found: Sequence[dict[str, str]]) -> str:
     return table(("recomputed", "present in", "because"), [tuple(reason.values()) for reason in found]) + "\n"
 
 
-def _why(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
-    now, then = plan.parts[part].manifest_entry, earlier.manifest["parts"][part]
-    if now["fingerprint"] != then["fingerprint"]:
+def _why(plan: Plan, part: PartName, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
+    now, then = plan.parts[part].manifest_entry, earlier.manifest.parts[part]
+    if now.fingerprint != then.fingerprint:
         return _changed(diff.changes(now, then))
-    keys = {entry["key"] for entry in earlier.manifest["shards"] if entry["part"] == part}
+    keys = {shard.key for shard in earlier.manifest.shards_of(part)}
     changed = [item for item in ranges if any(s.part.name == part and s.key not in keys for s in item.missing)]
     count = f"{len(changed or ranges):,} of {len(plan.borders[home(plan.parts[part].table)]):,} ranges"
     if not changed:
@@ -95,7 +97,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
-def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
+def _rows(plan: Plan, part: PartName, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
     """Return what distinguishes the rows of ranges whose part was made by the same recipe."""
     owner = "entity" if part.startswith("entity") else "mention"
     rows = [row for item in ranges for row in range(*plan.borders[item.table][item.index])]
@@ -116,7 +118,7 @@ def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) 
         return "rows, names, golds, splits, lists or scores changed"
     if any(place != row for row, place in at.items()):
         return "no row changed, but rows moved: what is encoded together decides the last bits"
-    cuts = {(e["start"], e["start"] + e["rows"]) for e in earlier.manifest["shards"] if e["part"] == f"{owner}.ids"}
+    cuts = {(shard.start, shard.stop) for shard in earlier.manifest.shards_of(f"{owner}.ids")}
     if not {plan.borders[item.table][item.index] for item in ranges} <= cuts:
         return (
             f"the rows are divided differently, {max(end - begin for begin, end in cuts):,} to a range "
@@ -127,7 +129,7 @@ def _rows(plan: Plan, part: str, ranges: Sequence[Todo], earlier: EarlierCache) 
     return "no row changed, but rows that they are copied from did, or their inputs"
 
 
-def _mine(plan: Plan, part: str, owner: str) -> Iterator[list[bytes]]:
+def _mine(plan: Plan, part: PartName, owner: str) -> Iterator[list[bytes]]:
     """Yield what the columns of ids that stand for what a part reads of a row hold here."""
     for column in KINDS[part].contents:
         text = column == "content_text"

@@ -51,7 +51,7 @@ def forecast(config: ExtractConfig, job: Job) -> dict[str, Any]:
     rest = [Todo(item.table, item.index, [s for s in item.missing if s.file not in offers]) for item in todo]
     items = Workload(job.plan, rest)
     calibration = Calibration(config, job.encoders, items)
-    coming = {name: listed.entry["bytes"] for name, listed in offers.items()}
+    coming = {name: listed.entry.bytes for name, listed in offers.items()}
     lines = _lines(job, lacking, coming, items, calibration)
     fetched, whole = sum(coming.values()), sum(line.bytes for line in lines)
     free = download.free(config.folder)

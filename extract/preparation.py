@@ -44,7 +44,7 @@ def prepare(config: ExtractConfig) -> Job:
         release = faces.add(release, config.faces, config.objects, **asked)
     draft = Draft(config.folder)
     _stop_if_forgotten(config, release, draft)
-    if config.limit and len((draft.before or {}).get("generations", ())) > 1:
+    if config.limit and draft.before is not None and len(draft.before.generations or ()) > 1:
         raise ConfigError(f"--limit would replace the grown cache in {config.folder}; give it another --name")
     encoders = Encoders(config)
     if config.limit:
@@ -93,11 +93,11 @@ def _stop_if_forgotten(config: ExtractConfig, release: Dataset, draft: Draft) ->
     """Raise ConfigError for an option that made columns of the cache in the folder and is not given now."""
     had = {
         "descriptions": any(
-            column in entry["columns"]
+            column in entry.columns
             for part, entry in draft.parts.items()
             for column in kinds.columns_with("descriptions", part)
         ),
-        "faces": any("faces" in draft.parts[part]["recipe"] for part in kinds.reading("faces") if part in draft.parts),
+        "faces": any("faces" in draft.parts[part].recipe for part in kinds.reading("faces") if part in draft.parts),
     }
     has = {"descriptions": any(entity.description for entity in release.entities), "faces": config.faces is not None}
     for option in (name for name in had if had[name] and not has[name] and getattr(config, name) is None):

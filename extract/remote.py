@@ -8,9 +8,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from cache import manifests, remotes
+from cache.manifests.entries import Manifest, ShardEntry
 from cache.remotes.base import Remote, SlowError
 from cache.sharing import download, pull, push, remote_shards, signing
 from cache.sharing.parallel import Transfer
@@ -40,7 +40,7 @@ class Shared:
     def __init__(self, config: ExtractConfig) -> None:
         self.url, self._folder, self._config = config.url, config.folder, config
         self.remote = remotes.open(config.url) if config.url else None
-        self.manifest: dict[str, Any] | None = None
+        self.manifest: Manifest | None = None
         self.taken: list[Listed] = []
         self.bytes = 0
         self._listing: dict[str, int] = {}
@@ -60,11 +60,11 @@ class Shared:
         remote, counts = self.remote, (len(release.entities), len(release.mentions))
         try:
             listed = filter(self._trusts, remote_shards.manifests_of(remote, self._listing, self.manifest))
-            alike = (found for found in listed if (found["tables"]["entity"], found["tables"]["mention"]) == counts)
+            alike = (found for found in listed if (found.tables["entity"], found.tables["mention"]) == counts)
             manifest = next(alike, self.manifest)
             if not row_order.worth(manifest, counts, self._config):
                 return None
-            most = {table: rows.MOST_BYTES * manifest["tables"][table] for table in row_order.ORDERED}
+            most = {table: rows.MOST_BYTES * manifest.tables[table] for table in row_order.ORDERED}
             return EarlierRows.told(
                 manifest, lambda part: remote_shards.column(remote, manifest, part.column("id"), most[part.table])
             )
@@ -85,7 +85,7 @@ class Shared:
             say(f"warning: {error}. Everything that is missing is computed here")
             return {}
         good = {name: listed for name, listed in found.items() if _is(listed, plans[name])}
-        whole = {name: listed for name, listed in good.items() if self._listing[name] == listed.entry["bytes"]}
+        whole = {name: listed for name, listed in good.items() if self._listing[name] == listed.entry.bytes}
         if damaged := sorted(good.keys() - whole.keys()):
             say(
                 f"warning: {len(damaged):,} files at {self.url}, the first of them {damaged[0]}, do not have "
@@ -104,7 +104,7 @@ class Shared:
             return todo
         entries = [listed.entry for listed in offers.values()]
         download.check_space(self._folder, entries, f"fetching from {self.url}", "Make room, or name another --shards")
-        total = sum(entry["bytes"] for entry in entries)
+        total = sum(entry.bytes for entry in entries)
         with (
             contextlib.suppress(_GivenUpError),
             Transfer(total, f"fetch {self._folder.name}", self.remote.threads) as transfer,
@@ -125,8 +125,9 @@ class Shared:
         Raises CacheError where that is refused.
         """
         there, mine = self.manifest, manifests.load(self._folder)
-        before = there.get("generations") if there and there["dataset"]["name"] == mine["dataset"]["name"] else None
-        grown = bool(before) and before == mine.get("generations", [])[: len(before)] and there["id"] != mine["id"]
+        same = there is not None and there.dataset.name == mine.dataset.name and there.id != mine.id
+        before = there.generations or () if there is not None else ()
+        grown = same and bool(before) and before == (mine.generations or ())[: len(before)]
         try:
             return str(push.push(self._folder, self.url, replace=grown))  # of the same rows and more: its files stay
         except CacheError as error:
@@ -153,20 +154,20 @@ class Shared:
                 return
             found = manifests.read(data, remote.where(manifests.NAME))
             if not self._trusts(found):
-                say(f"warning: {self._doubts[found['id']]}. None of its files are used")
+                say(f"warning: {self._doubts[found.id]}. None of its files are used")
                 return
             self.manifest = found
-            if (name := self.manifest["dataset"]["name"]) != self._folder.name:
+            if (name := self.manifest.dataset.name) != self._folder.name:
                 say(f"warning: {self.url} holds a cache of {name}, this is one of {self._folder.name}")
         except CacheError as error:
             self._lose(error)
             say(f"warning: {error}. What it does not deliver is computed here")
 
-    def _trusts(self, manifest: dict[str, Any]) -> bool:
+    def _trusts(self, manifest: Manifest) -> bool:
         """Return whether a manifest there may be gone by: where signers are asked for, one of them has signed it."""
         if self._signers is None or self.remote is None:
             return True
-        identity = manifest["id"]
+        identity = manifest.id
         if identity not in self._doubts:
             try:
                 signature = signing.of_remote(self.remote, identity)
@@ -184,7 +185,7 @@ class Shared:
         if isinstance(error, SlowError):
             self.remote, self._listing = None, {}
 
-    def _one(self, files: download.Fetch, entry: dict[str, Any]) -> None:
+    def _one(self, files: download.Fetch, entry: ShardEntry) -> None:
         """Take a shard, or remember why it does not come."""
         try:
             taken = files.take(entry, replace=False)
@@ -212,6 +213,6 @@ def _count(shards: Counter[str]) -> str:
 
 def _is(listed: Listed, plan: ShardPlan) -> bool:
     """Whether a listed shard is the planned one: a file name holds only 12 digits of its key."""
-    entry, part = listed.entry, listed.manifest["parts"].get(plan.part.name)
-    same = (entry["key"], entry["rows"]) == (plan.key, plan.rows) and part == plan.part.manifest_entry
-    return same and entry["bytes"] <= plan.most_bytes
+    entry, part = listed.entry, listed.manifest.parts.get(plan.part.name)
+    same = (entry.key, entry.rows) == (plan.key, plan.rows) and part == plan.part.manifest_entry
+    return same and entry.bytes <= plan.most_bytes

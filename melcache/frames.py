@@ -29,10 +29,10 @@ def to_pandas(reader: Reader, table: str = "mention", columns: Sequence[str] | N
     names = _single(reader, table) if columns is None else list(columns)
     if foreign := [name for name in names if ColumnName(name).table != table]:
         raise ConfigError(f"to_pandas: {foreign[0]!r} is no column of the table {table!r}")
-    places = reader.manifest["candidates"] if table == "pair" else 0
+    places = reader.manifest.candidates if table == "pair" else 0
     index = None
     if places:
-        rows = range(reader.manifest["tables"]["mention"])
+        rows = range(reader.manifest.tables["mention"])
         index = pandas.MultiIndex.from_product([rows, range(places)], names=["mention", "place"])
     return pandas.DataFrame({name: _cells(reader, name, places) for name in names}, index=index)
 

@@ -103,17 +103,15 @@ def test_a_manifest_that_may_not_be_read_is_not_taken_for_none(toy, bound, tmp_p
 
 
 def test_a_shard_that_may_not_be_read_is_not_called_damaged(toy, bound, monkeypatch):
-    monkeypatch.setattr(
-        "cache.checks.hdf5_gate.problems", lambda folder, found, shards: ((s["file"], "") for s in shards)
-    )
-    shard = manifests.load(toy)["shards"][0]["file"]
+    monkeypatch.setattr("cache.checks.hdf5_gate.problems", lambda folder, found, shards: ((s.file, "") for s in shards))
+    shard = manifests.load(toy).shards[0].file
     (toy / shard).chmod(0)
     done = CliRunner().invoke(app, ["verify", str(toy)])
     assert done.exit_code == 1 and f"{shard}: Permission denied" in done.output
     assert "1 not read, of which nothing is known" in done.output and "remove" not in done.output
     with pytest.raises(CacheError, match="Permission denied"):
         reader.open(toy).load(reader.open(toy).columns)
-    (toy / manifests.load(toy)["shards"][1]["file"]).write_bytes(b"damaged")
+    (toy / manifests.load(toy).shards[1].file).write_bytes(b"damaged")
     done = CliRunner().invoke(app, ["verify", str(toy)])
     assert "1 damaged: remove them" in done.output and "; 1 not read" in done.output
 
@@ -280,7 +278,7 @@ def test_shards_that_are_links_are_neither_cut_off_nor_to_be_removed(linked, toy
         with pytest.raises(DeniedError, match=r"h5 is a link: copy with cp -L"):
             work()
     done = CliRunner().invoke(app, ["verify", str(linked)])
-    count = len(manifests.load(toy)["shards"])
+    count = len(manifests.load(toy).shards)
     assert done.exit_code == 1 and done.output.count("is a link: copy with cp -L") == count
     assert f"0 of {count} shards as written" in done.output and "remove" not in done.output
     assert done.output.endswith(f"; {count} links, not read: copy with cp -L\n")

@@ -135,7 +135,7 @@ def unlike(folder: Path, known: dict[str, dict[str, np.ndarray]]) -> str:
     expected, found = known[reader.id], reader.load(reader.columns)
     if found.keys() != expected.keys() or any(not np.array_equal(found[name], expected[name]) for name in expected):
         return "opens as complete and gives other numbers"
-    damaged = [shard["file"] for shard in reader.manifest["shards"] if check(folder, shard).problem]
+    damaged = [shard.file for shard in reader.manifest.shards if check(folder, shard).problem]
     return f"opens, but verify finds {damaged}" if damaged else ""
 
 
@@ -171,7 +171,7 @@ def no_gate() -> Iterator[None]:
     """Let pulls do without the child process that looks at HDF5 files: it takes 0.2 s, and hostile.py tries it."""
     real, hdf5_gate.problems = (
         hdf5_gate.problems,
-        lambda folder, manifest, shards: ((shard["file"], "") for shard in shards),
+        lambda folder, manifest, shards: ((shard.file, "") for shard in shards),
     )
     try:
         yield

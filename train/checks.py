@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from cache.schema import EDGES
+from cache.edges import EDGES
 from common.errors import ConfigError
 from common.words import one_of
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from cache.edges import EDGES
 from cache.kinds import KINDS
 from cache.names import ColumnName
-from cache.schema import ALWAYS, EDGES, PARTS, SEQUENCES
+from cache.schema import ALWAYS, PARTS, SEQUENCES
 from common.errors import ConfigError
 from common.options import WRITTEN, value_of
 from common.paths import is_file
@@ -130,7 +131,7 @@ def _companions(columns: Sequence[str]) -> list[str]:
         if name.table in SEQUENCES:
             found += [f"{SEQUENCES[name.table]}.first", f"{SEQUENCES[name.table]}.count"]
         if part == "pair.alignment":  # a batch holds all four as one
-            found += [f"{part}.{edge}" for edge in EDGES]
+            found += [edge.column for edge in EDGES]
     return found
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from cache.manifests.entries import PartEntry
 from cache.names import PartName
 from cache.reader import Reader
 from cache.schema import PARTS, SEQUENCES
@@ -16,6 +17,7 @@ BLOCK = 4096  # rows compared at once
 ABSENT = "(nothing)"
 STATES = {"alike": "same", "differently": "different"}  # as tables say it
 # rows of another table: two caches may number them differently
+Places = tuple[np.ndarray, np.ndarray]  # where common rows stand in each of two caches
 INDICES = ("pair.candidates.candidates", "pair.candidates.gold", "mention.ids.gold")
 
 
@@ -29,28 +31,28 @@ def recipes(first: Any, second: Any, field: str = "") -> Iterator[tuple[str, Any
         yield field, first, second
 
 
-def changes(first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+def changes(first: PartEntry, second: PartEntry) -> list[tuple[str, Any, Any]]:
     """Return what `recipes` yields for two manifests' entries of a part: recipe, and the parts that it derives from."""
-    return [*recipes(first["recipe"], second["recipe"]), *recipes(first["inputs"], second["inputs"], "inputs")]
+    return [*recipes(first.recipe, second.recipe), *recipes(first.inputs, second.inputs, "inputs")]
 
 
 def compare(first: Reader, second: Reader, tolerance: float = TOLERANCE) -> dict[str, Any]:
     """Return what `melcache diff` shows; `same` says whether both have one id."""
-    places = {name: _places(first, second, name) for name in first.manifest["tables"].keys() - SEQUENCES.keys()}
-    names = [name for name in PARTS if name in first.manifest["parts"] or name in second.manifest["parts"]]
+    places = {name: _places(first, second, name) for name in first.manifest.tables.keys() - SEQUENCES.keys()}
+    names = [name for name in map(PartName, PARTS) if name in first.manifest.parts or name in second.manifest.parts]
     return {
         "ids": [first.id, second.id],
         "same": first.id == second.id,
-        "dataset": list(recipes(first.manifest["dataset"], second.manifest["dataset"])),
+        "dataset": list(recipes(first.manifest.dataset.as_json(), second.manifest.dataset.as_json())),
         "rows": {
             name: {
                 "both": len(here),
-                "first": first.manifest["tables"][name],
-                "second": second.manifest["tables"][name],
+                "first": first.manifest.tables[name],
+                "second": second.manifest.tables[name],
             }
             for name, (here, _) in sorted(places.items())
         },
-        "parts": {name: _part(first, second, name, places.get(PartName(name).table), tolerance) for name in names},
+        "parts": {name: _part(first, second, name, places.get(name.table), tolerance) for name in names},
     }
 
 
@@ -74,38 +76,37 @@ def show(found: dict[str, Any], names: tuple[str, str]) -> str:
     return "\n".join([*lines, *([""] if changes else []), *map(printable, changes)])
 
 
-def _part(first: Reader, second: Reader, name: str, places: Any, tolerance: float) -> dict[str, Any]:
-    here, there = first.manifest["parts"].get(name), second.manifest["parts"].get(name)
+def _part(first: Reader, second: Reader, name: PartName, places: Places | None, tolerance: float) -> dict[str, Any]:
+    here, there = first.manifest.parts.get(name), second.manifest.parts.get(name)
     if here is None or there is None:
         return {"state": "only in 1" if there is None else "only in 2"}
-    state = "alike" if here["fingerprint"] == there["fingerprint"] else "differently"
+    state = "alike" if here.fingerprint == there.fingerprint else "differently"
     found: dict[str, Any] = {"state": state}
     if state == "differently":
         found["recipe"] = changes(here, there)
     if places is not None:
-        common = [column for column in here["columns"] if column in there["columns"]]
+        common = [column for column in here.columns if column in there.columns]
         found["values"] = {
-            column: _count(first, second, f"{name}.{column}", *places, tolerance)
+            column: _count(first, second, name.column(column), places, tolerance)
             for column in common
-            if here["columns"][column]["shape"] == there["columns"][column]["shape"]
-            and f"{name}.{column}" not in INDICES
+            if here.columns[column].shape == there.columns[column].shape
+            and name.column(column) not in INDICES
             and name not in SEQUENCES.values()
         }
     return found
 
 
-def _count(
-    first: Reader, second: Reader, name: str, here: np.ndarray, there: np.ndarray, tolerance: float
-) -> list[Any]:
+def _count(first: Reader, second: Reader, name: str, places: Places, tolerance: float) -> list[Any]:
     """Return how many common rows of a column differ by more than the tolerance, and the largest finite difference."""
-    left, right = first.column(name), second.column(name)
+    left, right, (here, there) = first.column(name), second.column(name), places
     rows, largest = 0, 0.0
     for begin in range(0, len(here), BLOCK):
         a, b = left[here[begin : begin + BLOCK]], right[there[begin : begin + BLOCK]]
         if a.dtype.kind != "f":
             rows += int((a != b).reshape(len(a), -1).any(1).sum())
             continue
-        differ, apart = _floats(*(side.astype(np.float64).reshape(len(side), -1) for side in (a, b)), tolerance)
+        wide = [side.astype(np.float64).reshape(len(side), -1) for side in (a, b)]
+        differ, apart = _floats(wide[0], wide[1], tolerance)
         rows, largest = rows + int(differ.sum()), max(largest, float(apart.max(initial=0.0)))
     return [rows, len(here), largest]
 
@@ -123,15 +124,16 @@ def _floats(a: np.ndarray, b: np.ndarray, tolerance: float) -> tuple[np.ndarray,
     return broken.any(1) | (apart > tolerance * scale.clip(min=1e-6)), apart
 
 
-def _places(first: Reader, second: Reader, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _places(first: Reader, second: Reader, name: str) -> Places:
     """Return where the rows that both caches have stand in each, by id; by position where a cache came without ids."""
     column = f"{'mention' if name == 'pair' else name}.ids.id"
     if column not in first.columns or column not in second.columns:
-        count = min(first.manifest["tables"][name], second.manifest["tables"][name])
+        count = min(first.manifest.tables[name], second.manifest.tables[name])
         return np.arange(count), np.arange(count)
     known = {key: row for row, key in enumerate(second.column(column).tolist())}
     pairs = [(row, known[key]) for row, key in enumerate(first.column(column).tolist()) if key in known]
-    return tuple(np.array(pairs, np.int64).reshape(-1, 2).T)
+    here, there = np.array(pairs, np.int64).reshape(-1, 2).T
+    return here, there
 
 
 def _values(rows: int, of: int, largest: float) -> str:

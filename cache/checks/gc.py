@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cache import manifests, store
 from cache.schema import PARTS
-from cache.store import temporary_names
+from cache.store import lacking, temporary_names
 from cache.store.temporary_names import TemporaryName
 from cache.writing import checksums
 from common.errors import CacheError
@@ -88,7 +88,7 @@ def collect(folder: Path, *, delete: bool = False, unfinished: bool = False) -> 
         checksums.forget(folder, (file.file for file in files if not file.kept))
         for place in (folder, folder / manifests.COPIES):
             if is_folder(place):
-                store.sync_directory(place)
+                lacking.sync_directory(place)
     return Collected(str(folder), True, files)
 
 
@@ -122,16 +122,16 @@ def _belonging(folder: Path) -> tuple[set[str], set[str] | None, int]:
     if not exists(folder / manifests.NAME):
         return set(), None, -1
     manifest = manifests.load(folder)
-    listed = {shard["file"] for shard in manifest["shards"]}
+    listed = {shard.file for shard in manifest.shards}
     finished = (folder / manifests.NAME).lstat().st_mtime_ns
-    whole = manifest["provenance"].get("of")
-    if whole is not None or not exists(folder / manifests.copy_of(manifest["id"])):
-        name = whole or manifest["id"]
+    whole = manifest.provenance.whole_id
+    if whole is not None or not exists(folder / manifests.copy_of(manifest.id)):
+        name = whole or manifest.id
         return listed, {manifests.copy_of(name), manifests.signature_of(name)}, finished
     for path, _ in _files(folder / manifests.COPIES):
         if path.suffix == ".json":
             found = manifests.read(store.read_regular(path, manifests.MAX_BYTES), str(path))
-            listed |= {shard["file"] for shard in found["shards"]}
+            listed |= {shard.file for shard in found.shards}
     return listed, None, finished
 
 

@@ -14,16 +14,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:  # the child process has no packages of ours
+    from cache.manifests.entries import Manifest, ShardEntry
 
 MEMORY = 256 << 20  # of addresses, beside what the libraries take
 SECONDS_START, SECONDS_EACH = 300, 2  # of the clock for the child to start, on the busiest machine; of a processor
 DIED = "libhdf5 crashed on it, or took more time or memory than such a file can need"
 
 
-def problems(folder: Path, manifest: dict[str, Any], shards: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+def problems(folder: Path, manifest: "Manifest", shards: Sequence["ShardEntry"]) -> Iterator[tuple[str, str]]:
     """Yield (file, what is wrong with its HDF5 structure, "" if nothing) for shards of a manifest, in order."""
     left = [wanted(folder, manifest, shard) for shard in shards]
     while left:
@@ -36,14 +39,13 @@ def problems(folder: Path, manifest: dict[str, Any], shards: Sequence[dict[str, 
             yield left.pop(0)["file"], DIED
 
 
-def wanted(folder: Path, manifest: dict[str, Any], shard: dict[str, Any]) -> dict[str, Any]:
+def wanted(folder: Path, manifest: "Manifest", shard: "ShardEntry") -> dict[str, Any]:
     """Return what `problem` is told of a shard: where it lies, and type, shape and offset by column."""
-    specs = manifest["parts"][shard["part"]]["columns"]
+    specs = manifest.parts[shard.part].columns
     columns = {
-        name: [spec["dtype"], [shard["rows"], *spec["shape"]], shard["columns"][name]["offset"]]
-        for name, spec in specs.items()
+        name: [spec.dtype, [shard.rows, *spec.shape], shard.columns[name].offset] for name, spec in specs.items()
     }
-    return {"folder": str(folder), "file": shard["file"], "columns": columns}
+    return {"folder": str(folder), "file": shard.file, "columns": columns}
 
 
 def _ask(items: list[dict[str, Any]]) -> list[tuple[str, str]]:

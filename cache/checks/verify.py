@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cache import manifests, store
 from cache.checks import hdf5_gate
+from cache.manifests.entries import Manifest, ShardEntry
 from common.errors import CacheError, DeniedError
 from common.paths import names
 
@@ -36,7 +36,7 @@ def verify(path: Path) -> Iterator[Finding]:
     whole = []
     with ThreadPoolExecutor(min(THREADS, len(os.sched_getaffinity(0)))) as pool:
         for shard, finding in zip(
-            manifest["shards"], pool.map(lambda shard: check(path, shard), manifest["shards"]), strict=True
+            manifest.shards, pool.map(lambda shard: check(path, shard), manifest.shards), strict=True
         ):
             if finding.problem:
                 yield finding
@@ -44,8 +44,8 @@ def verify(path: Path) -> Iterator[Finding]:
                 whole.append(shard)
     for shard, (_, problem) in zip(whole, hdf5_gate.problems(path, manifest, whole), strict=True):
         strange = f"as listed, but not what melcache writes: {problem}. Let no HDF5 tool open it" if problem else ""
-        yield Finding(shard["file"], shard["bytes"], strange)
-    listed = {manifests.NAME, *(shard["file"] for shard in manifest["shards"])}
+        yield Finding(shard.file, shard.bytes, strange)
+    listed = {manifests.NAME, *(shard.file for shard in manifest.shards)}
     for extra in names(path):
         if extra not in listed and extra.endswith(".h5"):
             yield Finding(
@@ -55,9 +55,9 @@ def verify(path: Path) -> Iterator[Finding]:
             )
 
 
-def refuse_strange(folder: Path, manifest: dict[str, Any]) -> None:
+def refuse_strange(folder: Path, manifest: Manifest) -> None:
     """Raise CacheError for a file that fits its manifest, but as which a stranger has sent something else."""
-    for file, found in hdf5_gate.problems(folder, manifest, manifest["shards"]):
+    for file, found in hdf5_gate.problems(folder, manifest, manifest.shards):
         if found:
             raise CacheError(
                 f"{folder / file} has the bytes that its manifest lists, but is not what melcache writes: {found}. "
@@ -65,12 +65,12 @@ def refuse_strange(folder: Path, manifest: dict[str, Any]) -> None:
             )
 
 
-def check(path: Path, shard: dict[str, Any]) -> Finding:
+def check(path: Path, shard: ShardEntry) -> Finding:
     """Return whether a shard of a cache directory has the bytes that its entry in the manifest lists."""
     try:
-        return Finding(shard["file"], shard["bytes"], _problem(path / shard["file"], shard["bytes"], shard["sha256"]))
+        return Finding(shard.file, shard.bytes, _problem(path / shard.file, shard.bytes, shard.sha256))
     except DeniedError as error:
-        return Finding(shard["file"], shard["bytes"], str(error), unread=True)
+        return Finding(shard.file, shard.bytes, str(error), unread=True)
 
 
 def _problem(path: Path, size: int, sha256: str) -> str:

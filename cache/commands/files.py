@@ -98,13 +98,15 @@ def import_(config: ImportConfig) -> None:
         from cache.drin import convert
 
         more = tuple(extra for extra in ("regions", "tokens") if getattr(config, extra))
-        done = convert.run(config.source, place(config.name), more=more, pooler_as_text=config.pooler_as_text)
+        assert config.name is not None  # ImportConfig sees to it
+        converted = convert.run(config.source, place(config.name), more=more, pooler_as_text=config.pooler_as_text)
+        say_done(converted, as_json=config.json)
     else:
         from cache.sharing import tar
 
         name = _plain(tar.dataset(config.source)) if config.name is None else config.name
-        done = tar.take(config.source, place(name), identity=config.identity, signers=config.signers)
-    say_done(done, as_json=config.json)
+        taken = tar.take(config.source, place(name), identity=config.identity, signers=config.signers)
+        say_done(taken, as_json=config.json)
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,18 @@ def synth(config: SynthConfig) -> None:
         entities if config.entities is None else config.entities,
         candidates if config.candidates is None else config.candidates,
     )
-    shares = synth.SPLIT_SHARES if config.mentions else tuple(count / sum(splits) for count in splits)
-    widths = (config.text_width, config.image_width, shares, config.clip_width, config.regions)
-    wanted = synth.Synthetic(*sizes, config.signal, config.seed, config.head, *widths)
+    train, valid, test = (count / sum(splits) for count in splits)
+    wanted = synth.Synthetic(
+        *sizes,
+        config.signal,
+        config.seed,
+        config.head,
+        config.text_width,
+        config.image_width,
+        synth.SPLIT_SHARES if config.mentions else (train, valid, test),
+        config.clip_width,
+        config.regions,
+    )
     console.show(f"{config.out}: cache id {synth.write(config.out, wanted)}")
 
 

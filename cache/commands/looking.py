@@ -95,7 +95,8 @@ def diff(config: DiffConfig) -> None:
     from cache.checks import diff
 
     names = (config.first, config.second)
-    found = diff.compare(*(Reader(find_cache(name)) for name in names), config.tolerance)
+    first, second = (Reader(find_cache(name)) for name in names)
+    found = diff.compare(first, second, config.tolerance)
     console.present(found, lambda found: diff.show(found, names), as_json=config.json)
     if not found["same"]:
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class Array:
     def read(self, begin: int, stop: int) -> np.ndarray:
         """Return the rows from `begin` to `stop`, in a fresh array."""
         rows = np.empty((stop - begin, *self.shape[1:]), self.dtype)
-        target, position = memoryview(rows.reshape(-1).view(np.uint8)), self._offset + begin * self.row_bytes
+        target, position = rows.reshape(-1).view(np.uint8).data, self._offset + begin * self.row_bytes
         with store.open_regular(self.path.resolve()) as descriptor:
             while target:
                 count = os.preadv(descriptor, [target], position)
@@ -76,7 +77,7 @@ class Array:
                 target, position = target[count:], position + count
         return rows
 
-    def _header(self, file: object) -> tuple[tuple[int, ...], bool, np.dtype]:
+    def _header(self, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
         try:
             version = np.lib.format.read_magic(file)
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

@@ -113,7 +113,7 @@ class Source:
         """Return the regions themselves."""
         values = self._release.rows["mention-image-feature"].take(rows)
         self._check("mention-image-feature", rows, values)
-        return {"image": values, "present": values.any((1, 2))}
+        return {"image": values, "present": np.asarray(values.any((1, 2)))}
 
     def mention_objects(self, rows: np.ndarray) -> Columns:
         """Return scores and Eq. 11's weighted mean of unit vectors."""
@@ -171,4 +171,5 @@ class Source:
 
 def _inner_mean(vectors: np.ndarray) -> np.ndarray:
     """Return the mean of tokens 1..n-2, as extraction does of a text; of a text without any, its first."""
-    return vectors[1:-1].mean(0) if len(vectors) > 2 else vectors[0]
+    mean: np.ndarray = vectors[1:-1].mean(0) if len(vectors) > 2 else vectors[0]
+    return mean

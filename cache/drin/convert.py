@@ -80,7 +80,7 @@ def run(source: Path, folder: Path, *, more: tuple[str, ...] = (), pooler_as_tex
     """
     began, name = time.monotonic(), Path(os.path.realpath(folder)).name
     check_name(name, "--name")
-    if exists(folder / manifests.NAME) and manifests.load(folder)["dataset"]["source"] != SOURCE:
+    if exists(folder / manifests.NAME) and manifests.load(folder).dataset.source != SOURCE:
         raise ConfigError(f"{folder} holds a cache that was not imported from {SOURCE}; choose another --name")
     release = Release(source)
     if pooler_as_text and release.by_entity:
@@ -150,7 +150,8 @@ class _Import:
         wanted = np.arange(0, count, step)
         if name == "token.bert":
             wanted = self._source.edges[np.searchsorted(self._source.edges, wanted)]
-        return np.unique([*wanted, count]).tolist()
+        borders: list[int] = np.unique([*wanted, count]).tolist()
+        return borders
 
     def _filler(self, name: str) -> Callable[[np.ndarray], Columns]:
         return {

@@ -4,15 +4,15 @@ import numpy as np
 
 from cache.drin.columns import Columns
 from cache.drin.lists import Lists
-from cache.edges import SIDES, on_grid, similarities
-from cache.schema import EDGES
+from cache.edges import EDGES, Edge, on_grid, similarities
+from cache.names import ColumnName
 from cache.writing.draft import Draft
 
 PAIR_ROWS = 64  # mentions whose candidates' vectors are gathered at once
 
 INPUTS = ("mention.bert", "mention.resnet", "mention.objects", "entity.bert", "entity.resnet", "entity.objects")
 # mention and entity column of text_to_text: what the arrays have of an entity's text decides
-CLS = SIDES["text_to_text"]
+CLS = Edge("text_to_text").columns
 POOLER = ("mention.bert.span", "entity.bert.pooler")
 
 
@@ -21,7 +21,7 @@ def edges(draft: Draft, lists: Lists, rows: np.ndarray, clip: Columns, texts: tu
 
     `clip` holds text_to_image and image_to_text, `texts` the columns that text_to_text compares.
     """
-    found = {name: np.empty_like(clip["text_to_image"]) for name in EDGES}
+    found: dict[str, np.ndarray] = {name: np.empty_like(clip["text_to_image"]) for name in EDGES}
     for begin in range(0, len(rows), PAIR_ROWS):
         at = slice(begin, begin + PAIR_ROWS)
         some = _edges(draft, lists.candidates[rows[at]], rows[at], texts)
@@ -38,14 +38,14 @@ def _edges(draft: Draft, listed: np.ndarray, rows: np.ndarray, texts: tuple[str,
     places = places.reshape(listed.shape)
 
     def stored(name: str) -> np.ndarray:
-        return draft.rows(name, rows if name.startswith("mention") else entities)
+        return draft.rows(name, rows if ColumnName(name).table == "mention" else entities)
 
     def products(mention: str, entity: str) -> np.ndarray:
         return similarities(on_grid(mention, stored(mention)), on_grid(entity, stored(entity)), places)
 
     return {
         "text_to_text": products(*texts),
-        "image_to_image": products(*SIDES["image_to_image"]),
+        "image_to_image": products(*Edge("image_to_image").columns),
         "text_to_image": stored("entity.resnet.present")[places],
         "image_to_text": stored("mention.resnet.present")[:, None],
     }

@@ -32,6 +32,7 @@ class Folder(Remote):
 
     threads = min(8, len(os.sched_getaffinity(0)))
     block_size = BLOCK
+    path: Path
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))

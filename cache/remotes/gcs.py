@@ -75,7 +75,6 @@ class Gcs(Objects):
 
         where = self._fs.url(f"{self._bucket}/{self._key(name)}")
 
-        @self._again
         async def get() -> tuple[bytes, str]:
             await self._fs._set_session()
             headers = self._fs._get_headers({"Range": f"bytes={start}-{end - 1}"})
@@ -92,7 +91,8 @@ class Gcs(Objects):
                         break
                 return bytes(data[: end - start]), reply.headers.get("X-Goog-Generation", "")
 
-        return sync(self._fs.loop, get)
+        found: tuple[bytes, str] = sync(self._fs.loop, self._again(get))
+        return found
 
     def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> bool:
         match = {} if condition is None else {"ifGenerationMatch": condition or "0"}
@@ -104,7 +104,8 @@ class Gcs(Objects):
 
     def _ls(self, path: str) -> Iterator[tuple[str, int]]:
         bucket, _, prefix = path.partition("/")
-        place, more = {"delimiter": "/", "prefix": f"{prefix}/".lstrip("/")}, {}
+        place = {"delimiter": "/", "prefix": f"{prefix}/".lstrip("/")}
+        more: dict[str, str] = {}
         while True:
             page = self._fs.call("GET", "b/{}/o", bucket, **place, **more, json_out=True)
             yield from ((entry["name"], entry["size"]) for entry in page.get("items", ()))

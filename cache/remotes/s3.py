@@ -90,7 +90,8 @@ class S3(Objects):
                 body.close()  # a server that ignores the range is not read to its end
             return bytes(data), reply.get("ETag", "")
 
-        return sync(self._fs.loop, get)
+        found: tuple[bytes, str] = sync(self._fs.loop, get)
+        return found
 
     def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> bool:
         match = {} if condition is None else {"IfMatch": condition} if condition else {"IfNoneMatch": "*"}
@@ -99,7 +100,8 @@ class S3(Objects):
 
     def _ls(self, path: str) -> Iterator[tuple[str, int]]:
         bucket, _, prefix = path.partition("/")
-        place, more = {"Bucket": bucket, "Delimiter": "/", "Prefix": f"{prefix}/".lstrip("/")}, {}
+        place = {"Bucket": bucket, "Delimiter": "/", "Prefix": f"{prefix}/".lstrip("/")}
+        more: dict[str, str] = {}
         while True:
             page = self._fs.call_s3("list_objects_v2", **place, **more)
             yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", ()))
@@ -130,4 +132,4 @@ class S3(Objects):
 def _code(error: BaseException) -> str:
     """Return S3's name of an error, which s3fs keeps in the cause."""
     response = getattr(error.__cause__ or error, "response", None) or {}
-    return response.get("Error", {}).get("Code", "")
+    return str(response.get("Error", {}).get("Code", ""))

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import re
-from typing import Any
+from collections.abc import Mapping
 
+from cache.manifests.entries import Manifest
 from cache.names import PartName
 from cache.schema import PARTS
 from common.foreign import markdown, shell
@@ -38,19 +39,19 @@ PEOPLE = (
 )
 
 
-def page(manifest: dict[str, Any], head: str = "") -> str:
+def page(manifest: Manifest, head: str = "") -> str:
     """Return the card in Markdown: `head`, a line that marks it as ours while it is unchanged, and the sections."""
     body = "\n\n".join(_sections(manifest)) + "\n"
     return head + MARK.format(_digest(head + body)) + "\n" + body
 
 
-def front_matter(manifest: dict[str, Any]) -> str:
+def front_matter(manifest: Manifest) -> str:
     """Return the YAML that the Hub reads; JSON's strings are YAML's."""
-    dataset = manifest["dataset"]
-    licence = LICENCES.get(dataset["licence"], "other")
-    details = [f"license_details: {json.dumps(dataset['licence'])}"] if licence == "other" else []
+    dataset = manifest.dataset
+    licence = LICENCES.get(dataset.licence, "other")
+    details = [f"license_details: {json.dumps(dataset.licence)}"] if licence == "other" else []
     tags = [f"- {tag}" for tag in ("melcache", "entity-linking", "multimodal", "features")]
-    name = f"pretty_name: {json.dumps(dataset['name'] + ', melcache features')}"
+    name = f"pretty_name: {json.dumps(dataset.name + ', melcache features')}"
     return "\n".join(["---", f"license: {licence}", *details, name, "viewer: false", "tags:", *tags, "---", ""])
 
 
@@ -65,45 +66,45 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _sections(manifest: dict[str, Any]) -> list[str]:
-    dataset, tables, shards = manifest["dataset"], manifest["tables"], manifest["shards"]
-    splits = ", ".join(f"{markdown(name)} {count:,}" for name, count in manifest["splits"].items())
-    held = size(sum(shard["bytes"] for shard in shards))
-    name = dataset["name"] if dataset["name"] == shell(dataset["name"]) else "NAME"
-    people = [PEOPLE] if "mention.attributes" in manifest["parts"] else []
+def _sections(manifest: Manifest) -> list[str]:
+    dataset, tables, shards = manifest.dataset, manifest.tables, manifest.shards
+    splits = ", ".join(f"{markdown(name)} {count:,}" for name, count in manifest.splits.items())
+    held = size(manifest.bytes)
+    name = dataset.name if dataset.name == shell(dataset.name) else "NAME"
+    people = [PEOPLE] if "mention.attributes" in manifest.parts else []
     return [
-        f"# {markdown(dataset['name'])}: features for multimodal entity linking",
-        f"{tables['mention']:,} mentions ({splits}), {tables['entity']:,} entities and {manifest['candidates']} "
+        f"# {markdown(dataset.name)}: features for multimodal entity linking",
+        f"{tables['mention']:,} mentions ({splits}), {tables['entity']:,} entities and {manifest.candidates} "
         f"candidates a mention, as vectors: {len(shards)} HDF5 files, {held}. Names and ids are in it, the texts and "
         "pictures themselves are not.",
-        f"Cache id `{manifest['id']}`; made {markdown(manifest['provenance'].get('made', 'at an unknown time'))}.",
-        *(f"> warning: {markdown(warning)}" for warning in manifest["warnings"]),
+        f"Cache id `{manifest.id}`; made {markdown(manifest.provenance.made)}.",
+        *(f"> warning: {markdown(warning)}" for warning in manifest.warnings),
         *people,
-        f"## Data\nSource: {markdown(dataset['source'])}. Licence: {markdown(dataset['licence'])}. Whoever passes the "
+        f"## Data\nSource: {markdown(dataset.source)}. Licence: {markdown(dataset.licence)}. Whoever passes the "
         "features on minds these terms.",
         f"## Parts\n{_table(('part', 'column', 'shape', 'type', 'holds'), _columns(manifest))}",
         f"## Encoders\n{_encoders(manifest)}",
-        f"## Coverage\n{_table(('', 'rows'), [(n, f'{c:,}') for n, c in manifest['coverage'].items()])}",
+        f"## Coverage\n{_table(('', 'rows'), [(n, f'{c:,}') for n, c in manifest.coverage.items()])}",
         f"## Load\nWith h5py alone, in this folder:\n```python\n{_example(manifest)}\n```\nWith melcache: "
         f"`melcache pull {shell(name)} URL`, then `melcache verify`, then training.",
     ]
 
 
-def _columns(manifest: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
-    for part, spec in manifest["parts"].items():
-        for column, kind in spec["columns"].items():
-            shape = " x ".join(map(str, [manifest["tables"][PartName(part).table], *kind["shape"]]))
-            rows.append((part, column, shape, kind["dtype"].strip("<|"), PARTS[part][column].holds))
+def _columns(manifest: Manifest) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for part, spec in manifest.parts.items():
+        for column, kind in spec.columns.items():
+            shape = " x ".join(map(str, [manifest.tables[part.table], *kind.shape]))
+            rows.append((part, column, shape, kind.dtype.strip("<|"), PARTS[part][column].holds))
     return rows
 
 
-def _encoders(manifest: dict[str, Any]) -> str:
+def _encoders(manifest: Manifest) -> str:
     """Return a row for each part that an encoder made: which it is, its licence, its weights."""
-    rows = []
-    for part, spec in manifest["parts"].items():
-        recipe = spec["recipe"].get("encoder")
-        if not isinstance(recipe, dict):
+    rows: list[tuple[str, ...]] = []
+    for part, spec in manifest.parts.items():
+        recipe = spec.recipe.get("encoder")
+        if not isinstance(recipe, Mapping):
             continue
         name, weights = str(recipe.get("encoder", "")), str(recipe.get("weights", ""))
         known = next((about for begin, about in ENCODERS.items() if name.startswith(begin)), None)
@@ -114,11 +115,11 @@ def _encoders(manifest: dict[str, Any]) -> str:
     return _table(header, rows) if rows else "No part is an encoder's."
 
 
-def _example(manifest: dict[str, Any]) -> str:
+def _example(manifest: Manifest) -> str:
     """Return five lines that load one column; any HDF5 library would do."""
-    part = next((part for part in ("entity.bert", "entity.clip", "entity.resnet") if part in manifest["parts"]), None)
-    part = part or next(iter(manifest["parts"]))
-    column = next(iter(manifest["parts"][part]["columns"]))
+    known = map(PartName, ("entity.bert", "entity.clip", "entity.resnet"))
+    part = next((part for part in known if part in manifest.parts), next(iter(manifest.parts)))
+    column = next(iter(manifest.parts[part].columns))
     return "\n".join(
         (
             "import h5py, json, numpy as np",

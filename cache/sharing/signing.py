@@ -19,7 +19,7 @@ SIGNATURE_BYTES = 1 << 16
 
 def sign(folder: Path, key: Path) -> Path:
     """Sign the id of a cache with a private key and return the signature's path.  Raises CacheError."""
-    identity = partial_cache.whole_manifest(folder, manifests.load(folder))["id"]
+    identity = partial_cache.whole_manifest(folder, manifests.load(folder)).id
     if not is_file(key):
         raise ConfigError(f"there is no key {key}. Give one with --key, or make one: ssh-keygen -t ed25519")
     try:
@@ -72,7 +72,7 @@ def check_signers(signers: Path) -> None:
 
 def of_folder(folder: Path, signers: Path) -> str:
     """Return who signed the cache in a folder.  Raises CacheError as `verify` does."""
-    identity = partial_cache.whole_manifest(folder, manifests.load(folder))["id"]
+    identity = partial_cache.whole_manifest(folder, manifests.load(folder)).id
     path = folder / manifests.signature_of(identity)
     signature = store.read_regular(path, SIGNATURE_BYTES) if is_file(path) else None
     return verify(identity, signature, signers, str(folder))

@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from cache import manifests, partial_cache, store
 from cache.checks.verify import refuse_strange
+from cache.manifests.entries import Manifest
 from cache.sharing import signing
 from cache.sharing.download import check_space
 from cache.sharing.tar_members import Members, RefusedError, beside, opened
@@ -56,7 +57,7 @@ def export(folder: Path, file: Path) -> Archived:
     there is no `file`.
     """
     began, manifest = time.monotonic(), manifests.load(folder)
-    identity = partial_cache.whole_manifest(folder, manifest)["id"]
+    identity = partial_cache.whole_manifest(folder, manifest).id
     if exists(file):
         raise ConfigError(f"{file} is there already; name another file, or remove it")
     listed = _listed(folder, manifest)
@@ -84,29 +85,29 @@ def take(file: Path, folder: Path, *, identity: str | None = None, signers: Path
         _refuse_another(folder, members.manifest, file)
         new = not exists(folder)
         with store.alone(folder), _undone(folder, new) as placed:
-            check_space(folder, members.manifest["shards"], "the import", "Make room")
+            check_space(folder, members.manifest.shards, "the import", "Make room")
             small = _take_shards(members, folder, placed, expected)
             refuse_strange(folder, members.manifest)
-            for name, data in (*small.items(), (manifests.NAME, manifests.written(members.manifest))):
+            for name, data in (*small.items(), (manifests.NAME, manifests.written(members.manifest.as_json()))):
                 placed += [folder / name] * (not exists(folder / name))
                 store.publish(folder / name, data, replace=True)
-            checksums.forget(folder, (shard["file"] for shard in members.manifest["shards"]))
+            checksums.forget(folder, (shard.file for shard in members.manifest.shards))
             store.sweep(folder)
-    sizes = [shard["bytes"] for shard in members.manifest["shards"]]
-    found, count = partial_cache.whole_manifest(folder, members.manifest)["id"], len(sizes) + len(small) + 1
+    sizes = [shard.bytes for shard in members.manifest.shards]
+    found, count = partial_cache.whole_manifest(folder, members.manifest).id, len(sizes) + len(small) + 1
     return Archived(found, str(folder), count, sum(sizes), time.monotonic() - began, expected.signer)
 
 
 def dataset(file: Path) -> str:
     """Return the name of the dataset whose cache a tar holds.  Raises CacheError if it is no such tar."""
     with opened(file) as members:
-        return members.manifest["dataset"]["name"]
+        return members.manifest.dataset.name
 
 
-def _listed(folder: Path, manifest: dict[str, Any]) -> list[tuple[str, int, str]]:
+def _listed(folder: Path, manifest: Manifest) -> list[tuple[str, int, str]]:
     """Return name, bytes and sha256 ("" of what proves itself) of each member, the manifest first."""
     small = [manifests.NAME, *(name for name in beside(manifest) if is_file(folder / name))]
-    shards = sorted((shard["file"], shard["bytes"], shard["sha256"]) for shard in manifest["shards"])
+    shards = sorted((shard.file, shard.bytes, shard.sha256) for shard in manifest.shards)
     if large := [name for name, count, _ in shards if count >= LARGEST]:
         raise CacheError(f"{folder / large[0]} is too large for a tar, whose members have less than {size(LARGEST)}")
     return [(name, (folder / name).stat().st_size, "") for name in small] + shards
@@ -146,14 +147,14 @@ class _Hashed(io.RawIOBase):
 class _Expected:
     """What an import must be: of an id, or signed.  `signer` is who has signed it."""
 
-    def __init__(self, file: Path, manifest: dict[str, Any], identity: str | None, signers: Path | None) -> None:
+    def __init__(self, file: Path, manifest: Manifest, identity: str | None, signers: Path | None) -> None:
         self._file, self._manifest, self._identity, self._signers = file, manifest, identity, signers
         self.signer = ""
 
     def check(self, small: dict[str, bytes]) -> None:
         """Raise CacheError for another cache, by the small files, which stand before the shards."""
-        of = self._manifest["provenance"].get("of")
-        found = of if of is not None and manifests.copy_of(of) in small else self._manifest["id"]
+        of = self._manifest.provenance.whole_id
+        found = of if of is not None and manifests.copy_of(of) in small else self._manifest.id
         if self._identity not in (None, found):
             raise CacheError(
                 f"{self._file} holds cache {found}, not {self._identity}. Ask who gave you the id for its tar"
@@ -165,10 +166,9 @@ class _Expected:
 
 def _take_shards(members: Members, folder: Path, placed: list[Path], expected: _Expected) -> dict[str, bytes]:
     """Place the shards, tell those that were not there before, and return the small files that came along."""
-    sums = {shard["file"]: shard["sha256"] for shard in members.manifest["shards"]}
+    sums = {shard.file: shard.sha256 for shard in members.manifest.shards}
     small: dict[str, bytes] = {}
-    total = sum(shard["bytes"] for shard in members.manifest["shards"])
-    with Progress(total, f"import {folder.name}", "B") as progress:
+    with Progress(members.manifest.bytes, f"import {folder.name}", "B") as progress:
         for member in members:
             if member.name in sums:
                 expected.check(small)
@@ -191,27 +191,24 @@ def _place(members: Members, member: tarfile.TarInfo, path: Path, sha256: str, p
         file.place(replace=True)
 
 
-def _proved(name: str, data: bytes, manifest: dict[str, Any]) -> bytes:
+def _proved(name: str, data: bytes, manifest: Manifest) -> bytes:
     """Return a small file's bytes: a signature, or the manifest of the cache that this is a part of."""
     if not name.endswith(".sig"):
         whole = manifests.read(data, f"member {name}")
-        if (
-            manifests.copy_of(whole["id"]) != name
-            or partial_cache.take(whole, manifest["parts"])["id"] != manifest["id"]
-        ):
+        if manifests.copy_of(whole.id) != name or partial_cache.take(whole, manifest.parts).id != manifest.id:
             raise RefusedError(f"member {name} is not the manifest of the cache that this is a part of")
     return data
 
 
-def _refuse_another(folder: Path, manifest: dict[str, Any], file: Path) -> None:
+def _refuse_another(folder: Path, manifest: Manifest, file: Path) -> None:
     try:
-        here = manifests.load(folder)["id"]
+        here = manifests.load(folder).id
     except DeniedError:
         raise
     except CacheError:  # nothing, or what is damaged: it gets mended
         return
-    if here != manifest["id"]:
-        raise ConfigError(f"{folder} is cache {here}, {file} holds {manifest['id']}. Give it another place: --name")
+    if here != manifest.id:
+        raise ConfigError(f"{folder} is cache {here}, {file} holds {manifest.id}. Give it another place: --name")
 
 
 @contextlib.contextmanager

@@ -8,9 +8,10 @@ import contextlib
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 from cache import manifests, store
+from cache.manifests.entries import Manifest
 from cache.sharing.signing import SIGNATURE_BYTES
 from cache.store.resumable_file import BLOCK
 from common.errors import CacheError
@@ -40,7 +41,7 @@ class Header(tarfile.TarInfo):
     """A header that is a plain file's, or refused before tarfile acts upon it."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Return the header in 512 bytes."""
         found = super().frombuf(buf, encoding, errors)
         if found.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
@@ -58,14 +59,14 @@ class Members:
             raise RefusedError(f"its first member is not a {manifests.NAME}")
         self._end = _space(first.size)
         self.manifest = manifests.read(self.all(first), f"{where}: {manifests.NAME}")
-        self._listed = {shard["file"]: shard["bytes"] for shard in self.manifest["shards"]}
+        self._listed = {shard.file: shard.bytes for shard in self.manifest.shards}
         self._small = beside(self.manifest)
 
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
         """Yield the members.  Raises RefusedError for one that should not be there, or is missing."""
         missing = {*self._listed, *self._small}
         while (member := self._tar.next()) is not None:
-            self._tar.members.clear()  # it would keep them all
+            self._tar.members.clear()  # type: ignore[attr-defined] # it would keep them all
             name = member.name
             if name not in missing:
                 twice = name == manifests.NAME or name in self._listed or name in self._small
@@ -88,6 +89,7 @@ class Members:
     def blocks(self, member: tarfile.TarInfo) -> Iterator[bytes]:
         """Yield the bytes of a member."""
         file, left = self._tar.extractfile(member), member.size
+        assert file is not None  # of a plain file
         while left:
             block = file.read(min(BLOCK, left))
             if not block:
@@ -119,11 +121,11 @@ def opened(path: Path) -> Iterator[Members]:
             raise CacheError(f"{path} is not as melcache export writes it: {error}") from error
 
 
-def beside(manifest: dict[str, Any]) -> dict[str, int]:
+def beside(manifest: Manifest) -> dict[str, int]:
     """Return what may lie beside a manifest, and its largest size: the proof that it is a part, and a signature."""
-    of = manifest["provenance"].get("of")
+    of = manifest.provenance.whole_id
     proof = {manifests.copy_of(of): manifests.MAX_BYTES} if of else {}
-    return proof | {manifests.signature_of(of or manifest["id"]): SIGNATURE_BYTES}
+    return proof | {manifests.signature_of(of or manifest.id): SIGNATURE_BYTES}
 
 
 def _space(count: int) -> int:

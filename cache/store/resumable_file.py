@@ -87,7 +87,7 @@ class Growing:
             lacking.sync(self._descriptor)
             placed = store.place(self._temporary, self._path, replace=replace)
             self._placed = True
-            store.sync_directory(self._path.parent)
+            lacking.sync_directory(self._path.parent)
         return placed
 
     def _new(self) -> int:

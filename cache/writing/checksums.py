@@ -45,12 +45,12 @@ def keep(folder: Path, files: Iterable[str]) -> None:
     """Note what the folder's manifest lists and the one that will take its place, of these shards, does not."""
     following = set(files)
     try:
-        listed = manifests.load(folder)["shards"]
+        listed = manifests.load(folder).shards
     except CacheError:  # none, or a damaged one
         return
     for shard in listed:
-        if shard["file"] not in following and exists(folder / shard["file"]):
-            note(folder, shard["file"], shard["sha256"])
+        if shard.file not in following and exists(folder / shard.file):
+            note(folder, shard.file, shard.sha256)
 
 
 def forget(folder: Path, files: Iterable[str]) -> None:

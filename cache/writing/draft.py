@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cache import manifests, store
+from cache.manifests.entries import Manifest, ShardEntry
 from cache.names import ColumnName, PartName
 from cache.schema import TABLES, VERSION
 from cache.store import lacking
@@ -20,7 +21,7 @@ from common.errors import CacheError, DeniedError
 from common.paths import exists, names
 
 KEPT, FETCHED, MADE = "kept", "fetched", "made"  # where a finished shard is from
-Problem = Callable[[ShardPlan, dict[str, Any], Column], str]  # as cache.writing.limits.problem
+Problem = Callable[[ShardPlan, ShardEntry, Column], str]  # as cache.writing.limits.problem
 
 
 class Draft:
@@ -33,9 +34,9 @@ class Draft:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.before: dict[str, Any] | None = None
-        self._plans: dict[str, PartPlan] = {}
-        self._entries: dict[str, list[dict[str, Any]]] = {}
+        self.before: Manifest | None = None
+        self._plans: dict[PartName, PartPlan] = {}
+        self._entries: dict[PartName, list[ShardEntry]] = {}
         self._origins: dict[str, str] = {}  # of finished shards, by file
         self.wrong: dict[str, str] = {}
         self.damaged: set[str] = set()
@@ -48,14 +49,13 @@ class Draft:
             pass
         if linked := [name for name in names(folder) if name.endswith(".h5") and (folder / name).is_symlink()]:
             raise store.link(folder / linked[0])
-        before = self.before or {"parts": {}, "shards": []}
-        self.parts: dict[str, Any] = before["parts"]
-        self._sums: dict[str, str] = {shard["file"]: shard["sha256"] for shard in before["shards"]}
+        self.parts = self.before.parts if self.before else {}
+        self._sums = {shard.file: shard.sha256 for shard in self.before.shards} if self.before else {}
 
     @property
-    def listed(self) -> dict[str, str]:
+    def listed(self) -> dict[PartName, str]:
         """The fingerprints of the parts of the cache that is there already."""
-        return {name: part["fingerprint"] for name, part in self.parts.items()}
+        return {name: part.fingerprint for name, part in self.parts.items()}
 
     @property
     def made(self) -> int:
@@ -75,21 +75,21 @@ class Draft:
     def shards(self, origin: str) -> Counter[str]:
         """Return the number of finished shards from there by part."""
         entries = (entry for entries in self._entries.values() for entry in entries)
-        return Counter(entry["part"] for entry in entries if self._origins[entry["file"]] == origin)
+        return Counter(entry.part for entry in entries if self._origins[entry.file] == origin)
 
     def rows_made(self) -> Counter[str]:
         """Return how many rows were computed, by part."""
         made: Counter[str] = Counter()
         for part, entries in self._entries.items():
-            made[part] = sum(entry["rows"] for entry in entries if self._origins[entry["file"]] == MADE)
+            made[part] = sum(entry.rows for entry in entries if self._origins[entry.file] == MADE)
         return made
 
     def rows_known(self) -> Counter[str]:
         """Return how many rows were kept that the cache which was here already listed, by part."""
         known: Counter[str] = Counter()
         for part, entries in self._entries.items():
-            kept = [entry for entry in entries if self._origins[entry["file"]] == KEPT]
-            known[part] = sum(entry["rows"] for entry in kept if entry["file"] in self._sums)
+            kept = [entry for entry in entries if self._origins[entry.file] == KEPT]
+            known[part] = sum(entry.rows for entry in kept if entry.file in self._sums)
         return known
 
     def sweep(self) -> None:
@@ -133,10 +133,10 @@ class Draft:
         dtype, shape = self._plans[part].columns[column]
         result, found = np.empty((len(rows), *shape), dtype), 0
         for entry in self._entries[part]:
-            inside = np.flatnonzero((rows >= entry["start"]) & (rows < entry["start"] + entry["rows"]))
+            inside = np.flatnonzero((rows >= entry.start) & (rows < entry.stop))
             if len(inside):
                 values = self._values(entry, self._plans[part], column)
-                result[inside] = values[rows[inside] - entry["start"]]
+                result[inside] = values[rows[inside] - entry.start]
                 found += len(inside)
         if found != len(rows):
             raise CacheError(f"{name}: {len(rows) - found} of {len(rows)} rows are in no finished shard; this is a bug")
@@ -145,7 +145,7 @@ class Draft:
     def column(self, name: str) -> np.ndarray:
         """Return a whole column whose shards are all finished."""
         entries = self._entries[ColumnName(name).part]
-        return self.rows(name, np.arange(sum(entry["rows"] for entry in entries)))
+        return self.rows(name, np.arange(sum(entry.rows for entry in entries)))
 
     def finish(self, about: dict[str, Any], provenance: dict[str, Any]) -> str:
         """Write the manifest of all finished shards, sweep what is left over, and return the cache id.
@@ -153,35 +153,35 @@ class Draft:
         `about` holds the manifest's fields dataset, tables, candidates, splits, coverage and warnings;
         `provenance` says when, where and how long, and is not part of the id.
         """
-        parts = sorted(self._plans, key=lambda name: (TABLES.index(PartName(name).table), name))
-        shards = [entry for part in parts for entry in sorted(self._entries[part], key=lambda entry: entry["start"])]
+        parts = sorted(self._plans, key=lambda name: (TABLES.index(name.table), name))
+        shards = [entry for part in parts for entry in sorted(self._entries[part], key=lambda entry: entry.start)]
         for entry in shards:
-            if not exists(self.folder / entry["file"]):
+            if not exists(self.folder / entry.file):
                 raise CacheError(
-                    f"{self.folder / entry['file']} was removed while this ran, so the cache is not finished. Run the "
+                    f"{self.folder / entry.file} was removed while this ran, so the cache is not finished. Run the "
                     "same command again: what is left is kept"
                 )
         content = {
             "format": "melcache",
             "version": VERSION,
-            "parts": {part: self._plans[part].manifest_entry for part in parts},
-            "shards": shards,
+            "parts": {part: self._plans[part].manifest_entry.as_json() for part in parts},
+            "shards": [shard.as_json() for shard in shards],
             "provenance": provenance,
         }
-        files = [shard["file"] for shard in shards]
+        files = [shard.file for shard in shards]
         checksums.keep(self.folder, files)
         identity = manifests.save(self.folder, content | about)
         checksums.forget(self.folder, files)
         store.sweep(self.folder)
         return identity
 
-    def _entry(self, plan: ShardPlan) -> dict[str, Any] | None:
+    def _entry(self, plan: ShardPlan) -> ShardEntry | None:
         """Return the manifest entry of a finished shard, None where there is none, or one without its checksum."""
         entry = adopt(plan, self.folder)
         if entry is None:
             return None
-        listed = self._sums.get(plan.file) == entry["sha256"]
-        if not listed and not checksums.known(self.folder, plan.file, entry["sha256"]):
+        listed = self._sums.get(plan.file) == entry.sha256
+        if not listed and not checksums.known(self.folder, plan.file, entry.sha256):
             self.damaged.add(plan.file)
             return None
         if problem := self._problem(plan, entry, lambda column: self._values(entry, plan.part, column)):
@@ -189,15 +189,15 @@ class Draft:
             return None
         return entry
 
-    def _values(self, entry: dict[str, Any], part: PartPlan, column: str) -> np.ndarray:
+    def _values(self, entry: ShardEntry, part: PartPlan, column: str) -> np.ndarray:
         """Return a column of a finished shard as a map of its file, (rows, ...)."""
         dtype, shape = part.columns[column]
-        with store.open_shard(self.folder / entry["file"]) as descriptor:
-            view = lacking.mapped(descriptor, entry["bytes"])
-        count, offset = entry["rows"] * int(np.prod(shape)), entry["columns"][column]["offset"]
-        return np.frombuffer(view, dtype, count, offset).reshape(entry["rows"], *shape)
+        with store.open_shard(self.folder / entry.file) as descriptor:
+            view = lacking.mapped(descriptor, entry.bytes)
+        count, offset = entry.rows * int(np.prod(shape)), entry.columns[column].offset
+        return np.frombuffer(view, dtype, count, offset).reshape(entry.rows, *shape)
 
-    def _add(self, plan: ShardPlan, entry: dict[str, Any], origin: str) -> None:
+    def _add(self, plan: ShardPlan, entry: ShardEntry, origin: str) -> None:
         self._plans[plan.part.name] = plan.part
         self._entries.setdefault(plan.part.name, []).append(entry)
         self._origins[plan.file] = origin

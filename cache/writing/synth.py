@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from cache import manifests
+from cache.edges import EDGES
 from cache.fingerprint import content_hash, shard_key
 from cache.kinds import KINDS, SIZES
 from cache.names import ColumnName, PartName
-from cache.schema import CHOICES, EDGES, READS, SEQUENCES
+from cache.schema import CHOICES, READS, SEQUENCES
 from cache.writing.draft import Draft
 from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
 from common.errors import ConfigError
@@ -74,7 +75,7 @@ class Synthetic:
 def write(folder: Path, wanted: Synthetic) -> str:
     """Write a synthetic cache into `folder`, whose last component names it; return the cache id."""
     check_name(folder.name, "the folder")
-    if exists(folder / manifests.NAME) and manifests.load(folder)["dataset"]["source"] != SOURCE:
+    if exists(folder / manifests.NAME) and manifests.load(folder).dataset.source != SOURCE:
         raise ConfigError(f"{folder} holds a cache that was not synthesized; choose another place")
     draft = Draft(folder)
     read = [column for head in wanted.head.split(",") for column in (*READS[head], *CHOICES.get(head, ()))]
@@ -156,7 +157,7 @@ class _Lists:
     def column(self, name: ColumnName, spec: tuple[str, tuple[int, ...]]) -> np.ndarray:
         """Return all rows of a column."""
         part, column = name.apart()
-        fixed = {
+        fixed: dict[str, np.ndarray] = {
             "mention.ids.splits": self.splits,
             "mention.ids.gold": self.gold_row,
             "pair.candidates.candidates": self.candidates,

@@ -22,6 +22,7 @@ import xxhash
 
 from cache import fingerprint, store
 from cache.kinds import KINDS
+from cache.manifests.entries import PartEntry, ShardEntry, Span, Spec
 from cache.names import PartName
 from cache.schema import VERSION
 from cache.writing import checksums
@@ -46,17 +47,17 @@ class PartPlan:
     inputs: dict[str, str] = field(default_factory=dict)
 
     @cached_property
-    def manifest_entry(self) -> dict[str, Any]:
+    def manifest_entry(self) -> PartEntry:
         """The part as it stands in the manifest; the recipe includes the stored columns and the format."""
-        specs = {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in self.columns.items()}
-        recipe = json.loads(fingerprint.canonical({**self.recipe, "columns": specs, "format": VERSION}))
-        identity = fingerprint.digest({"recipe": recipe, "inputs": self.inputs})
-        return {"recipe": recipe, "inputs": self.inputs, "fingerprint": identity, "columns": specs}
+        specs = {name: Spec(dtype, tuple(shape)) for name, (dtype, shape) in self.columns.items()}
+        columns = {name: spec.as_json() for name, spec in specs.items()}
+        recipe = json.loads(fingerprint.canonical({**self.recipe, "columns": columns, "format": VERSION}))
+        return PartEntry(recipe, self.inputs, fingerprint.digest({"recipe": recipe, "inputs": self.inputs}), specs)
 
     @property
     def fingerprint(self) -> str:
         """The sha256 of the recipe and the inputs."""
-        return self.manifest_entry["fingerprint"]
+        return self.manifest_entry.fingerprint
 
     @property
     def table(self) -> str:
@@ -137,7 +138,8 @@ class Shard:
 
     def get(self, column: str, rows: Any) -> np.ndarray:
         """Return stored values of rows counted from the shard's start."""
-        return self._arrays[column][rows]
+        found: np.ndarray = self._arrays[column][rows]
+        return found
 
     def cut(self, plan: ShardPlan) -> "Shard":
         """Return the rows of `plan`, which are some of this shard's, as a shard that shares their memory."""
@@ -158,7 +160,7 @@ class Shard:
             raise CacheError(f"{self.plan.part.name}.{column} of {row} does not fit {dtype}. Nothing was stored")
         return stored
 
-    def save(self, folder: Path) -> dict[str, Any]:
+    def save(self, folder: Path) -> ShardEntry:
         """Publish the shard and its checksum, and return its manifest entry.
 
         If another extractor finished the same shard first, its file stays and its entry is returned.
@@ -169,17 +171,17 @@ class Shard:
                 raise CacheError(f"{self.plan.part.name}.{column}: {missing} was never written; this is a bug")
         data, offsets = _build(self._arrays)
         entry, path = _entry(self.plan, data, offsets), folder / self.plan.file
-        checksums.note(folder, path.name, entry["sha256"])
+        checksums.note(folder, path.name, entry.sha256)
         if store.publish(path, data, replace=False):
             return entry
         there = adopt(self.plan, folder)
-        if there is not None and checksums.known(folder, path.name, there["sha256"]):
+        if there is not None and checksums.known(folder, path.name, there.sha256):
             return there
         store.publish(path, data, replace=True)  # what lies there is not this shard, or damaged
         return entry
 
 
-def adopt(plan: ShardPlan, folder: Path) -> dict[str, Any] | None:
+def adopt(plan: ShardPlan, folder: Path) -> ShardEntry | None:
     """Return the manifest entry of a finished shard file, or None if there is none of exactly this layout.
 
     Whether its numbers are those that were written the layout cannot tell: compare `sha256` (cache.writing.checksums).
@@ -202,7 +204,7 @@ def adopt(plan: ShardPlan, folder: Path) -> dict[str, Any] | None:
     if structure != twin:
         return None
     entry = _entry(plan, data, offsets)
-    limits = [limit for place in entry["columns"].values() for limit in (place["min"], place["max"])]
+    limits = [limit for place in entry.columns.values() for limit in (place.min, place.max)]
     return entry if all(limit is None or np.isfinite(limit) for limit in limits) else None
 
 
@@ -218,28 +220,20 @@ def _build(arrays: dict[str, np.ndarray]) -> tuple[bytes, dict[str, int]]:
     return buffer.getvalue(), offsets
 
 
-def _entry(plan: ShardPlan, data: bytes, offsets: dict[str, int]) -> dict[str, Any]:
+def _entry(plan: ShardPlan, data: bytes, offsets: dict[str, int]) -> ShardEntry:
     places = {}
     for name, (dtype, shape) in plan.part.columns.items():
         count = plan.rows * int(np.prod(shape, dtype=np.int64))
         array = np.frombuffer(data, dtype, count, offsets[name])
         numeric = array.dtype.kind in "fi" or name in ("image_status", "splits")
-        places[name] = {
-            "offset": offsets[name],
-            "xxh3": xxhash.xxh3_128_hexdigest(memoryview(array).cast("B")),
-            "min": array.min().item() if numeric else None,
-            "max": array.max().item() if numeric else None,
-        }
-    return {
-        "part": plan.part.name,
-        "file": plan.file,
-        "start": plan.start,
-        "rows": plan.rows,
-        "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "key": plan.key,
-        "columns": places,
-    }
+        places[name] = Span(
+            offsets[name],
+            xxhash.xxh3_128_hexdigest(array.data.cast("B")),
+            array.min().item() if numeric else None,
+            array.max().item() if numeric else None,
+        )
+    sha256 = hashlib.sha256(data).hexdigest()
+    return ShardEntry(plan.part.name, plan.file, plan.start, plan.rows, len(data), sha256, plan.key, places)
 
 
 def columns_of(
@@ -250,7 +244,7 @@ def columns_of(
     `sizes` also gives the bytes of string columns, by column name.  `only` keeps just those columns.
     """
     resolved = {}
-    for name, column in KINDS[part].columns.items():
+    for name, column in KINDS[PartName(part)].columns.items():
         if only and name not in only:
             continue
         dtype = {"feature": feature, "S": f"|S{sizes.get(name, 1)}"}.get(column.dtype, column.dtype)

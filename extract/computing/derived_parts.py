@@ -32,7 +32,7 @@ class Derived:
             for name in self._plan.parts["pair.candidates"].columns:
                 rows.put(f"pair.candidates.{name}", rows.rows, getattr(self._plan.lists, name)[rows.start : rows.stop])
         if "pair.alignment" in rows:
-            mentions = {name: rows.get(name, rows.rows) for name in ALIGNMENT_READS if name.startswith("mention")}
+            mentions = {name: rows.get(name, rows.rows) for name in ALIGNMENT_READS if name.table == "mention"}
             listed = self._plan.lists.candidates[rows.start : rows.stop]
             for name, values in edges.align(self._entities | mentions, listed).items():
                 rows.put(f"pair.alignment.{name}", rows.rows, values)
@@ -78,4 +78,4 @@ class Derived:
     @cached_property
     def _entities(self) -> dict[str, np.ndarray]:
         """What the alignments read of all entities."""
-        return {name: self._draft.column(name) for name in ALIGNMENT_READS if name.startswith("entity")}
+        return {name: self._draft.column(name) for name in ALIGNMENT_READS if name.table == "entity"}

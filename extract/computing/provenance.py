@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from cache.manifests.entries import Manifest, Provenance
 from cache.sharing.remote_shards import Listed
-from cache.sharing.remote_shards import seconds_of as known_seconds
 from cache.writing.draft import Draft
 from extract.encoders.compute import Compute
 
@@ -25,6 +25,7 @@ PACKAGES = (
     "rapidfuzz",
 )
 
+NOTHING = Provenance({}, {})
 LONGEST = 200  # characters of a text that is taken over
 
 
@@ -40,8 +41,9 @@ def of(
     if draft.made == draft.fetched == 0 and draft.before is not None:
         return _own(draft.before)
     parts: dict[str, dict[str, Any]] = {}
-    known = [(part, rows, _seconds(draft.before, part, rows)) for part, rows in draft.rows_known().items()]
-    known += [(listed.entry["part"], listed.entry["rows"], listed.seconds) for listed in fetched]
+    noted_here = draft.before.provenance if draft.before else NOTHING
+    known = [(part, rows, noted_here.seconds_of(part, rows)) for part, rows in draft.rows_known().items()]
+    known += [(listed.entry.part, listed.entry.rows, listed.seconds) for listed in fetched]
     earlier = sum(taken for *_, taken in known if taken is not None)
     known += [(part, rows, spent.get(part, 0.0)) for part, rows in draft.rows_made().items() if rows]
     for part, rows, taken in known:
@@ -50,18 +52,20 @@ def of(
             noted["seconds"], noted["rows"] = round(noted["seconds"] + taken, 3), noted["rows"] + rows
     if draft.made or not fetched:
         return _collect(compute) | {"seconds": round(earlier + seconds, 1), "parts": parts}
-    last = max((listed.manifest for listed in fetched), key=lambda manifest: manifest["provenance"].get("made", ""))
+    last = max(
+        (listed.manifest for listed in fetched), key=lambda manifest: str(manifest.provenance.noted.get("made", ""))
+    )
     return _told(last) | {"seconds": round(earlier, 1), "parts": parts}
 
 
-def _own(manifest: dict[str, Any]) -> dict[str, Any]:
+def _own(manifest: Manifest) -> dict[str, Any]:
     """Return the provenance of a manifest as that of a whole cache, which an extraction makes of a part, too."""
-    return {name: value for name, value in manifest["provenance"].items() if name != "of"}
+    return {name: value for name, value in manifest.provenance.noted.items() if name != "of"}
 
 
-def _told(manifest: dict[str, Any]) -> dict[str, Any]:
+def _told(manifest: Manifest) -> dict[str, Any]:
     """Return what of a stranger's provenance has the form that ours has: it would else make a manifest too large."""
-    noted = manifest["provenance"]
+    noted = manifest.provenance.noted
     told = {name: noted[name] for name in ("made", "device", "python") if _short(noted.get(name))}
     packages = noted.get("packages", {})
     if isinstance(packages, dict):
@@ -71,10 +75,6 @@ def _told(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _short(text: object) -> bool:
     return isinstance(text, str) and len(text) <= LONGEST and text.isprintable()
-
-
-def _seconds(manifest: dict[str, Any] | None, part: str, rows: int) -> float | None:
-    return None if manifest is None else known_seconds(manifest, part, rows)
 
 
 def _collect(compute: Compute) -> dict[str, Any]:

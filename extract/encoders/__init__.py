@@ -45,7 +45,7 @@ class Encoders:
         """The encoders in the order of roles."""
         return {"text": self.text, "joint": self.joint, "image": self.image, "objects": self.objects}
 
-    def of(self, part: str) -> Encoder:
+    def of(self, part: PartName) -> Encoder:
         """Return the encoder that makes a part.  Raises ConfigError, naming the part, where its role has none."""
         role, known = KINDS[part].role, self.by_role
         if role not in known:

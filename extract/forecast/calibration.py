@@ -11,6 +11,7 @@ from PIL import Image
 
 from cache import kinds
 from cache.kinds import KINDS, Source
+from cache.names import PartName
 from extract import images
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
@@ -41,7 +42,7 @@ class Calibration:
             usual = [part for part in kinds.reading(source) if KINDS[part].role == role and not KINDS[part].inputs]
             self._measure(name, batches, partial(encoders.pictures, parts=usual[:1]))
 
-    def seconds(self, part: str) -> float | None:
+    def seconds(self, part: PartName) -> float | None:
         """Return how long the encoders take for a part, None where it needs none."""
         pictures = len(self._items.picture_items[part]) * (self._config.objects if KINDS[part].per_object else 1)
         spent = self._reading(part) + self._rate(self._speed(part, SEEN)[0]) * pictures
@@ -57,10 +58,10 @@ class Calibration:
         texts = sum(self._reading(part) for part in parts)
         return texts + max(self.decoding(), sum(self.seconds(part) or 0.0 for part in parts) - texts)
 
-    def _reading(self, part: str) -> float:
+    def _reading(self, part: PartName) -> float:
         return self._rate(self._speed(part, TEXTS)[0]) * len(self._items.text_items[part])
 
-    def _speed(self, part: str, words: Mapping[Source, str]) -> tuple[str, str, Source]:
+    def _speed(self, part: PartName, words: Mapping[Source, str]) -> tuple[str, str, Source]:
         """Return by what name a part's speed is told, which parts of one pass share, its role and what is read."""
         made = KINDS[KINDS[part].beside or part]
         source = next((source for source in made.reads if source in words), "release")

@@ -5,6 +5,7 @@ from typing import Any
 
 from cache import kinds
 from cache.kinds import KINDS, Source
+from cache.names import PartName
 from cache.schema import SEQUENCES, TABLES
 from cache.writing.writer import PartPlan, columns_of
 from common.output import say
@@ -21,7 +22,7 @@ READ: dict[Source, str] = {
     "sentences": "distinct sentences",
     "places": "distinct sentences",
 }
-Recipes = dict[str, dict[str, Any]]
+Recipes = dict[PartName, dict[str, Any]]
 
 
 def plan(
@@ -29,8 +30,8 @@ def plan(
     encoders: Encoders,
     lists: Lists,
     rows: Rows,
-    listed: Mapping[str, str],
-) -> dict[str, PartPlan]:
+    listed: Mapping[PartName, str],
+) -> dict[PartName, PartPlan]:
     """Return every part to make by name, in the order of tables and, within one, of what derives from what.
 
     Parts on demand are those that the config's heads read, and those of `listed`, the fingerprints of the cache that
@@ -40,7 +41,7 @@ def plan(
     sizes = encoders.sizes() | {"C": lists.candidates.shape[1]}
     if wanted & set(kinds.reading("faces")):
         sizes |= encoders.attributes.sizes
-    made: dict[str, PartPlan] = {}
+    made: dict[PartName, PartPlan] = {}
     for name, recipe in _recipes(config, encoders, lists, rows, wanted).items():
         widths = sizes | {column: array.dtype.itemsize for column, array in rows.ids.get(name, {}).items()}
         columns = columns_of(name, widths, {"float16": "<f2", "float32": "<f4"}[config.storage])
@@ -69,7 +70,7 @@ def plan(
 
 
 def _recipes(config: ExtractConfig, encoders: Encoders, lists: Lists, rows: Rows, wanted: set[str]) -> Recipes:
-    found = {}
+    found: Recipes = {}
     for name, part in KINDS.items():
         if part.on_demand and name not in wanted:
             continue
@@ -77,7 +78,7 @@ def _recipes(config: ExtractConfig, encoders: Encoders, lists: Lists, rows: Rows
     return found
 
 
-def _encoded(name: str, config: ExtractConfig, encoders: Encoders) -> dict[str, Any]:
+def _encoded(name: PartName, config: ExtractConfig, encoders: Encoders) -> dict[str, Any]:
     """Return the recipe of a part that an encoder makes."""
     part, recipe = KINDS[name], encoders.of(name).recipe_of(name)
     if "picture" in part.reads:
@@ -88,7 +89,7 @@ def _encoded(name: str, config: ExtractConfig, encoders: Encoders) -> dict[str, 
     return recipe
 
 
-def _derived(name: str, encoders: Encoders, lists: Lists, rows: Rows) -> dict[str, Any]:
+def _derived(name: PartName, encoders: Encoders, lists: Lists, rows: Rows) -> dict[str, Any]:
     """Return the recipe of a part that no encoder makes."""
     part = KINDS[name]
     if "release" in part.reads:

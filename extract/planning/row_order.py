@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cache import manifests, store
+from cache.manifests.entries import Manifest
 from cache.names import PartName
 from common.errors import CacheError, DatasetError, DeniedError
 from common.output import say
@@ -51,7 +51,7 @@ class EarlierRows:
         try:
             return cls.told(manifest, lambda part: _ids(folder, manifest, part))
         except CacheError as error:
-            if len(manifest["generations"]) > 1:
+            if len(manifest.generations or ()) > 1:
                 raise CacheError(
                     f"{error}, and this cache has grown: the order of its rows is stored in its ids alone. Pull "
                     "it again from "
@@ -60,32 +60,32 @@ class EarlierRows:
             return None  # the order is the release's
 
     @classmethod
-    def told(cls, manifest: dict[str, Any], ids: Callable[[PartName], np.ndarray]) -> "EarlierRows | None":
+    def told(cls, manifest: Manifest, ids: Callable[[PartName], np.ndarray]) -> "EarlierRows | None":
         """Return what a manifest tells and `ids`, given a part; None where it is of a limited extraction."""
-        generations = tuple((entities, mentions) for entities, mentions in manifest.get("generations", ()))
-        if not generations:
+        if not manifest.generations:
             return None
         cuts: dict[str, Borders] = {table: [] for table in ORDERED}
-        for shard in manifest["shards"]:
-            part = PartName(shard["part"])
-            if part.kind == "ids":
-                cuts[part.table].append((shard["start"], shard["start"] + shard["rows"]))
-        return cls({table: ids(PartName(f"{table}.ids")).tolist() for table in ORDERED}, Layout(cuts, generations))
+        for shard in manifest.shards:
+            if shard.part.kind == "ids":
+                cuts[shard.part.table].append((shard.start, shard.stop))
+        return cls(
+            {table: ids(PartName(f"{table}.ids")).tolist() for table in ORDERED}, Layout(cuts, manifest.generations)
+        )
 
 
-def worth(manifest: dict[str, Any], counts: tuple[int, int], config: ExtractConfig) -> bool:
+def worth(manifest: Manifest, counts: tuple[int, int], config: ExtractConfig) -> bool:
     """Return whether the order of a cache elsewhere may be followed by a release of so many entities and mentions.
 
     Not that of one with many times the rows, nor one cut so finely that no manifest could list what follows it, nor
     in ranges too large to be computed here.
     """
-    ids = [shard for shard in manifest["shards"] if PartName(shard["part"]).kind == "ids"]
+    ids = [shard for shard in manifest.shards if shard.part.kind == "ids"]
     mine = sum(-(-count // config.shard_rows) for count in counts)
     parts = PARTS_A_RANGE + len(config.demanded)
     return (
-        len(manifest.get("generations", ())) <= MOST_GENERATIONS
-        and all(manifest["tables"][table] * KEPT <= count for table, count in zip(ORDERED, counts, strict=True))
-        and all(shard["rows"] <= max(config.shard_rows, MOST_ROWS) for shard in ids)
+        len(manifest.generations or ()) <= MOST_GENERATIONS
+        and all(manifest.tables[table] * KEPT <= count for table, count in zip(ORDERED, counts, strict=True))
+        and all(shard.rows <= max(config.shard_rows, MOST_ROWS) for shard in ids)
         and len(ids) * parts <= max(manifests.MAX_SHARDS // 2, (mine + MORE_RANGES) * parts)
     )
 
@@ -181,15 +181,14 @@ def _cut(
     return old + new, (*before, len(homes))
 
 
-def _ids(folder: Path, manifest: dict[str, Any], part: str) -> np.ndarray:
-    if "id" not in manifest["parts"].get(part, {}).get("columns", {}):
+def _ids(folder: Path, manifest: Manifest, part: PartName) -> np.ndarray:
+    if (spec := manifest.column(part.column("id"))) is None:
         raise CacheError(f"{folder} holds no {part}.id")
-    dtype, pieces = np.dtype(manifest["parts"][part]["columns"]["id"]["dtype"]), []
-    for shard in manifest["shards"]:
-        if shard["part"] == part:
-            with store.open_shard(folder / shard["file"]):
-                data = store.read_regular(folder / shard["file"], shard["bytes"])
-            if hashlib.sha256(data).hexdigest() != shard["sha256"]:
-                raise CacheError(f"{folder / shard['file']} is damaged")
-            pieces.append(np.frombuffer(data, dtype, shard["rows"], shard["columns"]["id"]["offset"]))
+    pieces = []
+    for shard in manifest.shards_of(part):
+        with store.open_shard(folder / shard.file):
+            data = store.read_regular(folder / shard.file, shard.bytes)
+        if hashlib.sha256(data).hexdigest() != shard.sha256:
+            raise CacheError(f"{folder / shard.file} is damaged")
+        pieces.append(np.frombuffer(data, spec.dtype, shard.rows, shard.columns["id"].offset))
     return np.concatenate(pieces)

@@ -41,7 +41,7 @@ class Keys:
 
     def __init__(
         self,
-        parts: Mapping[str, PartPlan],
+        parts: Mapping[PartName, PartPlan],
         borders: Mapping[str, Borders],
         rows: Rows,
         lists: Lists,
@@ -50,7 +50,7 @@ class Keys:
     ) -> None:
         self._borders, self._rows, self._lists = borders, rows, lists
         self._owners, self._sentences = owners, sentences
-        self._keys: dict[str, list[str]] = {}  # by part; owners come before those that copy them
+        self._keys: dict[PartName, list[str]] = {}  # by part; owners come before those that copy them
         for name, part in parts.items():
             self._keys[name] = []
             for index, (begin, end) in enumerate(borders[home(part.table)]):

@@ -21,7 +21,7 @@ from extract.planning.rows import Rows
 from extract.planning.shard_keys import Keys, home, piece_key
 
 SHARD_BYTES = 64 << 20  # of a part on demand: the regions of 2,048 pictures are 411 MB
-NOTHING: Mapping[str, str] = MappingProxyType({})
+NOTHING: Mapping[PartName, str] = MappingProxyType({})
 
 
 class Plan:
@@ -32,7 +32,12 @@ class Plan:
     """
 
     def __init__(
-        self, config: ExtractConfig, rows: Rows, lists: Lists, encoders: Encoders, listed: Mapping[str, str] = NOTHING
+        self,
+        config: ExtractConfig,
+        rows: Rows,
+        lists: Lists,
+        encoders: Encoders,
+        listed: Mapping[PartName, str] = NOTHING,
     ) -> None:
         self.rows, self.lists, self.owners = rows, lists, Owners(rows)
         self.parts = recipes.plan(config, encoders, lists, rows, listed)

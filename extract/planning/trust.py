@@ -3,11 +3,10 @@
 The release alone decides ids, golds, candidates and where sentences stand; a picture is broken where it is so here.
 """
 
-from typing import Any
-
 import numpy as np
 
 from cache.kinds import IMAGE_STATUS, KINDS
+from cache.manifests.entries import ShardEntry
 from cache.writing import limits
 from cache.writing.limits import Column
 from cache.writing.writer import ShardPlan
@@ -23,7 +22,7 @@ class Trust:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
-    def problem(self, shard: ShardPlan, entry: dict[str, Any], column: Column) -> str:
+    def problem(self, shard: ShardPlan, entry: ShardEntry, column: Column) -> str:
         """Return what of a finished shard is wrong, "" if nothing is known to be, as cache.writing.limits.problem."""
         for name, values in self._known(shard).items():
             if not np.array_equal(column(name), values):

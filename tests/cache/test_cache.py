@@ -99,7 +99,7 @@ def test_shards_are_plain_contiguous_hdf5_at_the_listed_offsets(two_parts):
 
 def test_reader_gives_what_h5py_gives_and_maps_single_shards(two_parts):
     reader = melcache.open(two_parts)
-    files = [h5py.File(two_parts / s["file"]) for s in reader.manifest["shards"] if s["part"] == "entity.bert"]
+    files = [h5py.File(two_parts / s.file) for s in reader.manifest.shards if s.part == "entity.bert"]
     np.testing.assert_array_equal(
         reader.column("entity.bert.text"), np.concatenate([file["text"][:] for file in files])
     )
@@ -160,7 +160,7 @@ def test_the_first_of_two_extractors_wins_and_a_foreign_file_is_replaced(tmp_pat
     entry = first.save(tmp_path)
     assert second.save(tmp_path) == entry
     (tmp_path / first.plan.file).write_bytes(b"something else")
-    assert second.save(tmp_path)["sha256"] != entry["sha256"]
+    assert second.save(tmp_path).sha256 != entry.sha256
     assert len(list(tmp_path.glob("*.h5"))) == 1
 
 
@@ -306,7 +306,7 @@ def test_an_infinite_number_in_a_whole_manifest_is_refused(two_parts):
 
 def test_an_honest_rewrite_opens(two_parts):
     rewrite(two_parts, lambda m: m["dataset"].update(name="renamed"))  # else the attacks above prove nothing
-    assert melcache.open(two_parts).manifest["dataset"]["name"] == "renamed"
+    assert melcache.open(two_parts).manifest.dataset.name == "renamed"
 
 
 def test_files_that_are_short_missing_or_links_are_refused(two_parts):
@@ -355,12 +355,12 @@ def test_a_cache_is_found_by_path_or_by_name(two_parts, tmp_path):
 
 
 def test_a_listed_shard_that_was_damaged_is_not_adopted_again(two_parts):
-    entry = json.loads((two_parts / "manifest.json").read_text())["shards"][-2]
+    entry = manifests.load(two_parts).shards[-2]
     plan = ShardPlan(part(), 0, 0, BORDER, KEY)
     path = two_parts / plan.file
     data = bytearray(path.read_bytes())
     assert Draft(two_parts).adopt(plan)
-    data[entry["columns"]["text"]["offset"]] ^= 1
+    data[entry.columns["text"].offset] ^= 1
     path.write_bytes(data)
     assert adopt(plan, two_parts) is not None  # the structure alone cannot tell
     assert not Draft(two_parts).adopt(plan)
@@ -370,7 +370,7 @@ def test_a_listed_shard_that_was_damaged_is_not_adopted_again(two_parts):
 def flipped(path, entry):
     """Change one bit of a number in a shard; its layout stays."""
     data = bytearray(path.read_bytes())
-    data[entry["columns"]["text"]["offset"]] ^= 1
+    data[entry.columns["text"].offset] ^= 1
     path.write_bytes(data)
 
 
@@ -408,15 +408,15 @@ def test_of_two_extractors_with_other_bytes_each_leaves_its_checksum(tmp_path):
 
 def test_a_finished_cache_holds_its_files_and_no_checksums(two_parts):
     assert notes(two_parts) == []
-    files = {entry["file"] for entry in manifests.load(two_parts)["shards"]}
+    files = {entry.file for entry in manifests.load(two_parts).shards}
     assert {path.name for path in two_parts.iterdir()} == files | {"manifest.json"}
 
 
 def test_a_damaged_manifest_still_tells_which_shards_are_whole(two_parts):
-    damaged = next(entry for entry in manifests.load(two_parts)["shards"] if entry["start"] == BORDER)
+    damaged = next(entry for entry in manifests.load(two_parts).shards if entry.start == BORDER)
     path = two_parts / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b"a test", b"b test"))
-    flipped(two_parts / damaged["file"], damaged)
+    flipped(two_parts / damaged.file, damaged)
     draft = Draft(two_parts)
     assert draft.before is None
     assert draft.adopt(ShardPlan(part(), 0, 0, BORDER, KEY))
@@ -429,7 +429,7 @@ def test_shards_of_a_cache_that_another_one_replaces_keep_their_checksums(two_pa
     draft.save(shard(part(), ROWS, key="ef" * 32))
     draft.save(shard(part("entity.ids", {"id": 12, "name": 12}, ("id", "name", "image_status")), ROWS))
     draft.finish(about(), {})
-    assert plan.file not in {entry["file"] for entry in manifests.load(two_parts)["shards"]}
+    assert plan.file not in {entry.file for entry in manifests.load(two_parts).shards}
     assert len(notes(two_parts)) == 2 and Draft(two_parts).adopt(plan)
 
 
@@ -463,7 +463,7 @@ def test_a_shard_that_holds_infinity_is_not_adopted(tmp_path):
     made = shard(part())
     entry = made.save(tmp_path)
     path = tmp_path / made.plan.file
-    data, place = bytearray(path.read_bytes()), entry["columns"]["text"]["offset"]
+    data, place = bytearray(path.read_bytes()), entry.columns["text"].offset
     data[place : place + 2] = np.float16(np.inf).tobytes()
     path.write_bytes(data)
     assert adopt(made.plan, tmp_path) is None

@@ -17,9 +17,9 @@ SHA = "ab" * 32
 
 
 def changed(toy_cache, change):
-    found = manifests.load(toy_cache)
+    found = manifests.load(toy_cache).as_json()
     change(found)
-    return manifests.seal(found)
+    return manifests.Manifest.of(manifests.seal(found))
 
 
 def test_the_five_lines_of_the_card_load_a_column_with_h5py_alone(toy_cache):
@@ -41,7 +41,7 @@ def test_the_card_says_what_is_in_the_cache_and_what_to_mind(toy_cache):
     page = card.page(found)
     for said in (
         "60 mentions (test 6, train 48, valid 6), 40 entities and 5 candidates",
-        found["id"],
+        found.id,
         "warning: synthetic data",
         "Licence: CC0-1.0 (generated)",
         "| mention.bert | span | 60 x 8 | f2 | mean of the tokens under the mention",
@@ -99,7 +99,7 @@ def test_a_page_that_a_person_changed_is_left_alone_and_ours_is_renewed(toy_cach
     remote = tmp_path / "team"
     push.push(toy_cache, str(remote))
     assert (remote / "README.md").read_text() == page
-    (remote / "README.md").write_text(page.replace(manifests.load(toy_cache)["id"], "0" * 64))
+    (remote / "README.md").write_text(page.replace(manifests.load(toy_cache).id, "0" * 64))
     assert push.push(toy_cache, str(remote)).news == ()  # edited
     old = card.page(changed(toy_cache, lambda found: found["warnings"].append("an older one")))
     (remote / "README.md").write_text(old)
@@ -107,7 +107,7 @@ def test_a_page_that_a_person_changed_is_left_alone_and_ours_is_renewed(toy_cach
     (remote / "README.md").write_text("# mine\n")
     other = shutil.copytree(toy_cache, tmp_path / "other/toy")
     sealed = changed(toy_cache, lambda found: found["warnings"].append("another"))
-    (other / "manifest.json").write_bytes(manifests.written(sealed))
+    (other / "manifest.json").write_bytes(manifests.written(sealed.as_json()))
     assert push.push(other, str(remote), replace=True).news == ("manifest", "copy")
     assert (remote / "README.md").read_text() == "# mine\n"
 

@@ -1,5 +1,6 @@
 """The four edges against triple loops over DRIN's sums in float64."""
 
+import json
 import math
 from fractions import Fraction
 
@@ -9,9 +10,9 @@ import torch
 
 from cache import edges as alignment
 from cache.drin import edges as imported
-from cache.edges import ALIGNMENT_READS
+from cache.edges import ALIGNMENT_READS, EDGES
 from cache.kinds import KINDS
-from cache.schema import EDGES
+from cache.schema import PARTS
 from extract.encoders.detector import summary
 
 N, E, C, D, P, V, K = 7, 9, 5, 12, 6, 10, 3
@@ -209,6 +210,15 @@ def test_products_on_the_grid_are_those_of_fractions():
     for value, entity in zip(found, entities, strict=True):
         terms = (Fraction(float(a)) * Fraction(float(b)) for a, b in zip(mention[0], entity, strict=True))
         assert value == np.float32(float(sum(terms)))  # in float64 it is exact: one rounding
+
+
+def test_an_edge_names_its_two_columns_its_own_and_is_short():
+    assert EDGES == ("text_to_text", "text_to_image", "image_to_text", "image_to_image")
+    assert alignment.Edge("image_to_text").columns == ("mention.clip.image", "entity.clip.text")
+    assert [edge.column for edge in EDGES] == [f"pair.alignment.{column}" for column in PARTS["pair.alignment"]]
+    assert [edge.short for edge in EDGES] == ["t>t", "t>i", "i>t", "i>i"]
+    assert [edge.of_entity_picture for edge in EDGES] == [False, True, False, True]
+    assert json.dumps(EDGES) == json.dumps([str(edge) for edge in EDGES])
 
 
 def test_align_reads_no_column_that_it_does_not_declare():

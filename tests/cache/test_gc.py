@@ -124,7 +124,7 @@ def test_without_a_manifest_everything_is_work(toy):
 
 
 def test_checksums_go_with_their_shards_and_stay_with_them(toy):
-    listed = manifests.load(toy)["shards"][0]["file"]
+    listed = manifests.load(toy).shards[0].file
     old(toy / STALE)
     for file in (STALE, GONE, listed):
         checksums.note(toy, file, "a" * 64)

@@ -131,7 +131,7 @@ def bucket(monkeypatch):
 
 
 def listed(path):
-    return {shard["file"]: shard["bytes"] for shard in manifests.load(path)["shards"]}
+    return {shard.file: shard.bytes for shard in manifests.load(path).shards}
 
 
 def same(here, there):

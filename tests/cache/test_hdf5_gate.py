@@ -3,6 +3,7 @@
 import os
 import resource
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def looked_at(folder, *files):
     """What the gate says of files that are to be like the manifest's first shard."""
     content = manifests.load(folder)
     return [
-        found for _, found in hdf5_gate.problems(folder, content, [content["shards"][0] | {"file": f} for f in files])
+        found for _, found in hdf5_gate.problems(folder, content, [replace(content.shards[0], file=f) for f in files])
     ]
 
 
@@ -34,7 +35,7 @@ def disguised(tmp_path):
 def test_what_melcache_writes_is_let_pass(tmp_path):
     build(tmp_path / "world", 1)
     content = manifests.load(tmp_path / "world")
-    assert {found for _, found in hdf5_gate.problems(tmp_path / "world", content, content["shards"])} == {""}
+    assert {found for _, found in hdf5_gate.problems(tmp_path / "world", content, content.shards)} == {""}
 
 
 def test_the_gate_works_under_limits_that_it_may_not_raise(disguised, tmp_path):

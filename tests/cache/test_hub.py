@@ -203,7 +203,7 @@ def hub(monkeypatch):
 
 
 def listed(path):
-    return {shard["file"]: shard["bytes"] for shard in manifests.load(path)["shards"]}
+    return {shard.file: shard.bytes for shard in manifests.load(path).shards}
 
 
 def same(here, there):

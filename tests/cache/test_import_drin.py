@@ -195,7 +195,7 @@ def test_lists_are_the_first_slots_and_gold_is_where_the_answer_says(case):
     lists, gold = reader.column("pair.candidates.candidates"), reader.column("pair.candidates.gold")
     found, answers, slots = keys(reader, oracle), oracle.answers(), oracle.slots()
     last = len(slots[0]) - 1
-    assert lists.shape == (19, last) and reader.manifest["candidates"] == last
+    assert lists.shape == (19, last) and reader.manifest.candidates == last
     for n, (row, answer) in enumerate(zip(slots, answers, strict=True)):
         assert gold[n] == (answer if answer < last else -1)
         if gold[n] >= 0:
@@ -211,7 +211,7 @@ def test_an_entity_stands_once_in_a_list_at_golds_place_or_its_first(imported):
     reader = melcache.open(imported / "caches/wikidiverse")
     row, gold = reader.column("pair.candidates.candidates")[1], reader.column("pair.candidates.gold")[1]
     assert (row >= 0).tolist() == [True, False, False, True] and gold == 3
-    assert reader.manifest["coverage"]["places of candidates that repeat another"] == 2
+    assert reader.manifest.coverage["places of candidates that repeat another"] == 2
     repeated = numbering._without_repeats(np.array([[4, 7, 4, 4], [1, 1, 2, 2]]), np.array([2, -1]))
     assert repeated.tolist() == [[-1, 7, 4, -1], [1, -1, 2, -1]]
 
@@ -233,7 +233,7 @@ def test_wikimel_keeps_every_entity_under_its_qid(imported):
 
 def test_splits_and_ids_say_where_a_mention_came_from(case):
     reader, _ = case
-    assert reader.manifest["splits"] == SPLITS
+    assert reader.manifest.splits == SPLITS
     assert reader.column("mention.ids.splits").tolist() == [1] * 12 + [2] * 4 + [4] * 3
     assert reader.strings("mention.ids.id") == [f"{split}-{n}" for split, count in SPLITS.items() for n in range(count)]
 
@@ -272,8 +272,8 @@ def test_tokens_are_those_of_each_mentions_sentence(case):
         else:
             assert (found["start"], found["end"]) == (-1, -1)
         following += count
-    assert reader.manifest["tables"]["token"] == len(vectors) == following
-    borders = [shard["start"] for shard in reader.manifest["shards"] if shard["part"] == "token.bert"]
+    assert reader.manifest.tables["token"] == len(vectors) == following
+    borders = [shard.start for shard in reader.manifest.shards if shard.part == "token.bert"]
     assert len(borders) > 5 and set(borders) <= set(columns["first"].tolist())
 
 
@@ -332,8 +332,8 @@ def test_the_four_edges_are_cosines_of_what_the_arrays_hold(case):
 
 def test_what_the_arrays_cannot_give_is_absent_or_said(imported):
     diverse, mel = (melcache.open(imported / "caches" / name) for name in ("wikidiverse", "wikimel"))
-    assert all("imported from DRIN's arrays" in warning for warning in diverse.manifest["warnings"])
-    assert any("no string scores" in warning for warning in mel.manifest["warnings"])
+    assert all("imported from DRIN's arrays" in warning for warning in diverse.manifest.warnings)
+    assert any("no string scores" in warning for warning in mel.manifest.warnings)
     assert not mel.column("pair.candidates.lexical").any() and not mel.column("pair.candidates.lexical_gold").any()
     assert "entity.bert.text" not in diverse.columns and "entity.bert.mean" in mel.columns
     with pytest.raises(CacheError, match=r"lacks the columns entity\.bert\.text, which drin reads"):
@@ -377,7 +377,7 @@ def test_the_command_imports_and_says_what_the_arrays_lack(imported, tmp_path, m
 
 
 def test_the_recipe_names_the_arrays_by_their_sha256(imported):
-    found = melcache.open(imported / "caches/wikimel").manifest["parts"]["mention.resnet"]["recipe"]
+    found = melcache.open(imported / "caches/wikimel").manifest.parts["mention.resnet"].recipe
     files = {f"mention-image-feature_{split}.npy" for split in SPLITS}
     assert found["origin"] == "DRIN's preprocessed arrays" and set(found["arrays"]) == files
     assert (

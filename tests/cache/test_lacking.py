@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from cache import store
+from cache.manifests.entries import ShardEntry
+from cache.names import PartName
 from cache.reader import Reader
 from cache.sharing import download
 from cache.store import lacking
@@ -150,7 +152,7 @@ def test_files_are_mapped_where_there_are_no_shared_maps(tmp_path, monkeypatch):
 
 
 def test_a_file_system_that_does_not_say_what_is_free_is_not_full(tmp_path, monkeypatch):
-    shards = [{"file": "a", "bytes": 1 << 60, "sha256": "0" * 64}]
+    shards = [ShardEntry(PartName("entity.ids"), "a", 0, 1, 1 << 60, "0" * 64, "0" * 64, {})]
     with pytest.raises(CacheError, match="Make room"):
         download.check_space(tmp_path, shards, "the pull", "Make room")
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 0)))

@@ -36,9 +36,9 @@ def test_synth_writes_the_columns_that_the_head_reads_and_the_asked_shape(tmp_pa
     assert set(READS["drin"]) <= set(reader.columns)
     assert reader.shape("entity.resnet.image") == (50, 16)
     assert reader.shape("pair.alignment.image_to_image") == (100, 7)
-    assert reader.manifest["dataset"]["name"] == "toy"
-    assert reader.manifest["splits"] == {"train": 80, "valid": 10, "test": 10}
-    assert "synthetic data" in reader.manifest["warnings"][0]
+    assert reader.manifest.dataset.name == "toy"
+    assert reader.manifest.splits == {"train": 80, "valid": 10, "test": 10}
+    assert "synthetic data" in reader.manifest.warnings[0]
 
 
 def test_synthetic_lists_are_distinct_and_agree_on_gold(synthetic):
@@ -83,8 +83,8 @@ def test_info_shows_every_part_and_the_id_as_text_and_json(synthetic):
     text = invoke("info", synthetic).stdout
     reader = melcache.open(synthetic)
     assert reader.id in text and "500 mentions, 90 entities, 12 candidates" in text
-    assert all(part in text for part in reader.manifest["parts"])
-    assert json.loads(invoke("info", synthetic, "--json").stdout) == reader.manifest
+    assert all(part in text for part in reader.manifest.parts)
+    assert json.loads(invoke("info", synthetic, "--json").stdout) == reader.manifest.as_json()
 
 
 def test_verify_says_ok_and_names_what_is_damaged(synthetic, tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -137,4 +138,4 @@ def test_a_slow_signature_ends_the_search_for_others(tmp_path, monkeypatch):
     shared = Shared(ExtractConfig(dataset="demo", shards=tmp_path, remote=""))
     shared.remote, shared._signers = remote, tmp_path / "signers"
     with pytest.raises(SlowError):
-        shared._trusts({"id": "0" * 64})
+        shared._trusts(SimpleNamespace(id="0" * 64))

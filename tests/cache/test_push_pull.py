@@ -42,7 +42,7 @@ BLOCK = 1200  # bytes at a time here, so that every file takes several
 @pytest.fixture(autouse=True)
 def no_gate(monkeypatch):
     """The child process that looks at HDF5 files takes 0.2 s a pull; tests/cache/test_hdf5_gate.py is about it."""
-    monkeypatch.setattr(hdf5_gate, "problems", lambda folder, found, shards: ((shard["file"], "") for shard in shards))
+    monkeypatch.setattr(hdf5_gate, "problems", lambda folder, found, shards: ((shard.file, "") for shard in shards))
 
 
 @pytest.fixture(scope="module")
@@ -244,8 +244,8 @@ def test_a_partial_pull_takes_only_what_the_head_reads_and_goes_by_the_whole_cac
     blocks = Calls(monkeypatch, folder.Folder, "block")
     done = pull.pull(here, str(remote), heads="clip")
     reader = melcache.open(here)
-    assert set(reader.manifest["parts"]) == parts_of("clip") and reader.require("clip")
-    assert reader.id == done.id == whole_id != reader.manifest["id"]
+    assert set(reader.manifest.parts) == parts_of("clip") and reader.require("clip")
+    assert reader.id == done.id == whole_id != reader.manifest.id
     assert blocks.bytes == done.taken == sum(s["bytes"] for s in shards(here)) < done.whole / 2
     assert {p.name for p in here.glob("*.h5")} == {s["file"] for s in shards(here)} and is_sound(here)
     with pytest.raises(CacheError, match=r"melcache pull toy URL --for drin$"):
@@ -255,7 +255,7 @@ def test_a_partial_pull_takes_only_what_the_head_reads_and_goes_by_the_whole_cac
 
     assert pull.pull(here, str(remote), heads="bert, clip").parts == len(parts_of("clip", "bert"))
     reader = melcache.open(here)
-    assert set(reader.manifest["parts"]) == parts_of("clip", "bert") and reader.id == whole_id
+    assert set(reader.manifest.parts) == parts_of("clip", "bert") and reader.id == whole_id
     rest = pull.pull(here, str(remote), heads="drin")
     assert blocks.bytes == rest.whole  # over the three pulls, each file once
     assert (here / "manifest.json").read_bytes() == (one / "manifest.json").read_bytes()
@@ -273,14 +273,14 @@ def test_a_part_is_proved_to_be_of_the_whole_cache_by_its_manifest(one, two, rem
     (here / "manifest.json").write_bytes(manifests.written(manifests.seal(forged)))
     with pytest.raises(CacheError, match="is not a part of"):
         melcache.open(here)
-    (here / "manifest.json").write_bytes(manifests.written(own))
+    (here / "manifest.json").write_bytes(manifests.written(own.as_json()))
     good = proof.read_bytes()
     for bad in ((two / "manifest.json").read_bytes(), good[:-2] + b"\n", b""):
         proof.write_bytes(bad)
         with pytest.raises(CacheError, match=str(proof)):
             melcache.open(here)
     proof.unlink()  # copied without it: then it is a cache of its own
-    assert melcache.open(here).id == own["id"]
+    assert melcache.open(here).id == own.id
     assert pull.pull(here, str(remote), heads="clip").id == whole_id == melcache.open(here).id
     assert proof.read_bytes() == good
 
@@ -308,7 +308,7 @@ def test_what_is_asked_for_must_be_a_head_or_a_part_that_the_cache_has(one, remo
 
 def pull_parts(here, remote, heads):
     pull.pull(here, str(remote), heads=heads)
-    return melcache.open(here).manifest["parts"]
+    return melcache.open(here).manifest.parts
 
 
 def test_another_cache_is_published_only_with_replace_and_the_older_stays_by_id(one, two, remote, tmp_path):
@@ -531,11 +531,15 @@ def test_every_shard_that_was_ever_published_is_known(sharded, one, two, remote)
     names = [shard["file"] for shard in (*shards(one), *shards(two))]
     listed = remote_shards.shards(place, [*names, "entity.bert-00000.000000000000.h5"], place.listing())
     found = {name: shard.entry for name, shard in listed.items()}
-    assert found == {shard["file"]: shard for shard in (*shards(one)[1:], *shards(two))}
+    assert {name: entry.as_json() for name, entry in found.items()} == {
+        shard["file"]: shard for shard in (*shards(one)[1:], *shards(two))
+    }
     damaged = remote / manifests.copy_of(melcache.open(one).id)
     damaged.write_bytes(damaged.read_bytes()[:-2])
     listed = remote_shards.shards(place, names, place.listing())
-    assert {name: found.entry for name, found in listed.items()} == {shard["file"]: shard for shard in shards(two)}
+    assert {name: found.entry.as_json() for name, found in listed.items()} == {
+        shard["file"]: shard for shard in shards(two)
+    }
 
 
 def test_a_column_elsewhere_is_read_up_to_a_bound_and_no_other_byte_of_it(one, remote, monkeypatch):
@@ -769,7 +773,7 @@ def test_the_commands_say_what_went_where_and_what_is_here(one, remote, tmp_path
     info = invoke("info", "toy").stdout
     assert f"id {identity}; here are 7 of its 9 parts, " in info
     as_json = json.loads(invoke("info", "toy", "--json").stdout)
-    assert (as_json["id"], as_json["id_of_parts"]) == (identity, manifests.load(Path("shards/toy"))["id"])
+    assert (as_json["id"], as_json["id_of_parts"]) == (identity, manifests.load(Path("shards/toy")).id)
     assert invoke("verify", "toy").exit_code == 0
     found = json.loads(invoke("pull", "toy", remote, "--id", identity, "--json").stdout)
     assert found["parts"] == found["all_parts"] == 9 and found["kept"] + found["taken"] == found["whole"]

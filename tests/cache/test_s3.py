@@ -71,7 +71,7 @@ def names(client):
 
 
 def listed(path):
-    return {shard["file"]: shard["bytes"] for shard in manifests.load(path)["shards"]}
+    return {shard.file: shard.bytes for shard in manifests.load(path).shards}
 
 
 def same(here, there):

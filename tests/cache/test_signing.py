@@ -71,7 +71,7 @@ def test_a_user_without_a_name_is_told_and_no_signature_called_bad(toy, keys, mo
 def test_the_signature_can_be_checked_by_hand(toy, keys):
     path = signing.sign(toy, keys / "alice")
     by_hand = ["ssh-keygen", "-Y", "verify", "-f", keys / "signers", "-I", "alice@example.org", "-n", "melcache"]
-    identity = manifests.load(toy)["id"]
+    identity = manifests.load(toy).id
     for line, good in ((identity, True), ("0" * 64, False)):
         done = subprocess.run([*by_hand, "-s", path], input=f"{line}\n", capture_output=True, text=True, timeout=600)
         assert (done.returncode == 0) == good
@@ -92,7 +92,7 @@ def test_unsigned_foreign_and_moved_signatures_are_refused_before_any_shard(toy,
     assert push.push(toy, str(remote)).news == ("signature",)
     refused(r"is signed by a key that is not in .*signers")
     old = signing.sign(toy, keys / "alice").read_bytes()
-    found = manifests.load(toy)
+    found = manifests.load(toy).as_json()
     found["warnings"].append("changed")
     sealed = manifests.seal(found)
     (toy / "manifest.json").write_bytes(manifests.written(sealed))
@@ -169,7 +169,7 @@ def test_a_tar_is_taken_where_it_is_the_cache_that_is_expected_and_signed(toy, k
         )
         assert melcache_id(here) == whole
         shutil.rmtree(here)
-    for file, identity in ((signed, "0" * 64), (part, manifests.load(tmp_path / "part")["id"])):
+    for file, identity in ((signed, "0" * 64), (part, manifests.load(tmp_path / "part").id)):
         with pytest.raises(CacheError, match=f"holds cache {whole}, not {identity}"):
             tar.take(file, here, identity=identity)
         assert not here.exists()
@@ -182,7 +182,7 @@ def test_a_tar_is_taken_where_it_is_the_cache_that_is_expected_and_signed(toy, k
 
 
 def melcache_id(folder):
-    return partial_cache.whole_manifest(folder, manifests.load(folder))["id"]
+    return partial_cache.whole_manifest(folder, manifests.load(folder)).id
 
 
 def test_an_extraction_takes_what_is_signed_and_computes_the_rest(keys, remote, tmp_path, capsys):
@@ -192,7 +192,7 @@ def test_an_extraction_takes_what_is_signed_and_computes_the_rest(keys, remote, 
         given = {"remote": str(remote), "signers": keys / "signers", "require_signed": True}
         found = Shared(ExtractConfig(dataset="jsonl", shards=tmp_path, name="toy", **given))
         said = capsys.readouterr().err
-        return found.manifest and found.manifest["id"], [len(found.offers(of)) for of in plans], said
+        return found.manifest and found.manifest.id, [len(found.offers(of)) for of in plans], said
 
     tiny_cache.build(folder, 1)
     push.push(folder, str(remote))

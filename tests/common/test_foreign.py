@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from cache import manifests
 from cache.cli import app
-from cache.schema import EDGES
+from cache.edges import EDGES
 from cache.sharing import card
 from common import console, output
 from common.foreign import make, markdown, printable, printable_lines, shell
@@ -83,7 +83,7 @@ def test_markdown_shows_text_as_it_is(text):
 def hostile(tmp_path_factory):
     """A cache of a stranger whose every free text is made of signs."""
     folder = synthetic_cache(tmp_path_factory.mktemp("hostile") / "toy")
-    found, text = manifests.load(folder), NAME
+    found, text = manifests.load(folder).as_json(), NAME
     found["dataset"] |= {"name": text, "licence": text, "source": text}
     found["warnings"], found["coverage"] = [text], {text: 1}
     found["splits"] = {f"{name}{text}": count for name, count in found["splits"].items()}
@@ -109,14 +109,17 @@ def test_a_card_of_strange_texts_is_made_of_our_own_markdown(hostile):
 
 def test_commands_print_a_strange_cache_without_acting(hostile, monkeypatch):
     monkeypatch.setattr(
-        "cache.checks.hdf5_gate.problems", lambda folder, found, shards: ((s["file"], ACTS) for s in shards)
+        "cache.checks.hdf5_gate.problems", lambda folder, found, shards: ((s.file, ACTS) for s in shards)
     )
     (hostile / "\x1b[2J\nok.h5").touch()
     for command in ("info", "card", "verify", "gc"):
         done = CliRunner().invoke(app, [command, str(hostile)])
         assert done.exit_code == (command == "verify"), done.output
         assert all(line.isprintable() for line in done.output.splitlines())
-    assert json.loads(CliRunner().invoke(app, ["info", str(hostile), "--json"]).stdout) == manifests.load(hostile)
+    assert (
+        json.loads(CliRunner().invoke(app, ["info", str(hostile), "--json"]).stdout)
+        == manifests.load(hostile).as_json()
+    )
 
 
 def test_progress_and_errors_are_lines_of_their_own(capsys):

@@ -86,12 +86,12 @@ def test_each_verdict_is_counted_and_nothing_else_is(gallery):
     for table, rows in (("entity", names), ("mention", names[1::2])):
         counted = {
             name.removeprefix(f"{table} images: "): count
-            for name, count in reader.manifest["coverage"].items()
+            for name, count in reader.manifest.coverage.items()
             if name.startswith(f"{table} images: ")
         }
         found = [verdicts[name] for name in rows]
         assert counted == {verdict: found.count(verdict) for verdict in set(found)}
-        assert sum(counted.values()) == reader.manifest["tables"][table]
+        assert sum(counted.values()) == reader.manifest.tables[table]
     assert finite(reader)
 
 
@@ -120,7 +120,7 @@ def by_id(reader, table, column):
 
 
 def test_each_text_is_in_the_cache_with_its_marks(texts):
-    assert texts.manifest["tables"]["mention"] == texts.manifest["tables"]["entity"] == len(TEXTS)
+    assert texts.manifest.tables["mention"] == texts.manifest.tables["entity"] == len(TEXTS)
     assert by_id(texts, "mention", "bert.found") == {name: found for name, (*_, found, _) in TEXTS.items()}
     assert by_id(texts, "mention", "bert.truncated") == {name: cut for name, (*_, cut) in TEXTS.items()}
     long = {name for name, (_, sentence, *_) in TEXTS.items() if len(sentence) > 400}
@@ -129,7 +129,7 @@ def test_each_text_is_in_the_cache_with_its_marks(texts):
 
 
 def test_each_text_that_is_cut_or_not_found_is_counted(texts):
-    counts = texts.manifest["coverage"]
+    counts = texts.manifest.coverage
     given = [start >= 0 for *_, start, _, _ in TEXTS.values()]
     found = [found for *_, found, _ in TEXTS.values()]
     assert counts["spans not found"] == given.count(False)

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from cache import manifests
+from cache.edges import EDGES
 from cache.kinds import IMAGE_STATUS
 from cache.names import PartName
-from cache.schema import EDGES
 from common.errors import ConfigError, CoverageError, DatasetError
 from extract import images, pipeline
 from extract.cli import app
@@ -231,14 +231,14 @@ def test_an_entity_without_description_holds_its_other_text_where_others_have_on
         np.testing.assert_allclose(description[row].astype(float), expected, atol=2e-3)
         same = given in (None, "Rome: capital of Italy")  # that is e3's other text
         assert (description[row].tobytes() == text[row].tobytes()) == same
-    assert {what: count for what, count in reader.manifest["coverage"].items() if "descri" in what} == {
+    assert {what: count for what, count in reader.manifest.coverage.items() if "descri" in what} == {
         "descriptions given": 4,
         "descriptions used": 3,
         "descriptions for no entity": 1,
         "entities without a description": 7,
     }
-    licence = reader.manifest["dataset"]["licence"]
-    assert licence.startswith(extracted.manifest["dataset"]["licence"] + "; descriptions: ")
+    licence = reader.manifest.dataset.licence
+    assert licence.startswith(extracted.manifest.dataset.licence + "; descriptions: ")
 
 
 def test_descriptions_added_to_a_cache_cost_only_clip_and_give_the_id_of_a_fresh_one(
@@ -250,12 +250,12 @@ def test_descriptions_added_to_a_cache_cost_only_clip_and_give_the_id_of_a_fresh
     assert renewed.id == described[0].id != plain.id
     done = counted(watched[1])
     assert (done["bert"], done["resnet pictures"], done["detector"]) == (0, 0, 0)
-    parts = [reader.manifest["parts"] for reader in (plain, renewed)]
-    changed = {name for name in parts[0] if parts[0][name]["fingerprint"] != parts[1][name]["fingerprint"]}
+    parts = [reader.manifest.parts for reader in (plain, renewed)]
+    changed = {name for name in parts[0] if parts[0][name].fingerprint != parts[1][name].fingerprint}
     assert changed == {"entity.clip", "pair.alignment"}
-    stated = [part["entity.clip"]["recipe"].get("description") for part in parts]  # what stands in decides the numbers
+    stated = [part["entity.clip"].recipe.get("description") for part in parts]  # what stands in decides the numbers
     assert stated == [None, "else name: text"]
-    keys = [{(shard["part"], shard["key"]) for shard in reader.manifest["shards"]} for reader in (plain, renewed)]
+    keys = [{(shard.part, shard.key) for shard in reader.manifest.shards} for reader in (plain, renewed)]
     # mention.clip: in this world mentions share texts and pictures with entities, and so copy from entity.clip
     remade = {part for part, _ in keys[1] - keys[0]}
     assert remade <= {"entity.ids", "entity.clip", "mention.clip", "pair.candidates", "pair.alignment"}
@@ -268,9 +268,9 @@ def test_other_descriptions_change_the_shards_that_hold_them_and_those_that_copy
     path = tmp_path / "briefs.json"
     path.write_text(json.dumps(BRIEFS | {"e0": "Paris is old."}))
     reader = melcache.open(pipeline.run(config(release, tmp_path, shard_rows=4, descriptions=path)))
-    parts = [r.manifest["parts"] for r in (described[0], reader)]
+    parts = [r.manifest.parts for r in (described[0], reader)]
     assert parts[0] == parts[1]
-    keys = [{s["key"]: (s["part"], s["start"]) for s in r.manifest["shards"]} for r in (described[0], reader)]
+    keys = [{s.key: (s.part, s.start) for s in r.manifest.shards} for r in (described[0], reader)]
     remade = {place for key, place in keys[1].items() if key not in keys[0]}
     assert ("entity.clip", 0) in remade and not any(part in ("entity.bert", "mention.bert") for part, _ in remade)
     assert reader.id != described[0].id
@@ -316,7 +316,7 @@ def test_the_neutral_vector_is_the_encoders_of_the_declared_gray_picture(extract
 
 
 def test_coverage_counts_are_those_counted_by_hand(extracted):
-    counts = extracted.manifest["coverage"]
+    counts = extracted.manifest.coverage
     expected = {
         "mentions": 9,
         "entities": 10,
@@ -391,7 +391,7 @@ def test_pictures_that_turn_out_broken_stop_later_and_keep_finished_shards(relea
     assert not list(tmp_path.rglob("manifest.json"))
     finished = melcache.open(pipeline.run(config(release, tmp_path, shard_rows=1)))
     assert watched[1].draft.kept == len(kept)
-    assert kept <= {shard["file"] for shard in finished.manifest["shards"]}
+    assert kept <= {shard.file for shard in finished.manifest.shards}
 
 
 def test_the_limit_on_missing_pictures_is_met_exactly(release, tmp_path):
@@ -405,7 +405,7 @@ def test_limit_keeps_the_first_captions_and_only_the_entities_they_need(release,
     made = melcache.open(pipeline.run(config(release, tmp_path, limit=2, candidates=2)))
     assert sorted(made.strings("mention.ids.id")) == ["m0", "m1", "m2"]  # captions c0 and c1
     needed = set(made.column("pair.candidates.candidates").ravel()) | set(made.column("mention.ids.gold"))
-    assert set(range(made.manifest["tables"]["entity"])) == needed - {-1}
+    assert set(range(made.manifest.tables["entity"])) == needed - {-1}
     names = made.strings("entity.ids.name")
     assert {"Paris", "Lyon", "Rome"} <= set(names) and len(names) < len(ENTITIES)
     for row, gold in enumerate(made.column("mention.ids.gold")):
@@ -447,7 +447,7 @@ def test_released_candidates_are_taken_in_their_order_without_repeats(tmp_path):
         assert made.column("pair.candidates.gold")[row] == (expected.index(gold) if gold in expected else -1)
     assert not made.column("pair.candidates.lexical")[table < 0].any()
     misses = sum(m[4] is not None and m[4] not in lists[f"m{i}"] for i, m in enumerate(MENTIONS))
-    assert made.manifest["coverage"]["gold not among candidates"] == misses > 0
+    assert made.manifest.coverage["gold not among candidates"] == misses > 0
 
 
 def test_without_released_lists_names_are_retrieved(extracted):
@@ -518,7 +518,7 @@ def test_a_missing_picture_that_is_now_an_empty_file_is_found_again(tmp_path):
     pipeline.run(config(release, tmp_path / "old"))
     (release / "images" / "absent.png").touch()
     renewed, fresh = (melcache.open(pipeline.run(config(release, tmp_path / name))) for name in ("old", "new"))
-    assert "entity images: empty" in renewed.manifest["coverage"]
+    assert "entity images: empty" in renewed.manifest.coverage
     assert renewed.id == fresh.id
 
 
@@ -559,7 +559,7 @@ def test_a_killed_extraction_resumes_to_the_same_cache_and_leaves_nothing(kills,
 
 def test_lists_are_no_longer_than_the_knowledge_base(release, tmp_path):
     reader = melcache.open(pipeline.run(config(release, tmp_path, candidates=100)))
-    assert reader.manifest["candidates"] == reader.manifest["tables"]["entity"]
+    assert reader.manifest.candidates == reader.manifest.tables["entity"]
     assert reader.column("pair.candidates.candidates").min() >= 0
 
 
@@ -575,7 +575,7 @@ def test_more_shards_than_a_manifest_may_list_stop_before_any_work(release, tmp_
 
 def test_a_limited_cache_says_so(release, tmp_path):
     reader = melcache.open(pipeline.run(config(release, tmp_path, limit=2)))
-    assert any("limited to the first 2 captions" in warning for warning in reader.manifest["warnings"])
+    assert any("limited to the first 2 captions" in warning for warning in reader.manifest.warnings)
 
 
 def test_lists_for_some_mentions_only_are_refused(release, tmp_path):

@@ -164,7 +164,7 @@ def numbers(work):
 
 
 def files(reader):
-    return {shard["file"]: shard["sha256"] for shard in reader.manifest["shards"]}
+    return {shard.file: shard.sha256 for shard in reader.manifest.shards}
 
 
 def picture_of(reader):
@@ -205,12 +205,12 @@ def test_an_unknown_head_is_one_line_that_names_those_that_exist():
 
 
 def test_parts_on_demand_leave_the_standard_ones_as_they_are(standard, extracted):
-    assert not set(kinds.on_demand()) & standard.manifest["parts"].keys()
-    assert set(kinds.on_demand()) < extracted.manifest["parts"].keys()
+    assert not set(kinds.on_demand()) & standard.manifest.parts.keys()
+    assert set(kinds.on_demand()) < extracted.manifest.parts.keys()
     assert files(standard).items() < files(extracted).items()
-    for part, spec in standard.manifest["parts"].items():
-        assert extracted.manifest["parts"][part] == spec
-    assert {**extracted.manifest["tables"], **standard.manifest["tables"]} == extracted.manifest["tables"]
+    for part, spec in standard.manifest.parts.items():
+        assert extracted.manifest.parts[part] == spec
+    assert {**extracted.manifest.tables, **standard.manifest.tables} == extracted.manifest.tables
 
 
 def test_heads_find_their_columns(extracted):
@@ -323,16 +323,16 @@ def test_pieces_are_as_long_as_allowed_and_never_cut_a_unit():
 def test_a_wide_part_is_cut_into_shards_of_whole_sentences_with_the_same_rows(
     release, extracted, tmp_path, monkeypatch
 ):
-    borders = set(extracted.column("mention.tokens.first").tolist()) | {extracted.manifest["tables"]["token"]}
+    borders = set(extracted.column("mention.tokens.first").tolist()) | {extracted.manifest.tables["token"]}
     for size in (2, 3):  # the second run finds shards of the same rows and numbers, but of other places
         monkeypatch.setattr(shards, "SHARD_BYTES", size * (4 * 512 * 2 + 1))
         cut = extract(release, tmp_path, heads=BOTH)
-        rows = [shard["rows"] for shard in cut.manifest["shards"] if shard["part"] == "mention.regions"]
+        rows = [shard.rows for shard in cut.manifest.shards if shard.part == "mention.regions"]
         assert rows == {2: [2, 2, 1, 2, 2], 3: [3, 2, 3, 1]}[size]  # of ranges of five and four
-        tokens = [shard for shard in cut.manifest["shards"] if shard["part"] == "token.bert"]
+        tokens = [shard for shard in cut.manifest.shards if shard.part == "token.bert"]
         assert len(tokens) > RANGES
-        assert {shard["start"] + shard["rows"] for shard in tokens} <= borders
-        assert [shard["file"].split("-")[1][:5] for shard in tokens] == [f"{i:05d}" for i in range(len(tokens))]
+        assert {shard.stop for shard in tokens} <= borders
+        assert [shard.file.split("-")[1][:5] for shard in tokens] == [f"{i:05d}" for i in range(len(tokens))]
         for name in extracted.columns:
             assert (extracted.column(name) == cut.column(name)).all(), name
 
@@ -408,15 +408,13 @@ def test_attributes_see_stored_vectors_and_are_zero_without_picture_or_person(ex
 
 
 def test_gender_and_race_are_off_unless_asked_for_and_the_cache_says_so(release, extracted, tmp_path):
-    assert not [line for line in extracted.manifest["warnings"] if "inferred" in line]
-    assert extracted.manifest["parts"]["mention.attributes"]["recipe"]["attributes"] == {"gender": False, "race": False}
+    assert not [line for line in extracted.manifest.warnings if "inferred" in line]
+    assert extracted.manifest.parts["mention.attributes"].recipe["attributes"] == {"gender": False, "race": False}
     asked = extract(release, tmp_path, heads=("dwe",), infer_gender=True)
-    assert [line.split(" by ")[0] for line in asked.manifest["warnings"][1:]] == ["gender inferred"]
-    assert asked.manifest["parts"]["mention.attributes"]["recipe"]["attributes"] == {"gender": True, "race": False}
-    for part, spec in asked.manifest["parts"].items():
-        assert (spec["fingerprint"] == extracted.manifest["parts"][part]["fingerprint"]) == (
-            part != "mention.attributes"
-        )
+    assert [line.split(" by ")[0] for line in asked.manifest.warnings[1:]] == ["gender inferred"]
+    assert asked.manifest.parts["mention.attributes"].recipe["attributes"] == {"gender": True, "race": False}
+    for part, spec in asked.manifest.parts.items():
+        assert (spec.fingerprint == extracted.manifest.parts[part].fingerprint) == (part != "mention.attributes")
 
 
 # --- faces of a file
@@ -448,17 +446,15 @@ def test_faces_of_a_file_stand_for_clips_guesses(release, extracted, tmp_path, f
         assert (vectors[row] == numbers[row, :, :1]).all()
     for name in ("scene", "scene_probabilities"):
         assert (given.column(f"mention.attributes.{name}") == extracted.column(f"mention.attributes.{name}")).all()
-    assert {what: n for what, n in given.manifest["coverage"].items() if "faces" in what} == {
+    assert {what: n for what, n in given.manifest.coverage.items() if "faces" in what} == {
         "faces: given": 2 + K + 2,
         "faces: beyond --objects": 2,
         "faces: results for no picture of a mention": 2,
         "faces: pictures of mentions without a result": 2,  # flat, cut
     }
-    assert not [line for line in given.manifest["warnings"] if "inferred" in line]
-    for part, spec in given.manifest["parts"].items():
-        assert (spec["fingerprint"] == extracted.manifest["parts"][part]["fingerprint"]) == (
-            part != "mention.attributes"
-        )
+    assert not [line for line in given.manifest.warnings if "inferred" in line]
+    for part, spec in given.manifest.parts.items():
+        assert (spec.fingerprint == extracted.manifest.parts[part].fingerprint) == (part != "mention.attributes")
     assert extract(release, tmp_path, heads=BOTH, faces=faces).id == given.id
     faces.write_text(json.dumps(FACES | {"red_2": []}))
     assert extract(release, tmp_path, heads=BOTH, faces=faces).id != given.id
@@ -492,7 +488,7 @@ def test_gender_of_a_file_is_taken_only_if_asked_for_and_the_cache_says_so(relea
         extract(release, tmp_path, heads=("dwe",), faces=faces, infer_gender=True)
     faces.write_text(json.dumps({"red": FACES["red_2"]}))
     asked = extract(release, tmp_path, heads=("dwe",), faces=faces, infer_gender=True)
-    assert asked.manifest["warnings"][1:] == [
+    assert list(asked.manifest.warnings[1:]) == [
         "gender inferred by DeepFace from pictures of people: guesses, not facts about anyone"
     ]
     found = asked.column("mention.attributes.face_probabilities")[picture_of(asked).index("red"), 0]
@@ -581,13 +577,13 @@ def test_a_run_without_for_keeps_the_parts_that_the_cache_lists(release, extract
 def test_a_listed_part_that_would_be_made_otherwise_now_is_left_out(release, extracted, tmp_path, capsys):
     shutil.copytree(extracted.path, tmp_path / "world")
     asked = extract(release, tmp_path, heads=("dwe",), infer_race=True)
-    assert "mention.regions" in asked.manifest["parts"]
+    assert "mention.regions" in asked.manifest.parts
     capsys.readouterr()
     plain = extract(release, tmp_path)
     said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert len(said) == 1 and said[0].startswith("mention.attributes of the cache in ")
-    assert plain.manifest["parts"].keys() == extracted.manifest["parts"].keys() - {"mention.attributes"}
-    assert not [line for line in plain.manifest["warnings"] if "inferred" in line]
+    assert plain.manifest.parts.keys() == extracted.manifest.parts.keys() - {"mention.attributes"}
+    assert not [line for line in plain.manifest.warnings if "inferred" in line]
     assert extract(release, tmp_path, heads=("dwe",)).id == extracted.id
 
 
@@ -601,12 +597,12 @@ def test_where_tokens_lie_is_not_kept_without_the_tokens(release, extracted, tmp
     shutil.copytree(extracted.path, tmp_path / "world")
     monkeypatch.setattr(Bert, "__init__", other)
     renewed = extract(release, tmp_path)
-    assert renewed.manifest["parts"].keys() == extracted.manifest["parts"].keys() - TOKENS
+    assert renewed.manifest.parts.keys() == extracted.manifest.parts.keys() - TOKENS
     said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert [line.split(" of ")[0] for line in said] == ["token.bert", "mention.tokens"]
-    assert "token" not in renewed.manifest["tables"]
+    assert "token" not in renewed.manifest.tables
     again = extract(release, tmp_path, heads=("ghmfc",))
-    assert again.manifest["parts"].keys() == extracted.manifest["parts"].keys()
+    assert again.manifest.parts.keys() == extracted.manifest.parts.keys()
 
 
 def test_shards_of_an_unfinished_run_are_no_part_of_a_cache_that_was_not_asked_for_them(
@@ -621,12 +617,12 @@ def test_shards_of_an_unfinished_run_are_no_part_of_a_cache_that_was_not_asked_f
 
 def test_limit_works_with_parts_on_demand(release, extracted, tmp_path):
     few = extract(release, tmp_path, heads=BOTH, limit=4)
-    assert few.manifest["tables"]["token"] < extracted.manifest["tables"]["token"]
+    assert few.manifest.tables["token"] < extracted.manifest.tables["token"]
     rows = [extracted.strings("mention.ids.id").index(name) for name in few.strings("mention.ids.id")]
     assert 0 < len(rows) < len(MENTIONS)
     for name in ("mention.crops.labels", "mention.tokens.count", "mention.tokens.start", "mention.clip_tokens.count"):
         assert (few.column(name) == extracted.column(name)[rows]).all()
-    assert few.column("mention.tokens.first").max() < few.manifest["tables"]["token"]
+    assert few.column("mention.tokens.first").max() < few.manifest.tables["token"]
 
 
 # --- keys
@@ -641,12 +637,12 @@ def test_other_clip_weights_change_what_derives_from_clip_and_nothing_else(relea
 
     monkeypatch.setattr(Clip, "__init__", other)
     renewed = extract(release, tmp_path, heads=BOTH)
-    parts = {name: spec["fingerprint"] for name, spec in extracted.manifest["parts"].items()}
-    changed = {name for name, spec in renewed.manifest["parts"].items() if spec["fingerprint"] != parts[name]}
+    parts = {name: spec.fingerprint for name, spec in extracted.manifest.parts.items()}
+    changed = {name for name, spec in renewed.manifest.parts.items() if spec.fingerprint != parts[name]}
     derived = {"clip_token.clip", "mention.crops", "mention.attributes", "pair.alignment"}
     assert changed == {"entity.clip", "mention.clip", *derived}
-    assert extracted.manifest["parts"]["mention.crops"]["inputs"].keys() == {"mention.objects"}
-    assert extracted.manifest["parts"]["mention.attributes"]["inputs"].keys() == {"mention.clip", "mention.crops"}
+    assert extracted.manifest.parts["mention.crops"].inputs.keys() == {"mention.objects"}
+    assert extracted.manifest.parts["mention.attributes"].inputs.keys() == {"mention.clip", "mention.crops"}
 
 
 def changed_parts(release, reader, tmp_path, edit):

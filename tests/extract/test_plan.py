@@ -77,12 +77,12 @@ def test_a_plan_says_what_the_extraction_then_does(release, extracted, tmp_path)
     told = planned(config(release, tmp_path, heads=("ghmfc",)))
     parts = {line["part"]: line for line in told["parts"]}
     work, encoders = extracted[1], extracted[1].encoders
-    assert parts.keys() == extracted[0].manifest["parts"].keys()
+    assert parts.keys() == extracted[0].manifest.parts.keys()
     for name, line in parts.items():
-        mine = [shard for shard in extracted[0].manifest["shards"] if shard["part"] == name]
+        mine = [shard for shard in extracted[0].manifest.shards if shard.part == name]
         assert line["shards"] == line["compute"] == len(mine) and line["here"] == line["remote"] == 0
-        assert line["rows"] == sum(shard["rows"] for shard in mine)
-        held = sum(shard["bytes"] for shard in mine)
+        assert line["rows"] == sum(shard.rows for shard in mine)
+        held = sum(shard.bytes for shard in mine)
         assert held <= line["bytes"] <= held + 5000 * len(mine), name
     texts, pictures = ({name: line[kind] for name, line in parts.items()} for kind in ("texts", "pictures"))
     assert texts["entity.bert"] + texts["mention.bert"] + texts["token.bert"] == encoders.text.counts["texts"]
@@ -111,16 +111,16 @@ def test_a_plan_writes_nothing_and_makes_no_folder(release, extracted, tmp_path)
 def test_a_plan_tells_what_is_here_what_is_there_and_what_is_neither(release, extracted, tmp_path):
     push.push(extracted[0].path, str(tmp_path / "team"))
     folder = pipeline.run(config(release, tmp_path, remote=str(tmp_path / "team")))
-    shards = melcache.open(folder).manifest["shards"]
-    here, there = (next(s for s in shards if s["part"] == part) for part in ("entity.clip", "mention.clip"))
+    shards = melcache.open(folder).manifest.shards
+    here, there = (next(s for s in shards if s.part == part) for part in ("entity.clip", "mention.clip"))
     for shard in (here, there):
-        (folder / shard["file"]).unlink()
-    (tmp_path / "team" / here["file"]).unlink()
+        (folder / shard.file).unlink()
+    (tmp_path / "team" / here.file).unlink()
     told = planned(config(release, tmp_path, remote=str(tmp_path / "team"), explain=True))
     counts = {line["part"]: (line["here"], line["remote"], line["compute"]) for line in told["parts"]}
     assert counts.pop("entity.clip") == (1, 0, 1) and counts.pop("mention.clip") == (1, 1, 0)
     assert all(remote == compute == 0 for _, remote, compute in counts.values())
-    assert told["fetch_bytes"] == there["bytes"] and 0 <= told["compute_bytes"] - here["bytes"] <= 5000
+    assert told["fetch_bytes"] == there.bytes and 0 <= told["compute_bytes"] - here.bytes <= 5000
     assert set(told["calibrated"]) == {"CLIP, texts", "CLIP, pictures", "decoding"}
     assert {reason["part"] for reason in told["why"]} == {"entity.clip"}
     text = plan.report(told)

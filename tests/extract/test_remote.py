@@ -101,14 +101,14 @@ def test_an_empty_folder_fetches_everything_and_encodes_nothing(release, team, t
     reader = melcache.open(pipeline.run(config(release, tmp_path, remote=str(team[1]))))
     assert reader.id == team[0].id and is_sound(reader.path)
     assert set(encoded(watched[0]).values()) == {0}
-    shards = team[0].manifest["shards"]
-    total, draft = sum(shard["bytes"] for shard in shards), watched[0].draft
+    shards = team[0].manifest.shards
+    total, draft = sum(shard.bytes for shard in shards), watched[0].draft
     assert (draft.made, draft.kept, draft.fetched) == (0, 0, len(shards))
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"shards: none present locally, {len(shards)} in {PARTS} parts fetched from {team[1]} (")
     assert f"({total / 1000:.1f} kB, saving " in line and line.endswith(" by the rates recorded there), none computed")
     assert files(team[1]) == before  # read only
-    assert reader.manifest["provenance"]["made"] == team[0].manifest["provenance"]["made"]
+    assert reader.manifest.provenance.made == team[0].manifest.provenance.made
 
 
 def test_another_detector_recomputes_only_what_differs(release, team, tmp_path, watched):
@@ -131,7 +131,7 @@ def test_what_is_here_is_not_fetched_again(release, team, remote, tmp_path, watc
     reader = melcache.open(pipeline.run(config(release, tmp_path, remote=str(remote))))
     draft = watched[0].draft
     assert reader.id == team[0].id and (draft.made, draft.fetched) == (1, len(lost) - 1)
-    assert draft.kept == len(reader.manifest["shards"]) - len(lost)
+    assert draft.kept == len(reader.manifest.shards) - len(lost)
 
 
 def test_an_older_cache_there_is_known_by_its_copy(release, team, remote, tmp_path, watched):
@@ -171,7 +171,7 @@ def gone(remote, name):
 def test_a_shard_damaged_there_costs_one_warning_and_is_computed(
     release, team, remote, tmp_path, watched, capsys, damage, warning
 ):
-    damage(remote, next(s["file"] for s in team[0].manifest["shards"] if s["part"] == "mention.bert"))
+    damage(remote, next(s.file for s in team[0].manifest.shards if s.part == "mention.bert"))
     reader = melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(remote))))
     assert reader.id == team[0].id and is_sound(reader.path)
     assert watched[0].draft.shards("made") == {"mention.bert": 1}
@@ -301,7 +301,7 @@ def test_a_fetch_that_is_cut_off_is_continued_inside_the_file(release, tmp_path,
     assert list((tmp_path / "world").glob(".partial-*"))
     reader = melcache.open(pipeline.run(config(release, tmp_path, remote=str(team[1]))))
     assert reader.id == team[0].id and is_sound(reader.path)
-    assert sum(taken) == sum(shard["bytes"] for shard in reader.manifest["shards"])  # not a byte twice
+    assert sum(taken) == sum(shard.bytes for shard in reader.manifest.shards)  # not a byte twice
 
 
 @pytest.mark.parametrize("change", ["key", "columns"])
@@ -368,10 +368,10 @@ def test_nothing_computed_leaves_the_record_of_who_computed_it(release, team, tm
 
 
 def test_the_record_of_a_mixed_cache_adds_up(release, team, tmp_path, monkeypatch):
-    there = team[0].manifest["provenance"]["parts"]
-    rows = team[0].manifest["tables"]
+    there = team[0].manifest.provenance.noted.parts
+    rows = team[0].manifest.tables
     assert {part: noted["rows"] for part, noted in there.items()} == {
-        part: rows[part.split(".")[0]] for part in team[0].manifest["parts"]
+        part: rows[part.split(".")[0]] for part in team[0].manifest.parts
     }
     assert all(noted["seconds"] > 0 for noted in there.values())
     ticks = iter(range(10**9))
@@ -379,18 +379,18 @@ def test_the_record_of_a_mixed_cache_adds_up(release, team, tmp_path, monkeypatc
         "extract.computing.part_clock.time.monotonic", lambda: float(next(ticks))
     )  # a second from call to call
     folder = shutil.copytree(team[0].path, tmp_path / "world")
-    lost = next(s for s in team[0].manifest["shards"] if s["part"] == "entity.bert")
-    (folder / lost["file"]).unlink()
-    provenance = melcache.open(pipeline.run(config(release, tmp_path))).manifest["provenance"]
+    lost = next(s for s in team[0].manifest.shards if s.part == "entity.bert")
+    (folder / lost.file).unlink()
+    provenance = melcache.open(pipeline.run(config(release, tmp_path))).manifest.provenance.noted
     assert provenance["parts"].keys() == there.keys()
     for part, noted in there.items():
         assert provenance["parts"][part]["rows"] == noted["rows"], part
         if part != "entity.bert":
             assert provenance["parts"][part]["seconds"] == pytest.approx(noted["seconds"], abs=2e-3), part
-    kept = there["entity.bert"]["seconds"] * (1 - lost["rows"] / rows["entity"])
+    kept = there["entity.bert"]["seconds"] * (1 - lost.rows / rows["entity"])
     new = provenance["parts"]["entity.bert"]["seconds"] - kept
     assert new > 1 and abs(new - round(new)) < 2e-3  # whole seconds by that clock
-    assert provenance["made"] >= team[0].manifest["provenance"]["made"]
+    assert provenance["made"] >= team[0].manifest.provenance.made
     assert provenance["seconds"] > sum(noted["seconds"] for noted in there.values()) - there["entity.bert"]["seconds"]
 
 
@@ -412,7 +412,7 @@ def test_time_counts_for_the_part_that_it_was_spent_on(release, tmp_path, monkey
     slow(Clip, "encode_images", 100)
     slow(ResNet, "encode", 1000)  # of pictures, and of the crops of objects
     slow(Objects, "_detect", 10000)
-    parts = melcache.open(pipeline.run(config(release, tmp_path, shard_rows=9))).manifest["provenance"]["parts"]
+    parts = melcache.open(pipeline.run(config(release, tmp_path, shard_rows=9))).manifest.provenance.noted.parts
     assert {part: noted["seconds"] for part, noted in parts.items() if noted["seconds"]} == {
         "entity.bert": 1,
         "mention.bert": 1,
@@ -426,26 +426,26 @@ def test_time_counts_for_the_part_that_it_was_spent_on(release, tmp_path, monkey
 
 
 def test_a_cache_without_a_record_of_seconds_is_fetched_too(release, team, remote, tmp_path, capsys):
-    told = team[0].manifest | {"provenance": {}}
+    told = team[0].manifest.as_json() | {"provenance": {}}
     (remote / "manifest.json").write_bytes(manifests.written(manifests.seal(told)))
     reader = melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(remote))))
-    assert reader.id == team[0].id and reader.manifest["provenance"]["parts"] == {}
+    assert reader.id == team[0].id and reader.manifest.provenance.noted.parts == {}
     assert re.search(r"parts fetched from \S+ \([0-9.]+ kB\), none computed", capsys.readouterr().err)
 
 
 def test_what_a_stranger_notes_of_the_making_is_taken_over_where_it_is_as_ours(release, team, remote, tmp_path):
-    noted = team[0].manifest["provenance"]
+    noted = team[0].manifest.provenance.noted
     more = {"device": "x" * 9999, "python": 3, "packages": {str(i): "" for i in range(90_000)} | noted["packages"]}
-    told = team[0].manifest | {"provenance": noted | more | {"secret": [[0] * 9] * 999}}
+    told = team[0].manifest.as_json() | {"provenance": noted | more | {"secret": [[0] * 9] * 999}}
     (remote / "manifest.json").write_bytes(manifests.written(manifests.seal(told)))
     manifest = melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(remote)))).manifest
-    found = manifest["provenance"]
-    assert manifest["id"] == team[0].id and found.keys() == {"made", "packages", "parts", "seconds"}
+    found = manifest.provenance.noted
+    assert manifest.id == team[0].id and found.keys() == {"made", "packages", "parts", "seconds"}
     assert found["made"] == noted["made"] and found["packages"] == noted["packages"]
 
 
 def test_a_record_of_seconds_is_read_strictly(team):
-    told = dict(team[0].manifest)
+    told = team[0].manifest.as_json()
     for wrong in (
         {"entity.bert": {"seconds": -1, "rows": 1}},
         {"x": {"seconds": 1, "rows": 1}},
@@ -493,7 +493,7 @@ def test_other_cuts_are_named(release, team, tmp_path, capsys):
 
 def test_a_damaged_shard_here_is_named(release, team, tmp_path, capsys):
     shutil.copytree(team[0].path, tmp_path / "world")
-    flip(tmp_path / "world", next(s["file"] for s in team[0].manifest["shards"] if s["part"] == "mention.bert"))
+    flip(tmp_path / "world", next(s.file for s in team[0].manifest.shards if s.part == "mention.bert"))
     [line] = why(release, tmp_path, capsys)
     assert line == [
         "mention.bert",

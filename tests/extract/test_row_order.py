@@ -3,7 +3,9 @@
 import json
 import random
 import shutil
+from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import cache as melcache
 from cache import manifests
 from cache.checks import diff
+from cache.names import PartName
 from cache.sharing import push
 from common.errors import CacheError, ConfigError
 from common.records import Dataset, Entity, Mention
@@ -223,13 +226,9 @@ def test_one_percent_more_entities_encodes_their_texts_and_pictures_and_nothing_
     grown, work = run(tmp_path, inserted(entities, NEW), mentions, watched)
     assert encoded(work) == dict.fromkeys(("bert", "clip texts", "clip pictures", "resnet", "detector", "decoded"), 2)
     kinds = ("bert", "clip", "resnet", "objects")
-    files = {
-        shard["file"]
-        for shard in old.manifest["shards"]
-        if shard["part"].split(".")[1] in kinds or shard["part"] == "mention.ids"
-    }
-    assert files <= {shard["file"] for shard in grown.manifest["shards"]}
-    assert grown.manifest["generations"] == [[COUNT, 12], [COUNT + 2, 12]]
+    files = {shard.file for shard in old.manifest.shards if shard.part.kind in kinds or shard.part == "mention.ids"}
+    assert files <= {shard.file for shard in grown.manifest.shards}
+    assert grown.manifest.generations == ((COUNT, 12), (COUNT + 2, 12))
     assert grown.column("entity.ids.id")[-2:].tolist() == [b"new0", b"new1"]
 
 
@@ -316,8 +315,8 @@ def test_a_new_entity_that_has_an_old_mentions_text_and_picture_leaves_the_menti
     grown, work = run(tmp_path, entities | {"new0": (surface, "", shot)}, mentions, watched)
     assert encoded(work) == dict.fromkeys(("bert", "clip texts", "clip pictures", "resnet", "detector", "decoded"), 1)
     parts = ("mention.clip", "mention.resnet", "mention.objects", "mention.bert")
-    kept = {shard["file"] for shard in old.manifest["shards"] if shard["part"] in parts}
-    assert kept <= {shard["file"] for shard in grown.manifest["shards"]}
+    kept = {shard.file for shard in old.manifest.shards if shard.part in parts}
+    assert kept <= {shard.file for shard in grown.manifest.shards}
 
 
 def test_a_row_that_goes_costs_its_own_range(old, tmp_path, watched):
@@ -327,14 +326,14 @@ def test_a_row_that_goes_costs_its_own_range(old, tmp_path, watched):
     grown, work = run(tmp_path, entities, mentions, watched)
     assert 0 < encoded(work)["bert"] <= 63
     assert gone.encode() not in grown.column("entity.ids.id").tolist()
-    assert [s["rows"] for s in grown.manifest["shards"] if s["part"] == "entity.ids"] == [64, 63, 64, 8]
+    assert [s.rows for s in grown.manifest.shards if s.part == "entity.ids"] == [64, 63, 64, 8]
 
 
 def test_a_grown_cache_that_has_lost_shards_is_mended_to_the_same_id(old, tmp_path, watched):
     entities, mentions = two_hundred_cities()
     grown, _ = run(tmp_path, inserted(entities, NEW), mentions, watched)
     rng = random.Random(1)
-    files = [shard["file"] for shard in grown.manifest["shards"] if not shard["part"].endswith(".ids")]
+    files = [shard.file for shard in grown.manifest.shards if not shard.part.endswith(".ids")]
     for name in rng.sample(files, 5):
         (grown.path / name).unlink()
     mended, work = run(tmp_path, inserted(entities, NEW), mentions, watched)
@@ -381,11 +380,11 @@ def test_who_has_nothing_takes_the_order_of_what_is_published_and_computes_only_
         tmp_path, newer | inserted(entities, NEW), mentions, watched, **remote | {"shards": tmp_path / "x"}
     )
     assert encoded(work) == dict.fromkeys(("bert", "clip texts", "clip pictures", "resnet", "detector", "decoded"), 1)
-    assert theirs.manifest["generations"] == [[COUNT, 12], [COUNT + 2, 12], [COUNT + 3, 12]]
+    assert theirs.manifest.generations == ((COUNT, 12), (COUNT + 2, 12), (COUNT + 3, 12))
     for path in (tmp_path / "remote").glob("mention.ids*"):
         path.write_bytes(bytes(len(path.read_bytes())))
     anew, _ = run(tmp_path, inserted(entities, NEW), mentions, watched, **remote | {"shards": tmp_path / "y"})
-    assert anew.manifest["generations"] == [[COUNT + 2, 12]]
+    assert anew.manifest.generations == ((COUNT + 2, 12),)
     assert "Rows are numbered anew" in capsys.readouterr().err
 
 
@@ -393,18 +392,18 @@ def test_reorder_gives_the_id_of_a_fresh_extraction(old, tmp_path, watched):
     entities, mentions = two_hundred_cities()
     anew, _ = run(tmp_path, inserted(entities, NEW), mentions, watched, reorder=True)
     fresh, _ = run(tmp_path, inserted(entities, NEW), mentions, watched, name="fresh")
-    content = [{k: v for k, v in r.manifest["dataset"].items() if k != "name"} for r in (anew, fresh)]
+    content = [replace(r.manifest.dataset, name="") for r in (anew, fresh)]
     assert content[0] == content[1]
-    shards = [[(s["file"], s["sha256"]) for s in r.manifest["shards"]] for r in (anew, fresh)]
+    shards = [[(s.file, s.sha256) for s in r.manifest.shards] for r in (anew, fresh)]
     assert shards[0] == shards[1]
 
 
 def test_a_limited_cache_is_not_grown(tmp_path, watched):
     entities, mentions = two_hundred_cities()
     limited, _ = run(tmp_path, entities, mentions, watched, limit=2)
-    assert "generations" not in limited.manifest
+    assert limited.manifest.generations is None
     whole, _ = run(tmp_path, entities, mentions, watched)
-    assert whole.manifest["generations"] == [[COUNT, 12]]
+    assert whole.manifest.generations == ((COUNT, 12),)
     assert whole.column("entity.ids.id").tolist() == [name.encode() for name in entities]
 
 
@@ -423,11 +422,11 @@ def test_a_grown_cache_whose_ids_are_damaged_or_that_would_be_limited_is_not_ren
     with pytest.raises(CacheError, match=rf"^{path} is damaged, and this cache has grown: .*--reorder$"):
         pipeline.run(config(tmp_path))
     anew, _ = run(tmp_path, inserted(entities, NEW), mentions, watched, reorder=True)
-    assert anew.manifest["generations"] == [[COUNT + 2, 12]]
+    assert anew.manifest.generations == ((COUNT + 2, 12),)
 
 
 def damage_ids(reader):
-    path = reader.path / next(s["file"] for s in reader.manifest["shards"] if s["part"] == "mention.ids")
+    path = reader.path / next(s.file for s in reader.manifest.shards if s.part == "mention.ids")
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -445,7 +444,7 @@ def test_a_team_of_two_who_grow_in_turn_have_one_cache(old, tmp_path, watched, c
     anns, _ = run(tmp_path, newest, mentions, watched, **remote, push=True)
     bobs, work = run(tmp_path, newest, mentions, watched, **remote, **bob)
     assert (bobs.id, work.draft.made) == (anns.id, 0)
-    assert bobs.manifest["generations"] == [[COUNT, 12], [COUNT + 2, 12], [COUNT + 3, 12]]
+    assert bobs.manifest.generations == ((COUNT, 12), (COUNT + 2, 12), (COUNT + 3, 12))
     older, work = run(tmp_path, entities, mentions, watched, **remote, shards=tmp_path / "eve")
     assert (older.id, work.draft.made) == (old.id, 0)
     with pytest.raises(CacheError, match=r"is finished, but not published: .* has another cache.*--replace"):
@@ -462,9 +461,9 @@ def test_a_copy_of_an_owner_that_is_encoded_anew_is_copied_anew(tmp_path, watche
     title, text, color = entities["e5"]
     entities["e5"] = (title, f"{text} {text} longer than all others, with pictures {'and words ' * 30}", color)
     grown, _ = run(tmp_path, entities | copies, mentions, watched, **options)
-    for shard in grown.manifest["shards"]:
-        if not shard["part"].endswith(".ids"):
-            (grown.path / shard["file"]).unlink()
+    for shard in grown.manifest.shards:
+        if shard.part.kind != "ids":
+            (grown.path / shard.file).unlink()
     again, _ = run(tmp_path, entities | copies, mentions, watched, **options)
     assert again.id == grown.id
 
@@ -473,7 +472,7 @@ def test_a_copy_of_an_owner_that_is_encoded_anew_is_copied_anew(tmp_path, watche
     "generations", [[], [[1, 2]], [[COUNT + 1, 12], [COUNT, 12]], [[COUNT]], [["x", 12]], "all", [[COUNT, 12.0]]]
 )
 def test_generations_that_do_not_count_up_to_the_tables_are_refused(old, generations):
-    changed = manifests.seal(old.manifest | {"generations": generations})
+    changed = manifests.seal(old.manifest.as_json() | {"generations": generations})
     with pytest.raises(CacheError, match="generations"):
         manifests.check(changed, "here")
 
@@ -496,9 +495,9 @@ def test_a_cache_that_was_pulled_without_ids_tells_no_order_and_a_grown_one_says
 def told(entities, mentions, generations=1):
     """What a manifest tells of an order: ranges of entity and mention rows."""
     ranges = [("entity", rows) for rows in entities] + [("mention", rows) for rows in mentions]
-    shards = [{"part": f"{table}.ids", "rows": rows} for table, rows in ranges]
+    shards = [SimpleNamespace(part=PartName(f"{table}.ids"), rows=rows) for table, rows in ranges]
     tables = {"entity": sum(entities), "mention": sum(mentions)}
-    return {"tables": tables, "shards": shards, "generations": [list(tables.values())] * generations}
+    return SimpleNamespace(tables=tables, shards=shards, generations=(tuple(tables.values()),) * generations)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def files(plan, names):
 def test_each_leaf_of_each_recipe_changed_alone_makes_other_files_and_is_named(planner, reader, monkeypatch):
     real, base, folder = recipes._recipes, planner.parts, reader.path
     assert {name: part.fingerprint for name, part in base.items()} == {
-        name: part["fingerprint"] for name, part in reader.manifest["parts"].items()
+        name: part.fingerprint for name, part in reader.manifest.parts.items()
     }
     before = files(planner.plan(), base)
     adopting = Draft(folder)
@@ -167,12 +167,12 @@ def test_each_leaf_of_each_recipe_changed_alone_makes_other_files_and_is_named(p
             assert after and not after.keys() & before.keys(), (name, path)
             draft = Draft(folder)
             assert not any(draft.adopt(shard) for shard in after.values()), (name, path)
-            both = (base[name].manifest_entry["recipe"], plan.parts[name].manifest_entry["recipe"])
+            both = (base[name].manifest_entry.recipe, plan.parts[name].manifest_entry.recipe)
             ((field, *values),) = diff.recipes(*both)
             assert field == named(path)
             assert isinstance(path[-1], int) or values == [old_value, new_value]
             for part in affected - {name}:
-                inputs = (base[part].manifest_entry["inputs"], plan.parts[part].manifest_entry["inputs"])
+                inputs = (base[part].manifest_entry.inputs, plan.parts[part].manifest_entry.inputs)
                 assert {field for field, *_ in diff.recipes(*inputs)} == affected & set(KINDS[part].inputs)
             tried += 1
     assert tried >= 100
@@ -199,7 +199,7 @@ def test_each_knob_that_decides_numbers_stands_in_the_recipes_of_the_parts_that_
         planner = Planner(replace(planner.config, weights="random-full"))
     before, after = planner.parts, Planner(replace(planner.config, **{knob: value})).parts
     found = {
-        name: [field for field, *_ in diff.recipes(*(made[name].manifest_entry["recipe"] for made in (before, after)))]
+        name: [field for field, *_ in diff.recipes(*(made[name].manifest_entry.recipe for made in (before, after)))]
         for name in before
     }
     expected = {name for name in before if name in kinds or name.split(".")[1] in kinds}
@@ -216,7 +216,7 @@ def test_an_extraction_with_another_recipe_takes_nothing_of_the_old_one_that_it_
     before = {path.name for path in reader.path.glob("*.h5")}
     other = melcache.open(pipeline.run(replace(wanted, entity_tokens=64)))
     assert other.id != reader.id
-    taken = {shard["part"] for shard in other.manifest["shards"] if shard["file"] in before}
-    made = {shard["part"] for shard in other.manifest["shards"] if shard["file"] not in before}
+    taken = {shard.part for shard in other.manifest.shards if shard.file in before}
+    made = {shard.part for shard in other.manifest.shards if shard.file not in before}
     assert made == {"entity.bert", "pair.alignment"} and not taken & made
     assert [field for field, *_ in diff.compare(reader, other)["parts"]["entity.bert"]["recipe"]] == ["max_tokens"]

@@ -70,7 +70,7 @@ def test_the_cache_says_which_mentions_are_not_labeled(extracted):
     assert nil == {one["id"] for one in LINES if one.get("gold", "") is None}
     unlabeled = np.isin(ids, [one["id"] for one in LINES if "gold" not in one])
     assert (extracted.column("pair.candidates.lexical_gold")[unlabeled] == 0).all()
-    counts = extracted.manifest["coverage"]
+    counts = extracted.manifest.coverage
     assert (counts["mentions without a label"], counts["gold is nil"]) == (12, 6)
 
 

@@ -401,7 +401,7 @@ def release(tmp_path):
 
 def test_random_weights_are_named_in_the_manifests_warnings(release, tmp_path):
     folder = pipeline.run(extract_config(release, tmp_path))
-    (warning,) = manifests.load(folder)["warnings"]
+    (warning,) = manifests.load(folder).warnings
     assert warning.startswith("random weights (random-tiny)")
 
 

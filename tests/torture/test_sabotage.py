@@ -12,6 +12,7 @@ from PIL import Image, ImageFile
 
 from cache import manifests, reader, store
 from cache.checks import hdf5_gate, verify
+from cache.manifests import checks as manifest_checks
 from cache.remotes import base, patience
 from cache.sharing import pull, remote_shards
 from cache.store import lacking, temporary_names
@@ -240,7 +241,7 @@ def skip_the_manifests_digest(patch):
             raise CacheError("none")
         found = manifests.parse((folder / manifests.NAME).read_bytes(), "here")
         manifests.check(found, "here")
-        return found
+        return manifests.Manifest.of(found)
 
     patch.setattr(manifests, "load", load)
 
@@ -370,7 +371,7 @@ def manifests_are_not_checked(patch):
 
 
 def manifests_without_bounds(patch):
-    patch.setattr(manifests, "MAX_SIGNS", 1 << 20)
+    patch.setattr(manifest_checks, "MAX_SIGNS", 1 << 20)
     patch.setattr(strange_manifests, "SECONDS", 0.3)  # it takes 2, a manifest within bounds 0.4 at the most
     patch.setattr(strange_manifests, "TRIES", 1)
     patch.setattr(strange_manifests, "BYTES", {"keys": strange_manifests.BYTES["keys"]})
@@ -378,7 +379,7 @@ def manifests_without_bounds(patch):
 
 
 def fields_are_not_checked(patch):
-    patch.setattr(manifests, "_fields", lambda *given: None)
+    patch.setattr(manifest_checks, "_fields", lambda *given: None)
 
 
 def half_pictures_pass(patch):

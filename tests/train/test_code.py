@@ -15,6 +15,8 @@ SILENT = {
     "cache.fingerprint",
     "cache.kinds",  # which columns a part has; what a head reads of them is the schema's
     "cache.manifests",
+    "cache.manifests.checks",
+    "cache.manifests.entries",
     "cache.partial_cache",
     "cache.store",
     "cache.store.lacking",

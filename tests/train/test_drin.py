@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache.schema import EDGES
+from cache.edges import EDGES
 from common.errors import ConfigError
 from train.data.batch import make_batch
 from train.heads.drin.config import DrinConfig

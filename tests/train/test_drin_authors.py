@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from bench.authors import Literal
-from cache.schema import EDGES
+from cache.edges import EDGES
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop, results

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache.schema import EDGES, READS
+from cache.edges import EDGES
+from cache.schema import READS
 from common.errors import CacheError, ConfigError
 from extract.config import ExtractConfig
 from tests.worlds import signal_cache

@@ -11,11 +11,10 @@ from torch.overrides import TorchFunctionMode
 from typer.testing import CliRunner
 
 import cache as melcache
-from cache.edges import ALIGNMENT_READS, GRID, align
+from cache.edges import ALIGNMENT_READS, EDGES, GRID, align
 from cache.fingerprint import content_hash, shard_key
 from cache.names import PartName
 from cache.reader import Reader
-from cache.schema import EDGES
 from cache.writing.draft import Draft
 from cache.writing.synth import Synthetic, write
 from cache.writing.writer import PartPlan, Shard, ShardPlan

@@ -84,10 +84,10 @@ def _part(scratch: Path, seed: int) -> Path:
         build(whole, seed)
         found = manifests.load(whole)
         part = partial_cache.take(found, TAKEN)
-        for shard in part["shards"]:
-            store.publish(folder / shard["file"], (whole / shard["file"]).read_bytes(), replace=False)
-        store.publish(folder / manifests.copy_of(found["id"]), manifests.written(found), replace=False)
-        store.publish(folder / manifests.NAME, manifests.written(part), replace=False)
+        for shard in part.shards:
+            store.publish(folder / shard.file, (whole / shard.file).read_bytes(), replace=False)
+        store.publish(folder / manifests.copy_of(found.id), manifests.written(found.as_json()), replace=False)
+        store.publish(folder / manifests.NAME, manifests.written(part.as_json()), replace=False)
     shutil.rmtree(whole)
     return folder
 
@@ -99,7 +99,7 @@ class Rot:
         self._folder, self._result = folder, result
         self._reader = Reader(folder)
         self._expected = self._reader.load(self._reader.columns)
-        self._entries = {folder / shard["file"]: shard for shard in self._reader.manifest["shards"]}
+        self._entries = {folder / shard.file: shard for shard in self._reader.manifest.shards}
         self.good = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
         self.shards = list(self._entries)
 
@@ -142,7 +142,7 @@ class Rot:
         """Note where a column of the damaged part gives another number."""
         if path not in self._entries:
             return
-        part = self._entries[path]["part"]
+        part = self._entries[path].part
         names = [name for name in self._reader.columns if ColumnName(name).part == part]
         try:
             found = self._reader.load(names)

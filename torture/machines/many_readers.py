@@ -27,7 +27,7 @@ def run(scratch: Path, readers: int, mentions: int, entities: int, seed: int) ->
     result, folder = Result("readers"), scratch / "synthetic"
     write(folder, Synthetic(mentions, entities, 10, 0.0, seed))
     reader = Reader(folder)
-    size = sum(shard["bytes"] for shard in reader.manifest["shards"])
+    size = sum(shard.bytes for shard in reader.manifest.shards)
     result.count("MB of cache", size >> 20)
     sums = {name: _sums(reader, name) for name in COLUMNS}
     pids = [child(lambda i=i: _read(folder, scratch / f"reader-{i}.json", seed + i, sums)) for i in range(readers)]

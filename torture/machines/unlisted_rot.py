@@ -67,8 +67,8 @@ def interrupted(folder: Path, seed: int, shards: int) -> Files:
 
 def take_back(folder: Path) -> None:
     """Turn a cache into what a kill before its manifest leaves."""
-    for shard in manifests.load(folder)["shards"]:
-        checksums.note(folder, shard["file"], shard["sha256"])
+    for shard in manifests.load(folder).shards:
+        checksums.note(folder, shard.file, shard.sha256)
     (folder / manifests.NAME).unlink()
 
 

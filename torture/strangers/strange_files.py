@@ -132,8 +132,8 @@ class _Mutant:
 
     def __init__(self, folder: Path, seed: int) -> None:
         content = manifests.load(folder)
-        self._wanted = hdf5_gate.wanted(folder, content, content["shards"][0])
-        self._path, self._seed = folder / content["shards"][0]["file"], seed
+        self._wanted = hdf5_gate.wanted(folder, content, content.shards[0])
+        self._path, self._seed = folder / content.shards[0].file, seed
         self._good = self._path.read_bytes()
 
     def try_(self, case: int) -> str:

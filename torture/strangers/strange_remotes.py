@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cache import manifests, store
+from cache.manifests.entries import ShardEntry
 from cache.remotes import patience
 from cache.sharing import push
 from cache.writing import limits
@@ -101,7 +102,7 @@ def _nothing(place: Path, told: dict[str, Any]) -> None:
     """Damage nothing."""
 
 
-def _problem(shard: tiny_cache.Shard, found: dict[str, Any], column: limits.Column) -> str:
+def _problem(shard: tiny_cache.Shard, found: ShardEntry, column: limits.Column) -> str:
     """Return what is wrong with a finished shard, as extract.planning.trust does for a real release."""
     for name in set(RELEASE_SAYS) & shard.plan.part.columns.keys():
         if not np.array_equal(column(name), shard.get(name, np.arange(shard.plan.rows))):

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache.schema import EDGES
+from cache.edges import EDGES
 from common.errors import ConfigError
 
-ALIGNMENTS = tuple(f"pair.alignment.{edge}" for edge in EDGES)
+ALIGNMENTS = tuple(edge.column for edge in EDGES)
 VERTICES = "pair.vertices"  # (B, C): which places hold an entity, be it no candidate; without it the candidates do
 
 # names that make_batch takes: the columns of DRIN as the head sees them

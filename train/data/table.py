@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from cache import Reader
+from cache.edges import EDGES
 from cache.names import ColumnName
-from cache.schema import EDGES, SEQUENCES, UNLABELED
+from cache.schema import SEQUENCES, UNLABELED
 from common.errors import CacheError
 from common.records import SPLITS
 from train.data.batch import Batch
@@ -80,7 +81,7 @@ class Table:
         self.gold = self._small["pair.candidates.gold"].long().clamp(min=-1)
         self.present, self.places = self.candidates >= 0, self.candidates.shape[1]
         self.lexical = self._small["pair.candidates.lexical"]
-        self.entity_count = reader.manifest["tables"]["entity"]
+        self.entity_count = reader.manifest.tables["entity"]
         self._check_golds()
         self._rows = self._by_row()
 
@@ -179,7 +180,7 @@ class Table:
     def _by_row(self) -> dict[str, Tensor]:
         """Return the small columns that a batch holds; the four alignments as one, (N, C, 2, 2)."""
         kept = {name: column for name, column in self._small.items() if not name.startswith(NOT_IN_BATCH)}
-        edges = [kept.pop(f"pair.alignment.{edge}") for edge in EDGES if f"pair.alignment.{edge}" in kept]
+        edges = [kept.pop(edge.column) for edge in EDGES if edge.column in kept]
         if edges:
             kept["pair.alignment"] = torch.stack(edges, -1).unflatten(-1, (2, 2))
         return kept
@@ -246,7 +247,7 @@ def _table(name: str) -> str:
 
 
 def _rows_of(reader: Reader, table: str) -> int:
-    return reader.manifest["tables"].get(table, 0)
+    return reader.manifest.tables.get(table, 0)
 
 
 def _wanted(rows: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:

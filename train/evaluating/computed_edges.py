@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from cache import Reader
-from cache.edges import ALIGNMENT_READS, SIDES, is_normal, on_grid, rounded, similarities
+from cache.edges import ALIGNMENT_READS, EDGES, is_normal, on_grid, rounded, similarities
 from common.errors import NotFiniteError
 from train.data.resident import Resident
 from train.data.table import Table
@@ -13,7 +13,6 @@ from train.evaluating.whole_kb import Towers
 
 PAIRS = 16_384  # whose entity vectors are held at once
 ROWS = 8_192  # entities read at once for their mean
-OF_PICTURES = ("entity.clip.image", "entity.objects.summary")
 
 
 def table_of(reader: Reader, resident: Resident, device: torch.device) -> Table:
@@ -28,13 +27,13 @@ def edges(table: Table, mentions: Tensor, entities: Tensor) -> Tensor:
     Axes as in Batch, padding 0; bit by bit what extraction stores as pair.alignment. Raises NotFiniteError if one is
     not finite.
     """
-    found = np.zeros((*entities.shape, len(SIDES)), np.float32)
+    found = np.zeros((*entities.shape, len(EDGES)), np.float32)
     for block in torch.arange(len(mentions)).split(max(1, PAIRS // max(1, entities.shape[1]))):
         listed, places = entities[block].unique(return_inverse=True)
         places = places.where(entities[block] >= 0, -1).numpy()
-        for i, (mention, entity) in enumerate(SIDES.values()):
-            queries = _ready(table, mention, mentions[block])
-            found[block.numpy(), :, i] = similarities(queries, _ready(table, entity, listed.clamp(min=0)), places)
+        for i, edge in enumerate(EDGES):
+            queries = _ready(table, edge.mention, mentions[block])
+            found[block.numpy(), :, i] = similarities(queries, _ready(table, edge.entity, listed.clamp(min=0)), places)
     if not np.isfinite(found).all():
         raise NotFiniteError("an edge is not finite")
     return torch.from_numpy(found).to(table.device).unflatten(-1, (2, 2))
@@ -46,13 +45,13 @@ def towers(table: Table) -> Towers:
     So an entity without a picture counts as one with an average picture; with 0 for a missing edge, none without a
     picture would come near the top.
     """
-    means = {name: _mean(table, name) for name in OF_PICTURES}
+    means = {edge.entity: _mean(table, edge.entity) for edge in EDGES if edge.of_entity_picture}
 
     def mentions(rows: Tensor) -> Tensor:
-        return torch.cat([_there(table, name, rows) for name, _ in SIDES.values()], -1)
+        return torch.cat([_there(table, edge.mention, rows) for edge in EDGES], -1)
 
     def entities(rows: Tensor) -> Tensor:
-        found = {name: _there(table, name, rows) for _, name in SIDES.values()}
+        found = {edge.entity: _there(table, edge.entity, rows) for edge in EDGES}
         for name, mean in means.items():
             found[name] = found[name].sub(mean).where(found[name].any(-1, keepdim=True), 0)
         return torch.cat(list(found.values()), -1)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from cache import Reader
-from cache.edges import ALIGNMENT_READS
+from cache.edges import ALIGNMENT, ALIGNMENT_READS
+from cache.names import ColumnName
 from common.output import say
 from train.config import TrainConfig
 from train.data.not_finite import naming_columns
@@ -61,7 +62,7 @@ class Ranking:
     @property
     def reads_edges(self) -> bool:
         """Whether the head reads the edges between a mention and an entity."""
-        return any(name.startswith("pair.alignment.") for name in self.head.reads)
+        return any(ColumnName(name).part == ALIGNMENT for name in self.head.reads)
 
 
 def ranking_of(config: TrainConfig) -> Ranking:

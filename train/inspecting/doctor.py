@@ -42,7 +42,7 @@ def examine(reader: Reader) -> dict[str, Any]:
             f"{reader.path} lacks {', '.join(missing)}, which the doctor reads; synthetic and imported caches do"
         )
     found = diagnose({name: reader.column(name) for name in COLUMNS})
-    return {"dataset": reader.manifest["dataset"]["name"], "cache_id": reader.id, "splits": found}
+    return {"dataset": reader.manifest.dataset.name, "cache_id": reader.id, "splits": found}
 
 
 def diagnose(columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from cache import Reader
+from cache.edges import EDGES
 from cache.names import ColumnName
-from cache.schema import EDGES, UNLABELED
+from cache.schema import UNLABELED
 from common.errors import ConfigError, NotFiniteError
 from common.foreign import printable
 from common.options import from_json
@@ -88,8 +89,8 @@ def _candidates(model: nn.Module, reader: Reader, row: int) -> list[dict[str, An
 def show(found: dict[str, Any]) -> str:
     """Return what `explain` found as a table: a row per candidate, the edges of each layer."""
     depth = len(found["candidates"][0]["layers"]) if found["candidates"] else 0
-    short = [edge.replace("text", "t").replace("image", "i").replace("_to_", ">") for edge in EDGES]
-    head = ("candidate", "name", "gold", "score", *(f"{edge} {layer + 1}" for layer in range(depth) for edge in short))
+    edges = [f"{edge.short} {layer + 1}" for layer in range(depth) for edge in EDGES]
+    head = ("candidate", "name", "gold", "score", *edges)
     rows = [
         (
             candidate["id"],
@@ -143,7 +144,7 @@ def _seed_file(config: ExplainConfig) -> Path:
 
 def _strings(reader: Reader, column: str) -> list[str]:
     """Return a column's strings, or row numbers where the cache came without that part."""
-    rows = reader.manifest["tables"][ColumnName(column).table]
+    rows = reader.manifest.tables[ColumnName(column).table]
     return reader.strings(column) if column in reader.columns else list(map(str, range(rows)))
 
 

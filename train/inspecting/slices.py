@@ -47,7 +47,7 @@ def examine(config: SlicesConfig) -> dict[str, Any]:
         raise ConfigError(f"{config.run} holds no finished run: no results.json. `melcache train` writes one")
     reader, about = cache_of(config, results["cache_id"]), {name: results[name] for name in ("model", "cache_id")}
     seeds = [checkpoint.ranks(config.run, seed, about) for seed in results["seeds"]]
-    rows, count = seeds[0]["rows"], reader.manifest["tables"]["mention"]
+    rows, count = seeds[0]["rows"], reader.manifest.tables["mention"]
     if any(not torch.equal(seed["rows"], rows) for seed in seeds) or (rows >= count).any():
         raise ConfigError(f"{config.run} holds ranks of other mentions than its test has. Train it with --fresh")
     found, left_out = {}, {}

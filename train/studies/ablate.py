@@ -31,7 +31,7 @@ def ablate(config: AblateConfig, heads: Mapping[str, HeadConfig]) -> dict[str, A
     """
     runs.in_one_process(NAME)
     reader = cache.open(find_cache(config.dataset, config.shards))
-    dataset = published.dataset_of(config.published, reader.manifest["dataset"]["name"])
+    dataset = published.dataset_of(config.published, reader.manifest.dataset.name)
     variants, lacking = _variants(config.model, heads, reader)
     outcomes = runs.train(config, [_run(config, name, head) for name, head in variants.items()], reader, NAME)
     found = summary.summarize(config, outcomes, FULL)

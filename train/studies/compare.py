@@ -28,7 +28,7 @@ def compare(config: CompareConfig, heads: Mapping[str, HeadConfig | None]) -> di
     base = config.baseline or _baseline(config, heads, reader)
     heads = ({} if base in heads else {base: None}) | dict(heads)
     HEADS[base].require(reader, heads[base])
-    dataset = published.dataset_of(config.published, reader.manifest["dataset"]["name"])
+    dataset = published.dataset_of(config.published, reader.manifest.dataset.name)
     outcomes = runs.train(config, [_run(config, model, head) for model, head in heads.items()], reader, NAME)
     found = summary.summarize(config, outcomes, base)
     for entry in (*found["entries"], *found["not_run"]):

@@ -36,11 +36,11 @@ def count_all(reader: Reader, heads: Mapping[str, HeadConfig]) -> dict[str, Any]
         else:
             counted.append({"head": model, **count(reader, model, head)})
             if estimate := HEADS[model].estimate:
-                counted[-1]["paper"] = estimate.operations(head, reader.manifest["candidates"])
+                counted[-1]["paper"] = estimate.operations(head, reader.manifest.candidates)
     return {
-        "dataset": reader.manifest["dataset"]["name"],
+        "dataset": reader.manifest.dataset.name,
         "cache_id": reader.id,
-        "candidates": reader.manifest["candidates"],
+        "candidates": reader.manifest.candidates,
         "heads": counted,
         "not_counted": not_counted,
     }

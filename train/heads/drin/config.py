@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cache.schema import EDGES
+from cache.edges import EDGES
 from common.options import knob
 from train.checks import MARGIN, check_at_least_one, check_edges, check_not_negative
 from train.heads.head_config import HeadConfig

@@ -1,6 +1,7 @@
 """DRIN, what was published of it and of what is left without its parts, and what it costs."""
 
-from cache.schema import EDGES, READS
+from cache.edges import EDGES
+from cache.schema import READS
 from train.heads.drin.config import DrinConfig
 from train.heads.entry import Ablations, Entry, Estimate, Row, Values
 

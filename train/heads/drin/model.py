@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cache.schema import EDGES
+from cache.edges import EDGES
 from train.data.batch import Batch
 from train.heads.base import Adjust, Head
 from train.heads.drin.config import DrinConfig

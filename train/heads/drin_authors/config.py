@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cache.schema import EDGES
+from cache.edges import EDGES
 from common.errors import ConfigError
 from common.options import knob
 from train.checks import check_at_least_one, check_edges, check_not_negative

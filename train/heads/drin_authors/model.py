@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cache.schema import EDGES
+from cache.edges import EDGES
 from train.data.batch import VERTICES, Batch
 from train.heads.base import Head
 from train.heads.drin.model import BOTH, TEXT, absent_edges

@@ -1,103 +1,28 @@
-"""manifest.json: what a cache holds, byte for byte; read as if a stranger had written it.
-
-The cache id is the sha256 of the canonical manifest without `id`, `provenance` and `digest`; `digest` covers
-everything but itself, so that a flipped bit in the provenance is noticed too.
-"""
+"""What is checked of a manifest that a stranger may have written: its text, every field, every column's place."""
 
 import json
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cache import fingerprint, store
+from cache import fingerprint
 from cache.names import PartName
 from cache.schema import OPTIONAL, PARTS, TABLES, VERSION
-from common.errors import CacheError, ConfigError
-from common.paths import exists
+from common.errors import CacheError
 
-NAME = "manifest.json"
-COPIES = "manifests"  # the folder of copies that stay when another manifest is published, and of signatures
-MAX_BYTES = 32 << 20
 MAX_SIGNS = 3 << 17  # brackets and commas; a shard has at most fifty
-MAX_SHARDS = 7_000  # that an extraction makes, so that they fit in
 MAX_DEPTH = 8
 MAX_COUNT = 1 << 50
 TEXT = 10_000  # characters
 DTYPES = ("<f2", "<f4", "<i4", "|u1", "|b1")
-UNHASHED = ("id", "provenance", "digest")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # one that nothing closes takes all the rest
 _INSIDE = bytes(set(range(256)) - set(b"[]{},"))  # all but what separates values
 
 Check = Callable[[Any], bool]
 NONE: dict[str, Check] = {}
-
-
-def seal(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return the manifest with its `id` and `digest` filled in."""
-    identity = fingerprint.digest({key: value for key, value in manifest.items() if key not in UNHASHED})
-    named = {key: value for key, value in manifest.items() if key != "digest"} | {"id": identity}
-    return named | {"digest": fingerprint.digest(named)}
-
-
-def save(folder: Path, manifest: dict[str, Any]) -> str:
-    """Check, seal and publish a manifest; return the cache id.  It is the last file written."""
-    sealed = seal(manifest)
-    check(
-        parse(written(sealed), str(folder / NAME)), str(folder / NAME)
-    )  # parsed, too: what no reader takes is not written
-    store.publish(folder / NAME, written(sealed), replace=True)
-    return sealed["id"]
-
-
-def foresee(about: dict[str, Any]) -> None:
-    """Raise ConfigError for a text that no manifest may hold: before hours of work, not when the manifest is saved.
-
-    Names, licences and sources are a user's or a release's, as warnings and what was counted may be.
-    """
-    texts = [(f"the dataset's {field}", text) for field, text in about["dataset"].items()]
-    texts += [("a warning", text) for text in about["warnings"]] + [("a count", text) for text in about["coverage"]]
-    for what, text in texts:
-        if not _text(text):
-            raise ConfigError(
-                f"{what} is {ascii(text)[:80]}, which no manifest may hold: expected {TEXT:,} characters at most, all "
-                "of which print"
-            )
-
-
-def load(folder: Path) -> dict[str, Any]:
-    """Return the checked manifest of a cache directory.  Raises CacheError for anything that is not one."""
-    path = folder / NAME
-    if not exists(path):
-        raise CacheError(f"no {NAME} in {folder}/: not a cache, or its extraction has not finished")
-    return read(store.read_regular(path, MAX_BYTES), str(path))
-
-
-def read(data: bytes, where: str) -> dict[str, Any]:
-    """Return the checked manifest of these bytes.  Raises CacheError for anything that is not one."""
-    manifest = parse(data, where)
-    check(manifest, where)
-    if data != written(manifest) or seal(manifest) != manifest:
-        raise CacheError(f"{where} was changed after it was written: its own digest does not fit. Take it afresh")
-    return manifest
-
-
-def written(manifest: dict[str, Any]) -> bytes:
-    """Return the bytes of a sealed manifest's file."""
-    return fingerprint.canonical(manifest) + b"\n"
-
-
-def copy_of(identity: str) -> str:
-    """Return the name of the copy of a manifest, by cache id."""
-    return f"{COPIES}/{identity}.json"
-
-
-def signature_of(identity: str) -> str:
-    """Return the name of the signature of a cache id."""
-    return f"{COPIES}/{identity}.sig"
 
 
 def parse(data: bytes, where: str, *, signs: int = 0, ascii_only: bool = True) -> dict[str, Any]:
@@ -259,7 +184,7 @@ def _count(value: Any) -> bool:
 
 
 def _counts(value: Any) -> bool:
-    return isinstance(value, dict) and all(_text(key) and _count(item) for key, item in value.items())
+    return isinstance(value, dict) and all(is_text(key) and _count(item) for key, item in value.items())
 
 
 def _hex(digits: int) -> Check:
@@ -267,12 +192,13 @@ def _hex(digits: int) -> Check:
     return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
+    """Whether it is a text that a manifest may hold."""
     return isinstance(value, str) and len(value) <= TEXT and value.isprintable()
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_text, value))
+    return isinstance(value, list) and all(map(is_text, value))
 
 
 def _file(value: Any) -> bool:
@@ -322,13 +248,13 @@ def _part_name(value: Any) -> bool:
 
 
 _MANIFEST: dict[str, Check] = {
-    "format": _text,
+    "format": is_text,
     "version": _count,
     "dataset": lambda value: (
         isinstance(value, dict)
         and set(value) == {"name", "content", "licence", "source"}
         and _hex(64)(value["content"])
-        and all(map(_text, value.values()))
+        and all(map(is_text, value.values()))
     ),
     "tables": lambda value: (
         _counts(value)
@@ -344,7 +270,7 @@ _MANIFEST: dict[str, Check] = {
     "shards": lambda value: isinstance(value, list) and len(value) <= 1_000_000,
     "provenance": lambda value: (
         isinstance(value, dict)
-        and _text(value.get("made", ""))
+        and is_text(value.get("made", ""))
         and _seconds(value.get("seconds", 0))
         and _rates(value.get("parts", {}))
         and ("of" not in value or _hex(64)(value["of"]))
