@@ -267,7 +267,7 @@ def test_a_cache_of_links_is_called_that(linked, toy, tmp_path):
         with pytest.raises(DeniedError, match=said):
             work()
     (toy / "manifest.json").unlink()
-    with pytest.raises(DeniedError, match="is a link to what is not there: copy with cp -L"):
+    with pytest.raises(DeniedError, match="is a link to a missing file: copy with cp -L"):
         reader.open(linked)
 
 

@@ -59,7 +59,7 @@ def test_the_command_says_it_in_a_line(tmp_path):
     )
     assert (done.exit_code, done.stderr) == (
         2,
-        "error: --name 'my\\xa0data': '\\xa0' does not print. Take another character\n",
+        "error: --name 'my\\xa0data': '\\xa0' is not printable. Use another character\n",
     )
     done = CliRunner().invoke(app, ["synth", str(tmp_path / "a\tb")])
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1) and list(tmp_path.iterdir()) == []

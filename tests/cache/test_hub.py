@@ -353,7 +353,7 @@ def test_every_failure_is_one_line_without_the_token(two_caches, hub, tmp_path, 
         assert "is no dataset repository" in line(remotes.open, url)
     monkeypatch.setenv("HF_TOKEN", "hf_wrong_hunter2")
     for action, arguments in ((push.push, (one, URL)), (pull.pull, (tmp_path / "here", URL))):
-        assert "Log in with hf auth login, mend the URL, or create it: hf repos create team/toy" in line(
+        assert "Log in with hf auth login, correct the URL, or create it: hf repos create team/toy" in line(
             action, *arguments
         )
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")

@@ -125,7 +125,7 @@ def test_a_pushed_directory_is_a_cache_itself_and_a_second_push_writes_nothing(o
     assert done.id in (remote / "README.md").read_text() and leftovers(remote) == []
     before = {p: p.stat().st_ino for p in remote.rglob("*")}
     again = push.push(one, str(remote))
-    assert "is there already; nothing to do" in str(again) and again.sent == 0
+    assert "is published already; nothing to do" in str(again) and again.sent == 0
     assert {p: p.stat().st_ino for p in remote.rglob("*")} == before
 
 
@@ -580,7 +580,7 @@ def test_the_same_recipe_with_other_numbers_never_overwrites_what_is_published(o
     push.push(one, str(remote))
     other = renumbered(one, tmp_path / "other/toy")
     before = content(remote)
-    with pytest.raises(CacheError, match=r"is there with other bytes: the same recipe, computed on another machine"):
+    with pytest.raises(CacheError, match=r"exists with other bytes: the same recipe, computed on another machine"):
         push.push(other, str(remote), replace=True)
     assert content(remote) == before
 

@@ -334,7 +334,7 @@ def test_every_failure_is_one_line_without_secrets(two_caches, bucket, tmp_path,
 
     assert "no cache at s3://team/caches/toy: no manifest.json" in line(pulling, URL)
     for action in (pushing, pulling):
-        assert "there is no bucket nobody. Mend the URL, or create it: aws s3 mb s3://nobody" in line(
+        assert "there is no bucket nobody. Correct the URL, or create it: aws s3 mb s3://nobody" in line(
             action, "s3://nobody/toy"
         )
     push.push(one, URL + "/deeper/toy")

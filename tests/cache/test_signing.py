@@ -87,7 +87,7 @@ def test_unsigned_foreign_and_moved_signatures_are_refused_before_any_shard(toy,
         assert "\n" not in str(caught.value) and not here.exists()
 
     push.push(toy, str(remote))
-    refused(r"is not signed: no signature of .*Its maker runs: melcache sign")
+    refused(r"is not signed: no signature of .*Whoever made it can sign it: melcache sign")
     signing.sign(toy, keys / "mallory")
     assert push.push(toy, str(remote)).news == ("signature",)
     refused(r"is signed by a key that is not in .*signers")
@@ -128,7 +128,7 @@ def test_mistakes_are_one_line(toy, keys, tmp_path):
         (CacheError, "cannot sign with", lambda: signing.sign(toy, keys / "signers")),
         (
             ConfigError,
-            "there is no file .*none of those whose signatures count",
+            "there is no file .*none of those the trusted signers",
             lambda: signing.of_folder(toy, tmp_path / "none"),
         ),
         (CacheError, "is not signed", lambda: signing.of_folder(toy, keys / "signers")),
