@@ -173,8 +173,8 @@ def _with_what_is_here(
     of_whole = here.parts.keys() <= whole.parts.keys() and partial_cache.take(whole, here.parts).id == here.id
     if not of_whole:
         raise CacheError(
-            f"{folder} is cache {identity}, {url} has {whole.id}. Pull it into another folder, or put it in the "
-            "place of what is here: melcache pull --replace"
+            f"{folder} is cache {identity}, {url} has {whole.id}. Pull it into another folder, or replace the "
+            "one here: melcache pull --replace"
         )
     return [part for part in whole.parts if part in parts or part in here.parts]
 
