@@ -42,5 +42,5 @@ def check(manifest: Manifest, name: str, values: np.ndarray, where: object, star
         row, *place = np.argwhere(outside)[0].tolist()
         raise CacheError(
             f"column {name} of {where} holds {numbers[(row, *place)]:g} in row {start + row}, expected {least:g} to "
-            f"{most:g}: what wrote it was wrong. Extract the cache again, or take it afresh"
+            f"{most:g}: the program that wrote it was wrong. Extract the cache again, or pull it again"
         )

@@ -7,7 +7,7 @@ from common.commands import Command, program
 
 GOES_ON = "what has arrived is kept, the same command continues"
 OF_TAR = "nothing was written"
-IMPORTING = "of a tar nothing is kept, of arrays the finished shards; the same command goes on from there"
+IMPORTING = "of a tar nothing is kept, of arrays the finished shards; the same command continues from there"
 
 COMMANDS = (
     Command("import", MAKE, files.ImportConfig, files.import_, IMPORTING),

@@ -41,7 +41,9 @@ def _columns(name: str, there: Sequence[ColumnName]) -> Sequence[str]:
     if name in PARTS:
         return [column for column in there if column.part == name] or [f"{name}.{min(PARTS[name])}"]
     near = nearest(name, (*READS, *PARTS))
-    raise ConfigError(f"--for {name}: none of the heads {', '.join(READS)}, nor a part such as entity.objects{near}")
+    raise ConfigError(
+        f"--for {name}: expected one of the heads {', '.join(READS)}, or a part such as entity.objects{near}"
+    )
 
 
 def take(whole: Manifest, parts: Iterable[str]) -> Manifest:
@@ -69,5 +71,5 @@ def whole_manifest(folder: Path, manifest: Manifest) -> Manifest:
         return manifest
     found = manifests.read(store.read_regular(path, manifests.MAX_BYTES), str(path))
     if found.id != identity or take(found, manifest.parts).id != manifest.id:
-        raise CacheError(f"{folder}/{manifests.NAME} is not a part of {path}, as it says. Take it afresh")
+        raise CacheError(f"{folder}/{manifests.NAME} is not a part of {path}, as it says. Get it again")
     return found

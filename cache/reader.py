@@ -174,7 +174,7 @@ class Reader:
         known = (
             "it is in the schema but this cache was made without it"
             if column in PARTS.get(part, {})
-            else f"columns here: {one_of(name, self.columns)}"
+            else f"columns of this cache: {one_of(name, self.columns)}"
         )
         raise CacheError(f"no column {name!r} in {self.path}: {known}")
 
@@ -188,7 +188,7 @@ class Reader:
         if needed > LITTLE and needed > (free := memory.free()):
             raise CacheError(
                 f"{self.path}: {', '.join(names)} have {size(needed)}, more than the {size(free)} of memory that are "
-                "free. Take a machine with more"
+                "free. Use a machine with more"
             )
 
     def _check_size(self, shard: ShardEntry) -> None:

@@ -50,7 +50,7 @@ class _Once:
         for option in given:
             if given.count(option) > 1 and not option.multiple:
                 name = "/".join([option.opts[0], *option.secondary_opts])
-                ctx.fail(f"{name} is given twice, and only one of the two can count: leave one out")
+                ctx.fail(f"{name} is given twice: leave one out")
         beside = getattr(ctx.parent and ctx.parent.command, "commands", {})
         if given and (behind := [word for word in rest if word in beside]):  # which would not see them
             ctx.fail(f"{given[0].opts[0]} belongs behind `{behind[0]}`, whose option it becomes")

@@ -176,7 +176,7 @@ def _ended(code: Any) -> Any:
         lost.let_go()
         if getattr(lost.failure, "errno", None) != errno.EPIPE:  # else its reader has seen enough
             reason = getattr(lost.failure, "strerror", None) or lost.failure
-            complain(f"cannot print all of the result: {reason}. What the command writes to files is written")
+            complain(f"cannot print all of the result: {reason}. The files that the command writes are complete")
             code = code or LOST
     err().flush()
     if err().failure is not None:

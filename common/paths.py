@@ -88,7 +88,7 @@ def check_name(name: str, what: str) -> None:
     """Raise ConfigError for what cannot name a cache: its folder, and the dataset that its manifest tells."""
     bad = next((char for char in name if not char.isprintable()), None)
     if bad is not None:
-        raise ConfigError(f"{what} {name!a}: {bad!a} does not print. Take another character")
+        raise ConfigError(f"{what} {name!a}: {bad!a} is not printable. Use another character")
     longest = max(len(os.fsencode(part)) for part in name.split("/"))
     if longest > NAME_BYTES:
         raise ConfigError(f"{what} {name[:20]}...: {longest} bytes, and the name of a folder has at most {NAME_BYTES}")
@@ -114,10 +114,10 @@ def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
     own = os.path.basename(os.path.abspath(path))  # of . it is the working directory's name
     for candidate in filter(is_folder, both):
         raise CacheError(
-            f"{candidate}/ has no manifest.json: its extraction has not finished, or its pull. "
+            f"{candidate}/ has no manifest.json: its extraction or pull has not finished. "
             f"Finish it with: {suggested('extract', {'dataset': own})}, or the same melcache pull"
         )
     there = sorted(Path(manifest).parent.name for manifest in glob.glob(f"{glob.escape(str(shards))}/*/manifest.json"))
-    other = f", or take one of: {one_of(own, there)}" if there else ""
+    other = f", or choose from: {one_of(own, there)}" if there else ""
     made = suggested("extract", {"dataset": own})
     raise CacheError(f"No cache for '{name}' in {shards}/. Make it with: {made}{other}")

@@ -32,7 +32,7 @@ def remote(given: str, name: str | None = None) -> str:
         text = text.replace("{name}", name)
         if brace := re.search(r"\{[^{}]*\}?|\}", text):
             raise ConfigError(
-                f"{_shown(given)}: {brace[0]} stands for nothing; {{name}} for the name of the cache alone"
+                f"{_shown(given)}: {brace[0]} stands for nothing; only {{name}} does, for the name of the cache"
             )
     if url := _url(text):
         return url
@@ -44,7 +44,7 @@ def remote(given: str, name: str | None = None) -> str:
     _refuse_almost(text)
     if ":" in first:
         raise ConfigError(
-            f"{_shown(given)} looks like a place that ssh reaches: {EXPECTED}. Of a directory write ./ before it"
+            f"{_shown(given)} looks like an address of ssh: {EXPECTED}. For a directory, write ./ before it"
         )
     return str(_home(text)) if text.startswith("~") else text  # ./a:b stays that, for whoever reads it next
 
@@ -58,9 +58,7 @@ def local(given: str) -> Path:
         raise ConfigError(f"{_shown(given)} is a URL: {EXPECTED_HERE}; melcache pull takes a cache from there")
     _refuse_almost(text)
     if SSH.match(text):
-        raise ConfigError(
-            f"{_shown(given)} looks like a place that ssh reaches: {EXPECTED_HERE}. Or write ./ before it"
-        )
+        raise ConfigError(f"{_shown(given)} looks like an address of ssh: {EXPECTED_HERE}. Or write ./ before it")
     return _home(text)
 
 

@@ -38,7 +38,8 @@ def run(config: ExtractConfig) -> Path:
         history = provenance.of(draft, shared.taken, work.clock.seconds, encoders.compute, time.monotonic() - start)
         identity = draft.finish(about, history)
     console.show(coverage.report(job.release, plan.lists, counts))
-    say(work.counters())
+    for line in work.counters().splitlines():
+        say(line)
     for warning in about["warnings"]:
         say(f"warning: {warning}")
     say(f"{config.folder}: cache id {identity[:16]}..., {duration(time.monotonic() - start)}")

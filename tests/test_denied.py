@@ -108,7 +108,7 @@ def test_a_shard_that_may_not_be_read_is_not_called_damaged(toy, bound, monkeypa
     (toy / shard).chmod(0)
     done = CliRunner().invoke(app, ["verify", str(toy)])
     assert done.exit_code == 1 and f"{shard}: Permission denied" in done.output
-    assert "1 not read, of which nothing is known" in done.output and "remove" not in done.output
+    assert "1 not read, so nothing is known of them" in done.output and "remove" not in done.output
     with pytest.raises(CacheError, match="Permission denied"):
         reader.open(toy).load(reader.open(toy).columns)
     (toy / manifests.load(toy).shards[1].file).write_bytes(b"damaged")
@@ -267,7 +267,7 @@ def test_a_cache_of_links_is_called_that(linked, toy, tmp_path):
         with pytest.raises(DeniedError, match=said):
             work()
     (toy / "manifest.json").unlink()
-    with pytest.raises(DeniedError, match="is a link to what is not there: copy with cp -L"):
+    with pytest.raises(DeniedError, match="is a link to a missing file: copy with cp -L"):
         reader.open(linked)
 
 

@@ -18,10 +18,10 @@ from tests.worlds import extract_config, synthetic_cache, write_release
 
 pytestmark = pytest.mark.usefixtures("toys_built_once")
 BAD = {
-    "my\u00a0data": r"my\\xa0data': '\\xa0' does not print",
-    "my\tdata": r"'\\t' does not print",
-    "caf\udce9": r"'\\udce9' does not print",
-    "a\u202eb": r"'\\u202e' does not print",
+    "my\u00a0data": r"my\\xa0data': '\\xa0' is not printable",
+    "my\tdata": r"'\\t' is not printable",
+    "caf\udce9": r"'\\udce9' is not printable",
+    "a\u202eb": r"'\\u202e' is not printable",
     "x" * 256: "256 bytes, and the name of a folder has at most 255",
     "é" * 128: "256 bytes",
     "a/" + "x" * 300: "300 bytes",
@@ -37,9 +37,9 @@ def test_a_name_that_no_cache_can_have_is_refused_at_once(name, tmp_path, monkey
     with pytest.raises(ConfigError, match=f"--name .*{BAD[name]}"):
         ExtractConfig(dataset="jsonl", name=name)
     if name and ".." not in name and name != ".":
-        with pytest.raises(ConfigError, match=r"does not print|bytes"):
+        with pytest.raises(ConfigError, match=r"is not printable|bytes"):
             synthetic_cache(tmp_path / name.rpartition("/")[2])
-        with pytest.raises(ConfigError, match=r"does not print|bytes"):
+        with pytest.raises(ConfigError, match=r"is not printable|bytes"):
             convert.run(tmp_path / "arrays", tmp_path / name.rpartition("/")[2])
     assert list(tmp_path.iterdir()) == []
 
@@ -59,7 +59,7 @@ def test_the_command_says_it_in_a_line(tmp_path):
     )
     assert (done.exit_code, done.stderr) == (
         2,
-        "error: --name 'my\\xa0data': '\\xa0' does not print. Take another character\n",
+        "error: --name 'my\\xa0data': '\\xa0' is not printable. Use another character\n",
     )
     done = CliRunner().invoke(app, ["synth", str(tmp_path / "a\tb")])
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1) and list(tmp_path.iterdir()) == []

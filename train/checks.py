@@ -8,7 +8,7 @@ from common.errors import ConfigError
 from common.words import one_of
 
 HELD_OUT = re.compile(r"train:(0?\.[0-9]{1,6})")
-MARGIN = "of gold over the mean of the other candidates (DRIN 4.4)"
+MARGIN = "margin of gold's score over the mean of the other candidates' (DRIN 4.4)"
 
 
 def check(config: object, names: Sequence[str], wanted: str, good: Callable[[float], bool]) -> None:

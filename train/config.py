@@ -68,10 +68,15 @@ class TrainConfig:
     )
     with_lexical: bool = knob(False, "add the string score, with a learned weight, to the head's")
     option: list[str] = knob(
-        (), "of a head of your own, items of a list joined by +; repeat it", metavar="KNOB=VALUE", machine=True
+        (),
+        "an option of a head of your own; items of a list joined by +, repeat it for more",
+        metavar="KNOB=VALUE",
+        machine=True,
     )
     device: str = knob("auto", "cpu, cuda or auto", machine=True)
-    fresh: bool = knob(False, "train everything anew; without it what is finished or half done is kept", machine=True)
+    fresh: bool = knob(
+        False, "train everything anew; without it finished and half-finished seeds are kept", machine=True
+    )
     batch: int | None = knob(None, _by_head("mentions per step", "batch"), panel="Optimization")
     learning_rate: float | None = knob(None, _by_head("of Adam", "learning_rate"), panel="Optimization")
     weight_decay: float | None = knob(None, _by_head("decoupled, as in AdamW", "weight_decay"), panel="Optimization")
@@ -95,13 +100,15 @@ class TrainConfig:
     )
     patience: int = knob(0, "stop after so many epochs without a better one, 0 = never", panel="Optimization")
     resident: Resident = knob(
-        "auto", "where the features lie: auto takes the first that fits", panel="Machine", machine=True
+        "auto", "where the features are kept; auto: the first that fits", panel="Machine", machine=True
     )
-    precision: Precision = knob("auto", "of training; auto: tf32 on CUDA, else float32", panel="Machine")
+    precision: Precision = knob("auto", "number format of training; auto: tf32 on CUDA, else float32", panel="Machine")
     together: Together = knob(
         "auto", "train all seeds in one pass; auto: on CUDA, if memory allows", panel="Machine", machine=True
     )
-    threads: int = knob(0, "of the CPU, 0 = the cores that this process may use", panel="Machine", machine=True)
+    threads: int = knob(
+        0, "threads of the CPU, 0 = as many as the cores that this process may use", panel="Machine", machine=True
+    )
     tensorboard: bool = knob(
         False, "also write curves for TensorBoard into the run folder", panel="Machine", machine=True
     )
@@ -168,7 +175,9 @@ class SweepConfig(TrainConfig):
         panel="Search",
     )
     sampler: Literal["tpe", "random", "grid"] = knob("tpe", "grid: every combination of choices", panel="Search")
-    trials: int = knob(20, "runs in all, those finished before included; a grid stops when it is full", panel="Search")
+    trials: int = knob(
+        20, "number of runs, including those finished before; a grid stops when it is complete", panel="Search"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -186,7 +195,9 @@ class SeriesConfig(TrainConfig):
 
     seeds: tuple[int, ...] = knob((0, 1, 2, 3, 4), "comma-separated; the papers average five runs")
     published: str | None = knob(
-        None, "whose published numbers stand beside: wikimel, wikidiverse, richpedia (default: the dataset's name)"
+        None,
+        "dataset whose published numbers are shown beside: wikimel, wikidiverse, richpedia (default: the "
+        "dataset's name)",
     )
 
 

@@ -147,10 +147,10 @@ def show(found: dict[str, Any], folder: Path) -> str:
         table((f"{found['dataset']} test, %", *shown, "seeds"), rows),
         f"protocol {found['protocol']}, {_among(found)}, {found['tie_rule']} ties, "
         f"{test['mentions']:,.0f} mentions{splits.uncounted(found['unlabeled'])}; "
-        f"recall ceiling {100 * test['recall']:.1f}, "
-        f"{found['name']} Top-1 of retrieved {100 * test['top1_of_retrieved']:.1f}, "
-        f"with ties {100 * found['ties']['pessimistic']['top1']:.1f} (gold last) to "
-        f"{100 * found['ties']['optimistic']['top1']:.1f} (gold first)",
+        f"recall ceiling {100 * test['recall']:.1f}; "
+        f"{found['name']} Top-1 where gold is retrieved {100 * test['top1_of_retrieved']:.1f}; "
+        f"Top-1 with gold last among ties {100 * found['ties']['pessimistic']['top1']:.1f}, "
+        f"first {100 * found['ties']['optimistic']['top1']:.1f}",
         f"cache {found['cache_id'][:16]}..., {splits.told(found['split'])}; "
         f"best epochs {', '.join(str(s['epoch']) for s in found['seeds'])}"
         f"{'' if found['watched'] == found['protocol'] else ' under ' + found['watched']}; "

@@ -26,7 +26,7 @@ BESIDE = re.compile(r"[0-9a-f]{64}\.(json|sig)")
 SHARDS, WORK, TEMPORARY, OTHER = (
     "shards that no manifest here lists",
     "unfinished work: newer than the manifest, or without one",
-    "temporary files of dead writers",
+    "temporary files of processes that have ended",
     "manifests and signatures of other caches",
 )
 
@@ -73,8 +73,8 @@ def collect(folder: Path, *, delete: bool = False, unfinished: bool = False) -> 
     """
     if not exists(folder / manifests.NAME) and not unfinished:
         raise CacheError(
-            f"{folder}/ has no {manifests.NAME}: its shards are what an extraction, a pull or an import goes on from. "
-            "Finish that, or remove its work: melcache gc --unfinished"
+            f"{folder}/ has no {manifests.NAME}: an interrupted extraction, pull or import continues from its shards. "
+            "Finish that, or remove them: melcache gc --unfinished"
         )
     if not delete:
         return Collected(str(folder), False, list(_find(folder, unfinished)))

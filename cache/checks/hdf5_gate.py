@@ -108,7 +108,7 @@ def _structure(h5py: Any, file: Any, columns: dict[str, Any]) -> str:
         if not root.links.exists(name) or root.links.get_info(name).type != h5py.h5l.TYPE_HARD:
             return f"{name.decode()} is not in it, or is a link to elsewhere"
         if root.get_objtype_by_idx(sorted(names).index(name)) != h5py.h5g.DATASET:
-            return f"{name.decode()} is no dataset"
+            return f"{name.decode()} is not a dataset"
         if found := _dataset(h5py, h5py.h5d.open(root, name), *columns[name.decode()]):
             return f"{name.decode()} {found}"
     return ""
@@ -128,7 +128,7 @@ def _dataset(h5py: Any, dataset: Any, dtype: str, shape: list[int], offset: int)
     if not kind.equal(stored(h5py, dtype)):  # numpy calls a float with a moved sign bit <f2, too
         return f"has a type of its own, {dtype} by size alone: HDF5 would read other values than melcache does"
     if dataset.get_offset() != offset:
-        return "lies elsewhere than the manifest says"
+        return "is not at the offset that the manifest says"
     size = math.prod(shape) * np.dtype(dtype).itemsize
     return "" if dataset.get_storage_size() == size else f"has {dataset.get_storage_size()} bytes of {size}"
 

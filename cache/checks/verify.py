@@ -43,7 +43,11 @@ def verify(path: Path) -> Iterator[Finding]:
             else:
                 whole.append(shard)
     for shard, (_, problem) in zip(whole, hdf5_gate.problems(path, manifest, whole), strict=True):
-        strange = f"as listed, but not what melcache writes: {problem}. Let no HDF5 tool open it" if problem else ""
+        strange = (
+            f"has the listed bytes, but is not what melcache writes: {problem}. Do not open it with HDF5 tools"
+            if problem
+            else ""
+        )
         yield Finding(shard.file, shard.bytes, strange)
     listed = {manifests.NAME, *(shard.file for shard in manifest.shards)}
     for extra in names(path):
@@ -51,7 +55,8 @@ def verify(path: Path) -> Iterator[Finding]:
             yield Finding(
                 extra,
                 0,
-                "not listed in the manifest: another cache's, or left behind; never read, melcache gc removes it",
+                "not listed in the manifest: of another cache, or left behind; it is never read, melcache gc "
+                "removes it",
             )
 
 

@@ -32,8 +32,8 @@ class GcConfig:
     path: str | None = knob(
         None, "a cache directory, or a name under shards/; all of shards/ if left out", argument="PATH"
     )
-    delete: bool = knob(False, "remove what is found; else it is only listed")
-    unfinished: bool = knob(False, "also what an interrupted extraction or pull would go on from")
+    delete: bool = knob(False, "remove what is found; without it, only list")
+    unfinished: bool = knob(False, "also what an interrupted extraction or pull would continue from")
     json: bool = json_knob()
 
 
@@ -53,7 +53,7 @@ class ExportConfig:
     """What `melcache export` writes."""
 
     path: str = path_knob()
-    file: Path = knob(MISSING, "the tar to write, which must not be there yet", argument="FILE.tar")
+    file: Path = knob(MISSING, "the tar to write; no file of that name may exist", argument="FILE.tar")
     json: bool = json_knob()
 
 
@@ -72,13 +72,15 @@ class ImportConfig:
     kind: Literal["tar", "drin"] = knob(
         MISSING, "tar: what melcache export wrote; drin: DRIN's preprocessed .npy arrays", flag="--from"
     )
-    name: str | None = knob(None, "of the new cache under shards/, or its path (default: what the tar says)")
+    name: str | None = knob(None, "name of the new cache under shards/, or its path (default: what the tar says)")
     identity: str | None = id_knob()
     require_signed: bool = require_knob()
     signers: Path | None = signers_knob()
     regions: bool = knob(False, "drin: also the regions of mention pictures")
     tokens: bool = knob(False, "drin: also all tokens, for mel_hi, and with --regions ghmfc")
-    pooler_as_text: bool = knob(False, "drin: WikiDiverse's BERT pooler vectors stand for the [CLS] it lacks")
+    pooler_as_text: bool = knob(
+        False, "drin: WikiDiverse's BERT pooler vectors stand for the [CLS] that the arrays lack"
+    )
     json: bool = json_knob()
 
     def __post_init__(self) -> None:
@@ -89,7 +91,7 @@ class ImportConfig:
         if self.kind == "drin" and self.name is None:
             raise ConfigError("--from drin needs --name: that of the cache under shards/, such as wikidiverse")
         if self.kind == "tar" and (self.regions or self.tokens or self.pooler_as_text):
-            raise ConfigError("--regions, --tokens and --pooler-as-text are for --from drin: a tar holds what it holds")
+            raise ConfigError("--regions, --tokens and --pooler-as-text are for --from drin: a tar is taken as it is")
 
 
 def import_(config: ImportConfig) -> None:

@@ -67,9 +67,9 @@ def _verified(folder: Path, findings: list[Any]) -> str:
     unread = [folder / found.file for found in damaged if found.unread]
     links = sum(path.is_symlink() for path in unread)
     told = {
-        "damaged: remove them and run the extraction again, or copy them afresh": len(damaged) - len(unread),
+        "damaged: remove them and run the extraction again, or copy them again": len(damaged) - len(unread),
         "links, not read: copy with cp -L": links,
-        "not read, of which nothing is known": len(unread) - links,
+        "not read, so nothing is known of them": len(unread) - links,
     }
     state = "; ".join(f"{count} {what}" for what, count in told.items() if count) or "ok"
     lines = [printable(f"{found.file}: {found.problem}") for found in findings if found.problem]
@@ -81,8 +81,10 @@ class DiffConfig:
     """What `melcache diff` compares."""
 
     first: str = knob(MISSING, "a cache directory, or a name under shards/", argument="A")
-    second: str = knob(MISSING, "another", argument="B")
-    tolerance: float = knob(2e-3, "of values, relative to a row's largest")
+    second: str = knob(MISSING, "another cache", argument="B")
+    tolerance: float = knob(
+        2e-3, "largest difference of values that counts as equal, relative to the row's largest value"
+    )
     json: bool = json_knob()
 
     def __post_init__(self) -> None:

@@ -20,7 +20,9 @@ def path_knob() -> Any:
 
 def url_knob() -> Any:
     """Declare the argument that names a place elsewhere."""
-    text = "a directory, s3://, gs:// or hf://datasets/org/name: of this cache alone; {name} stands for its name"
+    text = (
+        "a place for this cache alone: a directory, s3://, gs:// or hf://datasets/org/name; {name} is the cache's name"
+    )
     return knob(MISSING, text, argument="URL")
 
 
@@ -36,12 +38,12 @@ def id_knob() -> Any:
 
 def require_knob() -> Any:
     """Declare the option that asks for a signature."""
-    return knob(False, "refuse a cache that none of --signers has signed")
+    return knob(False, "refuse a cache that no one of --signers has signed")
 
 
 def signers_knob() -> Any:
     """Declare the option of who is trusted."""
-    return knob(None, "file of whose signatures count, as man ssh-keygen's ALLOWED SIGNERS", metavar="FILE")
+    return knob(None, "file of trusted signers, as man ssh-keygen's ALLOWED SIGNERS", metavar="FILE")
 
 
 def check_id(text: str | None) -> None:
@@ -53,7 +55,7 @@ def check_id(text: str | None) -> None:
 def trusted(required: bool, signers: Path | None) -> Path | None:
     """Return the file of signers where a signature is asked for."""
     if required and signers is None:
-        raise ConfigError("--require-signed needs --signers FILE: whose signatures count")
+        raise ConfigError("--require-signed needs --signers FILE, the trusted signers")
     return signers
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cache import partial_cache
+from cache import coverage, partial_cache
 from cache.manifests.entries import Manifest
 from cache.schema import PARTS
 from common.output import duration, size, table
@@ -28,7 +28,7 @@ def describe(folder: Path, manifest: Manifest) -> str:
             rows.append((*first, column, shape, kind.dtype.strip("<|"), PARTS[part][column].holds))
     made, tables, whole = manifest.provenance, manifest.tables, partial_cache.whole_manifest(folder, manifest)
     held = size(manifest.bytes)
-    some = f"; here are {len(manifest.parts)} of its {len(whole.parts)} parts, {held} of {size(whole.bytes)}"
+    some = f"; {len(manifest.parts)} of its {len(whole.parts)} parts are present, {held} of {size(whole.bytes)}"
     lines = [
         f"{manifest.dataset.name}: {tables['mention']:,} mentions, {tables['entity']:,} entities, "
         f"{manifest.candidates} candidates; {', '.join(f'{name} {n:,}' for name, n in manifest.splits.items())}",
@@ -38,7 +38,7 @@ def describe(folder: Path, manifest: Manifest) -> str:
         "",
         table(("part", "shards", "size", "column", "shape", "type", "holds"), rows),
         "",
-        table(("coverage", "rows"), [(name, f"{count:,}") for name, count in manifest.coverage.items()]),
+        table(("coverage", "rows"), coverage.rows(manifest.coverage)),
         *(f"warning: {warning}" for warning in manifest.warnings),
     ]
     return "\n".join(lines)

@@ -28,8 +28,8 @@ class PushConfig:
 
     path: str = path_knob()
     url: str = url_knob()
-    replace: bool = knob(False, "publish over another cache; its files stay")
-    check: bool = knob(False, "read what is there, and mend what is damaged")
+    replace: bool = knob(False, "replace the cache that is published there; its files stay")
+    check: bool = knob(False, "read what is published, and repair what is damaged")
     json: bool = json_knob()
 
 
@@ -43,9 +43,9 @@ def push(config: PushConfig) -> None:
 
 @dataclass(frozen=True)
 class PullConfig:
-    """What `melcache pull` takes, and whence."""
+    """What `melcache pull` takes, and from where."""
 
-    name: str = knob(MISSING, "its name under shards/, or the path it shall have", argument="NAME")
+    name: str = knob(MISSING, "its name under shards/, or the path that it will have", argument="NAME")
     url: str = url_knob()
     heads: tuple[str, ...] = knob(
         (),
@@ -54,7 +54,7 @@ class PullConfig:
         metavar="HEAD",
     )
     identity: str | None = id_knob()
-    replace: bool = knob(False, "take the place of another cache here")
+    replace: bool = knob(False, "replace another cache in that folder")
     require_signed: bool = require_knob()
     signers: Path | None = signers_knob()
     json: bool = json_knob()

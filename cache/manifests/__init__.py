@@ -66,7 +66,7 @@ def read(data: bytes, where: str) -> Manifest:
     found = parse(data, where)
     check(found, where)
     if data != written(found) or seal(found) != found:
-        raise CacheError(f"{where} was changed after it was written: its own digest does not fit. Take it afresh")
+        raise CacheError(f"{where} was changed after it was written: its digest does not match. Get it again")
     return Manifest.of(found)
 
 

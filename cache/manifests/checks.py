@@ -98,7 +98,7 @@ def _check_widths(parts: dict[str, Any], where: str) -> None:
                 if first != size:
                     raise CacheError(
                         f"{where}: column {name}.{column} has {letter} = {size}, and {other} has {first}: parts of "
-                        "different caches? Take it afresh"
+                        "different caches? Get it again"
                     )
 
 

@@ -200,7 +200,7 @@ def counted(files: Iterable[tuple[str, int]], came: Came) -> dict[str, int]:
         found[name] = count
         came(LEAST)  # each is progress
         if number == MAX_LISTED:
-            raise CacheError(f"more than {MAX_LISTED:,} files are listed there: no place of one cache")
+            raise CacheError(f"more than {MAX_LISTED:,} files are listed there: this is not the place of one cache")
     return found
 
 

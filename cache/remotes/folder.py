@@ -40,7 +40,10 @@ class Folder(Remote):
 
     def reason(self, error: BaseException) -> str:
         """Return the system's words."""
-        return f"{getattr(error, 'strerror', None) or error}. Mend the disk or its permissions, and run it again"
+        return (
+            f"{getattr(error, 'strerror', None) or error}. Check the disk and its permissions, and run the "
+            "same command again"
+        )
 
     def at_work(self) -> contextlib.AbstractContextManager[None]:
         """Hold the folder against `melcache gc`, with other pushes."""

@@ -42,9 +42,11 @@ class Gcs(Objects):
         if isinstance(error, self._auth_error) or getattr(error, "code", None) == 401:
             return f"no credentials ({words(error)}). Run: gcloud auth application-default login"
         if isinstance(error, FileNotFoundError):
-            return f"there is no bucket {self._bucket}, or nobody may know. Mend the URL, or create it"
+            return (
+                f"there is no bucket {self._bucket}, or these credentials may not see it. Correct the URL, or create it"
+            )
         if "Forbidden" in str(error):
-            return f"{words(error)}. Are the credentials (gcloud auth list) those of someone who may?"
+            return f"{words(error)}. Do the credentials (gcloud auth list) allow this?"
         if isinstance(error, (self._client_error, ConnectionError, TimeoutError)):
             return no_connection(error)
         return f"{words(error)}. Check the URL and run it again"

@@ -38,7 +38,7 @@ class Hub(Remote):
         name, _, self._folder = rest.partition("/")
         name, _, revision = name.partition("@")
         if kind != "datasets" or not owner or not name:
-            raise ConfigError(f"{url} is no dataset repository: hf://datasets/org/name, or .../name/folder")
+            raise ConfigError(f"{url} is not a dataset repository: hf://datasets/org/name, or .../name/folder")
         self._hub, self._utils, self._errors, self._file = hub, utils, errors, RepoFile
         self._http_error = httpx2.HTTPError
         self._repo, self._branch = f"{owner}/{name}", revision or "main"
@@ -61,11 +61,12 @@ class Hub(Remote):
             return "the repository is gated. Ask for access on its page, and log in: hf auth login"
         if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
             return (
-                "no such dataset repository, or not for this login. Log in with hf auth login, mend the URL, or create "
+                "no such dataset repository, or this login may not see it. Log in with hf auth login, correct "
+                "the URL, or create "
                 f"it: hf repos create {shell(self._repo)} --repo-type dataset"
             )
         if isinstance(error, errors.RevisionNotFoundError):
-            return f"the repository has no branch {self._branch}. Mend the URL"
+            return f"the repository has no branch {self._branch}. Correct the URL"
         if isinstance(error, (self._http_error, ConnectionError, TimeoutError)) and status is None:
             return no_connection(error)
         return f"{words(error)}. Check the URL and run it again"

@@ -61,7 +61,7 @@ class Objects(Remote):
             block, _ = self.stream("read", lambda came: self._get(name, start, start + size, came))
         except CacheError as error:
             if isinstance(error.__cause__, FileNotFoundError):
-                raise CacheError(f"{self.where(name)} is not there, though its manifest lists it") from error
+                raise CacheError(f"{self.where(name)} is missing, though its manifest lists it") from error
             raise
         if len(block) != size:
             raise CacheError(f"{self.where(name)} ends inside what its manifest lists: damaged")
@@ -84,7 +84,7 @@ class Objects(Remote):
             if not self._set(manifests.NAME, what.manifest, version):
                 raise MovedError(f"{self.url} has changed")
         else:
-            say(f"{self.url} cannot make a write depend on what is there: make sure that no one else pushes to it now")
+            say(f"{self.url} does not support conditional writes: make sure that no one else pushes to it now")
             self._compare_and_hope(what, version)
         if what.card is not None:
             self._set(CARD, what.card, None)

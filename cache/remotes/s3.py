@@ -44,9 +44,9 @@ class S3(Objects):
         if isinstance(error, self._no_credentials):
             return "no credentials. Set AWS_PROFILE, or run aws configure; for a public bucket FSSPEC_S3_ANON=true"
         if isinstance(error, PermissionError):
-            return f"{words(error)}. Are the credentials (AWS_PROFILE) those of someone who may?"
+            return f"{words(error)}. Do the credentials (AWS_PROFILE) allow this?"
         if self._lacks_place(error):
-            return f"there is no bucket {self._bucket}. Mend the URL, or create it: aws s3 mb {shell(f's3://{self._bucket}')}"
+            return f"there is no bucket {self._bucket}. Correct the URL, or create it: aws s3 mb {shell(f's3://{self._bucket}')}"
         if isinstance(error, self._no_connection):
             return no_connection(error)
         return f"{words(error)}. Check the URL, AWS_REGION and AWS_ENDPOINT_URL, and run it again"

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 
+from cache import coverage
 from cache.manifests.entries import Manifest
 from cache.names import PartName
 from cache.schema import PARTS
@@ -81,10 +82,10 @@ def _sections(manifest: Manifest) -> list[str]:
         *(f"> warning: {markdown(warning)}" for warning in manifest.warnings),
         *people,
         f"## Data\nSource: {markdown(dataset.source)}. Licence: {markdown(dataset.licence)}. Whoever passes the "
-        "features on minds these terms.",
+        "features on must keep to these terms.",
         f"## Parts\n{_table(('part', 'column', 'shape', 'type', 'holds'), _columns(manifest))}",
         f"## Encoders\n{_encoders(manifest)}",
-        f"## Coverage\n{_table(('', 'rows'), [(n, f'{c:,}') for n, c in manifest.coverage.items()])}",
+        f"## Coverage\n{_table(('', 'rows'), coverage.rows(manifest.coverage))}",
         f"## Load\nWith h5py alone, in this folder:\n```python\n{_example(manifest)}\n```\nWith melcache: "
         f"`melcache pull {shell(name)} URL`, then `melcache verify`, then training.",
     ]
@@ -112,7 +113,7 @@ def _encoders(manifest: Manifest) -> str:
             known = (f"{name}, untrained", "-", "-")
         rows.append((part, *(known or (name, "not known to melcache", "-")), weights[:16]))
     header = ("part", "encoder", "licence of the public weights", "said at", "sha256 of the weights")
-    return _table(header, rows) if rows else "No part is an encoder's."
+    return _table(header, rows) if rows else "No part was made by an encoder."
 
 
 def _example(manifest: Manifest) -> str:

@@ -44,8 +44,8 @@ class Fetch:
                 if not self._continue(file, shard):
                     file.clear()
                     raise DamagedError(
-                        f"{self._remote.where(shard.file)} is not what its manifest lists, twice: damaged there. "
-                        f"Whoever has the cache mends it: melcache push {shell(self._folder.name)} "
+                        f"{self._remote.where(shard.file)} does not match its manifest after two tries: damaged there. "
+                        f"Whoever has the cache repairs it: melcache push {shell(self._folder.name)} "
                         f"{shell(self._remote.url)} --check"
                     )
             checksums.note(self._folder, shard.file, shard.sha256)  # an extraction may go on from it

@@ -141,7 +141,7 @@ def _find(remote: Remote, identity: str, name: str) -> Manifest:
         data, where = kept, remote.where(copy)
     if data is None or (found := manifests.read(data, where)).id != identity:
         there = f"cache {found.id} is there, not" if data is not None else "there is no cache"
-        raise CacheError(f"{remote.url}: {there} {identity}. Ask who gave you the id where it lies")
+        raise CacheError(f"{remote.url}: {there} {identity}. Ask whoever gave you the id where that cache is")
     return found
 
 
@@ -169,12 +169,12 @@ def _with_what_is_here(
     except DeniedError:
         raise
     except CacheError as error:
-        raise CacheError(f"{error}; or put the cache of {url} in its place: melcache pull --replace") from error
+        raise CacheError(f"{error}; or replace it with the cache of {url}: melcache pull --replace") from error
     of_whole = here.parts.keys() <= whole.parts.keys() and partial_cache.take(whole, here.parts).id == here.id
     if not of_whole:
         raise CacheError(
-            f"{folder} is cache {identity}, {url} has {whole.id}. Pull it into another folder, or put it in the "
-            "place of what is here: melcache pull --replace"
+            f"{folder} is cache {identity}, {url} has {whole.id}. Pull it into another folder, or replace the "
+            "one here: melcache pull --replace"
         )
     return [part for part in whole.parts if part in parts or part in here.parts]
 

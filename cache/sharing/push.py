@@ -33,7 +33,7 @@ class Pushed:
 
     def __str__(self) -> str:
         if not self.news and not self.sent:
-            return f"{self.url}: cache {self.id} is there already; nothing to do"
+            return f"{self.url}: cache {self.id} is published already; nothing to do"
         new = "manifest" in self.news
         renewed = [f"{size(self.sent)} of shards"] * bool(self.sent) + list(self.news)
         done = f"published, {size(self.sent)} of {size(self.total)} sent" if new else f"renewed {', '.join(renewed)}"
@@ -78,7 +78,7 @@ class _Upload:
         for shard in shards:
             if self._known.get(shard.file, shard).sha256 != shard.sha256:
                 raise CacheError(
-                    f"{self._remote.where(shard.file)} is there with other bytes: the same recipe, computed on "
+                    f"{self._remote.where(shard.file)} exists with other bytes: the same recipe, computed on "
                     "another machine. Pull that cache, or push to another URL; what is published is never overwritten"
                 )
         total = sum(shard.bytes for shard in shards)
@@ -107,7 +107,7 @@ class _Upload:
         noted = self._remote.stamp(name, held) if held == shard.bytes else ""
         if noted != shard.sha256 or (self._check and self._hash(shard) != shard.sha256):
             raise CacheError(
-                f"{self._remote.where(name)} is there with other bytes, and no manifest lists it: another push is "
+                f"{self._remote.where(name)} exists with other bytes, and no manifest lists it: another push is "
                 "under way, or one was cut off. Wait for it, or remove that file, and push again"
             )
 
@@ -133,7 +133,7 @@ def _publish(
             state = remote.state()
         else:
             return tuple(name for name, new in news.items() if new)
-    raise CacheError(f"{remote.url} is changed by others all the time; push again later")
+    raise CacheError(f"{remote.url} keeps being changed by others; push again later")
 
 
 def _published(remote: Remote, state: State, *, replace: bool) -> Manifest | None:
@@ -168,7 +168,7 @@ def _card(manifest: Manifest, remote: Remote) -> bytes | None:
 
 def _refuse_itself(folder: Path, remote: Remote) -> None:
     if remote.path is not None and os.path.realpath(remote.path) == os.path.realpath(folder):
-        raise ConfigError(f"{remote.url} is the cache itself; name the place where others shall find it")
+        raise ConfigError(f"{remote.url} is the folder of the cache itself; give the place where others will find it")
 
 
 def _other(remote: Remote, there: Manifest, mine: Manifest) -> str:

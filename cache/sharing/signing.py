@@ -41,7 +41,9 @@ def verify(identity: str, signature: bytes | None, signers: Path, where: str) ->
     """
     check_signers(signers)
     if signature is None:
-        raise CacheError(f"{where} is not signed: no signature of {identity[:16]}... Its maker runs: melcache sign")
+        raise CacheError(
+            f"{where} is not signed: no signature of {identity[:16]}... Whoever made it can sign it: melcache sign"
+        )
     with tempfile.NamedTemporaryFile(suffix=".sig") as file:
         file.write(signature)
         file.flush()
@@ -54,16 +56,14 @@ def verify(identity: str, signature: bytes | None, signers: Path, where: str) ->
         arguments = ["-Y", "verify", "-f", str(signers), "-I", who, "-n", NAMESPACE, "-s", file.name]
         done = _run(arguments, identity)
     if done.returncode:
-        raise CacheError(f"the signature of {where} does not fit cache {identity[:16]}...: {_last_line(done)}")
+        raise CacheError(f"the signature of {where} does not match cache {identity[:16]}...: {_last_line(done)}")
     return who
 
 
 def check_signers(signers: Path) -> None:
     """Raise ConfigError for what is no file as ssh-keygen's ALLOWED SIGNERS."""
     if not is_file(signers):
-        raise ConfigError(
-            f"there is no file {signers} of those whose signatures count (man ssh-keygen: ALLOWED SIGNERS)"
-        )
+        raise ConfigError(f"there is no file {signers} of trusted signers (man ssh-keygen: ALLOWED SIGNERS)")
     if store.read_regular(signers, SIGNATURE_BYTES).startswith((b"ssh-", b"ecdsa-", b"sk-")):
         raise ConfigError(
             f"{signers} is a key without a name; expected lines such as: alice@example.org ssh-ed25519 AAAA..."
@@ -97,7 +97,7 @@ def _run(arguments: list[str], identity: str) -> subprocess.CompletedProcess[byt
         raise ConfigError("signatures need ssh-keygen: install OpenSSH") from None
     if b"No user exists for uid" in done.stderr:  # it says so of any signature, be it a good one
         raise ConfigError(
-            f"ssh-keygen looks at no signature here: {_last_line(done)}. Run this as a user that has a name, or give "
+            f"ssh-keygen checks no signature here: {_last_line(done)}. Run this as a user that has a name, or give "
             "this one a line in /etc/passwd"
         )
     return done

@@ -157,7 +157,8 @@ class _Expected:
         found = of if of is not None and manifests.copy_of(of) in small else self._manifest.id
         if self._identity not in (None, found):
             raise CacheError(
-                f"{self._file} holds cache {found}, not {self._identity}. Ask who gave you the id for its tar"
+                f"{self._file} holds cache {found}, not {self._identity}. Ask whoever gave you the id for the "
+                "tar of that cache"
             )
         if self._signers is not None and not self.signer:
             signature = small.get(manifests.signature_of(found))

@@ -85,7 +85,7 @@ def remedy(error: OSError) -> str:
         return "let this user write there"
     if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
         return "move what has that name out of the way, or choose another place,"
-    return "make room or mend the disk"
+    return "make room or check the disk"
 
 
 def read_regular(path: Path, limit: int | None = None) -> bytes:
@@ -127,8 +127,8 @@ def open_shard(path: Path) -> Iterator[int]:
     with open_regular(path) as descriptor:
         if _hollow(descriptor):
             raise CacheError(
-                f"{path} says that it has {os.fstat(descriptor).st_size:,} bytes, and next to none is on the disk: it "
-                "is made of holes, as no file of a cache is. Take it afresh"
+                f"{path} has {os.fstat(descriptor).st_size:,} bytes, but almost none of them are on the disk: a sparse "
+                "file, as no file of a cache is. Get it again"
             )
         yield descriptor
 
@@ -151,7 +151,7 @@ def link(path: Path) -> DeniedError:
 
     The Hub's download cache, DVC and git-annex keep files so.
     """
-    gone = "" if path.exists() else " to what is not there"
+    gone = "" if path.exists() else " to a missing file"
     return DeniedError(
         f"{path} is a link{gone}: copy with cp -L, as in cp -rL {shell(path.parent)} COPY, and take the copy. A cache "
         "holds files of its own"
@@ -200,7 +200,7 @@ def _at_work(folder: Path, operation: int) -> Iterator[None]:
         raise CacheError(f"cannot write to {folder}/: {error.strerror}") from error
     if not lacking.lock(descriptor, folder, operation):
         os.close(descriptor)
-        raise CacheError(f"another process is at work in {folder}/. Wait for it, or take another folder")
+        raise CacheError(f"another process is writing to {folder}/. Wait for it, or use another folder")
     try:
         yield
     finally:

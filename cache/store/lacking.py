@@ -23,7 +23,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT)
 RENAME_NOREPLACE = 1  # linux/fs.h
 AT_FDCWD = -100  # fcntl.h
 
-LOST = "a power cut may take what was just written"
+LOST = "a power cut may lose what was just written"
 LACKS = {
     "fsync": f"cannot make files durable: {LOST}",
     "fsync of folders": f"cannot make the names in a folder durable: {LOST}",

@@ -93,7 +93,7 @@ class Draft:
         return known
 
     def sweep(self) -> None:
-        """Remove the temporary files of dead writers, but for those that a fetch can continue."""
+        """Remove the temporary files of processes that have ended, but for those that a fetch can continue."""
         store.sweep(self.folder, begun=False)
 
     def examine(self, problem: Problem) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+import cache.coverage
 from cache.kinds import IMAGE_STATUS, KINDS
 from cache.writing.draft import Draft
 from common.errors import CoverageError
@@ -74,10 +75,9 @@ def report(release: Dataset, lists: Lists, counts: dict[str, int]) -> str:
     splits = ", ".join(
         f"{name} {sum(mention.splits >> bit & 1 for mention in release.mentions):,}" for bit, name in enumerate(SPLITS)
     )
-    rows = [(name, f"{number:,}") for name, number in counts.items()]
     return "\n".join(
         [
-            table(("coverage", release.name), rows),
+            table(("coverage", release.name), cache.coverage.rows(counts)),
             f"splits: {splits}",
             f"candidates: {lists.candidates.shape[1]} from {lists.origin}; {recalls} over {over}",
         ]

@@ -1,10 +1,8 @@
 """Compute the missing shards of a plan, range by range."""
 
-from collections.abc import Mapping
-
 from cache.writing.draft import Draft
 from cache.writing.writer import Todo
-from common.output import Progress
+from common.output import Progress, table
 from extract.computing.derived_parts import Derived
 from extract.computing.part_clock import Clock
 from extract.computing.picture_parts import Pictures
@@ -26,24 +24,24 @@ class Work:
 
     def do(self, todo: list[Todo]) -> None:
         """Compute what is missing, a table at a time."""
-        for table in RANGED:
-            ranges = [item for item in todo if item.table == table]
+        for name in RANGED:
+            ranges = [item for item in todo if item.table == name]
             counts = [self._rows(item) * len({shard.part.name for shard in item.missing}) for item in ranges]
-            with Progress(sum(counts), table, "rows") as progress:
+            with Progress(sum(counts), name, "rows") as progress:
                 for item in ranges:
                     self.clock.start()
                     self._finish(
-                        Range(self.plan, self.draft, table, item.index, item.missing, progress.advance, self.clock)
+                        Range(self.plan, self.draft, name, item.index, item.missing, progress.advance, self.clock)
                     )
 
     def counters(self) -> str:
-        """Return how often each encoder ran and how many shards that made."""
-        encoded = ", ".join(f"{_listed(e.counts)} with {e.called}" for e in self.encoders.by_role.values())
-        fetched = f", {self.draft.fetched:,} fetched" if self.draft.fetched else ""
-        return (
-            f"decoded {self.pictures.decoded:,} pictures; encoded {encoded}; {self.draft.made:,} shards made, "
-            f"{self.draft.kept:,} kept{fetched}"
-        )
+        """Return as a table how much each encoder has encoded, and where the shards are from; without zeros."""
+        counts = {"pictures decoded": self.pictures.decoded}
+        for encoder in self.encoders.by_role.values():
+            counts |= {f"{what}, {encoder.name}": count for what, count in encoder.counts.items()}
+        counts |= {"shards computed": self.draft.made, "shards fetched": self.draft.fetched}
+        counts["shards present locally"] = self.draft.kept
+        return table(("done", "count"), [(what, f"{count:,}") for what, count in counts.items() if count])
 
     def _rows(self, item: Todo) -> int:
         start, stop = self.plan.borders[item.table][item.index]
@@ -55,8 +53,3 @@ class Work:
             self.pictures.fill(rows)
         self.derived.fill(rows)
         rows.save_all()
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    *most, last = (f"{count:,} {what}" for what, count in counts.items())
-    return f"{', '.join(most)} and {last}" if most else last

@@ -17,11 +17,10 @@ NONE: Columns = MappingProxyType({})
 class Encoder:
     """An encoder.  `recipe`, what decides its numbers, and `width` are known before its weights are loaded.
 
-    `name` stands in tables, `called` in sentences, `counts` says how many of what it has encoded.
+    `name` stands in tables, `counts` says how many of what it has encoded.
     """
 
     name: str
-    called: str
     width: int
     recipe: dict[str, Any]
 

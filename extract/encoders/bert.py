@@ -54,7 +54,7 @@ class Encoded:
 class Bert(Encoder):
     """The text encoder.  `recipe` and `width` (D) are known before the weights are loaded."""
 
-    name, called = "BERT", "BERT"
+    name = "BERT"
 
     def __init__(self, weights: Weights, compute: Compute, batch: int) -> None:
         super().__init__("texts")

@@ -41,7 +41,7 @@ _STATES = {
 class Clip(Encoder):
     """The joint encoder.  `recipe` and `width` (P) are known before the weights are loaded."""
 
-    name, called = "CLIP", "CLIP"
+    name = "CLIP"
 
     def __init__(self, weights: Weights, compute: Compute, text_batch: int, image_batch: int) -> None:
         super().__init__("texts", "sentences token by token", "pictures", "crops")

@@ -15,7 +15,7 @@ def cut(
 ) -> tuple[list[tuple[int, int]], list[Image.Image]]:
     """Return the place (row, k) and the picture of each object of n pictures: boxes (n, K, 4), labels (n, K).
 
-    There is no object where the label is 0.
+    There is not an object where the label is 0.
     """
     places = [(int(row), int(k)) for row, k in np.argwhere(labels > 0)]
     return places, [images[row].crop(outward(boxes[row, k], images[row].size)) for row, k in places]

@@ -33,7 +33,7 @@ THRESHOLD = 0.05  # torchvision's default
 class Objects(Encoder):
     """The detector and the vectors of what it finds.  `recipe` is known before the weights are loaded."""
 
-    name, called = "detector", "the detector"
+    name = "detector"
 
     def __init__(self, weights: Weights, compute: Compute, resnet: ResNet, version: str, keep: int) -> None:
         super().__init__("pictures")

@@ -23,7 +23,7 @@ FILE = Wanted("resnet152", ("resnet152-394f9c45.pth",), "https://download.pytorc
 class ResNet(Encoder):
     """The image encoder.  `recipe` and `width` (V) are known before the weights are loaded."""
 
-    name, called = "ResNet", "ResNet"
+    name = "ResNet"
 
     def __init__(self, weights: Weights, compute: Compute, batch: int) -> None:
         super().__init__("pictures", "crops")

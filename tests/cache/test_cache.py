@@ -350,7 +350,7 @@ def test_a_cache_is_found_by_path_or_by_name(two_parts, tmp_path):
     ):
         find_cache("nothing", tmp_path)
     (two_parts / "manifest.json").unlink()
-    with pytest.raises(CacheError, match="extraction has not finished"):
+    with pytest.raises(CacheError, match="extraction or pull has not finished"):
         find_cache("test", tmp_path)
 
 

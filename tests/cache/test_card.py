@@ -46,7 +46,7 @@ def test_the_card_says_what_is_in_the_cache_and_what_to_mind(toy_cache):
         "Licence: CC0-1.0 (generated)",
         "| mention.bert | span | 60 x 8 | f2 | mean of the tokens under the mention",
         "| mentions | 60 |",
-        "No part is an encoder's",
+        "No part was made by an encoder",
     ):
         assert said in page
     assert "guesses about people" not in page

@@ -114,7 +114,7 @@ def test_what_is_newer_than_the_manifest_is_work_and_stays(toy):
 def test_without_a_manifest_everything_is_work(toy):
     (toy / manifests.NAME).unlink()
     before = names(toy)
-    with pytest.raises(CacheError, match=r"has no manifest\.json: its shards are what an extraction.* --unfinished"):
+    with pytest.raises(CacheError, match=r"has no manifest\.json: an interrupted extraction.* --unfinished"):
         gc.collect(toy, delete=True)
     assert names(toy) == before
     assert {file.kind for file in gc.collect(toy, unfinished=True).files} == {gc.WORK}
@@ -188,7 +188,7 @@ def test_a_pull_at_work_is_not_disturbed(toy):
     command = [sys.executable, "-c", code, str(toy)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
-        with pytest.raises(CacheError, match="another process is at work"):
+        with pytest.raises(CacheError, match="another process is writing"):
             gc.collect(toy, delete=True)
         assert gc.collect(toy).files and (toy / STALE).exists()
         other.stdin.close()
@@ -220,7 +220,7 @@ def test_a_place_that_is_being_pushed_to_is_not_cleaned(toy, tmp_path, monkeypat
     old(remote / STALE)
 
     def create(self, *given, **more):
-        with pytest.raises(CacheError, match="another process is at work in") as caught:
+        with pytest.raises(CacheError, match="another process is writing to") as caught:
             gc.collect(remote, delete=True)
         said.append(caught.value)
         return inner(self, *given, **more)

@@ -60,7 +60,7 @@ def test_the_gate_works_under_limits_that_it_may_not_raise(disguised, tmp_path):
         ("_other_shape", r"text has shape \(4, 4\), the manifest says \(3, 4\)"),
         ("_big_endian", "text has type >f2, the manifest says <f2"),
         ("_user_block", "it has a user block"),
-        ("_never_allocated", "text lies elsewhere than the manifest says"),
+        ("_never_allocated", "text is not at the offset that the manifest says"),
     ],
 )
 def test_pull_and_verify_say_what_is_strange_about_a_file(tmp_path, trick, reason):
@@ -71,7 +71,7 @@ def test_pull_and_verify_say_what_is_strange_about_a_file(tmp_path, trick, reaso
     with pytest.raises(CacheError, match=rf"is not what melcache writes: {reason}.*ask whoever gave it to you"):
         pull(tmp_path / "here", str(there))
     assert not (tmp_path / "here" / manifests.NAME).exists()
-    assert finding.problem.startswith("as listed, but not what melcache writes") and "no HDF5 tool" in finding.problem
+    assert finding.problem.startswith("has the listed bytes, but is not what") and "with HDF5 tools" in finding.problem
 
 
 def test_a_file_that_keeps_libhdf5_busy_costs_seconds_of_a_processor(disguised, monkeypatch, tmp_path):

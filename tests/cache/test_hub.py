@@ -301,7 +301,7 @@ def test_a_changed_shard_or_card_is_noticed(two_caches, hub, tmp_path):
     name = min(listed(one))
     oid = hub.files()[name]
     hub.large[oid] = hub.large[oid][:-1] + b"\x7f"
-    with pytest.raises(CacheError, match=rf"{URL}/{name} is not what its manifest lists, twice"):
+    with pytest.raises(CacheError, match=rf"{URL}/{name} does not match its manifest after two tries"):
         pull.pull(tmp_path / "here", URL)
     local = tmp_path / "local/toy"
     local.mkdir(parents=True)
@@ -350,10 +350,10 @@ def test_every_failure_is_one_line_without_the_token(two_caches, hub, tmp_path, 
     assert f"there is no cache at {URL}" in line(pull.pull, tmp_path / "here", URL)
     assert "has no branch v9" in line(pull.pull, tmp_path / "here", URL + "@v9")
     for url in ("hf://datasets/team", "hf://spaces/team/toy"):
-        assert "is no dataset repository" in line(remotes.open, url)
+        assert "is not a dataset repository" in line(remotes.open, url)
     monkeypatch.setenv("HF_TOKEN", "hf_wrong_hunter2")
     for action, arguments in ((push.push, (one, URL)), (pull.pull, (tmp_path / "here", URL))):
-        assert "Log in with hf auth login, mend the URL, or create it: hf repos create team/toy" in line(
+        assert "Log in with hf auth login, correct the URL, or create it: hf repos create team/toy" in line(
             action, *arguments
         )
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")

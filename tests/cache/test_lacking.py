@@ -56,7 +56,7 @@ def test_a_folder_that_cannot_be_synced_costs_one_warning(tmp_path, monkeypatch,
     assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == [b"whole"] * 4
     assert said == [
         f"warning: the file system of {tmp_path} cannot make the names in a folder durable: "
-        "a power cut may take what was just written"
+        "a power cut may lose what was just written"
     ]
 
 

@@ -114,4 +114,4 @@ def test_a_missing_cache_is_one_line_and_exit_2(monkeypatch, capsys, tmp_path):
         "error: No cache for 'nothing' in shards/. Make it with: melcache extract --dataset nothing\n"
     )
     synthetic_cache(tmp_path / "shards/toy")
-    assert invoke("info", "nothing").stderr.endswith("--dataset nothing, or take one of: toy\n")
+    assert invoke("info", "nothing").stderr.endswith("--dataset nothing, or choose from: toy\n")

@@ -125,7 +125,7 @@ def test_a_pushed_directory_is_a_cache_itself_and_a_second_push_writes_nothing(o
     assert done.id in (remote / "README.md").read_text() and leftovers(remote) == []
     before = {p: p.stat().st_ino for p in remote.rglob("*")}
     again = push.push(one, str(remote))
-    assert "is there already; nothing to do" in str(again) and again.sent == 0
+    assert "is published already; nothing to do" in str(again) and again.sent == 0
     assert {p: p.stat().st_ino for p in remote.rglob("*")} == before
 
 
@@ -296,7 +296,7 @@ def test_a_part_is_not_published(one, remote, here, tmp_path):
 def test_what_is_asked_for_must_be_a_head_or_a_part_that_the_cache_has(one, remote, here):
     push.push(one, str(remote))
     for heads, error, message in (
-        ("gpt", ConfigError, "--for gpt: none of the heads drin, "),
+        ("gpt", ConfigError, "--for gpt: expected one of the heads drin, "),
         ("ghmfc", CacheError, r"lacks mention\.regions\.image, .*which --for ghmfc asks for"),
         ("entity.objects", CacheError, r"lacks entity\.objects\.boxes, which --for entity\.objects asks for"),
     ):
@@ -323,7 +323,7 @@ def test_another_cache_is_published_only_with_replace_and_the_older_stays_by_id(
     assert pull.pull(tmp_path / "new", str(remote)).id == second
     assert pull.pull(tmp_path / "old", str(remote), identity=first).id == first
     assert content(tmp_path / "old") == content(one)
-    with pytest.raises(CacheError, match=rf"cache {second} is there, not {'0' * 64}\. Ask who gave you the id"):
+    with pytest.raises(CacheError, match=rf"cache {second} is there, not {'0' * 64}\. Ask whoever gave you the id"):
         pull.pull(tmp_path / "none", str(remote), identity="0" * 64)
     assert not (tmp_path / "none").exists()
 
@@ -359,7 +359,9 @@ def test_a_damaged_shard_at_the_remote_gets_no_name_here_and_its_owner_mends_it(
         for number, bad in enumerate(damages(victim)):
             victim.write_bytes(bad)
             here = tmp_path / part / str(number)
-            with pytest.raises(CacheError, match=rf"{victim.name} (is not what its manifest lists, twice|ends inside)"):
+            with pytest.raises(
+                CacheError, match=rf"{victim.name} (does not match its manifest after two tries|ends inside)"
+            ):
                 pull.pull(here, str(remote))
             assert not (here / "manifest.json").exists() and not (here / victim.name).exists()
             done = push.push(one, str(remote), check=True)
@@ -580,7 +582,7 @@ def test_the_same_recipe_with_other_numbers_never_overwrites_what_is_published(o
     push.push(one, str(remote))
     other = renumbered(one, tmp_path / "other/toy")
     before = content(remote)
-    with pytest.raises(CacheError, match=r"is there with other bytes: the same recipe, computed on another machine"):
+    with pytest.raises(CacheError, match=r"exists with other bytes: the same recipe, computed on another machine"):
         push.push(other, str(remote), replace=True)
     assert content(remote) == before
 
@@ -595,7 +597,7 @@ def test_a_file_that_appeared_during_the_push_is_not_overwritten(one, remote, tm
     push.push(one, str(remote))
     before = content(remote)
     monkeypatch.setattr(folder.Folder, "listing", lambda self: {})  # what was there when the push began
-    with pytest.raises(CacheError, match="is there with other bytes"):
+    with pytest.raises(CacheError, match="exists with other bytes"):
         push.push(renumbered(one, tmp_path / "other/toy"), str(remote), replace=True)
     assert content(remote) == before
 
@@ -708,16 +710,16 @@ def test_a_pull_says_where_the_cache_may_be_and_what_it_is_of(one, remote, here)
         pull.pull(here, str(remote.parent))
     with pytest.raises(ConfigError, match=r"is a cache of toy, not of wikimel\. Run: melcache pull toy"):
         pull.pull(here.parent / "wikimel", str(remote), dataset="wikimel")
-    with pytest.raises(ConfigError, match="is the cache itself"):
+    with pytest.raises(ConfigError, match="is the folder of the cache itself"):
         push.push(one, f"{one}/../toy")
-    with store.alone(here), pytest.raises(CacheError, match="another process is at work in"):
+    with store.alone(here), pytest.raises(CacheError, match="another process is writing to"):
         pull.pull(here, str(remote))
 
 
 def test_a_store_without_conditional_writes_says_so(one, here, capsys):
     url = "memory://team/toy"
     first = push.push(one, url)
-    assert "cannot make a write depend on what is there" in capsys.readouterr().err
+    assert "does not support conditional writes" in capsys.readouterr().err
     assert pull.pull(here, url, heads="bert").id == first.id
     assert pull.pull(here, url).taken < first.total and content(here) == content(one) | content(here)
     assert "nothing to do" in str(push.push(one, url))
@@ -771,7 +773,7 @@ def test_the_commands_say_what_went_where_and_what_is_here(one, remote, tmp_path
     assert json.loads(invoke("push", one, remote, "--json").stdout)["sent"] == 0
     assert "; 7 of 9 parts are present locally" in invoke("pull", "toy", remote, "--for", "drin").stdout
     info = invoke("info", "toy").stdout
-    assert f"id {identity}; here are 7 of its 9 parts, " in info
+    assert f"id {identity}; 7 of its 9 parts are present, " in info
     as_json = json.loads(invoke("info", "toy", "--json").stdout)
     assert (as_json["id"], as_json["id_of_parts"]) == (identity, manifests.load(Path("shards/toy")).id)
     assert invoke("verify", "toy").exit_code == 0

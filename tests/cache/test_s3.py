@@ -215,7 +215,7 @@ def test_a_store_that_ignores_conditions_is_found_out(two_caches, bucket, monkey
 
     monkeypatch.setattr(s3.S3, "_kept", kept)
     push.push(two_caches / "one/toy", URL)
-    assert f"{URL} cannot make a write depend on what is there" in capsys.readouterr().err
+    assert f"{URL} does not support conditional writes" in capsys.readouterr().err
     monkeypatch.undo()
 
 
@@ -229,7 +229,7 @@ def test_damage_in_the_bucket_is_refused_and_mended(two_caches, bucket, tmp_path
             bucket.delete_object(Bucket="team", Key=f"caches/toy/{name}")
         else:
             bucket.put_object(Bucket="team", Key=f"caches/toy/{name}", Body=bad)
-        with pytest.raises(CacheError, match=rf"{URL}/{name} (is not what|ends inside|is not there)"):
+        with pytest.raises(CacheError, match=rf"{URL}/{name} (does not match|ends inside|is missing)"):
             pull.pull(tmp_path / "here", URL)
         assert push.push(one, URL, check=True).sent == len(good)
     pull.pull(tmp_path / "here", URL)
@@ -251,9 +251,9 @@ def test_a_server_without_etags_is_like_one_without_conditions(two_caches, bucke
     replies(monkeypatch, lambda method, reply: {name: value for name, value in reply.items() if name != "ETag"})
     first = push.push(two_caches / "one/toy", URL).id
     assert "nothing to do" in str(push.push(two_caches / "one/toy", URL))
-    assert "cannot make a write depend" not in capsys.readouterr().err  # nothing was there to be replaced
+    assert "does not support conditional writes" not in capsys.readouterr().err  # nothing was there to be replaced
     second = push.push(two_caches / "two/toy", URL, replace=True).id
-    assert f"{URL} cannot make a write depend on what is there" in capsys.readouterr().err
+    assert f"{URL} does not support conditional writes" in capsys.readouterr().err
     assert pull.pull(tmp_path / "here", URL).id == second and same(tmp_path / "here", two_caches / "two/toy")
     assert pull.pull(tmp_path / "old", URL, identity=first).id == first
 
@@ -334,7 +334,7 @@ def test_every_failure_is_one_line_without_secrets(two_caches, bucket, tmp_path,
 
     assert "no cache at s3://team/caches/toy: no manifest.json" in line(pulling, URL)
     for action in (pushing, pulling):
-        assert "there is no bucket nobody. Mend the URL, or create it: aws s3 mb s3://nobody" in line(
+        assert "there is no bucket nobody. Correct the URL, or create it: aws s3 mb s3://nobody" in line(
             action, "s3://nobody/toy"
         )
     push.push(one, URL + "/deeper/toy")

@@ -87,7 +87,7 @@ def test_unsigned_foreign_and_moved_signatures_are_refused_before_any_shard(toy,
         assert "\n" not in str(caught.value) and not here.exists()
 
     push.push(toy, str(remote))
-    refused(r"is not signed: no signature of .*Its maker runs: melcache sign")
+    refused(r"is not signed: no signature of .*Whoever made it can sign it: melcache sign")
     signing.sign(toy, keys / "mallory")
     assert push.push(toy, str(remote)).news == ("signature",)
     refused(r"is signed by a key that is not in .*signers")
@@ -98,15 +98,15 @@ def test_unsigned_foreign_and_moved_signatures_are_refused_before_any_shard(toy,
     (toy / "manifest.json").write_bytes(manifests.written(sealed))
     (toy / manifests.signature_of(sealed["id"])).write_bytes(old)  # alice's, of what the cache was before
     push.push(toy, str(remote), replace=True)
-    refused(rf"the signature of .* does not fit cache {sealed['id'][:16]}")
+    refused(rf"the signature of .* does not match cache {sealed['id'][:16]}")
     for bad in (b"", b"-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n", b"\0" * 100):
         (remote / manifests.signature_of(sealed["id"])).write_bytes(bad)
-        refused(r"is signed by a key that is not in|does not fit")
+        refused(r"is signed by a key that is not in|does not match")
 
 
 def test_a_key_that_may_sign_other_things_only_is_refused(toy, keys):
     signing.sign(toy, keys / "alice")
-    with pytest.raises(CacheError, match=r"does not fit cache|not in"):
+    with pytest.raises(CacheError, match=r"does not match cache|not in"):
         signing.of_folder(toy, keys / "files")
 
 
@@ -128,7 +128,7 @@ def test_mistakes_are_one_line(toy, keys, tmp_path):
         (CacheError, "cannot sign with", lambda: signing.sign(toy, keys / "signers")),
         (
             ConfigError,
-            "there is no file .*none of those whose signatures count",
+            "there is no file .*none of trusted signers",
             lambda: signing.of_folder(toy, tmp_path / "none"),
         ),
         (CacheError, "is not signed", lambda: signing.of_folder(toy, keys / "signers")),
@@ -157,7 +157,7 @@ def test_a_tar_is_taken_where_it_is_the_cache_that_is_expected_and_signed(toy, k
     want = ["--name", here, "--id", whole, "--require-signed", "--signers"]
     for file, signers, error in (
         (plain, "signers", "is not signed: no signature of"),
-        (signed, "files", "does not fit|is signed by a key that is not in"),
+        (signed, "files", "does not match|is signed by a key that is not in"),
     ):
         said = melcache("import", "--from", "tar", file, *want, keys / signers)
         assert said.exit_code == 2 and re.search(error, said.stderr)

@@ -119,12 +119,12 @@ def test_an_honest_cache_is_read(toy):
 def test_a_gold_on_padding_is_not_retrieved_but_refused(toy, model):
     """It scored as a hit among the others: padding has a string score, too."""
     forged(toy, {"pair.candidates.candidates": at((slice(None), 0), -1), "pair.candidates.gold": lambda rows: rows * 0})
-    assert re.search(r"candidates\.gold of .* holds 0 in row 0, and there is padding", trained(model))
+    assert re.search(r"candidates\.gold of .* holds 0 in row 0, which is padding", trained(model))
 
 
 def test_a_gold_that_is_another_entity_than_the_mentions_is_refused(toy):
     forged(toy, {"pair.candidates.gold": lambda rows: (rows + 1) % PLACES})
-    assert re.search(r"in row 0, and there is entity \d+, and mention\.ids\.gold is \d+", trained("prior"))
+    assert re.search(r"in row 0, which is entity \d+, and mention\.ids\.gold is \d+", trained("prior"))
 
 
 def test_lists_without_a_candidate_are_one_line_for_every_head_and_its_costs(toy):
@@ -211,9 +211,9 @@ def test_a_file_of_holes_is_one_line_for_all_that_would_read_it(toy, monkeypatch
     sealed(toy, grow)
     readers = [command for command in COMMANDS if command[0] in ("diff", "export", "push")]
     found = [said(cache.cli.app, *command) for command in readers] + [trained("lexical")]
-    assert all("says that it has 4,294,967,296 bytes, and next to none is on the disk" in line for line in found)
+    assert all("has 4,294,967,296 bytes, but almost none of them are on the disk" in line for line in found)
     done = CliRunner().invoke(cache.cli.app, ["verify", "toy"])
-    assert done.exit_code == 1 and "it is made of holes" in done.stdout
+    assert done.exit_code == 1 and "a sparse file" in done.stdout
 
 
 def test_a_file_that_is_all_there_is_no_hole(tmp_path, monkeypatch):

@@ -74,7 +74,7 @@ def test_a_full_stdout_is_one_line_and_a_code_of_its_own(tmp_path):
     *_, last = done.stderr.decode().splitlines()
     assert done.returncode == console.LOST
     assert last == (
-        "error: cannot print all of the result: No space left on device. What the command writes to files is written"
+        "error: cannot print all of the result: No space left on device. The files that the command writes are complete"
     )
 
 

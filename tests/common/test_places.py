@@ -49,8 +49,8 @@ REFUSED = {
     "hf:datasets/org/name": "did you mean 'hf://datasets/org/name'",
     "file:/mnt/x": "did you mean 'file:///mnt/x'",
     "s3:/key:hunter2@team/x": "did you mean",
-    "user@host:dir": "looks like a place that ssh reaches",
-    "host:/dir": "looks like a place that ssh reaches",
+    "user@host:dir": "looks like an address of ssh",
+    "host:/dir": "looks like an address of ssh",
     "C:\\team\\x": "is a path of Windows",
     "C:/team": "is a path of Windows",
     "\\\\server\\team": "is a path of Windows",
@@ -62,7 +62,7 @@ REFUSED = {
     "https://huggingface.co/datasets/org/name": "https:// is none of",
     "ssh://host/x": "ssh:// is none of",
     "https://user:hunter2@host/x": "user, a password",
-    "user:hunter2@host:dir": "looks like a place",
+    "user:hunter2@host:dir": "looks like an address",
     "file://": "names no directory here",
     "file:///": "names no directory here",
     "file://host/dir": "names no directory here",
@@ -72,7 +72,7 @@ REFUSED = {
     "s3://team/../x": "part that is empty",
     "s3://te am/x": "holds a blank",
     "s3://[team/x?y": "put credentials where",
-    "team/{dataset}": r"\{dataset\} stands for nothing; \{name\} for the name",
+    "team/{dataset}": r"\{dataset\} stands for nothing; only \{name\} does",
     "s3://team/{}": r"\{\} stands for nothing",
     "team/{name": r"\{name stands for nothing",
     "team/name}": r"\} stands for nothing",
@@ -113,7 +113,7 @@ def test_a_file_here_is_no_url_and_may_hold_a_colon(monkeypatch):
         ("", "names no place"),
         ("s3://team/x", "is a URL"),
         ("s3:/team", "did you mean"),
-        ("me@host:x.tar", "looks like a place that ssh"),
+        ("me@host:x.tar", "looks like an address of ssh"),
     ):
         with pytest.raises(ConfigError, match=message):
             places.local(given)

@@ -269,7 +269,7 @@ def test_gc_waits_for_an_extraction_and_an_extraction_for_a_pull(release, tmp_pa
 
     def take(self, todo, draft):
         taken.append(draft)
-        with pytest.raises(CacheError, match="another process is at work in"):
+        with pytest.raises(CacheError, match="another process is writing to"):
             gc.collect(draft.folder, delete=True, unfinished=True)
         with store.together(draft.folder):  # as another extraction would
             return inner(self, todo, draft)
@@ -277,7 +277,7 @@ def test_gc_waits_for_an_extraction_and_an_extraction_for_a_pull(release, tmp_pa
     monkeypatch.setattr(Shared, "take", take)
     folder = pipeline.run(config(release, tmp_path, remote=str(team[1])))
     assert taken and is_sound(folder)
-    with store.alone(folder), pytest.raises(CacheError, match="another process is at work in"):
+    with store.alone(folder), pytest.raises(CacheError, match="another process is writing to"):
         pipeline.run(config(release, tmp_path, remote=str(team[1])))
 
 

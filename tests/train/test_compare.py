@@ -329,7 +329,7 @@ def test_a_head_that_diverges_and_one_without_columns_stop_no_other(tmp_path):
         (["--models", "bert", "--option", "width=3"], "--option is for heads of your own"),
         (["--published", "mine"], "--published mine: choose from"),
         (["--models", "bert", "--baseline", "ghmfc"], "lacks the parts mention.regions"),
-        (trained(epochs=3), "is of another run: epochs 2, now 3"),
+        (trained(epochs=3), "belongs to another run: epochs 2, now 3"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(wikidiverse, uninterrupted_study, options, message):

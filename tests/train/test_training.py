@@ -246,7 +246,7 @@ def test_finished_seeds_are_not_trained_again(learnable, tmp_path, monkeypatch, 
 def test_a_run_of_another_config_is_not_replaced_unasked(learnable, tmp_path):
     loop.fit(config(learnable, tmp_path, seeds=(0, 1), epochs=1), SMALL)
     before = (tmp_path / "results.json").read_bytes()
-    with pytest.raises(ConfigError, match=r"is of another run: epochs 1, now 2\. Take.*--fresh"):
+    with pytest.raises(ConfigError, match=r"belongs to another run: epochs 1, now 2\. Use.*--fresh"):
         loop.fit(config(learnable, tmp_path, seeds=(7,), epochs=2), SMALL)
     with pytest.raises(ConfigError, match=r"of another run: drin\.static False, now True"):
         loop.fit(config(learnable, tmp_path, epochs=1), dataclasses.replace(SMALL, static=True))
@@ -259,7 +259,7 @@ def test_half_a_training_of_another_config_is_refused(learnable, tmp_path, monke
     with monkeypatch.context() as patched, pytest.raises(Killed):
         killed_after(patched, 1)
         loop.fit(config(learnable, tmp_path), SMALL)
-    with pytest.raises(ConfigError, match=r"unfinished.safetensors is of another run: epochs 3, now 9\. Take"):
+    with pytest.raises(ConfigError, match=r"unfinished.safetensors belongs to another run: epochs 3, now 9\. Use"):
         loop.fit(config(learnable, tmp_path, epochs=9), SMALL)
     with pytest.raises(ConfigError, match=r"of another run: seeds 0, now 4"):
         loop.fit(config(learnable, tmp_path, seeds=(4,)), SMALL)
@@ -359,7 +359,7 @@ def test_dropout_is_on_in_every_epoch_and_off_in_every_test(sequences, tmp_path,
 
 
 def test_two_processes_never_share_a_run_folder(learnable, tmp_path):
-    with store.alone(tmp_path), pytest.raises(CacheError, match="another process is at work in"):
+    with store.alone(tmp_path), pytest.raises(CacheError, match="another process is writing to"):
         loop.fit(config(learnable, tmp_path), SMALL)
 
 
@@ -762,7 +762,7 @@ def test_a_head_without_weights_and_torchrun_are_refused(learnable, tmp_path, mo
 
 def test_a_head_without_weights_replaces_no_trained_run(learnable, tmp_path):
     loop.fit(config(learnable, tmp_path, epochs=1), SMALL)
-    with pytest.raises(ConfigError, match="is of another run"):
+    with pytest.raises(ConfigError, match="belongs to another run"):
         loop.fit(config(learnable, tmp_path, epochs=1, model="lexical"), None)
 
 

@@ -41,5 +41,5 @@ def _refuse(table: Table, name: str, first: int, values: Tensor) -> None:
         row, place = bad.nonzero()[0].tolist()
         raise NotFiniteError(
             f"column {name} of {table.path} holds {values.flatten(1)[row, place].item()} in row {first + row}, where "
-            "numbers must be finite: what wrote it was wrong. Extract the cache again, or take it afresh"
+            "numbers must be finite: the program that wrote it was wrong. Extract the cache again, or pull it again"
         )

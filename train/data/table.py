@@ -96,8 +96,8 @@ class Table:
             place, entity = int(self.gold[row]), int(self.candidates[row, self.gold[row]])
             there = "padding" if entity < 0 else f"entity {entity}, and mention.ids.gold is {int(golds[row])}"
             raise CacheError(
-                f"column pair.candidates.gold of {self.path} holds {place} in row {row}, and there is {there}: what "
-                "wrote it was wrong. Extract the cache again, or take it afresh"
+                f"column pair.candidates.gold of {self.path} holds {place} in row {row}, which is {there}: the program "
+                "that wrote it was wrong. Extract the cache again, or pull it again"
             )
 
     def rows(self, split: str) -> Tensor:

@@ -24,12 +24,12 @@ COLUMNS = (
 FINDINGS = {
     "mentions": ("mentions", None),
     "labeled": ("are labeled", "mentions"),
-    "in_another_split": ("stand in another split, too", "mentions"),
-    "repeated": ("have sentence, mention and place of one in train", "mentions"),
+    "in_another_split": ("are in another split, too", "mentions"),
+    "repeated": ("repeat sentence, mention and position of one in train", "mentions"),
     "picture_of_an_entity": ("have a picture that is also an entity's", "mentions"),
-    "picture_of_gold": ("have the very picture of their gold entity", "labeled"),
-    "gold_in_train": ("have a gold entity that train has", "labeled"),
-    "surface_in_train": ("have a string that train has", "mentions"),
+    "picture_of_gold": ("have the same picture as their gold entity", "labeled"),
+    "gold_in_train": ("have a gold entity that occurs in train", "labeled"),
+    "surface_in_train": ("have a string that occurs in train", "mentions"),
     "prior": ("are right by the commonest meaning of their string in train", "labeled"),
 }
 
@@ -39,7 +39,7 @@ def examine(reader: Reader) -> dict[str, Any]:
     missing = [name for name in COLUMNS if name not in reader.columns]
     if missing:
         raise CacheError(
-            f"{reader.path} lacks {', '.join(missing)}, which the doctor reads; synthetic and imported caches do"
+            f"{reader.path} lacks {', '.join(missing)}, which doctor reads; synthetic and imported caches lack them"
         )
     found = diagnose({name: reader.column(name) for name in COLUMNS})
     return {"dataset": reader.manifest.dataset.name, "cache_id": reader.id, "splits": found}

@@ -107,8 +107,9 @@ def show(found: dict[str, Any]) -> str:
             f"{', '.join(found['split']) or 'no split'}, {'' if found['labeled'] else 'not labeled, '}"
             f"seed {found['seed']} of {printable(found['run'])}",
             table(head, rows),
-            "t text, i image, mention first; the number is the layer the edge enters, - that it is not read there.",
-            "Layer 1 has the extracted edges, later ones what Eq. 13 made of them; 0: no picture, or relation removed",
+            "t: text, i: image, mention side first; the number is the layer that the edge enters; -: not read there.",
+            "Layer 1 reads the extracted edges, later layers those of Eq. 13; 0: no picture, or the relation "
+            "was removed",
         ]
     )
 

@@ -21,7 +21,7 @@ from train.optimizing import checkpoint
 SHOWN = ("top1", "top5", "mrr", "recall")
 KNOWN = ("model", "name", "dataset", "split", "protocol", "tie_rule", "cache_id", "warnings")  # of results.json
 SPLITS = "mention.ids.splits"
-NIL = "no gold in the cache"
+NIL = "no gold entity in the cache"
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,12 @@ def _by_type(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
 
 
 def _by_mention_picture(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
-    return np.where(columns["mention.ids.image_status"][rows] == 0, "there", "not there")
+    return np.where(columns["mention.ids.image_status"][rows] == 0, "present", "missing")
 
 
 def _by_gold_picture(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
     gold = columns["mention.ids.gold"][rows]
-    there = np.where(columns["entity.ids.image_status"][gold] == 0, "there", "not there")  # -1 reads the last one
+    there = np.where(columns["entity.ids.image_status"][gold] == 0, "present", "missing")  # -1 reads the last one
     return np.where(gold < 0, NIL, there)
 
 
@@ -136,12 +136,12 @@ SLICINGS = {
     "surface": (Slicing("meanings of the string in train", (*_GOLD, "mention.ids.surface"), _by_surface, MEANINGS),),
     "type": (Slicing("mention type", ("mention.ids.type",), _by_type),),
     "picture": (
-        Slicing("mention picture", ("mention.ids.image_status",), _by_mention_picture, ("there", "not there")),
+        Slicing("mention picture", ("mention.ids.image_status",), _by_mention_picture, ("present", "missing")),
         Slicing(
             "picture of gold",
             ("mention.ids.gold", "entity.ids.image_status"),
             _by_gold_picture,
-            ("there", "missing", NIL),
+            ("present", "missing", NIL),
         ),
     ),
 }

@@ -222,7 +222,8 @@ class Checkpoints:
 
     def _foreign(self, path: Path, differ: str) -> ConfigError:
         return ConfigError(
-            f"{path} is of another run: {differ}. Take what it was trained with, another --run, or replace it with "
+            f"{path} belongs to another run: {differ}. Use the options it was trained with, another --run, or "
+            "replace it with "
             "--fresh"
         )
 

@@ -74,7 +74,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         data = store.read_regular(path, MAX_JSON)
         found = manifests.parse(data, "it", signs=MAX_SIGNS)
         if data != written(sealed({name: value for name, value in found.items() if name != "digest"})):
-            raise ConfigError("it was changed after it was written: its own digest does not fit")
+            raise ConfigError("it was changed after it was written: its digest does not match")
     return found
 
 
@@ -106,7 +106,7 @@ class TensorFile:
             raise ConfigError("it has no metadata of a checkpoint, or of an older melcache")
         layout = _layout(header)
         if metadata["digest"] != _digest(metadata, layout):
-            raise ConfigError("its header was changed after it was written: its digest does not fit")
+            raise ConfigError("its header was changed after it was written: its digest does not match")
         self.about, self.what, sums = (_parsed(metadata[name].encode("utf-8", "surrogatepass")) for name in TEXTS)
         self.stored = {
             name: Stored(*layout[name], 8 + length + begin, 8 + length + stop, str(sums.get(name)))

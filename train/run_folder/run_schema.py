@@ -72,7 +72,7 @@ def trials(value: Any) -> dict[str, Any]:
 def _fields(value: Any, wanted: Mapping[str, Check], where: str, more: Mapping[str, Check] = NONE) -> dict[str, Any]:
     """Return the value if it has the fields wanted, and those as they must be; `more` may lack."""
     if not isinstance(value, dict):
-        raise ConfigError(f"{where} is no object")
+        raise ConfigError(f"{where} is not an object")
     if lost := sorted(wanted.keys() - value.keys()):
         raise ConfigError(f"{where} lacks {lost[0]}")
     for name, good in (wanted | more).items():

@@ -28,7 +28,7 @@ def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str) -> d
     """
     ended = [outcome for outcome in outcomes if outcome.found]
     if not ended:
-        raise ConfigError(f"no run came to its end; {outcomes[0].run.name}: {outcomes[0].reason}")
+        raise ConfigError(f"no run finished; {outcomes[0].run.name}: {outcomes[0].reason}")
     _check_splits(ended)
     entries = [_entry(outcome) for outcome in ended]
     values = _values(ended)

@@ -14,7 +14,7 @@ from train.studies import published
 
 OTHERS = (
     "ranks: all entities, the best by alignment score, or the mention's list; the ceiling is the share of mentions "
-    "whose gold is among them. No difference from {base} where a head ranks others: that would "
+    "whose gold is among them. No difference from {base} is given where a head ranks others: that would "
     "compare what is ranked, not heads"
 )
 SHORT, LONG = ("top1", "top3", "top5", "mrr"), ("top1", "top5", "top10", "top20", "mrr")  # DRIN Table 2

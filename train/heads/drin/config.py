@@ -34,7 +34,7 @@ class DrinConfig(HeadConfig):
     negatives: Literal["batch", "own"] = knob(
         "own", "S- of Eq. 17 is the mean over the mention's own candidates, or over all of the batch", panel="drin"
     )
-    reduction: Literal["mean", "sum"] = knob("mean", "of Eq. 17 over the mentions of a batch", panel="drin")
+    reduction: Literal["mean", "sum"] = knob("mean", "how Eq. 17 is reduced over the mentions of a batch", panel="drin")
 
     def __post_init__(self) -> None:
         check_at_least_one(self, "layers", "width")

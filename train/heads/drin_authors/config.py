@@ -56,7 +56,9 @@ class DrinAuthorsConfig(HeadConfig):
         "candidates: S+ is compared with those of all mentions of the batch, or with the mention's own",
         panel="drin_authors",
     )
-    margin: float = knob(0.25, "of gold over each candidate, or over their mean (DRIN 4.4)", panel="drin_authors")
+    margin: float = knob(
+        0.25, "margin of gold's score over each candidate's, or over their mean (DRIN 4.4)", panel="drin_authors"
+    )
     leak_gold: bool = knob(
         False,
         "LEAKS GOLD: as theirs, gold is one more candidate of the graph, in tests too, retrieved or not",

@@ -17,12 +17,16 @@ class MatchingConfig(HeadConfig):
         "text", "text of an entity that is matched; description: the longer one (DWE+)", panel="dwe, dwe_authors"
     )
     persons_only: bool = knob(False, "read only objects that are persons", panel="dwe")
-    attention_heads: int = knob(8, "of each attention (DWE's code)", panel="dwe, dwe_authors")
-    dropout: float = knob(0.4, "share of numbers dropped in training (DWE's code)", panel="dwe, dwe_authors")
-    triplet_margin: float = knob(0.5, "of gold over one other candidate (DWE's code)", panel="dwe, dwe_authors")
-    alignment_weight: float = knob(0.1, "lambda, of the alignment loss; 0: without it", panel="dwe")
+    attention_heads: int = knob(8, "attention heads of each layer (DWE's code)", panel="dwe, dwe_authors")
+    dropout: float = knob(0.4, "dropout rate in training (DWE's code)", panel="dwe, dwe_authors")
+    triplet_margin: float = knob(
+        0.5, "margin of gold's score over one other candidate's (DWE's code)", panel="dwe, dwe_authors"
+    )
+    alignment_weight: float = knob(0.1, "lambda, weight of the alignment loss; 0: without it", panel="dwe")
     alignment_temperature: float = knob(
-        0.07, "of the alignment loss (CLIP); dwe_authors learns it, from this one on", panel="dwe, dwe_authors"
+        0.07,
+        "temperature of the alignment loss (CLIP); dwe_authors learns it, beginning here",
+        panel="dwe, dwe_authors",
     )
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ class DzmnedConfig(HeadConfig):
     image_width: int = 2048
     width: int = knob(768, "D, width of the space in which mention and entity meet", panel="dzmned")
     characters: int = knob(32, "bytes read of a mention's string and of an entity's name", panel="dzmned")
-    character_width: int = knob(64, "of the vector that they give", panel="dzmned")
+    character_width: int = knob(64, "width of the vector made of these bytes", panel="dzmned")
     margin: float = knob(0.25, MARGIN, panel="dzmned")
 
     def __post_init__(self) -> None:

@@ -106,16 +106,18 @@ class GhmfcConfig(HeadConfig):
         panel="ghmfc",
     )
     hard_negatives: float = knob(
-        0.95, "drawn: share of negatives with the likest name; the others are random", panel="ghmfc"
+        0.95, "drawn: share of negatives that have the most similar names; the others are random", panel="ghmfc"
     )
     width: int | None = knob(None, _by_form("D, width of the stacks", "width"), panel="ghmfc")
     tokens: int | None = knob(None, _by_form("tokens read of a sentence", "tokens"), panel="ghmfc")
-    attention_layers: int = knob(2, "of each stack (GHMFC); light has no stacks", panel="ghmfc")
-    attention_heads: int = knob(8, "of each attention (GHMFC)", panel="ghmfc")
-    dropout: float | None = knob(None, _by_form("in training", "dropout"), panel="ghmfc")
-    triplet_margin: float = knob(0.5, "of gold over each other candidate (GHMFC)", panel="ghmfc")
+    attention_layers: int = knob(2, "attention layers of each stack (GHMFC); light has no stacks", panel="ghmfc")
+    attention_heads: int = knob(8, "attention heads of each layer (GHMFC)", panel="ghmfc")
+    dropout: float | None = knob(None, _by_form("dropout rate in training", "dropout"), panel="ghmfc")
+    triplet_margin: float = knob(0.5, "margin of gold's score over each other candidate's (GHMFC)", panel="ghmfc")
     margin: float = knob(0.25, MARGIN, panel="ghmfc")
-    contrastive_temperature: float = knob(0.6, "of the loss between text and picture (GHMFC)", panel="ghmfc")
+    contrastive_temperature: float = knob(
+        0.6, "temperature of the loss between text and picture (GHMFC)", panel="ghmfc"
+    )
     mention_token: bool = knob(
         False,
         "the mention's own vector is one more token: GHMFC reads the sentence alone, so that all mentions of one "

@@ -22,7 +22,7 @@ class JointConfig(HeadConfig):
         "auto", "margin: as drin's; auto: contrastive for jmel, else margin", panel="bert, jmel, clip_linear"
     )
     margin: float = knob(0.25, MARGIN, panel="bert, jmel, clip_linear")
-    temperature: float = knob(0.1, "of the contrastive loss", panel="bert, jmel, clip_linear")
+    temperature: float = knob(0.1, "temperature of the contrastive loss", panel="bert, jmel, clip_linear")
 
     def __post_init__(self) -> None:
         check_at_least_one(self, "width")
