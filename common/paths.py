@@ -4,6 +4,7 @@ import errno
 import glob
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from common import places
@@ -14,6 +15,7 @@ from common.words import one_of
 SHARDS = Path("shards")
 DATA = Path("data")
 RUNS = Path("runs")
+MANIFEST = "manifest.json"  # what makes a folder a cache
 NAME_BYTES = 255  # of a file or folder, on nearly every file system
 ADVICE = dict.fromkeys((errno.EACCES, errno.EPERM), ". Let this user do so (chmod), or ask the owner")
 # what the system says of a path that nothing can have; whatever else it says leaves open whether something is there
@@ -96,28 +98,59 @@ def check_name(name: str, what: str) -> None:
         raise ConfigError(f"{what} {name!r} names nothing: give a name such as wikimel")
 
 
-def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
-    """Return the directory of a cache given as a path or as a name under `shards`.
+@dataclass(frozen=True)
+class Place:
+    """Where a cache lies here, as a user writes it: a path, or a name under `shards`.
 
-    Raises CacheError if none is there, and ConfigError for what can be neither.
+    All methods raise ConfigError for what can be neither, and DeniedError where the system does not say.
     """
-    path, refused = places.local(str(name)), None
-    both = (path, shards / path)
-    for candidate in both:
-        try:
-            if exists(candidate / "manifest.json"):
-                return candidate
-        except DeniedError as error:
-            refused = refused or error
-    if refused is not None:
-        raise refused
-    own = os.path.basename(os.path.abspath(path))  # of . it is the working directory's name
-    for candidate in filter(is_folder, both):
-        raise CacheError(
-            f"{candidate}/ has no manifest.json: its extraction or pull has not finished. "
-            f"Finish it with: {suggested('extract', {'dataset': own})}, or the same melcache pull"
-        )
-    there = sorted(Path(manifest).parent.name for manifest in glob.glob(f"{glob.escape(str(shards))}/*/manifest.json"))
-    other = f", or choose from: {one_of(own, there)}" if there else ""
-    made = suggested("extract", {"dataset": own})
-    raise CacheError(f"No cache for '{name}' in {shards}/. Make it with: {made}{other}")
+
+    written: str
+    shards: Path = SHARDS
+
+    @property
+    def path(self) -> Path:
+        """What was written, as a path."""
+        return places.local(self.written)
+
+    @property
+    def is_name(self) -> bool:
+        """Whether a new cache is given by its name under `shards`, not by a path."""
+        return self.path.name == self.written != ".." and not exists(self.path / MANIFEST)
+
+    def new(self) -> Path:
+        """Return the directory that a new cache shall have."""
+        return self.shards / self.written if self.is_name else self.path
+
+    def cache(self) -> Path:
+        """Return the directory of the cache that is there.  Raises CacheError if none is."""
+        refused, both = None, (self.path, self.shards / self.path)
+        for candidate in both:
+            try:
+                if exists(candidate / MANIFEST):
+                    return candidate
+            except DeniedError as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
+        own = os.path.basename(os.path.abspath(self.path))  # of . it is the working directory's name
+        for candidate in filter(is_folder, both):
+            raise CacheError(
+                f"{candidate}/ has no {MANIFEST}: its extraction or pull has not finished. "
+                f"Finish it with: {suggested('extract', {'dataset': own})}, or the same melcache pull"
+            )
+        there = sorted(Path(found).parent.name for found in glob.glob(f"{glob.escape(str(self.shards))}/*/{MANIFEST}"))
+        other = f", or choose from: {one_of(own, there)}" if there else ""
+        made = suggested("extract", {"dataset": own})
+        raise CacheError(f"No cache for '{self.written}' in {self.shards}/. Make it with: {made}{other}")
+
+    def unfinished(self) -> Path:
+        """Return the directory of a cache, finished or not.  Raises CacheError if there is none."""
+        there = [folder for folder in (self.path, self.shards / self.path) if is_folder(folder)]
+        finished = [folder for folder in there if exists(folder / MANIFEST)]
+        return next(iter(finished + there), None) or self.cache()
+
+
+def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:
+    """Return the directory of the cache at a Place.  Raises as that does."""
+    return Place(str(name), shards).cache()

@@ -10,17 +10,16 @@ from cache.commands.options import (
     id_knob,
     json_knob,
     path_knob,
-    place,
     require_knob,
     say_done,
     signers_knob,
     trusted,
 )
-from common import console, places
+from common import console
 from common.errors import CacheError, ConfigError, DeniedError
 from common.options import knob
 from common.output import say
-from common.paths import SHARDS, exists, find_cache, is_folder, names
+from common.paths import MANIFEST, SHARDS, Place, exists, find_cache, names
 
 NAME_BYTES = 255  # of a directory, on most file systems
 
@@ -41,7 +40,7 @@ def gc(config: GcConfig) -> None:
     """List, and with --delete remove, the files in a cache directory that belong to no cache there."""
     from cache.checks import gc
 
-    folders = list(_caches()) if config.path is None else [_folder(places.local(config.path))]
+    folders = list(_caches()) if config.path is None else [Place(config.path).unfinished()]
     if not folders:
         raise CacheError(f"there is no cache in {SHARDS}/; name a directory")
     found = [gc.collect(folder, delete=config.delete, unfinished=config.unfinished) for folder in folders]
@@ -101,13 +100,15 @@ def import_(config: ImportConfig) -> None:
 
         more = tuple(extra for extra in ("regions", "tokens") if getattr(config, extra))
         assert config.name is not None  # ImportConfig sees to it
-        converted = convert.run(config.source, place(config.name), more=more, pooler_as_text=config.pooler_as_text)
+        converted = convert.run(
+            config.source, Place(config.name).new(), more=more, pooler_as_text=config.pooler_as_text
+        )
         say_done(converted, as_json=config.json)
     else:
         from cache.sharing import tar
 
         name = _plain(tar.dataset(config.source)) if config.name is None else config.name
-        taken = tar.take(config.source, place(name), identity=config.identity, signers=config.signers)
+        taken = tar.take(config.source, Place(name).new(), identity=config.identity, signers=config.signers)
         say_done(taken, as_json=config.json)
 
 
@@ -158,17 +159,10 @@ def _caches() -> Iterator[Path]:
     """Yield the caches under shards/; of one that may not be looked at, say so."""
     for folder in (SHARDS / name for name in names(SHARDS)):
         try:
-            if exists(folder / "manifest.json"):
+            if exists(folder / MANIFEST):
                 yield folder
         except DeniedError as error:
             say(f"warning: {error}")
-
-
-def _folder(path: Path) -> Path:
-    """Return a cache directory, finished or not."""
-    there = [folder for folder in (path, SHARDS / path) if is_folder(folder)]
-    with_manifest = [folder for folder in there if exists(folder / "manifest.json")]
-    return next(iter(with_manifest + there), None) or find_cache(path)
 
 
 def _plain(name: str) -> str:

@@ -5,10 +5,9 @@ from dataclasses import MISSING, asdict
 from pathlib import Path
 from typing import Any
 
-from common import console, places
+from common import console
 from common.errors import ConfigError
 from common.options import knob
-from common.paths import SHARDS, exists
 
 LOOK, MAKE, SHARE = "Look at a cache", "Make a cache", "Share a cache"  # as `melcache --help` groups commands
 
@@ -57,17 +56,6 @@ def trusted(required: bool, signers: Path | None) -> Path | None:
     if required and signers is None:
         raise ConfigError("--require-signed needs --signers FILE, the trusted signers")
     return signers
-
-
-def is_name(name: str) -> bool:
-    """Return whether a new cache is given by its name under shards/, not by a path."""
-    path = places.local(name)
-    return path.name == name != ".." and not exists(path / "manifest.json")
-
-
-def place(name: str) -> Path:
-    """Return the directory that a new cache of that name, or path, shall have."""
-    return SHARDS / name if is_name(name) else places.local(name)
 
 
 def say_done(done: Any, *, as_json: bool) -> None:

@@ -7,10 +7,8 @@ from cache import manifests, partial_cache
 from cache.commands.options import (
     check_id,
     id_knob,
-    is_name,
     json_knob,
     path_knob,
-    place,
     require_knob,
     say_done,
     signers_knob,
@@ -19,7 +17,7 @@ from cache.commands.options import (
 )
 from common import console
 from common.options import knob
-from common.paths import find_cache
+from common.paths import Place, find_cache
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,15 @@ def pull(config: PullConfig) -> None:
     """Take a cache that others pushed, every byte checked; interrupted? The same command continues."""
     from cache.sharing import pull
 
+    place = Place(config.name)
     done = pull.pull(
-        place(config.name),
+        place.new(),
         config.url,
         heads=",".join(config.heads),
         identity=config.identity or "",
         replace=config.replace,
         signers=trusted(config.require_signed, config.signers),
-        dataset=config.name if is_name(config.name) else "",
+        dataset=config.name if place.is_name else "",
     )
     say_done(done, as_json=config.json)
 

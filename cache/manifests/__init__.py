@@ -12,11 +12,11 @@ from cache import fingerprint, store
 from cache.manifests.checks import MAX_SIGNS, TEXT, check, is_text, parse
 from cache.manifests.entries import Manifest
 from common.errors import CacheError, ConfigError
-from common.paths import exists
+from common.paths import MANIFEST, exists
 
 __all__ = ["MAX_SIGNS", "Manifest", "check", "parse"]
 
-NAME = "manifest.json"
+NAME = MANIFEST
 COPIES = "manifests"  # the folder of copies that stay when another manifest is published, and of signatures
 MAX_BYTES = 32 << 20
 MAX_SHARDS = 7_000  # that an extraction makes, so that they fit in

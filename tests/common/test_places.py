@@ -1,6 +1,7 @@
 """Places as users write them: what is expanded, and what only looks like a place and must not become a folder here."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +12,7 @@ from cache.cli import app
 from cache.sharing import pull, push
 from common import places
 from common.errors import CacheError, ConfigError
-from common.paths import find_cache
+from common.paths import MANIFEST, Place, find_cache
 from extract.cli import app as extraction
 from extract.config import ExtractConfig
 from train.cli import app as training
@@ -180,6 +181,25 @@ def test_the_advice_where_no_cache_is_names_a_dataset(here, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path / "wiki/toy" if here == ".." else tmp_path / "wiki")
     with pytest.raises(CacheError, match="melcache extract --dataset " + ("toy" if here == "toy/" else "wiki") + ","):
         find_cache(here)
+
+
+def test_a_place_is_a_path_or_a_name_under_shards(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = {folder: tmp_path / folder for folder in ("shards/finished", "shards/begun", "begun", "here")}
+    for folder in made.values():
+        folder.mkdir(parents=True)
+    for folder in ("shards/finished", "here"):
+        (made[folder] / MANIFEST).touch()
+    new = {"toy": "shards/toy", "begun": "shards/begun", "here": "here", "a/toy": "a/toy", "./toy": "toy", "..": ".."}
+    assert {written: str(Place(written).new()) for written in new} == new
+    assert [str(Place(written).cache()) for written in ("here", "finished")] == ["here", "shards/finished"]
+    unfinished = {"begun": "begun", "finished": "shards/finished", "here": "here"}
+    assert {written: str(Place(written).unfinished()) for written in unfinished} == unfinished
+    for written in ("begun", "toy"):
+        with pytest.raises(CacheError, match=r"begun/ has no manifest\.json|^No cache for 'toy' in shards/"):
+            Place(written).cache()
+    with pytest.raises(CacheError, match=r"^No cache for 'toy' in there/"):
+        Place("toy", Path("there")).unfinished()
 
 
 def test_the_name_stands_for_the_caches_in_push_and_pull(toy, tmp_path):
