@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cache import coverage
 from cache.manifests.entries import Manifest
@@ -132,6 +132,7 @@ def _example(manifest: Manifest) -> str:
     )
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    header, *rows = [tuple(map(markdown, row)) for row in (header, *rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, tuple("---" for _ in header), *rows))
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [tuple(map(markdown, row)) for row in (header, *rows)]
+    lines.insert(1, tuple("---" for _ in header))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
