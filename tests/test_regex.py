@@ -13,6 +13,7 @@ from cache import manifests
 from cache.remotes import base
 from common import foreign
 from common.errors import CacheError
+from torture.processes import child
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("cache", "common", "extract", "train")
@@ -78,17 +79,13 @@ def hostile(pattern):
 
 def lived(work, seconds=SECONDS):
     """Whether work in a child ends within its seconds of a processor, whatever else the machine does."""
-    pid = os.fork()
-    if pid == 0:
+
+    def limited():
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitpid(pid, 0)[1] == 0
+        work()
+
+    return os.waitpid(child(limited), 0)[1] == 0
 
 
 def linear(pattern, flags, method, seconds=SECONDS):

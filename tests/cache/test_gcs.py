@@ -9,11 +9,11 @@ import pytest
 
 import cache as melcache
 from cache import manifests
-from cache.checks.verify import verify
 from cache.remotes import gcs
 from cache.sharing import pull, push
 from cache.writing import synth
 from common.errors import CacheError
+from tests.copies import is_copy, shard_sizes
 
 pytest.importorskip("gcsfs", reason="needs gcsfs: the extra gcs, which is not in the group dev")
 
@@ -130,22 +130,14 @@ def bucket(monkeypatch):
     found.server_close()
 
 
-def listed(path):
-    return {shard.file: shard.bytes for shard in manifests.load(path).shards}
-
-
-def same(here, there):
-    return melcache.open(here).id == melcache.open(there).id and not [f for f in verify(here) if f.problem]
-
-
 def test_a_cache_goes_there_and_back_and_two_pushers_do_not_mix(two_caches, large, bucket, tmp_path, monkeypatch):
     one, two = two_caches / "one/toy", two_caches / "two/toy"
     done = push.push(one, URL)
     names = {name.removeprefix("caches/toy/") for name in bucket.held}
-    assert names == {*listed(one), "manifest.json", "README.md", manifests.copy_of(done.id)}
+    assert names == {*shard_sizes(one), "manifest.json", "README.md", manifests.copy_of(done.id)}
     assert "nothing to do" in str(push.push(one, URL))
     part = pull.pull(tmp_path / "here", URL, heads="bert")
-    assert pull.pull(tmp_path / "here", URL).taken == done.total - part.taken and same(tmp_path / "here", one)
+    assert pull.pull(tmp_path / "here", URL).taken == done.total - part.taken and is_copy(tmp_path / "here", one)
 
     inner, turns = gcs.Gcs.publish, [lambda: push.push(two, URL, replace=True)]
 
@@ -157,14 +149,14 @@ def test_a_cache_goes_there_and_back_and_two_pushers_do_not_mix(two_caches, larg
     monkeypatch.setattr(gcs.Gcs, "publish", publish)
     with pytest.raises(CacheError, match="someone else has just published cache"):
         push.push(large, URL, replace=True)
-    assert pull.pull(tmp_path / "new", URL).id == melcache.open(two).id and same(tmp_path / "new", two)
+    assert pull.pull(tmp_path / "new", URL).id == melcache.open(two).id and is_copy(tmp_path / "new", two)
     assert pull.pull(tmp_path / "old", URL, identity=done.id).id == done.id
 
 
 def test_a_large_shard_goes_in_blocks_and_an_interrupted_push_goes_on(large, bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(gcs.Gcs, "block_size", PART)
     monkeypatch.setattr(gcs.Gcs, "threads", 1)
-    (name,) = [file for file, size in listed(large).items() if size > 2 * PART]
+    (name,) = [file for file, size in shard_sizes(large).items() if size > 2 * PART]
     bucket.broken = lambda method, path, headers: f"bytes {2 * PART}-" in headers.get("Content-Range", "")
     with pytest.raises(CacheError, match=rf"^cannot upload to {URL}: [^\n]*the line is broken"):
         push.push(large, URL)
@@ -174,7 +166,7 @@ def test_a_large_shard_goes_in_blocks_and_an_interrupted_push_goes_on(large, buc
     assert all(bucket.held[known] == held for known, held in before.items())
     assert bucket.held[f"caches/toy/{name}"][2]["sha256"] in (large / "manifest.json").read_text()
     pull.pull(tmp_path / "here", URL)
-    assert same(tmp_path / "here", large)
+    assert is_copy(tmp_path / "here", large)
 
 
 def test_failures_are_one_line(two_caches, bucket, tmp_path):

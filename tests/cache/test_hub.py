@@ -17,12 +17,12 @@ import pytest
 
 import cache as melcache
 from cache import manifests, remotes
-from cache.checks.verify import verify
 from cache.remotes import hub as hubs
 from cache.remotes import patience
 from cache.remotes.base import SlowError
 from cache.sharing import pull, push
 from common.errors import CacheError, ConfigError
+from tests.copies import is_copy, shard_sizes
 
 constants = pytest.importorskip("huggingface_hub.constants", reason="needs huggingface_hub: the extra hf")
 # huggingface_hub 2.4 uploads to LFS in a way that its own HTTP library calls old
@@ -202,14 +202,6 @@ def hub(monkeypatch):
     found.server_close()
 
 
-def listed(path):
-    return {shard.file: shard.bytes for shard in manifests.load(path).shards}
-
-
-def same(here, there):
-    return melcache.open(here).id == melcache.open(there).id and not [f for f in verify(here) if f.problem]
-
-
 @pytest.mark.parametrize("url", [URL, f"{URL}@main/caches/v1"])
 def test_a_push_is_one_commit_and_comes_back_whole_or_in_parts(two_caches, hub, tmp_path, url):
     one, two = two_caches / "one/toy", two_caches / "two/toy"
@@ -217,7 +209,7 @@ def test_a_push_is_one_commit_and_comes_back_whole_or_in_parts(two_caches, hub, 
     assert done.sent == done.total and len(hub.commits) == 2
     inside = url.removeprefix(URL).removeprefix("@main/")
     files = {path.removeprefix(inside).lstrip("/") for path in hub.files()}
-    assert files == {*listed(one), "manifest.json", "README.md", manifests.copy_of(done.id)}
+    assert files == {*shard_sizes(one), "manifest.json", "README.md", manifests.copy_of(done.id)}
     readme = next(hub.content(path) for path in hub.files() if path.endswith("README.md")).decode()
     assert readme.startswith("---\nlicense: cc0-1.0\n") and done.id in readme
     assert "nothing to do" in str(push.push(one, url)) and len(hub.commits) == 2
@@ -227,11 +219,11 @@ def test_a_push_is_one_commit_and_comes_back_whole_or_in_parts(two_caches, hub, 
 
     part = pull.pull(tmp_path / "here", url, heads="bert")
     assert part.taken < done.total / 3 and melcache.open(tmp_path / "here").id == done.id
-    assert pull.pull(tmp_path / "here", url).taken == done.total - part.taken and same(tmp_path / "here", one)
+    assert pull.pull(tmp_path / "here", url).taken == done.total - part.taken and is_copy(tmp_path / "here", one)
     with pytest.raises(CacheError, match="has another cache"):
         push.push(two, url)
     assert push.push(two, url, replace=True).news == ("manifest", "copy", "card")
-    assert pull.pull(tmp_path / "old", url, identity=done.id).id == done.id and same(tmp_path / "old", one)
+    assert pull.pull(tmp_path / "old", url, identity=done.id).id == done.id and is_copy(tmp_path / "old", one)
 
 
 def test_an_interrupted_push_commits_nothing_and_sends_no_content_twice(two_caches, hub, monkeypatch):
@@ -244,8 +236,8 @@ def test_an_interrupted_push_commits_nothing_and_sends_no_content_twice(two_cach
         assert len(hub.commits) == 1
     push.push(one, URL)
     sent = sum(size for method, path, size in hub.requests if method == "PUT" and path.startswith("/lfs/"))
-    assert len(hub.commits) == 2 and sum(listed(one).values()) <= sent  # the broken call had read its body
-    assert sent <= sum(listed(one).values()) + max(listed(one).values())
+    assert len(hub.commits) == 2 and sum(shard_sizes(one).values()) <= sent  # the broken call had read its body
+    assert sent <= sum(shard_sizes(one).values()) + max(shard_sizes(one).values())
 
 
 def test_an_interrupted_pull_goes_on_inside_the_file_and_keeps_to_its_commit(two_caches, hub, tmp_path, monkeypatch):
@@ -259,7 +251,7 @@ def test_an_interrupted_pull_goes_on_inside_the_file_and_keeps_to_its_commit(two
     assert not (tmp_path / "here/manifest.json").exists()
     before = len(hub.requests)
     done = pull.pull(tmp_path / "here", URL)
-    assert 0 < done.taken <= done.whole - 3 * 1000 and same(tmp_path / "here", one)
+    assert 0 < done.taken <= done.whole - 3 * 1000 and is_copy(tmp_path / "here", one)
     assert all("/resolve/main/" not in path for _, path, _ in hub.requests[before:])  # but at a commit
 
 
@@ -298,7 +290,7 @@ def tmp_copy(one, hub):
 def test_a_changed_shard_or_card_is_noticed(two_caches, hub, tmp_path):
     one = two_caches / "one/toy"
     push.push(one, URL)
-    name = min(listed(one))
+    name = min(shard_sizes(one))
     oid = hub.files()[name]
     hub.large[oid] = hub.large[oid][:-1] + b"\x7f"
     with pytest.raises(CacheError, match=rf"{URL}/{name} does not match its manifest after two tries"):

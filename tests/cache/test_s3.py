@@ -9,11 +9,11 @@ from fsspec.asyn import sync_wrapper
 
 import cache as melcache
 from cache import manifests, remotes
-from cache.checks.verify import verify
 from cache.remotes import base, patience, s3
 from cache.sharing import pull, push
 from cache.writing import synth
 from common.errors import CacheError, ConfigError
+from tests.copies import is_copy, shard_sizes
 
 boto3 = pytest.importorskip("boto3", reason="needs boto3, s3fs and moto[server]")
 s3fs = pytest.importorskip("s3fs", reason="needs s3fs: the extra s3")
@@ -70,35 +70,27 @@ def names(client):
     return {each["Key"].removeprefix("caches/toy/"): each["Size"] for each in found}
 
 
-def listed(path):
-    return {shard.file: shard.bytes for shard in manifests.load(path).shards}
-
-
-def same(here, there):
-    return melcache.open(here).id == melcache.open(there).id and not [f for f in verify(here) if f.problem]
-
-
 def test_a_cache_goes_to_s3_and_back_in_parts_or_whole(two_caches, bucket, tmp_path):
     one = two_caches / "one/toy"
     done = push.push(one, URL)
     assert done.sent == done.total and "published" in str(done)
     held = names(bucket)
-    assert {name: held[name] for name in listed(one)} == listed(one)
-    assert held.keys() - listed(one).keys() == {"manifest.json", manifests.copy_of(done.id), "README.md"}
+    assert {name: held[name] for name in shard_sizes(one)} == shard_sizes(one)
+    assert held.keys() - shard_sizes(one).keys() == {"manifest.json", manifests.copy_of(done.id), "README.md"}
     assert "nothing to do" in str(push.push(one, URL + "/"))
 
     part = pull.pull(tmp_path / "part", URL, heads="bert")
     assert part.taken < done.total / 3 and melcache.open(tmp_path / "part").id == done.id
     rest = pull.pull(tmp_path / "part", URL)
-    assert rest.taken == done.total - part.taken and same(tmp_path / "part", one)
+    assert rest.taken == done.total - part.taken and is_copy(tmp_path / "part", one)
     older = push.push(two_caches / "two/toy", URL, replace=True).id
     assert pull.pull(tmp_path / "new", URL).id == older
-    assert pull.pull(tmp_path / "old", URL, identity=done.id).id == done.id and same(tmp_path / "old", one)
+    assert pull.pull(tmp_path / "old", URL, identity=done.id).id == done.id and is_copy(tmp_path / "old", one)
 
 
 def test_a_large_shard_goes_in_parts_and_is_seen_when_all_are_there(large, bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(s3.S3, "block_size", PART)
-    (name,) = [file for file, size in listed(large).items() if size > 2 * PART]
+    (name,) = [file for file, size in shard_sizes(large).items() if size > 2 * PART]
     with failing(monkeypatch, "upload_part", 2), pytest.raises(CacheError, match=f"cannot upload to {URL}: .*broken"):
         push.push(large, URL)
     assert name not in names(bucket) and "manifest.json" not in names(bucket)
@@ -107,7 +99,7 @@ def test_a_large_shard_goes_in_parts_and_is_seen_when_all_are_there(large, bucke
     head = bucket.head_object(Bucket="team", Key=f"caches/toy/{name}")
     assert head["ETag"].endswith('-3"') and head["Metadata"]["sha256"] in (large / "manifest.json").read_text()
     pull.pull(tmp_path / "here", URL)
-    assert same(tmp_path / "here", large)
+    assert is_copy(tmp_path / "here", large)
 
 
 @contextlib.contextmanager
@@ -130,7 +122,7 @@ def failing(monkeypatch, method, k):
 def test_an_interrupted_push_publishes_nothing_and_goes_on_where_it_ended(two_caches, bucket, monkeypatch):
     monkeypatch.setattr(s3.S3, "threads", 1)
     one = two_caches / "one/toy"
-    total = len(listed(one))
+    total = len(shard_sizes(one))
     for k in (2, total + 1, total + 3):  # shards; then the copy, the question, the manifest, the card
         with failing(monkeypatch, "put_object", k), pytest.raises(CacheError, match="the line is broken"):
             push.push(one, URL)
@@ -139,7 +131,7 @@ def test_an_interrupted_push_publishes_nothing_and_goes_on_where_it_ended(two_ca
             push.push(one, URL)
         sent = [key for key in calls if key.endswith(".h5")]
         assert len(sent) == max(0, total - k + 1)  # what was there is known by the hash that its upload noted
-        assert names(bucket).items() >= listed(one).items()
+        assert names(bucket).items() >= shard_sizes(one).items()
         for name in names(bucket):
             bucket.delete_object(Bucket="team", Key=f"caches/toy/{name}")
 
@@ -149,7 +141,7 @@ def test_an_interrupted_pull_goes_on_inside_the_file(two_caches, bucket, tmp_pat
     one = two_caches / "one/toy"
     push.push(one, URL)
     monkeypatch.setattr(s3.S3, "block_size", 3000)
-    total, inner, taken = sum(listed(one).values()), s3.S3.block, []
+    total, inner, taken = sum(shard_sizes(one).values()), s3.S3.block, []
 
     def block(*arguments):
         if len(taken) == 4:
@@ -162,7 +154,7 @@ def test_an_interrupted_pull_goes_on_inside_the_file(two_caches, bucket, tmp_pat
         with pytest.raises(CacheError, match="the line is broken"):
             pull.pull(tmp_path / "here", URL)
     assert not (tmp_path / "here/manifest.json").exists()
-    assert pull.pull(tmp_path / "here", URL).taken == total - sum(map(len, taken)) and same(tmp_path / "here", one)
+    assert pull.pull(tmp_path / "here", URL).taken == total - sum(map(len, taken)) and is_copy(tmp_path / "here", one)
 
 
 def test_of_two_pushers_at_once_exactly_one_wins(two_caches, large, bucket, tmp_path, monkeypatch):
@@ -200,7 +192,7 @@ def test_of_two_pushers_at_once_exactly_one_wins(two_caches, large, bucket, tmp_
         (won,) = ids.keys() & set(found)
         (line,) = set(found) - {won}
         assert f"someone else has just published cache {won} at {URL}" in line
-        assert pull.pull(tmp_path / f"{number}", URL).id == won and same(
+        assert pull.pull(tmp_path / f"{number}", URL).id == won and is_copy(
             tmp_path / f"{number}", two_caches / ids[won] / "toy"
         )
         for name in names(bucket):
@@ -222,7 +214,7 @@ def test_a_store_that_ignores_conditions_is_found_out(two_caches, bucket, monkey
 def test_damage_in_the_bucket_is_refused_and_mended(two_caches, bucket, tmp_path):
     one = two_caches / "one/toy"
     push.push(one, URL)
-    name = min(listed(one))
+    name = min(shard_sizes(one))
     good = (one / name).read_bytes()
     for bad in (good[:-1] + bytes([good[-1] ^ 1]), good[:-1], None):
         if bad is None:
@@ -233,7 +225,7 @@ def test_damage_in_the_bucket_is_refused_and_mended(two_caches, bucket, tmp_path
             pull.pull(tmp_path / "here", URL)
         assert push.push(one, URL, check=True).sent == len(good)
     pull.pull(tmp_path / "here", URL)
-    assert same(tmp_path / "here", one)
+    assert is_copy(tmp_path / "here", one)
 
 
 def replies(monkeypatch, change):
@@ -254,7 +246,7 @@ def test_a_server_without_etags_is_like_one_without_conditions(two_caches, bucke
     assert "does not support conditional writes" not in capsys.readouterr().err  # nothing was there to be replaced
     second = push.push(two_caches / "two/toy", URL, replace=True).id
     assert f"{URL} does not support conditional writes" in capsys.readouterr().err
-    assert pull.pull(tmp_path / "here", URL).id == second and same(tmp_path / "here", two_caches / "two/toy")
+    assert pull.pull(tmp_path / "here", URL).id == second and is_copy(tmp_path / "here", two_caches / "two/toy")
     assert pull.pull(tmp_path / "old", URL, identity=first).id == first
 
 

@@ -1,5 +1,6 @@
 """dzmned and mel_hi against loops of their equations; what they and ghmfc must not see; tables of sequences."""
 
+import functools
 import math
 from dataclasses import replace
 
@@ -418,19 +419,15 @@ def test_configs_refuse_what_cannot_be(given, message):
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
     """Return a function from signal and candidates to a cache in several shards with the columns of these heads."""
-    made = {}
 
+    @functools.cache
     def cache_of(signal, candidates=10):
-        if (signal, candidates) not in made:
-            path = tmp_path_factory.mktemp("sequences") / f"signal-{signal}-{candidates}"
-            wanted = Synthetic(
-                1500, 300, candidates, signal, 0, "dzmned,mel_hi,ghmfc", text_width=24, image_width=16, regions=4
-            )
-            with pytest.MonkeyPatch.context() as patched:
-                patched.setattr("cache.writing.synth.SHARD_ROWS", 1000)
-                write(path, wanted)
-            made[signal, candidates] = path
-        return made[signal, candidates]
+        path = tmp_path_factory.mktemp("sequences") / f"signal-{signal}-{candidates}"
+        heads, widths = "dzmned,mel_hi,ghmfc", {"text_width": 24, "image_width": 16}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("cache.writing.synth.SHARD_ROWS", 1000)
+            write(path, Synthetic(1500, 300, candidates, signal, 0, heads, regions=4, **widths))
+        return path
 
     return cache_of
 

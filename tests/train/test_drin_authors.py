@@ -7,6 +7,7 @@ from outside the list, is one more candidate of the graph but not of the ranking
 each mention, 0 without gold in the list, with the scores of all candidates of all mentions.
 """
 
+import functools
 import itertools
 import json
 import math
@@ -526,19 +527,14 @@ def test_a_random_place_is_present_even_and_tells_nothing_of_gold():
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
     """Return a function from signal and candidates to a small cache."""
-    made = {}
 
+    @functools.cache
     def cache_of(signal=0.0, candidates=10, mentions=1500):
-        key = signal, candidates, mentions
-        if key not in made:
-            path = tmp_path_factory.mktemp("authors") / f"signal-{signal}"
-            shares = (0.4, 0.1, 0.5)
-            wanted = Synthetic(
-                mentions, 500, candidates, signal, 0, "drin_authors", text_width=16, image_width=16, shares=shares
-            )
-            write(path, wanted)
-            made[key] = path
-        return made[key]
+        path = tmp_path_factory.mktemp("authors") / f"signal-{signal}"
+        widths = {"text_width": 16, "image_width": 16}
+        shares = (0.4, 0.1, 0.5)
+        write(path, Synthetic(mentions, 500, candidates, signal, 0, "drin_authors", shares=shares, **widths))
+        return path
 
     return cache_of
 
@@ -567,7 +563,7 @@ def without_some_golds(table):
 
 
 def test_mentions_without_gold_are_trained_on_unless_the_protocol_leaves_them_out(caches):
-    reader = melcache.open(caches())
+    reader = melcache.open(caches(candidates=10))
     table = without_some_golds(Table(reader, "drin_authors", CPU, more=DrinAuthorsConfig().more))
     train = table.rows("train")
     with_gold = [row for row in train.tolist() if row % 3]
@@ -583,7 +579,8 @@ def test_mentions_without_gold_are_trained_on_unless_the_protocol_leaves_them_ou
 
 
 def test_rows_that_fill_a_batch_change_neither_loss_nor_gradients(caches):
-    table = without_some_golds(Table(melcache.open(caches()), "drin_authors", CPU, more=DrinAuthorsConfig().more))
+    reader = melcache.open(caches(candidates=10))
+    table = without_some_golds(Table(reader, "drin_authors", CPU, more=DrinAuthorsConfig().more))
     _, model = build_head(16, 16, 16, entity_vector="mean")
     model.float()
     found = []

@@ -1,6 +1,7 @@
 """DWE's two heads against plain loops in float64, written from the equations alone; masks, switches, training."""
 
 import dataclasses
+import functools
 import itertools
 import math
 import re
@@ -735,14 +736,12 @@ def test_what_the_heads_refuse(name, given, message):
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
     """Return a function from signal and candidates to a small cache with the columns of both heads."""
-    made = {}
 
+    @functools.cache
     def cache_of(signal, candidates=10):
-        if (signal, candidates) not in made:
-            path = tmp_path_factory.mktemp("dwe") / f"{signal}-{candidates}"
-            write(path, Synthetic(1500, 300, candidates, signal, 0, ",".join(KINDS), clip_width=16))
-            made[signal, candidates] = path
-        return made[signal, candidates]
+        path = tmp_path_factory.mktemp("dwe") / f"{signal}-{candidates}"
+        write(path, Synthetic(1500, 300, candidates, signal, 0, ",".join(KINDS), clip_width=16))
+        return path
 
     return cache_of
 

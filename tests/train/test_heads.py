@@ -1,5 +1,6 @@
 """Every head but DRIN: scores against loops, learning and chance, masks, and the heads without weights."""
 
+import functools
 import json
 
 import numpy as np
@@ -32,15 +33,13 @@ WIDTHS = {"text_width": 20, "image_width": 12, "clip_width": 16}
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
     """Return a function from signal and candidates to a cache with the columns of all heads."""
-    made = {}
 
+    @functools.cache
     def cache_of(signal, candidates=10):
-        if (signal, candidates) not in made:
-            path = tmp_path_factory.mktemp("heads") / f"signal-{signal}-{candidates}"
-            widths = {"text_width": 48, "image_width": 32, "clip_width": 64}
-            write(path, Synthetic(3000, 500, candidates, signal, 0, ",".join(READS), **widths))
-            made[signal, candidates] = path
-        return made[signal, candidates]
+        path = tmp_path_factory.mktemp("heads") / f"signal-{signal}-{candidates}"
+        widths = {"text_width": 48, "image_width": 32, "clip_width": 64}
+        write(path, Synthetic(3000, 500, candidates, signal, 0, ",".join(READS), **widths))
+        return path
 
     return cache_of
 
@@ -213,7 +212,7 @@ def test_the_protocol_stands_in_results(caches, tmp_path):
 
 @pytest.mark.parametrize("model", ["drin", "bert"])
 def test_the_lexical_score_helps_where_it_tells_something(caches, tmp_path, monkeypatch, model):
-    path = caches(0.0)
+    path = caches(0.0, 10)
     honest = fit(path, tmp_path / "noise", model, epochs=3, with_lexical=True)
     assert abs(honest["mean"]["test"]["top1"] - 0.1) < 3.5 * np.sqrt(0.09 / 300)
     real = Table.__init__
