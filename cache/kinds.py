@@ -106,8 +106,8 @@ _PRESENT = Column("", "|b1", "the picture is there and readable; false: the row 
 _TRUNCATED = Column("", "|b1", "a text of this row was longer than the encoder's token limit and was cut")
 _OBJECTS = {
     "boxes": Column("K4", "<f4", "x1 y1 x2 y2 in pixels of the decoded image, best score first, 0 padded", (0, PIXELS)),
-    "scores": Column("K", "<f4", "detector confidence, 0 where there is not an object", _SHARE),
-    "labels": Column("K", "<i4", "COCO category, 0 where there is not an object", (0, LABELS)),
+    "scores": Column("K", "<f4", "detector confidence, 0 where there is no object", _SHARE),
+    "labels": Column("K", "<i4", "COCO category, 0 where there is no object", (0, LABELS)),
     "summary": Column(
         "V", "feature", "sum_i s_i u_i / sum_i s_i over unit object vectors u_i (DRIN Eq. 11); 0 if none", _COSINE
     ),

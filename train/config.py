@@ -75,7 +75,7 @@ class TrainConfig:
     )
     device: str = knob("auto", "cpu, cuda or auto", machine=True)
     fresh: bool = knob(
-        False, "train everything anew; without it finished and half-finished seeds are kept", machine=True
+        False, "train anew, also what is finished or half done", machine=True
     )
     batch: int | None = knob(None, _by_head("mentions per step", "batch"), panel="Optimization")
     learning_rate: float | None = knob(None, _by_head("of Adam", "learning_rate"), panel="Optimization")
@@ -100,14 +100,14 @@ class TrainConfig:
     )
     patience: int = knob(0, "stop after so many epochs without a better one, 0 = never", panel="Optimization")
     resident: Resident = knob(
-        "auto", "where the features are kept; auto: the first that fits", panel="Machine", machine=True
+        "auto", "home of the features; auto: first that fits", panel="Machine", machine=True
     )
-    precision: Precision = knob("auto", "number format of training; auto: tf32 on CUDA, else float32", panel="Machine")
+    precision: Precision = knob("auto", "auto: tf32 on CUDA, else float32", panel="Machine")
     together: Together = knob(
         "auto", "train all seeds in one pass; auto: on CUDA, if memory allows", panel="Machine", machine=True
     )
     threads: int = knob(
-        0, "threads of the CPU, 0 = as many as the cores that this process may use", panel="Machine", machine=True
+        0, "CPU threads, 0 = all usable cores", panel="Machine", machine=True
     )
     tensorboard: bool = knob(
         False, "also write curves for TensorBoard into the run folder", panel="Machine", machine=True

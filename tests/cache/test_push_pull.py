@@ -335,7 +335,7 @@ def test_a_grown_cache_is_taken_on_top_of_the_smaller_one(sharded, remote, here,
     with pytest.raises(CacheError, match="has another cache: toy"):
         push.push(more, str(remote))
     push.push(more, str(remote), replace=True)
-    with pytest.raises(CacheError, match=r"is cache .*Pull it into another folder, or put it in the place"):
+    with pytest.raises(CacheError, match=r"is cache .*Pull it into another folder, or replace the one here"):
         pull.pull(here, str(remote))
     blocks = Calls(monkeypatch, folder.Folder, "block")
     done = pull.pull(here, str(remote), replace=True)

@@ -83,7 +83,7 @@ def test_a_planted_kind_is_planned_keyed_timed_computed_and_counted(release, enc
     assert encoders.text.counts["texts"] == 2 * 3 + 2
     assert re.search(rf"^texts, BERT +{2 * 3 + 2}$", watched[0].counters(), re.MULTILINE)
     assert made.manifest.coverage["entity texts cut by title"] == 0
-    recipes = {name: entry["recipe"] for name, entry in made.manifest.parts.items()}
+    recipes = {name: entry.recipe for name, entry in made.manifest.parts.items()}
     assert recipes["entity.thumbnail"]["encoder"] == recipes["entity.resnet"]["encoder"]
     before = {name: job.plan.keys.of(name, 0) for name in job.plan.parts}
     write_pictures(release, {"green.png": (23, 20)})
