@@ -74,9 +74,7 @@ class TrainConfig:
         machine=True,
     )
     device: str = knob("auto", "cpu, cuda or auto", machine=True)
-    fresh: bool = knob(
-        False, "train anew, also what is finished or half done", machine=True
-    )
+    fresh: bool = knob(False, "train anew, also what is finished or half done", machine=True)
     batch: int | None = knob(None, _by_head("mentions per step", "batch"), panel="Optimization")
     learning_rate: float | None = knob(None, _by_head("of Adam", "learning_rate"), panel="Optimization")
     weight_decay: float | None = knob(None, _by_head("decoupled, as in AdamW", "weight_decay"), panel="Optimization")
@@ -99,16 +97,12 @@ class TrainConfig:
         "all", "whole-kb: rank valid after each epoch as test, or, faster, in the lists", panel="Optimization"
     )
     patience: int = knob(0, "stop after so many epochs without a better one, 0 = never", panel="Optimization")
-    resident: Resident = knob(
-        "auto", "home of the features; auto: first that fits", panel="Machine", machine=True
-    )
+    resident: Resident = knob("auto", "home of the features; auto: first that fits", panel="Machine", machine=True)
     precision: Precision = knob("auto", "auto: tf32 on CUDA, else float32", panel="Machine")
     together: Together = knob(
         "auto", "train all seeds in one pass; auto: on CUDA, if memory allows", panel="Machine", machine=True
     )
-    threads: int = knob(
-        0, "CPU threads, 0 = all usable cores", panel="Machine", machine=True
-    )
+    threads: int = knob(0, "CPU threads, 0 = all usable cores", panel="Machine", machine=True)
     tensorboard: bool = knob(
         False, "also write curves for TensorBoard into the run folder", panel="Machine", machine=True
     )
