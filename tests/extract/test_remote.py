@@ -368,12 +368,12 @@ def test_nothing_computed_leaves_the_record_of_who_computed_it(release, team, tm
 
 
 def test_the_record_of_a_mixed_cache_adds_up(release, team, tmp_path, monkeypatch):
-    there = team[0].manifest.provenance.noted.parts
+    there = team[0].manifest.provenance.rates
     rows = team[0].manifest.tables
-    assert {part: noted["rows"] for part, noted in there.items()} == {
+    assert {part: rate.rows for part, rate in there.items()} == {
         part: rows[part.split(".")[0]] for part in team[0].manifest.parts
     }
-    assert all(noted["seconds"] > 0 for noted in there.values())
+    assert all(rate.seconds > 0 for rate in there.values())
     ticks = iter(range(10**9))
     monkeypatch.setattr(
         "extract.computing.part_clock.time.monotonic", lambda: float(next(ticks))
@@ -383,15 +383,15 @@ def test_the_record_of_a_mixed_cache_adds_up(release, team, tmp_path, monkeypatc
     (folder / lost.file).unlink()
     provenance = melcache.open(pipeline.run(config(release, tmp_path))).manifest.provenance.noted
     assert provenance["parts"].keys() == there.keys()
-    for part, noted in there.items():
-        assert provenance["parts"][part]["rows"] == noted["rows"], part
+    for part, rate in there.items():
+        assert provenance["parts"][part]["rows"] == rate.rows, part
         if part != "entity.bert":
-            assert provenance["parts"][part]["seconds"] == pytest.approx(noted["seconds"], abs=2e-3), part
-    kept = there["entity.bert"]["seconds"] * (1 - lost.rows / rows["entity"])
+            assert provenance["parts"][part]["seconds"] == pytest.approx(rate.seconds, abs=2e-3), part
+    kept = there["entity.bert"].seconds * (1 - lost.rows / rows["entity"])
     new = provenance["parts"]["entity.bert"]["seconds"] - kept
     assert new > 1 and abs(new - round(new)) < 2e-3  # whole seconds by that clock
     assert provenance["made"] >= team[0].manifest.provenance.made
-    assert provenance["seconds"] > sum(noted["seconds"] for noted in there.values()) - there["entity.bert"]["seconds"]
+    assert provenance["seconds"] > sum(rate.seconds for rate in there.values()) - there["entity.bert"].seconds
 
 
 def test_time_counts_for_the_part_that_it_was_spent_on(release, tmp_path, monkeypatch):
@@ -412,8 +412,8 @@ def test_time_counts_for_the_part_that_it_was_spent_on(release, tmp_path, monkey
     slow(Clip, "encode_images", 100)
     slow(ResNet, "encode", 1000)  # of pictures, and of the crops of objects
     slow(Objects, "_detect", 10000)
-    parts = melcache.open(pipeline.run(config(release, tmp_path, shard_rows=9))).manifest.provenance.noted.parts
-    assert {part: noted["seconds"] for part, noted in parts.items() if noted["seconds"]} == {
+    parts = melcache.open(pipeline.run(config(release, tmp_path, shard_rows=9))).manifest.provenance.rates
+    assert {part: rate.seconds for part, rate in parts.items() if rate.seconds} == {
         "entity.bert": 1,
         "mention.bert": 1,
         "entity.resnet": 1000 + 550,  # and half of the neutral picture, which is encoded with the entities
@@ -429,7 +429,7 @@ def test_a_cache_without_a_record_of_seconds_is_fetched_too(release, team, remot
     told = team[0].manifest.as_json() | {"provenance": {}}
     (remote / "manifest.json").write_bytes(manifests.written(manifests.seal(told)))
     reader = melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(remote))))
-    assert reader.id == team[0].id and reader.manifest.provenance.noted.parts == {}
+    assert reader.id == team[0].id and reader.manifest.provenance.rates == {}
     assert re.search(r"parts fetched from \S+ \([0-9.]+ kB\), none computed", capsys.readouterr().err)
 
 
