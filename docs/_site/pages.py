@@ -27,6 +27,7 @@ HELP = re.compile(r"`melcache (\w+)(?: --model \w+)? --help`")
 ELSEWHERE = re.compile(  # what a page would load, not where it links to
     r"<(?:script|img|iframe|source)[^>]*? src=.?https?:[^ >]*|<link(?![^>]*canonical)[^>]*? href=.?https?:[^ >]*"
 )
+BLOCK = re.compile(r"^```python\n.*?^```$", re.MULTILINE | re.DOTALL)
 EXAMPLE = re.compile(r"^<!-- file: (\S+) -->$", re.MULTILINE)
 
 
@@ -48,10 +49,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     """Fill in trees of releases, signatures and files, and turn links of the repository into links of the site."""
     name = page.file.src_uri
     text = TREE.sub(lambda found: signatures.tree(ROOT / f"extract/datasets/{found[1]}.py"), markdown)
-    text = EXAMPLE.sub(lambda found: f"```python\n{(ROOT / found[1]).read_text()}```", text)
+    text = EXAMPLE.sub(lambda found: code(ROOT / found[1]), text)
     text = signatures.filled(text, ROOT)
     text = HELP.sub(lambda found: to_command(found, name), text)
     return LINK.sub(lambda found: linked(found, name), text)
+
+
+def code(path: Path) -> str:
+    """Return a script as a block of code; of a document its first block of Python."""
+    text = path.read_text()
+    return BLOCK.search(text)[0] if path.suffix == ".md" else f"```python\n{text}```"
 
 
 def on_post_build(config: Any) -> None:

@@ -242,5 +242,5 @@ def test_compare_runs_what_needs_no_valid_split_and_says_why_the_rest_did_not(ex
 
 def test_a_run_on_another_split_is_refused(extracted, tmp_path):
     run(extracted, tmp_path, "bert", JointConfig(width=4), valid_from="train:0.2", epochs=1)
-    with pytest.raises(ConfigError, match=r"of another run: valid_from train:0\.2, now train:0\.3"):
+    with pytest.raises(ConfigError, match=r"belongs to another run: valid_from train:0\.2, now train:0\.3"):
         run(extracted, tmp_path, "bert", JointConfig(width=4), valid_from="train:0.3", epochs=1)

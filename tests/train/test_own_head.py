@@ -110,7 +110,7 @@ def test_a_changed_file_is_another_run(learnable, tmp_path):
     head_file(tmp_path, example().replace("margin=0.25", "margin=0.5"))
     run = train(file, learnable, tmp_path / "run")
     assert run.exit_code == 2
-    assert "of another run: code " in run.stderr
+    assert "belongs to another run: code " in run.stderr
 
 
 def test_a_changed_head_whose_config_stands_elsewhere_is_another_run(learnable, tmp_path):
@@ -119,7 +119,7 @@ def test_a_changed_head_whose_config_stands_elsewhere_is_another_run(learnable, 
     assert train(head_file(tmp_path, text), learnable, tmp_path / "run").exit_code == 0
     run = train(head_file(tmp_path, text.replace("margin=0.25", "margin=0.5")), learnable, tmp_path / "run")
     assert run.exit_code == 2
-    assert "of another run: code " in run.stderr
+    assert "belongs to another run: code " in run.stderr
 
 
 def test_a_head_file_gets_what_its_columns_need_beside_them():

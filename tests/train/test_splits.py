@@ -125,5 +125,5 @@ def test_a_run_folder_whose_split_has_changed_says_so(tmp_path):
     checkpoint.save(tmp_path / "seed-0.safetensors", {"w": torch.zeros(1)}, about, {"seed": 0})
     for changed, told in (({"cache_id": "2" * 64}, r"now 2{16}\.\.\.\)\. "), ({"split": "b" * 64}, "other splits")):
         about = about | changed
-        with pytest.raises(ConfigError, match=rf"of another run: the cache has changed since .*{told}"):
+        with pytest.raises(ConfigError, match=rf"belongs to another run: the cache has changed since .*{told}"):
             checkpoint.Checkpoints(tmp_path, about).check()

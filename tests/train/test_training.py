@@ -248,7 +248,7 @@ def test_a_run_of_another_config_is_not_replaced_unasked(learnable, tmp_path):
     before = (tmp_path / "results.json").read_bytes()
     with pytest.raises(ConfigError, match=r"belongs to another run: epochs 1, now 2\. Use.*--fresh"):
         loop.fit(config(learnable, tmp_path, seeds=(7,), epochs=2), SMALL)
-    with pytest.raises(ConfigError, match=r"of another run: drin\.static False, now True"):
+    with pytest.raises(ConfigError, match=r"belongs to another run: drin\.static False, now True"):
         loop.fit(config(learnable, tmp_path, epochs=1), dataclasses.replace(SMALL, static=True))
     assert (tmp_path / "results.json").read_bytes() == before
     loop.fit(config(learnable, tmp_path, seeds=(7,), epochs=2, fresh=True), SMALL)
@@ -261,7 +261,7 @@ def test_half_a_training_of_another_config_is_refused(learnable, tmp_path, monke
         loop.fit(config(learnable, tmp_path), SMALL)
     with pytest.raises(ConfigError, match=r"unfinished.safetensors belongs to another run: epochs 3, now 9\. Use"):
         loop.fit(config(learnable, tmp_path, epochs=9), SMALL)
-    with pytest.raises(ConfigError, match=r"of another run: seeds 0, now 4"):
+    with pytest.raises(ConfigError, match=r"belongs to another run: seeds 0, now 4"):
         loop.fit(config(learnable, tmp_path, seeds=(4,)), SMALL)
     assert loop.fit(config(learnable, tmp_path, epochs=1, fresh=True), SMALL)["seeds"][0]["epoch"] == 1
 
