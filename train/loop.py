@@ -97,7 +97,7 @@ def run_epoch(run: Run, step: Step | CapturedStep, orders: Tensor, progress: Pro
     Nothing in it waits for the device but the return.
     """
     table, world, size, count = run.data.table, run.world, run.config.batch, orders.shape[1]
-    if world.size > 1 or table.device.type == "cuda":  # equal shapes; what is added has no gold and adds nothing
+    if world.size > 1 or table.device.type == "cuda":  # equal shapes; padded rows have no gold and no loss
         orders = torch.nn.functional.pad(orders, (0, -count % size), value=-1)
     if table.resident == "device":
         orders = orders.to(table.device)

@@ -66,8 +66,8 @@ def pull(
 
     `heads` names those whose parts are taken (with commas; parts by name too), else all; parts of the same cache that
     are here stay. `identity` is the cache id that it must have; an older one is looked for. `replace` takes the
-    place of another cache. `signers` is a file of those of whom one must have signed it. `dataset` is the name that
-    the cache must have. Raises CacheError; what has arrived by then is kept, and the same call continues.
+    place of another cache. `signers` is a file of trusted signers, one of whom must have signed it. `dataset` is the
+    name that the cache must have. Raises CacheError; what has arrived by then is kept, and the same call continues.
     """
     began, name = time.monotonic(), Path(os.path.realpath(folder)).name
     remote = remotes.open(url, name)

@@ -35,8 +35,8 @@ def of(
     """Return the provenance of a finished draft, `seconds` having passed and `spent` of them on parts.
 
     What was here or fetched keeps the seconds that its own manifest notes; `seconds` of the whole and of each part
-    are sums over all who computed some of it, `rows` those of which the time is known. When and with what says of
-    whom computed last: this run, if it computed anything.
+    are sums over all who computed some of it, `rows` those of which the time is known. Time and
+    versions are those of the last run that computed anything.
     """
     if draft.made == draft.fetched == 0 and draft.before is not None:
         return _own(draft.before)

@@ -28,9 +28,9 @@ class Slot(NamedTuple):
 class Owners:
     """Owners of texts and pictures, in row order, entities before mentions, one generation after the other.
 
-    So every distinct item is encoded once, whatever was interrupted in between; an entity whose item only a mention
-    of an earlier generation had owns it too. In parts that only mentions have, the first mention owns a picture, be
-    it an entity's too.
+    So every distinct item is encoded once, whatever was interrupted in between. Entities never copy from mentions: a
+    later entity with a picture that only a mention had is encoded again. In parts that only mentions have, the first
+    mention owns a picture, be it an entity's too.
     """
 
     def __init__(self, rows: Rows) -> None:

@@ -65,7 +65,8 @@ class Keys:
     def contents(self, part: PartName) -> Content:
         """Return the function from a row to the bytes that stand for what the part reads of it.
 
-        Where its vectors come from belongs to it: the owner's batch decides their last bits.
+        The bytes also name the shard that the row's vector is copied from: the same text encoded in another batch
+        can differ in its last bits.
         """
         made = KINDS[part]
         found = [self._contents[source](part) for source in made.reads]

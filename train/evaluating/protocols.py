@@ -3,8 +3,8 @@
 A `retrieved`: the mention's list; a gold that is not in it is a miss. D `given`: the same of mentions with gold in it.
 B `injected`: the list, in all splits; gold is put in where it is missing, unless it is not in the knowledge base.
 C `whole-kb`: all entities. Heads whose score is a cosine of two towers rank them all; others, and all with --rerank,
-re-rank the k best by alignment score. Training is in the lists, as in A. The string score is known there alone: it
-ranks its own list whatever the protocol.
+re-rank the k best by alignment score. Training is in the lists, as in A. String scores exist only
+for listed candidates, so the lexical baseline always ranks the mention's list.
 """
 
 from collections.abc import Callable
