@@ -185,7 +185,7 @@ def test_the_advice_where_no_cache_is_names_a_dataset(here, tmp_path, monkeypatc
 
 def test_a_place_is_a_path_or_a_name_under_shards(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = {folder: tmp_path / folder for folder in ("shards/finished", "shards/begun", "begun", "here")}
+    made = {folder: tmp_path / folder for folder in ("shards/finished", "finished", "shards/begun", "begun", "here")}
     for folder in made.values():
         folder.mkdir(parents=True)
     for folder in ("shards/finished", "here"):
