@@ -58,10 +58,14 @@ def identity(config: TrainConfig, head: HeadConfig | None, reader: Reader) -> di
     names = decisive(type(config))
     knobs = {name: value for name, value in as_json(config).items() if name in names}
     own = {f"{config.model}.{name}": value for name, value in as_json(head).items()}
-    entry = HEADS[config.model]
-    code = checkpoint.code(*entry.files(), network=entry.network)
-    known = {"cache_id": reader.id, "split": splits.digest_of(reader), "code": code}
+    known = {"cache_id": reader.id, "split": splits.digest_of(reader), "code": code_of(config.model)}
     return {"model": config.model, **known, **knobs, **own}
+
+
+def code_of(model: str) -> str:
+    """Return the digest of the code that decides the numbers of a head."""
+    entry = HEADS[model]
+    return checkpoint.code(*entry.files(), network=entry.network)
 
 
 def name_of(config: TrainConfig, head: HeadConfig | None) -> str:

@@ -1,10 +1,12 @@
 """What a run's code is: each module that training imports decides numbers, or is named here as one that does not."""
 
 import ast
+import shutil
 
 import pytest
 import torch
 
+from train import run
 from train.heads import registry
 from train.optimizing import checkpoint
 
@@ -80,7 +82,7 @@ def reached(*modules):
 def test_every_module_that_training_imports_decides_numbers_or_is_known_not_to():
     deciding = {
         ".".join(path.relative_to(checkpoint.ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for name in checkpoint.DECIDING
+        for name in (*checkpoint.DECIDING, *(f"train/heads/{room}" for room in registry.ROOMS))
         for path in checkpoint.sources(checkpoint.ROOT / name)
     }
     # a head's entry and its network are imported when they are asked for
@@ -117,3 +119,22 @@ def test_another_torch_is_other_code_and_a_mended_table_is_not(tree, monkeypatch
     assert checkpoint.code() == before
     monkeypatch.setattr(torch, "__version__", "0.0")
     assert checkpoint.code() != before
+
+
+def test_a_head_is_other_code_where_its_room_or_one_that_it_builds_on_is(tmp_path, monkeypatch):
+    shutil.copytree(checkpoint.ROOT / "train", tmp_path / "train", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in checkpoint.DECIDING:
+        if not name.startswith("train"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            shutil.copy(checkpoint.ROOT / name, tmp_path / name)
+    monkeypatch.setattr(checkpoint, "ROOT", tmp_path)
+    before = {model: run.code_of(model) for model in registry.OURS}
+    for room, built in (("drin", {"drin", "drin_authors"}), ("ghmfc", {"ghmfc"}), ("dwe", {"dwe", "dwe_authors"})):
+        path = tmp_path / "train/heads" / room / "model.py"
+        kept = path.read_text()
+        path.write_text(kept + "# mended")
+        assert {model for model, code in before.items() if run.code_of(model) != code} == built
+        path.write_text(kept)
+    (tmp_path / "train/heads/new").mkdir()
+    (tmp_path / "train/heads/new/model.py").write_text("# a head that is added")
+    assert {model: run.code_of(model) for model in registry.OURS} == before

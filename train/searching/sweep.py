@@ -25,7 +25,7 @@ from train import loop, results
 from train.config import DECISIVE, LOWER_IS_BETTER, PROTOCOLS, SweepConfig, resolved
 from train.heads.head_config import HeadConfig
 from train.inspecting.finished_run import results_of
-from train.optimizing import checkpoint
+from train.run import code_of
 from train.searching import varied
 from train.searching.trials import Log, Trial
 from train.searching.varied import Varied
@@ -126,7 +126,7 @@ def _identity(config: SweepConfig, head: HeadConfig) -> dict[str, Any]:
     common = {name: everything[name] for name in (*DECISIVE, "model", "seeds", "vary", "sampler")}
     cache_id = melcache.open(find_cache(config.dataset, config.shards)).id
     own = {name: value for name, value in as_json(head).items() if not name.endswith("_width")}  # those are the cache's
-    return {"cache": cache_id, "code": checkpoint.code()} | common | own
+    return {"cache": cache_id, "code": code_of(config.model)} | common | own
 
 
 def _enqueue(study: Any, config: SweepConfig, knobs: Sequence[Varied]) -> int:
