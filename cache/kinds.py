@@ -1,6 +1,6 @@
 """What a part is, once: its columns, who makes it of what, what that costs, and how it is counted and synthesized.
 
-Schema, synth, planning, keys, forecast, computing and counters read `KINDS`. A part of a role that is there is added
+Schema, synth, planning, keys, forecast, computing and counters read `KINDS`. A part whose role has an encoder is added
 here and in its role's encoder, nowhere else. Parts that derive from others stand behind them.
 """
 

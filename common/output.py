@@ -96,6 +96,11 @@ def size(count: float) -> str:
     return f"{count:,.1f} GB"
 
 
+def percent(fraction: float, spread: float | None = None) -> str:
+    """Return a fraction, and its standard deviation if there is one, in percent: 65.5 ± 0.8."""
+    return f"{100 * fraction:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return an aligned text table; cells that are numbers, or look like some, stand to the right."""
     header, *cells = [[printable(str(cell)) for cell in row] for row in (header, *rows)]

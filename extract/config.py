@@ -15,6 +15,7 @@ from common.errors import ConfigError
 from common.options import knob
 from common.paths import DATA, SHARDS, check_name
 from common.words import one_of
+from extract.datasets import ADAPTERS
 
 NONE = Path("none")  # of --descriptions and --faces: without, though the cache that is there has some
 CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
@@ -24,7 +25,7 @@ CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 f
 class ExtractConfig:
     """What `melcache extract` does."""
 
-    dataset: str = knob("demo", "wikidiverse, wikimel, richpedia, mimic, jsonl or demo")
+    dataset: str = knob("demo", f"a release: {', '.join(ADAPTERS)}")
     data: Path | None = knob(None, "folder of the release (default: data/<dataset>)")
     shards: Path = knob(SHARDS, "folder that holds caches; this one becomes <shards>/<name>")
     name: str | None = knob(None, "name of the cache (default: the dataset's)")
@@ -158,7 +159,7 @@ class DescribeConfig:
 
     contact: str = knob(MISSING, "your mail address or page, sent with each request, as Wikimedia's policy asks")
     out: Path = knob(MISSING, "file of JSON lines to write, or to continue")
-    dataset: str = knob("demo", "wikidiverse, wikimel, richpedia, mimic, jsonl or demo")
+    dataset: str = knob("demo", f"a release: {', '.join(ADAPTERS)}")
     data: Path | None = knob(None, "folder of the release (default: data/<dataset>)")
     language: str = knob("en", "language of the Wikipedia to ask")
     by: Literal["auto", "title"] = knob(

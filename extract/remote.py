@@ -54,7 +54,7 @@ class Shared:
             self._ask(self.remote)
 
     def order(self, release: Dataset) -> EarlierRows | None:
-        """Return how a cache there orders its rows, one as large as the release before what is published; or None."""
+        """Return how rows of a cache there are ordered: one as long as the release, else the published one; or None."""
         if self.remote is None or self.manifest is None:
             return None
         remote, counts = self.remote, (len(release.entities), len(release.mentions))

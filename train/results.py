@@ -9,7 +9,7 @@ from cache import store
 from common.errors import ConfigError
 from common.foreign import printable
 from common.options import as_json
-from common.output import duration, say, table
+from common.output import duration, percent, say, table
 from common.records import SPLITS
 from train.config import PROTOCOLS
 from train.data import splits
@@ -138,7 +138,7 @@ def show(found: dict[str, Any], folder: Path) -> str:
         name for name in SHOWN if not name.startswith("top") or int(name[3:]) < found["candidates"] or name == "top1"
     ]
     several = len(found["seeds"]) > 1
-    head = [f"{100 * test[m]:.1f}" + (f" ± {100 * spread[m]:.1f}" if several else "") for m in shown]
+    head = [percent(test[m], spread[m] if several else None) for m in shown]
     whole = found["protocol"] == PROTOCOLS["whole-kb"]
     rows = [("lexical, in its list" if whole else "lexical", *(f"{100 * first[m]:.1f}" for m in shown), "-")]
     if found["model"] != "lexical":

@@ -18,7 +18,7 @@ from typing import Self
 
 PREFIX = ".partial-"
 STALE_SECONDS = 24 * 3600.0
-QUIET_SECONDS = 600.0  # of a name without a namespace, as older versions gave: a pid that is free may live elsewhere
+QUIET_SECONDS = 600.0  # of a name without a namespace, as older versions gave: its process may live on another machine
 DEAD = "ZX"  # states in /proc of what has ended, but that its parent has not asked for yet
 NOBODY = 0  # the process of a writer that ended in order: anyone may go on
 CONTENT = 16  # hex digits of a content's hash in the name of a file that is continued

@@ -36,7 +36,7 @@ def note(folder: Path, file: str, sha256: str) -> None:
 def known(folder: Path, file: str, sha256: str) -> bool:
     """Return whether a shard was finished with these bytes: as was noted, or as the manifest here says by now.
 
-    Of a damaged manifest, too: that the sha256 of a file stands in it is no accident.
+    A damaged manifest counts, too: the sha256 of a file does not stand in it by chance.
     """
     return exists(folder / f"{file}.{sha256}") or sha256.encode() in _told(folder)
 

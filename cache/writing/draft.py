@@ -28,8 +28,8 @@ class Draft:
     """Finished shards of one cache directory.  Opening one writes nothing.
 
     `before` is the manifest of the cache that is there already, None where there is none, and `parts` are its parts.
-    `wrong` says, by file, what is wrong with the values of shards that look finished; `damaged` are those that have
-    other bytes than were noted, or of which nothing was.
+    `wrong` says, by file, what is wrong with the values of shards that look finished; `damaged` are those whose
+    sha256 is not the recorded one, or that have none recorded.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -47,3 +47,16 @@ class Encoder:
     def texts_of(self, source: Source, limit: int) -> Callable[[Sequence[str]], Any]:
         """Return the function that encodes texts which parts read in some way, cut at `limit` tokens."""
         raise NotImplementedError(f"{self.name} makes nothing of texts")
+
+
+class ImageEncoder(Encoder):
+    """What fills the role image.  `regions` (R) is how many places its last feature map has.
+
+    The detector's objects are encoded by it, too: `counted` says whether pictures or crops of them are.
+    """
+
+    regions: int
+
+    def encode(self, images: Sequence[Image.Image], counted: str = "pictures") -> np.ndarray:
+        """Return the pooled vectors of RGB pictures: n pictures -> float32 (n, V)."""
+        raise NotImplementedError(f"{self.name} gives no pooled vectors")

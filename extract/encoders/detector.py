@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from extract.encoders.base import NONE, Columns, Encoder
+from extract.encoders.base import NONE, Columns, Encoder, ImageEncoder
 from extract.encoders.compute import Compute, seeded, tame
-from extract.encoders.resnet import ResNet
 from extract.weights import torchvision_files
 from extract.weights.sources import Wanted, Weights, random_identity, sha256_file
 
@@ -35,12 +34,12 @@ class Objects(Encoder):
 
     name = "detector"
 
-    def __init__(self, weights: Weights, compute: Compute, resnet: ResNet, version: str, keep: int) -> None:
+    def __init__(self, weights: Weights, compute: Compute, image: ImageEncoder, version: str, keep: int) -> None:
         super().__init__("pictures")
-        self._weights, self._compute, self._resnet, self._version = weights, compute, resnet, version
+        self._weights, self._compute, self._image, self._version = weights, compute, image, version
         wanted = FILES[version]
         self._path = None if weights.random else weights.find(wanted, lambda: torchvision_files.download(wanted))
-        self.keep, self.width = keep, resnet.width
+        self.keep, self.width = keep, image.width
         self.recipe: dict[str, Any] = {
             "encoder": "torchvision FasterRCNN, tiny" if weights.tiny else f"torchvision {wanted.encoder}",
             "weights": sha256_file(self._path) if self._path else random_identity(weights.kind, "torchvision"),
@@ -48,7 +47,7 @@ class Objects(Encoder):
             "threshold": 0.0 if weights.random else THRESHOLD,
             "objects": keep,
             "crops": "boxes rounded outwards in pixels of the same decoded picture, then as the resnet part",
-            "resnet": resnet.recipe,
+            "resnet": image.recipe,
             "compute": compute.precision,
         }
 
@@ -76,7 +75,7 @@ class Objects(Encoder):
                 found["labels"][row, k] = detection["labels"][k]
                 crops.append(image.crop(outward(detection["boxes"][k], image.size)))
                 owners.append((row, k))
-        vectors = self._resnet.encode(crops, "crops")
+        vectors = self._image.encode(crops, "crops")
         for row in range(count):
             mine = [i for i, (owner, _) in enumerate(owners) if owner == row]
             found["summary"][row] = summary(vectors[mine], found["scores"][row, : len(mine)])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from extract.encoders.base import NONE, Columns, Encoder
+from extract.encoders.base import NONE, Columns, ImageEncoder
 from extract.encoders.compute import Compute, seeded, tame
 from extract.weights import torchvision_files
 from extract.weights.sources import Wanted, Weights, random_identity, sha256_file
@@ -20,7 +20,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILE = Wanted("resnet152", ("resnet152-394f9c45.pth",), "https://download.pytorch.org/models/resnet152-394f9c45.pth")
 
 
-class ResNet(Encoder):
+class ResNet(ImageEncoder):
     """The image encoder.  `recipe` and `width` (V) are known before the weights are loaded."""
 
     name = "ResNet"

@@ -156,7 +156,10 @@ class Keys:
         return self._origin(part, row, owner)
 
     def _origin(self, part: PartName, row: int, owner: Row) -> bytes:
-        """Return 32 bytes that say where a row's vector is made: for itself, in its own shard, or in which other."""
+        """Return 32 bytes that say in which shard a row's vector is computed.
+
+        OWN if it is encoded for this row, zeros if it is copied within its range, else the key of the other range.
+        """
         if owner == (part.table, row):
             return OWN
         index = self._range(*owner)

@@ -1,10 +1,10 @@
 """Protocol C: gold's rank among all entities, without a table of mentions times entities.
 
-Held are the vectors of a group of mentions and of a chunk of entities, and the scores of a block of the group with the
-chunk. A score is the dot product of two vectors that are rounded first (cache.edges). Such products and all their sums
-are exact in float64, in whatever order a processor adds them up: so entities with equal vectors tie, and ranks depend
-neither on the size of blocks and chunks nor on the number of threads. Vectors are computed in pieces of one size,
-because a row of a matrix product may differ in its last bit between sizes.
+Memory holds three things at a time: the vectors of a group of mentions, those of a chunk of entities, and the scores of
+a block of the group with the chunk. A score is the dot product of two vectors that are rounded first (cache.edges).
+Such products and all their sums are exact in float64, in whatever order a processor adds them up: so entities with
+equal vectors tie, and ranks depend neither on the size of blocks and chunks nor on the number of threads. Vectors are
+computed in pieces of one size, because a row of a matrix product may differ in its last bit between sizes.
 """
 
 from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common.errors import ConfigError
 from common.foreign import printable
-from common.output import table
+from common.output import percent, table
 from train.config import SlicesConfig
 from train.data import splits
 from train.evaluating import metrics
@@ -79,7 +79,7 @@ def show(found: dict[str, Any]) -> str:
 
 
 def _shown(of: dict[str, Any], name: str, *, several: bool) -> str:
-    return f"{100 * of['mean'][name]:.1f}" + (f" ± {100 * of['std'][name]:.1f}" if several else "")
+    return percent(of["mean"][name], of["std"][name] if several else None)
 
 
 def _measure(slicing: Slicing, labels: np.ndarray, seeds: Sequence[dict[str, Tensor]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import store
+from common import output
 from common.foreign import markdown, printable
 from common.output import duration, table
 from train.data import splits
@@ -135,8 +136,8 @@ def notes(found: dict[str, Any]) -> list[str]:
 
 def percent(entry: dict[str, Any], split: str, metric: str) -> str:
     """Return a metric of an entry as 65.5 ± 0.8, without ± where there are no several seeds."""
-    spread = f" ± {100 * entry['std'][split][metric]:.1f}" if len(entry["seeds"]) > 1 else ""
-    return f"{100 * entry['mean'][split][metric]:.1f}{spread}"
+    spread = entry["std"][split][metric] if len(entry["seeds"]) > 1 else None
+    return output.percent(entry["mean"][split][metric], spread)
 
 
 def _most(found: dict[str, Any]) -> int:
