@@ -76,8 +76,8 @@ def take(file: Path, folder: Path, *, identity: str | None = None, signers: Path
     """Turn a tar that `export` wrote into a cache in `folder` and return what was done.
 
     `identity` is the cache id that it must have, `signers` a file of trusted signers, one of whom must have signed it.
-    Raises CacheError, naming the member, for anything that such a tar does not hold, and ConfigError if another cache is in
-    `folder`; then nothing is left of it.
+    Raises CacheError, naming the member, for anything that such a tar does not hold, and ConfigError if another cache
+    is in `folder`; then nothing is left of it.
     """
     began = time.monotonic()
     with opened(file) as members:
