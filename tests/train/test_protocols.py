@@ -718,7 +718,7 @@ def test_heads_that_rank_different_entities_are_not_subtracted(world_cache, tmp_
         among = {"list": f"list of {C}", "best": f"best {C}", "all": f"all {E}"}[entry["ranked"]]
         assert line.split()[1 : 1 + len(among.split())] == among.split()
         assert f" {100 * entry['recall_ceiling']:.1f} " in line
-    assert "No difference from prior where a head ranks others" in text
+    assert "No difference from prior is given where a head ranks others" in text
     assert (tmp_path / "compare.md").read_text().count("No difference from prior") == 1
 
 
