@@ -14,7 +14,7 @@ from train.data import splits
 from train.data.not_finite import naming_columns
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
-from train.optimizing import checkpoint
+from train.optimizing import deciding_code
 from train.optimizing.checkpoint import Checkpoints
 from train.prepare import Data, data_of, machine, table_of, with_widths
 from train.processes import World
@@ -65,7 +65,7 @@ def identity(config: TrainConfig, head: HeadConfig | None, reader: Reader) -> di
 def code_of(model: str) -> str:
     """Return the digest of the code that decides the numbers of a head."""
     entry = HEADS[model]
-    return checkpoint.code(*entry.files(), network=entry.network)
+    return deciding_code.digest(*entry.files(), network=entry.network)
 
 
 def name_of(config: TrainConfig, head: HeadConfig | None) -> str:

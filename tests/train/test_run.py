@@ -13,7 +13,9 @@ from train.data import splits
 from train.heads import presets
 from train.heads.drin.config import DrinConfig
 from train.heads.ghmfc.config import GhmfcConfig
+from train.heads.joint.config import JointConfig
 from train.heads.registry import HEADS
+from train.searching import sweep
 
 DECIDING = """
 epochs batch learning_rate weight_decay warm_up decay clip_norm restart select patience precision protocol rerank
@@ -65,6 +67,19 @@ def test_another_network_under_the_name_of_a_head_is_other_code(reader, monkeypa
     monkeypatch.setitem(HEADS, "dwe", dataclasses.replace(entry, network="train.heads.dwe_authors.model:DweAuthors"))
     changed = runs.identity(config, entry.config(), reader)
     assert {name for name in before if before[name] != changed[name]} == {"code"}
+
+
+def test_a_search_with_a_changed_head_of_ones_own_is_another_search(reader, monkeypatch, tmp_path):
+    monkeypatch.setattr(sweep, "find_cache", lambda *given: tmp_path)
+    monkeypatch.setattr(sweep.cache, "open", lambda path: reader)
+    own = tmp_path / "own.py"
+    monkeypatch.setitem(HEADS, "own", dataclasses.replace(HEADS["bert"], name="own", file=own))
+    found = []
+    for margin in (0.25, 0.25, 0.5):
+        own.write_text(f"margin = {margin}")
+        found.append(sweep._identity(resolved(SweepConfig(model="own")), JointConfig()))
+    assert found[0] == found[1]
+    assert {name for name in found[0] if found[0][name] != found[2][name]} == {"code"}
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ run_files). A seed that is finished under the same three is not trained again, o
 others are refused.
 """
 
-import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,30 +22,6 @@ from train.evaluating.metrics import NEVER, top_k_hits
 from train.run_folder import run_files, run_schema
 from train.run_folder.run_files import UNFINISHED, Layout, TensorFile
 
-ROOT = Path(__file__).parents[2]
-# modules and rooms that decide the numbers of any run, beside the rooms of its head (heads_of);
-# tests/train/test_code.py compares them with what training imports
-DECIDING = (
-    "cache/edges.py",
-    "cache/names.py",
-    "cache/reader.py",
-    "cache/schema.py",
-    "common/devices.py",
-    "common/records.py",
-    "train/config.py",
-    "train/data",
-    "train/processes.py",
-    "train/evaluating",
-    "train/heads",
-    "train/layers",
-    "train/loop.py",
-    "train/optimizing",
-    "train/prepare.py",
-    "train/run.py",
-)
-# of rooms that decide: what is published of a head, its presets (knobs, which identify a run), and the list of heads
-TOLD = ("entry.py", "presets.py", "registry.py")
-OF_HEADS = re.compile(r"^(?:from )?train\.heads\.(\w+)", re.MULTILINE)  # in a file, and as a network is named
 DTYPES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -71,35 +45,6 @@ class Half:
 
     path: Path
     what: dict[str, Any]
-
-
-def code(*more: Path, network: str = "") -> str:
-    """Return a hash of torch's version, of the code that decides numbers, of `more` files, and of a head's `network`.
-
-    Numbers of other code are other numbers; a mended table or plot changes none, nor does another head.
-    """
-    found = hashlib.sha256(f"{torch.__version__}{network}".encode())
-    files = [*(path for name in DECIDING for path in sources(ROOT / name)), *more]
-    for path in (*files, *heads_of(network, files)):
-        found.update(path.read_bytes())
-    return found.hexdigest()[:16]
-
-
-def heads_of(network: str, files: Sequence[Path]) -> list[Path]:
-    """Return the files of the heads that a network ("train.heads.drin.model:Drin") and `files` are built of."""
-    rooms: dict[str, list[Path]] = {}
-    left = [network, *(path.read_text() for path in files)]
-    while left:
-        for room in OF_HEADS.findall(left.pop()):
-            if room not in rooms and (folder := ROOT / "train/heads" / room).is_dir():
-                rooms[room] = sources(folder)
-                left += [path.read_text() for path in rooms[room]]
-    return [path for room in sorted(rooms) for path in rooms[room]]
-
-
-def sources(path: Path) -> list[Path]:
-    """Return the source files of a module, or those of a room that decide numbers."""
-    return [path] if path.suffix == ".py" else sorted(file for file in path.glob("*.py") if file.name not in TOLD)
 
 
 def layout_of(tensors: Mapping[str, Tensor]) -> Layout:
@@ -238,9 +183,8 @@ class Checkpoints:
 
     def _foreign(self, path: Path, differ: str) -> ConfigError:
         return ConfigError(
-            f"{path} belongs to another run: {differ}. Use the options it was trained with, another --run, or "
-            "replace it with "
-            "--fresh"
+            f"{path} belongs to another run: {differ}. Use the options it was trained with, another --run, or replace "
+            "it with --fresh"
         )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cache as melcache
+import cache
 from cache import store
 from common.errors import ConfigError, NotFiniteError
 from common.options import as_json
@@ -124,7 +124,7 @@ def _identity(config: SweepConfig, head: HeadConfig) -> dict[str, Any]:
     """Return what all trials have in common."""
     everything = as_json(config)
     common = {name: everything[name] for name in (*DECISIVE, "model", "seeds", "vary", "sampler")}
-    cache_id = melcache.open(find_cache(config.dataset, config.shards)).id
+    cache_id = cache.open(find_cache(config.dataset, config.shards)).id
     own = {name: value for name, value in as_json(head).items() if not name.endswith("_width")}  # those are the cache's
     return {"cache": cache_id, "code": code_of(config.model)} | common | own
 
