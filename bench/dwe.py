@@ -22,7 +22,7 @@ from train.heads.models import MODELS
 from train.optimizing.adam import Adam, Schedule
 
 ROOT = Path(__file__).parent.parent
-HEADS, KINDS = ("dwe", "dwe_authors"), ("melcache", "plain")
+HEADS, CONTENDERS = ("dwe", "dwe_authors"), ("melcache", "plain")
 B, C, K, T, P = 128, 100, 3, 77, 512
 STEPS = 2  # of a turn
 SCHEDULE = Schedule(5e-5, warm_up=100, decay_to=10_000, weight_decay=1e-3, clip_norm=1.0)
@@ -91,14 +91,14 @@ def main() -> None:
     console.show("| head | GFLOP | plain's | ms | plain's | times faster |\n| --- | --- | --- | --- | --- | --- |")
     for name in HEADS:
         command = [sys.executable, "-m", "bench.dwe", "--threads", str(given.threads), "--serve", name]
-        found = race({kind: [*command, kind] for kind in KINDS}, given.turns, ROOT)
+        found = race({kind: [*command, kind] for kind in CONTENDERS}, given.turns, ROOT)
         counted = []
-        for kind in KINDS:
+        for kind in CONTENDERS:
             step = step_of(name, kind)
             with FlopCounterMode(display=False) as operations:
                 step()
             counted.append(f"{operations.get_total_flops() / 1e9:.1f}")
-        took = [f"{found.milliseconds(kind):.0f}" for kind in KINDS]
+        took = [f"{found.milliseconds(kind):.0f}" for kind in CONTENDERS]
         cells = (name, *counted, *took, f"{found.ratio('plain', 'melcache'):.2f}")
         console.show(f"| {' | '.join(cells)} |")
 

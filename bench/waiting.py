@@ -25,7 +25,7 @@ from train.heads.drin.model import Drin
 
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / "runs" / "bench"
-KINDS = {"sleeping": [], "spinning": ["GOMP_SPINCOUNT=300000"]}  # 3 ms, what an unset OMP_WAIT_POLICY means
+MODES = {"sleeping": [], "spinning": ["GOMP_SPINCOUNT=300000"]}  # 3 ms, what an unset OMP_WAIT_POLICY means
 SIZES = {  # mentions, entities, candidates, text and image width; width of the head; steps of a turn
     "demo": (Synthetic(600, 120, 5, 0.5, 0, text_width=32, image_width=32), 128, 50),
     "wikidiverse": (Synthetic(2_000, 4_000, 10, 0.5, 0), 768, 1),
@@ -77,8 +77,8 @@ def main() -> None:
         command = [sys.executable, "-m", "bench.waiting", "--serve", name]
         for count in (0, len(os.sched_getaffinity(0))):
             with neighbors(count):
-                found = race({kind: ["env", *setting, *command] for kind, setting in KINDS.items()}, given.turns, ROOT)
-            took = " | ".join(f"{found.milliseconds(kind):.1f}" for kind in KINDS)
+                found = race({kind: ["env", *setting, *command] for kind, setting in MODES.items()}, given.turns, ROOT)
+            took = " | ".join(f"{found.milliseconds(kind):.1f}" for kind in MODES)
             print(f"| {name} | {count} | {took} | {found.ratio('spinning', 'sleeping'):.2f} |", flush=True)
 
 

@@ -26,7 +26,7 @@ from train.optimizing.step import CapturedStep, Step
 from train.processes import World
 
 BATCH = 64
-KINDS = (
+CONTENDERS = (
     "melcache",
     "dense",
     "dense-kept",
@@ -127,7 +127,7 @@ def steps(kind: str, table: Table, precision: str) -> Callable[[torch.Tensor], o
 def main() -> None:
     """Serve steps until standard input ends."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=CONTENDERS)
     parser.add_argument("cache", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=1, help="steps one after the other in a turn")

@@ -81,9 +81,9 @@ class Reader:
         options = {"dataset": name} | ({"for": ",".join(makers)} if makers else {})
         described = DESCRIPTION in missing
         command = suggested("extract", options | ({"descriptions": "FILE"} if described else {}))
-        fetched = " (melcache describe fetches one)" if described else ""
+        source = " (melcache describe fetches one)" if described else ""
         raise CacheError(
-            f"{self.path} lacks {what}, which {whom} reads. Compute them: {command}{fetched}, with the --data and "
+            f"{self.path} lacks {what}, which {whom} reads. Compute them: {command}{source}, with the --data and "
             "--weights of the first time. Or take them from a teammate: "
             f"melcache pull {shell(name)} URL --for {shell(','.join(pulled))}"
         )

@@ -54,7 +54,7 @@ class _Once:
         beside = getattr(ctx.parent and ctx.parent.command, "commands", {})
         if given and (behind := [word for word in rest if word in beside]):  # which would not see them
             ctx.fail(f"{given[0].opts[0]} belongs behind `{behind[0]}`, whose option it becomes")
-        left: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        left: list[str] = super().parse_args(ctx, args)  # type: ignore[misc] # a mixin: typer's class follows
         return left
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -64,7 +64,7 @@ class _Once:
     def main(self, *given: Any, **more: Any) -> Any:
         """Run to the end; an error of ours is one line and its exit code."""
         with console.lines():
-            return super().main(*given, **more)  # type: ignore[misc]
+            return super().main(*given, **more)  # type: ignore[misc] # as above
 
 
 class _Single(_Once, TyperCommand):
@@ -150,7 +150,7 @@ def _entry(command: Command, more: Sequence[type]) -> Callable[..., None]:
         for key, (field, hint) in owned.items():
             others = [other[key] for other in owners if key in other] if position > 0 else []
             parameters.setdefault(key, parameter(field, hint, others))
-    entry.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    entry.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined] # typer reads it
     entry.__annotations__ = {p.name: p.annotation for p in parameters.values()}
     entry.__doc__ = command.run.__doc__
     return entry

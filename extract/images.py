@@ -1,4 +1,4 @@
-"""Open a picture safely, or say in one reason code why not (cache.schema.IMAGE_STATUS)."""
+"""Open a picture safely, or say in one reason code why not (cache.kinds.IMAGE_STATUS)."""
 
 import errno
 import io

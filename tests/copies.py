@@ -1,6 +1,6 @@
 """What a folder with a cache holds, and whether it is a sound copy of another one."""
 
-import cache as melcache
+import melcache
 from cache import manifests
 from cache.checks.verify import verify
 

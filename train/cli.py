@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import cache
 from common import console
 from common.commands import Command, program
 from common.errors import ConfigError
@@ -68,10 +69,9 @@ def ablate(config: AblateConfig, *heads: Given) -> None:
 
 def costs(config: CostsConfig, *heads: Given) -> None:
     """Count parameters and floating-point operations per mention of every head that the cache can feed (DRIN 5.5)."""
-    from cache import open as open_cache
     from train.studies import costs
 
-    reader = open_cache(find_cache(config.dataset, config.shards))
+    reader = cache.open(find_cache(config.dataset, config.shards))
     found = costs.count_all(reader, _heads(TRAINED, heads))
     console.present(found, costs.show, as_json=config.json)
 
@@ -93,10 +93,9 @@ def slices(config: SlicesConfig) -> None:
 
 def doctor(config: DoctorConfig) -> None:
     """Count what the splits of a dataset give away: repeated rows, shared pictures, golds seen in train, the prior."""
-    from cache import open as open_cache
     from train.inspecting import doctor
 
-    found = doctor.examine(open_cache(find_cache(config.dataset, config.shards)))
+    found = doctor.examine(cache.open(find_cache(config.dataset, config.shards)))
     console.present(found, doctor.show, as_json=config.json)
 
 

@@ -17,7 +17,7 @@ from common.errors import CacheError
 from common.paths import exists
 
 BLOCK = 32 << 20  # bytes read at a time
-KINDS = {"f": "floats", "i": "integers", "U": "strings"}
+WANTED = {"f": "floats", "i": "integers", "U": "strings"}
 
 
 class Array:
@@ -35,10 +35,10 @@ class Array:
             self._offset = file.tell()
             found = os.fstat(descriptor).st_size
         if self.dtype.hasobject:
-            raise CacheError(f"{path}: expected {KINDS[kind]}, found pickled objects, which melcache never loads")
+            raise CacheError(f"{path}: expected {WANTED[kind]}, found pickled objects, which melcache never loads")
         if self.dtype.kind not in {"f": "f", "i": "iub", "U": "U"}[kind] or fortran:
             order = " in Fortran order" if fortran else ""
-            raise CacheError(f"{path}: expected {KINDS[kind]} in C order, found {self.dtype}{order}")
+            raise CacheError(f"{path}: expected {WANTED[kind]} in C order, found {self.dtype}{order}")
         claimed = self._offset + self.rows * self.row_bytes
         if not self.shape or found != claimed:
             raise CacheError(

@@ -18,7 +18,7 @@ from common.errors import CacheError
 
 PADDING = 1 << 20  # zeros that may follow the last member
 END = 2 * tarfile.BLOCKSIZE  # zeros that must
-KINDS = {
+REFUSED = {
     b"1": "a link",
     b"2": "a symbolic link",
     b"3": "a device",
@@ -45,7 +45,7 @@ class Header(tarfile.TarInfo):
         """Return the header in 512 bytes."""
         found = super().frombuf(buf, encoding, errors)
         if found.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-            raise RefusedError(f"member {found.name!r} is {KINDS.get(found.type, 'of an unknown kind')}, not a file")
+            raise RefusedError(f"member {found.name!r} is {REFUSED.get(found.type, 'of an unknown kind')}, not a file")
         return found
 
 
@@ -66,7 +66,7 @@ class Members:
         """Yield the members.  Raises RefusedError for one that should not be there, or is missing."""
         missing = {*self._listed, *self._small}
         while (member := self._tar.next()) is not None:
-            self._tar.members.clear()  # type: ignore[attr-defined] # it would keep them all
+            self._tar.members.clear()  # type: ignore[attr-defined] # it would keep them all; typeshed lacks it
             name = member.name
             if name not in missing:
                 twice = name == manifests.NAME or name in self._listed or name in self._small

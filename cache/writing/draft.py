@@ -64,7 +64,7 @@ class Draft:
 
     @property
     def kept(self) -> int:
-        """How many shards were here."""
+        """How many finished shards were present locally."""
         return sum(self.shards(KEPT).values())
 
     @property

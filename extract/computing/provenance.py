@@ -34,9 +34,9 @@ def of(
 ) -> dict[str, Any]:
     """Return the provenance of a finished draft, `seconds` having passed and `spent` of them on parts.
 
-    What was here or fetched keeps the seconds that its own manifest notes; `seconds` of the whole and of each part
-    are sums over all who computed some of it, `rows` those of which the time is known. Time and
-    versions are those of the last run that computed anything.
+    What was present locally or fetched keeps the seconds that its own manifest notes; `seconds`, in all and of a part,
+    are sums over all runs that computed some of it, `rows` those of which the time is known. Date, device and packages
+    are those of the run that computed last: this one, if it computed anything.
     """
     if draft.made == draft.fetched == 0 and draft.before is not None:
         return _own(draft.before)

@@ -61,7 +61,7 @@ COLORS = {
     "black": (15, 15, 15),
 }
 # which pixels belong to a thing of radius r, by their distance x, y from its center; all whole numbers
-KINDS = {
+FIGURES = {
     "ball": lambda x, y, r: x * x + y * y <= r * r,
     "ring": lambda x, y, r: (x * x + y * y <= r * r) & (4 * (x * x + y * y) >= r * r),
     "box": lambda x, y, r: np.maximum(abs(x), abs(y)) <= r,
@@ -78,7 +78,7 @@ ABSENT = "nobody told its name"
 _TEMPLATES = " ".join((DESCRIPTION, *TELLING, *SILENT, ABSENT))
 # every word of every text: the vocabulary of an untrained BERT must hold them whole
 WORDS: tuple[str, ...] = tuple(
-    dict.fromkeys((*NAMES, *PLACES, *TRADES, *COLORS, *KINDS, *filter(str.isalpha, _TEMPLATES.split())))
+    dict.fromkeys((*NAMES, *PLACES, *TRADES, *COLORS, *FIGURES, *filter(str.isalpha, _TEMPLATES.split())))
 )
 
 
@@ -135,7 +135,7 @@ def _things(rng: np.random.Generator) -> list[Thing]:
     """Return all things; the namesakes of one name differ in every fact."""
     things = []
     for name in NAMES:
-        facts = (rng.permutation(list(words))[:NAMESAKES].tolist() for words in (COLORS, KINDS, PLACES, TRADES))
+        facts = (rng.permutation(list(words))[:NAMESAKES].tolist() for words in (COLORS, FIGURES, PLACES, TRADES))
         things += [Thing(name, *values) for values in zip(*facts, strict=True)]
     return things
 
@@ -187,7 +187,7 @@ def draw(rng: np.random.Generator, thing: Thing | None) -> np.ndarray:
     if thing:
         y, x = np.mgrid[:SIDE, :SIDE] - SIDE // 2
         right, down = rng.integers(-5, 6, 2)
-        inside = KINDS[thing.kind](x - right, y - down, int(rng.integers(20, 28)))
+        inside = FIGURES[thing.kind](x - right, y - down, int(rng.integers(20, 28)))
         canvas[inside] = (COLORS[thing.color] + rng.integers(-15, 16, 3) + grain)[inside]
     return canvas.clip(0, 255).astype(np.uint8)
 

@@ -27,7 +27,7 @@ SPLIT_OF = {
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".svg", "")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 BLANKS = bytes.maketrans(b"_-", b"  ")
-KINDS = {str: "a string", list: "a list", dict: "a mapping"}
+CALLED = {str: "a string", list: "a list", dict: "a mapping"}
 NIL_COUNT, UNLABELED_COUNT = "gold is nil", "mentions without a label"  # what was found, as coverage names it
 NIL = ("", "nil")  # what releases write, in any case, for a mention that means no entity
 
@@ -137,7 +137,7 @@ def _repair(value: Any) -> Any:
 def expect(value: Any, kind: type, what: str, where: str) -> Any:
     """Return `value`.  Raises DatasetError if it is not a `kind` (str, list or dict)."""
     if not isinstance(value, kind):
-        raise DatasetError(f"{where}: {what} must be {KINDS[kind]}, found {value!r:.60}")
+        raise DatasetError(f"{where}: {what} must be {CALLED[kind]}, found {value!r:.60}")
     return value
 
 

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-import cache as melcache
+import melcache
 from cache import fingerprint, manifests, store
 from cache.checks.verify import verify
 from cache.names import PartName

@@ -8,7 +8,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache import manifests
 from cache.cli import app
 from cache.sharing import card, push

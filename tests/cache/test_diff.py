@@ -9,7 +9,7 @@ import pytest
 import xxhash
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache import manifests
 from cache.checks import diff
 from cache.cli import app

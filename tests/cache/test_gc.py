@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache import manifests, store
 from cache.checks import gc
 from cache.cli import app

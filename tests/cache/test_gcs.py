@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-import cache as melcache
+import melcache
 from cache import manifests
 from cache.remotes import gcs
 from cache.sharing import pull, push

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-import cache as melcache
+import melcache
 from cache import manifests, remotes
 from cache.remotes import hub as hubs
 from cache.remotes import patience

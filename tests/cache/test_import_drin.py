@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache import manifests, store
 from cache.checks.verify import verify
 from cache.cli import app

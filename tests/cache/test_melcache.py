@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache.cli import app, main
 from cache.schema import READS
 from cache.writing.synth import Synthetic, write

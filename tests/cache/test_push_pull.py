@@ -18,7 +18,7 @@ import xxhash
 from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache import manifests, remotes, store
 from cache.checks import hdf5_gate
 from cache.checks.verify import verify

@@ -7,7 +7,7 @@ import threading
 import pytest
 from fsspec.asyn import sync_wrapper
 
-import cache as melcache
+import melcache
 from cache import manifests, remotes
 from cache.remotes import base, patience, s3
 from cache.sharing import pull, push

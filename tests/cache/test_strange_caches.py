@@ -12,8 +12,8 @@ import pytest
 import xxhash
 from typer.testing import CliRunner
 
-import cache as melcache
 import cache.cli
+import melcache
 import train.cli
 from cache import fingerprint, manifests, reader, store
 from common import memory

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache import manifests, store
 from cache.cli import app
 from cache.sharing import pull, push, tar

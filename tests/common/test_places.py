@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache import remotes
 from cache.cli import app
 from cache.sharing import pull, push

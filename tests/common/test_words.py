@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from common.errors import CacheError
 from common.words import nearest, one_of
 from melcache.cli import PROGRAM

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-import cache as melcache
+import melcache
 from cache.kinds import IMAGE_STATUS
 from common.errors import DatasetError
 from common.records import Dataset, Entity, Mention

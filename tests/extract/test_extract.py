@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache import manifests
 from cache.edges import EDGES
 from cache.kinds import IMAGE_STATUS

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache import kinds
 from cache.writing.draft import Draft
 from common.errors import ConfigError, DatasetError

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache.sharing import push
 from common.errors import ConfigError
 from extract import pipeline, plan

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache import manifests, store
 from cache.checks import gc
 from cache.checks.verify import verify

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import cache as melcache
+import melcache
 from cache import manifests
 from cache.checks import diff
 from cache.names import PartName

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from bench.kernels import Count
 from cache.writing.synth import Synthetic, write
 from common.errors import CacheError, ConfigError

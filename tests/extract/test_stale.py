@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import pytest
 from PIL import Image
 
-import cache as melcache
+import melcache
 from cache import fingerprint, manifests
 from cache.checks import diff
 from cache.kinds import KINDS

@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache.schema import UNLABELED
 from common.errors import ConfigError, DatasetError
 from extract import pipeline

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache import schema
 from cache.writing.synth import Synthetic, write
 from tests.studies import cells, entries, run_study

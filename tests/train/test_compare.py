@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-import cache as melcache
+import melcache
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from tests.studies import cells, entries, run_study

@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from bench.authors import Literal
 from cache.edges import EDGES
 from cache.writing.synth import Synthetic, write

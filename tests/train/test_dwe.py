@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from bench.kernels import Count
 from bench.plain import Plain
 from cache.schema import CHOICES, READS
@@ -37,7 +37,7 @@ from train.processes import World
 
 CPU = torch.device("cpu")
 P, K, T, C = 8, 3, 5, 4
-KINDS = {"dwe": DweConfig, "dwe_authors": DweAuthorsConfig}
+CONFIG = {"dwe": DweConfig, "dwe_authors": DweAuthorsConfig}
 # mention 0 has padded candidates; 1 no picture; 2 a picture without objects; 3 objects, none of them a person;
 # 4 no attributes at all; 5 fills up the batch
 LABELS = np.array([[1, 1, 7], [1, 1, 1], [0, 0, 0], [3, 9, 0], [1, 0, 0], [1, 1, 2]])
@@ -77,7 +77,7 @@ def head_of(name, **switches):
     """Return a head in evaluation mode and its weights; no weight or bias is left at a value that hides a mistake."""
     torch.manual_seed(1)
     switches = {"attention_heads": 2} | switches
-    head = MODELS[name](KINDS[name](clip_width=P, **switches)).double().eval()
+    head = MODELS[name](CONFIG[name](clip_width=P, **switches)).double().eval()
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -243,7 +243,7 @@ AUTHORS = [
     )
 ]
 EVERY = [("dwe", switches) for switches in DWE] + [("dwe_authors", switches) for switches in AUTHORS]
-BOTH = pytest.mark.parametrize("name", KINDS)
+BOTH = pytest.mark.parametrize("name", CONFIG)
 
 
 def named(value):
@@ -556,7 +556,9 @@ def test_one_batch_is_learned(name, switches):
     batch = batch_of(made)
     torch.manual_seed(0)
     given = switches | ({"hard_negatives": 0.0} if name == "dwe_authors" else {})  # so that all negatives are seen
-    head = MODELS[name](KINDS[name](clip_width=P, attention_heads=2, dropout=0.0, triplet_margin=0.2, **given)).double()
+    head = MODELS[name](
+        CONFIG[name](clip_width=P, attention_heads=2, dropout=0.0, triplet_margin=0.2, **given)
+    ).double()
     optimizer = Adam(list(head.parameters()), Schedule(0.02))
     first = head.objective(batch).item()
     for _ in range(200):
@@ -700,7 +702,7 @@ def test_dwe_authors_computes_nothing_twice_and_nothing_that_is_not_read(switche
 
 @BOTH
 def test_the_description_is_read_only_where_it_is_asked_for(name):
-    kind = KINDS[name]
+    kind = CONFIG[name]
     assert kind().more == ()
     assert kind(entity_text="description").more == CHOICES[name]
     assert MODELS[name](kind(entity_text="description")).projects == ("entity.clip.description",)
@@ -727,7 +729,7 @@ def test_the_description_is_read_only_where_it_is_asked_for(name):
 )
 def test_what_the_heads_refuse(name, given, message):
     with pytest.raises(ConfigError, match=message):
-        MODELS[name](KINDS[name](**given))
+        MODELS[name](CONFIG[name](**given))
 
 
 # training
@@ -740,7 +742,7 @@ def caches(tmp_path_factory):
     @functools.cache
     def cache_of(signal, candidates=10):
         path = tmp_path_factory.mktemp("dwe") / f"{signal}-{candidates}"
-        write(path, Synthetic(1500, 300, candidates, signal, 0, ",".join(KINDS), clip_width=16))
+        write(path, Synthetic(1500, 300, candidates, signal, 0, ",".join(CONFIG), clip_width=16))
         return path
 
     return cache_of
@@ -748,7 +750,7 @@ def caches(tmp_path_factory):
 
 def fit(path, run, name, head=None, **given):
     options = {"dataset": str(path), "run": run, "device": "cpu", "model": name, "epochs": 2, "batch": 64, "threads": 1}
-    return loop.fit(TrainConfig(**options | {"learning_rate": 3e-3, "warm_up": 0} | given), head or KINDS[name]())
+    return loop.fit(TrainConfig(**options | {"learning_rate": 3e-3, "warm_up": 0} | given), head or CONFIG[name]())
 
 
 @BOTH
@@ -762,7 +764,7 @@ def test_noise_stays_at_chance(caches, tmp_path, name, candidates):
 
 @pytest.mark.parametrize(("name", "least"), [("dwe", 0.7), ("dwe_authors", 0.5)])
 def test_signal_is_learned(caches, tmp_path, name, least):
-    head = KINDS[name](dropout=0.0)
+    head = CONFIG[name](dropout=0.0)
     assert fit(caches(0.6), tmp_path, name, head, epochs=8)["mean"]["test"]["top1"] > least
 
 
@@ -776,7 +778,7 @@ STACKED = {"dwe": {}, "dwe_authors": {"hard_negatives": 1.0}}
 @BOTH
 def test_stacked_seeds_equal_each_alone(caches, name):
     table = table_of(caches(0.6), name)
-    head = KINDS[name](clip_width=16, dropout=0.0, **STACKED[name])
+    head = CONFIG[name](clip_width=16, dropout=0.0, **STACKED[name])
     rows = torch.arange(40).view(2, 20)
     stack = Stack(lambda: MODELS[name](head), (1, 2), CPU)
     stack.losses(table.batch(rows)).sum().backward()
@@ -790,7 +792,7 @@ def test_stacked_seeds_equal_each_alone(caches, name):
 @BOTH
 def test_stacked_seeds_drop_different_numbers(caches, name):
     table = table_of(caches(0.6), name)
-    stack = Stack(lambda: MODELS[name](KINDS[name](clip_width=16)), (1, 1), CPU)
+    stack = Stack(lambda: MODELS[name](CONFIG[name](clip_width=16)), (1, 1), CPU)
     losses = stack.losses(table.batch(torch.arange(20).expand(2, 20)))
     assert losses[0] != losses[1]
 
@@ -829,7 +831,7 @@ def test_the_string_score_takes_part_in_the_objective(caches, name):
     batch = batch_of(arrays(21))
     given = {"dropout": 0.0} | ({"hard_negatives": 1.0} if name == "dwe_authors" else {})
     torch.manual_seed(0)
-    both = build(name, KINDS[name](clip_width=P, attention_heads=2, **given), with_lexical=True).double()
+    both = build(name, CONFIG[name](clip_width=P, attention_heads=2, **given), with_lexical=True).double()
     plain = both.head.objective(batch).item()
     assert both.objective(batch).item() == pytest.approx(plain, rel=1e-12)  # its weight begins at 0
     both.objective(batch).backward()
@@ -867,7 +869,7 @@ def test_the_string_score_is_added_to_the_cosine_that_the_dot_product_is_made_of
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
 def test_a_step_waits_for_nothing(caches, name, seeds):
     table = table_of(caches(0.6), name)
-    stack = Stack(lambda: MODELS[name](KINDS[name](clip_width=16)), seeds, CPU)
+    stack = Stack(lambda: MODELS[name](CONFIG[name](clip_width=16)), seeds, CPU)
     schedule = Schedule(1e-3, warm_up=5, decay_to=50, weight_decay=1e-3, clip_norm=1.0)
     step = Step(stack, Adam(list(stack.parameters.values()), schedule, stacked=len(seeds) > 1), World(), "float32")
     rows = torch.arange(16).expand(len(seeds), 16).squeeze(0)
@@ -882,7 +884,7 @@ def test_a_step_waits_for_nothing(caches, name, seeds):
 def test_bfloat16_is_close_to_float32(caches, name, seeds):
     table = table_of(caches(0.6), name)
     batch = table.batch(torch.arange(32).expand(len(seeds), 32).squeeze(0))
-    head = KINDS[name](clip_width=16, dropout=0.0, **STACKED[name])
+    head = CONFIG[name](clip_width=16, dropout=0.0, **STACKED[name])
     found = {}
     for precision in ("float32", "bfloat16"):
         stack = Stack(lambda: MODELS[name](head), seeds, CPU)

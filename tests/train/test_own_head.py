@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache.edges import EDGES
 from cache.schema import READS
 from common.errors import CacheError, ConfigError

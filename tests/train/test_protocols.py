@@ -10,7 +10,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache.edges import ALIGNMENT_READS, EDGES, GRID, align
 from cache.fingerprint import content_hash, shard_key
 from cache.names import PartName

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import cache as melcache
+import melcache
 import train.heads
 from cache.schema import ALWAYS, CHOICES, PARTS, READS
 from cache.writing.synth import Synthetic, write

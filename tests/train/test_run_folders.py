@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import cache as melcache
+import melcache
 from cache import store
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError, MelcacheError

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache.writing.synth import Synthetic, write
 from common.errors import CacheError, ConfigError, NotFiniteError
 from train import loop

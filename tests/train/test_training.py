@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from bench.kernels import Count
 from cache import store
 from cache.writing.synth import Synthetic, write

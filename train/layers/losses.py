@@ -56,7 +56,7 @@ def triplet(scores: Tensor, gold: Tensor, present: Tensor, margin: float) -> Ten
 def candidate_margins(scores: Tensor, gold: Tensor, present: Tensor, margin: float) -> Tensor:
     """Return the mean of max(S_j - S+ + margin, 0) over each mention's present candidates j, gold included, as above.
 
-    S+ is 0 for a mention without gold among its candidates; one without candidates adds nothing.
+    S+ is 0 for a mention without gold among its candidates; one without candidates has loss 0.
     """
     safe, positive = _all_sides(scores, gold, present)
     count = present.sum(1)
