@@ -89,8 +89,7 @@ class Shared:
         if damaged := sorted(good.keys() - whole.keys()):
             say(
                 f"warning: {len(damaged):,} files at {self.url}, the first of them {damaged[0]}, do not have "
-                "the listed size "
-                "and are computed here. Whoever has the cache repairs them with: melcache push "
+                "the listed size and are computed here. Whoever has the cache repairs them with: melcache push "
                 f"{shell(self._folder.name)} "
                 f"{shell(self.url)} --check"
             )

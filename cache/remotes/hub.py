@@ -62,8 +62,7 @@ class Hub(Remote):
         if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
             return (
                 "no such dataset repository, or this login may not see it. Log in with hf auth login, correct "
-                "the URL, or create "
-                f"it: hf repos create {shell(self._repo)} --repo-type dataset"
+                f"the URL, or create it: hf repos create {shell(self._repo)} --repo-type dataset"
             )
         if isinstance(error, errors.RevisionNotFoundError):
             return f"the repository has no branch {self._branch}. Correct the URL"

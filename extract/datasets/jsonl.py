@@ -129,8 +129,7 @@ def _doubts(places: Sequence[str], mentions: Sequence[Mention], known: set[str])
     if found:
         found.append(
             f"{counts['gold']:,} golds and {counts['candidate']:,} candidates are not in entities.jsonl: typing "
-            "errors? "
-            "Without --strict they become entities without a text"
+            "errors? Without --strict they become entities without a text"
         )
     return found
 

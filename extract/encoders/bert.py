@@ -149,8 +149,7 @@ class Bert(Encoder):
         if word >= words or length > places:
             raise WeightsError(
                 f"{self._path} has {words:,} words and {places:,} positions, and a text has word {word:,} and "
-                f"{length:,} "
-                f"tokens. Take the weights and the vocabulary both from {bert_files.REPOSITORY}"
+                f"{length:,} tokens. Take the weights and the vocabulary both from {bert_files.REPOSITORY}"
             )
 
     @property

@@ -58,15 +58,19 @@ def plan(
                 "makes it again"
             )
             del made[name]
-    for table, pointer in SEQUENCES.items():
-        left = [name for name, part in made.items() if name == pointer or part.table == table]
-        if len(left) == 1:  # where tokens lie says nothing without them, and the other way round
-            say(
-                f"{left[0]} of the cache in {config.folder} is left out, as the part that it belongs to is "
-                "missing; --for makes both"
-            )
-            del made[left[0]]
+    for name in _alone(made):
+        say(
+            f"{name} of the cache in {config.folder} is left out, as the part that it belongs to is missing; --for "
+            "makes both"
+        )
+        del made[name]
     return dict(sorted(made.items(), key=lambda item: TABLES.index(item[1].table)))
+
+
+def _alone(made: Mapping[PartName, PartPlan]) -> list[PartName]:
+    """Return tokens without the part that says where they lie, and such a part without its tokens."""
+    both = [[name for name in made if name == pointer or name.table == table] for table, pointer in SEQUENCES.items()]
+    return [names[0] for names in both if len(names) == 1]
 
 
 def _recipes(config: ExtractConfig, encoders: Encoders, lists: Lists, rows: Rows, wanted: set[str]) -> Recipes:

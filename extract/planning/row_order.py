@@ -54,8 +54,7 @@ class EarlierRows:
             if len(manifest.generations or ()) > 1:
                 raise CacheError(
                     f"{error}, and this cache has grown: the order of its rows is stored in its ids alone. Pull "
-                    "it again from "
-                    "where it is shared, or number all rows anew: --reorder"
+                    "it again from where it is shared, or number all rows anew: --reorder"
                 ) from error
             return None  # the order is the release's
 
