@@ -107,6 +107,8 @@ def _head(config: TrainConfig, heads: Sequence[Given]) -> HeadConfig | None:
     if (kind := entry.config) is None:
         if config.with_lexical:
             raise ConfigError(f"--with-lexical learns a weight, and {config.model} is not trained: leave it out")
+        if config.objective != "own":
+            raise ConfigError(f"--objective is what is minimized, and {config.model} is not trained: leave it out")
         return None
     if entry.file is not None:
         return own_head.configure(kind, config.option)

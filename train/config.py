@@ -2,7 +2,7 @@
 
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from common.errors import ConfigError
 from common.options import knob
@@ -22,6 +22,8 @@ PROTOCOLS = {
 }  # as results.json and tables name them
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 Together = Literal["auto", "yes", "no"]
+Objective = Literal["own", "margin", "listwise", "in-batch"]
+OBJECTIVES = get_args(Objective)
 Config = TypeVar("Config", bound="TrainConfig")
 LOWER_IS_BETTER = ("mean_rank",)
 SLICINGS = ("gold", "surface", "type", "picture")
@@ -90,6 +92,17 @@ class TrainConfig:
     restart: int | None = knob(
         None, _by_head("epochs after which Adam forgets its moments, 0 = never", "restart"), panel="Optimization"
     )
+    objective: Objective = knob(
+        "own",
+        "own: the head's loss, as its paper has it; margin: DRIN's Eq. 17; listwise: cross-entropy over the list, its "
+        "temperature learned; in-batch: the same with the golds of the batch's other mentions",
+        panel="Optimization",
+    )
+    hardest: int = knob(
+        0,
+        "with --objective: only so many negatives of a list, those that score highest; 0 = all",
+        panel="Optimization",
+    )
     select: str = knob(
         "top1", "valid metric that picks the epoch: top1 ... top20, mrr, mean_rank", panel="Optimization"
     )
@@ -115,11 +128,24 @@ class TrainConfig:
             raise ConfigError(f"--seeds {','.join(map(str, self.seeds))}: one or more different numbers from 0 on")
         if self.select not in SELECTABLE:
             raise ConfigError(f"--select {self.select}: choose from {one_of(self.select, SELECTABLE)}")
+        self._check_objective()
         self._check_protocol()
         if self.valid_from is not None:
             share_of(self.valid_from)
         if min(self.patience, self.threads) < 0:
             raise ConfigError(f"--patience {self.patience} and --threads {self.threads} must not be negative")
+
+    def _check_objective(self) -> None:
+        check_not_negative(self, "hardest")
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(f"--objective {self.objective}: choose from {one_of(self.objective, OBJECTIVES)}")
+        if self.hardest and self.objective == "own":
+            raise ConfigError("--hardest is of the objectives margin, listwise and in-batch: add --objective")
+        if self.with_lexical and self.objective == "in-batch":
+            raise ConfigError(
+                "--with-lexical needs string scores, which the golds of other mentions do not have: leave it out, or "
+                "choose --objective listwise"
+            )
 
     def _check_protocol(self) -> None:
         if self.protocol not in PROTOCOLS:

@@ -16,7 +16,7 @@ from train.config import TrainConfig
 from train.evaluating import metrics
 from train.evaluating.ranking import evaluate, rank, rank_baseline
 from train.heads.head_config import HeadConfig
-from train.heads.models import build
+from train.heads.models import built
 from train.optimizing.checkpoint import Half
 from train.optimizing.head_weights import weights_of
 from train.optimizing.step import CapturedStep, Step
@@ -62,7 +62,7 @@ def fit_seeds(
 ) -> list[dict[str, Any]]:
     """Train some seeds together, from `half` if they are half done; return their results."""
     start, config, data = time.monotonic(), run.config, run.data
-    new = functools.partial(build, config.model, run.head, with_lexical=config.with_lexical)
+    new = functools.partial(built, config, run.head)
     training = Training(plan_of(config, len(data.rows)), new, seeds, data.table.device)
     if half is not None:
         training.load(half)
@@ -124,7 +124,8 @@ def _known(run: Run) -> tuple[dict[int, dict[str, Any] | None], Half | None]:
         checkpoints.tidy(fresh=config.fresh)
     run.world.wait()
     checkpoints.check()
-    layout = weights_of(config.model, run.head, with_lexical=config.with_lexical) if run.head else {}
+    given = {"with_lexical": config.with_lexical, "objective": config.objective}
+    layout = weights_of(config.model, run.head, **given) if run.head else {}
     found = dict.fromkeys(config.seeds) | checkpoints.finished(layout), checkpoints.unfinished(config.seeds)
     run.world.wait()  # for those that still read: the first one writes
     return found

@@ -16,11 +16,12 @@ from common.errors import ConfigError
 from common.output import say
 from train import processes
 from train.config import TrainConfig
+from train.data.batch import CANDIDATES
 from train.data.table import Table
 from train.evaluating import leak, protocols
 from train.evaluating.ranking import AmongAll, Split, rows_of, split_of
 from train.heads.head_config import HeadConfig
-from train.heads.models import MODELS, build
+from train.heads.models import MODELS, built
 from train.heads.registry import HEADS
 from train.optimizing.checkpoint import Half
 from train.processes import World
@@ -81,7 +82,8 @@ def with_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
 def table_of(config: TrainConfig, head: HeadConfig | None, reader: Reader, device: torch.device) -> Table:
     """Return the columns that a head reads, those that its switches and the protocol ask for included."""
     head, reads = head or HeadConfig(), HEADS[config.model].reads
-    more = (*head.more, *protocols.columns(protocols.ranking_of(config), reader))
+    named = (CANDIDATES,) if config.objective == "in-batch" else ()
+    more = (*head.more, *named, *protocols.columns(protocols.ranking_of(config), reader))
     bounds = (head.tokens_read, head.bytes_read)
     return Table(reader, config.model, device, config.resident, more, *bounds, config.valid_from, reads)
 
@@ -99,7 +101,7 @@ def data_of(config: TrainConfig, head: HeadConfig | None, reader: Reader, table:
     if may_lack_gold and own.leak_gold:
         complete, warnings = functools.partial(leak.with_gold, reader, config.resident), leak.warnings(reader, table)
     table = complete(table)
-    without_gold = may_lack_gold and own.learns_without_gold
+    without_gold = may_lack_gold and own.learns_without_gold and config.objective == "own"
     rows = table.trainable(table.rows("train"), without_gold=without_gold)
     rehearse(config, head, table, rows[:1])
     found = {"train": rows if config.model in MODELS else table.rows("train")}
@@ -174,7 +176,7 @@ def _bytes_per_seed(config: TrainConfig, head: HeadConfig, table: Table) -> int:
 
     batch = table.batch(rows)
     with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model = build(config.model, head, with_lexical=config.with_lexical).to(batch.gold.device)
+        model = built(config, head).to(batch.gold.device)
         loss = model.train().objective(batch)
     known = [*model.parameters(), *batch.tensors()]
     weights = sum(parameter.numel() for parameter in model.parameters())

@@ -11,7 +11,7 @@ from train.evaluating import protocols, ranking, whole_kb
 from train.evaluating.ranking import Split
 from train.heads.base import Head
 from train.heads.head_config import HeadConfig
-from train.heads.models import build
+from train.heads.models import built
 from train.heads.registry import HEADS
 from train.processes import World
 
@@ -28,7 +28,7 @@ def rehearse(config: TrainConfig, head: HeadConfig | None, table: Table, row: Te
     if HEADS[config.model].file is None or not len(row):
         return
     with torch.random.fork_rng(devices=[]):
-        model = build(config.model, head, with_lexical=config.with_lexical).to(table.device)
+        model = built(config, head).to(table.device)
     _score(model, table, row, f"{config.model} reads %s, which a batch does not hold: name it in READS")
     ranking = protocols.ranking_of(config)
     if ranking.among == "list":

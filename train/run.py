@@ -70,5 +70,7 @@ def code_of(model: str) -> str:
 
 def name_of(config: TrainConfig, head: HeadConfig | None) -> str:
     """Return the head as tables name it, with what must stand beside its numbers."""
-    label = f" ({head.label})" if head and head.label else ""
+    under = "" if config.objective == "own" else config.objective
+    told = ", ".join(filter(None, (head.label if head else "", under)))
+    label = f" ({told})" if told else ""
     return config.model + label + (" + lexical" if config.with_lexical else "")

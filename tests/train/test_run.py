@@ -19,7 +19,7 @@ from train.searching import sweep
 
 DECIDING = """
 epochs batch learning_rate weight_decay warm_up decay clip_norm restart select patience precision protocol rerank
-select_among valid_from with_lexical
+select_among valid_from with_lexical objective hardest
 """.split()
 
 

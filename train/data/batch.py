@@ -11,6 +11,7 @@ from cache.edges import EDGES
 from common.errors import ConfigError
 
 ALIGNMENTS = tuple(edge.column for edge in EDGES)
+CANDIDATES = "pair.candidates.candidates"  # (B, C): which entities they are, where an objective asks for it
 VERTICES = "pair.vertices"  # (B, C): which places hold an entity, be it no candidate; without it the candidates do
 
 # names that make_batch takes: the columns of DRIN as the head sees them

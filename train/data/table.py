@@ -16,7 +16,7 @@ from cache.names import ColumnName
 from cache.schema import SEQUENCES, UNLABELED
 from common.errors import CacheError
 from common.records import SPLITS
-from train.data.batch import Batch
+from train.data.batch import CANDIDATES, Batch
 from train.data.feature_column import Feature, choose
 from train.data.resident import Resident
 from train.data.sequences import Sequences, select_rows
@@ -25,7 +25,7 @@ from train.data.splits import masks
 # they say what a batch is, not what is in it
 NOT_IN_BATCH = (
     "mention.ids.",
-    "pair.candidates.candidates",
+    CANDIDATES,
     "pair.candidates.gold",
     "pair.candidates.lexical_gold",
     *(f"{part}.{column}" for part in SEQUENCES.values() for column in ("first", "count")),
@@ -36,7 +36,7 @@ AHEAD = 2  # batches that are gathered while one is computed
 class Table:
     """The columns that a head reads, and `more`: features where `resident` says, what belongs to pairs on the device.
 
-    `places` of each list are ranked: all of a cache's.
+    `places` of each list are ranked: all of a cache's. Batches say which entities stand there if `more` names them.
     `tokens` bounds the length of sequences. With `characters` strings are features too: so many of their UTF-8 bytes,
     0 behind the last; `valid_from` is --valid-from, `reads` as in Reader.require. Raises CacheError if a column is
     missing or gold is not where it is said to be, ConfigError if the features do not fit where they should lie.
@@ -56,6 +56,7 @@ class Table:
     ) -> None:
         names = reader.require(head, more, reads)
         self.device, self.path = device, reader.path
+        self._names_candidates = CANDIDATES in more
         features = [name for name in names if _is_feature(reader, name, characters)]
         needed = sum(reader.dtype(name).itemsize * int(np.prod(reader.shape(name))) for name in features)
         self.resident = choose(resident, needed, device)
@@ -209,6 +210,8 @@ class Table:
             name: select_rows(column, entities if _of_entities(name) else mentions)
             for name, column in self._rows.items()
         }
+        if self._names_candidates:
+            small[CANDIDATES] = select_rows(self.candidates, mentions)
         gold = select_rows(self.gold, mentions).masked_fill(rows < 0, -1)
         present = select_rows(self.present, mentions) & (rows >= 0)[..., None]
         return Batch(features | small, present, gold)

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
+from train.config import TrainConfig
 from train.heads.base import Head
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
 from train.heads.with_lexical import WithLexical
+from train.heads.with_objective import MARGIN, WithObjective
 
 
 class Models(Mapping[str, type[Head]]):
@@ -26,7 +28,16 @@ class Models(Mapping[str, type[Head]]):
 MODELS = Models()
 
 
-def build(name: str, config: HeadConfig, *, with_lexical: bool) -> Head:
-    """Return a new head, its weights drawn from torch's generator."""
+def build(name: str, config: HeadConfig, *, with_lexical: bool, objective: str = "own", hardest: int = 0) -> Head:
+    """Return a new head, its weights drawn from torch's generator; the rest as TrainConfig has it."""
     head = MODELS[name](config)
-    return WithLexical(head) if with_lexical else head
+    head = WithLexical(head) if with_lexical else head
+    if objective == "own":
+        return head
+    return WithObjective(head, name, objective, hardest, getattr(config, "margin", MARGIN))
+
+
+def built(config: TrainConfig, head: HeadConfig) -> Head:
+    """Return a new head as a run trains it."""
+    what = {"with_lexical": config.with_lexical, "objective": config.objective, "hardest": config.hardest}
+    return build(config.model, head, **what)

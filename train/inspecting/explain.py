@@ -23,6 +23,7 @@ from train.heads.base import Head
 from train.heads.drin.config import DrinConfig
 from train.heads.models import build
 from train.heads.with_lexical import WithLexical
+from train.heads.with_objective import WithObjective
 from train.inspecting.finished_run import cache_of
 from train.optimizing import checkpoint
 from train.optimizing.head_weights import weights_of
@@ -68,7 +69,9 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
 def _candidates(model: nn.Module, reader: Reader, row: int) -> list[dict[str, Any]]:
     """Return id, name, score and the edges of each layer of a mention's candidates."""
     batch = Table(reader, "drin", torch.device("cpu"), "mmap").batch(torch.tensor([row]))
-    head = model.head if isinstance(model, WithLexical) else model
+    head = model
+    while isinstance(head, WithLexical | WithObjective):
+        head = head.head
     scores, layers = model(batch)[0].tolist(), [edges[0].flatten(1).tolist() for edges in head.edge_weights(batch)]
     if not all(map(math.isfinite, (score for score, there in zip(scores, batch.present[0], strict=True) if there))):
         raise NotFiniteError(f"scores of mention row {row} are not finite: the weights are not those of a training")
@@ -121,12 +124,12 @@ def _model(path: Path, reader: Reader) -> Head:
         head = _head(file.about)
         if head != with_widths(head, reader) or head.layers > len(file.stored) or head.width > MAX_WIDTH:
             raise ConfigError("it is not of a head that this cache can feed")
-        return weights_of("drin", head, with_lexical=file.about["with_lexical"])
+        return weights_of("drin", head, **_around(file.about))
 
     tensors, about, _ = checkpoint.load(path, wanted)
     if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise ConfigError(f"{path} holds numbers of {broken[0]} that are not finite. Train it with --fresh")
-    model = build("drin", _head(about), with_lexical=about["with_lexical"])
+    model = build("drin", _head(about), **_around(about))
     model.load_state_dict(tensors)
     return model
 
@@ -152,6 +155,10 @@ def _strings(reader: Reader, column: str) -> list[str]:
 def _head(about: dict[str, Any]) -> DrinConfig:
     own = {name.removeprefix("drin."): value for name, value in about.items() if name.startswith("drin.")}
     return from_json(DrinConfig, own)
+
+
+def _around(about: dict[str, Any]) -> dict[str, Any]:
+    return {"with_lexical": about["with_lexical"], "objective": about.get("objective", "own")}
 
 
 def _known(value: float) -> float | None:

@@ -71,10 +71,10 @@ def batch_candidate_margins(scores: Tensor, gold: Tensor, present: Tensor, margi
     return mean(losses / present.sum().clamp(min=1), present.any(1))
 
 
-def contrastive(scores: Tensor, gold: Tensor, present: Tensor, temperature: float) -> Tensor:
+def contrastive(scores: Tensor, gold: Tensor, present: Tensor, temperature: float | Tensor) -> Tensor:
     """Return the mean of -log softmax(scores / temperature) of gold over the present candidates, as above -> ()."""
     counts = counted(gold, present)
-    logits = (scores.where(present, -torch.inf) / temperature).where(counts[:, None], 0)
+    logits = (scores.where(present, 0) / temperature).where(present, -torch.inf).where(counts[:, None], 0)
     return mean(-logits.log_softmax(1).gather(1, gold.clamp(min=0)[:, None])[:, 0], counts)
 
 

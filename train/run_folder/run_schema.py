@@ -11,7 +11,7 @@ from typing import Any
 from common.errors import ConfigError
 from common.records import SPLITS
 from train.checks import HELD_OUT
-from train.config import KS, PROTOCOLS
+from train.config import KS, OBJECTIVES, PROTOCOLS
 
 Check = Callable[[Any], bool]
 MAX_TEXT, MAX_PATH = 10_000, 4_096
@@ -21,7 +21,7 @@ NONE: dict[str, Check] = {}
 
 def identity(value: Any) -> dict[str, Any]:
     """Check the identity of a checkpoint's run, `run.identity`."""
-    _fields(value, _IDENTITY, "its identity")
+    _fields(value, _IDENTITY, "its identity", {"objective": lambda name: name in OBJECTIVES})
     if not _about(value):
         raise ConfigError("its identity holds what no run's has")
     return value

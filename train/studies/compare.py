@@ -60,7 +60,9 @@ def _baseline(config: CompareConfig, heads: Mapping[str, HeadConfig | None], rea
 
 
 def _run(config: CompareConfig, model: str, head: HeadConfig | None) -> runs.Variant:
-    changes = {"model": model, "fresh": False, "with_lexical": config.with_lexical and head is not None}
+    changes = {"model": model, "fresh": False}
+    if head is None:  # nothing is learned
+        changes |= {"with_lexical": False, "objective": "own", "hardest": 0}
     return runs.Variant(model, runs.part(config, config.folder / model, changes), head)
 
 
