@@ -16,6 +16,7 @@ from cache.checks.verify import verify
 from cache.cli import app
 from cache.drin import arrays, convert, edges
 from cache.drin import lists as numbering
+from cache.schema import PARTS
 from common.errors import CacheError, ConfigError, MelcacheError
 from tests.worlds import synthetic_cache
 from train import loop
@@ -305,7 +306,7 @@ def test_object_summaries_are_equation_11(case):
 def test_the_four_edges_are_cosines_of_what_the_arrays_hold(case):
     reader, oracle = case
     lists, slots = reader.column("pair.candidates.candidates"), oracle.slots()
-    edges = {name: reader.column(f"pair.alignment.{name}") for name in melcache.reader.PARTS["pair.alignment"]}
+    edges = {name: reader.column(f"pair.alignment.{name}") for name in PARTS["pair.alignment"]}
     mention = "mention.bert.cls" if oracle.by_entity else "mention.bert.span"
     miet, eimt = oracle.all("similarity-miet"), oracle.all("similarity-eimt")
     pictures, features = oracle.all("mention-image-feature"), oracle.all("mention-object-feature")
