@@ -66,7 +66,8 @@ def value_of(kind: Callable[[str], Any], text: str, item: Callable[[str], Any] =
 def as_json(config: Any) -> dict[str, Any]:
     """Return a config as JSON values; paths as strings, tuples as lists.  None, a head without options, is {}.
 
-    Raises ConfigError for a number that JSON has not: what describes a run is known before it begins.
+    Raises ConfigError for a number that JSON has not, or that no reader of runs takes: what describes a run is known
+    before it begins.
     """
     return {} if config is None else {key: _json(key, value) for key, value in dataclasses.asdict(config).items()}
 
@@ -101,6 +102,8 @@ def _json(key: str, value: Any) -> Any:
         return [_json(key, item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"--{key.replace('_', '-')} is {value}; it must be finite")
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ConfigError(f"--{key.replace('_', '-')} has {len(str(abs(value)))} digits: it must be less than 2^63")
     return value if isinstance(value, (int, float, bool, str, type(None))) else str(value)
 
 

@@ -101,7 +101,12 @@ class Own:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"), [({"widest": math.inf}, "--widest is inf"), ({"several": (1, math.nan)}, "nan")]
+    ("changes", "told"),
+    [
+        ({"widest": math.inf}, "--widest is inf"),
+        ({"several": (1, math.nan)}, "nan"),
+        ({"widest": 10**30}, "--widest has 31 digits"),
+    ],
 )
 def test_a_number_that_results_cannot_hold_is_refused_when_the_run_is_named(changes, told):
     assert as_json(Own()) == {"widest": 1.0, "several": [1.0]}

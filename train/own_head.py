@@ -3,11 +3,12 @@
 import dataclasses
 import importlib.util
 import sys
+import types
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cache.edges import EDGES
 from cache.kinds import KINDS
@@ -15,7 +16,7 @@ from cache.names import ColumnName
 from cache.schema import ALWAYS, PARTS, SEQUENCES
 from common.errors import ConfigError
 from common.options import WRITTEN, value_of
-from common.paths import is_file
+from common.paths import check_name, is_file
 from common.words import nearest, one_of
 from train.config import CompareConfig, TrainConfig
 from train.heads import registry
@@ -23,6 +24,8 @@ from train.heads.entry import Entry
 from train.heads.head_config import HeadConfig
 
 NEEDED = ("READS", "Config", "Model")
+ITEMS = (int, float, bool, str)
+TYPES = "int, float, bool, str, a Literal of these, a tuple such as tuple[int, ...], or one of them | None"
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
@@ -69,19 +72,45 @@ def configure(kind: type[Any], options: Sequence[str]) -> Any:
             raise ConfigError(f"--option {option}: expected KNOB=VALUE, KNOB one of {one_of(name, known)}")
         if name in chosen:
             raise ConfigError(f"--option {option}: {name} is given twice, and only one can count: leave one out")
-        hint = next((part for part in get_args(hints[name]) if part in (int, float, bool, str)), hints[name])
-        if get_origin(hints[name]) is tuple:
-            hint = hints[name]
-        to = get_origin(hint) or hint
-        item = get_args(hint)[0] if to is tuple else str
-        try:
-            chosen[name] = value_of(to if to in (int, float, bool, tuple) else str, text, item)
-        except ValueError:
-            wanted = WRITTEN.get(item if to is tuple else to, "a text")
-            raise ConfigError(f"--option {option}: expected {wanted}{', joined by +' * (to is tuple)}") from None
-        if get_origin(hint) is Literal and chosen[name] not in get_args(hint):
-            raise ConfigError(f"--option {option}: choose from {', '.join(map(str, get_args(hint)))}")
-    return kind(**chosen)
+        chosen[name] = _value(_alternatives(hints[name])[0], option, text)
+    try:
+        return kind(**chosen)
+    except ValueError as error:  # of a __post_init__
+        said = f"--option {' '.join(options)}" if options else "its defaults"
+        raise ConfigError(f"{said}: {kind.__name__} refuses: {error}") from None
+
+
+def _value(hint: Any, option: str, text: str) -> Any:
+    """Return the text of an option as a value of its type.  Raises ConfigError."""
+    if get_origin(hint) is Literal:
+        known = {str(choice): choice for choice in get_args(hint)}
+        if text not in known:
+            raise ConfigError(f"--option {option}: choose from {', '.join(known)}")
+        return known[text]
+    several = get_origin(hint) is tuple
+    item = get_args(hint)[0] if several else hint
+    try:
+        if not text.isprintable():  # what describes a run is read again
+            raise ValueError
+        return value_of(tuple if several else hint, text, item)
+    except ValueError:
+        raise ConfigError(f"--option {option}: expected {WRITTEN[item]}{', joined by +' * several}") from None
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    """Return what a field may be beside None."""
+    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return [part for part in parts if part is not type(None)]
+
+
+def _is_option(hint: Any) -> bool:
+    """Whether --option can give values of a type, and a run's identity can hold them."""
+    inner = get_args(hint)
+    if get_origin(hint) is Literal:
+        return all(type(choice) in ITEMS for choice in inner)
+    if get_origin(hint) is tuple:
+        return bool(inner) and inner[0] in ITEMS and set(inner[1:]) <= {inner[0], ...}
+    return hint in ITEMS
 
 
 def _knob(option: str) -> str:
@@ -100,25 +129,51 @@ def load(path: Path) -> Entry:
         raise ConfigError(f"--model {path}: there is no such file")
     if path.stem in registry.OURS:
         raise ConfigError(f"--model {path}: {path.stem} is a head of melcache; give the file another name")
+    check_name(path.stem, "--model")
     module = _imported(path)
     reads = tuple(dict.fromkeys([*ALWAYS, *module.READS, *_companions(module.READS)]))
-    return Entry(path.stem, _config(module.Config), f"{module.__name__}:Model", reads, file=path)
+    return Entry(path.stem, _config(module.Config, path), f"{module.__name__}:Model", reads, file=path)
 
 
-def _config(kind: type) -> type[HeadConfig]:
+def _config(kind: Any, path: Path) -> type[HeadConfig]:
     """Return the options of a head's file as a HeadConfig; `tokens` and `characters` bound what it reads.
 
-    What HeadConfig says of a head and the file's class does, too, holds as the file says it.
+    What HeadConfig says of a head and the file's class does, too, holds as the file says it. Raises ConfigError.
     """
-    if not dataclasses.is_dataclass(kind):
-        raise ConfigError(f"Config of {kind.__module__.removeprefix('head_')}.py must be a dataclass")
+    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
+        raise ConfigError(f"{path}: Config must be a dataclass")
+    hints = _checked_hints(kind, path)
     if issubclass(kind, HeadConfig):
         return kind
-    names = {field.name for field in dataclasses.fields(kind)}
     bounds = {"tokens_read": "tokens", "bytes_read": "characters"}
-    said: dict[str, Any] = {bound: property(attrgetter(knob)) for bound, knob in bounds.items() if knob in names}
-    said |= dict.fromkeys(names & vars(HeadConfig).keys())  # fields, not properties
+    said: dict[str, Any] = {bound: property(attrgetter(knob)) for bound, knob in bounds.items() if knob in hints}
+    of_head = hints.keys() & vars(HeadConfig).keys()
+    meant = {name: _return_of(vars(HeadConfig)[name]) for name in of_head} | dict.fromkeys(bounds.values(), int)
+    for name, hint in hints.items():
+        if meant.get(name, hint) != hint:
+            raise ConfigError(f"{path}: Config.{name} means something of every head (HeadConfig): rename it")
+    said |= dict.fromkeys(of_head)  # fields, not properties
     return type(kind.__name__, (kind, HeadConfig), said)
+
+
+def _return_of(member: Any) -> Any:
+    """Return the type of a property, None for a method."""
+    return get_type_hints(member.fget)["return"] if isinstance(member, property) else None
+
+
+def _checked_hints(kind: type, path: Path) -> dict[str, Any]:
+    """Return the types of the options by name.  Raises ConfigError for those that --option could not give."""
+    try:
+        hints = get_type_hints(kind)
+    except (NameError, TypeError) as error:
+        raise ConfigError(f"{path}: the type of a field of Config is not known: {error}") from None
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    for field in fields:
+        if not field.init or {field.default, field.default_factory} == {dataclasses.MISSING}:
+            raise ConfigError(f"{path}: Config.{field.name} needs a default that an option may replace")
+        if not all(map(_is_option, _alternatives(hints[field.name]) or [None])):
+            raise ConfigError(f"{path}: Config.{field.name} is none of the types of options: {TYPES}")
+    return {field.name: hints[field.name] for field in fields}
 
 
 def _companions(columns: Sequence[str]) -> list[str]:

@@ -166,6 +166,83 @@ def test_a_flag_of_a_head_file_is_written_as_people_write_it(texts, value):
         assert str(caught.value) == f"--option {option}: {wanted}"
 
 
+FIELDS = """import dataclasses
+from typing import ClassVar, Literal, Optional
+READS = ()
+Model = int
+@dataclasses.dataclass(frozen=True)
+class Config:
+    {}
+    def __post_init__(self):
+        if getattr(self, "even", 0) % 2:
+            raise ValueError("even is odd")
+"""
+
+
+def configured(folder, field, *options, name="mine.py"):
+    path = folder / name
+    path.write_text(field if "READS" in field else FIELDS.format(field))
+    return own_head.configure(own_head.load(path).config, options)
+
+
+@pytest.mark.parametrize(
+    ("field", "option", "value"),
+    [
+        ("t: tuple[int, ...] | None = None", "t=1+2", (1, 2)),
+        ("t: Optional[Literal[1, 2]] = None", "t=2", 2),
+        ("t: Literal['a', 1.5] = 'a'", "t=1.5", 1.5),
+        ("t: 'int | None' = None", "t=3", 3),
+        ("t: int = dataclasses.field(default=1, kw_only=True)", "t=2", 2),
+    ],
+)
+def test_an_option_has_the_type_that_the_file_says(tmp_path, field, option, value):
+    assert configured(tmp_path, field, option).t == value
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("t: int", "Config.t needs a default"),
+        ("t: int = dataclasses.field(init=False, default=1)", "Config.t needs a default that an option may replace"),
+        (
+            "t: Nowhere = 1".replace("Nowhere", "'Nowhere'"),
+            "the type of a field of Config is not known: name 'Nowhere'",
+        ),
+        *(
+            (f"t: {kind} = None", "Config.t is none of the types of options: int, float")
+            for kind in ("tuple", "dict", "list[int]", "object", "None", "tuple[int, str]", "complex", "Literal[b'x']")
+        ),
+        ("named: int = 1", "Config.named means something of every head"),
+        ("more: int = 1", "Config.more means something of every head"),
+        ("tokens: str = ''", "Config.tokens means something of every head"),
+        ("READS, Model, Config = (), int, None", "Config must be a dataclass"),
+        (f"{FIELDS.format('t: int = 1')}Config = Config()", "Config must be a dataclass"),
+    ],
+)
+def test_a_config_that_options_cannot_give_is_refused_when_its_file_is_loaded(tmp_path, field, message):
+    with pytest.raises(ConfigError, match=f"mine.py: {re.escape(message)}"):
+        configured(tmp_path, field)
+
+
+def test_what_a_file_says_of_every_head_in_its_own_type_is_taken(tmp_path):
+    assert configured(tmp_path, "label: str = 'mine'\n    tokens: int = 5").label == "mine"
+
+
+def test_a_config_that_refuses_its_values_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"^--option even=3: Config refuses: even is odd$"):
+        configured(tmp_path, "even: int = 2", "even=3")
+    with pytest.raises(ConfigError, match=r"^its defaults: Config refuses: even is odd$"):
+        configured(tmp_path, "even: int = 1")
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "\udcff"])
+def test_text_that_results_could_not_hold_is_refused_before_training(tmp_path, text):
+    with pytest.raises(ConfigError, match="expected a text"):
+        configured(tmp_path, "t: str = ''", f"t={text}")
+    with pytest.raises(ConfigError, match="is not printable"):
+        configured(tmp_path, "t: str = ''", name=f"{text}.py")
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [

@@ -191,7 +191,7 @@ def _histories(value: Any) -> bool:
 def _used(value: Any) -> bool:
     """Whether it is a run's config, of which readers need to know where the cache is."""
     paths = (value.get("dataset"), value.get("shards")) if isinstance(value, dict) else (None,)
-    return all(_text(path) and len(path) <= MAX_PATH for path in paths)
+    return all(isinstance(path, str) and len(path) <= MAX_PATH for path in paths)  # of any characters
 
 
 _IDENTITY: dict[str, Check] = {
