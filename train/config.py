@@ -80,41 +80,30 @@ class TrainConfig:
     batch: int | None = knob(None, _by_head("mentions per step", "batch"), panel="Optimization")
     learning_rate: float | None = knob(None, _by_head("of Adam", "learning_rate"), panel="Optimization")
     weight_decay: float | None = knob(None, _by_head("decoupled, as in AdamW", "weight_decay"), panel="Optimization")
-    warm_up: int | None = knob(
-        None, _by_head("steps over which the learning rate grows from 0", "warm_up"), panel="Optimization"
-    )
-    decay: bool | None = knob(
-        None, _by_head("let the learning rate fall to 0 at the last step", "decay"), panel="Optimization"
-    )
+    warm_up: int | None = knob(None, _by_head("steps until the full learning rate", "warm_up"), panel="Optimization")
+    decay: bool | None = knob(None, _by_head("lower the learning rate to 0", "decay"), panel="Optimization")
     clip_norm: float | None = knob(
         None, _by_head("largest norm of a gradient, 0 = any", "clip_norm"), panel="Optimization"
     )
-    restart: int | None = knob(
-        None, _by_head("epochs after which Adam forgets its moments, 0 = never", "restart"), panel="Optimization"
-    )
+    restart: int | None = knob(None, _by_head("epochs until Adam forgets, 0 = never", "restart"), panel="Optimization")
     objective: Objective = knob(
         "own",
-        "own: the head's loss, as its paper has it; margin: DRIN's Eq. 17; listwise: cross-entropy over the list, its "
-        "temperature learned; in-batch: the same with the golds of the batch's other mentions",
+        "own: as the head's paper; margin: Eq. 17; listwise: softmax over the list; in-batch: and over other golds",
         panel="Optimization",
     )
     hardest: int = knob(
         0,
-        "with --objective: only so many negatives of a list, those that score highest; 0 = all",
+        "negatives of a list that --objective takes, 0 = all",
         panel="Optimization",
     )
-    select: str = knob(
-        "top1", "valid metric that picks the epoch: top1 ... top20, mrr, mean_rank", panel="Optimization"
-    )
+    select: str = knob("top1", "what picks the epoch on valid: top1 to top20, mrr, mean_rank", panel="Optimization")
     select_among: Literal["all", "list"] = knob(
-        "all", "whole-kb: rank valid after each epoch as test, or, faster, in the lists", panel="Optimization"
+        "all", "whole-kb: rank valid in all entities, as test, or in the lists", panel="Optimization"
     )
     patience: int = knob(0, "stop after so many epochs without a better one, 0 = never", panel="Optimization")
     resident: Resident = knob("auto", "home of the features; auto: first that fits", panel="Machine", machine=True)
     precision: Precision = knob("auto", "auto: tf32 on CUDA, else float32", panel="Machine")
-    together: Together = knob(
-        "auto", "train all seeds in one pass; auto: on CUDA, if memory allows", panel="Machine", machine=True
-    )
+    together: Together = knob("auto", "seeds in one pass; auto: on CUDA, if they fit", panel="Machine", machine=True)
     threads: int = knob(0, "CPU threads, 0 = all usable cores", panel="Machine", machine=True)
     tensorboard: bool = knob(
         False, "also write curves for TensorBoard into the run folder", panel="Machine", machine=True
