@@ -35,7 +35,7 @@ def suggested(command: str, options: Mapping[str, object]) -> str:
 def spelled(text: str) -> str:
     """Return a message, and behind it how make takes the options that it names; as it is where no make runs this."""
     taken = os.environ.get(TAKEN, "").split()
-    if not taken or "--" not in text or "(make: " in text:
+    if not taken or "--" not in text:
         return text
     names = dict.fromkeys(OPTION.findall(COMMAND.sub("", text)))
     variables = {name: name.upper().replace("-", "_") for name in names}

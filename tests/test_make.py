@@ -71,7 +71,7 @@ def test_messages_name_what_make_takes(checkout, monkeypatch, capsys):
             "--infer-gender and --faces are for heads: add --for dwe",
             "(make: FOR=..., ARGS='--infer-gender --faces ...')",
         ),
-        ("pass --max-missing 1 (make: MAX_MISSING=) to go on", ""),
+        ("more than --max-missing 0.05 allows. Pass at least --max-missing 1", "(make: MAX_MISSING=...)"),
         ("take it afresh: melcache pull toy URL --replace", ""),
         ("Compute them: melcache extract --dataset toy --for dwe. Or give --name", "(make: ARGS='--name ...')"),
         ("no option at all, ---, --, a--b, x/--limit and --x", ""),

@@ -25,8 +25,8 @@ def stop(unusable: dict[str, int], named: int, max_missing: float, example: Path
         raise CoverageError(
             f"{total:,} of the {named:,} pictures that the release names cannot be used ({reasons}{first}): more "
             f"than --max-missing {max_missing:g} allows. Put them where the release expects them, or pass at least "
-            f"--max-missing {min(1.0, np.ceil(100 * total / named) / 100):g} (make: MAX_MISSING=) to continue; "
-            "unusable pictures are then masked"
+            f"--max-missing {min(1.0, np.ceil(100 * total / named) / 100):g} to continue; unusable "
+            "pictures are then masked"
         )
 
 
