@@ -3,6 +3,10 @@
 Nothing is imported before it is asked for: `import melcache` takes milliseconds, and only what trains needs torch.
 """
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -47,26 +51,52 @@ HOMES = {
     "train": "train.loop:fit",
     "verify": "cache.checks.verify:verify",
 }
+FOLDERS = ("cache", "common", "extract", "train")
+
+
+@contextlib.contextmanager
+def ours_first() -> Iterator[None]:
+    """Import melcache's folders in the block, although a train.py or cache/ of the user's comes first on the path.
+
+    Raises ImportError where one of the user's has been imported.
+    """
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for name in FOLDERS:
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        theirs = spec and spec.origin
+        if theirs and os.path.realpath(theirs) != os.path.realpath(os.path.join(ours, name, "__init__.py")):
+            raise ImportError(f"{theirs} has the name of melcache's folder {name}: give it another name")
+    sys.path.insert(0, ours)
+    try:
+        yield
+    finally:
+        sys.path.remove(ours)
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is asked for."""
-    if name in HOMES:
-        module, _, attribute = HOMES[name].partition(":")
-        found = getattr(import_module(module), attribute)
-    elif name.endswith("Config") and (found := _configs().get(name)):
-        pass
-    else:
-        from common.words import nearest  # not above: `python -m melcache` first leaves out a common.py of the user's
-
-        near = "" if name.startswith("_") else nearest(name, __all__)
-        raise AttributeError(f"module 'melcache' has no attribute {name!r}{near}")
+    if name.startswith("_"):  # what Python itself asks a module for
+        raise AttributeError(f"module 'melcache' has no attribute {name!r}")
+    with ours_first():
+        found = _found(name)
     globals()[name] = found
     return found
 
 
+def _found(name: str) -> Any:
+    if name in HOMES:
+        module, _, attribute = HOMES[name].partition(":")
+        return getattr(import_module(module), attribute)
+    if name.endswith("Config") and (found := _configs().get(name)):
+        return found
+    from common.words import nearest  # not above: it may be the user's common.py by then
+
+    raise AttributeError(f"module 'melcache' has no attribute {name!r}{nearest(name, __all__)}")
+
+
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_configs()})
+    with ours_first():
+        return sorted({*__all__, *_configs()})
 
 
 def _configs() -> dict[str, type]:

@@ -28,6 +28,8 @@ class Mentions(Dataset[dict[str, Tensor]]):
     or table that is none, and for columns of text, which `Reader.strings` returns; CacheError as `Reader.column`.
     """
 
+    __module__ = "melcache"  # what pickle imports for a worker: there a train.py of the user's is out of the way
+
     def __init__(self, reader: Reader, split: str | None = "train", columns: Sequence[str] = ()) -> None:
         if split is not None and split not in SPLITS:
             raise ConfigError(f"Mentions: {split!r} is no split, expected one of: {one_of(split, SPLITS)}")

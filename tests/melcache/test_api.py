@@ -1,5 +1,9 @@
 """The public names of melcache: light, documented, and at work in examples that run."""
 
+import importlib.machinery
+import importlib.util
+import os
+import pickle
 import re
 import runpy
 import subprocess
@@ -174,3 +178,27 @@ def test_the_citation_names_the_version_and_licence_of_the_package():
         project["name"],
     )
     assert lines["cff-version"] == "1.2.0" and lines["message"] and lines["type"] == "software"
+
+
+def test_a_script_beside_files_with_names_of_ours_gets_ours(folder, tmp_path):
+    """Its folder comes first on the path: train.py is what people call their script."""
+    script = f"import sys, melcache\nprint(melcache.open({str(folder)!r}).id, 'drin' in melcache.HEADS)\nimport common"
+    for name, text in (("train.py", script), ("common.py", "print('theirs')"), ("cache.py", "print('theirs')")):
+        (tmp_path / name).write_text(text)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(tmp_path / "train.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == (f"{melcache.open(folder).id} True\n", "")
+
+
+def test_a_file_of_the_users_that_is_imported_in_place_of_ours_is_named(monkeypatch):
+    theirs = importlib.machinery.ModuleSpec("common", None, origin="/home/me/common.py")
+    monkeypatch.setitem(sys.modules, "common", importlib.util.module_from_spec(theirs))
+    monkeypatch.delitem(vars(melcache), "open", raising=False)
+    with pytest.raises(ImportError, match=r"^/home/me/common.py has the name of melcache's folder common: give it"):
+        _ = melcache.open
+
+
+def test_a_worker_finds_the_dataset_by_its_public_name():
+    assert pickle.dumps(melcache.Mentions).count(b"melcache") == 1
+    assert pickle.loads(pickle.dumps(melcache.Mentions)) is melcache.Mentions

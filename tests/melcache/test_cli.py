@@ -15,7 +15,7 @@ from tests.worlds import synthetic_cache
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "open_clip", "torchvision", "h5py", "fsspec", "huggingface_hub", "pandas"}
-SCRIPT = "import sys\nfrom melcache.cli import main\nsys.exit(main())\n"  # as an installer writes it
+SCRIPT = "import sys\nfrom melcache.__main__ import main\nsys.exit(main())\n"  # as an installer writes it
 
 
 def melcache(*words, **more):
@@ -38,7 +38,7 @@ def elsewhere(tmp_path_factory):
 @pytest.mark.parametrize("program", [["bin/melcache"], ["-m", "melcache"]])
 def test_files_of_the_users_own_do_not_shadow_the_command_which_imports_little(elsewhere, program):
     command = [sys.executable, "-X", "importtime", *program, "info", "toy"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", str(ROOT)])}
     done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "toy: 60 mentions" in done.stdout, done.stderr[-500:]
     imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.split("\n")}
