@@ -56,7 +56,7 @@ READY := .venv/.ready
 
 help:
 	@echo "make setup                          the environment, in .venv; EXTRAS=s3,plot: with these extras, too"
-	@echo "make demo                           extract and train on the embedded demo data"
+	@echo "make demo                           extract and train on a small generated world"
 	@echo "make extract DATASET=... DATA=...   a release to a cache; also SHARDS WEIGHTS MAX_MISSING LIMIT DEVICE"
 	@echo "                                    and FOR=ghmfc,dwe: the parts that only these heads read"
 	@echo "                                    DESCRIPTIONS=file: longer texts of entities, for DWE+"
@@ -66,7 +66,7 @@ help:
 	@echo "make train DATASET=... MODEL=drin   a cache to an accuracy; also SHARDS EPOCHS SEEDS DEVICE RUN"
 	@echo "make reproduce DATASET=...          every head and five seeds, beside the published numbers; also SHARDS"
 	@echo "                                    MODELS=drin,bert SEEDS EPOCHS DEVICE RUN"
-	@echo "                                    all three take any other option in ARGS='--patience 5'"
+	@echo "                                    extract, train, reproduce take any other option in ARGS='--patience 5'"
 	@echo "make bench RECORD=docs/benchmarks.md  measure the trainer here; RECORD writes the figures down"
 	@echo "make torture RECORD=docs/reliability.md  break caches, for an hour; also SEED ONLY=kills,rot CASES=1000"
 	@echo "make docs                           the documentation as a site, in site/"

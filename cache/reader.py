@@ -28,6 +28,7 @@ from common.errors import CacheError
 from common.foreign import shell
 from common.output import size
 from common.paths import find_cache
+from common.records import RELEASES
 from common.words import one_of
 
 DESCRIPTION = "entity.clip.description"  # the one column that --for does not make
@@ -78,7 +79,8 @@ class Reader:
         others = {ColumnName(column).part for column in missing if column not in READS.get(head, ())}
         makers = [head] if head in READS else _readers(of)
         pulled = [head, *sorted(others)] if head in READS else sorted(of)
-        options = {"dataset": name} | ({"for": ",".join(makers)} if makers else {})
+        release = {"dataset": name} if name in RELEASES else {"dataset": "RELEASE", "name": name}
+        options = release | ({"for": ",".join(makers)} if makers else {})
         described = DESCRIPTION in missing
         command = suggested("extract", options | ({"descriptions": "FILE"} if described else {}))
         source = " (melcache describe fetches one)" if described else ""

@@ -60,7 +60,7 @@ def value(given: Any, hint: Any) -> Any:
             raise ValueError
         return tuple(map(kind, items))
     except ValueError:
-        raise typer.BadParameter(f"'{text}' is not a comma-separated list, each {WRITTEN[kind]}") from None
+        raise typer.BadParameter(f"'{text}': expected a list with commas, each {WRITTEN[kind]}") from None
 
 
 def _flags(field: dataclasses.Field[Any], hint: Any) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from common import places
 from common.by_make import suggested
 from common.errors import CacheError, ConfigError, DeniedError
+from common.records import RELEASES
 from common.words import one_of
 
 SHARDS = Path("shards")
@@ -137,18 +138,23 @@ class Place:
         for candidate in filter(is_folder, both):
             raise CacheError(
                 f"{candidate}/ has no {MANIFEST}: its extraction or pull has not finished. "
-                f"Finish it with: {suggested('extract', {'dataset': own})}, or the same melcache pull"
+                f"Finish it with: {_extraction(own)}, or the same melcache pull"
             )
         there = sorted(Path(found).parent.name for found in glob.glob(f"{glob.escape(str(self.shards))}/*/{MANIFEST}"))
         other = f", or choose from: {one_of(own, there)}" if there else ""
-        made = suggested("extract", {"dataset": own})
-        raise CacheError(f"No cache for '{self.written}' in {self.shards}/. Make it with: {made}{other}")
+        raise CacheError(f"No cache for '{self.written}' in {self.shards}/. Make it with: {_extraction(own)}{other}")
 
     def unfinished(self) -> Path:
         """Return the directory of a cache, finished or not.  Raises CacheError if there is none."""
         there = [folder for folder in (self.path, self.shards / self.path) if is_folder(folder)]
         finished = [folder for folder in there if exists(folder / MANIFEST)]
         return next(iter(finished + there), None) or self.cache()
+
+
+def _extraction(name: str) -> str:
+    """Return the command that makes a cache of a name: of a release that has it, or of data of one's own."""
+    known = name in RELEASES
+    return suggested("extract", {"dataset": name} if known else {"dataset": "jsonl", "data": "FOLDER", "name": name})
 
 
 def find_cache(name: str | Path, shards: Path = SHARDS) -> Path:

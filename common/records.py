@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+RELEASES = ("demo", "jsonl", "mimic", "richpedia", "wikidiverse", "wikimel")  # that extraction has adapters for
 SPLITS = ("train", "valid", "test")  # bit i of a mention's `splits` mask is SPLITS[i]
 
 

@@ -131,7 +131,7 @@ class SynthConfig:
 
 
 def synth(config: SynthConfig) -> None:
-    """Write a synthetic cache for tests and benchmarks; its splits are the shape's, of --mentions 80, 10 and 10%."""
+    """Write a synthetic cache for tests and benchmarks; splits as in the release, or 80, 10 and 10% of --mentions."""
     from cache.writing import synth
 
     splits, entities, candidates = synth.SHAPES[config.like]

@@ -5,18 +5,11 @@ from pathlib import Path
 
 from common.errors import DatasetError
 from common.paths import DATA
-from common.records import Dataset
+from common.records import RELEASES, Dataset
 from common.words import one_of
 from extract.reading import layouts, packed
 
-ADAPTERS = {
-    "demo": "extract.datasets.demo",
-    "jsonl": "extract.datasets.jsonl",
-    "mimic": "extract.datasets.mimic",
-    "richpedia": "extract.datasets.richpedia",
-    "wikidiverse": "extract.datasets.wikidiverse",
-    "wikimel": "extract.datasets.wikimel",
-}
+ADAPTERS = {name: f"extract.datasets.{name}" for name in RELEASES}
 
 
 def load(name: str, data: Path | None) -> Dataset:

@@ -4,7 +4,7 @@
         {train,test}.json               {qid: {sentence, mentions, entities, answer}}; dev.json is optional: without
                                         it train with --valid-from train:0.1
           or Richpedia-MEL.json (MELBench, a clone of it, too) and splits.json {train, dev, test: [ids]}
-          or RichpediaMEL.json (KGMEL, see kgmel.py) and splits.json or mapping/ids_split_mappings.json
+          or RichpediaMEL.json (KGMEL: docs/guides/get-the-data.md) and splits.json or mapping/ids_split_mappings.json
         qid2ne.json, qid2abs.json       qid to name, qid to properties as text
         qid2abs_long.json               optional: longer texts (or qid2brief.json)
         search_top100.json              optional: candidates, {mention: [qid, ..]}

@@ -13,7 +13,7 @@
           or WikiDiverse.json and splits.json                 [[mention, type, start, end, wiki_url], ...]]]
         images/ (or wikinewsImgs/)
 
-    data/wikidiverse/                                       the copy of KGMEL, with Wikidata ids: see kgmel.py
+    data/wikidiverse/              the copy of KGMEL, Wikidata ids: see docs/guides/get-the-data.md
         WikiDiverse.json, and splits.json or mapping/ids_split_mappings.json
 
 Every .json may also be .json.gz or .zip, every .tsv also .tsv.gz; the files of candidates/, entities/ and mentions/

@@ -15,7 +15,7 @@
         candidates/qid2ne.json
         candidates/top100/candidates-answer.tsv     id<TAB>qid<TAB>qid...; or search_top100.json {mention: [qid..]}
 
-    data/wikimel/                               KGMEL: see kgmel.py
+    data/wikimel/                               KGMEL: see docs/guides/get-the-data.md
         WikiMEL.json, and splits.json or mapping/ids_split_mappings.json
 
 Every .json may also be .json.gz or .zip; side files may lie in the folder itself, in input_data/, entities/,

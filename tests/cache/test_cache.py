@@ -346,7 +346,8 @@ def test_a_cache_is_found_by_path_or_by_name(two_parts, tmp_path):
     assert find_cache(two_parts) == two_parts
     assert find_cache("test", tmp_path) == two_parts
     with pytest.raises(
-        CacheError, match=r"No cache for 'nothing' in .*Make it with: melcache extract --dataset nothing"
+        CacheError,
+        match=r"No cache for 'nothing' in .*Make it with: melcache extract .* --name nothing",
     ):
         find_cache("nothing", tmp_path)
     (two_parts / "manifest.json").unlink()

@@ -111,7 +111,8 @@ def test_a_missing_cache_is_one_line_and_exit_2(monkeypatch, capsys, tmp_path):
         main()
     assert caught.value.code == 2
     assert capsys.readouterr().err == (
-        "error: No cache for 'nothing' in shards/. Make it with: melcache extract --dataset nothing\n"
+        "error: No cache for 'nothing' in shards/. Make it with: "
+        "melcache extract --dataset jsonl --data FOLDER --name nothing\n"
     )
     synthetic_cache(tmp_path / "shards/toy")
-    assert invoke("info", "nothing").stderr.endswith("--dataset nothing, or choose from: toy\n")
+    assert invoke("info", "nothing").stderr.endswith("--name nothing, or choose from: toy\n")

@@ -179,8 +179,14 @@ def test_no_option_of_extract_and_train_takes_them_either(given, toy, tmp_path):
 def test_the_advice_where_no_cache_is_names_a_dataset(here, tmp_path, monkeypatch):
     (tmp_path / "wiki/toy").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "wiki/toy" if here == ".." else tmp_path / "wiki")
-    with pytest.raises(CacheError, match="melcache extract --dataset " + ("toy" if here == "toy/" else "wiki") + ","):
+    own = "toy" if here == "toy/" else "wiki"
+    with pytest.raises(CacheError, match=f"melcache extract --dataset jsonl --data FOLDER --name {own},"):
         find_cache(here)
+
+
+def test_the_advice_names_a_release_that_there_is_as_it_is(tmp_path):
+    with pytest.raises(CacheError, match="Make it with: melcache extract --dataset wikimel$"):
+        find_cache("wikimel", tmp_path)
 
 
 def test_a_place_is_a_path_or_a_name_under_shards(tmp_path, monkeypatch):

@@ -132,7 +132,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(separable, tmp_path):
 def test_errors_are_one_line_with_a_way_out(tmp_path, separable):
     run = CliRunner().invoke(app, ["--dataset", "nothing", "--shards", str(tmp_path)])
     assert run.exit_code == 2
-    made = "Make it with: melcache extract --dataset nothing"
+    made = "Make it with: melcache extract --dataset jsonl --data FOLDER --name nothing"
     assert run.stderr == f"error: No cache for 'nothing' in {tmp_path}/. {made}\n"
     run = CliRunner().invoke(app, ["--dataset", str(separable), "--model", "gpt"])
     assert (run.exit_code, run.stderr) == (
