@@ -185,7 +185,7 @@ def test_the_advice_where_no_cache_is_names_a_dataset(here, tmp_path, monkeypatc
 
 
 def test_the_advice_names_a_release_that_there_is_as_it_is(tmp_path):
-    with pytest.raises(CacheError, match="Make it with: melcache extract --dataset wikimel$"):
+    with pytest.raises(CacheError, match=r"Make it with: melcache extract --dataset wikimel$"):
         find_cache("wikimel", tmp_path)
 
 

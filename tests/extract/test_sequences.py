@@ -528,8 +528,8 @@ def test_a_cache_without_regions_is_refused_with_a_way_out(tmp_path):
     assert (run.exit_code, run.stderr) == (
         2,
         f"error: {tmp_path}/c lacks the parts mention.regions, which ghmfc reads. Compute them: melcache extract "
-        "--dataset RELEASE --name c --for ghmfc, with the --data and --weights of the first time. Or take them from a teammate: "
-        "melcache pull c URL --for ghmfc\n",
+        "--dataset RELEASE --name c --for ghmfc, with the --data and --weights of the first time. Or take them "
+        "from a teammate: melcache pull c URL --for ghmfc\n",
     )
 
 
@@ -537,12 +537,12 @@ def test_a_cache_without_descriptions_is_told_how_to_get_some(tmp_path):
     write(tmp_path / "c", Synthetic(50, 20, 4, 0.0, 0, "clip", clip_width=16))
     with pytest.raises(
         CacheError,
-        match=r"--dataset RELEASE --name c --for dwe --descriptions FILE \(melcache describe fetches one\), with .*\. Or",
+        match=r"--name c --for dwe --descriptions FILE \(melcache describe fetches one\), with .*\. Or",
     ):
         melcache.open(tmp_path / "c").require("dwe", ("entity.clip.description",))
     with pytest.raises(
         CacheError,
-        match=r"lacks the parts .*, which dwe reads\. .*--dataset RELEASE --name c --for dwe, with the --data .*\. Or take",
+        match=r"lacks the parts .*, which dwe reads\. .*--name c --for dwe, with the --data .*\. Or take",
     ):
         melcache.open(tmp_path / "c").require("dwe")  # --for alone makes the rest
 
