@@ -68,7 +68,9 @@ class TrainConfig:
     valid_from: str | None = knob(
         None, "train:SHARE, such as train:0.1: hold whole captions out of train where the release has no valid split"
     )
-    with_lexical: bool = knob(False, "add the string score, with a learned weight, to the head's")
+    with_lexical: bool = knob(
+        False, "add the string score to the head's, both with learned weights that begin as the string matcher"
+    )
     option: list[str] = knob(
         (),
         "an option of a head of your own; items of a list joined by +, repeat it for more",

@@ -67,6 +67,9 @@ def fit_seeds(
     if half is not None:
         training.load(half)
         say(f"seeds {', '.join(map(str, seeds))} continue after epoch {training.epoch} of {config.epochs}")
+    elif training.stack.model(0).starts_as_it_is:
+        for i in range(len(seeds)):
+            training.begin(i, _validate(run, training, i))
     curves.begin(seeds, training.history)
     step = _step(run, training)
     before, count = training.seconds, len(data.rows)
@@ -196,7 +199,7 @@ def _finish(run: Run, training: Training, position: int) -> dict[str, Any]:
     model.load_state_dict(state)
     epoch, seed = training.best_epoch[position], training.seeds[position]
     ranks = rank(model, data.splits["test"], run.world)
-    valid = training.history[position][epoch - 1]["valid"]
+    valid = training.valid(position)
     result = {
         "seed": seed,
         "epoch": epoch,

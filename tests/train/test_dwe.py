@@ -26,6 +26,7 @@ from train.data.table import Table
 from train.heads.dwe.config import DweConfig
 from train.heads.dwe_authors.config import DweAuthorsConfig
 from train.heads.models import MODELS, build
+from train.heads.with_lexical import PACE
 from train.layers import pair_losses
 from train.layers.attention import Attention
 from train.layers.products import Cosines
@@ -833,9 +834,11 @@ def test_the_string_score_takes_part_in_the_objective(caches, name):
     torch.manual_seed(0)
     both = build(name, CONFIG[name](clip_width=P, attention_heads=2, **given), with_lexical=True).double()
     plain = both.head.objective(batch).item()
-    assert both.objective(batch).item() == pytest.approx(plain, rel=1e-12)  # its weight begins at 0
+    with torch.no_grad():
+        both.weight.copy_(torch.tensor([1 / PACE, -1 / PACE]))  # the head's score alone
+    assert both.objective(batch).item() == pytest.approx(plain, rel=1e-12)
     both.objective(batch).backward()
-    assert both.weight.grad.abs() > 1e-3
+    assert (both.weight.grad.abs() > 1e-3).all()
 
 
 @pytest.mark.parametrize("negatives", ["batch", "own"])

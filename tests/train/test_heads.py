@@ -22,6 +22,7 @@ from train.heads.joint.config import JointConfig
 from train.heads.joint.model import SIDES
 from train.heads.models import MODELS, build
 from train.heads.registry import HEADS, TRAINED
+from train.heads.with_lexical import PACE
 from train.layers.losses import contrastive
 
 CPU = torch.device("cpu")
@@ -229,7 +230,7 @@ def test_the_lexical_score_helps_where_it_tells_something(caches, tmp_path, monk
     assert with_it["mean"]["test"]["top1"] > without["mean"]["test"]["top1"] + 0.05
 
 
-def test_without_training_the_head_decides_alone(caches):
+def test_without_training_the_matcher_decides_alone(caches):
     table = Table(melcache.open(caches(0.6)), "bert", CPU)
     head = JointConfig(head="bert", text_width=48, width=8)
     torch.manual_seed(0)
@@ -237,11 +238,58 @@ def test_without_training_the_head_decides_alone(caches):
     torch.manual_seed(0)
     both = build("bert", head, with_lexical=True)
     batch = table.batch(torch.arange(7))
-    assert torch.equal(plain(batch), both(batch))
+    assert torch.equal(both(batch), table.lexical[:7].masked_fill(~batch.present, -torch.inf))
     with torch.no_grad():
-        both.weight.fill_(2.0)
-    expected = plain(batch) + 2 * table.lexical[:7]
+        both.weight.copy_(torch.tensor([3.0, 1.0]) / PACE)
+    expected = 3 * plain(batch) + 2 * table.lexical[:7]
     torch.testing.assert_close(both(batch), expected)
+
+
+@pytest.fixture
+def half_told(monkeypatch):
+    """String scores that are right for the mentions in even rows, and a draw of two for the others."""
+    real = Table.__init__
+
+    def told(self, *args):
+        real(self, *args)
+        even = torch.arange(len(self.gold)) % 2 == 0
+        for column in (self.lexical, self._rows["pair.candidates.lexical"]):
+            column.zero_().scatter_(1, self.gold.clamp(min=0)[:, None], 0.5)
+            column[~even] = column[~even].roll(1, 1).maximum(column[~even])
+
+    monkeypatch.setattr(Table, "__init__", told)
+
+
+@pytest.mark.parametrize("objective", ["own", "listwise"])
+@pytest.mark.parametrize("model", ["drin", "bert"])
+def test_a_combination_never_ends_below_the_string_matcher(caches, tmp_path, half_told, model, objective):
+    given = {"epochs": 1, "with_lexical": True, "objective": objective, "learning_rate": 0.1}  # ruins any start
+    found = fit(caches(0.0), tmp_path, model, **given)
+    assert found["seeds"][0]["valid"]["top1"] >= found["lexical"]["valid"]["top1"] > 0.5
+    seed = found["seeds"][0]
+    if not seed["epoch"]:
+        assert seed["valid"] == found["lexical"]["valid"] and seed["test"] == found["lexical"]["test"]
+        assert seed["history"][0]["valid"]["top1"] <= seed["valid"]["top1"]
+
+
+def test_what_may_be_selected_before_the_first_epoch_survives_a_kill(caches, tmp_path, half_told):
+    given = {"epochs": 2, "with_lexical": True, "learning_rate": 0.1}
+    whole = fit(caches(0.0), tmp_path / "whole", "bert", **given)
+    assert whole["seeds"][0]["epoch"] == 0
+    kind = HEADS["bert"].config(width=32)
+
+    def cut(seeds, left=[1]):  # noqa: B006
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+
+    config = TrainConfig(dataset=str(caches(0.0)), run=tmp_path / "cut", device="cpu", model="bert", **given)
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(config, kind, passed=cut)
+    resumed = loop.fit(config, kind)["seeds"][0]
+    assert [resumed[name] for name in ("epoch", "valid", "test", "history")] == [
+        whole["seeds"][0][name] for name in ("epoch", "valid", "test", "history")
+    ]
 
 
 def test_an_option_of_another_head_is_refused(caches):

@@ -426,13 +426,14 @@ HOSTILE_HALVES = {
     "best not finite": (weights(lambda t: t["best.0.mention_text.weight"].fill_(torch.inf)), "that are not finite"),
     "no generator": (weights(lambda t: t["order.0"].fill_(7)), "holds no state of a random generator"),
     "strings for seeds": (told(lambda w: w.update(seeds=["0"])), "holds a seeds that no run has"),
-    "no seeds": (told(lambda w: w.update(seeds=[], history=[], best_epoch=[])), "once how far it is"),
+    "no seeds": (told(lambda w: w.update(seeds=[], history=[], best_epoch=[], untrained=[])), "once how far it is"),
     "a seed twice": (
-        told(lambda w: w.update({n: w[n] * 2 for n in ("seeds", "history", "best_epoch")})),
+        told(lambda w: w.update({n: w[n] * 2 for n in ("seeds", "history", "best_epoch", "untrained")})),
         "once how far",
     ),
     "more epochs than asked": (told(lambda w: w.update(epoch=99)), "it is after epoch 99 of 2"),
     "no best epoch": (told(lambda w: w.update(best_epoch=[0])), "not that of a training"),
+    "nothing for untrained": (told(lambda w: w.update(untrained=[{}])), "holds a untrained that no run has"),
     "seconds before": (told(lambda w: w.update(seconds=-1)), "holds a seconds that no run has"),
     "a history of others": (told(lambda w: w["history"][0][0].update(epoch=5)), "not that of a training"),
 }

@@ -35,6 +35,7 @@ from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
 from train.heads.ghmfc.config import GhmfcConfig
 from train.heads.registry import HEADS
+from train.heads.with_lexical import PACE
 from train.optimizing.adam import Adam, Schedule
 from train.optimizing.checkpoint import Checkpoints
 from train.optimizing.stacked_seeds import Stack
@@ -653,14 +654,14 @@ def test_explain_adds_the_lexical_score_where_the_run_did(learnable, tmp_path):
     loop.fit(config(learnable, tmp_path, epochs=1, with_lexical=True), SMALL)
     run = CliRunner().invoke(app, ["explain", "--run", str(tmp_path), "--mention", "5", "--json"])
     assert run.exit_code == 0, run.stderr
-    weight = float(load_file(tmp_path / "seed-0.safetensors")["weight"])
+    own, string = PACE * load_file(tmp_path / "seed-0.safetensors")["weight"] + torch.tensor([0, 1])
     reader = melcache.open(learnable)
     row = reader.column("pair.candidates.candidates")[5].tolist()
     table = Table(reader, "drin", CPU)
     model = Drin(dataclasses.replace(SMALL, text_width=40, image_width=24))
     tensors = load_file(tmp_path / "seed-0.safetensors")
     model.load_state_dict({name[5:]: tensor for name, tensor in tensors.items() if name.startswith("head.")})
-    expected = model(table.batch(torch.tensor([5])))[0] + weight * table.lexical[5]
+    expected = own * model(table.batch(torch.tensor([5])))[0] + string * table.lexical[5]
     for candidate in json.loads(run.stdout)["candidates"]:
         assert candidate["score"] == pytest.approx(float(expected[row.index(int(candidate["id"]))].detach()), abs=1e-6)
 

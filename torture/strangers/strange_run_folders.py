@@ -78,7 +78,7 @@ def seed_result() -> dict[str, Any]:
 def half_done() -> dict[str, Any]:
     """Return what is known of a seed half done."""
     history = seed_result()["history"]
-    return {"seeds": [0], "epoch": 2, "seconds": 0.5, "history": [history], "best_epoch": [1]}
+    return {"seeds": [0], "epoch": 2, "seconds": 0.5, "history": [history], "best_epoch": [1], "untrained": [None]}
 
 
 def results() -> dict[str, Any]:

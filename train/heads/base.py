@@ -14,11 +14,12 @@ class Head(nn.Module):
 
     Where the score is the cosine of `embed` and `project`, `two_towers` says so: then all entities can be scored.
     Losses of more than the scores override `objective`. Heads are trained under torch.func.vmap unless `stackable`
-    is false.
+    is false. One that `starts_as_it_is` may be selected before it is trained.
     """
 
     projects: tuple[str, ...] = ()  # entity columns that `project` alone reads
     two_towers = False
+    starts_as_it_is = False
     stackable = True
 
     def project(self, columns: Mapping[str, Tensor]) -> Tensor:

@@ -39,6 +39,5 @@ def build(name: str, config: HeadConfig, *, with_lexical: bool, objective: str =
 
 def built(config: TrainConfig, head: HeadConfig) -> Head:
     """Return a new head as a run trains it."""
-    return build(
-        config.model, head, with_lexical=config.with_lexical, objective=config.objective, hardest=config.hardest
-    )
+    lexical, objective, hardest = config.with_lexical, config.objective, config.hardest
+    return build(config.model, head, with_lexical=lexical, objective=objective, hardest=hardest)

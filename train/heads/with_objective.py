@@ -32,6 +32,7 @@ class WithObjective(Head):
         super().__init__()
         self.head, self._objective, self._hardest, self._margin = head, objective, hardest, margin
         self.projects, self.stackable, self.two_towers = head.projects, head.stackable, head.two_towers
+        self.starts_as_it_is = head.starts_as_it_is
         if objective == "in-batch" and not head.two_towers:
             raise ConfigError(
                 f"--objective in-batch compares mentions with entities outside their lists, and {name} scores lists "

@@ -46,7 +46,8 @@ def plan_of(config: TrainConfig, mentions: int) -> Plan:
 class Training:
     """Seeds in training after `epoch` epochs: weights, optimizer, random states, history, best weights.
 
-    `history` and `best` hold one entry per seed; `best[i]["state"]` lives on the device.
+    `history`, `best` and `untrained`, the metrics of valid before the first epoch where that may be selected, hold one
+    entry per seed; `best[i]["state"]` lives on the device.
     """
 
     def __init__(self, plan: Plan, build: Callable[[], Head], seeds: tuple[int, ...], device: torch.device) -> None:
@@ -55,7 +56,7 @@ class Training:
         self.stack = Stack(build, seeds, device)
         self.adam = Adam(list(self.stack.parameters.values()), plan.schedule, stacked=len(seeds) > 1)
         self.history: list[list[dict[str, Any]]] = [[] for _ in seeds]
-        self.best_epoch = [0] * len(seeds)
+        self.best_epoch, self.untrained = [0] * len(seeds), [None] * len(seeds)
         self._best = [{n: t.clone() for n, t in self.stack.state(i).items()} for i in range(len(seeds))]
         self._orders = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._kept, self._keeping = time.monotonic(), 0.0
@@ -69,11 +70,21 @@ class Training:
         waited = [len(history) - best for history, best in zip(self.history, self.best_epoch, strict=True)]
         return [i for i, epochs in enumerate(waited) if not 0 < self._plan.patience <= epochs]
 
+    def begin(self, position: int, valid: dict[str, float]) -> None:
+        """Let a seed's weights as they are before the first epoch be selected, with these metrics of valid."""
+        self.untrained[position] = valid
+
+    def valid(self, position: int) -> dict[str, float]:
+        """Return the metrics of valid of a seed's best epoch."""
+        epoch = self.best_epoch[position]
+        return self.history[position][epoch - 1]["valid"] if epoch else self.untrained[position]
+
     def record(self, position: int, loss: float, valid: dict[str, float]) -> None:
         """Add an epoch to a seed's history and keep its weights if it is the best so far (the earliest wins)."""
         history = self.history[position]
         sign = -1 if self._plan.select in LOWER_IS_BETTER else 1
-        values = [sign * epoch["valid"][self._plan.select] for epoch in history]
+        known = [self.untrained[position], *(epoch["valid"] for epoch in history)]
+        values = [sign * metrics[self._plan.select] for metrics in known if metrics is not None]
         history.append({"epoch": self.epoch, "loss": loss, "valid": valid})
         if sign * valid[self._plan.select] > max(values, default=-math.inf):
             self.best_epoch[position] = self.epoch
@@ -95,6 +106,7 @@ class Training:
             "seconds": self.seconds,
             "history": self.history,
             "best_epoch": self.best_epoch,
+            "untrained": self.untrained,
         }
         checkpoints.keep(self._tensors(), what)
         self._kept, self._keeping = time.monotonic(), time.monotonic() - start
@@ -127,7 +139,7 @@ class Training:
         if what["epoch"] > self._plan.epochs:
             raise ConfigError(f"it is after epoch {what['epoch']} of {self._plan.epochs}")
         self.epoch, self.seconds = what["epoch"], what["seconds"]
-        self.history, self.best_epoch = what["history"], what["best_epoch"]
+        self.history, self.best_epoch, self.untrained = what["history"], what["best_epoch"], what["untrained"]
 
     def _wanted(self, file: TensorFile) -> Layout:
         """Return the tensors that a checkpoint must have; the state of a GPU's generator it may have or lack."""

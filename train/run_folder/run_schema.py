@@ -40,11 +40,13 @@ def half_done(value: Any) -> dict[str, Any]:
     """Check what is known of seeds in training: the description that `Training.keep` writes."""
     _fields(value, _HALF, "its description")
     seeds, epoch = value["seeds"], value["epoch"]
-    if len({len(seeds), len(set(seeds)), len(value["history"]), len(value["best_epoch"])}) != 1 or not seeds:
+    held = (value[name] for name in ("history", "best_epoch", "untrained"))
+    if {len(seeds), len(set(seeds)), *map(len, held)} != {len(seeds)} or not seeds:
         raise ConfigError("it does not say of each of its seeds once how far it is")
-    for history, best in zip(value["history"], value["best_epoch"], strict=True):
+    for history, best, untrained in zip(value["history"], value["best_epoch"], value["untrained"], strict=True):
         epochs = [known["epoch"] for known in history]
-        if epochs != list(range(1, len(epochs) + 1)) or not 1 <= best <= len(epochs) <= epoch:
+        least = 1 if untrained is None else 0
+        if epochs != list(range(1, len(epochs) + 1)) or not least <= best <= len(epochs) <= epoch:
             raise ConfigError("its history is not that of a training, epoch after epoch")
     return value
 
@@ -216,6 +218,7 @@ _HALF: dict[str, Check] = {
     "seconds": _positive,
     "history": _histories,
     "best_epoch": _counts,
+    "untrained": lambda value: isinstance(value, list) and all(found is None or _metrics(found) for found in value),
 }
 _TRIAL: dict[str, Check] = {
     "params": _params,
