@@ -1,7 +1,6 @@
 """Where things lie: caches under shards/, raw releases under data/, training runs under runs/."""
 
 import errno
-import glob
 import os
 import stat
 from dataclasses import dataclass
@@ -66,6 +65,8 @@ def names(folder: Path) -> list[str]:
         if error.errno in ABSENT:
             return []
         raise denied("list", folder, error) from error
+    except ValueError:  # a NUL in the name
+        return []
 
 
 def files(folder: Path) -> list[str]:
@@ -80,6 +81,8 @@ def files(folder: Path) -> list[str]:
         if error.errno in ABSENT:
             return []
         raise denied("list", folder, error) from error
+    except ValueError:  # a NUL in the name
+        return []
 
 
 def denied(doing: str, path: Path, error: OSError) -> DeniedError:
@@ -140,7 +143,7 @@ class Place:
                 f"{candidate}/ has no {MANIFEST}: its extraction or pull has not finished. "
                 f"Finish it with: {_extraction(own)}, or the same melcache pull"
             )
-        there = sorted(Path(found).parent.name for found in glob.glob(f"{glob.escape(str(self.shards))}/*/{MANIFEST}"))
+        there = [name for name in names(self.shards) if exists(self.shards / name / MANIFEST)]
         other = f", or choose from: {one_of(own, there)}" if there else ""
         raise CacheError(f"No cache for '{self.written}' in {self.shards}/. Make it with: {_extraction(own)}{other}")
 
