@@ -384,7 +384,7 @@ def test_too_many_missing_pictures_stop_with_exit_code_3_and_say_what_to_do(rele
 
 def test_pictures_that_turn_out_broken_stop_later_and_keep_finished_shards(release, tmp_path, watched):
     # 1 of 8 is missing, 2 more turn out broken
-    with pytest.raises(CoverageError, match=r"2 of the 8 .*1 corrupt, 1 missing.*--max-missing 0\.25 .* to continue"):
+    with pytest.raises(CoverageError, match=r"2 of the 8 .*1 corrupt, 1 missing.*--max-missing 0\.25 to continue"):
         pipeline.run(config(release, tmp_path, shard_rows=1, max_missing=0.2))
     kept = {path.name for path in tmp_path.rglob("*.h5")}
     assert len(kept) == watched[0].draft.made > 10
