@@ -68,9 +68,7 @@ class TrainConfig:
     valid_from: str | None = knob(
         None, "train:SHARE, such as train:0.1: hold whole captions out of train where the release has no valid split"
     )
-    with_lexical: bool = knob(
-        False, "add the string score to the head's, both with learned weights that begin as the string matcher"
-    )
+    with_lexical: bool = knob(False, "add the string score, both weights learned, from the string matcher on")
     option: list[str] = knob(
         (),
         "an option of a head of your own; items of a list joined by +, repeat it for more",
@@ -87,7 +85,7 @@ class TrainConfig:
     clip_norm: float | None = knob(
         None, _by_head("largest norm of a gradient, 0 = any", "clip_norm"), panel="Optimization"
     )
-    restart: int | None = knob(None, _by_head("epochs until Adam forgets, 0 = never", "restart"), panel="Optimization")
+    restart: int | None = knob(None, _by_head("epochs until Adam forgets; 0: never", "restart"), panel="Optimization")
     objective: Objective = knob(
         "own",
         "own: as the head's paper; margin: Eq. 17; listwise: softmax over the list; in-batch: and over other golds",
@@ -95,14 +93,14 @@ class TrainConfig:
     )
     hardest: int = knob(
         0,
-        "negatives of a list that --objective takes, 0 = all",
+        "negatives that --objective takes; 0: all",
         panel="Optimization",
     )
-    select: str = knob("top1", "what picks the epoch on valid: top1 to top20, mrr, mean_rank", panel="Optimization")
+    select: str = knob("top1", "what picks the epoch: top1 to top20, mrr, mean_rank", panel="Optimization")
     select_among: Literal["all", "list"] = knob(
         "all", "whole-kb: rank valid in all entities, as test, or in the lists", panel="Optimization"
     )
-    patience: int = knob(0, "stop after so many epochs without a better one, 0 = never", panel="Optimization")
+    patience: int = knob(0, "stop after so many worse epochs; 0: never", panel="Optimization")
     resident: Resident = knob("auto", "home of the features; auto: first that fits", panel="Machine", machine=True)
     precision: Precision = knob("auto", "auto: tf32 on CUDA, else float32", panel="Machine")
     together: Together = knob("auto", "seeds in one pass; auto: on CUDA, if they fit", panel="Machine", machine=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import cache as melcache
+import melcache
 from cache.schema import READS
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
