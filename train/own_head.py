@@ -167,7 +167,7 @@ def _checked_hints(kind: type, path: Path) -> dict[str, Any]:
         hints = get_type_hints(kind)
     except (NameError, TypeError) as error:
         raise ConfigError(f"{path}: the type of a field of Config is not known: {error}") from None
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    fields = dataclasses.fields(kind)
     for field in fields:
         if not field.init or {field.default, field.default_factory} == {dataclasses.MISSING}:
             raise ConfigError(f"{path}: Config.{field.name} needs a default that an option may replace")
