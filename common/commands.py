@@ -136,7 +136,7 @@ def _entry(command: Command, more: Sequence[type]) -> Callable[..., None]:
 
     def entry(**given: Any) -> None:
         values = [
-            {key: value(given[key], hint) for key, (_, hint) in owned.items() if given.get(key) is not None}
+            {key: value(given[key], field, hint) for key, (field, hint) in owned.items() if given.get(key) is not None}
             for owned in owners
         ]
         try:

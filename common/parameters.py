@@ -49,7 +49,7 @@ def parameter(field: dataclasses.Field[Any], hint: Any, owned: list[Knob]) -> in
     )
 
 
-def value(given: Any, hint: Any) -> Any:
+def value(given: Any, field: dataclasses.Field[Any], hint: Any) -> Any:
     """Return what the command line gave of a knob as its type; a list may have been given in several pieces."""
     if get_origin(hint) is not tuple:
         return given
@@ -60,7 +60,9 @@ def value(given: Any, hint: Any) -> Any:
             raise ValueError
         return tuple(map(kind, items))
     except ValueError:
-        raise typer.BadParameter(f"'{text}': expected a list with commas, each {WRITTEN[kind]}") from None
+        raise typer.BadParameter(
+            f"'{text}': expected a list with commas, each {WRITTEN[kind]}", param_hint=flag_of(field)
+        ) from None
 
 
 def _flags(field: dataclasses.Field[Any], hint: Any) -> tuple[str, ...]:

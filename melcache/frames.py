@@ -30,9 +30,9 @@ def to_pandas(reader: Reader, table: str = "mention", columns: Sequence[str] | N
     if foreign := [name for name in names if ColumnName(name).table != table]:
         raise ConfigError(f"to_pandas: {foreign[0]!r} is no column of the table {table!r}")
     places = reader.manifest.candidates if table == "pair" else 0
-    index = None
+    rows = range(reader.manifest.tables.get(table, 0))
+    index: Any = rows
     if places:
-        rows = range(reader.manifest.tables["mention"])
         index = pandas.MultiIndex.from_product([rows, range(places)], names=["mention", "place"])
     return pandas.DataFrame({name: _cells(reader, name, places) for name in names}, index=index)
 

@@ -37,6 +37,7 @@ SPLIT_SHARES = (0.8, 0.1, 0.1)
 SHARD_ROWS = 8192
 SOURCE = "melcache synth"
 EDITION = 3  # raise it whenever the numbers made change: finished shards of an older one are then not taken
+MOST_ROWS, WIDEST = (1 << 31) - 1, 1 << 24  # rows are named by int32; the largest axis of a manifest
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,21 @@ class Synthetic:
             raise ConfigError(f"--for {self.head}: {min(unknown)} is none of {one_of(min(unknown), READS)}")
         if not 0 <= self.signal <= 100:
             raise ConfigError(f"--signal {self.signal:g}: 0 is pure noise, 0.1 and more separates gold")
-        if min(self.text_width, self.image_width, self.clip_width, self.regions) < 1:
+        widths = (self.text_width, self.image_width, self.clip_width, self.regions)
+        if not 1 <= min(widths) <= max(widths) <= WIDEST:
             raise ConfigError(
                 f"--text-width {self.text_width} --image-width {self.image_width} --clip-width {self.clip_width} "
-                f"--regions {self.regions}: at least 1 each"
+                f"--regions {self.regions}: at least 1 and at most {WIDEST:,} each"
             )
         if self.mentions < 10 or not 2 <= self.candidates <= self.entities:
             raise ConfigError(
                 f"{self.mentions} mentions, {self.entities} entities, {self.candidates} candidates: there must be "
                 "at least 10 mentions, and 2 candidates but no more than there are entities"
+            )
+        if max(self.mentions, self.entities) > MOST_ROWS or self.candidates > WIDEST:
+            raise ConfigError(
+                f"{self.mentions} mentions, {self.entities} entities, {self.candidates} candidates: a cache has at "
+                f"most {MOST_ROWS:,} rows and {WIDEST:,} candidates"
             )
 
 

@@ -77,6 +77,11 @@ def test_impossible_sizes_are_refused():
         Synthetic(100, 5, 6, 0.0, 0)
     with pytest.raises(ConfigError, match="--for gpt: gpt is none of drin, "):
         Synthetic(100, 50, 6, 0.0, 0, "gpt")
+    for sizes in ((1 << 31, 50, 6), (100, 10**20, 6), (100, 1 << 30, 1 << 25)):
+        with pytest.raises(ConfigError, match="a cache has at most 2,147,483,647 rows and 16,777,216 candidates"):
+            Synthetic(*sizes, 0.0, 0)
+    with pytest.raises(ConfigError, match="at most 16,777,216 each"):
+        Synthetic(100, 50, 6, 0.0, 0, text_width=10**12)
 
 
 def test_info_shows_every_part_and_the_id_as_text_and_json(synthetic):

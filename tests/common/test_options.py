@@ -100,7 +100,7 @@ def test_a_list_given_twice_is_joined(given, expected):
 def test_what_is_no_number_in_a_list_is_named(given, said):
     run = CliRunner().invoke(program_of(lambda config: None, Lists), ["--seeds", *given.split()])
     assert run.exit_code == 2
-    assert f"'{said}': expected a list with commas, each a whole number" in run.stderr
+    assert f"--seeds: '{said}': expected a list with commas, each a whole number" in run.stderr
 
 
 def no_thread():

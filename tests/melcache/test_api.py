@@ -141,7 +141,7 @@ def pandas(monkeypatch):
 
 def test_a_frame_holds_the_columns_of_one_value_or_those_that_are_named(reader, pandas):
     columns, index = melcache.to_pandas(reader)
-    assert index is None and "mention.bert.span" not in columns
+    assert index == range(60) and "mention.bert.span" not in columns
     assert columns["mention.ids.surface"].tolist() == reader.strings("mention.ids.surface")
     np.testing.assert_array_equal(columns["mention.ids.gold"], reader.column("mention.ids.gold"))
     columns, _ = melcache.to_pandas(reader, "entity", ["entity.bert.text"])
@@ -202,3 +202,15 @@ def test_a_file_of_the_users_that_is_imported_in_place_of_ours_is_named(monkeypa
 def test_a_worker_finds_the_dataset_by_its_public_name():
     assert pickle.dumps(melcache.Mentions).count(b"melcache") == 1
     assert pickle.loads(pickle.dumps(melcache.Mentions)) is melcache.Mentions
+
+
+def test_a_column_of_one_value_a_row_is_an_item_of_the_dataset(reader):
+    name = "mention.resnet.present"
+    items = melcache.Mentions(reader, None, [name, "mention.ids.gold"])
+    assert [bool(item[name]) for item in items] == reader.column(name).astype(bool).tolist()
+    assert [int(item["mention.ids.gold"]) for item in items] == reader.column("mention.ids.gold").tolist()
+    assert items[-1][name].shape == () and pickle.loads(pickle.dumps(items))[0].keys() == items[0].keys()
+
+
+def test_a_frame_without_columns_has_the_rows_of_its_table(reader, pandas):
+    assert [len(melcache.to_pandas(reader, table, [])[1]) for table in ("mention", "entity", "pair")] == [60, 40, 300]

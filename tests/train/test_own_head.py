@@ -235,6 +235,14 @@ def test_a_config_that_refuses_its_values_is_one_line(tmp_path):
         configured(tmp_path, "even: int = 1")
 
 
+@pytest.mark.parametrize("model", ["int", "None", "len", "__import__('torch').nn.Module"])
+def test_a_model_that_is_no_head_is_refused(tmp_path, model):
+    path = tmp_path / "mine.py"
+    path.write_text(FIELDS.format("t: int = 1").replace("Model = int", f"Model = {model}"))
+    with pytest.raises(ConfigError, match=r"mine.py: Model must be a class that derives from train\.heads\.base\.Head"):
+        own_head.load(path).files()
+
+
 @pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "\udcff"])
 def test_text_that_results_could_not_hold_is_refused_before_training(tmp_path, text):
     with pytest.raises(ConfigError, match="expected a text"):

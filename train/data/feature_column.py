@@ -37,7 +37,7 @@ class Feature:
         """Return those rows, (..., ..., W), in the stored type: `rows` (...) int64 where the column lies."""
         flat = rows.reshape(-1)
         if not self._pieces:
-            return self._rows.index_select(0, flat).view(*rows.shape, *self._shape)
+            return self._rows.index_select(0, flat).view((*rows.shape, *self._shape))
         wanted = flat.numpy()
         found = torch.empty(len(flat), *self._shape, dtype=self._dtype, pin_memory=self._device.type == "cuda")
         target = found.numpy()
@@ -51,7 +51,7 @@ class Feature:
                 target[inside] = self._pieces[owner][1][wanted[inside] - starts[owner]]
         if self._absent is not None:
             target[self._absent[wanted]] = 0
-        return found.view(*rows.shape, *self._shape)
+        return found.view((*rows.shape, *self._shape))
 
 
 def choose(resident: Resident, needed: int, device: torch.device) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cache import Reader
+from common.errors import ConfigError
 from common.records import SPLITS
 from train.heads.head_config import HeadConfig
 
@@ -85,9 +86,13 @@ class Entry:
         return tuple(option.name for option in fields(self.config)) if self.config else ()
 
     def model(self) -> "type[Head]":
-        """Return the class of its network.  Imports torch."""
+        """Return the class of its network.  Imports torch.  Raises ConfigError for one of a file that is no Head."""
+        from train.heads.base import Head
+
         module, _, name = self.network.partition(":")
         found: type[Head] = getattr(import_module(module), name)
+        if not (isinstance(found, type) and issubclass(found, Head)):
+            raise ConfigError(f"{self.file}: {name} must be a class that derives from train.heads.base.Head")
         return found
 
     def files(self) -> list[Path]:
