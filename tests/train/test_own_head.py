@@ -285,13 +285,13 @@ def test_what_a_head_of_ones_own_lacks_is_had_by_heads_that_extraction_knows(lea
     reads = (*READS["bert"], "token.bert.vector", "mention.crops.clip", "mention.attributes.faces")
     with pytest.raises(CacheError) as caught:
         melcache.open(learnable).require("my_head", reads=reads)
-    compute = re.search(r"melcache extract --dataset signal --for (\S+), with the", str(caught.value))[1]
+    compute = re.search(r"melcache extract --dataset RELEASE --name signal --for (\S+), with the", str(caught.value))[1]
     pulled = re.search(r"melcache pull signal URL --for (\S+)$", str(caught.value))[1]
     lacking = {"token.bert", "mention.crops", "mention.attributes"}
     assert lacking <= ExtractConfig(heads=tuple(compute.split(","))).demanded and len(compute.split(",")) == 2
     assert set(pulled.split(",")) == lacking
     reads = (*READS["bert"], "entity.objects.summary")  # of a part that is always made
-    with pytest.raises(CacheError, match=r"melcache extract --dataset signal, with the .* --for entity\.objects$"):
+    with pytest.raises(CacheError, match=r"melcache extract .* --name signal, with the .* --for entity\.objects$"):
         melcache.open(learnable).require("my_head", reads=reads)
 
 

@@ -311,7 +311,7 @@ def test_injecting_needs_columns_and_names_those_that_lack(columns, tmp_path):
         CacheError, match=r"lacks the parts entity\.objects, mention\.objects, which drin under .* injected"
     ):
         fit(lean, tmp_path / "drin", "drin", protocol="injected")
-    both = r"melcache extract --dataset lean --for drin, .* melcache pull lean URL --for drin,entity\.objects,mention"
+    both = r"melcache extract .* --name lean --for drin, .* melcache pull lean URL --for drin,entity\.objects,mention"
     with pytest.raises(CacheError, match=r"which drin under --protocol whole-kb reads\. Compute them: " + both):
         fit(lean, tmp_path / "drin", "drin", protocol="whole-kb")
     fit(lean, tmp_path / "whole", "bert", protocol="whole-kb", epochs=1)  # ranks all without a first stage
