@@ -18,6 +18,7 @@ from common.words import one_of
 from extract.datasets import ADAPTERS
 
 NONE = Path("none")  # of --descriptions and --faces: without, though the cache that is there has some
+LONGEST = 1 << 20  # tokens of a text
 CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
 
 
@@ -53,13 +54,30 @@ class ExtractConfig:
         "auto", "auto: fp16 on cuda, fp32 on cpu", panel="Machine"
     )
     workers: int = knob(4, "threads that decode images", panel="Machine")
+    text: str | None = knob(
+        None,
+        "text encoder: a Hugging Face model by name, or a folder of one (default: bert-base-cased, as in the papers)",
+        panel="Encoders",
+    )
+    text_pooling: Literal["auto", "cls", "mean", "last"] = knob(
+        "auto", "with --text: how one vector is made of a text; auto: as the model says of itself", panel="Encoders"
+    )
+    text_weights: Literal["trained", "random-tiny", "random-full"] = knob(
+        "trained", "with --text: its trained weights, or random ones of the same class", panel="Encoders"
+    )
+    query_prompt: str | None = knob(
+        None, "with --text: put before a mention's sentence (default: as the model says of itself)", panel="Encoders"
+    )
+    passage_prompt: str | None = knob(
+        None, "with --text: put before an entity's text (default: as the model says of itself)", panel="Encoders"
+    )
     storage: Literal["float16", "float32"] = knob("float16", "type of stored features", panel="Encoders")
     detector: Literal["v1", "v2"] = knob(
         "v1", "Faster-RCNN R50-FPN: v1 as in the papers, v2 at twice the FLOPs", panel="Encoders"
     )
     objects: int = knob(3, "detected objects kept per image (K)", panel="Encoders")
-    entity_tokens: int = knob(128, "BERT tokens kept of an entity's text", panel="Encoders")
-    sentence_tokens: int = knob(512, "BERT tokens kept of a sentence", panel="Encoders")
+    entity_tokens: int = knob(128, "tokens of the text encoder kept of an entity's text", panel="Encoders")
+    sentence_tokens: int = knob(512, "tokens of the text encoder kept of a sentence", panel="Encoders")
     text_batch: int = knob(64, "texts per encoder call", panel="Encoders")
     image_batch: int = knob(16, "images per encoder call", panel="Encoders")
     infer_gender: bool = knob(False, "take or guess the gender of people in pictures (--for dwe)", panel="Encoders")
@@ -92,8 +110,13 @@ class ExtractConfig:
             if value is not None and value < 1:
                 raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
         for name in ("entity_tokens", "sentence_tokens"):
-            if not 3 <= getattr(self, name) <= 512:
-                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; BERT takes 3 to 512 tokens")
+            if not 3 <= getattr(self, name) <= (512 if self.text is None else LONGEST):
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} is {getattr(self, name)}; {self.text or 'BERT'} takes 3 "
+                    f"to {512 if self.text is None else LONGEST:,} tokens"
+                )
+        if self.text is None:
+            self._refuse_text_options()
         if unknown := [head for head in self.heads if head not in READS]:
             known = f"there are {one_of(unknown[0], READS)}"
             raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is not a head; {known}")
@@ -117,6 +140,22 @@ class ExtractConfig:
         if not 0 <= self.max_missing <= 1:
             raise ConfigError(f"--max-missing is {self.max_missing}; it is a fraction, 0 to 1")
 
+    def _refuse_text_options(self) -> None:
+        """Raise ConfigError for an option of a named text encoder where none is named."""
+        given = {
+            "--text-pooling": self.text_pooling != "auto",
+            "--text-weights": self.text_weights != "trained",
+            "--query-prompt": self.query_prompt is not None,
+            "--passage-prompt": self.passage_prompt is not None,
+        }
+        for option in (option for option, value in given.items() if value):
+            raise ConfigError(f"{option} is for a text encoder that is named: add --text NAME")
+
+    @property
+    def text_by_name(self) -> bool:
+        """Whether a text encoder is named whose files may have to be downloaded."""
+        return self.text is not None and self.weights in ("pretrained", "random-tiny", "random-full")
+
     @property
     def demanded(self) -> set[str]:
         """The parts on demand that the heads read, whatever their switches, and what these derive from."""
@@ -125,7 +164,7 @@ class ExtractConfig:
         return parts & set(kinds.on_demand())
 
     def most_tokens(self, source: Source) -> int:
-        """Return the BERT tokens kept of a text that parts read."""
+        """Return the tokens kept of a text that parts read."""
         return self.entity_tokens if source == "name" else self.sentence_tokens
 
     @property

@@ -128,7 +128,10 @@ def _warnings(config: ExtractConfig, plan: Plan, encoders: Encoders) -> Iterator
     """Yield what every output of this cache must repeat."""
     if encoders.weights.random:
         kind = encoders.weights.kind
-        yield f"random weights ({kind}): these features carry no meaning beyond a network's structure"
+        of = "" if config.text is None else " of all encoders but the text encoder's own"
+        yield f"random weights ({kind}){of}: these features carry no meaning beyond a network's structure"
+    if config.text_weights != "trained":
+        yield f"random weights ({config.text_weights}) of the text encoder: its features carry no meaning"
     if config.limit:
         yield f"limited to the first {config.limit} captions and the entities they need: not the whole {config.dataset}"
     if "mention.attributes" in plan.parts:

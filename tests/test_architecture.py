@@ -117,6 +117,14 @@ MAY_RUN = {
 }
 
 
+def reads_data_alone(name: str, words: list[str], given: dict[str, str]) -> bool:
+    """Whether a from_pretrained is given its weights, or reads a folder's tokenizer and refuses the folder's code."""
+    if words == ["None"]:
+        return "state_dict" in given
+    refused = (given.get("trust_remote_code"), given.get("local_files_only")) == ("False", "True")
+    return name == "AutoTokenizer.from_pretrained" and refused
+
+
 def runs(path: str, source: str) -> list[str]:
     """Calls in a file that run what they read, or leave to a default or a variable whether they do."""
     found = []
@@ -124,6 +132,8 @@ def runs(path: str, source: str) -> list[str]:
         name = ast.unparse(node.func)
         given = {word.arg: ast.unparse(word.value) for word in node.keywords}
         called = name if name in RUNS else name.rpartition(".")[2]
+        if called == "from_pretrained" and reads_data_alone(name, [ast.unparse(word) for word in node.args], given):
+            continue
         if called in RUNS and (path, called) not in MAY_RUN and not name.endswith(".eval"):  # of models
             found.append(name)
         if name == "torch.load" and given.get("weights_only") != "True":
@@ -145,6 +155,9 @@ def test_no_loader_of_weights_checkpoints_or_arrays_runs_code():
         "torch.jit.load(path)",
         "np.load(path, allow_pickle=True)",
         "BertModel.from_pretrained(folder)",
+        "BertModel.from_pretrained(folder, state_dict=state)",
+        "AutoTokenizer.from_pretrained(folder)",
+        "AutoTokenizer.from_pretrained(folder, trust_remote_code=True, local_files_only=True)",
         "eval(text)",
         "pickle.load(file)",
     ],

@@ -39,7 +39,8 @@ class Texts:
         texts = {row: entity_text(self._plan.rows.entities[row]) for row in rows.rows}
         owners = {row: self._plan.owners.of_entity_text(row) for row in texts}
         own = [row for row, owner in owners.items() if owner == row]
-        for batch in self._encoders.text.encode([texts[row] for row in own], self._config.most_tokens("name")):
+        limit = self._config.most_tokens("name")
+        for batch in self._encoders.text.encode([texts[row] for row in own], limit, source="name"):
             at = [own[i] for i in batch.index]
             for column, values in batch.of(part).items():
                 rows.put(part.column(column), at, values)

@@ -19,26 +19,34 @@ from extract.encoders.clip import Clip
 from extract.encoders.compute import Compute
 from extract.encoders.detector import Objects
 from extract.encoders.resnet import ResNet
+from extract.encoders.text import TextEncoder
 from extract.weights import sources
 
 
 class Encoders:
-    """One encoder a role: BERT, CLIP, ResNet and the detector.
+    """One encoder a role: BERT or the one that --text names, CLIP, ResNet and the detector.
 
     Raises WeightsError before any work if a file is not to be had.
     """
 
     def __init__(self, config: ExtractConfig) -> None:
-        self.weights = sources.parse(config.weights)
+        self.weights = sources.parse(config.weights, online=config.text_by_name)
         if self.weights.tiny:
             torch.set_num_threads(1)  # threads that wait for each other made toy models up to 140 times slower
         devices.cap_threads()
         self.compute = Compute.choose(devices.choose(config.device), config.precision)
-        self.text = Bert(self.weights, self.compute, config.text_batch)
+        self.text: TextEncoder = self._text(config)
         self.joint = Clip(self.weights, self.compute, config.text_batch, config.image_batch)
         self.image = ResNet(self.weights, self.compute, config.image_batch)
         self.objects = Objects(self.weights, self.compute, self.image, config.detector, config.objects)
         self._config = config
+
+    def _text(self, config: ExtractConfig) -> TextEncoder:
+        if config.text is None:
+            return Bert(self.weights, self.compute, config.text_batch)
+        from extract.encoders.named_text import NamedText  # transformers: 12-18 s, and the default has no need of it
+
+        return NamedText(config, self.weights, self.compute)
 
     @property
     def by_role(self) -> dict[str, Encoder]:

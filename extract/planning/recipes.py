@@ -89,7 +89,7 @@ def _encoded(name: PartName, config: ExtractConfig, encoders: Encoders) -> dict[
         return recipe | {"pictures": images.POLICY}
     if part.role == "text":
         [source] = part.reads
-        return recipe | {"reads": READ[source], "max_tokens": config.most_tokens(source)}
+        return recipe | {"reads": READ[source], "max_tokens": min(config.most_tokens(source), encoders.text.most)}
     return recipe
 
 

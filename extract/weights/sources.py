@@ -70,10 +70,13 @@ class Weights:
         )
 
 
-def parse(text: str) -> Weights:
-    """Read the `--weights` option.  Raises WeightsError for a folder that is not there."""
+def parse(text: str, *, online: bool = False) -> Weights:
+    """Read the `--weights` option.  Raises WeightsError for a folder that is not there.
+
+    The Hub's library is switched off where no weights are downloaded, and none are `online` for other reasons.
+    """
     if text in (*RANDOM, "pretrained"):
-        if text != "pretrained":
+        if text != "pretrained" and not online:
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
         return Weights(text)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # without network the hub otherwise retries for 24-48 s

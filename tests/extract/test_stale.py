@@ -41,10 +41,11 @@ DECIDE = {
     "weights": ("random-full", PICTURES | TEXTS | {"mention.attributes"}, ""),
 }
 # knobs that say where and when, which rows, or what else; the rows stand in each shard's key, faces in their part's
-# recipe once there are some (tests/extract/test_attributes.py)
+# recipe once there are some (tests/extract/test_attributes.py); those of --text: tests/extract/test_named_text.py
 OTHERS = {
     "dataset", "data", "shards", "name", "descriptions", "faces", "max_missing", "heads", "limit", "reorder", "device",
     "workers", "shard_rows", "remote", "push", "explain", "plan", "json", "strict", "require_signed", "signers",
+    "text", "text_pooling", "text_weights", "query_prompt", "passage_prompt",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A text as BERT reads it, and which of its tokens stand under a span of characters."""
+"""A text as an encoder reads it, and which of its tokens stand under a span of characters."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,17 @@ Span = tuple[int, int]  # half open
 
 @dataclass(frozen=True)
 class Tokens:
-    """Ids with [CLS] and [SEP], the characters that each token stands for, and whether the text was cut."""
+    """Ids with [CLS] and [SEP], the characters that each token stands for, and whether the text was cut.
+
+    The first `prompt` of them are put before every text.
+    `inner` are the tokens, half open, between the special ones; all of them where there are no others.
+    """
 
     ids: list[int]
     offsets: list[Span]
+    inner: Span
     cut: bool
+    prompt: int = 0
 
     def under(self, span: Span) -> Span:
         """Return the tokens, half open, that touch a span of characters; (-1, -1) if none does."""

@@ -1,0 +1,104 @@
+"""A text encoder by name (`--text`): any family of transformers, pooled as the model says of itself."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from cache.fingerprint import digest
+from cache.kinds import KINDS, Source
+from cache.names import PartName
+from common.errors import ConfigError, WeightsError
+from extract.config import ExtractConfig
+from extract.encoders import text_pooling
+from extract.encoders.compute import Compute
+from extract.encoders.text import TextEncoder
+from extract.encoders.text_model import TextModel
+from extract.encoders.text_tokens import Tokenizer
+from extract.encoders.tokens import Tokens
+from extract.weights import hub_files
+from extract.weights.sources import Weights, random_identity
+
+
+class NamedText(TextEncoder):
+    """The text encoder that --text names.  Raises WeightsError, in one line, for a model that it cannot be."""
+
+    def __init__(self, config: ExtractConfig, weights: Weights, compute: Compute) -> None:
+        super().__init__(compute, config.text_batch)
+        self.name, kind = str(config.text), config.text_weights
+        self._trained = kind == "trained"
+        self._folder = hub_files.find(self.name, weights.folder, trained=self._trained)
+        self._described = model = TextModel(self._folder, tiny=kind == "random-tiny")
+        self._tokenizer, self._model = Tokenizer(model), None
+        self.width, self.most, self.pad = model.config.hidden_size, self._tokenizer.most, self._tokenizer.pad
+        self.pooling = text_pooling.of(
+            self._folder, config.text_pooling, decoder=model.decoder, opened=self._tokenizer.opened
+        )
+        self._prompts = {
+            "name": _chosen(config.passage_prompt, self._folder, text_pooling.PASSAGE),
+            "sentence": _chosen(config.query_prompt, self._folder, text_pooling.QUERY),
+        }
+        self._refuse_long_prompts(config)
+        self.tokens_recipe = self._tokenizer.recipe | {"prompt": self._prompts["sentence"]}
+        self.recipe: dict[str, Any] = self._tokenizer.recipe | {
+            "encoder": f"AutoModel {model.made.__name__}",
+            "library": f"transformers {transformers.__version__.partition('.')[0]}",
+            "weights": hub_files.identity(self._folder) if self._trained else random_identity(kind, "transformers"),
+            "config": digest(model.decisive),
+            "attention": model.attention,
+            "pooling": self.pooling.said(),
+            "compute": compute.precision,
+            "batch": f"{config.text_batch} texts of one shard in order of length",
+        }
+
+    def recipe_of(self, part: str) -> dict[str, Any]:
+        """Return the recipe of a part: the prompt is that of what it reads."""
+        if part == "mention.tokens":
+            return self.tokens_recipe
+        return {"encoder": self.recipe, "prompt": self._prompts[_side(KINDS[PartName(part)].reads[0])]}
+
+    def tokens(self, text: str, limit: int, source: Source = "sentence") -> Tokens:
+        """Return the tokens of a text behind the prompt of its side, cut at `limit` and at the model's own limit."""
+        return self._tokenizer.tokens(text, limit, self._prompts[_side(source)])
+
+    def vectors(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the model's last layer, and its pooler's output where it has a trained one."""
+        model, device = self._loaded(), self._compute.device
+        if (word := int(ids.max())) >= self._described.config.vocab_size:
+            raise WeightsError(
+                f"{self._folder} has {self._described.config.vocab_size:,} words, and its tokenizer makes word "
+                f"{word:,}. Take both from one model"
+            )
+        with self._compute.autocast():
+            output = model(input_ids=ids.to(device), attention_mask=mask.to(device))
+        pooler = getattr(output, "pooler_output", None)
+        return output.last_hidden_state.float().cpu().numpy(), None if pooler is None else pooler.float().cpu().numpy()
+
+    def pooled(self, states: np.ndarray, tokens: Tokens) -> np.ndarray:
+        """Return the vector (D,) of a text as the model pools it."""
+        return self.pooling.of(states, tokens.prompt)
+
+    def _refuse_long_prompts(self, config: ExtractConfig) -> None:
+        for side, prompt in self._prompts.items():
+            length = self._tokenizer.length(prompt)
+            most = min(self.most, config.most_tokens("name" if side == "name" else "sentence"))
+            if length + 2 > most:
+                raise ConfigError(
+                    f"the prompt {prompt!r:.60} takes {length} of the {most} tokens that are read: no text "
+                    "would be left. Shorten it, or raise --entity-tokens or --sentence-tokens"
+                )
+
+    def _loaded(self) -> torch.nn.Module:
+        if self._model is None:
+            self._model = self._compute.place(self._described.load(trained=self._trained))
+        return self._model
+
+
+def _side(source: Source) -> str:
+    """Return the side of a text: an entity's is searched, and a mention's sentence asks for it."""
+    return "name" if source == "name" else "sentence"
+
+
+def _chosen(asked: str | None, folder: Any, names: tuple[str, ...]) -> str:
+    return text_pooling.prompt(folder, names) if asked is None else asked

@@ -1,0 +1,109 @@
+"""Files of a Hugging Face model: in a folder of its own, or in the Hub's cache.  Nothing in them is run."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from cache.fingerprint import digest
+from common.errors import WeightsError
+from common.paths import is_file, is_folder, is_special
+from extract.weights import states
+from extract.weights.sources import reachable, sha256_file
+
+CONFIG = "config.json"
+DESCRIBING = ["*.json", "*.txt", "*.model"]
+# a file of weights, or the index of several; the first that is there is taken
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def find(name: str, under: Path | None, *, trained: bool) -> Path:
+    """Return the folder of a model that is named, or that is itself a folder; with its weights where it is `trained`.
+
+    `under` is a folder of models that is looked into instead of the Hub.  Raises WeightsError.
+    """
+    looked = [Path(name).expanduser(), *([] if under is None else [under / name, under / name.rpartition("/")[2]])]
+    for folder in looked:
+        if is_folder(folder):
+            return folder
+    if under is not None or not _NAME.fullmatch(name):
+        raise WeightsError(
+            f"no text encoder {name}: looked for a folder at {', '.join(map(str, looked))}. Expected such a folder, "
+            "or with --weights pretrained or random-tiny the name of a model at https://huggingface.co"
+        )
+    try:
+        return _download(name, trained=trained)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"no text encoder {name}: no such folder, not in the download cache, and not to be had at "
+            f"https://huggingface.co/{name} ({reason}). Expected a model's name as it stands there, or a folder of "
+            "its files"
+        ) from error
+
+
+def _download(name: str, *, trained: bool) -> Path:
+    """Return the model's folder in the Hub's own cache, fetching what is not there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=DESCRIBING, local_files_only=True))
+        if is_file(folder / CONFIG) and (not trained or all(map(is_file, _weights_of(folder)))):
+            return folder
+    except (LocalEntryNotFoundError, WeightsError):
+        pass  # nothing of it is there, or no weights
+    reachable("huggingface.co")
+    folder = Path(snapshot_download(name, allow_patterns=[*DESCRIBING, *(["model*.safetensors"] if trained else [])]))
+    if trained and not any(is_file(folder / file) for file in WEIGHTS):
+        folder = Path(snapshot_download(name, allow_patterns=[*DESCRIBING, "pytorch_model*.bin"]))
+    return folder
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.  Raises WeightsError."""
+    try:
+        if is_special(path):
+            raise ValueError("not a regular file")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"cannot read {path}: {error}. Download the model again") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object that a file holds.  Raises WeightsError."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise WeightsError(f"cannot read {path}: it is not a JSON object. Download the model again")
+    return found
+
+
+def identity(folder: Path) -> str:
+    """Return the sha256 of the weights in a folder, 64 hex digits; of those of its files where there are several."""
+    found = [sha256_file(path) for path in _weights_of(folder)]
+    return found[0] if len(found) == 1 else digest(found)
+
+
+def read_state(folder: Path, encoder: str) -> states.State:
+    """Return the weights in a folder by name.  Raises WeightsError."""
+    found: states.State = {}
+    for path in _weights_of(folder):
+        found |= states.read(path, encoder)
+    return found
+
+
+def _weights_of(folder: Path) -> list[Path]:
+    """Return the files of a folder that hold its weights.  Raises WeightsError where there are none."""
+    there = next((folder / name for name in WEIGHTS if is_file(folder / name)), None)
+    if there is None:
+        raise WeightsError(
+            f"no weights in {folder}: expected model.safetensors or pytorch_model.bin. --text-weights random-tiny "
+            "tries things out without"
+        )
+    if there.suffix != ".json":
+        return [there]
+    parts = read_object(there).get("weight_map")
+    if not isinstance(parts, dict) or not all(isinstance(name, str) for name in parts.values()):
+        raise WeightsError(f"{there} does not say which files hold the weights. Download the model again")
+    return [folder / Path(name).name for name in sorted(set(parts.values()))]

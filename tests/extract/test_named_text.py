@@ -1,0 +1,436 @@
+"""Text encoders by name: every family against its own library, one text at a time and unpadded."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+import cache as melcache
+from common.errors import ConfigError, WeightsError
+from extract import pipeline
+from extract.config import ExtractConfig
+from extract.encoders.compute import Compute
+from extract.encoders.named_text import NamedText
+from extract.weights import hub_files, sources
+from tests.extract import models
+from tests.worlds import entity_record, extract_config, mention_record, write_release
+
+CPU = Compute(torch.device("cpu"), "fp32")
+TEXTS = [
+    "Paris at night",
+    "",
+    "x",
+    "東京 and 北京市 are big",
+    "cafe\u0301 naïve Straße İstanbul",
+    "👩‍👩‍👧 🚀 lifts off",
+    "שלום עולם (hello)",
+    "नमस्ते दुनिया",
+    "مرحبا بالعالم",
+    "the harbor of the castle " * 40,
+]
+# of the text with that number: what is asked for
+WORDS = {0: "night", 3: "北京市", 4: "cafe\u0301", 5: "🚀", 6: "עולם", 7: "दुनिया", 8: "بالعالم"}
+FAMILY = {
+    "bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel", "modernbert": "ModernBertModel",
+    "qwen3": "Qwen3Model",
+}  # fmt: skip
+SAYS = {"bert": "mean", "roberta": "cls", "xlm-roberta": "mean", "modernbert": "cls", "qwen3": "lasttoken"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A folder of a tiny model by family; tests only read them."""
+    place = tmp_path_factory.mktemp("models")
+    found = {}
+    for name, mode in SAYS.items():
+        pooling = (
+            {"pooling_mode": mode}
+            if name != "bert"
+            else {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
+        )
+        found[name] = models.save(name, place / name, pooling=pooling, normalized=name in ("bert", "qwen3"))
+    return found
+
+
+@pytest.fixture
+def copied(folders, tmp_path):
+    """A function that copies a family's folder, to be changed."""
+    return lambda name: shutil.copytree(folders[name], tmp_path / name)
+
+
+def named(folder, **options):
+    return NamedText(
+        ExtractConfig(text=str(folder), weights="random-tiny", **options), sources.parse("random-tiny"), CPU
+    )
+
+
+def encoded(encoder, texts, limit=512, spans=(), source="sentence"):
+    """Return every text's batch and place in it, in the order of `texts`."""
+    found = {}
+    for batch in encoder.encode(texts, limit, spans, source):
+        found |= {i: (batch, place) for place, i in enumerate(batch.index)}
+    return [found[i] for i in range(len(texts))]
+
+
+@pytest.fixture(scope="module")
+def library(folders):
+    """A function from family, text and limit to the states (T, D) of a text alone and its encoding.
+
+    They are as transformers' own calls give them.
+    """
+    loaded = {}
+
+    def states_of(family, text, limit=62):
+        if family not in loaded:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folders[family])
+            loaded[family] = tokenizer, transformers.AutoModel.from_pretrained(folders[family]).eval()
+        tokenizer, model = loaded[family]
+        words = tokenizer(text, truncation=True, max_length=limit, return_tensors="pt")
+        with torch.inference_mode():
+            output = model(input_ids=words["input_ids"], attention_mask=words["attention_mask"])
+        return output.last_hidden_state[0].numpy(), words
+
+    return states_of
+
+
+@pytest.mark.parametrize("family", SAYS)
+def test_vectors_of_texts_and_spans_are_the_librarys_own(folders, library, family):
+    encoder = named(folders[family], text_batch=4)
+    assert encoder.most == 64 and encoder.width == 32
+    spans = [
+        [(text.index(WORDS[i]), text.index(WORDS[i]) + len(WORDS[i]))] if i in WORDS else []
+        for i, text in enumerate(TEXTS)
+    ]
+    for i, (batch, place) in enumerate(encoded(encoder, TEXTS, 62, spans)):
+        states, words = library(family, TEXTS[i])
+        np.testing.assert_allclose(batch.states[place], states, atol=1e-5)
+        pooled = {"mean": states.mean(0), "cls": states[0], "lasttoken": states[-1]}[SAYS[family]]
+        if family in ("bert", "qwen3"):
+            pooled = pooled / np.linalg.norm(pooled)
+        np.testing.assert_allclose(batch.cls[place], pooled, atol=1e-5)
+        assert batch.truncated[place] == (i == len(TEXTS) - 1)
+        if spans[i]:
+            ((begin, end),) = spans[i]
+            under = [t for c in range(begin, end) for t in range(len(states)) if _stands(words, t, c)]
+            assert batch.found[place][0] and under
+            np.testing.assert_allclose(batch.spans[place][0], states[min(under) : max(under) + 1].mean(0), atol=1e-5)
+
+
+def _stands(words, token, character):
+    span = words.token_to_chars(0, token)
+    return span is not None and span.start <= character < span.end
+
+
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "qwen3"])
+def test_a_prompt_is_read_and_offsets_stay_the_texts_own(folders, library, family):
+    """A mention's sentence gets the query's prompt, an entity's text the passage's; both count as tokens."""
+    encoder = named(folders[family], query_prompt="query: ", passage_prompt="passage: ")
+    for source, prompt in (("sentence", "query: "), ("name", "passage: ")):
+        text = "東京 harbor market"
+        begin = text.index("harbor")
+        ((batch, place),) = encoded(encoder, [text], 62, [[(begin, begin + 6)]], source)
+        states, words = library(family, prompt + text)
+        np.testing.assert_allclose(batch.states[place], states, atol=1e-5)
+        characters = range(len(prompt) + begin, len(prompt) + begin + 6)
+        under = [t for c in characters for t in range(len(states)) if _stands(words, t, c)]
+        np.testing.assert_allclose(batch.spans[place][0], states[min(under) : max(under) + 1].mean(0), atol=1e-5)
+        own = [t for c in range(len(prompt), len(prompt + text)) for t in range(len(states)) if _stands(words, t, c)]
+        np.testing.assert_allclose(batch.mean[place], states[min(own) : max(own) + 1].mean(0), atol=1e-5)
+
+
+def test_a_mean_without_the_prompt_leaves_out_its_tokens(copied, library):
+    folder = copied("xlm-roberta")
+    models.write(folder / "1_Pooling" / "config.json", {"pooling_mode": "mean", "include_prompt": False})
+    models.write(folder / "config_sentence_transformers.json", {"prompts": {"query": "query: ", "document": ""}})
+    encoder = named(folder)
+    assert encoder.recipe["pooling"] == "mean, without prompt"
+    states, words = library("xlm-roberta", "query: harbor")
+    text = [t for c in range(7, 13) for t in range(len(states)) if _stands(words, t, c)]
+    ((batch, place),) = encoded(encoder, ["harbor"])
+    np.testing.assert_allclose(batch.cls[place], states[min(text) :].mean(0), atol=1e-5)
+    assert encoder.recipe_of("entity.bert")["prompt"] == ""
+
+
+def flat(value, path=()):
+    """Yield the path and value of everything in a recipe that is no mapping."""
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            yield from flat(inner, (*path, name))
+        else:
+            yield ".".join((*path, name)), inner
+
+
+def recipes(encoder):
+    return {part: dict(flat(encoder.recipe_of(part))) for part in ("entity.bert", "mention.bert", "mention.tokens")}
+
+
+def _other_weights(folder):
+    state = load_file(folder / "model.safetensors")
+    next(iter(state.values()))[0] += 1
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+
+
+def _other_config(folder):
+    models.write(folder / "config.json", json.loads((folder / "config.json").read_text()) | {"layer_norm_eps": 1e-3})
+
+
+def _remark(folder):
+    models.write(folder / "config.json", json.loads((folder / "config.json").read_text()) | {"_name_or_path": "x"})
+
+
+def _other_words(folder):
+    found = json.loads((folder / "tokenizer.json").read_text())
+    found["normalizer"] = {"type": "Lowercase"}
+    models.write(folder / "tokenizer.json", found)
+
+
+def _lower(folder):
+    models.write(folder / "sentence_bert_config.json", {"do_lower_case": True})
+
+
+def _other_pooling(folder):
+    models.write(folder / "1_Pooling" / "config.json", {"pooling_mode": "cls"})
+
+
+def _other_prompt(folder):
+    models.write(folder / "config_sentence_transformers.json", {"prompts": {"query": "q: "}})
+
+
+TOKENS = {("entity.bert", "encoder.tokenizer"), ("mention.bert", "encoder.tokenizer"), ("mention.tokens", "tokenizer")}
+BOTH = ("entity.bert", "mention.bert")
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "leaves"),
+    [
+        (_other_weights, {}, {(part, "encoder.weights") for part in BOTH}),
+        (_other_config, {}, {(part, "encoder.config") for part in BOTH}),
+        (_other_words, {}, TOKENS),
+        (_lower, {}, TOKENS),
+        (_other_pooling, {}, {(part, "encoder.pooling") for part in BOTH}),
+        (_other_prompt, {}, {("mention.bert", "prompt"), ("mention.tokens", "prompt")}),
+        (_remark, {}, set()),
+        (None, {"text_pooling": "cls"}, {(part, "encoder.pooling") for part in BOTH}),
+        (None, {"text_pooling": "mean"}, set()),
+        (None, {"query_prompt": "q: "}, {("mention.bert", "prompt"), ("mention.tokens", "prompt")}),
+        (None, {"passage_prompt": "p: "}, {("entity.bert", "prompt")}),
+        (None, {"text_weights": "random-full"}, {(part, "encoder.weights") for part in BOTH}),
+        (None, {"text_batch": 7}, {(part, "encoder.batch") for part in BOTH}),
+    ],
+)
+def test_what_decides_the_numbers_stands_in_a_leaf_of_its_own(folders, copied, change, options, leaves):
+    folder = copied("xlm-roberta")
+    if change is not None:
+        change(folder)
+    before, after = recipes(named(folders["xlm-roberta"])), recipes(named(folder, **options))
+    changed = {(part, leaf) for part in after for leaf in after[part] if after[part][leaf] != before[part][leaf]}
+    assert changed == leaves and all(before[part].keys() == after[part].keys() for part in after)
+
+
+def test_a_model_of_the_same_files_has_the_same_recipe_wherever_it_lies(folders, copied):
+    assert recipes(named(folders["bert"])) == recipes(named(copied("bert")))
+
+
+def test_attention_library_and_cut_side_are_in_the_recipe(folders):
+    recipe = named(folders["bert"]).recipe
+    assert recipe["library"] == f"transformers {transformers.__version__.split('.')[0]}"
+    assert (recipe["attention"], recipe["cut"], recipe["encoder"]) == ("sdpa", "right", "AutoModel BertModel")
+
+
+@pytest.mark.parametrize("family", SAYS)
+@pytest.mark.parametrize("kind", ["random-tiny", "random-full"])
+def test_random_weights_are_of_the_same_class(folders, family, kind):
+    one, two = (named(folders[family], text_weights=kind) for _ in range(2))
+    assert one.width == (64 if kind == "random-tiny" else 32)
+    (first, _), (second, _) = (encoded(encoder, ["harbor"])[0] for encoder in (one, two))
+    assert (first.cls == second.cls).all() and type(one._loaded()) is type(named(folders[family])._loaded())
+    assert kind in one.recipe["weights"]
+
+
+def test_a_pooler_without_weights_is_left_out(copied, library):
+    """transformers would fill it with random numbers."""
+    folder = copied("roberta")
+    state = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith("pooler.")}
+    assert len(kept) == len(state) - 2
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    ((batch, place),) = encoded(named(folder), ["harbor"])
+    np.testing.assert_allclose(batch.pooler[place], library("roberta", "harbor")[0][0], atol=1e-5)
+
+
+def _edit_config(**values):
+    def edit(folder):
+        found = json.loads((folder / "config.json").read_text()) | values
+        models.write(folder / "config.json", {name: value for name, value in found.items() if value is not None})
+
+    return edit
+
+
+def _edit_state(edit):
+    def edited(folder):
+        state = load_file(folder / "model.safetensors")
+        edit(state)
+        save_file(state, folder / "model.safetensors", {"format": "pt"})
+
+    return edited
+
+
+def _remove(*names):
+    def removed(folder):
+        for name in names:
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return removed
+
+
+def _text(name, text):
+    return lambda folder: (folder / name).write_text(text, encoding="utf-8")
+
+
+DENSE = [{"type": "sentence_transformers.models.Transformer"}, {"type": "sentence_transformers.models.Dense"}]
+BAD = {
+    "no config": ("bert", _remove("config.json"), {}, "cannot read .*config.json"),
+    "no JSON": ("bert", _text("config.json", "{"), {}, "cannot read .*config.json"),
+    "no object": ("bert", _text("config.json", "[]"), {}, "not a JSON object"),
+    "code of its own": ("bert", _edit_config(model_type="mine", auto_map={"AutoModel": "x.Y"}), {}, "does not run"),
+    "family": ("bert", _edit_config(model_type="mine"), {}, "family 'mine', .* such as bert"),
+    "no family": ("bert", _edit_config(model_type=None), {}, "family None"),
+    "pictures": ("bert", _edit_config(model_type="vit"), {}, "family vit, which makes no vectors of tokens"),
+    "sequences to sequences": ("bert", _edit_config(model_type="t5"), {}, "family t5, which makes no"),
+    "huge": ("bert", _edit_config(hidden_size=1 << 40), {}, "hidden_size is 1099511627776"),
+    "layers": ("bert", _edit_config(num_hidden_layers=1 << 20), {}, "does not hold the weights"),
+    "a type": ("bert", _edit_config(hidden_size="x"), {}, "hidden_size"),
+    "no tokenizer": ("bert", _remove("tokenizer.json"), {}, "no tokenizer in .*: expected one of tokenizer.json"),
+    "broken tokenizer": ("bert", _text("tokenizer.json", '{"model": 3}'), {}, "does not hold a tokenizer"),
+    "no weights": ("bert", _remove("model.safetensors"), {}, "no weights in .*model.safetensors"),
+    "lost weight": (
+        "bert",
+        _edit_state(lambda s: s.pop("encoder.layer.1.output.dense.weight")),
+        {},
+        "lack 1 of BertModel",
+    ),
+    "another layer": (
+        "bert",
+        _edit_state(lambda s: s.update({"encoder.layer.2.output.dense.weight": torch.zeros(2)})),
+        {},
+        "have beyond its config.json 1 of BertModel",
+    ),
+    "a shape": (
+        "bert",
+        _edit_state(lambda s: s.update({"encoder.layer.1.output.dense.weight": torch.zeros(2)})),
+        {},
+        "does not hold the weights of its config.json",
+    ),
+    "no safetensors": ("bert", _text("model.safetensors", "no"), {}, "does not hold the weights"),
+    "few words": (
+        "bert",
+        lambda folder: (
+            _edit_config(vocab_size=9)(folder),
+            _edit_state(lambda s: s.update({W: s[W][:9].clone()}))(folder),
+        ),
+        {},
+        "has 9 words, and its tokenizer makes word",
+    ),
+    "decoder": ("qwen3", _remove("modules.json"), {}, "a decoder that does not say .*--text-pooling last or mean"),
+    "decoder's [CLS]": ("qwen3", None, {"text_pooling": "cls"}, "has no .CLS.: a decoder"),
+    "dense": ("bert", lambda folder: models.write(folder / "modules.json", DENSE), {}, "has a module 'Dense'"),
+    "maximum": (
+        "bert",
+        lambda folder: models.write(folder / "1_Pooling" / "config.json", {"pooling_mode_max_tokens": True}),
+        {},
+        "pools by pooling_mode_max_tokens; .*--text-pooling",
+    ),
+    "no pooling": ("bert", _remove("1_Pooling"), {}, "cannot read .*1_Pooling"),
+    "long prompt": ("bert", None, {"query_prompt": "castle " * 99}, "no text would be left"),
+}
+W = "embeddings.word_embeddings.weight"
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_model_that_cannot_be_used_is_one_line(copied, case):
+    family, change, options, message = BAD[case]
+    folder = copied(family)
+    if change is not None:
+        change(folder)
+    with pytest.raises((WeightsError, ConfigError), match=message) as error:
+        list(named(folder, **options).encode(["harbor castle"], 62))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("name", ["./absent", "/absent/model", "a/b/c"])
+def test_a_folder_that_is_not_there_is_one_line(name):
+    with pytest.raises(WeightsError, match=f"no text encoder {name}: looked for a folder at"):
+        named(name)
+
+
+def test_a_name_without_network_is_one_line(monkeypatch):
+    def unreachable(host):
+        raise OSError(f"{host} cannot be reached")
+
+    monkeypatch.setattr(hub_files, "reachable", unreachable)
+    with pytest.raises(WeightsError, match=r"no text encoder nobody/nothing-of-it: .*cannot be reached") as error:
+        named("nobody/nothing-of-it")
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_of_weights_is_looked_into_by_name(folders, tmp_path):
+    shutil.copytree(folders["bert"], tmp_path / "all" / "tiny-bert")
+    weights = sources.parse(str(tmp_path / "all"))
+    encoder = NamedText(ExtractConfig(text="someone/tiny-bert", weights=str(tmp_path / "all")), weights, CPU)
+    assert encoder.recipe == named(folders["bert"]).recipe
+    with pytest.raises(WeightsError, match=r"no text encoder someone/other: .*at someone/other, .*all"):
+        NamedText(ExtractConfig(text="someone/other", weights=str(tmp_path / "all")), weights, CPU)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"text_pooling": "mean"}, "--text-pooling is for a text encoder that is named: add --text NAME"),
+        ({"text_weights": "random-full"}, "--text-weights is for"),
+        ({"query_prompt": ""}, "--query-prompt is for"),
+        ({"passage_prompt": "p"}, "--passage-prompt is for"),
+        ({"sentence_tokens": 513}, "BERT takes 3 to 512 tokens"),
+        ({"text": "x", "sentence_tokens": 2}, "x takes 3 to 1,048,576 tokens"),
+    ],
+)
+def test_options_that_do_not_fit_each_other_are_one_line(options, message):
+    with pytest.raises(ConfigError, match=message):
+        ExtractConfig(**options)
+
+
+def test_code_beside_a_model_is_not_run(copied, tmp_path):
+    folder = copied("bert")
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")
+    _edit_config(auto_map={"AutoConfig": "mine.Config", "AutoModel": "mine.Model"})(folder)
+    path = folder / "tokenizer_config.json"
+    models.write(path, json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": ["mine.Words", "mine.Words"]}})
+    assert encoded(named(folder), ["harbor"])
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("family", SAYS)
+@pytest.mark.usefixtures("toys_built_once")
+def test_a_release_becomes_vectors_of_the_encoder_that_is_named(folders, tmp_path, family):
+    entities = [entity_record(i, name, "a city", None) for i, name in enumerate(("東京", "Paris"))]
+    mentions = [
+        mention_record(i, f"{name} by night 🚀", name, None, gold=f"e{i}") for i, name in enumerate(("東京", "Paris"))
+    ]
+    write_release(tmp_path / "release", mentions, entities)
+    config = extract_config(tmp_path / "release", tmp_path / "shards", text=str(folders[family]), heads=("ghmfc",))
+    reader = melcache.open(pipeline.run(config))
+    encoder = named(folders[family])
+    spans = [[(0, 2)], [(0, 5)]]
+    for i, (batch, place) in enumerate(encoded(encoder, [m["text"] for m in mentions], 512, spans)):
+        np.testing.assert_allclose(reader.column("mention.bert.span")[i], batch.spans[place][0], atol=2e-3)
+        np.testing.assert_allclose(reader.column("mention.bert.cls")[i], batch.cls[place], atol=2e-3)
+        first, start = (reader.column(f"mention.tokens.{name}")[i] for name in ("first", "start"))
+        np.testing.assert_allclose(reader.column("token.bert.vector")[first], batch.states[place][0], atol=2e-3)
+        assert start >= 0
+    ((batch, _),) = encoded(encoder, ["Paris: a city"], source="name")
+    np.testing.assert_allclose(reader.column("entity.bert.text")[1], batch.cls[0], atol=2e-3)
+    assert f"AutoModel {FAMILY[family]}" in json.dumps(reader.manifest.parts["entity.bert"].recipe)
