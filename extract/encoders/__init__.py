@@ -14,12 +14,12 @@ from common import devices
 from common.errors import ConfigError
 from extract.config import ExtractConfig
 from extract.encoders.base import NONE, Columns, Encoder
-from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.compute import Compute
 from extract.encoders.detector import Objects
 from extract.encoders.resnet import ResNet
-from extract.encoders.text import TextEncoder
+from extract.encoders.text.batches import TextEncoder
+from extract.encoders.text.bert import Bert
 from extract.weights import sources
 
 
@@ -44,7 +44,7 @@ class Encoders:
     def _text(self, config: ExtractConfig) -> TextEncoder:
         if config.text is None:
             return Bert(self.weights, self.compute, config.text_batch)
-        from extract.encoders.named_text import NamedText  # transformers: 12-18 s, and the default has no need of it
+        from extract.encoders.text.named import NamedText  # transformers: 12-18 s, and the default has no need of it
 
         return NamedText(config, self.weights, self.compute)
 

@@ -13,11 +13,12 @@ from PIL import Image
 from extract.attributes import prompts
 from extract.attributes.by_clip import Attributes
 from extract.config import ExtractConfig
-from extract.encoders import Encoders, toy_vocabulary
+from extract.encoders import Encoders
 from extract.encoders.clip import ARCHITECTURE, Clip
 from extract.encoders.compute import Compute
 from extract.encoders.detector import Objects, outward, summary
 from extract.encoders.resnet import SIDE
+from extract.encoders.text import toy_vocabulary
 from extract.weights.sources import parse
 
 TEXTS = [

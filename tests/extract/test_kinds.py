@@ -12,7 +12,7 @@ from cache.schema import PARTS
 from common.errors import ConfigError
 from extract import pipeline, plan
 from extract.encoders.resnet import ResNet
-from extract.encoders.text import Encoded
+from extract.encoders.text.batches import Encoded
 from extract.forecast import calibration
 from extract.preparation import prepare
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release

@@ -14,7 +14,7 @@ from common.errors import ConfigError, WeightsError
 from extract import pipeline
 from extract.config import ExtractConfig
 from extract.encoders.compute import Compute
-from extract.encoders.named_text import NamedText
+from extract.encoders.text.named import NamedText
 from extract.weights import hub_files, sources
 from tests.extract import models
 from tests.worlds import entity_record, extract_config, mention_record, write_release

@@ -23,9 +23,9 @@ from extract import pipeline
 from extract.cli import app
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
-from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.detector import Objects
+from extract.encoders.text.bert import Bert
 from extract.planning import shards
 from extract.planning.layout import pieces
 from extract.preparation import prepare

@@ -19,10 +19,10 @@ from cache.store import resumable_file
 from common.errors import CacheError, ConfigError
 from extract import pipeline
 from extract.cli import app
-from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.detector import Objects
 from extract.encoders.resnet import ResNet
+from extract.encoders.text.bert import Bert
 from extract.remote import FAILURES, Shared
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 from torture.strangers import odd_remotes

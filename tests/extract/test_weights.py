@@ -24,13 +24,14 @@ from extract import pipeline
 from extract.cli import app
 from extract.config import ExtractConfig
 from extract.datasets import jsonl
-from extract.encoders import Encoders, bert_files, detector, resnet, toy_vocabulary
+from extract.encoders import Encoders, detector, resnet
 from extract.encoders import clip as clips
-from extract.encoders.bert import Bert
 from extract.encoders.clip import Clip
 from extract.encoders.compute import Compute
 from extract.encoders.detector import Objects
 from extract.encoders.resnet import FILE, ResNet
+from extract.encoders.text import bert_files, toy_vocabulary
+from extract.encoders.text.bert import Bert
 from extract.planning import candidate_lists, row_order, rows
 from extract.planning.shards import Plan
 from extract.weights import sources, states, torchvision_files

@@ -11,12 +11,12 @@ from cache.kinds import KINDS, Source
 from cache.names import PartName
 from common.errors import ConfigError, WeightsError
 from extract.config import ExtractConfig
-from extract.encoders import text_pooling
 from extract.encoders.compute import Compute
-from extract.encoders.text import TextEncoder
-from extract.encoders.text_model import TextModel
-from extract.encoders.text_tokens import Tokenizer
-from extract.encoders.tokens import Tokens
+from extract.encoders.text import pooling
+from extract.encoders.text.batches import TextEncoder
+from extract.encoders.text.model import TextModel
+from extract.encoders.text.tokenizer import Tokenizer
+from extract.encoders.text.tokens import Tokens
 from extract.weights import hub_files
 from extract.weights.sources import Weights, random_identity
 
@@ -32,12 +32,12 @@ class NamedText(TextEncoder):
         self._described = model = TextModel(self._folder, tiny=kind == "random-tiny")
         self._tokenizer, self._model = Tokenizer(model), None
         self.width, self.most, self.pad = model.config.hidden_size, self._tokenizer.most, self._tokenizer.pad
-        self.pooling = text_pooling.of(
+        self.pooling = pooling.of(
             self._folder, config.text_pooling, decoder=model.decoder, opened=self._tokenizer.opened
         )
         self._prompts = {
-            "name": _chosen(config.passage_prompt, self._folder, text_pooling.PASSAGE),
-            "sentence": _chosen(config.query_prompt, self._folder, text_pooling.QUERY),
+            "name": _chosen(config.passage_prompt, self._folder, pooling.PASSAGE),
+            "sentence": _chosen(config.query_prompt, self._folder, pooling.QUERY),
         }
         self._refuse_long_prompts(config)
         self.tokens_recipe = self._tokenizer.recipe | {"prompt": self._prompts["sentence"]}
@@ -101,4 +101,4 @@ def _side(source: Source) -> str:
 
 
 def _chosen(asked: str | None, folder: Any, names: tuple[str, ...]) -> str:
-    return text_pooling.prompt(folder, names) if asked is None else asked
+    return pooling.prompt(folder, names) if asked is None else asked

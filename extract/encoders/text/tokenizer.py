@@ -6,8 +6,8 @@ from tokenizers import normalizers
 
 from cache.fingerprint import digest
 from common.paths import is_file
-from extract.encoders.text_model import TextModel
-from extract.encoders.tokens import Tokens
+from extract.encoders.text.model import TextModel
+from extract.encoders.text.tokens import Tokens
 from extract.weights.hub_files import read_object
 
 ENDLESS = 1 << 24  # tokens, of a model that sets no limit: transformers says 10^30

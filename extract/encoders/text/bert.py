@@ -10,10 +10,10 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from cache.fingerprint import digest
 from cache.kinds import Source
 from common.errors import WeightsError
-from extract.encoders import bert_files, toy_vocabulary
 from extract.encoders.compute import Compute
-from extract.encoders.text import TextEncoder
-from extract.encoders.tokens import Tokens
+from extract.encoders.text import bert_files, toy_vocabulary
+from extract.encoders.text.batches import TextEncoder
+from extract.encoders.text.tokens import Tokens
 from extract.weights.sources import Weights, random_identity, sha256_file
 
 

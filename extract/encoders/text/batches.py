@@ -10,7 +10,7 @@ import torch
 from cache.kinds import Source
 from extract.encoders.base import Encoder
 from extract.encoders.compute import Compute
-from extract.encoders.tokens import Span, Tokens
+from extract.encoders.text.tokens import Span, Tokens
 
 
 @dataclass(frozen=True)
