@@ -88,6 +88,18 @@ READS: dict[str, tuple[str, ...]] = {
         *_IMAGES,
     ),
     "ghmfc": (*ALWAYS, *_TOKENS, *_REGIONS),
+    "ours": (
+        *ALWAYS,
+        "mention.bert.span",
+        "mention.bert.cls",
+        "entity.bert.text",
+        "entity.bert.mean",
+        *_CLIP,
+        *_IMAGES,
+        "mention.ids.surface",
+        "mention.ids.gold",
+        "entity.ids.name",
+    ),
 }
 
 # Columns that a head reads only where one of its switches asks for them.

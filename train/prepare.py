@@ -80,12 +80,21 @@ def with_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
 
 
 def table_of(config: TrainConfig, head: HeadConfig | None, reader: Reader, device: torch.device) -> Table:
-    """Return the columns that a head reads, those that its switches and the protocol ask for included."""
+    """Return the columns that a head reads, those that its switches and the protocol ask for included.
+
+    Raises ConfigError for a head that knows lists alone under whole-kb.
+    """
     head, reads = head or HeadConfig(), HEADS[config.model].reads
+    if head.reads_strings and config.protocol == "whole-kb":
+        raise ConfigError(
+            f"{config.model} reads string scores, which entities outside the lists do not have: choose a --protocol "
+            "other than whole-kb"
+        )
     named = (CANDIDATES,) if config.objective == "in-batch" else ()
     more = (*head.more, *named, *protocols.columns(protocols.ranking_of(config), reader))
     bounds = (head.tokens_read, head.bytes_read)
-    return Table(reader, config.model, device, config.resident, more, *bounds, config.valid_from, reads)
+    given = (device, config.resident, more, *bounds, config.valid_from, reads)
+    return Table(reader, config.model, *given, strings=head.reads_strings)
 
 
 def data_of(config: TrainConfig, head: HeadConfig | None, reader: Reader, table: Table, world: World) -> Data:

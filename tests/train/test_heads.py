@@ -27,7 +27,7 @@ from train.layers.losses import contrastive
 
 CPU = torch.device("cpu")
 JOINT = tuple(SIDES)
-ELSEWHERE = ("drin", "drin_authors", "dwe", "dwe_authors", "dzmned", "mel_hi", "ghmfc")  # in files of their own
+ELSEWHERE = ("drin", "drin_authors", "dwe", "dwe_authors", "dzmned", "mel_hi", "ghmfc", "ours")  # in files of their own
 WIDTHS = {"text_width": 20, "image_width": 12, "clip_width": 16}
 
 

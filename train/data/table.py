@@ -21,6 +21,7 @@ from train.data.feature_column import Feature, choose
 from train.data.resident import Resident
 from train.data.sequences import Sequences, select_rows
 from train.data.splits import masks
+from train.data.string_facts import STRINGS, StringFacts
 
 # they say what a batch is, not what is in it
 NOT_IN_BATCH = (
@@ -38,8 +39,9 @@ class Table:
 
     `places` of each list are ranked: all of a cache's. Batches say which entities stand there if `more` names them.
     `tokens` bounds the length of sequences. With `characters` strings are features too: so many of their UTF-8 bytes,
-    0 behind the last; `valid_from` is --valid-from, `reads` as in Reader.require. Raises CacheError if a column is
-    missing or gold is not where it is said to be, ConfigError if the features do not fit where they should lie.
+    0 behind the last; `valid_from` is --valid-from, `reads` as in Reader.require; with `strings` batches hold
+    string_facts. Raises CacheError if a column is missing or gold is not where it is said to be, ConfigError if the
+    features do not fit where they should lie.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class Table:
         characters: int = 0,
         valid_from: str | None = None,
         reads: tuple[str, ...] | None = None,
+        *,
+        strings: bool = False,
     ) -> None:
         names = reader.require(head, more, reads)
         self.device, self.path = device, reader.path
@@ -76,6 +80,8 @@ class Table:
         }
         self._splits = torch.from_numpy(masks(reader, valid_from))
         self._labeled = self._small["pair.candidates.gold"] > UNLABELED
+        of_train = (self._splits & 1).bool() & self._labeled
+        self._strings = StringFacts(reader, of_train, device) if strings else None
         self._host_candidates = self._small["pair.candidates.candidates"]
         self._small = {name: column.to(device) for name, column in self._small.items()}
         self.candidates = self._small["pair.candidates.candidates"]
@@ -210,6 +216,8 @@ class Table:
             name: select_rows(column, entities if _of_entities(name) else mentions)
             for name, column in self._rows.items()
         }
+        if self._strings is not None:
+            small[STRINGS] = self._strings.of(mentions, entities)
         if self._names_candidates:
             small[CANDIDATES] = select_rows(self.candidates, mentions)
         gold = select_rows(self.gold, mentions).masked_fill(rows < 0, -1)

@@ -28,6 +28,11 @@ class HeadConfig:
         return 0
 
     @property
+    def reads_strings(self) -> bool:
+        """Whether a batch holds what strings say of pairs (data.string_facts); such a head knows lists alone."""
+        return False
+
+    @property
     def learns_without_gold(self) -> bool:
         """Whether mentions whose gold was not retrieved are trained on, too."""
         return False

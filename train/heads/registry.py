@@ -6,7 +6,7 @@ from train.heads.entry import Entry
 from train.heads.head_config import HeadConfig
 
 # the folders of heads, in the order in which tables and help show them
-ROOMS = ("untrained", "joint", "dzmned", "mel_hi", "ghmfc", "dwe", "dwe_authors", "drin", "drin_authors")
+ROOMS = ("untrained", "joint", "dzmned", "mel_hi", "ghmfc", "dwe", "dwe_authors", "drin", "drin_authors", "ours")
 
 
 def _entries(room: str) -> tuple[Entry, ...]:

@@ -1,0 +1,1 @@
+"""melcache's own head: what frozen features and strings allow."""
