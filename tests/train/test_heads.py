@@ -218,8 +218,8 @@ def test_the_lexical_score_helps_where_it_tells_something(caches, tmp_path, monk
     assert abs(honest["mean"]["test"]["top1"] - 0.1) < 3.5 * np.sqrt(0.09 / 300)
     real = Table.__init__
 
-    def telling(self, *args):
-        real(self, *args)
+    def telling(self, *args, **named):
+        real(self, *args, **named)
         for column in (self.lexical, self._rows["pair.candidates.lexical"]):
             column.zero_().scatter_(1, self.gold.clamp(min=0)[:, None], 0.5)
 
