@@ -1,7 +1,8 @@
 """What a part is, once: its columns, who makes it of what, what that costs, and how it is counted and synthesized.
 
 Schema, synth, planning, keys, forecast, computing and counters read `KINDS`. A part whose role has an encoder is added
-here and in its role's encoder, nowhere else. Parts that derive from others stand behind them.
+here and in that encoder; a new text of a record also in extract/planning/rows.py. Parts that derive from others stand
+behind them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -72,7 +73,7 @@ class Part:
     `reads`: what of a row it is made of. `role`: which encoder makes it, "" for none. `inputs`: parts whose stored
     columns it derives from. `on_demand`: made for heads that read it only. `from_picture`: the columns that one look
     at a picture gives; where "present" is a column, a row without a picture holds the neutral picture's, else zeros.
-    `beside`: the part in whose pass of the encoder it is made where both are missing. `into`: the table of tokens that
+    `beside`: where both are missing, both are made in one pass of that part's encoder. `into`: the table of tokens that
     its rows point into. `per_object`: it costs K items of a picture. `like`: by column, the entity's column that
     synthetic values resemble.
     """

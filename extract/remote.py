@@ -1,6 +1,6 @@
 """What others have computed: the remote that an extraction asks before it computes.
 
-A remote may cost a warning but never the extraction: whatever it does not give is computed.
+What a remote fails to give costs a warning and is computed; a wrong URL or a full disk here ends the extraction.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from extract.config import ExtractConfig
 from extract.planning import row_order, rows
 from extract.planning.row_order import EarlierRows
 
-FAILURES = 3  # shards that the remote fails to deliver before it is asked no more: one may be just that file
+FAILURES = 3  # shards that the remote fails to deliver before it is asked no more: a single failure may be that file's
 
 
 class Shared:

@@ -1,4 +1,4 @@
-"""The import rules of docs/architecture: folders meet only where they may, and light paths stay light."""
+"""The import rules of CONTRIBUTING: folders meet only where they may, and light paths stay light."""
 
 import ast
 import subprocess

@@ -107,7 +107,7 @@ class Draft:
     def adopt(self, plan: ShardPlan, origin: str = KEPT) -> bool:
         """Take a shard that is finished already, as `has` says; remove what is not.  Returns whether there was one.
 
-        One that the cache here does not list becomes newer than that, for `melcache gc` goes by age.
+        A file that the manifest does not list gets the time of now, so that `melcache gc` does not take it for old.
         """
         path, before = self.folder / plan.file, None
         with contextlib.suppress(OSError):  # there is none, or it is a colleague's

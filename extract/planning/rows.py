@@ -140,7 +140,7 @@ def text_content(record: Entity | Mention) -> bytes:
 
 
 def name_content(entity: Entity) -> bytes:
-    """Return the hash of an entity's one text: no description, so that adding some costs no other part anything."""
+    """Return the hash of an entity's one text: without the description, whose change leaves BERT's keys."""
     return content_hash(entity_text(entity), "")
 
 

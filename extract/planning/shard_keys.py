@@ -87,7 +87,7 @@ class Keys:
 
     @property
     def _contents(self) -> dict[Source, Callable[[PartName], Content]]:
-        """What stands for each thing that a part reads, by part, row."""
+        """For each source, the function (part, row) -> bytes that stand for what is read of the row."""
         texts, pictures = self._rows.text_content, self._owners.pictures
         return {
             "release": self._release,
