@@ -76,7 +76,7 @@ class Keys:
         return lambda row: b"".join(content(row) for content in found)
 
     def _inputs(self, part: PartName, index: int, begin: int, end: int) -> Iterator[bytes]:
-        """Yield the keys of the ranges that a part derives from: equal texts may differ in the last bits elsewhere."""
+        """Yield the keys of the ranges that a part derives from: another batch gives a text other last bits."""
         ranges: dict[str, list[int]] = {}
         if "lists" in KINDS[part].reads:
             listed = np.unique(self._lists.candidates[begin:end])

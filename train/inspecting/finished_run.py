@@ -20,7 +20,7 @@ def results_of(run: Path) -> dict[str, Any] | None:
 
 
 def cache_of(config: ExplainConfig | SlicesConfig, wanted: str) -> Reader:
-    """Open the cache of a run, where its results.json or `config` says that it is.
+    """Open the cache of a run; `config` says where it is, or else results.json.
 
     Raises ConfigError if nothing says where, or its id is not the one `wanted`.
     """
