@@ -163,7 +163,7 @@ class Shared:
             say(f"warning: {error}. What it does not deliver is computed here")
 
     def _trusts(self, manifest: Manifest) -> bool:
-        """Return whether a manifest there may be gone by: where signers are asked for, one of them has signed it."""
+        """Return whether a manifest there is to be trusted: where signers are asked for, one of them has signed it."""
         if self._signers is None or self.remote is None:
             return True
         identity = manifest.id

@@ -2,7 +2,7 @@
 
 A pid means something in one PID namespace of one running kernel alone: containers may share a host name and a folder
 and not see each other's processes. So a name holds both, and a writer holds a lock on its file, which every process
-under the same kernel sees. Where neither tells, only what has not been written to for long counts as left behind.
+under the same kernel sees. If neither tells, a file counts as left behind only after long without writes.
 """
 
 import fcntl
