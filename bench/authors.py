@@ -29,10 +29,10 @@ class Literal(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Return scores (B, C)."""
         head, present = self.head, batch.present[..., None]
-        mention = [head.mention_text(batch["mention.bert.span"]), head.mention_image(batch["mention.resnet.image"])]
+        mention = [head.mention_text(batch["mention.text.span"]), head.mention_image(batch["mention.image.vector"])]
         entity = [
             head.entity_text(batch[head.config.vertex_column]),
-            head.entity_image(batch["entity.resnet.image"]),
+            head.entity_image(batch["entity.image.vector"]),
         ]
         there = [~mask for mask in absent_edges(batch, head.enabled)]
         edges = self._first_edges(batch, there)
@@ -57,7 +57,7 @@ class Literal(nn.Module):
 
     def _first_edges(self, batch: Batch, there: list[Tensor]) -> list[list[Tensor]]:
         given = batch["pair.alignment"].clone()
-        span, text = batch["mention.bert.span"][:, None], batch[self.head.config.edge_column]
+        span, text = batch["mention.text.span"][:, None], batch[self.head.config.edge_column]
         given[..., 0, 0] = functional.cosine_similarity(span, text, dim=-1)
         return [[given[..., m, e] * there[e][:, m] for e in (0, 1)] for m in (0, 1)]
 
@@ -95,10 +95,10 @@ class Inputs:
         edges = batch["pair.alignment"].clone()
         edges[..., 1, 1] = torch.einsum("bkv,bcov->bc", objects, others) / OBJECTS
         found = {
-            "mention.bert.span": self._span[mention][:, 3:6].mean(1),
-            "mention.resnet.image": self._map[mention].mean(1),
-            "entity.bert.text": text[:, :, 1:-1].mean(2) if self._tokens else text,
-            "entity.resnet.image": self._image[entity],
+            "mention.text.span": self._span[mention][:, 3:6].mean(1),
+            "mention.image.vector": self._map[mention].mean(1),
+            "entity.text.sentence": text[:, :, 1:-1].mean(2) if self._tokens else text,
+            "entity.image.vector": self._image[entity],
             "pair.alignment": edges,
         }
         return Batch(batch.columns | found, batch.present, batch.gold)

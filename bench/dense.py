@@ -28,10 +28,10 @@ def dense_scores(model: Drin, batch: Batch, last_edges: tuple[Any, Any] = (None,
     """Return scores (B, C) with the same weights, over vertices (B, n, D) and adjacency (B, n, n), n = 2 + 2C."""
     count, candidates = batch.present.shape
     mention = torch.stack(
-        [model.mention_text(batch["mention.bert.span"]), model.mention_image(batch["mention.resnet.image"])], 1
+        [model.mention_text(batch["mention.text.span"]), model.mention_image(batch["mention.image.vector"])], 1
     )
     entity = torch.stack(
-        [model.entity_text(batch["entity.bert.text"]), model.entity_image(batch["entity.resnet.image"])], 2
+        [model.entity_text(batch["entity.text.sentence"]), model.entity_image(batch["entity.image.vector"])], 2
     )
     vertices = torch.cat([mention, entity.reshape(count, 2 * candidates, -1)], 1)
     mask = _there(batch) & model.enabled
@@ -51,8 +51,8 @@ def dense_scores(model: Drin, batch: Batch, last_edges: tuple[Any, Any] = (None,
 
 def _there(batch: Batch) -> Tensor:
     """Return where both ends of an edge are there, (B, C, 2, 2)."""
-    mention = torch.stack([torch.ones_like(batch["mention.resnet.present"]), batch["mention.resnet.present"]], 1)
-    entity = torch.stack([batch.present, batch.present & batch["entity.resnet.present"]], 2)
+    mention = torch.stack([torch.ones_like(batch["mention.image.present"]), batch["mention.image.present"]], 1)
+    entity = torch.stack([batch.present, batch.present & batch["entity.image.present"]], 2)
     return mention[:, None, :, None] & entity[:, :, None, :]
 
 

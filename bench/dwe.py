@@ -35,13 +35,13 @@ def random_batch() -> Batch:
     def normal(*shape: int) -> Tensor:
         return torch.randn(B, *shape, P, generator=generator)
 
-    vectors = {f"mention.clip.{name}": normal() for name in ("mention", "mention_sentence", "image")}
-    vectors |= {"mention.crops.clip": normal(K), "mention.attributes.faces": normal(K)}
-    vectors |= {"mention.attributes.scene": normal(), "clip_token.clip.vector": normal(T)}
-    vectors |= {"entity.clip.text": normal(C)}
+    vectors = {f"mention.joint.{name}": normal() for name in ("mention", "mention_sentence", "image")}
+    vectors |= {"mention.crops.vector": normal(K), "mention.attributes.faces": normal(K)}
+    vectors |= {"mention.attributes.scene": normal(), "joint_token.joint.vector": normal(T)}
+    vectors |= {"entity.joint.text": normal(C)}
     there = {
-        "mention.clip.present": torch.ones(B, dtype=torch.bool),
-        "clip_token.clip.present": torch.ones(B, T, dtype=torch.bool),
+        "mention.joint.present": torch.ones(B, dtype=torch.bool),
+        "joint_token.joint.present": torch.ones(B, T, dtype=torch.bool),
         "mention.crops.labels": torch.ones(B, K, dtype=torch.int32),
         "pair.candidates.lexical": torch.rand(B, C, generator=generator),
     }

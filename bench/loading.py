@@ -15,7 +15,7 @@ from cache.checks.verify import verify
 from cache.schema import READS
 from train.data.feature_column import Feature
 
-GATHERED = ("mention.bert.span", "entity.bert.text", "entity.resnet.image")
+GATHERED = ("mention.text.span", "entity.text.sentence", "entity.image.vector")
 ROWS = 64
 
 

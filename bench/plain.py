@@ -72,31 +72,31 @@ class Plain(nn.Module):
         return self._read_dwe(batch) if self.dwe else self._read_authors(batch)
 
     def _read_dwe(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
-        head, mention = self.head, batch["mention.clip.mention"]
+        head, mention = self.head, batch["mention.joint.mention"]
         objects, there = objects_of(batch, persons_only=head.config.persons_only)
         if head.config.refine:
             brought = self._attend("attributes", objects, *attributes_of(batch))
             objects = head.attributes.norm(objects + head.attributes.dropout(brought))
-        tokens = batch["clip_token.clip.vector"], batch["clip_token.clip.present"]
+        tokens = batch["joint_token.joint.vector"], batch["joint_token.joint.present"]
         parts, units = [], []
         for name, vectors, mask in (("vision", objects, there), ("text", *tokens)):
             unit, brought = getattr(head, name), self._attend(name, mention[:, None], vectors, mask)[:, 0]
             parts.append(brought)
             units.append(unit.norm(mention + unit.dropout(brought)) * mask.any(1)[:, None])
         one = torch.ones_like(there[:, :1])
-        wholes = [("vision", batch["mention.clip.image"]), ("text", batch["mention.clip.mention_sentence"])]
+        wholes = [("vision", batch["mention.joint.image"]), ("text", batch["mention.joint.mention_sentence"])]
         coarse = [self._attend(name, mention[:, None], whole[:, None], one)[:, 0] for name, whole in wholes]
-        seeing = there.any(1) & batch["clip_token.clip.present"].any(1)
-        pictured = batch["mention.clip.present"]
+        seeing = there.any(1) & batch["joint_token.joint.present"].any(1)
+        pictured = batch["mention.joint.present"]
         return head.out(head.fusion(mention, *units)), (*coarse, pictured), (*parts, seeing)
 
     def _read_authors(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
         head = self.head
         objects, there = objects_of(batch, persons_only=head.config.persons_only)
         there = there if head.config.mask_padding else torch.ones_like(there)
-        texts = [batch[f"mention.clip.{name}"] for name in ("mention", "mention_sentence")]
+        texts = [batch[f"mention.joint.{name}"] for name in ("mention", "mention_sentence")]
         views = dict(zip(("mention", "sentence"), map(head.text_trans, texts), strict=True))
-        views["image"] = head.img_trans(batch["mention.clip.image"])
+        views["image"] = head.img_trans(batch["mention.joint.image"])
         attend = functools.partial(self._attend, questions=views["mention"][:, None])
         views["vision"] = attend("vision", vectors=head.img_trans(objects), there=there)[:, 0]
         views["text"] = attend("text", vectors=views["sentence"][:, None], there=torch.ones_like(there[:, :1]))[:, 0]

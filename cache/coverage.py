@@ -6,15 +6,15 @@ LABELS = {
     "gold is nil": "mentions without an entity in the knowledge base (nil)",
     "gold not among candidates": "mentions with gold not among their candidates",
     "spans not found": "mentions not found in their sentence",
-    "spans beyond the token limit": "mentions beyond BERT's token limit",
+    "spans beyond the token limit": "mentions beyond the text encoder's token limit",
     "spans found more than once": "mentions found more than once in their sentence",
     "spans moved to where the mention stands": "mentions with corrected offsets",
     "candidates that are nil": "candidates that name no entity (nil)",
     "entities that are nil": "entities that are called nil, left out",
-    "entity texts cut by bert": "entity texts longer than BERT's limit, cut",
-    "entity texts cut by clip": "entity texts longer than CLIP's limit, cut",
-    "mention texts cut by bert": "sentences longer than BERT's limit, cut",
-    "mention texts cut by clip": "sentences longer than CLIP's limit, cut",
+    "entity texts cut by text": "entity texts longer than the text encoder's limit, cut",
+    "entity texts cut by joint": "entity texts longer than the joint encoder's limit, cut",
+    "mention texts cut by text": "sentences longer than the text encoder's limit, cut",
+    "mention texts cut by joint": "sentences longer than the joint encoder's limit, cut",
 }
 
 

@@ -57,9 +57,9 @@ class Edge(str):
 
 # mention and entity column of each edge, in the order of the axes (mention modality, entity modality), text first
 SIDES = {
-    "text_to_text": ("mention.bert.cls", "entity.bert.text"),
-    "text_to_image": ("mention.clip.sentence", "entity.clip.image"),
-    "image_to_text": ("mention.clip.image", "entity.clip.text"),
+    "text_to_text": ("mention.text.sentence", "entity.text.sentence"),
+    "text_to_image": ("mention.joint.sentence", "entity.joint.image"),
+    "image_to_text": ("mention.joint.image", "entity.joint.text"),
     "image_to_image": ("mention.objects.summary", "entity.objects.summary"),
 }
 EDGES = tuple(map(Edge, SIDES))
@@ -124,6 +124,6 @@ def align(columns: dict[str, np.ndarray], candidates: np.ndarray) -> dict[str, n
         )
         for edge in EDGES
     }
-    found["text_to_image"] *= columns["entity.clip.present"][candidates]
-    found["image_to_text"] *= columns["mention.clip.present"][:, None]
+    found["text_to_image"] *= columns["entity.joint.present"][candidates]
+    found["image_to_text"] *= columns["mention.joint.present"][:, None]
     return found

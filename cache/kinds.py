@@ -113,7 +113,7 @@ _OBJECTS = {
         "V", "feature", "sum_i s_i u_i / sum_i s_i over unit object vectors u_i (DRIN Eq. 11); 0 if none", _COSINE
     ),
 }
-_RESNET = {"image": Column("V", "feature", "pooled ResNet-152 vector (DRIN Eq. 4, 5)"), "present": _PRESENT}
+_IMAGE = {"vector": Column("V", "feature", "pooled vector of the picture (DRIN Eq. 4, 5)"), "present": _PRESENT}
 _CONTENT = {
     "content_text": Column("*", "|u1", "sha256 of the texts that the row's encoders read, 32 bytes"),
     "content_image": Column("*", "|u1", "sha256 of the picture's file, 32 bytes; 0 where there is no file"),
@@ -129,27 +129,29 @@ _PARTS = {
         },
         reads=("release",),
     ),
-    "entity.bert": Part(
+    "entity.text": Part(
         {
-            "text": Column("D", "feature", "[CLS] of `name: text` (DRIN Eq. 3)"),
+            "sentence": Column(
+                "D", "feature", "sentence vector of `name: text`: [CLS] (DRIN Eq. 3), or as the model pools"
+            ),
             "mean": Column("D", "feature", "mean of tokens 1..n-2"),
-            "pooler": Column("D", "feature", "BERT's pooler output"),
+            "pooler": Column("D", "feature", "the model's pooler output, as BERT has one"),
             "truncated": _TRUNCATED,
         },
         reads=("name",),
         role="text",
     ),
-    "entity.resnet": Part(_RESNET, reads=("picture",), role="image", from_picture=("image",)),
-    "entity.clip": Part(
+    "entity.image": Part(_IMAGE, reads=("picture",), role="image", from_picture=("vector",)),
+    "entity.joint": Part(
         {
-            "text": Column("P", "feature", "CLIP text vector of `name: text`"),
+            "text": Column("P", "feature", "text vector of `name: text`"),
             "description": Column(
                 "P",
                 "feature",
-                "CLIP text vector of the second, longer text (DWE+); of `name: text` without one",
+                "text vector of the second, longer text (DWE+); of `name: text` without one",
                 option="descriptions",
             ),
-            "image": Column("P", "feature", "CLIP image vector"),
+            "image": Column("P", "feature", "image vector"),
             "present": _PRESENT,
             "truncated": _TRUNCATED,
         },
@@ -158,20 +160,20 @@ _PARTS = {
         from_picture=("image",),
     ),
     "entity.objects": Part(_OBJECTS, reads=("picture",), role="objects", from_picture=tuple(_OBJECTS)),
-    "token.bert": Part(
-        {"vector": Column("D", "feature", "BERT's last layer: the tokens of each distinct sentence")},
+    "token.text": Part(
+        {"vector": Column("D", "feature", "last layer: the tokens of each distinct sentence")},
         reads=("sentences",),
         role="text",
         on_demand=True,
-        beside="mention.bert",
-        like={"vector": "entity.bert.text"},
+        beside="mention.text",
+        like={"vector": "entity.text.sentence"},
     ),
-    "clip_token.clip": Part(
-        {"vector": Column("P", "feature", "CLIP's text states, projected as its text vector is")},
+    "joint_token.joint": Part(
+        {"vector": Column("P", "feature", "states of the text tower, projected as its text vector is")},
         reads=("sentences",),
         role="joint",
         on_demand=True,
-        like={"vector": "entity.clip.text"},
+        like={"vector": "entity.joint.text"},
     ),
     "mention.ids": Part(
         {
@@ -185,28 +187,28 @@ _PARTS = {
         },
         reads=("release",),
     ),
-    "mention.bert": Part(
+    "mention.text": Part(
         {
             "span": Column(
                 "D", "feature", "mean of the tokens under the mention (DRIN Eq. 2); of all tokens if not found"
             ),
-            "cls": Column("D", "feature", "[CLS] of the sentence (DRIN Eq. 6)"),
+            "sentence": Column("D", "feature", "sentence vector: [CLS] (DRIN Eq. 6), or as the model pools"),
             "found": Column("", "|b1", "the mention stands in its sentence, within the token limit"),
             "truncated": _TRUNCATED,
         },
         reads=("sentence",),
         role="text",
-        like={"span": "entity.bert.text", "cls": "entity.bert.text"},
+        like={"span": "entity.text.sentence", "sentence": "entity.text.sentence"},
     ),
-    "mention.resnet": Part(
-        _RESNET, reads=("picture",), role="image", from_picture=("image",), like={"image": "entity.resnet.image"}
+    "mention.image": Part(
+        _IMAGE, reads=("picture",), role="image", from_picture=("vector",), like={"vector": "entity.image.vector"}
     ),
-    "mention.clip": Part(
+    "mention.joint": Part(
         {
-            "mention": Column("P", "feature", "CLIP text vector of the mention's string"),
-            "sentence": Column("P", "feature", "CLIP text vector of the sentence (DRIN Eq. 7)"),
-            "mention_sentence": Column("P", "feature", "CLIP text vector of `mention [SEP] sentence` (DWE)"),
-            "image": Column("P", "feature", "CLIP image vector"),
+            "mention": Column("P", "feature", "text vector of the mention's string"),
+            "sentence": Column("P", "feature", "text vector of the sentence (DRIN Eq. 7)"),
+            "mention_sentence": Column("P", "feature", "text vector of `mention [SEP] sentence` (DWE)"),
+            "image": Column("P", "feature", "image vector"),
             "present": _PRESENT,
             "truncated": _TRUNCATED,
         },
@@ -214,9 +216,9 @@ _PARTS = {
         role="joint",
         from_picture=("image",),
         like={
-            "mention": "entity.clip.text",
-            "mention_sentence": "entity.clip.text",
-            "image": "entity.clip.image",
+            "mention": "entity.joint.text",
+            "mention_sentence": "entity.joint.text",
+            "image": "entity.joint.image",
         },
     ),
     "mention.objects": Part(_OBJECTS, reads=("picture",), role="objects", from_picture=tuple(_OBJECTS)),
@@ -232,52 +234,54 @@ _PARTS = {
         on_demand=True,
         into="token",
     ),
-    "mention.clip_tokens": Part(
+    "mention.joint_tokens": Part(
         {
-            "first": Column("", "<i4", "row of table clip_token where the mention's sentence begins"),
-            "count": Column("", "<i4", "CLIP tokens of the sentence, start and end tokens included, at most 77"),
+            "first": Column("", "<i4", "row of table joint_token where the mention's sentence begins"),
+            "count": Column("", "<i4", "tokens of the sentence, start and end tokens included (CLIP: at most 77)"),
         },
         reads=("places",),
         role="joint",
         on_demand=True,
-        into="clip_token",
+        into="joint_token",
     ),
     "mention.regions": Part(
         {
-            "image": Column("RV", "feature", "ResNet-152's last feature map, row by row (7 x 7 = 49 regions)"),
+            "vector": Column("RV", "feature", "last feature map or patch tokens, row by row (ResNet-152: 7 x 7 = 49)"),
             "present": _PRESENT,
         },
         reads=("picture",),
         role="image",
         on_demand=True,
-        from_picture=("image",),
-        beside="mention.resnet",
-        like={"image": "entity.resnet.image"},
+        from_picture=("vector",),
+        beside="mention.image",
+        like={"vector": "entity.image.vector"},
     ),
     "mention.crops": Part(
         {
-            "clip": Column("KP", "feature", "CLIP vector of each detected object cut out, best first; 0 where none"),
+            "vector": Column(
+                "KP", "feature", "joint image vector of each detected object cut out, best first; 0 where none"
+            ),
             "labels": Column("K", "<i4", "COCO category of each object (1 = person), 0 where none", (0, LABELS)),
         },
         reads=("picture",),
         role="joint",
         inputs=("mention.objects",),
         on_demand=True,
-        from_picture=("clip", "labels"),
+        from_picture=("vector", "labels"),
         per_object=True,
-        like={"clip": "entity.clip.text"},
+        like={"vector": "entity.joint.text"},
     ),
     "mention.attributes": Part(
         {
             "scene_probabilities": Column("A", "feature", "of each scene prompt, softmax within its question", _SHARE),
-            "scene": Column("P", "feature", "CLIP text vector of the sentence of the likeliest scene attributes"),
+            "scene": Column("P", "feature", "text vector of the sentence of the likeliest scene attributes"),
             "face_probabilities": Column(
                 "KF", "feature", "of each face prompt, per person among the objects, or 1 for what a file says", _SHARE
             ),
-            "faces": Column("KP", "feature", "CLIP text vector of the attribute sentence of each; 0 where none"),
+            "faces": Column("KP", "feature", "text vector of the attribute sentence of each; 0 where none"),
         },
         reads=("faces",),
-        inputs=("mention.clip", "mention.crops"),
+        inputs=("mention.joint", "mention.crops"),
         on_demand=True,
     ),
     "pair.candidates": Part(
@@ -293,12 +297,12 @@ _PARTS = {
     ),
     "pair.alignment": Part(
         {
-            "text_to_text": Column("C", "<f4", "cosine of the two BERT [CLS] vectors (DRIN Eq. 6)", _COSINE),
+            "text_to_text": Column("C", "<f4", "cosine of the two sentence vectors (DRIN Eq. 6)", _COSINE),
             "text_to_image": Column(
-                "C", "<f4", "CLIP cosine of sentence and entity picture (DRIN Eq. 7); 0 if missing", _COSINE
+                "C", "<f4", "joint cosine of sentence and entity picture (DRIN Eq. 7); 0 if missing", _COSINE
             ),
             "image_to_text": Column(
-                "C", "<f4", "CLIP cosine of mention picture and entity text (DRIN Eq. 8); 0 if missing", _COSINE
+                "C", "<f4", "joint cosine of mention picture and entity text (DRIN Eq. 8); 0 if missing", _COSINE
             ),
             "image_to_image": Column(
                 "C", "<f4", "product of the two object summaries (DRIN Eq. 11); 0 if missing", _COSINE
@@ -306,11 +310,11 @@ _PARTS = {
         },
         reads=("lists",),
         inputs=(
-            "mention.bert",
-            "mention.clip",
+            "mention.text",
+            "mention.joint",
             "mention.objects",
-            "entity.bert",
-            "entity.clip",
+            "entity.text",
+            "entity.joint",
             "entity.objects",
         ),
     ),
@@ -334,6 +338,12 @@ def width_axis(column: str) -> str:
     """Return the letter of a column's last axis, "" if it has none."""
     name = ColumnName(column)
     return KINDS[name.part].columns[name.column].axes[-1:]
+
+
+def neutral(column: str) -> bool:
+    """Whether a column holds the neutral picture's vector in rows without a picture."""
+    name = ColumnName(column)
+    return KINDS[name.part].neutral and name.column in KINDS[name.part].from_picture
 
 
 def columns_with(option: str, part: str) -> list[str]:

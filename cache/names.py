@@ -1,4 +1,4 @@
-"""Names of parts and columns, "entity.bert" and "entity.bert.text": strings that know what they are made of.
+"""Names of parts and columns, "entity.text" and "entity.text.sentence": strings that know what they are made of.
 
 They are equal to the plain strings, hash and print as these, and are written to JSON as these.
 """
@@ -11,12 +11,12 @@ class PartName(str):
 
     @property
     def table(self) -> str:
-        """The table: "entity" of "entity.bert"."""
+        """The table: "entity" of "entity.text"."""
         return self.partition(".")[0]
 
     @property
     def kind(self) -> str:
-        """The kind: "bert" of "entity.bert"."""
+        """The kind: "text" of "entity.text"."""
         return self.partition(".")[2]
 
     def column(self, name: str) -> "ColumnName":
@@ -31,19 +31,19 @@ class ColumnName(str):
 
     @property
     def part(self) -> PartName:
-        """The part: "entity.bert" of "entity.bert.text"."""
+        """The part: "entity.text" of "entity.text.sentence"."""
         return PartName(self.rpartition(".")[0])
 
     @property
     def table(self) -> str:
-        """The table: "entity" of "entity.bert.text"."""
+        """The table: "entity" of "entity.text.sentence"."""
         return self.partition(".")[0]
 
     @property
     def column(self) -> str:
-        """The column's name in its part: "text" of "entity.bert.text"."""
+        """The column's name in its part: "sentence" of "entity.text.sentence"."""
         return self.rpartition(".")[2]
 
     def apart(self) -> tuple[PartName, str]:
-        """Return both: "entity.bert" and "text"."""
+        """Return both: "entity.text" and "sentence"."""
         return self.part, self.column

@@ -31,7 +31,7 @@ from common.paths import find_cache
 from common.records import RELEASES
 from common.words import one_of
 
-DESCRIPTION = "entity.clip.description"  # the one column that --for does not make
+DESCRIPTION = "entity.joint.description"  # the one column that --for does not make
 READ_BYTES = 1 << 21  # read, then hashed while a core still has it: the size of a huge page
 LITTLE = 1 << 26  # bytes for which nobody asks how much memory is free
 READERS = 8  # threads; more than memory can feed are no faster
@@ -53,7 +53,7 @@ class Reader:
 
     @property
     def columns(self) -> list[ColumnName]:
-        """Full names of all columns, such as "entity.bert.text"."""
+        """Full names of all columns, such as "entity.text.sentence"."""
         return self.manifest.columns
 
     def require(self, head: str, more: Sequence[str] = (), reads: Sequence[str] | None = None) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 FORMAT.md is its text for people; tests/cache/test_format.py holds the two together.
 Axes: N mentions, E entities, C candidates, K objects, R regions, T tokens of all distinct sentences, D text width,
-V image width, P CLIP width, A scene and F face attributes.
+V image width, P joint width, A scene and F face attributes.
 """
 
 from cache.edges import EDGES
@@ -10,7 +10,7 @@ from cache.kinds import KINDS, Column
 
 VERSION = 1
 
-TABLES = ("entity", "mention", "token", "clip_token", "pair")  # in the order in which their parts are computed
+TABLES = ("entity", "mention", "token", "joint_token", "pair")  # in the order in which their parts are computed
 SEQUENCES = {part.into: name for name, part in KINDS.items() if part.into}  # table: the part that points into it
 OPTIONAL = tuple(SEQUENCES)  # tables of parts that are made on demand
 
@@ -20,61 +20,61 @@ PARTS: dict[str, dict[str, Column]] = {name: part.columns for name, part in KIND
 ALWAYS = ("mention.ids.splits", "pair.candidates.candidates", "pair.candidates.gold", "pair.candidates.lexical")
 
 _EDGES = tuple(edge.column for edge in EDGES)
-_IMAGES = ("mention.resnet.image", "mention.resnet.present", "entity.resnet.image", "entity.resnet.present")
-_CLIP = (
-    "mention.clip.mention_sentence",
-    "mention.clip.image",
-    "mention.clip.present",
-    "entity.clip.text",
-    "entity.clip.image",
-    "entity.clip.present",
+_IMAGES = ("mention.image.vector", "mention.image.present", "entity.image.vector", "entity.image.present")
+_JOINT = (
+    "mention.joint.mention_sentence",
+    "mention.joint.image",
+    "mention.joint.present",
+    "entity.joint.text",
+    "entity.joint.image",
+    "entity.joint.present",
 )
 
-_TOKENS = ("mention.tokens.first", "mention.tokens.count", "token.bert.vector")
-_REGIONS = ("mention.regions.image", "mention.regions.present")
+_TOKENS = ("mention.tokens.first", "mention.tokens.count", "token.text.vector")
+_REGIONS = ("mention.regions.vector", "mention.regions.present")
 
 # The columns each head loads, nothing else; `melcache synth --for HEAD` writes these and its CHOICES.
 READS: dict[str, tuple[str, ...]] = {
-    "drin": (*ALWAYS, "mention.bert.span", "entity.bert.text", *_IMAGES, *_EDGES),
+    "drin": (*ALWAYS, "mention.text.span", "entity.text.sentence", *_IMAGES, *_EDGES),
     "lexical": ALWAYS,
     "prior": (*ALWAYS, "mention.ids.surface", "mention.ids.gold"),
-    "bert": (*ALWAYS, "mention.bert.span", "entity.bert.text"),
-    "jmel": (*ALWAYS, "mention.bert.cls", "entity.bert.text", *_IMAGES),
-    "clip": (*ALWAYS, *_CLIP),
-    "clip_linear": (*ALWAYS, *_CLIP),
-    "drin_authors": (*ALWAYS, "mention.bert.span", *_IMAGES, *_EDGES),
+    "bert": (*ALWAYS, "mention.text.span", "entity.text.sentence"),
+    "jmel": (*ALWAYS, "mention.text.sentence", "entity.text.sentence", *_IMAGES),
+    "clip": (*ALWAYS, *_JOINT),
+    "clip_linear": (*ALWAYS, *_JOINT),
+    "drin_authors": (*ALWAYS, "mention.text.span", *_IMAGES, *_EDGES),
     "dwe": (
         *ALWAYS,
-        "mention.clip.mention",
-        "mention.clip.mention_sentence",
-        "mention.clip.image",
-        "mention.clip.present",
-        "mention.clip_tokens.first",
-        "mention.clip_tokens.count",
-        "clip_token.clip.vector",
-        "mention.crops.clip",
+        "mention.joint.mention",
+        "mention.joint.mention_sentence",
+        "mention.joint.image",
+        "mention.joint.present",
+        "mention.joint_tokens.first",
+        "mention.joint_tokens.count",
+        "joint_token.joint.vector",
+        "mention.crops.vector",
         "mention.crops.labels",
         "mention.attributes.scene",
         "mention.attributes.faces",
-        "entity.clip.text",
+        "entity.joint.text",
     ),
     "dwe_authors": (
         *ALWAYS,
-        "mention.clip.mention",
-        "mention.clip.mention_sentence",
-        "mention.clip.image",
-        "mention.clip.present",
-        "mention.crops.clip",
+        "mention.joint.mention",
+        "mention.joint.mention_sentence",
+        "mention.joint.image",
+        "mention.joint.present",
+        "mention.crops.vector",
         "mention.crops.labels",
-        "entity.clip.text",
+        "entity.joint.text",
     ),
     "dzmned": (
         *ALWAYS,
-        "mention.bert.span",
+        "mention.text.span",
         "mention.ids.surface",
-        "mention.resnet.image",
-        "mention.resnet.present",
-        "entity.bert.text",
+        "mention.image.vector",
+        "mention.image.present",
+        "entity.text.sentence",
         "entity.ids.name",
     ),
     "mel_hi": (
@@ -82,19 +82,19 @@ READS: dict[str, tuple[str, ...]] = {
         *_TOKENS,
         "mention.tokens.start",
         "mention.tokens.end",
-        "mention.bert.span",
-        "mention.bert.cls",
-        "entity.bert.text",
+        "mention.text.span",
+        "mention.text.sentence",
+        "entity.text.sentence",
         *_IMAGES,
     ),
     "ghmfc": (*ALWAYS, *_TOKENS, *_REGIONS),
     "ours": (
         *ALWAYS,
-        "mention.bert.span",
-        "mention.bert.cls",
-        "entity.bert.text",
-        "entity.bert.mean",
-        *_CLIP,
+        "mention.text.span",
+        "mention.text.sentence",
+        "entity.text.sentence",
+        "entity.text.mean",
+        *_JOINT,
         *_IMAGES,
         "mention.ids.surface",
         "mention.ids.gold",
@@ -104,8 +104,8 @@ READS: dict[str, tuple[str, ...]] = {
 
 # Columns that a head reads only where one of its switches asks for them.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "drin_authors": ("entity.bert.text", "entity.bert.mean", "entity.bert.pooler"),
-    "dwe": ("entity.clip.description",),
-    "dwe_authors": ("entity.clip.description",),
-    "ghmfc": ("mention.bert.span", "entity.bert.text", "entity.bert.mean", "entity.bert.pooler"),
+    "drin_authors": ("entity.text.sentence", "entity.text.mean", "entity.text.pooler"),
+    "dwe": ("entity.joint.description",),
+    "dwe_authors": ("entity.joint.description",),
+    "ghmfc": ("mention.text.span", "entity.text.sentence", "entity.text.mean", "entity.text.pooler"),
 }

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 import melcache
 
-SPAN, TEXT = "mention.bert.span", "entity.bert.text"
+SPAN, TEXT = "mention.text.span", "entity.text.sentence"
 reader = melcache.open(sys.argv[1])
 train = melcache.Mentions(reader, "train", [SPAN, TEXT])
 width = reader.shape(SPAN)[1]

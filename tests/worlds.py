@@ -11,10 +11,10 @@ from PIL import Image
 from cache.writing import synth
 from extract.config import ExtractConfig
 
-WIDTHS = {"text_width": 8, "image_width": 16, "clip_width": 8, "regions": 4}
+WIDTHS = {"text_width": 8, "image_width": 16, "joint_width": 8, "regions": 4}
 
 
-SIGNAL_WIDTHS = {"text_width": 24, "image_width": 16, "clip_width": 16}
+SIGNAL_WIDTHS = {"text_width": 24, "image_width": 16, "joint_width": 16}
 
 
 def synthetic_cache(folder, seed=0, heads="drin", shard_rows=synth.SHARD_ROWS):

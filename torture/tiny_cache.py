@@ -23,9 +23,9 @@ from common.output import LINE_SECONDS, say
 Parts = Mapping[str, tuple[tuple[str, ...], int]]
 PARTS: Parts = {  # part: columns, rows
     "entity.ids": (("id", "name", "image_status"), 9),
-    "entity.bert": (("text", "truncated"), 9),
-    "entity.resnet": (("image", "present"), 9),
-    "mention.bert": (("span", "found"), 6),
+    "entity.text": (("sentence", "truncated"), 9),
+    "entity.image": (("image", "present"), 9),
+    "mention.text": (("span", "found"), 6),
 }
 SIZES = {"id": 12, "name": 12, "D": 3, "V": 5}
 SHARD_ROWS = 3

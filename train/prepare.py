@@ -27,7 +27,7 @@ from train.optimizing.checkpoint import Half
 from train.processes import World
 from train.rehearsal import rehearse
 
-WIDTHS = {"text_width": "D", "image_width": "V", "clip_width": "P"}  # field of a head's config: the axis
+WIDTHS = {"text_width": "D", "image_width": "V", "joint_width": "P"}  # field of a head's config: the axis
 Options = TypeVar("Options", bound=HeadConfig | None)
 PROBED = 4  # mentions
 STACK_SHARE = 0.5  # of the free memory that stacked seeds may take

@@ -126,7 +126,7 @@ class SynthConfig:
     head: str = knob("drin", "the head whose columns are written", flag="--for")
     text_width: int = knob(768, "D")
     image_width: int = knob(2048, "V")
-    clip_width: int = knob(512, "P")
+    joint_width: int = knob(512, "P")
     regions: int = knob(49, "R")
 
 
@@ -149,7 +149,7 @@ def synth(config: SynthConfig) -> None:
         config.text_width,
         config.image_width,
         synth.SPLIT_SHARES if config.mentions else (train, valid, test),
-        config.clip_width,
+        config.joint_width,
         config.regions,
     )
     console.show(f"{config.out}: cache id {synth.write(config.out, wanted)}")

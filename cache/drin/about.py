@@ -16,7 +16,7 @@ POOLER = (
     "imported from DRIN's arrays: of an entity's text they have BERT's pooler output alone; text_to_text is its cosine "
     "with the mention's span"
 )
-STAND_IN = "imported from DRIN's arrays: entity.bert.text is BERT's pooler output, not [CLS] (--pooler-as-text)"
+STAND_IN = "imported from DRIN's arrays: entity.text.sentence is BERT's pooler output, not [CLS] (--pooler-as-text)"
 
 
 def about(

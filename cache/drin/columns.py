@@ -52,7 +52,7 @@ class Source:
         scores = {"lexical": np.zeros(found.shape, np.float32), "lexical_gold": np.zeros(len(rows), np.float32)}
         return {"candidates": found, "gold": self._lists.gold[rows], **scores}
 
-    def mention_bert(self, rows: np.ndarray) -> Columns:
+    def mention_text(self, rows: np.ndarray) -> Columns:
         """Return the mean of the tokens under each mention (of all inner ones where none is), and [CLS]."""
         texts = self._release.rows["mention-text-feature"]
         span, cls = (np.empty((len(rows), texts.shape[1]), np.float32) for _ in range(2))
@@ -63,7 +63,7 @@ class Source:
                 target[:] = under.mean(0) if self._found[row] else _inner_mean(vectors[: self._counts[row]])
         for values in (span, cls):
             self._check("mention-text-feature", rows, values)
-        return {"span": span, "cls": cls, "found": self._found[rows]}
+        return {"span": span, "sentence": cls, "found": self._found[rows]}
 
     def mention_tokens(self, rows: np.ndarray) -> Columns:
         """Return where the tokens of each mention's sentence stand in their table, and the mention among them."""
@@ -76,7 +76,7 @@ class Source:
         }
         return {name: values.astype(np.int32) for name, values in columns.items()}
 
-    def token_bert(self, rows: np.ndarray) -> Columns:
+    def token_text(self, rows: np.ndarray) -> Columns:
         """Return the tokens of the sentences, each mention's own; rows (n,) begin and end with a sentence."""
         first = int(np.searchsorted(self.edges, rows[0], "right")) - 1
         mentions = np.arange(first, int(np.searchsorted(self.edges, rows[-1], "right")))
@@ -87,7 +87,7 @@ class Source:
             self._check("mention-text-feature", whose, np.concatenate(found[-len(tokens) :]))
         return {"vector": np.concatenate(found)[rows[0] - self.edges[first] :][: len(rows)]}
 
-    def entity_bert(self, rows: np.ndarray) -> Columns:
+    def entity_text(self, rows: np.ndarray) -> Columns:
         """Return [CLS] and the mean of the inner tokens (WikiMEL), or BERT's pooler output (WikiDiverse)."""
         rows, texts = self._lists.sources[rows], self._release.rows["entity-attr-feature"]
         if not self._release.by_entity:
@@ -99,13 +99,13 @@ class Source:
             mean[at] = [_inner_mean(vectors[:count]) for vectors, count in zip(tokens, counts, strict=True)]
         for values in (text, mean):
             self._check("entity-attr-feature", rows, values)
-        return {"text": text, "mean": mean}
+        return {"sentence": text, "mean": mean}
 
-    def mention_resnet(self, rows: np.ndarray) -> Columns:
+    def mention_image(self, rows: np.ndarray) -> Columns:
         """Return the mean over each picture's regions; a picture is there unless all is zero."""
         return self._pictures("mention-image-feature", rows)
 
-    def entity_resnet(self, rows: np.ndarray) -> Columns:
+    def entity_image(self, rows: np.ndarray) -> Columns:
         """Return each entity's picture; it is there unless all is zero."""
         return self._pictures("entity-image-feature", self._lists.sources[rows])
 
@@ -113,7 +113,7 @@ class Source:
         """Return the regions themselves."""
         values = self._release.rows["mention-image-feature"].take(rows)
         self._check("mention-image-feature", rows, values)
-        return {"image": values, "present": np.asarray(values.any((1, 2)))}
+        return {"vector": values, "present": np.asarray(values.any((1, 2)))}
 
     def mention_objects(self, rows: np.ndarray) -> Columns:
         """Return scores and Eq. 11's weighted mean of unit vectors."""
@@ -141,7 +141,7 @@ class Source:
         image, present = np.empty((len(rows), regions.shape[1]), np.float32), np.empty(len(rows), bool)
         for at, values in regions.blocks(rows):
             image[at], present[at] = values.mean(1), values.any((1, 2))
-        return {"image": self._check(name, rows, image), "present": present}
+        return {"vector": self._check(name, rows, image), "present": present}
 
     def _objects(self, side: str, rows: np.ndarray) -> Columns:
         name = f"{side}-object-score"

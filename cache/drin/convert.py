@@ -35,18 +35,18 @@ READS = {
     "mention.ids": (),
     "entity.ids": (),
     "pair.candidates": (),
-    "mention.bert": ("mention-text-feature", "mention-text-mask", "start-pos", "end-pos"),
-    "entity.bert": ("entity-attr-feature", "entity-attr-mask"),
-    "mention.resnet": ("mention-image-feature",),
-    "entity.resnet": ("entity-image-feature",),
+    "mention.text": ("mention-text-feature", "mention-text-mask", "start-pos", "end-pos"),
+    "entity.text": ("entity-attr-feature", "entity-attr-mask"),
+    "mention.image": ("mention-image-feature",),
+    "entity.image": ("entity-image-feature",),
     "mention.regions": ("mention-image-feature",),
     "mention.tokens": ("mention-text-mask", "start-pos", "end-pos"),
-    "token.bert": ("mention-text-feature", "mention-text-mask"),
+    "token.text": ("mention-text-feature", "mention-text-mask"),
     "mention.objects": ("mention-object-feature", "mention-object-score"),
     "entity.objects": ("entity-object-feature", "entity-object-score"),
     "pair.alignment": ("similarity-miet", "similarity-eimt"),
 }
-EXTRAS = {"regions": ("mention.regions",), "tokens": ("mention.tokens", "token.bert")}  # made where asked for
+EXTRAS = {"regions": ("mention.regions",), "tokens": ("mention.tokens", "token.text")}  # made where asked for
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class _Import:
     def _borders(self, name: str, count: int, step: int) -> list[int]:
         """Return where shards of about `step` rows begin and end; no sentence is cut."""
         wanted = np.arange(0, count, step)
-        if name == "token.bert":
+        if name == "token.text":
             wanted = self._source.edges[np.searchsorted(self._source.edges, wanted)]
         borders: list[int] = np.unique([*wanted, count]).tolist()
         return borders
@@ -158,13 +158,13 @@ class _Import:
             "mention.ids": self._source.mention_ids,
             "entity.ids": self._source.entity_ids,
             "pair.candidates": self._source.candidates,
-            "mention.bert": self._source.mention_bert,
-            "entity.bert": self._entity_bert,
-            "mention.resnet": self._source.mention_resnet,
-            "entity.resnet": self._source.entity_resnet,
+            "mention.text": self._source.mention_text,
+            "entity.text": self._entity_text,
+            "mention.image": self._source.mention_image,
+            "entity.image": self._source.entity_image,
             "mention.regions": self._source.mention_regions,
             "mention.tokens": self._source.mention_tokens,
-            "token.bert": self._source.token_bert,
+            "token.text": self._source.token_text,
             "mention.objects": self._source.mention_objects,
             "entity.objects": self._source.entity_objects,
             "pair.alignment": self._alignment,
@@ -177,8 +177,8 @@ class _Import:
         lengths = {"D": sizes["D"], "V": sizes["V"], "R": sizes["R"], "K": objects, "C": sizes["K"] - 1}
         lengths |= {"id": self._listed.ids.itemsize if name == "entity.ids" else len("train-") + 12}
         recipe = {"origin": SOURCE, "edition": EDITION, "arrays": self._arrays(name)}
-        if name == "entity.bert" and self._stand_in:
-            recipe["text"] = "pooler"
+        if name == "entity.text" and self._stand_in:
+            recipe["sentence"] = "pooler"
         derived = edges.INPUTS if name == "pair.alignment" else ()
         inputs = {part: self._plans[part].fingerprint for part in derived}
         return PartPlan(PartName(name), recipe, columns_of(name, lengths, "<f2", tuple(example)), inputs)
@@ -192,9 +192,9 @@ class _Import:
         files |= {array.path.name for array in self._release.arrays(names)}
         return {file: self._hashes[file] for file in sorted(files)}
 
-    def _entity_bert(self, rows: np.ndarray) -> Columns:
-        found = self._source.entity_bert(rows)
-        return {"text": found["pooler"], **found} if self._stand_in else found
+    def _entity_text(self, rows: np.ndarray) -> Columns:
+        found = self._source.entity_text(rows)
+        return {"sentence": found["pooler"], **found} if self._stand_in else found
 
     def _alignment(self, rows: np.ndarray) -> Columns:
         texts = edges.CLS if self._release.by_entity else edges.POOLER

@@ -10,10 +10,10 @@ from cache.writing.draft import Draft
 
 PAIR_ROWS = 64  # mentions whose candidates' vectors are gathered at once
 
-INPUTS = ("mention.bert", "mention.resnet", "mention.objects", "entity.bert", "entity.resnet", "entity.objects")
+INPUTS = ("mention.text", "mention.image", "mention.objects", "entity.text", "entity.image", "entity.objects")
 # mention and entity column of text_to_text: what the arrays have of an entity's text decides
 CLS = Edge("text_to_text").columns
-POOLER = ("mention.bert.span", "entity.bert.pooler")
+POOLER = ("mention.text.span", "entity.text.pooler")
 
 
 def edges(draft: Draft, lists: Lists, rows: np.ndarray, clip: Columns, texts: tuple[str, str]) -> Columns:
@@ -46,6 +46,6 @@ def _edges(draft: Draft, listed: np.ndarray, rows: np.ndarray, texts: tuple[str,
     return {
         "text_to_text": products(*texts),
         "image_to_image": products(*Edge("image_to_image").columns),
-        "text_to_image": stored("entity.resnet.present")[places],
-        "image_to_text": stored("mention.resnet.present")[:, None],
+        "text_to_image": stored("entity.image.present")[places],
+        "image_to_text": stored("mention.image.present")[:, None],
     }

@@ -118,7 +118,7 @@ def _encoders(manifest: Manifest) -> str:
 
 def _example(manifest: Manifest) -> str:
     """Return five lines that load one column; any HDF5 library would do."""
-    known = map(PartName, ("entity.bert", "entity.clip", "entity.resnet"))
+    known = map(PartName, ("entity.text", "entity.joint", "entity.image"))
     part = next((part for part in known if part in manifest.parts), next(iter(manifest.parts)))
     column = next(iter(manifest.parts[part].columns))
     return "\n".join(

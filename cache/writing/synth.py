@@ -53,7 +53,7 @@ class Synthetic:
     text_width: int = SIZES["D"]
     image_width: int = SIZES["V"]
     shares: tuple[float, float, float] = SPLIT_SHARES  # of mentions in train, valid and test
-    clip_width: int = SIZES["P"]
+    joint_width: int = SIZES["P"]
     regions: int = SIZES["R"]
 
     def __post_init__(self) -> None:
@@ -61,10 +61,10 @@ class Synthetic:
             raise ConfigError(f"--for {self.head}: {min(unknown)} is none of {one_of(min(unknown), READS)}")
         if not 0 <= self.signal <= 100:
             raise ConfigError(f"--signal {self.signal:g}: 0 is pure noise, 0.1 and more separates gold")
-        widths = (self.text_width, self.image_width, self.clip_width, self.regions)
+        widths = (self.text_width, self.image_width, self.joint_width, self.regions)
         if not 1 <= min(widths) <= max(widths) <= WIDEST:
             raise ConfigError(
-                f"--text-width {self.text_width} --image-width {self.image_width} --clip-width {self.clip_width} "
+                f"--text-width {self.text_width} --image-width {self.image_width} --joint-width {self.joint_width} "
                 f"--regions {self.regions}: at least 1 and at most {WIDEST:,} each"
             )
         if self.mentions < 10 or not 2 <= self.candidates <= self.entities:
@@ -89,7 +89,7 @@ def write(folder: Path, wanted: Synthetic) -> str:
     names = [*map(ColumnName, dict.fromkeys([*read, "mention.ids.gold", "pair.candidates.lexical_gold"]))]
     parts = {part: tuple(n.column for n in names if n.part == part) for part in _parts(names)}
     lists = _Lists(wanted)
-    sizes = SIZES | {"D": wanted.text_width, "V": wanted.image_width, "P": wanted.clip_width, "R": wanted.regions}
+    sizes = SIZES | {"D": wanted.text_width, "V": wanted.image_width, "P": wanted.joint_width, "R": wanted.regions}
     sizes |= {"C": wanted.candidates, "surface": 12, "name": 12}
     with Progress(len(names), "synth", "columns") as progress:
         for part, columns in parts.items():

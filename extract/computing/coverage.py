@@ -42,7 +42,7 @@ def stop_if_absent(release: Dataset, max_missing: float) -> None:
 
 def count(release: Dataset, lists: Lists, draft: Draft) -> dict[str, int]:
     """Return every count of the coverage table, from the release and from what was stored."""
-    found = draft.column("mention.bert.found")
+    found = draft.column("mention.text.found")
     given = np.array([mention.start >= 0 for mention in release.mentions])
     golds = np.array([mention.gold is not None for mention in release.mentions])
     labeled = np.array([mention.labeled for mention in release.mentions])

@@ -52,10 +52,10 @@ class Derived:
 
         Of faces only where --faces says nothing.
         """
-        there = rows.get("mention.clip.present", rows.rows)
+        there = rows.get("mention.joint.present", rows.rows)
         persons = rows.get("mention.crops.labels", rows.rows) == PERSON
-        pictures = rows.get("mention.clip.image", rows.rows)[there].astype(np.float32)
-        crops = rows.get("mention.crops.clip", rows.rows)[persons].astype(np.float32)
+        pictures = rows.get("mention.joint.image", rows.rows)[there].astype(np.float32)
+        crops = rows.get("mention.crops.vector", rows.rows)[persons].astype(np.float32)
         columns = self._plan.parts["mention.attributes"].columns
         made = {name: np.zeros((len(there), *shape), np.float32) for name, (_, shape) in columns.items()}
         if len(pictures):

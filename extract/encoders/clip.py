@@ -63,24 +63,24 @@ class Clip(Encoder):
 
     def recipe_of(self, part: str) -> dict[str, Any]:
         """Return the recipe of a part; where tokens lie is decided by the tokenizer alone."""
-        if part == "mention.clip_tokens":
+        if part == "mention.joint_tokens":
             return {"tokenizer": TEXT, "reads": "distinct sentences"}
         if part == "mention.crops":
             return {"encoder": {"encoder": self.recipe, "crops": crops.RECIPE}}
-        return super().recipe_of(part) | (_STATES if part == "clip_token.clip" else {})
+        return super().recipe_of(part) | (_STATES if part == "joint_token.joint" else {})
 
     def columns(
         self, images: Sequence[Image.Image], kinds: Sequence[str], stored: Columns = NONE
     ) -> dict[str, dict[str, np.ndarray]]:
-        """Return the columns of kind clip, or of crops from `stored` boxes (n, K, 4) and labels (n, K)."""
+        """Return the columns of kind joint, or of crops from `stored` boxes (n, K, 4) and labels (n, K)."""
         if "crops" not in kinds:
-            return {"clip": {"image": self.encode_images(images)}}
+            return {"joint": {"image": self.encode_images(images)}}
         labels = stored["labels"]
         vectors = np.zeros((*labels.shape, self.width), np.float32)
         places, cut = crops.cut(images, stored["boxes"], labels)
         for place, vector in zip(places, self.encode_images(cut, "crops"), strict=True):
             vectors[place] = vector
-        return {"crops": {"clip": vectors, "labels": labels}}
+        return {"crops": {"vector": vectors, "labels": labels}}
 
     def texts_of(self, source: Source, limit: int) -> Callable[[Sequence[str]], Any]:
         """Return the function that encodes texts, or sentences token by token; CLIP's own limit holds."""

@@ -51,11 +51,11 @@ class ResNet(ImageEncoder):
     def columns(
         self, images: Sequence[Image.Image], kinds: Sequence[str], stored: Columns = NONE
     ) -> dict[str, dict[str, np.ndarray]]:
-        """Return the columns of kinds resnet and regions, from one pass."""
+        """Return the columns of kinds image and regions, from one pass."""
         if "regions" not in kinds:
-            return {"resnet": {"image": self.encode(images)}}
+            return {"image": {"vector": self.encode(images)}}
         pooled, regions = self.encode_regions(images)
-        made = {"resnet": {"image": pooled}, "regions": {"image": regions}}
+        made = {"image": {"vector": pooled}, "regions": {"vector": regions}}
         return {kind: made[kind] for kind in kinds}
 
     @torch.inference_mode()

@@ -17,7 +17,7 @@ class Workload:
     """Texts and pictures that the ranges with something missing have to encode.
 
     `text_items` and `picture_items` are those by part. Where two parts come from one pass of an encoder, the first
-    has the items and the other none: token.bert with mention.bert, mention.regions with mention.resnet.
+    has the items and the other none: token.text with mention.text, mention.regions with mention.image.
     """
 
     def __init__(self, plan: Plan, todo: Sequence[Todo]) -> None:

@@ -26,7 +26,7 @@ ROWS, BORDER = 7, 4
 KEY = "ab" * 32
 
 
-def part(name="entity.bert", sizes=None, only=("text", "truncated")):
+def part(name="entity.text", sizes=None, only=("sentence", "truncated")):
     return PartPlan(PartName(name), {"encoder": "a test"}, columns_of(name, sizes or {"D": 3}, "<f2", only))
 
 
@@ -61,7 +61,7 @@ def about(name="test"):
 
 
 def write_two_parts(folder, made="2026-01-01"):
-    """A cache of two parts: entity.bert in two shards, entity.ids in one."""
+    """A cache of two parts: entity.text in two shards, entity.ids in one."""
     draft = Draft(folder)
     draft.save(shard(part()))
     draft.save(shard(part(), ROWS - BORDER, BORDER, 1, "cd" * 32))
@@ -99,21 +99,21 @@ def test_shards_are_plain_contiguous_hdf5_at_the_listed_offsets(two_parts):
 
 def test_reader_gives_what_h5py_gives_and_maps_single_shards(two_parts):
     reader = melcache.open(two_parts)
-    files = [h5py.File(two_parts / s.file) for s in reader.manifest.shards if s.part == "entity.bert"]
+    files = [h5py.File(two_parts / s.file) for s in reader.manifest.shards if s.part == "entity.text"]
     np.testing.assert_array_equal(
-        reader.column("entity.bert.text"), np.concatenate([file["text"][:] for file in files])
+        reader.column("entity.text.sentence"), np.concatenate([file["sentence"][:] for file in files])
     )
-    assert reader.shape("entity.bert.text") == (ROWS, 3)
+    assert reader.shape("entity.text.sentence") == (ROWS, 3)
     status = reader.column("entity.ids.image_status")
     assert not status.flags.writeable and not status.flags.owndata
     assert reader.strings("entity.ids.id")[6] == "row 6 é"
     copy = reader.read("entity.ids.image_status")
     copy[:] = 9
     assert (reader.column("entity.ids.image_status") == status).all()
-    with pytest.raises(CacheError, match=r"no column 'entity\.bert\.cls'.*entity\.bert\.text"):
-        reader.column("entity.bert.cls")
+    with pytest.raises(CacheError, match=r"no column 'entity\.text\.cls'.*entity\.text\.sentence"):
+        reader.column("entity.text.cls")
     with pytest.raises(CacheError, match="in the schema but this cache was made without it"):
-        reader.column("entity.bert.pooler")
+        reader.column("entity.text.pooler")
 
 
 def test_building_twice_gives_the_same_bytes_and_the_id_leaves_out_provenance(tmp_path):
@@ -127,14 +127,14 @@ def test_building_twice_gives_the_same_bytes_and_the_id_leaves_out_provenance(tm
 @pytest.mark.parametrize(("bad", "largest"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "inf"), (65520.0, "65520")])
 def test_numbers_that_cannot_be_stored_are_refused_and_the_row_is_named(bad, largest):
     made = Shard(ShardPlan(part(), 0, 10, 3, KEY), lambda row: f"entity Q{row}")
-    with pytest.raises(NotFiniteError, match=rf"entity\.bert\.text of entity Q12 .*{largest}"):
-        made.put("text", np.arange(3), np.array([[1, 2, 3], [4, 5, 6], [7, bad, 9]], np.float32))
+    with pytest.raises(NotFiniteError, match=rf"entity\.text\.sentence of entity Q12 .*{largest}"):
+        made.put("sentence", np.arange(3), np.array([[1, 2, 3], [4, 5, 6], [7, bad, 9]], np.float32))
 
 
 def test_a_row_that_was_never_written_is_refused(tmp_path):
     made = Shard(ShardPlan(part(), 0, 0, 3, KEY), lambda row: f"entity {row}")
-    made.put("text", [0, 2], np.zeros((2, 3)))
-    with pytest.raises(CacheError, match=r"entity\.bert\.text: entity 1 was never written"):
+    made.put("sentence", [0, 2], np.zeros((2, 3)))
+    with pytest.raises(CacheError, match=r"entity\.text\.sentence: entity 1 was never written"):
         made.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -156,7 +156,7 @@ def test_adopt_takes_exactly_the_file_that_would_be_written(tmp_path):
 
 def test_the_first_of_two_extractors_wins_and_a_foreign_file_is_replaced(tmp_path):
     first, second = shard(part(), start=0), shard(part(), start=0)
-    second.put("text", [0], np.ones((1, 3)))
+    second.put("sentence", [0], np.ones((1, 3)))
     entry = first.save(tmp_path)
     assert second.save(tmp_path) == entry
     (tmp_path / first.plan.file).write_bytes(b"something else")
@@ -231,10 +231,10 @@ def first_shard(content):
 ATTACKS = {
     "traversal": lambda m: first_shard(m).update(file="../" + first_shard(m)["file"]),
     "absolute": lambda m: first_shard(m).update(file="/etc/passwd"),
-    "negative offset": lambda m: first_shard(m)["columns"]["text"].update(offset=-8),
-    "offset outside": lambda m: first_shard(m)["columns"]["text"].update(offset=1 << 40),
-    "huge offset": lambda m: first_shard(m)["columns"]["text"].update(offset=1 << 70),
-    "overlap": lambda m: first_shard(m)["columns"]["truncated"].update(first_shard(m)["columns"]["text"]),
+    "negative offset": lambda m: first_shard(m)["columns"]["sentence"].update(offset=-8),
+    "offset outside": lambda m: first_shard(m)["columns"]["sentence"].update(offset=1 << 40),
+    "huge offset": lambda m: first_shard(m)["columns"]["sentence"].update(offset=1 << 70),
+    "overlap": lambda m: first_shard(m)["columns"]["truncated"].update(first_shard(m)["columns"]["sentence"]),
     "bool as int": lambda m: first_shard(m).update(rows=True),
     "float as int": lambda m: first_shard(m).update(rows=4.0),
     "zero rows": lambda m: first_shard(m).update(rows=0),
@@ -242,19 +242,19 @@ ATTACKS = {
     "missing shard": lambda m: m["shards"].pop(1),
     "no shards": lambda m: m["shards"].clear(),
     "shard twice": lambda m: m["shards"].append(m["shards"][0]),
-    "unknown part": lambda m: m["parts"].update({"entity.secret": m["parts"]["entity.bert"]}),
-    "unknown column": lambda m: m["parts"]["entity.bert"]["columns"].update(evil={"dtype": "<f2", "shape": [3]}),
-    "object dtype": lambda m: m["parts"]["entity.bert"]["columns"]["text"].update(dtype="|O"),
-    "huge shape": lambda m: m["parts"]["entity.bert"]["columns"]["text"].update(shape=[1 << 24, 1 << 24, 1 << 24]),
-    "negative shape": lambda m: m["parts"]["entity.bert"]["columns"]["text"].update(shape=[-3]),
-    "recipe changed": lambda m: m["parts"]["entity.bert"]["recipe"].update(encoder="another"),
-    "fingerprint of the wrong type": lambda m: m["parts"]["entity.bert"].update(fingerprint=5),
-    "columns of the wrong type": lambda m: m["parts"]["entity.bert"].update(columns=[1]),
-    "part of the wrong type": lambda m: m["parts"].update({"entity.bert": 7}),
+    "unknown part": lambda m: m["parts"].update({"entity.secret": m["parts"]["entity.text"]}),
+    "unknown column": lambda m: m["parts"]["entity.text"]["columns"].update(evil={"dtype": "<f2", "shape": [3]}),
+    "object dtype": lambda m: m["parts"]["entity.text"]["columns"]["sentence"].update(dtype="|O"),
+    "huge shape": lambda m: m["parts"]["entity.text"]["columns"]["sentence"].update(shape=[1 << 24, 1 << 24, 1 << 24]),
+    "negative shape": lambda m: m["parts"]["entity.text"]["columns"]["sentence"].update(shape=[-3]),
+    "recipe changed": lambda m: m["parts"]["entity.text"]["recipe"].update(encoder="another"),
+    "fingerprint of the wrong type": lambda m: m["parts"]["entity.text"].update(fingerprint=5),
+    "columns of the wrong type": lambda m: m["parts"]["entity.text"].update(columns=[1]),
+    "part of the wrong type": lambda m: m["parts"].update({"entity.text": 7}),
     "parts of the wrong type": lambda m: m.update(parts=[]),
     "shard of the wrong type": lambda m: m["shards"].insert(0, None),
-    "place of the wrong type": lambda m: first_shard(m)["columns"].update(text=3),
-    "part name of the wrong type": lambda m: first_shard(m).update(part=["entity.bert"]),
+    "place of the wrong type": lambda m: first_shard(m)["columns"].update(sentence=3),
+    "part name of the wrong type": lambda m: first_shard(m).update(part=["entity.text"]),
     "control characters": lambda m: m["dataset"].update(name="a\x1b[31m"),
     "extra field": lambda m: m.update(extra=1),
     "missing field": lambda m: m.pop("tables"),
@@ -262,7 +262,7 @@ ATTACKS = {
     "empty table": lambda m: m["tables"].update(mention=0),
     "next version": lambda m: m.update(version=2),
     "version as text": lambda m: m.update(version="1"),
-    "another dtype than the schema's": lambda m: m["parts"]["entity.bert"]["columns"]["truncated"].update(dtype="|u1"),
+    "another dtype than the schema's": lambda m: m["parts"]["entity.text"]["columns"]["truncated"].update(dtype="|u1"),
     "seconds as text": lambda m: m["provenance"].update(seconds="x"),
     "another format": lambda m: m.update(format="zip"),
     "key of another shard": lambda m: first_shard(m).update(key="ff" * 32),
@@ -277,7 +277,7 @@ def test_a_hostile_manifest_is_refused_with_a_cache_error(two_parts, attack):
 
 
 @pytest.mark.parametrize(
-    "text",
+    "sentence",
     [
         b"",
         b"[]",
@@ -310,7 +310,7 @@ def test_an_honest_rewrite_opens(two_parts):
 
 
 def test_files_that_are_short_missing_or_links_are_refused(two_parts):
-    path = sorted(two_parts.glob("entity.bert-00000*"))[0]
+    path = sorted(two_parts.glob("entity.text-00000*"))[0]
     good = path.read_bytes()
     path.write_bytes(good[:-5])
     with pytest.raises(CacheError, match=r"bytes, the manifest says .*copied only in part\? Run: melcache verify"):
@@ -321,7 +321,7 @@ def test_files_that_are_short_missing_or_links_are_refused(two_parts):
     (two_parts / "other").write_bytes(good)
     path.symlink_to(two_parts / "other")
     with pytest.raises(CacheError):
-        melcache.open(two_parts).column("entity.bert.text")
+        melcache.open(two_parts).column("entity.text.sentence")
 
 
 def test_draft_reads_rows_across_shards(tmp_path):
@@ -329,11 +329,11 @@ def test_draft_reads_rows_across_shards(tmp_path):
     whole = []
     for index, (start, rows) in enumerate([(0, 4), (4, 3)]):
         made = shard(part(), rows, start, index)
-        whole.append(made.get("text", np.arange(rows)).copy())
+        whole.append(made.get("sentence", np.arange(rows)).copy())
         draft.save(made)
     wanted = np.array([6, 0, 4, 3, 0])
-    np.testing.assert_array_equal(draft.rows("entity.bert.text", wanted), np.concatenate(whole)[wanted])
-    np.testing.assert_array_equal(draft.column("entity.bert.text"), np.concatenate(whole))
+    np.testing.assert_array_equal(draft.rows("entity.text.sentence", wanted), np.concatenate(whole)[wanted])
+    np.testing.assert_array_equal(draft.column("entity.text.sentence"), np.concatenate(whole))
 
 
 def test_opening_a_cache_needs_neither_hdf5_nor_torch():
@@ -361,7 +361,7 @@ def test_a_listed_shard_that_was_damaged_is_not_adopted_again(two_parts):
     path = two_parts / plan.file
     data = bytearray(path.read_bytes())
     assert Draft(two_parts).adopt(plan)
-    data[entry.columns["text"].offset] ^= 1
+    data[entry.columns["sentence"].offset] ^= 1
     path.write_bytes(data)
     assert adopt(plan, two_parts) is not None  # the structure alone cannot tell
     assert not Draft(two_parts).adopt(plan)
@@ -371,7 +371,7 @@ def test_a_listed_shard_that_was_damaged_is_not_adopted_again(two_parts):
 def flipped(path, entry):
     """Change one bit of a number in a shard; its layout stays."""
     data = bytearray(path.read_bytes())
-    data[entry.columns["text"].offset] ^= 1
+    data[entry.columns["sentence"].offset] ^= 1
     path.write_bytes(data)
 
 
@@ -401,7 +401,7 @@ def test_a_shard_without_its_checksum_is_made_again(tmp_path):
 
 def test_of_two_extractors_with_other_bytes_each_leaves_its_checksum(tmp_path):
     first, second = shard(part()), shard(part())
-    second.put("text", [0], np.ones((1, 3)))
+    second.put("sentence", [0], np.ones((1, 3)))
     entry = first.save(tmp_path)
     assert second.save(tmp_path) == entry and len(notes(tmp_path)) == 2
     assert Draft(tmp_path).adopt(first.plan)
@@ -437,7 +437,7 @@ def test_shards_of_a_cache_that_another_one_replaces_keep_their_checksums(two_pa
 def test_checksums_beside_a_cache_go_nowhere(two_parts, tmp_path):
     before = [*verify(two_parts)]
     checksums.note(two_parts, before[0].file, "a" * 64)
-    checksums.note(two_parts, "entity.bert-00009.0123456789ab.h5", "a" * 64)
+    checksums.note(two_parts, "entity.text-00009.0123456789ab.h5", "a" * 64)
     assert [*verify(two_parts)] == before
     push.push(two_parts, str(tmp_path / "remote"))
     tar.export(two_parts, tmp_path / "x.tar")
@@ -464,7 +464,7 @@ def test_a_shard_that_holds_infinity_is_not_adopted(tmp_path):
     made = shard(part())
     entry = made.save(tmp_path)
     path = tmp_path / made.plan.file
-    data, place = bytearray(path.read_bytes()), entry.columns["text"].offset
+    data, place = bytearray(path.read_bytes()), entry.columns["sentence"].offset
     data[place : place + 2] = np.float16(np.inf).tobytes()
     path.write_bytes(data)
     assert adopt(made.plan, tmp_path) is None

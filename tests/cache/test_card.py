@@ -26,14 +26,16 @@ def test_the_five_lines_of_the_card_load_a_column_with_h5py_alone(toy_cache):
     page = card.page(manifests.load(toy_cache))
     code = page.partition("```python\n")[2].partition("```")[0]
     assert len(code.splitlines()) == 5
-    check = "import sys; assert not [name for name in sys.modules if name.startswith('cache')]; print(text.tolist())"
+    check = (
+        "import sys; assert not [name for name in sys.modules if name.startswith('cache')]; print(sentence.tolist())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code + check], cwd=toy_cache, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     shape, values = done.stdout.splitlines()
     assert shape == "(40, 8) float16"
-    assert json.loads(values) == melcache.open(toy_cache).column("entity.bert.text").tolist()
+    assert json.loads(values) == melcache.open(toy_cache).column("entity.text.sentence").tolist()
 
 
 def test_the_card_says_what_is_in_the_cache_and_what_to_mind(toy_cache):
@@ -44,7 +46,7 @@ def test_the_card_says_what_is_in_the_cache_and_what_to_mind(toy_cache):
         found.id,
         "warning: synthetic data",
         "Licence: CC0-1.0 (generated)",
-        "| mention.bert | span | 60 x 8 | f2 | mean of the tokens under the mention",
+        "| mention.text | span | 60 x 8 | f2 | mean of the tokens under the mention",
         "| mentions | 60 |",
         "No part was made by an encoder",
     ):
@@ -55,22 +57,22 @@ def test_the_card_says_what_is_in_the_cache_and_what_to_mind(toy_cache):
 def test_the_card_names_encoders_licences_and_guesses_about_people(toy_cache):
     def change(found):
         recipes = {
-            "entity.bert": {"encoder": "transformers BertModel", "weights": SHA},
-            "entity.resnet": {"encoder": "torchvision resnet152", "weights": "random-tiny 1.0"},
-            "mention.resnet": {"encoder": "somebody's <b>own</b>", "weights": SHA},
+            "entity.text": {"encoder": "transformers BertModel", "weights": SHA},
+            "entity.image": {"encoder": "torchvision resnet152", "weights": "random-tiny 1.0"},
+            "mention.image": {"encoder": "somebody's <b>own</b>", "weights": SHA},
         }
         for part, recipe in recipes.items():
             found["parts"][part]["recipe"]["encoder"] = recipe
-        found["parts"]["mention.attributes"] = found["parts"]["mention.bert"]
+        found["parts"]["mention.attributes"] = found["parts"]["mention.text"]
         found["parts"]["mention.attributes"]["columns"] = {}
 
     page = card.page(changed(toy_cache, change))
     assert (
-        f"| entity.bert | BERT, bert-base-cased | Apache-2.0 | https://github.com/google-research/bert | {SHA[:16]} |"
+        f"| entity.text | BERT, bert-base-cased | Apache-2.0 | https://github.com/google-research/bert | {SHA[:16]} |"
         in page
     )
-    assert "| entity.resnet | torchvision resnet152, untrained | - |" in page
-    assert "| mention.resnet | somebody's &lt;b&gt;own&lt;/b&gt; | not known to melcache |" in page
+    assert "| entity.image | torchvision resnet152, untrained | - |" in page
+    assert "| mention.image | somebody's &lt;b&gt;own&lt;/b&gt; | not known to melcache |" in page
     assert "guesses about people" in page and "gender, race, age and emotion" in page
 
 

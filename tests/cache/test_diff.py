@@ -19,17 +19,17 @@ from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
 
 
 def build(folder, ids, vectors, resize=232, present=None):
-    """A cache of entity.ids and entity.resnet with the given rows."""
+    """A cache of entity.ids and entity.image with the given rows."""
     draft = Draft(folder)
     count, width = vectors.shape
     sizes = {"id": 4, "name": 4, "V": width}
     columns = {
         "entity.ids": {"id": np.array(ids, "S4"), "name": np.array(ids, "S4")},
-        "entity.resnet": {"image": vectors, "present": np.ones(count, bool) if present is None else present},
+        "entity.image": {"vector": vectors, "present": np.ones(count, bool) if present is None else present},
     }
     recipes = {
         "entity.ids": {},
-        "entity.resnet": {"encoder": {"name": "resnet152", "resize": resize}, "policy": "white"},
+        "entity.image": {"encoder": {"name": "resnet152", "resize": resize}, "policy": "white"},
     }
     for name, arrays in columns.items():
         plan = PartPlan(PartName(name), recipes[name], columns_of(name, sizes, "<f2", tuple(arrays)))
@@ -67,8 +67,8 @@ def test_rows_are_matched_by_id_wherever_they_stand(tmp_path, vectors):
     moved = build(tmp_path / "b", ["Q5", "Q3", "Q1", "Q9"], np.concatenate([vectors[order], vectors[:1]]))
     found = diff.compare(first, moved)
     assert found["rows"]["entity"] == {"both": 3, "first": 5, "second": 4}
-    assert found["parts"]["entity.resnet"]["state"] == "alike"
-    assert found["parts"]["entity.resnet"]["values"]["image"] == [0, 3, 0.0]
+    assert found["parts"]["entity.image"]["state"] == "alike"
+    assert found["parts"]["entity.image"]["values"]["vector"] == [0, 3, 0.0]
 
 
 def test_values_are_compared_within_the_tolerance(tmp_path, vectors):
@@ -78,12 +78,12 @@ def test_values_are_compared_within_the_tolerance(tmp_path, vectors):
     changed[3, 0] += 1.0
     seen = np.array([True, True, False, True, True])
     found = diff.compare(build(tmp_path / "a", ids, vectors), build(tmp_path / "b", ids, changed, present=seen))
-    rows, of, largest = found["parts"]["entity.resnet"]["values"]["image"]
+    rows, of, largest = found["parts"]["entity.image"]["values"]["vector"]
     assert (rows, of) == (1, 5)
     assert largest == pytest.approx(1.0, abs=2e-3)
-    assert found["parts"]["entity.resnet"]["values"]["present"] == [1, 5, 0.0]
+    assert found["parts"]["entity.image"]["values"]["present"] == [1, 5, 0.0]
     strict = diff.compare(melcache.open(tmp_path / "a"), melcache.open(tmp_path / "b"), tolerance=1e-5)
-    assert strict["parts"]["entity.resnet"]["values"]["image"][0] == 2
+    assert strict["parts"]["entity.image"]["values"]["vector"][0] == 2
 
 
 def damaged(folder, column, values):
@@ -110,12 +110,12 @@ def test_a_number_that_is_not_finite_differs_from_all_others(tmp_path, vectors, 
         build(tmp_path / name, ids, vectors)
         changed = vectors.astype("<f2")
         changed[rows] = value
-        other = damaged(tmp_path / name, "image", changed)
+        other = damaged(tmp_path / name, "vector", changed)
         for pair in ((first, other), (other, first)):
-            values = diff.compare(*pair)["parts"]["entity.resnet"]["values"]
-            assert values["image"] == [len(rows), 5, 0.0]
-            assert "image: " + str(len(rows)) + " of 5 differ" in diff.show(diff.compare(*pair), ("a", "b"))
-        assert diff.compare(other, other)["parts"]["entity.resnet"]["values"]["image"] == [0, 5, 0.0]
+            values = diff.compare(*pair)["parts"]["entity.image"]["values"]
+            assert values["vector"] == [len(rows), 5, 0.0]
+            assert "vector: " + str(len(rows)) + " of 5 differ" in diff.show(diff.compare(*pair), ("a", "b"))
+        assert diff.compare(other, other)["parts"]["entity.image"]["values"]["vector"] == [0, 5, 0.0]
 
 
 def test_of_numbers_that_are_not_finite_each_equals_itself_alone():
@@ -142,9 +142,9 @@ def test_the_command_says_what_differs_and_exits_1(tmp_path, vectors):
     build(tmp_path / "b", ids, vectors, resize=256)
     run = CliRunner().invoke(app, ["diff", str(tmp_path / "a"), str(tmp_path / "b")])
     assert run.exit_code == 1
-    assert "entity.resnet: encoder.resize: 232 in 1, 256 in 2" in run.stdout
-    assert "entity.resnet: policy" not in run.stdout
+    assert "entity.image: encoder.resize: 232 in 1, 256 in 2" in run.stdout
+    assert "entity.image: policy" not in run.stdout
     run = CliRunner().invoke(app, ["diff", str(tmp_path / "a"), str(tmp_path / "a")])
     assert (run.exit_code, "are the same cache" in run.stdout) == (0, True)
     run = CliRunner().invoke(app, ["diff", str(tmp_path / "a"), str(tmp_path / "b"), "--json"])
-    assert json.loads(run.stdout)["parts"]["entity.resnet"]["recipe"] == [["encoder.resize", 232, 256]]
+    assert json.loads(run.stdout)["parts"]["entity.image"]["recipe"] == [["encoder.resize", 232, 256]]

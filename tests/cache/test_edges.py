@@ -54,14 +54,14 @@ def random_columns(seed, dtype=np.float16, scale=1.0):
     }
     raw["mention"][0], raw["entity"][0] = [], []
     columns = {
-        "mention.bert.cls": features(N, D),
-        "entity.bert.text": features(E, D),
-        "mention.clip.sentence": features(N, P),
-        "mention.clip.image": features(N, P),
-        "entity.clip.text": features(E, P),
-        "entity.clip.image": features(E, P),
-        "mention.clip.present": rng.random(N) < 0.6,
-        "entity.clip.present": rng.random(E) < 0.6,
+        "mention.text.sentence": features(N, D),
+        "entity.text.sentence": features(E, D),
+        "mention.joint.sentence": features(N, P),
+        "mention.joint.image": features(N, P),
+        "entity.joint.text": features(E, P),
+        "entity.joint.image": features(E, P),
+        "mention.joint.present": rng.random(N) < 0.6,
+        "entity.joint.present": rng.random(E) < 0.6,
     }
     for side, items in raw.items():
         vectors = [summary(np.array([v for v, _ in i] or np.zeros((0, V))), np.array([s for _, s in i])) for i in items]
@@ -83,11 +83,11 @@ def test_edges_are_the_triple_loops_of_equations_6_to_8_and_11(seed):
             e = candidates[m, c]
             expected = dict.fromkeys(EDGES, 0.0)
             if e >= 0:
-                expected["text_to_text"] = cosine(wide["mention.bert.cls"][m], wide["entity.bert.text"][e])
-                if columns["entity.clip.present"][e]:
-                    expected["text_to_image"] = cosine(wide["mention.clip.sentence"][m], wide["entity.clip.image"][e])
-                if columns["mention.clip.present"][m]:
-                    expected["image_to_text"] = cosine(wide["mention.clip.image"][m], wide["entity.clip.text"][e])
+                expected["text_to_text"] = cosine(wide["mention.text.sentence"][m], wide["entity.text.sentence"][e])
+                if columns["entity.joint.present"][e]:
+                    expected["text_to_image"] = cosine(wide["mention.joint.sentence"][m], wide["entity.joint.image"][e])
+                if columns["mention.joint.present"][m]:
+                    expected["image_to_text"] = cosine(wide["mention.joint.image"][m], wide["entity.joint.text"][e])
                 expected["image_to_image"] = objects_similarity(raw["mention"][m], raw["entity"][e])
             for edge in EDGES:
                 assert edges[edge][m, c] == pytest.approx(expected[edge], abs=2e-6), (edge, m, c)
@@ -95,7 +95,7 @@ def test_edges_are_the_triple_loops_of_equations_6_to_8_and_11(seed):
 
 def test_padding_is_zero_although_it_gathers_the_last_entity():
     columns, candidates, _ = random_columns(11)
-    columns["entity.bert.text"][-1] = columns["mention.bert.cls"][1]
+    columns["entity.text.sentence"][-1] = columns["mention.text.sentence"][1]
     edges = alignment.align(columns, candidates)
     for edge in EDGES:
         assert (edges[edge][candidates < 0] == 0).all()
@@ -104,18 +104,18 @@ def test_padding_is_zero_although_it_gathers_the_last_entity():
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
 def test_edges_are_finite_and_within_one_for_tiny_huge_and_equal_vectors(scale):
     columns, candidates, _ = random_columns(5, scale=scale)
-    columns["entity.bert.text"][:] = columns["mention.bert.cls"][0]
-    columns["mention.bert.cls"][:] = columns["mention.bert.cls"][0]
+    columns["entity.text.sentence"][:] = columns["mention.text.sentence"][0]
+    columns["mention.text.sentence"][:] = columns["mention.text.sentence"][0]
     for edge, values in alignment.align(columns, candidates).items():
         assert values.dtype == np.float32, edge
         assert np.isfinite(values).all() and (np.abs(values) <= 1).all(), edge
     same = alignment.align(columns, candidates)["text_to_text"][candidates >= 0]
-    assert (np.abs(same - (1 if np.any(columns["mention.bert.cls"][0]) else 0)) < 1e-5).all()
+    assert (np.abs(same - (1 if np.any(columns["mention.text.sentence"][0]) else 0)) < 1e-5).all()
 
 
 def test_a_zero_vector_has_cosine_zero_with_all():
     columns, candidates, _ = random_columns(6)
-    columns["mention.bert.cls"][2] = 0
+    columns["mention.text.sentence"][2] = 0
     assert (alignment.align(columns, candidates)["text_to_text"][2] == 0).all()
 
 
@@ -129,7 +129,7 @@ def test_chunks_do_not_change_the_edges(monkeypatch):
 
 def unit_rows(vectors):
     """Vectors on the grid, of a column whose vectors are compared at length 1."""
-    return alignment.on_grid("mention.bert.cls", vectors)
+    return alignment.on_grid("mention.text.sentence", vectors)
 
 
 @pytest.mark.parametrize("width", [5, 768])
@@ -183,14 +183,14 @@ def test_imported_edges_are_those_of_extraction_and_equal_entities_tie():
     columns = {
         f"{side}.{name}": np.tile(rng.normal(size=width), (rows, 1)).astype(np.float16)
         for side, rows in (("mention", mentions), ("entity", entities))
-        for name in ("bert.cls", "bert.text", "clip.sentence", "clip.image", "clip.text")
+        for name in ("text.sentence", "text.sentence", "joint.sentence", "joint.image", "joint.text")
     }
-    columns["mention.bert.cls"] = rng.normal(size=(mentions, width)).astype(np.float16)
+    columns["mention.text.sentence"] = rng.normal(size=(mentions, width)).astype(np.float16)
     for side, rows in (("mention", mentions), ("entity", entities)):
         summary = rng.normal(size=(rows if side == "mention" else 1, width))
         summary *= 0.7 / np.linalg.norm(summary, axis=1, keepdims=True)
         columns[f"{side}.objects.summary"] = np.broadcast_to(summary, (rows, width)).astype(np.float16)
-        columns[f"{side}.resnet.present"] = columns[f"{side}.clip.present"] = np.ones(rows, bool)
+        columns[f"{side}.image.present"] = columns[f"{side}.joint.present"] = np.ones(rows, bool)
     candidates = np.stack([rng.permutation(entities)[:listed] for _ in range(mentions)]).astype(np.int32)
     candidates[4, 6:] = -1
     clip = {edge: np.zeros(candidates.shape, np.float32) for edge in ("text_to_image", "image_to_text")}
@@ -214,7 +214,7 @@ def test_products_on_the_grid_are_those_of_fractions():
 
 def test_an_edge_names_its_two_columns_its_own_and_is_short():
     assert EDGES == ("text_to_text", "text_to_image", "image_to_text", "image_to_image")
-    assert alignment.Edge("image_to_text").columns == ("mention.clip.image", "entity.clip.text")
+    assert alignment.Edge("image_to_text").columns == ("mention.joint.image", "entity.joint.text")
     assert [edge.column for edge in EDGES] == [f"pair.alignment.{column}" for column in PARTS["pair.alignment"]]
     assert [edge.short for edge in EDGES] == ["t>t", "t>i", "i>t", "i>i"]
     assert [edge.of_entity_picture for edge in EDGES] == [False, True, False, True]

@@ -28,9 +28,9 @@ from torture import tiny_cache
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("without_fsync")
-STALE = "entity.bert-00000.0123456789ab.h5"
-GONE = "entity.bert-00001.0123456789ab.h5"
-FOREIGN = ["notes.txt", "data.h5", "entity.bert.h5", "Entity.bert-00000.0123456789ab.h5", "x-00000.0123456789ab.h5"]
+STALE = "entity.text-00000.0123456789ab.h5"
+GONE = "entity.text-00001.0123456789ab.h5"
+FOREIGN = ["notes.txt", "data.h5", "entity.text.h5", "Entity.bert-00000.0123456789ab.h5", "x-00000.0123456789ab.h5"]
 
 
 @pytest.fixture
@@ -88,10 +88,10 @@ def test_the_shards_of_a_recipe_that_was_replaced_are_found(tmp_path):
 def test_files_that_melcache_does_not_name_are_never_touched(toy):
     for name in FOREIGN:
         old(toy / name)
-    (toy / "entity.bert-00001.0123456789ab.h5").mkdir()
-    (toy / "entity.bert-00002.0123456789ab.h5").symlink_to(old(toy.parent / "precious"))
-    os.mkfifo(toy / "entity.bert-00003.0123456789ab.h5")
-    old(toy / "deeper/entity.bert-00000.0123456789ab.h5")
+    (toy / "entity.text-00001.0123456789ab.h5").mkdir()
+    (toy / "entity.text-00002.0123456789ab.h5").symlink_to(old(toy.parent / "precious"))
+    os.mkfifo(toy / "entity.text-00003.0123456789ab.h5")
+    old(toy / "deeper/entity.text-00000.0123456789ab.h5")
     old(toy / "manifests/notes.json")
     before = names(toy)
     assert gc.collect(toy, delete=True, unfinished=True).files == [] and names(toy) == before
@@ -247,7 +247,7 @@ def test_the_rest_of_a_whole_cache_goes_where_a_part_took_its_place(tmp_path):
     whole, remote, here = synthetic_cache(tmp_path / "whole", heads="drin,clip"), tmp_path / "remote", tmp_path / "here"
     push.push(whole, str(remote))
     pull.pull(here, str(remote), heads="drin")
-    clip = next(path for path in whole.glob("entity.clip-*.h5"))
+    clip = next(path for path in whole.glob("entity.joint-*.h5"))
     os.utime(shutil.copyfile(clip, here / clip.name), (1, 1))
     assert [file.file for file in gc.collect(here, delete=True).files] == [clip.name]
 

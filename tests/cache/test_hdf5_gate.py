@@ -51,16 +51,16 @@ def test_the_gate_works_under_limits_that_it_may_not_raise(disguised, tmp_path):
 @pytest.mark.parametrize(
     ("trick", "reason"),
     [
-        ("_external_storage", "text is not stored plainly in the file"),
-        ("_external_link", "text is not in it, or is a link to elsewhere"),
-        ("_moved_sign_bit", "text has a type of its own, <f2 by size alone"),
-        ("_bomb", "text is not stored plainly in the file"),
-        ("_attributes", "text has a named type or attributes"),
+        ("_external_storage", "sentence is not stored plainly in the file"),
+        ("_external_link", "sentence is not in it, or is a link to elsewhere"),
+        ("_moved_sign_bit", "sentence has a type of its own, <f2 by size alone"),
+        ("_bomb", "sentence is not stored plainly in the file"),
+        ("_attributes", "sentence has a named type or attributes"),
         ("_more_objects", "it holds attributes, or other objects than its columns"),
-        ("_other_shape", r"text has shape \(4, 4\), the manifest says \(3, 4\)"),
-        ("_big_endian", "text has type >f2, the manifest says <f2"),
+        ("_other_shape", r"sentence has shape \(4, 4\), the manifest says \(3, 4\)"),
+        ("_big_endian", "sentence has type >f2, the manifest says <f2"),
         ("_user_block", "it has a user block"),
-        ("_never_allocated", "text is not at the offset that the manifest says"),
+        ("_never_allocated", "sentence is not at the offset that the manifest says"),
     ],
 )
 def test_pull_and_verify_say_what_is_strange_about_a_file(tmp_path, trick, reason):
@@ -112,6 +112,8 @@ def test_a_tar_that_holds_such_a_file_leaves_nothing(tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
     tar.export(disguise(tmp_path / "there", TRICKS["external_link"], secret), tmp_path / "x.tar")
-    with pytest.raises(CacheError, match="is not what melcache writes: text is not in it, or is a link to elsewhere"):
+    with pytest.raises(
+        CacheError, match="is not what melcache writes: sentence is not in it, or is a link to elsewhere"
+    ):
         tar.take(tmp_path / "x.tar", tmp_path / "here")
     assert not (tmp_path / "here").exists()

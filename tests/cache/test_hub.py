@@ -213,7 +213,7 @@ def test_a_push_is_one_commit_and_comes_back_whole_or_in_parts(two_caches, hub, 
     readme = next(hub.content(path) for path in hub.files() if path.endswith("README.md")).decode()
     assert readme.startswith("---\nlicense: cc0-1.0\n") and done.id in readme
     assert "nothing to do" in str(push.push(one, url)) and len(hub.commits) == 2
-    gone = next(path for path in hub.files() if "entity.bert" in path)
+    gone = next(path for path in hub.files() if "entity.text" in path)
     hub.commit({path: held for path, held in hub.files().items() if path != gone})
     assert push.push(one, url).sent and gone in hub.files() and len(hub.commits) == 4  # mended
 

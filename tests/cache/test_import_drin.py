@@ -247,14 +247,14 @@ def test_mention_vectors_are_the_means_that_the_documents_say(case):
         count = int(mask[n].sum())
         under = [tokens[n, t].astype(np.float64) for t in range(starts[n] + 1, ends[n] + 1) if t < count]  # [CLS] is 0
         inner = [tokens[n, t].astype(np.float64) for t in range(1, count - 1)]
-        assert reader.column("mention.bert.found")[n] == bool(under)
-        close(reader.column("mention.bert.span")[n], sum(under or inner) / len(under or inner))
-        close(reader.column("mention.bert.cls")[n], tokens[n, 0])
-        close(reader.column("mention.resnet.image")[n], sum(pictures[n].astype(np.float64)) / R)
-        close(reader.column("mention.regions.image")[n], pictures[n])
+        assert reader.column("mention.text.found")[n] == bool(under)
+        close(reader.column("mention.text.span")[n], sum(under or inner) / len(under or inner))
+        close(reader.column("mention.text.sentence")[n], tokens[n, 0])
+        close(reader.column("mention.image.vector")[n], sum(pictures[n].astype(np.float64)) / R)
+        close(reader.column("mention.regions.vector")[n], pictures[n])
         there = bool((pictures[n] != 0).any())
-        assert reader.column("mention.resnet.present")[n] == reader.column("mention.regions.present")[n] == there
-    assert not reader.column("mention.bert.found").all() and not reader.column("mention.resnet.present").all()
+        assert reader.column("mention.image.present")[n] == reader.column("mention.regions.present")[n] == there
+    assert not reader.column("mention.text.found").all() and not reader.column("mention.image.present").all()
 
 
 def test_tokens_are_those_of_each_mentions_sentence(case):
@@ -262,19 +262,19 @@ def test_tokens_are_those_of_each_mentions_sentence(case):
     tokens, mask = oracle.all("mention-text-feature"), oracle.all("mention-text-mask")
     starts, ends = oracle.all("start-pos"), oracle.all("end-pos")
     columns = {name: reader.column(f"mention.tokens.{name}") for name in ("first", "count", "start", "end")}
-    vectors, following = reader.column("token.bert.vector"), 0
+    vectors, following = reader.column("token.text.vector"), 0
     for n in range(len(tokens)):
         count = int(mask[n].sum())
         found = {name: int(values[n]) for name, values in columns.items()}
         assert (found["first"], found["count"]) == (following, count)
         close(vectors[following : following + count], tokens[n, :count])
-        if reader.column("mention.bert.found")[n]:
+        if reader.column("mention.text.found")[n]:
             assert (found["start"], found["end"]) == (starts[n] + 1, min(ends[n] + 1, count))
         else:
             assert (found["start"], found["end"]) == (-1, -1)
         following += count
     assert reader.manifest.tables["token"] == len(vectors) == following
-    borders = [shard.start for shard in reader.manifest.shards if shard.part == "token.bert"]
+    borders = [shard.start for shard in reader.manifest.shards if shard.part == "token.text"]
     assert len(borders) > 5 and set(borders) <= set(columns["first"].tolist())
 
 
@@ -284,12 +284,12 @@ def test_entity_vectors_are_those_of_the_entity_that_is_listed(case):
         text, image = oracle.entity("entity-attr-feature", key), oracle.entity("entity-image-feature", key)[0]
         if oracle.by_entity:
             count = int(oracle.entity("entity-attr-mask", key).sum())
-            close(reader.column("entity.bert.text")[row], text[0])
-            close(reader.column("entity.bert.mean")[row], text[1 : count - 1].astype(np.float64).mean(0))
+            close(reader.column("entity.text.sentence")[row], text[0])
+            close(reader.column("entity.text.mean")[row], text[1 : count - 1].astype(np.float64).mean(0))
         else:
-            close(reader.column("entity.bert.pooler")[row], text)
-        close(reader.column("entity.resnet.image")[row], image)
-        assert reader.column("entity.resnet.present")[row] == bool((image != 0).any())
+            close(reader.column("entity.text.pooler")[row], text)
+        close(reader.column("entity.image.vector")[row], image)
+        assert reader.column("entity.image.present")[row] == bool((image != 0).any())
 
 
 def test_object_summaries_are_equation_11(case):
@@ -307,7 +307,7 @@ def test_the_four_edges_are_cosines_of_what_the_arrays_hold(case):
     reader, oracle = case
     lists, slots = reader.column("pair.candidates.candidates"), oracle.slots()
     edges = {name: reader.column(f"pair.alignment.{name}") for name in PARTS["pair.alignment"]}
-    mention = "mention.bert.cls" if oracle.by_entity else "mention.bert.span"
+    mention = "mention.text.sentence" if oracle.by_entity else "mention.text.span"
     miet, eimt = oracle.all("similarity-miet"), oracle.all("similarity-eimt")
     pictures, features = oracle.all("mention-image-feature"), oracle.all("mention-object-feature")
     scores = oracle.all("mention-object-score")
@@ -336,12 +336,12 @@ def test_what_the_arrays_cannot_give_is_absent_or_said(imported):
     assert all("imported from DRIN's arrays" in warning for warning in diverse.manifest.warnings)
     assert any("no string scores" in warning for warning in mel.manifest.warnings)
     assert not mel.column("pair.candidates.lexical").any() and not mel.column("pair.candidates.lexical_gold").any()
-    assert "entity.bert.text" not in diverse.columns and "entity.bert.mean" in mel.columns
-    with pytest.raises(CacheError, match=r"lacks the columns entity\.bert\.text, which drin reads"):
+    assert "entity.text.sentence" not in diverse.columns and "entity.text.mean" in mel.columns
+    with pytest.raises(CacheError, match=r"lacks the columns entity\.text\.sentence, which drin reads"):
         diverse.require("drin")
-    with pytest.raises(CacheError, match=r"lacks the parts entity\.clip, mention\.clip, which clip reads"):
+    with pytest.raises(CacheError, match=r"lacks the parts entity\.joint, mention\.joint, which clip reads"):
         mel.require("clip")
-    assert mel.require("drin") and mel.require("drin_authors", ("entity.bert.mean", "entity.bert.text"))
+    assert mel.require("drin") and mel.require("drin_authors", ("entity.text.mean", "entity.text.sentence"))
 
 
 @pytest.mark.parametrize(
@@ -378,7 +378,7 @@ def test_the_command_imports_and_says_what_the_arrays_lack(imported, tmp_path, m
 
 
 def test_the_recipe_names_the_arrays_by_their_sha256(imported):
-    found = melcache.open(imported / "caches/wikimel").manifest.parts["mention.resnet"].recipe
+    found = melcache.open(imported / "caches/wikimel").manifest.parts["mention.image"].recipe
     files = {f"mention-image-feature_{split}.npy" for split in SPLITS}
     assert found["origin"] == "DRIN's preprocessed arrays" and set(found["arrays"]) == files
     assert (
@@ -430,7 +430,7 @@ def test_an_interrupted_import_leaves_no_cache_and_goes_on(imported, tmp_path, m
 def test_pooler_vectors_stand_for_cls_only_where_asked_for(imported, tmp_path):
     done = convert.run(imported / "arrays/wikidiverse", tmp_path / "x", pooler_as_text=True)
     reader = melcache.open(tmp_path / "x")
-    np.testing.assert_array_equal(reader.column("entity.bert.text"), reader.column("entity.bert.pooler"))
+    np.testing.assert_array_equal(reader.column("entity.text.sentence"), reader.column("entity.text.pooler"))
     assert reader.require("drin") and any("not [CLS]" in warning for warning in done.warnings)
     with pytest.raises(ConfigError, match="WikiMEL's have \\[CLS\\] itself"):
         convert.run(imported / "arrays/wikimel", tmp_path / "y", pooler_as_text=True)

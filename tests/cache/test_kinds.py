@@ -32,24 +32,24 @@ def test_what_a_kind_names_is_there_and_stands_before_it(name):
 
 
 def test_parts_that_one_pass_makes_are_grouped_where_both_are_missing():
-    names = [PartName(name) for name in ("mention.resnet", "mention.clip", "mention.objects", "mention.regions")]
+    names = [PartName(name) for name in ("mention.image", "mention.joint", "mention.objects", "mention.regions")]
     resnet, clip, objects, regions = names
     assert kinds.passes(names) == [[resnet, regions], [clip], [objects]]
     assert kinds.passes([clip, regions]) == [[clip], [regions]]
 
 
 def test_what_a_part_derives_from_is_followed_to_the_end():
-    expected = {"mention.attributes", "mention.clip", "mention.crops", "mention.objects"}
+    expected = {"mention.attributes", "mention.joint", "mention.crops", "mention.objects"}
     assert kinds.with_inputs(["mention.attributes"]) == expected
 
 
 def test_a_planted_kind_is_synthesized_like_the_column_that_it_names(tmp_path, monkeypatch):
-    part = Part({"image": Column("V", "feature", "test")}, reads=("picture",), like={"image": "entity.resnet.image"})
+    part = Part({"image": Column("V", "feature", "test")}, reads=("picture",), like={"image": "entity.image.vector"})
     name = PartName("mention.thumbnail")
     monkeypatch.setitem(KINDS, name, part)
     monkeypatch.setitem(PARTS, name, part.columns)
-    monkeypatch.setitem(READS, "planted", (*ALWAYS, "entity.resnet.image", "mention.thumbnail.image"))
+    monkeypatch.setitem(READS, "planted", (*ALWAYS, "entity.image.vector", "mention.thumbnail.image"))
     synth.write(tmp_path / "toy", synth.Synthetic(20, 10, 4, 1.0, 0, "planted", image_width=16))
     reader = cache.open(tmp_path / "toy")
-    golds = reader.column("entity.resnet.image")[reader.column("mention.ids.gold")]
+    golds = reader.column("entity.image.vector")[reader.column("mention.ids.gold")]
     np.testing.assert_array_equal(reader.column("mention.thumbnail.image"), golds)

@@ -142,12 +142,12 @@ def test_files_are_mapped_where_there_are_no_shared_maps(tmp_path, monkeypatch):
         return real(*given, **more)
 
     build(tmp_path, 1)
-    expected = Reader(tmp_path).read("entity.bert.text")
+    expected = Reader(tmp_path).read("entity.text.sentence")
     monkeypatch.setattr(mmap, "mmap", private)
     draft = Draft(tmp_path)
     assert all(draft.adopt(shard.plan) for shard in shards(1))
-    pieces = [rows for _, rows in Reader(tmp_path).pieces("entity.bert.text")]
-    for found in (np.concatenate(pieces), draft.column("entity.bert.text")):
+    pieces = [rows for _, rows in Reader(tmp_path).pieces("entity.text.sentence")]
+    for found in (np.concatenate(pieces), draft.column("entity.text.sentence")):
         np.testing.assert_array_equal(found, expected)
 
 

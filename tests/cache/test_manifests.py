@@ -11,7 +11,7 @@ from cache.names import PartName
 
 RECIPE = {"encoder": {"name": "é", "layers": [1, 2.5, None, True]}, "format": 1}
 IDS = {"recipe": {"columns": {}}, "inputs": {}, "columns": {"id": {"dtype": "|S4", "shape": []}}}
-TEXTS = {"recipe": RECIPE, "inputs": {"entity.ids": "ab" * 32}, "columns": {"text": {"dtype": "<f2", "shape": [3]}}}
+TEXTS = {"recipe": RECIPE, "inputs": {"entity.ids": "ab" * 32}, "columns": {"sentence": {"dtype": "<f2", "shape": [3]}}}
 
 
 def shard(part, column, start, rows, low):
@@ -32,7 +32,7 @@ def content():
     """A manifest with all that one may hold."""
     parts = {
         name: part | {"fingerprint": fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]})}
-        for name, part in (("entity.bert", TEXTS), ("entity.ids", IDS))
+        for name, part in (("entity.text", TEXTS), ("entity.ids", IDS))
     }
     return {
         "format": "melcache",
@@ -46,14 +46,14 @@ def content():
         "parts": parts,
         "shards": [
             shard("entity.ids", "id", 0, 3, None),
-            shard("entity.bert", "text", 0, 2, -1.5),
-            shard("entity.bert", "text", 2, 1, 7),
+            shard("entity.text", "sentence", 0, 2, -1.5),
+            shard("entity.text", "sentence", 2, 1, 7),
         ],
         "generations": [[2, 1], [3, 2]],
         "provenance": {
             "made": "2026-01-01",
             "seconds": 1.5,
-            "parts": {"entity.bert": {"seconds": 3, "rows": 6}},
+            "parts": {"entity.text": {"seconds": 3, "rows": 6}},
             "packages": {"numpy": "2"},
             "odd": [None, {"a": [0.1]}],
             "of": "f" * 64,
@@ -78,20 +78,22 @@ def test_what_is_read_is_written_byte_for_byte_and_in_its_order(found):
 
 def test_id_and_digest_are_what_they_were():
     sealed = manifests.seal(content())
-    assert sealed["id"] == "6baae3fe5419640aa661c8864be6acda1b811438267c7d89e9f60691efa38e25"
-    assert sealed["digest"] == "f129a87be045d93aadc55f0310c922d1f71685b793358c8e9c1538f81a009fd4"
+    assert sealed["id"] == "bd3ed029fe453af2698bba4e0bda7829b54a6895e0411fb4cb23950361048897"
+    assert sealed["digest"] == "585f0bd1d21d9a8f7e207637157f3b1cba780aa16f9b2b99d58be400109051aa"
 
 
 def test_a_manifest_says_what_its_json_does():
     manifest = manifests.read(manifests.written(manifests.seal(content())), "here")
-    assert manifest.columns == ["entity.bert.text", "entity.ids.id"] and manifest.bytes == 3 * 4096
-    assert [(entry.start, entry.stop) for entry in manifest.shards_of("entity.bert")] == [(0, 2), (2, 3)]
-    assert manifest.column("entity.bert.text").row_bytes == 6 and manifest.column("entity.ids.id").row_bytes == 4
-    assert manifest.column("entity.bert.mean") is manifest.column("mention.bert.cls") is manifest.column("x") is None
+    assert manifest.columns == ["entity.ids.id", "entity.text.sentence"] and manifest.bytes == 3 * 4096
+    assert [(entry.start, entry.stop) for entry in manifest.shards_of("entity.text")] == [(0, 2), (2, 3)]
+    assert manifest.column("entity.text.sentence").row_bytes == 6 and manifest.column("entity.ids.id").row_bytes == 4
+    assert (
+        manifest.column("entity.text.mean") is manifest.column("mention.text.sentence") is manifest.column("x") is None
+    )
     assert all(type(entry.part) is PartName for entry in manifest.shards)
     made = manifest.provenance
     assert (made.made, made.seconds, made.whole_id) == ("2026-01-01", 1.5, "f" * 64)
-    assert (made.seconds_of("entity.bert", 4), made.seconds_of("entity.ids", 4)) == (2.0, None)
+    assert (made.seconds_of("entity.text", 4), made.seconds_of("entity.ids", 4)) == (2.0, None)
     other = manifests.read(manifests.written(manifests.seal(content() | {"provenance": {}})), "here").provenance
     assert (other.made, other.seconds, other.whole_id) == ("at an unknown time", 0, None)
 

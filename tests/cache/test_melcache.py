@@ -34,7 +34,7 @@ def test_synth_writes_the_columns_that_the_head_reads_and_the_asked_shape(tmp_pa
     reader = melcache.open(tmp_path / "toy")
     assert reader.id in made.stdout
     assert set(READS["drin"]) <= set(reader.columns)
-    assert reader.shape("entity.resnet.image") == (50, 16)
+    assert reader.shape("entity.image.vector") == (50, 16)
     assert reader.shape("pair.alignment.image_to_image") == (100, 7)
     assert reader.manifest.dataset.name == "toy"
     assert reader.manifest.splits == {"train": 80, "valid": 10, "test": 10}
@@ -52,7 +52,7 @@ def test_without_signal_nothing_tells_gold_from_the_others(synthetic):
     reader = melcache.open(synthetic)
     rows, gold = np.arange(500), reader.column("pair.candidates.gold")
     lists = reader.column("pair.candidates.candidates")
-    span, text = (reader.column(n).astype(np.float64) for n in ("mention.bert.span", "entity.bert.text"))
+    span, text = (reader.column(n).astype(np.float64) for n in ("mention.text.span", "entity.text.sentence"))
     scores = {"vectors": np.einsum("nd,ncd->nc", span, text[lists])}
     scores |= {n: reader.column(n) for n in reader.columns if n.startswith("pair.alignment") or n.endswith("lexical")}
     for name, values in scores.items():
@@ -98,13 +98,13 @@ def test_verify_says_ok_and_names_what_is_damaged(synthetic, tmp_path):
     copy.mkdir()
     for path in synthetic.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
-    victim = sorted(copy.glob("mention.bert*"))[0]
+    victim = sorted(copy.glob("mention.text*"))[0]
     victim.write_bytes(victim.read_bytes()[:-1] + b"\x7f")
-    (copy / "entity.bert-00009.000000000000.h5").write_bytes(b"stale")
+    (copy / "entity.text-00009.000000000000.h5").write_bytes(b"stale")
     result = invoke("verify", copy)
     assert result.exit_code == 1
     assert f"{victim.name}: sha256 is" in result.stdout and "1 damaged" in result.stdout
-    assert "entity.bert-00009.000000000000.h5: not listed" in result.stdout
+    assert "entity.text-00009.000000000000.h5: not listed" in result.stdout
     found = json.loads(invoke("verify", copy, "--json").stdout)
     assert not found["ok"] and sum(bool(f["problem"]) for f in found["files"]) == 2
 

@@ -18,9 +18,13 @@ def test_every_name_of_the_schema_is_put_together_again(part):
 
 
 def test_a_name_is_its_string():
-    name = ColumnName("entity.bert.text")
-    assert name == "entity.bert.text" and {name: 1}["entity.bert.text"] == 1 and f"{name}" == "entity.bert.text"
-    assert json.dumps({name: name}, sort_keys=True) == '{"entity.bert.text": "entity.bert.text"}'
+    name = ColumnName("entity.text.sentence")
+    assert (
+        name == "entity.text.sentence"
+        and {name: 1}["entity.text.sentence"] == 1
+        and f"{name}" == "entity.text.sentence"
+    )
+    assert json.dumps({name: name}, sort_keys=True) == '{"entity.text.sentence": "entity.text.sentence"}'
     assert type(pickle.loads(pickle.dumps(name))) is ColumnName
 
 

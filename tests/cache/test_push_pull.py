@@ -250,8 +250,8 @@ def test_a_partial_pull_takes_only_what_the_head_reads_and_goes_by_the_whole_cac
     assert {p.name for p in here.glob("*.h5")} == {s["file"] for s in shards(here)} and is_sound(here)
     with pytest.raises(CacheError, match=r"melcache pull toy URL --for drin$"):
         reader.require("drin")
-    with pytest.raises(CacheError, match=r"melcache pull toy URL --for clip,entity\.resnet$"):
-        reader.require("clip", ["entity.resnet.image"])
+    with pytest.raises(CacheError, match=r"melcache pull toy URL --for clip,entity\.image$"):
+        reader.require("clip", ["entity.image.vector"])
 
     assert pull.pull(here, str(remote), heads="bert, clip").parts == len(parts_of("clip", "bert"))
     reader = melcache.open(here)
@@ -297,13 +297,13 @@ def test_what_is_asked_for_must_be_a_head_or_a_part_that_the_cache_has(one, remo
     push.push(one, str(remote))
     for heads, error, message in (
         ("gpt", ConfigError, "--for gpt: expected one of the heads drin, "),
-        ("ghmfc", CacheError, r"lacks mention\.regions\.image, .*which --for ghmfc asks for"),
+        ("ghmfc", CacheError, r"lacks mention\.regions\.present, .*which --for ghmfc asks for"),
         ("entity.objects", CacheError, r"lacks entity\.objects\.boxes, which --for entity\.objects asks for"),
     ):
         with pytest.raises(error, match=message):
             pull.pull(here, str(remote), heads=heads)
     assert not here.exists()
-    assert set(pull_parts(here, remote, "entity.resnet")) == {"entity.resnet", "mention.ids", "pair.candidates"}
+    assert set(pull_parts(here, remote, "entity.image")) == {"entity.image", "mention.ids", "pair.candidates"}
 
 
 def pull_parts(here, remote, heads):
@@ -531,7 +531,7 @@ def test_every_shard_that_was_ever_published_is_known(sharded, one, two, remote)
     (remote / shards(one)[0]["file"]).unlink()
     place = folder.Folder(remote)
     names = [shard["file"] for shard in (*shards(one), *shards(two))]
-    listed = remote_shards.shards(place, [*names, "entity.bert-00000.000000000000.h5"], place.listing())
+    listed = remote_shards.shards(place, [*names, "entity.text-00000.000000000000.h5"], place.listing())
     found = {name: shard.entry for name, shard in listed.items()}
     assert {name: entry.as_json() for name, entry in found.items()} == {
         shard["file"]: shard for shard in (*shards(one)[1:], *shards(two))
@@ -606,9 +606,9 @@ def renumbered(path, to):
     """A copy of a cache with another number in one shard: what another processor computes."""
     shutil.copytree(path, to)
     found = json.loads((to / "manifest.json").read_text())
-    shard = next(s for s in found["shards"] if s["part"] == "entity.bert")
+    shard = next(s for s in found["shards"] if s["part"] == "entity.text")
     data = bytearray((to / shard["file"]).read_bytes())
-    place = shard["columns"]["text"]
+    place = shard["columns"]["sentence"]
     data[place["offset"]] ^= 1
     size = shard["rows"] * worlds.WIDTHS["text_width"] * 2
     place["xxh3"] = xxhash.xxh3_128_hexdigest(bytes(data[place["offset"] : place["offset"] + size]))

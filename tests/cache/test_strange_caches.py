@@ -100,7 +100,7 @@ def trained(model, *more):
         ({"mention.ids.gold": at(3, 40)}, "prior", "mention.ids.gold of .* holds 40 in row 3, expected -2 to 39"),
         ({"mention.ids.gold": at(3, -3)}, "prior", "mention.ids.gold of .* holds -3 in row 3, expected -2 to 39"),
         ({"mention.ids.splits": at(3, 8)}, "lexical", "mention.ids.splits of .* holds 8 in row 3, expected 0 to 7"),
-        ({"mention.resnet.present": lambda rows: rows.view("u1") + 1}, "drin", "present of .* holds 2 in row 0"),
+        ({"mention.image.present": lambda rows: rows.view("u1") + 1}, "drin", "present of .* holds 2 in row 0"),
         ({"pair.candidates.lexical": at(3, 1e30)}, "lexical", r"lexical of .* holds 1e\+30 in row 3, expected 0 to 1"),
         ({"pair.alignment.text_to_text": at(3, 7)}, "drin", "text_to_text of .* holds 7 in row 3"),
         ({"mention.tokens.first": at(3, 1 << 30)}, "mel_hi", "mention.tokens points outside"),
@@ -145,22 +145,22 @@ def no_parts(content):
 
 
 def no_columns(content):
-    part = content["parts"]["mention.bert"]
+    part = content["parts"]["mention.text"]
     part["columns"].clear()
     for shard in content["shards"]:
-        if shard["part"] == "mention.bert":
+        if shard["part"] == "mention.text":
             shard["columns"].clear()
 
 
 def other_width(content):
-    """entity.bert as wide as half its bytes, as a cache that was put together of two has it."""
-    content["parts"]["entity.bert"]["columns"]["text"]["shape"] = [4]
+    """entity.text as wide as half its bytes, as a cache that was put together of two has it."""
+    content["parts"]["entity.text"]["columns"]["sentence"]["shape"] = [4]
 
 
 STRUCTURES = {
     no_parts: "field 'parts' is not what the format allows",
-    no_columns: "part 'mention.bert' has no column",
-    other_width: r"column mention\.bert\.cls has D = 8, and entity\.bert\.text has 4: parts of different caches\?",
+    no_columns: "part 'mention.text' has no column",
+    other_width: r"mention\.text\.sentence has D = 8, and entity\.text\.sentence has 4: parts of different caches\?",
 }
 COMMANDS = (
     ("info", "toy"),
@@ -227,8 +227,10 @@ def test_columns_larger_than_the_free_memory_are_refused_before_any_is_taken(toy
     monkeypatch.setattr(reader, "LITTLE", 0)
     monkeypatch.setattr(memory, "free", lambda: 100)
     monkeypatch.setattr(np, "empty", None)
-    with pytest.raises(CacheError, match=r"entity\.bert\.text have 640 B, more than the 100 B of memory that are free"):
-        melcache.open(toy).read("entity.bert.text")
+    with pytest.raises(
+        CacheError, match=r"entity\.text\.sentence have 640 B, more than the 100 B of memory that are free"
+    ):
+        melcache.open(toy).read("entity.text.sentence")
 
 
 @pytest.mark.parametrize("way", ["load", "pieces"])
@@ -238,8 +240,8 @@ def test_a_disk_that_fails_under_either_way_of_reading_is_one_line(toy, monkeypa
 
     opened = melcache.open(toy)
     monkeypatch.setattr(os, "preadv", fail)
-    with pytest.raises(CacheError, match=r"^cannot read .*entity\.bert.*: Input/output error$"):
-        opened.load(["entity.bert.text"]) if way == "load" else opened.pieces("entity.bert.text")
+    with pytest.raises(CacheError, match=r"^cannot read .*entity\.text.*: Input/output error$"):
+        opened.load(["entity.text.sentence"]) if way == "load" else opened.pieces("entity.text.sentence")
 
 
 @pytest.mark.parametrize(("number", "advice"), [(errno.ENOMEM, "-v"), (errno.EMFILE, "-n")])
@@ -250,4 +252,4 @@ def test_a_limit_that_a_map_meets_is_named(toy, monkeypatch, number, advice):
     opened = melcache.open(toy)
     monkeypatch.setattr(reader.lacking, "mapped", fail)
     with pytest.raises(CacheError, match=rf"cannot map .*: {os.strerror(number)}\. Raise ulimit {advice}$"):
-        opened.column("entity.bert.text")
+        opened.column("entity.text.sentence")

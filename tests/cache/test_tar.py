@@ -201,7 +201,7 @@ def hostile():
         "traversal inside": (named("manifests/../../evil.json"), "not listed"),
         "absolute name": (named("/etc/evil.h5"), "not listed"),
         "a name with a dot in front": (named("./manifest.json"), "not listed"),
-        "an unlisted shard": (named("entity.bert-00000.0123456789ab.h5"), "not listed"),
+        "an unlisted shard": (named("entity.text-00000.0123456789ab.h5"), "not listed"),
         "an unlisted script": (named("setup.py"), "not listed"),
         "another manifest's copy": (named(f"manifests/{'0' * 64}.json"), "not listed"),
         "a control character in a name": (named("a\x1b[2Jb"), "not listed"),

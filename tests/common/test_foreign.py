@@ -88,7 +88,7 @@ def hostile(tmp_path_factory):
     found["warnings"], found["coverage"] = [text], {text: 1}
     found["splits"] = {f"{name}{text}": count for name, count in found["splits"].items()}
     found["provenance"]["made"] = text
-    part = found["parts"]["entity.bert"]
+    part = found["parts"]["entity.text"]
     part["recipe"]["encoder"] = {"encoder": f"{text}\n# x\n", "weights": f"{text}\n"}
     part["fingerprint"] = manifests.fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]})
     sealed = manifests.seal(found)

@@ -50,5 +50,5 @@ def test_options_of_names_say_what_was_meant(words, meant, folder, monkeypatch):
 
 
 def test_a_column_that_is_none_is_answered_with_the_nearest(folder):
-    with pytest.raises(CacheError, match=r"\(did you mean mention\.bert\.span\?\)"):
-        melcache.open(folder / "shards/wikimel").column("mention.bert.spam")
+    with pytest.raises(CacheError, match=r"\(did you mean mention\.text\.span\?\)"):
+        melcache.open(folder / "shards/wikimel").column("mention.text.spam")

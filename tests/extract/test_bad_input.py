@@ -77,7 +77,7 @@ def test_each_bad_picture_has_its_verdict_in_the_cache(gallery):
             names[i]: verdicts[names[i]] for i in rows
         }
         there = np.array([verdict == "ok" for verdict in status])
-        for part in ("resnet", "clip", *(["regions"] if table == "mention" else [])):
+        for part in ("image", "joint", *(["regions"] if table == "mention" else [])):
             assert (reader.column(f"{table}.{part}.present") == there).all()
 
 
@@ -121,10 +121,10 @@ def by_id(reader, table, column):
 
 def test_each_text_is_in_the_cache_with_its_marks(texts):
     assert texts.manifest.tables["mention"] == texts.manifest.tables["entity"] == len(TEXTS)
-    assert by_id(texts, "mention", "bert.found") == {name: found for name, (*_, found, _) in TEXTS.items()}
-    assert by_id(texts, "mention", "bert.truncated") == {name: cut for name, (*_, cut) in TEXTS.items()}
+    assert by_id(texts, "mention", "text.found") == {name: found for name, (*_, found, _) in TEXTS.items()}
+    assert by_id(texts, "mention", "text.truncated") == {name: cut for name, (*_, cut) in TEXTS.items()}
     long = {name for name, (_, sentence, *_) in TEXTS.items() if len(sentence) > 400}
-    assert {name for name, cut in by_id(texts, "mention", "clip.truncated").items() if cut} >= long
+    assert {name for name, cut in by_id(texts, "mention", "joint.truncated").items() if cut} >= long
     assert finite(texts)
 
 
@@ -134,7 +134,7 @@ def test_each_text_that_is_cut_or_not_found_is_counted(texts):
     found = [found for *_, found, _ in TEXTS.values()]
     assert counts["spans not found"] == given.count(False)
     assert counts["spans beyond the token limit"] == sum(g and not f for g, f in zip(given, found, strict=True))
-    assert counts["mention texts cut by bert"] == sum(cut for *_, cut in TEXTS.values())
+    assert counts["mention texts cut by text"] == sum(cut for *_, cut in TEXTS.values())
 
 
 def test_half_a_surrogate_pair_does_not_stop_an_extraction(tmp_path):
@@ -143,7 +143,7 @@ def test_half_a_surrogate_pair_does_not_stop_an_extraction(tmp_path):
     reader = melcache.open(pipeline.run(config(tmp_path)))
     assert reader.strings("mention.ids.id") == ["m\ufffd"]
     assert reader.strings("entity.ids.name") == ["har\ufffdbor"]
-    assert reader.column("mention.bert.found").all()
+    assert reader.column("mention.text.found").all()
 
 
 @pytest.mark.parametrize(

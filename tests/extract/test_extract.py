@@ -166,28 +166,30 @@ def test_a_repeated_item_has_its_owners_vector_bit_for_bit(extracted):
     for row, name in enumerate(extracted.strings("entity.ids.id")):
         picture = ENTITIES[int(name[1:])][2]
         held["text"].append((texts[name], row))
-        held["clip"].append((texts[name], "entity.clip.text", row))
+        held["clip"].append((texts[name], "entity.joint.text", row))
         if picture in READABLE or picture in files:
             held["picture"].append((files.get(picture, picture), "entity", row))
     for row, name in enumerate(mentions):
         _, sentence, surface, picture, _ = MENTIONS[int(name[1:])]
         held["cls"].append((sentence, row))
         for column, text in (("mention", surface), ("sentence", sentence)):
-            held["clip"].append((text, f"mention.clip.{column}", row))
-        held["clip"].append((f"{surface} [SEP] {sentence}", "mention.clip.mention_sentence", row))
+            held["clip"].append((text, f"mention.joint.{column}", row))
+        held["clip"].append((f"{surface} [SEP] {sentence}", "mention.joint.mention_sentence", row))
         if picture in READABLE:
             held["picture"].append((picture, "mention", row))
     repeats = 0
     first = {}
     vectors = {}
     for text, row in held["text"]:
-        vectors[text, f"text {row}"] = [extracted.column(f"entity.bert.{c}")[row] for c in ("text", "mean", "pooler")]
+        vectors[text, f"text {row}"] = [
+            extracted.column(f"entity.text.{c}")[row] for c in ("sentence", "mean", "pooler")
+        ]
     for text, row in held["cls"]:
-        vectors["sentence", text, f"{row}"] = [extracted.column("mention.bert.cls")[row]]
+        vectors["sentence", text, f"{row}"] = [extracted.column("mention.text.sentence")[row]]
     for text, column, row in held["clip"]:
         vectors["clip", text, f"{column} {row}"] = [extracted.column(column)[row]]
     for picture, table, row in held["picture"]:
-        names = [f"{table}.{c}" for c in ("resnet.image", "clip.image", "objects.boxes", "objects.summary")]
+        names = [f"{table}.{c}" for c in ("image.vector", "joint.image", "objects.boxes", "objects.summary")]
         vectors["picture", picture, f"{table} {row}"] = [extracted.column(name)[row] for name in names]
     for (*item, slot), values in vectors.items():
         owner = first.setdefault(tuple(item), values)
@@ -222,8 +224,8 @@ def test_an_entity_without_description_holds_its_other_text_where_others_have_on
     extracted, described, release, tmp_path
 ):
     reader = described[0]
-    text, description = (reader.column(f"entity.clip.{name}") for name in ("text", "description"))
-    assert text.tobytes() == extracted.column("entity.clip.text").tobytes()
+    text, description = (reader.column(f"entity.joint.{name}") for name in ("text", "description"))
+    assert text.tobytes() == extracted.column("entity.joint.text").tobytes()
     clip = Encoders(config(release, tmp_path)).joint
     for row, name in enumerate(reader.strings("entity.ids.id")):
         given = BRIEFS.get(name) or ("Lyon stands on the Rhone." if ENTITIES[row][0] == "Lyon" else None)
@@ -252,14 +254,14 @@ def test_descriptions_added_to_a_cache_cost_only_clip_and_give_the_id_of_a_fresh
     assert (done["bert"], done["resnet pictures"], done["detector"]) == (0, 0, 0)
     parts = [reader.manifest.parts for reader in (plain, renewed)]
     changed = {name for name in parts[0] if parts[0][name].fingerprint != parts[1][name].fingerprint}
-    assert changed == {"entity.clip", "pair.alignment"}
-    stated = [part["entity.clip"].recipe.get("description") for part in parts]  # what stands in decides the numbers
+    assert changed == {"entity.joint", "pair.alignment"}
+    stated = [part["entity.joint"].recipe.get("description") for part in parts]  # what stands in decides the numbers
     assert stated == [None, "else name: text"]
     keys = [{(shard.part, shard.key) for shard in reader.manifest.shards} for reader in (plain, renewed)]
-    # mention.clip: in this world mentions share texts and pictures with entities, and so copy from entity.clip
+    # mention.joint: in this world mentions share texts and pictures with entities, and so copy from entity.joint
     remade = {part for part, _ in keys[1] - keys[0]}
-    assert remade <= {"entity.ids", "entity.clip", "mention.clip", "pair.candidates", "pair.alignment"}
-    assert {"entity.ids", "entity.clip"} <= remade
+    assert remade <= {"entity.ids", "entity.joint", "mention.joint", "pair.candidates", "pair.alignment"}
+    assert {"entity.ids", "entity.joint"} <= remade
 
 
 def test_other_descriptions_change_the_shards_that_hold_them_and_those_that_copy_from_them(
@@ -272,7 +274,7 @@ def test_other_descriptions_change_the_shards_that_hold_them_and_those_that_copy
     assert parts[0] == parts[1]
     keys = [{s.key: (s.part, s.start) for s in r.manifest.shards} for r in (described[0], reader)]
     remade = {place for key, place in keys[1].items() if key not in keys[0]}
-    assert ("entity.clip", 0) in remade and not any(part in ("entity.bert", "mention.bert") for part, _ in remade)
+    assert ("entity.joint", 0) in remade and not any(part in ("entity.text", "mention.text") for part, _ in remade)
     assert reader.id != described[0].id
 
 
@@ -287,18 +289,19 @@ def test_statuses_masks_and_neutral_rows(extracted):
         status = [IMAGE_STATUS[code] for code in extracted.column(f"{table}.ids.image_status")]
         assert status == expected
         there = np.array([code == "ok" for code in expected])
-        for kind in ("resnet", "clip"):
+        for kind, column in (("image", "vector"), ("joint", "image")):
             assert (extracted.column(f"{table}.{kind}.present") == there).all()
-            blanks = extracted.column(f"{table}.{kind}.image")[~there]
+            blanks = extracted.column(f"{table}.{kind}.{column}")[~there]
             assert len({row.tobytes() for row in blanks}) == 1 and np.any(blanks)
             assert blanks[0].tobytes() not in {
-                row.tobytes() for row in extracted.column(f"{table}.{kind}.image")[there]
+                row.tobytes() for row in extracted.column(f"{table}.{kind}.{column}")[there]
             }
         for column in ("boxes", "scores", "labels", "summary"):
             assert not extracted.column(f"{table}.objects.{column}")[~there].any()
-    for kind in ("resnet", "clip"):
+    for kind, column in (("image", "vector"), ("joint", "image")):
         blank = {
-            extracted.column(f"{t}.{kind}.image")[~extracted.column(f"{t}.{kind}.present")][0].tobytes() for t in TABLES
+            extracted.column(f"{t}.{kind}.{column}")[~extracted.column(f"{t}.{kind}.present")][0].tobytes()
+            for t in TABLES
         }
         assert len(blank) == 1
 
@@ -306,11 +309,11 @@ def test_statuses_masks_and_neutral_rows(extracted):
 def test_the_neutral_vector_is_the_encoders_of_the_declared_gray_picture(extracted, release, tmp_path):
     encoders = Encoders(config(release, tmp_path))
     gray = Image.new("RGB", (224, 224), (128, 128, 128))
-    blank = int(np.flatnonzero(~extracted.column("entity.resnet.present"))[0])
-    expected = encoders.pictures([gray], [PartName("entity.resnet"), PartName("entity.clip")])
-    for kind in ("resnet", "clip"):
+    blank = int(np.flatnonzero(~extracted.column("entity.image.present"))[0])
+    expected = encoders.pictures([gray], [PartName("entity.image"), PartName("entity.joint")])
+    for kind, column in (("image", "vector"), ("joint", "image")):
         np.testing.assert_array_equal(
-            extracted.column(f"entity.{kind}.image")[blank], expected[f"entity.{kind}"]["image"][0].astype(np.float16)
+            extracted.column(f"entity.{kind}.{column}")[blank], expected[f"entity.{kind}"][column][0].astype(np.float16)
         )
     assert images.neutral().tobytes() == gray.tobytes()
 
@@ -332,15 +335,15 @@ def test_coverage_counts_are_those_counted_by_hand(extracted):
         "mention images: none": 1,
         "mention images: missing": 1,
         "mention images: corrupt": 1,
-        "entity texts cut by bert": 1,
-        "entity texts cut by clip": 1,
-        "mention texts cut by bert": 1,
-        "mention texts cut by clip": 1,
+        "entity texts cut by text": 1,
+        "entity texts cut by joint": 1,
+        "mention texts cut by text": 1,
+        "mention texts cut by joint": 1,
     }
     assert {name: counts[name] for name in expected} == expected
-    found = dict(zip(extracted.strings("mention.ids.id"), extracted.column("mention.bert.found"), strict=True))
+    found = dict(zip(extracted.strings("mention.ids.id"), extracted.column("mention.text.found"), strict=True))
     assert {name for name, there in found.items() if not there} == {"m5", "m6"}
-    cut = dict(zip(extracted.strings("entity.ids.id"), extracted.column("entity.bert.truncated"), strict=True))
+    cut = dict(zip(extracted.strings("entity.ids.id"), extracted.column("entity.text.truncated"), strict=True))
     assert {name for name, there in cut.items() if there} == {"e6"}
 
 
@@ -361,7 +364,7 @@ def test_alignment_is_that_of_the_stored_columns(extracted):
     for edge in ("text_to_text", "text_to_image", "image_to_text", "image_to_image"):
         values = extracted.column(f"pair.alignment.{edge}")
         assert np.isfinite(values).all() and np.any(values)
-    cls, text = (extracted.column(n).astype(float) for n in ("mention.bert.cls", "entity.bert.text"))
+    cls, text = (extracted.column(n).astype(float) for n in ("mention.text.sentence", "entity.text.sentence"))
     for m, listed in enumerate(extracted.column("pair.candidates.candidates")):
         for c, e in enumerate(listed):
             expected = cls[m] @ text[e] / np.linalg.norm(cls[m]) / np.linalg.norm(text[e])
@@ -418,7 +421,7 @@ def test_limit_does_not_change_what_a_mention_holds(release, extracted, tmp_path
     for row, name in enumerate(few.strings("mention.ids.id")):
         other = extracted.strings("mention.ids.id").index(name)
         np.testing.assert_allclose(
-            few.column("mention.bert.span")[row].astype(float), extracted.column("mention.bert.span")[other], atol=2e-3
+            few.column("mention.text.span")[row].astype(float), extracted.column("mention.text.span")[other], atol=2e-3
         )
         names = [r.strings("entity.ids.id") for r in (few, extracted)]
         listed = [r.column("pair.candidates.candidates")[i] for r, i in ((few, row), (extracted, other))]
@@ -485,7 +488,7 @@ def test_a_resumed_run_redoes_what_is_missing_and_has_the_same_id(finished, watc
 def test_a_shard_that_was_damaged_before_the_manifest_is_made_again_and_told(finished, watched, capsys):
     wanted, identity = finished
     take_back(wanted.folder)
-    victim = sorted(wanted.folder.glob("entity.resnet-*.h5"))[1]
+    victim = sorted(wanted.folder.glob("entity.image-*.h5"))[1]
     data = victim.read_bytes()
     victim.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))  # the last picture's `present`
     assert melcache.open(pipeline.run(wanted)).id == identity

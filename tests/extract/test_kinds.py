@@ -17,7 +17,7 @@ from extract.forecast import calibration
 from extract.preparation import prepare
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 
-PRESENT, CUT = KINDS["entity.resnet"].columns["present"], KINDS["entity.bert"].columns["truncated"]
+PRESENT, CUT = KINDS["entity.image"].columns["present"], KINDS["entity.text"].columns["truncated"]
 THUMBNAIL = Part(
     {"image": Column("V", "feature", "twice the pooled vector"), "present": PRESENT},
     reads=("picture",),
@@ -73,10 +73,10 @@ def test_a_planted_kind_is_planned_keyed_timed_computed_and_counted(release, enc
     assert lines["entity.title"]["seconds"] == pytest.approx(3 * rates["BERT, entities"])
     made = cache.open(pipeline.run(config))
     for table in ("entity", "mention"):
-        expected = 2 * made.column(f"{table}.resnet.image").astype(np.float32)
+        expected = 2 * made.column(f"{table}.image.vector").astype(np.float32)
         np.testing.assert_allclose(made.column(f"{table}.thumbnail.image"), expected, rtol=2e-3, atol=1e-6)
     assert (made.column("entity.thumbnail.present") == [True, True, False]).all()
-    expected = 2 * made.column("entity.bert.text").astype(np.float32)
+    expected = 2 * made.column("entity.text.sentence").astype(np.float32)
     np.testing.assert_allclose(made.column("entity.title.most"), expected, rtol=2e-3, atol=1e-6)
     encoders = watched[0].encoders
     assert encoders.image.counts["pictures"] == 2 * (3 + 1)  # of both kinds, the neutral one too
@@ -84,13 +84,13 @@ def test_a_planted_kind_is_planned_keyed_timed_computed_and_counted(release, enc
     assert re.search(rf"^texts, BERT +{2 * 3 + 2}$", watched[0].counters(), re.MULTILINE)
     assert made.manifest.coverage["entity texts cut by title"] == 0
     recipes = {name: entry.recipe for name, entry in made.manifest.parts.items()}
-    assert recipes["entity.thumbnail"]["encoder"] == recipes["entity.resnet"]["encoder"]
+    assert recipes["entity.thumbnail"]["encoder"] == recipes["entity.image"]["encoder"]
     before = {name: job.plan.keys.of(name, 0) for name in job.plan.parts}
     write_pictures(release, {"green.png": (23, 20)})
     after = prepare(config).plan.keys
     changed = {name for name in before if after.of(name, 0) != before[name]}
     assert "entity.thumbnail" in changed and "entity.title" not in changed
-    assert ("mention.thumbnail" in changed) == ("mention.resnet" in changed)  # red's owner is of the changed shard
+    assert ("mention.thumbnail" in changed) == ("mention.image" in changed)  # red's owner is of the changed shard
 
 
 def test_a_kind_whose_role_no_encoder_has_is_refused_by_name(release, tmp_path, monkeypatch):

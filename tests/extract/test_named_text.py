@@ -154,7 +154,7 @@ def test_a_mean_without_the_prompt_leaves_out_its_tokens(copied, library):
     text = [t for c in range(7, 13) for t in range(len(states)) if _stands(words, t, c)]
     ((batch, place),) = encoded(encoder, ["harbor"])
     np.testing.assert_allclose(batch.cls[place], states[min(text) :].mean(0), atol=1e-5)
-    assert encoder.recipe_of("entity.bert")["prompt"] == ""
+    assert encoder.recipe_of("entity.text")["prompt"] == ""
 
 
 def flat(value, path=()):
@@ -167,7 +167,7 @@ def flat(value, path=()):
 
 
 def recipes(encoder):
-    return {part: dict(flat(encoder.recipe_of(part))) for part in ("entity.bert", "mention.bert", "mention.tokens")}
+    return {part: dict(flat(encoder.recipe_of(part))) for part in ("entity.text", "mention.text", "mention.tokens")}
 
 
 def _other_weights(folder):
@@ -202,8 +202,8 @@ def _other_prompt(folder):
     models.write(folder / "config_sentence_transformers.json", {"prompts": {"query": "q: "}})
 
 
-TOKENS = {("entity.bert", "encoder.tokenizer"), ("mention.bert", "encoder.tokenizer"), ("mention.tokens", "tokenizer")}
-BOTH = ("entity.bert", "mention.bert")
+TOKENS = {("entity.text", "encoder.tokenizer"), ("mention.text", "encoder.tokenizer"), ("mention.tokens", "tokenizer")}
+BOTH = ("entity.text", "mention.text")
 
 
 @pytest.mark.parametrize(
@@ -214,12 +214,12 @@ BOTH = ("entity.bert", "mention.bert")
         (_other_words, {}, TOKENS),
         (_lower, {}, TOKENS),
         (_other_pooling, {}, {(part, "encoder.pooling") for part in BOTH}),
-        (_other_prompt, {}, {("mention.bert", "prompt"), ("mention.tokens", "prompt")}),
+        (_other_prompt, {}, {("mention.text", "prompt"), ("mention.tokens", "prompt")}),
         (_remark, {}, set()),
         (None, {"text_pooling": "cls"}, {(part, "encoder.pooling") for part in BOTH}),
         (None, {"text_pooling": "mean"}, set()),
-        (None, {"query_prompt": "q: "}, {("mention.bert", "prompt"), ("mention.tokens", "prompt")}),
-        (None, {"passage_prompt": "p: "}, {("entity.bert", "prompt")}),
+        (None, {"query_prompt": "q: "}, {("mention.text", "prompt"), ("mention.tokens", "prompt")}),
+        (None, {"passage_prompt": "p: "}, {("entity.text", "prompt")}),
         (None, {"text_weights": "random-full"}, {(part, "encoder.weights") for part in BOTH}),
         (None, {"text_batch": 7}, {(part, "encoder.batch") for part in BOTH}),
     ],
@@ -428,14 +428,14 @@ def test_a_release_becomes_vectors_of_the_encoder_that_is_named(folders, tmp_pat
     encoder = named(folders[family])
     spans = [[(0, 2)], [(0, 5)]]
     for i, (batch, place) in enumerate(encoded(encoder, [m["text"] for m in mentions], 512, spans)):
-        np.testing.assert_allclose(reader.column("mention.bert.span")[i], batch.spans[place][0], atol=2e-3)
-        np.testing.assert_allclose(reader.column("mention.bert.cls")[i], batch.cls[place], atol=2e-3)
+        np.testing.assert_allclose(reader.column("mention.text.span")[i], batch.spans[place][0], atol=2e-3)
+        np.testing.assert_allclose(reader.column("mention.text.sentence")[i], batch.cls[place], atol=2e-3)
         first, start = (reader.column(f"mention.tokens.{name}")[i] for name in ("first", "start"))
-        np.testing.assert_allclose(reader.column("token.bert.vector")[first], batch.states[place][0], atol=2e-3)
+        np.testing.assert_allclose(reader.column("token.text.vector")[first], batch.states[place][0], atol=2e-3)
         assert start >= 0
     ((batch, _),) = encoded(encoder, ["Paris: a city"], source="name")
-    np.testing.assert_allclose(reader.column("entity.bert.text")[1], batch.cls[0], atol=2e-3)
-    assert f"AutoModel {FAMILY[family]}" in json.dumps(reader.manifest.parts["entity.bert"].recipe)
+    np.testing.assert_allclose(reader.column("entity.text.sentence")[1], batch.cls[0], atol=2e-3)
+    assert f"AutoModel {FAMILY[family]}" in json.dumps(reader.manifest.parts["entity.text"].recipe)
 
 
 # what sentence-transformers 6.2's encode gives, the first four numbers of 384

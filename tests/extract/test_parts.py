@@ -60,7 +60,7 @@ OF_MENTIONS = {"red", "blue", "wide", "flat"}
 LIMIT, K, RANGES = 32, 3, 2  # of mentions in fours
 BOTH = ("ghmfc", "dwe")
 DETECT = Objects._detect
-TOKENS, CLIP_TOKENS = {"token.bert", "mention.tokens"}, {"clip_token.clip", "mention.clip_tokens"}
+TOKENS, CLIP_TOKENS = {"token.text", "mention.tokens"}, {"joint_token.joint", "mention.joint_tokens"}
 
 
 class Attributes:
@@ -223,7 +223,7 @@ def test_heads_find_their_columns(extracted):
 
 def test_token_rows_are_the_last_layer_of_bert_on_each_sentence_alone(extracted, encoders):
     first, count = extracted.column("mention.tokens.first"), extracted.column("mention.tokens.count")
-    vectors = extracted.column("token.bert.vector").astype(np.float32)
+    vectors = extracted.column("token.text.vector").astype(np.float32)
     begins = {}
     for row, sentence in enumerate(sentence_of(extracted)):
         ids = encoders.text._tokenizer.encode(sentence).ids
@@ -233,7 +233,9 @@ def test_token_rows_are_the_last_layer_of_bert_on_each_sentence_alone(extracted,
         assert count[row] == len(ids)
         assert begins.setdefault(sentence, first[row]) == first[row]
         np.testing.assert_allclose(vectors[first[row] : first[row] + count[row]], hidden, atol=4e-3)
-        assert (extracted.column("mention.bert.cls")[row] == extracted.column("token.bert.vector")[first[row]]).all()
+        assert (
+            extracted.column("mention.text.sentence")[row] == extracted.column("token.text.vector")[first[row]]
+        ).all()
     ends = sorted(
         (first[row], first[row] + count[row]) for row in {s: r for r, s in enumerate(begins.values())}.values()
     )
@@ -261,10 +263,10 @@ def test_start_and_end_are_the_pieces_of_the_mention(extracted, encoders):
 def test_the_mean_of_the_tokens_under_a_mention_is_its_span(extracted):
     columns = ("first", "start", "end", "count")
     first, start, end, count = (extracted.column(f"mention.tokens.{name}") for name in columns)
-    vectors = extracted.column("token.bert.vector").astype(np.float32)
-    found = extracted.column("mention.bert.found")
+    vectors = extracted.column("token.text.vector").astype(np.float32)
+    found = extracted.column("mention.text.found")
     assert 0 < found.sum() < len(found)
-    for row, span in enumerate(extracted.column("mention.bert.span").astype(np.float32)):
+    for row, span in enumerate(extracted.column("mention.text.span").astype(np.float32)):
         if found[row]:
             assert 1 <= start[row] < end[row] < count[row]
             np.testing.assert_allclose(
@@ -280,19 +282,19 @@ def test_a_batch_holds_the_tokens_of_its_mentions(extracted):
     batch = table.batch(order)
     start, end = (extracted.column(f"mention.tokens.{name}")[order] for name in ("start", "end"))
     for i, row in enumerate(order.tolist()):
-        present = batch["token.bert.present"][i]
+        present = batch["token.text.present"][i]
         assert int(present.sum()) == extracted.column("mention.tokens.count")[row]
         if start[i] >= 0:
-            mean = batch["token.bert.vector"][i, start[i] : end[i]].mean(0).numpy()
-            np.testing.assert_allclose(mean, extracted.column("mention.bert.span")[row].astype(np.float32), atol=2e-3)
+            mean = batch["token.text.vector"][i, start[i] : end[i]].mean(0).numpy()
+            np.testing.assert_allclose(mean, extracted.column("mention.text.span")[row].astype(np.float32), atol=2e-3)
 
 
 def test_clip_token_rows_are_open_clips_own_states_and_end_in_the_sentence_vector(extracted, encoders, monkeypatch):
     model, tokenize = encoders.joint._model, open_clip.get_tokenizer("ViT-B-32")
     monkeypatch.setattr(model, "text_pool_type", "none")  # open_clip's way to return every token
-    first, count = extracted.column("mention.clip_tokens.first"), extracted.column("mention.clip_tokens.count")
-    vectors = extracted.column("clip_token.clip.vector").astype(np.float32)
-    sentences = extracted.column("mention.clip.sentence").astype(np.float32)
+    first, count = extracted.column("mention.joint_tokens.first"), extracted.column("mention.joint_tokens.count")
+    vectors = extracted.column("joint_token.joint.vector").astype(np.float32)
+    sentences = extracted.column("mention.joint.sentence").astype(np.float32)
     for row, sentence in enumerate(sentence_of(extracted)):
         ids = tokenize([sentence])
         assert count[row] == (ids[0] != 0).sum()
@@ -329,7 +331,7 @@ def test_a_wide_part_is_cut_into_shards_of_whole_sentences_with_the_same_rows(
         cut = extract(release, tmp_path, heads=BOTH)
         rows = [shard.rows for shard in cut.manifest.shards if shard.part == "mention.regions"]
         assert rows == {2: [2, 2, 1, 2, 2], 3: [3, 2, 3, 1]}[size]  # of ranges of five and four
-        tokens = [shard for shard in cut.manifest.shards if shard.part == "token.bert"]
+        tokens = [shard for shard in cut.manifest.shards if shard.part == "token.text"]
         assert len(tokens) > RANGES
         assert {shard.stop for shard in tokens} <= borders
         assert [shard.file.split("-")[1][:5] for shard in tokens] == [f"{i:05d}" for i in range(len(tokens))]
@@ -341,11 +343,11 @@ def test_a_wide_part_is_cut_into_shards_of_whole_sentences_with_the_same_rows(
 
 
 def test_the_mean_of_the_regions_is_the_pooled_vector(extracted):
-    regions = extracted.column("mention.regions.image").astype(np.float32)
+    regions = extracted.column("mention.regions.vector").astype(np.float32)
     assert regions.shape[1:] == (4, 512)
-    pooled = extracted.column("mention.resnet.image").astype(np.float32)
+    pooled = extracted.column("mention.image.vector").astype(np.float32)
     np.testing.assert_allclose(regions.mean(1), pooled, atol=3e-3)
-    assert (extracted.column("mention.regions.present") == extracted.column("mention.resnet.present")).all()
+    assert (extracted.column("mention.regions.present") == extracted.column("mention.image.present")).all()
     assert np.abs(regions - pooled[:, None]).max() > 0.1
     owners = {}
     for row, name in enumerate(picture_of(extracted)):
@@ -373,7 +375,7 @@ def test_regions_are_the_places_of_the_last_feature_map_row_by_row(encoders, mon
 
 
 def test_crops_are_clip_vectors_of_the_stored_boxes_cut_out(extracted, encoders, release):
-    vectors, labels = extracted.column("mention.crops.clip"), extracted.column("mention.crops.labels")
+    vectors, labels = extracted.column("mention.crops.vector"), extracted.column("mention.crops.labels")
     assert (labels == extracted.column("mention.objects.labels")).all()
     boxes, objects = extracted.column("mention.objects.boxes"), 0
     for row, name in enumerate(picture_of(extracted)):
@@ -392,10 +394,13 @@ def test_crops_are_clip_vectors_of_the_stored_boxes_cut_out(extracted, encoders,
 
 def test_attributes_see_stored_vectors_and_are_zero_without_picture_or_person(extracted):
     images, present = (
-        extracted.column("mention.clip.image").astype(np.float32),
-        extracted.column("mention.clip.present"),
+        extracted.column("mention.joint.image").astype(np.float32),
+        extracted.column("mention.joint.present"),
     )
-    crops, labels = extracted.column("mention.crops.clip").astype(np.float32), extracted.column("mention.crops.labels")
+    crops, labels = (
+        extracted.column("mention.crops.vector").astype(np.float32),
+        extracted.column("mention.crops.labels"),
+    )
     columns = ("scene_probabilities", "scene", "face_probabilities", "faces")
     odds, scene, guesses, faces = (extracted.column(f"mention.attributes.{name}") for name in columns)
     assert 0 < present.sum() < len(present) and {0, 1, 2, 3} - set(labels.ravel().tolist()) <= {2}
@@ -527,7 +532,7 @@ def test_every_sentence_and_picture_is_encoded_once(release, tmp_path, watched):
     strings = {surface for _, surface, _ in MENTIONS} | {f"{m[1]} [SEP] {m[0]}" for m in MENTIONS}
     assert counted(watched[0]) == {
         "decoded": len(SIZES) + 1 + len(SHARED),  # the broken one; shared ones for entities and for mentions
-        "bert": len(texts) + len(SENTENCES),  # mention.bert and token.bert of one pass
+        "bert": len(texts) + len(SENTENCES),  # mention.text and token.text of one pass
         "clip texts": len(texts | strings | set(SENTENCES)) + RANGES,  # and the attributes' one
         "clip sentences": len(SENTENCES),
         "clip pictures": len(SIZES) + 1,  # the neutral one
@@ -599,7 +604,7 @@ def test_where_tokens_lie_is_not_kept_without_the_tokens(release, extracted, tmp
     renewed = extract(release, tmp_path)
     assert renewed.manifest.parts.keys() == extracted.manifest.parts.keys() - TOKENS
     said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
-    assert [line.split(" of ")[0] for line in said] == ["token.bert", "mention.tokens"]
+    assert [line.split(" of ")[0] for line in said] == ["token.text", "mention.tokens"]
     assert "token" not in renewed.manifest.tables
     again = extract(release, tmp_path, heads=("ghmfc",))
     assert again.manifest.parts.keys() == extracted.manifest.parts.keys()
@@ -620,7 +625,7 @@ def test_limit_works_with_parts_on_demand(release, extracted, tmp_path):
     assert few.manifest.tables["token"] < extracted.manifest.tables["token"]
     rows = [extracted.strings("mention.ids.id").index(name) for name in few.strings("mention.ids.id")]
     assert 0 < len(rows) < len(MENTIONS)
-    for name in ("mention.crops.labels", "mention.tokens.count", "mention.tokens.start", "mention.clip_tokens.count"):
+    for name in ("mention.crops.labels", "mention.tokens.count", "mention.tokens.start", "mention.joint_tokens.count"):
         assert (few.column(name) == extracted.column(name)[rows]).all()
     assert few.column("mention.tokens.first").max() < few.manifest.tables["token"]
 
@@ -639,10 +644,10 @@ def test_other_clip_weights_change_what_derives_from_clip_and_nothing_else(relea
     renewed = extract(release, tmp_path, heads=BOTH)
     parts = {name: spec.fingerprint for name, spec in extracted.manifest.parts.items()}
     changed = {name for name, spec in renewed.manifest.parts.items() if spec.fingerprint != parts[name]}
-    derived = {"clip_token.clip", "mention.crops", "mention.attributes", "pair.alignment"}
-    assert changed == {"entity.clip", "mention.clip", *derived}
+    derived = {"joint_token.joint", "mention.crops", "mention.attributes", "pair.alignment"}
+    assert changed == {"entity.joint", "mention.joint", *derived}
     assert extracted.manifest.parts["mention.crops"].inputs.keys() == {"mention.objects"}
-    assert extracted.manifest.parts["mention.attributes"].inputs.keys() == {"mention.clip", "mention.crops"}
+    assert extracted.manifest.parts["mention.attributes"].inputs.keys() == {"mention.joint", "mention.crops"}
 
 
 def changed_parts(release, reader, tmp_path, edit):
@@ -669,7 +674,7 @@ def replaced(old, new):
 def test_a_moved_span_encodes_no_token_anew(release, extracted, tmp_path):
     shutil.copytree(extracted.path, tmp_path / "world")
     edit = replaced('"mention": "Bern", "start": 0, "end": 4', '"mention": "Bern", "start": 13, "end": 17')
-    changed = {"mention.tokens", "mention.clip_tokens", "mention.attributes"}  # the key of mention.clip has the span
+    changed = {"mention.tokens", "mention.joint_tokens", "mention.attributes"}  # the key of mention.joint has the span
     assert changed_parts(release, extracted, tmp_path, edit) == changed
 
 
@@ -678,7 +683,7 @@ def test_a_longer_sentence_moves_all_tokens_behind_it(release, extracted, tmp_pa
     edit = replaced('"text": "Lyon"', '"text": "Lyon by the river"')
     assert changed_parts(release, extracted, tmp_path, edit) == {*TOKENS, *CLIP_TOKENS, "mention.attributes"}
     grown = melcache.open(tmp_path / "world")
-    kept = [name for name in files(extracted).keys() & files(grown).keys() if name.startswith("token.bert")]
+    kept = [name for name in files(extracted).keys() & files(grown).keys() if name.startswith("token.text")]
     moved = [name for name in files(extracted).keys() & files(grown).keys() if name.startswith("mention.tokens")]
     assert kept and not moved
 
@@ -765,9 +770,9 @@ def test_the_whole_demo_has_what_both_heads_read(tmp_path):
     for head in BOTH:
         reader.require(head)
     start, end = reader.column("mention.tokens.start"), reader.column("mention.tokens.end")
-    spans = reader.column("mention.bert.span").astype(np.float32)
+    spans = reader.column("mention.text.span").astype(np.float32)
     for rows in torch.arange(len(start)).split(256):
-        tokens = table.batch(rows)["token.bert.vector"].numpy()
+        tokens = table.batch(rows)["token.text.vector"].numpy()
         for vectors, row in zip(tokens, rows.tolist(), strict=True):
             if start[row] >= 0:
                 np.testing.assert_allclose(vectors[start[row] : end[row]].mean(0), spans[row], atol=4e-3)

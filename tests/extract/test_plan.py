@@ -85,12 +85,12 @@ def test_a_plan_says_what_the_extraction_then_does(release, extracted, tmp_path)
         held = sum(shard.bytes for shard in mine)
         assert held <= line["bytes"] <= held + 5000 * len(mine), name
     texts, pictures = ({name: line[kind] for name, line in parts.items()} for kind in ("texts", "pictures"))
-    assert texts["entity.bert"] + texts["mention.bert"] + texts["token.bert"] == encoders.text.counts["texts"]
-    assert texts["entity.clip"] + texts["mention.clip"] == encoders.joint.counts["texts"]
+    assert texts["entity.text"] + texts["mention.text"] + texts["token.text"] == encoders.text.counts["texts"]
+    assert texts["entity.joint"] + texts["mention.joint"] == encoders.joint.counts["texts"]
     unreadable = 1  # of an entity: a plan opens no picture
-    seen = pictures["entity.clip"] + pictures["mention.clip"] - unreadable
+    seen = pictures["entity.joint"] + pictures["mention.joint"] - unreadable
     assert seen == encoders.joint.counts["pictures"] - 1  # the neutral picture
-    seen = pictures["entity.resnet"] + pictures["mention.resnet"] + pictures["mention.regions"] - unreadable
+    seen = pictures["entity.image"] + pictures["mention.image"] + pictures["mention.regions"] - unreadable
     assert seen == encoders.image.counts["pictures"] - 2  # the neutral one, and its regions later
     assert pictures["entity.objects"] + pictures["mention.objects"] - unreadable == encoders.objects.counts["pictures"]
     assert work.draft.made == sum(line["compute"] for line in told["parts"])
@@ -112,17 +112,17 @@ def test_a_plan_tells_what_is_here_what_is_there_and_what_is_neither(release, ex
     push.push(extracted[0].path, str(tmp_path / "team"))
     folder = pipeline.run(config(release, tmp_path, remote=str(tmp_path / "team")))
     shards = melcache.open(folder).manifest.shards
-    here, there = (next(s for s in shards if s.part == part) for part in ("entity.clip", "mention.clip"))
+    here, there = (next(s for s in shards if s.part == part) for part in ("entity.joint", "mention.joint"))
     for shard in (here, there):
         (folder / shard.file).unlink()
     (tmp_path / "team" / here.file).unlink()
     told = planned(config(release, tmp_path, remote=str(tmp_path / "team"), explain=True))
     counts = {line["part"]: (line["here"], line["remote"], line["compute"]) for line in told["parts"]}
-    assert counts.pop("entity.clip") == (1, 0, 1) and counts.pop("mention.clip") == (1, 1, 0)
+    assert counts.pop("entity.joint") == (1, 0, 1) and counts.pop("mention.joint") == (1, 1, 0)
     assert all(remote == compute == 0 for _, remote, compute in counts.values())
     assert told["fetch_bytes"] == there.bytes and 0 <= told["compute_bytes"] - here.bytes <= 5000
     assert set(told["calibrated"]) == {"CLIP, texts", "CLIP, pictures", "decoding"}
-    assert {reason["part"] for reason in told["why"]} == {"entity.clip"}
+    assert {reason["part"] for reason in told["why"]} == {"entity.joint"}
     text = plan.report(told)
     assert f"from {tmp_path / 'team'}" in text and "recomputed" in text
 
@@ -154,12 +154,12 @@ def test_time_is_items_by_the_measured_rate(release, tmp_path):
     rates = {name: rate["seconds_per_item"] for name, rate in told["calibrated"].items()}
     assert all(rate > 0 for rate in rates.values())
     parts = {line["part"]: line for line in told["parts"]}
-    clip = parts["entity.clip"]
+    clip = parts["entity.joint"]
     expected = clip["texts"] * rates["CLIP, texts"] + clip["pictures"] * rates["CLIP, pictures"]
     assert clip["seconds"] == pytest.approx(expected)
     assert parts["pair.alignment"]["seconds"] is None
-    texts = {"entity.bert": "BERT, entities", "mention.bert": "BERT, sentences", "entity.clip": "CLIP, texts"}
-    texts |= {"mention.clip": "CLIP, texts"}
+    texts = {"entity.text": "BERT, entities", "mention.text": "BERT, sentences", "entity.joint": "CLIP, texts"}
+    texts |= {"mention.joint": "CLIP, texts"}
     reading = sum(rates[encoder] * parts[part]["texts"] for part, encoder in texts.items())
     seeing = sum(line["seconds"] or 0 for line in told["parts"]) - reading
     assert told["seconds"] == pytest.approx(reading + max(seeing, told["decode_seconds"]))

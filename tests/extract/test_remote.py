@@ -171,10 +171,10 @@ def gone(remote, name):
 def test_a_shard_damaged_there_costs_one_warning_and_is_computed(
     release, team, remote, tmp_path, watched, capsys, damage, warning
 ):
-    damage(remote, next(s.file for s in team[0].manifest.shards if s.part == "mention.bert"))
+    damage(remote, next(s.file for s in team[0].manifest.shards if s.part == "mention.text"))
     reader = melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(remote))))
     assert reader.id == team[0].id and is_sound(reader.path)
-    assert watched[0].draft.shards("made") == {"mention.bert": 1}
+    assert watched[0].draft.shards("made") == {"mention.text": 1}
     warnings = [line for line in said(capsys, "warning") if "random weights" not in line]
     assert len(warnings) == bool(warning) and all(re.search(warning, line) for line in warnings)
 
@@ -184,7 +184,7 @@ BAD = (  # that fits its manifest: part, column, value, and what is said of it
     ("mention.ids", "gold", 3, "gold differs from the release"),
     ("pair.candidates", "candidates", 999, "candidates differs from the release"),
     ("mention.objects", "labels", 1 << 20, "labels holds .* expected 0 to 90"),
-    ("entity.clip", "present", 7, "present holds what is neither true nor false"),
+    ("entity.joint", "present", 7, "present holds what is neither true nor false"),
     ("pair.alignment", "text_to_text", 5, "text_to_text holds"),
 )
 
@@ -307,18 +307,18 @@ def test_a_fetch_that_is_cut_off_is_continued_inside_the_file(release, tmp_path,
 @pytest.mark.parametrize("change", ["key", "columns"])
 def test_a_name_alone_is_not_trusted(release, team, remote, tmp_path, watched, change):
     told = json.loads((remote / "manifest.json").read_text())
-    shard = next(shard for shard in told["shards"] if shard["part"] == "mention.bert")
+    shard = next(shard for shard in told["shards"] if shard["part"] == "mention.text")
     if change == "key":
         shard["key"] = shard["key"][:12] + "0" * 52
     else:  # of another recipe, and so of another layout
-        part = told["parts"]["mention.bert"]
+        part = told["parts"]["mention.text"]
         part["recipe"]["max_tokens"] = 7
         part["fingerprint"] = manifests.fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]})
     (remote / "manifest.json").write_bytes(manifests.written(manifests.seal(told)))
     shutil.rmtree(remote / "manifests")
     assert melcache.open(pipeline.run(config(release, tmp_path / "b", remote=str(remote)))).id == team[0].id
-    expected = 1 if change == "key" else sum(s["part"] == "mention.bert" for s in told["shards"])
-    assert watched[0].draft.shards("made") == {"mention.bert": expected}
+    expected = 1 if change == "key" else sum(s["part"] == "mention.text" for s in told["shards"])
+    assert watched[0].draft.shards("made") == {"mention.text": expected}
 
 
 # --- options
@@ -379,19 +379,19 @@ def test_the_record_of_a_mixed_cache_adds_up(release, team, tmp_path, monkeypatc
         "extract.computing.part_clock.time.monotonic", lambda: float(next(ticks))
     )  # a second from call to call
     folder = shutil.copytree(team[0].path, tmp_path / "world")
-    lost = next(s for s in team[0].manifest.shards if s.part == "entity.bert")
+    lost = next(s for s in team[0].manifest.shards if s.part == "entity.text")
     (folder / lost.file).unlink()
     provenance = melcache.open(pipeline.run(config(release, tmp_path))).manifest.provenance.noted
     assert provenance["parts"].keys() == there.keys()
     for part, rate in there.items():
         assert provenance["parts"][part]["rows"] == rate.rows, part
-        if part != "entity.bert":
+        if part != "entity.text":
             assert provenance["parts"][part]["seconds"] == pytest.approx(rate.seconds, abs=2e-3), part
-    kept = there["entity.bert"].seconds * (1 - lost.rows / rows["entity"])
-    new = provenance["parts"]["entity.bert"]["seconds"] - kept
+    kept = there["entity.text"].seconds * (1 - lost.rows / rows["entity"])
+    new = provenance["parts"]["entity.text"]["seconds"] - kept
     assert new > 1 and abs(new - round(new)) < 2e-3  # whole seconds by that clock
     assert provenance["made"] >= team[0].manifest.provenance.made
-    assert provenance["seconds"] > sum(rate.seconds for rate in there.values()) - there["entity.bert"].seconds
+    assert provenance["seconds"] > sum(rate.seconds for rate in there.values()) - there["entity.text"].seconds
 
 
 def test_time_counts_for_the_part_that_it_was_spent_on(release, tmp_path, monkeypatch):
@@ -414,13 +414,13 @@ def test_time_counts_for_the_part_that_it_was_spent_on(release, tmp_path, monkey
     slow(Objects, "_detect", 10000)
     parts = melcache.open(pipeline.run(config(release, tmp_path, shard_rows=9))).manifest.provenance.rates
     assert {part: rate.seconds for part, rate in parts.items() if rate.seconds} == {
-        "entity.bert": 1,
-        "mention.bert": 1,
-        "entity.resnet": 1000 + 550,  # and half of the neutral picture, which is encoded with the entities
-        "entity.clip": 10 + 100 + 550,
+        "entity.text": 1,
+        "mention.text": 1,
+        "entity.image": 1000 + 550,  # and half of the neutral picture, which is encoded with the entities
+        "entity.joint": 10 + 100 + 550,
         "entity.objects": 10000 + 1000,
-        "mention.resnet": 1000,
-        "mention.clip": 10 + 100,
+        "mention.image": 1000,
+        "mention.joint": 10 + 100,
         "mention.objects": 10000 + 1000,
     }
 
@@ -447,10 +447,10 @@ def test_what_a_stranger_notes_of_the_making_is_taken_over_where_it_is_as_ours(r
 def test_a_record_of_seconds_is_read_strictly(team):
     told = team[0].manifest.as_json()
     for wrong in (
-        {"entity.bert": {"seconds": -1, "rows": 1}},
+        {"entity.text": {"seconds": -1, "rows": 1}},
         {"x": {"seconds": 1, "rows": 1}},
         [],
-        {"entity.bert": 1},
+        {"entity.text": 1},
     ):
         told["provenance"] = {"parts": wrong}
         with pytest.raises(CacheError, match="field 'provenance'"):
@@ -479,24 +479,24 @@ def test_a_recipe_that_differs_is_named_field_by_field(release, team, tmp_path, 
 def test_rows_that_differ_are_counted(team, tmp_path, capsys):
     changed = write_world(tmp_path / "r", [("Paris at noon", *MENTIONS[0][1:]), *MENTIONS[1:]])
     found = {part: reason for part, _, reason in why(changed, tmp_path, capsys, remote=str(team[1]))}
-    assert found["mention.bert"] == "1 of 2 ranges: 1 of their 2 rows are new or changed"
-    assert found["mention.clip"] == "1 of 2 ranges: 1 of their 2 rows are new or changed"
-    assert "mention.resnet" not in found and not any(part.startswith("entity") for part in found)
+    assert found["mention.text"] == "1 of 2 ranges: 1 of their 2 rows are new or changed"
+    assert found["mention.joint"] == "1 of 2 ranges: 1 of their 2 rows are new or changed"
+    assert "mention.image" not in found and not any(part.startswith("entity") for part in found)
 
 
 def test_other_cuts_are_named(release, team, tmp_path, capsys):
     other = {"shard_rows": 3, "reorder": True}
     found = {part: reason for part, _, reason in why(release, tmp_path, capsys, remote=str(team[1]), **other)}
     reason = "2 of 2 ranges: the rows are divided differently, 2 to a range there: --shard-rows"
-    assert found["entity.bert"] == found["entity.resnet"] == reason
+    assert found["entity.text"] == found["entity.image"] == reason
 
 
 def test_a_damaged_shard_here_is_named(release, team, tmp_path, capsys):
     shutil.copytree(team[0].path, tmp_path / "world")
-    flip(tmp_path / "world", next(s.file for s in team[0].manifest.shards if s.part == "mention.bert"))
+    flip(tmp_path / "world", next(s.file for s in team[0].manifest.shards if s.part == "mention.text"))
     [line] = why(release, tmp_path, capsys)
     assert line == [
-        "mention.bert",
+        "mention.text",
         str(tmp_path / "world"),
         "1 of 2 ranges: listed, but their files are missing, damaged, numbered differently, or could not be fetched",
     ]

@@ -225,7 +225,7 @@ def test_one_percent_more_entities_encodes_their_texts_and_pictures_and_nothing_
     entities, mentions = two_hundred_cities()
     grown, work = run(tmp_path, inserted(entities, NEW), mentions, watched)
     assert encoded(work) == dict.fromkeys(("bert", "clip texts", "clip pictures", "resnet", "detector", "decoded"), 2)
-    kinds = ("bert", "clip", "resnet", "objects")
+    kinds = ("text", "joint", "image", "objects")
     files = {shard.file for shard in old.manifest.shards if shard.part.kind in kinds or shard.part == "mention.ids"}
     assert files <= {shard.file for shard in grown.manifest.shards}
     assert grown.manifest.generations == ((COUNT, 12), (COUNT + 2, 12))
@@ -288,7 +288,8 @@ def test_the_same_release_again_changes_nothing_and_is_the_grown_cache(old, tmp_
 
 
 @pytest.mark.parametrize(
-    "head, part, table", [("ghmfc", "mention.tokens", "token.bert"), ("dwe", "mention.clip_tokens", "clip_token.clip")]
+    "head, part, table",
+    [("ghmfc", "mention.tokens", "token.text"), ("dwe", "mention.joint_tokens", "joint_token.joint")],
 )
 def test_a_new_mention_of_an_old_sentence_encodes_that_sentence_again_and_no_other(
     old, tmp_path, watched, head, part, table
@@ -314,7 +315,7 @@ def test_a_new_entity_that_has_an_old_mentions_text_and_picture_leaves_the_menti
     _, surface, shot, _ = mentions["m3"]
     grown, work = run(tmp_path, entities | {"new0": (surface, "", shot)}, mentions, watched)
     assert encoded(work) == dict.fromkeys(("bert", "clip texts", "clip pictures", "resnet", "detector", "decoded"), 1)
-    parts = ("mention.clip", "mention.resnet", "mention.objects", "mention.bert")
+    parts = ("mention.joint", "mention.image", "mention.objects", "mention.text")
     kept = {shard.file for shard in old.manifest.shards if shard.part in parts}
     assert kept <= {shard.file for shard in grown.manifest.shards}
 

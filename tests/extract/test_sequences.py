@@ -66,23 +66,23 @@ def random_batch(seed=0, count=6, candidates=4):
     pictured[:, 0] = True
     names = ["".join(rng.choice([*"abcdeΩ"], rng.integers(1, 4))) for _ in range(count * candidates)]
     columns = {
-        "mention.bert.span": rng.normal(size=(count, TEXT)),
-        "mention.bert.cls": rng.normal(size=(count, TEXT)),
-        "token.bert.vector": rng.normal(size=(count, TOKENS, TEXT)) * words[..., None],
-        "token.bert.present": words,
+        "mention.text.span": rng.normal(size=(count, TEXT)),
+        "mention.text.sentence": rng.normal(size=(count, TEXT)),
+        "token.text.vector": rng.normal(size=(count, TOKENS, TEXT)) * words[..., None],
+        "token.text.present": words,
         "mention.tokens.start": np.array([2, 1, -1, 4, 1, 3], np.int32)[:count],
         "mention.tokens.end": np.array([4, 3, -1, 6, 2, 4], np.int32)[:count],
-        "mention.resnet.image": rng.normal(size=(count, IMAGE)) * picture[:, None],
-        "mention.resnet.present": picture,
-        "mention.regions.image": rng.normal(size=(count, REGIONS, IMAGE)) * picture[:, None, None],
+        "mention.image.vector": rng.normal(size=(count, IMAGE)) * picture[:, None],
+        "mention.image.present": picture,
+        "mention.regions.vector": rng.normal(size=(count, REGIONS, IMAGE)) * picture[:, None, None],
         "mention.regions.present": picture,
         "mention.ids.surface": strings(["Elis", "a", "Ω!", "Bob", "", "Carlos"][:count]),
-        "entity.bert.text": rng.normal(size=(count, candidates, TEXT)),
-        "entity.resnet.image": rng.normal(size=(count, candidates, IMAGE)) * pictured[..., None],
-        "entity.resnet.present": pictured,
+        "entity.text.sentence": rng.normal(size=(count, candidates, TEXT)),
+        "entity.image.vector": rng.normal(size=(count, candidates, IMAGE)) * pictured[..., None],
+        "entity.image.present": pictured,
         "entity.ids.name": strings(names).reshape(count, candidates, 6),
         "pair.candidates.lexical": rng.uniform(size=(count, candidates)),
-        "entity.bert.mean": rng.normal(size=(count, candidates, TEXT)),
+        "entity.text.mean": rng.normal(size=(count, candidates, TEXT)),
     }
     present = np.ones((count, candidates), bool)
     present[0, 2:] = False
@@ -154,34 +154,34 @@ def dzmned_score(config, w, one, candidate):
         return np.max([sum(table[byte] for table, byte in zip(tables, read, strict=True)) for read in trigrams], axis=0)
 
     k = characters(one["mention.ids.surface"])
-    modalities = [w("word", one["mention.bert.span"]), w("character", k)]
-    modalities.append(w("image", one["mention.resnet.image"]) if one["mention.resnet.present"] else 0 * modalities[0])
+    modalities = [w("word", one["mention.text.span"]), w("character", k)]
+    modalities.append(w("image", one["mention.image.vector"]) if one["mention.image.present"] else 0 * modalities[0])
     attention = softmax(sigmoid(w("attention", np.concatenate(modalities))))
     fused = sum(a * modality for a, modality in zip(attention, modalities, strict=True))
-    combined = cosine(fused, w("entity", one["entity.bert.text"][candidate]))
+    combined = cosine(fused, w("entity", one["entity.text.sentence"][candidate]))
     return (combined + cosine(k, characters(one["entity.ids.name"][candidate]))) / 2
 
 
 def mel_hi_score(config, w, one, candidate):
-    tokens = one["token.bert.vector"][one["token.bert.present"]]
+    tokens = one["token.text.vector"][one["token.text.present"]]
     begin, end = one["mention.tokens.start"], one["mention.tokens.end"]
     if begin < 0:
         begin = end = len(tokens)
-    picture = w("image", one["mention.resnet.image"])
+    picture = w("image", one["mention.image.vector"])
     alike = [
-        cosine(one["mention.resnet.image"], image) > config.threshold
-        for image, there in zip(one["entity.resnet.image"], one["present"], strict=True)
+        cosine(one["mention.image.vector"], image) > config.threshold
+        for image, there in zip(one["entity.image.vector"], one["present"], strict=True)
         if there
     ]
-    if not (cosine(one["mention.bert.cls"], picture) > config.threshold and any(alike)):
+    if not (cosine(one["mention.text.sentence"], picture) > config.threshold and any(alike)):
         picture = np.zeros(config.text_width)
     into = np.concatenate([w.of["token.weight"], w.of["constant.weight"]], 1)
     contexts = []
     for context in (tokens[:begin], tokens[end:]):
-        read = [np.concatenate([token, one["mention.bert.span"], picture]) for token in context]
+        read = [np.concatenate([token, one["mention.text.span"], picture]) for token in context]
         contexts.append(lstm([into @ x + w.of["constant.bias"] for x in read], w.of["lstm.recurrent.weight"]))
     entity = np.concatenate(
-        [one["entity.bert.text"][candidate], w("image", one["entity.resnet.image"][candidate])],
+        [one["entity.text.sentence"][candidate], w("image", one["entity.image.vector"][candidate])],
     )
     return cosine(w("mention", np.concatenate(contexts)), w("entity", entity))
 
@@ -296,8 +296,8 @@ def test_padding_tokens_past_the_end_and_missing_pictures_change_no_score(varian
         if name.startswith("entity.") and column.is_floating_point():
             column[0, 2:] = 7.0
     changed["entity.ids.name"][0, 2:] = 66
-    changed["token.bert.vector"][~batch["token.bert.present"]] = 7.0
-    changed["mention.regions.image"][1] = 7.0  # has no picture
+    changed["token.text.vector"][~batch["token.text.present"]] = 7.0
+    changed["mention.regions.vector"][1] = 7.0  # has no picture
     after = model(Batch(changed, batch.present, batch.gold))
     assert torch.equal(before, after)
     longer = {
@@ -349,7 +349,7 @@ def test_stacked_seeds_have_the_losses_and_gradients_they_have_alone(variant):
 def test_mentions_of_one_sentence_differ_for_ghmfc_only_with_the_mention_token():
     batch = random_batch()
     same = part_of(batch, torch.tensor([0, 0]))
-    same.columns["mention.bert.span"] = batch["mention.bert.span"][:2]
+    same.columns["mention.text.span"] = batch["mention.text.span"][:2]
     for variant, equal in (("ghmfc", True), ("ghmfc, linear, mention", False)):
         first, second = new(variant).embed(same).detach()
         assert np.allclose(first, second, rtol=0, atol=1e-13) == equal
@@ -438,20 +438,20 @@ def test_sequences_are_gathered_as_a_loop_would(caches, resident, limit):
     reader = melcache.open(caches(0.5))
     table = Table(reader, "ghmfc", CPU, resident, tokens=limit)
     first, count = (reader.column(f"mention.tokens.{name}") for name in ("first", "count"))
-    stored = reader.read("token.bert.vector").astype(np.float32)
+    stored = reader.read("token.text.vector").astype(np.float32)
     longest = limit or count.max()
     rows = torch.tensor([[3, 1499, 700], [5, -1, 3]])
     for batch in (table.batch(rows), next(table.batches([rows]))):
-        assert batch["token.bert.vector"].shape == (2, 3, longest, 24)
-        assert batch["mention.regions.image"].shape == (2, 3, 4, 16)
+        assert batch["token.text.vector"].shape == (2, 3, longest, 24)
+        assert batch["mention.regions.vector"].shape == (2, 3, 4, 16)
         for place in np.ndindex(2, 3):
             row = max(int(rows[place]), 0)
             kept = min(count[row], longest)
             np.testing.assert_array_equal(
-                batch["token.bert.vector"][place][:kept], stored[first[row] : first[row] + kept]
+                batch["token.text.vector"][place][:kept], stored[first[row] : first[row] + kept]
             )
-            assert not batch["token.bert.vector"][place][kept:].any()
-            assert batch["token.bert.present"][place].tolist() == [step < kept for step in range(longest)]
+            assert not batch["token.text.vector"][place][kept:].any()
+            assert batch["token.text.present"][place].tolist() == [step < kept for step in range(longest)]
 
 
 def test_mentions_of_one_sentence_share_its_tokens():
@@ -534,12 +534,12 @@ def test_a_cache_without_regions_is_refused_with_a_way_out(tmp_path):
 
 
 def test_a_cache_without_descriptions_is_told_how_to_get_some(tmp_path):
-    write(tmp_path / "c", Synthetic(50, 20, 4, 0.0, 0, "clip", clip_width=16))
+    write(tmp_path / "c", Synthetic(50, 20, 4, 0.0, 0, "clip", joint_width=16))
     with pytest.raises(
         CacheError,
         match=r"--name c --for dwe --descriptions FILE \(melcache describe fetches one\), with .*\. Or",
     ):
-        melcache.open(tmp_path / "c").require("dwe", ("entity.clip.description",))
+        melcache.open(tmp_path / "c").require("dwe", ("entity.joint.description",))
     with pytest.raises(
         CacheError,
         match=r"lacks the parts .*, which dwe reads\. .*--name c --for dwe, with the --data .*\. Or take",

@@ -23,15 +23,15 @@ from tests.worlds import entity_record, extract_config, mention_record, write_re
 
 pytestmark = pytest.mark.usefixtures("toys_built_once")
 HEADS = ("ghmfc", "dwe", "mel_hi")  # among them they read every part on demand
-PICTURES = {"resnet", "clip", "objects", "regions", "crops", "clip_token.clip"}
-TEXTS = {"bert", "clip"}
+PICTURES = {"image", "joint", "objects", "regions", "crops", "joint_token.joint"}
+TEXTS = {"text", "joint"}
 # another value of each knob; whose recipes differ then, by part or by kind of part; and what the fields are called
 DECIDE = {
     "storage": ("float32", PICTURES | TEXTS | {"mention.attributes"}, "columns."),
     "detector": ("v2", {"objects"}, "encoder."),
     "objects": (2, {"objects", "crops", "mention.attributes"}, ""),
-    "entity_tokens": (64, {"entity.bert"}, "max_tokens"),
-    "sentence_tokens": (32, {"mention.bert", "token.bert", "mention.tokens"}, "max_tokens"),
+    "entity_tokens": (64, {"entity.text"}, "max_tokens"),
+    "sentence_tokens": (32, {"mention.text", "token.text", "mention.tokens"}, "max_tokens"),
     "text_batch": (3, TEXTS | {"mention.crops"}, "encoder."),  # CLIP's batches are of both
     "image_batch": (3, PICTURES, "encoder."),
     "precision": ("bf16", PICTURES | TEXTS, "encoder."),
@@ -219,5 +219,5 @@ def test_an_extraction_with_another_recipe_takes_nothing_of_the_old_one_that_it_
     assert other.id != reader.id
     taken = {shard.part for shard in other.manifest.shards if shard.file in before}
     made = {shard.part for shard in other.manifest.shards if shard.file not in before}
-    assert made == {"entity.bert", "pair.alignment"} and not taken & made
-    assert [field for field, *_ in diff.compare(reader, other)["parts"]["entity.bert"]["recipe"]] == ["max_tokens"]
+    assert made == {"entity.text", "pair.alignment"} and not taken & made
+    assert [field for field, *_ in diff.compare(reader, other)["parts"]["entity.text"]["recipe"]] == ["max_tokens"]

@@ -421,4 +421,4 @@ def test_other_bert_weights_change_the_parts_of_bert_and_alignment_only(weight_f
     state = {name: tensor + (name == "pooler.dense.bias") for name, tensor in source.state_dict().items()}
     source.save_pretrained(weight_files / "bert-base-cased", state_dict=state)
     after = fingerprints()
-    assert {name for name in before if before[name] != after[name]} == {"entity.bert", "mention.bert", "pair.alignment"}
+    assert {name for name in before if before[name] != after[name]} == {"entity.text", "mention.text", "pair.alignment"}

@@ -77,7 +77,7 @@ def test_reading_needs_neither_torch_nor_pandas(folder):
 
 @pytest.mark.parametrize("split", ["train", "valid", "test", None])
 def test_an_item_holds_the_rows_that_the_lists_name(reader, split):
-    columns = ["mention.bert.span", "entity.bert.text", "pair.alignment.text_to_text"]
+    columns = ["mention.text.span", "entity.text.sentence", "pair.alignment.text_to_text"]
     lists, masks = reader.column("pair.candidates.candidates"), reader.column("mention.ids.splits")
     bit = {"train": 1, "valid": 2, "test": 4, None: 7}[split]
     rows = [row for row in range(60) if masks[row] & bit]
@@ -106,18 +106,18 @@ def test_padding_of_a_list_reads_as_nothing(reader, monkeypatch):
         return found
 
     monkeypatch.setattr(reader, "read", padded)
-    item = melcache.Mentions(reader, None, ["entity.bert.text"])[0]
+    item = melcache.Mentions(reader, None, ["entity.text.sentence"])[0]
     assert item["present"].tolist() == [True] * 3 + [False] * 2
-    assert item["entity.bert.text"][3:].abs().sum() == 0 < item["entity.bert.text"][:3].abs().sum()
+    assert item["entity.text.sentence"][3:].abs().sum() == 0 < item["entity.text.sentence"][:3].abs().sum()
 
 
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
         (("trian", []), ConfigError, r"'trian' is no split, .*did you mean train\?"),
-        (("train", ["token.bert.vector"]), ConfigError, "is of the table 'token'"),
+        (("train", ["token.text.vector"]), ConfigError, "is of the table 'token'"),
         (("train", ["mention.ids.surface"]), ConfigError, "is text, not numbers"),
-        (("train", ["mention.bert.spam"]), CacheError, r"no column .*did you mean mention\.bert\.span\?"),
+        (("train", ["mention.text.spam"]), CacheError, r"no column .*did you mean mention\.text\.span\?"),
     ],
 )
 def test_what_is_no_item_is_refused(reader, given, error, said):
@@ -141,12 +141,12 @@ def pandas(monkeypatch):
 
 def test_a_frame_holds_the_columns_of_one_value_or_those_that_are_named(reader, pandas):
     columns, index = melcache.to_pandas(reader)
-    assert index == range(60) and "mention.bert.span" not in columns
+    assert index == range(60) and "mention.text.span" not in columns
     assert columns["mention.ids.surface"].tolist() == reader.strings("mention.ids.surface")
     np.testing.assert_array_equal(columns["mention.ids.gold"], reader.column("mention.ids.gold"))
-    columns, _ = melcache.to_pandas(reader, "entity", ["entity.bert.text"])
-    assert list(columns) == ["entity.bert.text"] and len(columns["entity.bert.text"]) == 40
-    np.testing.assert_array_equal(columns["entity.bert.text"][7], reader.column("entity.bert.text")[7])
+    columns, _ = melcache.to_pandas(reader, "entity", ["entity.text.sentence"])
+    assert list(columns) == ["entity.text.sentence"] and len(columns["entity.text.sentence"]) == 40
+    np.testing.assert_array_equal(columns["entity.text.sentence"][7], reader.column("entity.text.sentence")[7])
 
 
 def test_a_row_of_pairs_is_a_candidate(reader, pandas):
@@ -205,7 +205,7 @@ def test_a_worker_finds_the_dataset_by_its_public_name():
 
 
 def test_a_column_of_one_value_a_row_is_an_item_of_the_dataset(reader):
-    name = "mention.resnet.present"
+    name = "mention.image.present"
     items = melcache.Mentions(reader, None, [name, "mention.ids.gold"])
     assert [bool(item[name]) for item in items] == reader.column(name).astype(bool).tolist()
     assert [int(item["mention.ids.gold"]) for item in items] == reader.column("mention.ids.gold").tolist()

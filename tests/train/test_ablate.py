@@ -93,7 +93,7 @@ class Described(HeadConfig):
 
     @property
     def more(self):
-        return ("entity.clip.description",) if self.text == "long" else ()
+        return ("entity.joint.description",) if self.text == "long" else ()
 
 
 def test_without_the_columns_of_the_full_head_the_plain_one_is_ablated(wikidiverse, monkeypatch):
@@ -104,8 +104,8 @@ def test_without_the_columns_of_the_full_head_the_plain_one_is_ablated(wikidiver
     found, lacking = ablate._variants("described", {"described": Described()}, reader)
     assert found == {"full": Described(), "raw": Described(refine=False)}
     assert lacking[0]["name"] == "described with text long"
-    assert "entity.clip.description" in lacking[0]["reason"]
-    monkeypatch.setattr(type(reader), "columns", [*reader.columns, "entity.clip.description"])
+    assert "entity.joint.description" in lacking[0]["reason"]
+    monkeypatch.setattr(type(reader), "columns", [*reader.columns, "entity.joint.description"])
     found, lacking = ablate._variants("described", {"described": Described()}, reader)
     assert lacking == []
     assert found["full"] == Described("long")

@@ -378,9 +378,9 @@ def test_one_batch_is_overfitted():
 
 def test_make_batch_keeps_dtypes_and_names_what_does_not_fit():
     data = arrays(np.random.default_rng(10))
-    assert make_batch(data)["mention.bert.span"].dtype == torch.float64
+    assert make_batch(data)["mention.text.span"].dtype == torch.float64
     half = {n: v.astype(np.float16) if v.dtype == np.float64 else v for n, v in data.items()}
-    assert make_batch(half)["entity.resnet.image"].dtype == torch.float16
+    assert make_batch(half)["entity.image.vector"].dtype == torch.float16
     with pytest.raises(ConfigError, match=r"'gold' holds 57 at row 1, but mentions have 4 candidates"):
         make_batch(data | {"gold": np.array([0, 57, 1])})
     with pytest.raises(ConfigError, match=r"edges has shape \(3, 4, 2\), expected \(3, 4, 2, 2\)"):

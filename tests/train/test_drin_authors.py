@@ -62,7 +62,7 @@ PAPER = {
     "edge_from": "next",
     "edge_residual": "outside",
     "text_to_text": "cached",
-    "entity_vector": "text",
+    "entity_vector": "sentence",
     "ranking_loss": "margin",
 }
 LEAKS = ({}, {"leak_gold": True}, {"leak_control": True})
@@ -104,7 +104,7 @@ def batch_of(data):
 
 
 def build_head(seed=0, text=5, image=6, width=3, **switches):
-    config = DrinAuthorsConfig(text, image, width, **{"entity_vector": "text"} | switches)
+    config = DrinAuthorsConfig(text, image, width, **{"entity_vector": "sentence"} | switches)
     torch.manual_seed(seed)
     model = MODELS["drin_authors"](config).double()
     with torch.no_grad():
@@ -385,16 +385,16 @@ def test_padding_and_missing_pictures_reach_no_score_and_no_gradient(widths, lea
         _, model = build_head(6, *widths, layers=3, **leak)
         batch = batch_of(clean)
         if data is dirty:  # make_batch would clear them
-            for name, column in (("entity.bert.text", "entity_text"), ("pair.alignment", "edges")):
+            for name, column in (("entity.text.sentence", "entity_text"), ("pair.alignment", "edges")):
                 batch.columns[name] = torch.from_numpy(data[column])
-            gone = ~(torch.from_numpy(used) & batch["entity.resnet.present"])
-            batch.columns["entity.resnet.image"] = torch.from_numpy(dirty["entity_image"]).masked_fill(
+            gone = ~(torch.from_numpy(used) & batch["entity.image.present"])
+            batch.columns["entity.image.vector"] = torch.from_numpy(dirty["entity_image"]).masked_fill(
                 ~gone[..., None], 0
             )
-            batch.columns["entity.resnet.image"] += torch.from_numpy(clean["entity_image"]).masked_fill(
+            batch.columns["entity.image.vector"] += torch.from_numpy(clean["entity_image"]).masked_fill(
                 gone[..., None], 0
             )
-            batch.columns["mention.resnet.image"][2] = 7.0
+            batch.columns["mention.image.vector"][2] = 7.0
         scores = model(batch)
         model.loss(scores, batch).backward()
         found.append((scores.detach(), [parameter.grad for parameter in model.parameters()]))
@@ -414,23 +414,23 @@ def test_scores_do_not_depend_on_the_other_mentions_of_a_batch():
 
 def test_the_entity_vector_is_the_column_that_was_chosen():
     batch = batch_of(arrays(np.random.default_rng(8)))
-    chosen, found = batch.columns.pop("entity.bert.text"), []
+    chosen, found = batch.columns.pop("entity.text.sentence"), []
     for name in ("mean", "pooler", "text"):
         config, model = build_head(8, entity_vector=name, text_to_text="cached")
-        assert config.more == (f"entity.bert.{name}",)
-        other = {f"entity.bert.{n}": torch.full_like(chosen, 9.0) for n in ("mean", "pooler", "text") if n != name}
-        found.append(model(replace(batch, columns=batch.columns | other | {f"entity.bert.{name}": chosen})))
+        assert config.more == (f"entity.text.{name}",)
+        other = {f"entity.text.{n}": torch.full_like(chosen, 9.0) for n in ("mean", "pooler", "text") if n != name}
+        found.append(model(replace(batch, columns=batch.columns | other | {f"entity.text.{name}": chosen})))
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
 
 
 def test_the_text_edge_reads_cls_or_pooler_whatever_the_vertices_are():
     # theirs: WikiMEL's vertices are means of tokens, but its edge compares the span with [CLS]
-    assert DrinAuthorsConfig().more == ("entity.bert.mean", "entity.bert.text")
-    assert DrinAuthorsConfig(entity_vector="pooler").more == ("entity.bert.pooler",)
+    assert DrinAuthorsConfig().more == ("entity.text.mean", "entity.text.sentence")
+    assert DrinAuthorsConfig(entity_vector="pooler").more == ("entity.text.pooler",)
     batch = batch_of(arrays(np.random.default_rng(8)))
-    span, cls = batch["mention.bert.span"], batch["entity.bert.text"]
-    batch.columns["entity.bert.mean"] = torch.randn_like(cls)
+    span, cls = batch["mention.text.span"], batch["entity.text.sentence"]
+    batch.columns["entity.text.mean"] = torch.randn_like(cls)
     _, model = build_head(8, entity_vector="mean")
     _, cached = build_head(8, entity_vector="mean", text_to_text="cached")
     edges = batch["pair.alignment"].clone()
@@ -452,7 +452,7 @@ def test_float32_agrees_with_float64_at_full_width():
 def test_stacked_seeds_have_the_losses_they_have_alone(leak):
     data = arrays(np.random.default_rng(10), 30, 5)
     batch = batch_of({n: v.astype(np.float32) if v.dtype == np.float64 else v for n, v in data.items()})
-    config = DrinAuthorsConfig(30, 5, 8, entity_vector="text", layers=3, **leak)
+    config = DrinAuthorsConfig(30, 5, 8, entity_vector="sentence", layers=3, **leak)
 
     def new():
         return build("drin_authors", config, with_lexical=False)
@@ -466,7 +466,7 @@ def test_stacked_seeds_have_the_losses_they_have_alone(leak):
 def test_a_step_in_bfloat16_runs_and_has_about_the_same_loss(switches):
     data = arrays(np.random.default_rng(12), 30, 5)
     batch = batch_of({n: v.astype(np.float32) if v.dtype == np.float64 else v for n, v in data.items()})
-    config = DrinAuthorsConfig(30, 5, 16, layers=3, **{"entity_vector": "text"} | switches)
+    config = DrinAuthorsConfig(30, 5, 16, layers=3, **{"entity_vector": "sentence"} | switches)
     losses = []
     for precision in ("float32", "bfloat16"):
         stack = Stack(lambda: build("drin_authors", config, with_lexical=False), (0,), CPU)

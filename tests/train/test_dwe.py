@@ -49,20 +49,20 @@ def arrays(seed=0, dtype=np.float64):
     """A batch's columns; what is not there is filled as the cache and the table fill it."""
     rng = np.random.default_rng(seed)
     count = len(LABELS)
-    made = {f"mention.clip.{name}": rng.normal(size=(count, P)) for name in ("mention", "mention_sentence", "image")}
-    made["mention.clip.present"] = np.arange(count) != 1
-    made["mention.crops.clip"], made["mention.attributes.faces"] = rng.normal(size=(2, count, K, P))
+    made = {f"mention.joint.{name}": rng.normal(size=(count, P)) for name in ("mention", "mention_sentence", "image")}
+    made["mention.joint.present"] = np.arange(count) != 1
+    made["mention.crops.vector"], made["mention.attributes.faces"] = rng.normal(size=(2, count, K, P))
     made["mention.attributes.scene"] = rng.normal(size=(count, P))
-    made["mention.crops.clip"][LABELS == 0] = 0
+    made["mention.crops.vector"][LABELS == 0] = 0
     made["mention.attributes.faces"][LABELS != 1] = 0
     made["mention.attributes.faces"][4] = made["mention.attributes.scene"][4] = 0
-    made["mention.clip.image"][1] = 0
+    made["mention.joint.image"][1] = 0
     made["mention.crops.labels"] = LABELS.astype(np.int32)
-    made["clip_token.clip.vector"] = rng.normal(size=(count, T, P))
-    made["clip_token.clip.present"] = np.arange(T) < np.array(TOKENS)[:, None]
-    made["clip_token.clip.vector"][~made["clip_token.clip.present"]] = 0
+    made["joint_token.joint.vector"] = rng.normal(size=(count, T, P))
+    made["joint_token.joint.present"] = np.arange(T) < np.array(TOKENS)[:, None]
+    made["joint_token.joint.vector"][~made["joint_token.joint.present"]] = 0
     for name in ("text", "description"):
-        made[f"entity.clip.{name}"] = rng.normal(size=(count, C, P))
+        made[f"entity.joint.{name}"] = rng.normal(size=(count, C, P))
     made["pair.candidates.lexical"] = rng.permuted(np.tile(np.arange(C) / C, (count, 1)), axis=1)
     return {name: value.astype(dtype) if value.dtype == np.float64 else value for name, value in made.items()}
 
@@ -78,7 +78,7 @@ def head_of(name, **switches):
     """Return a head in evaluation mode and its weights; no weight or bias is left at a value that hides a mistake."""
     torch.manual_seed(1)
     switches = {"attention_heads": 2} | switches
-    head = MODELS[name](CONFIG[name](clip_width=P, **switches)).double().eval()
+    head = MODELS[name](CONFIG[name](joint_width=P, **switches)).double().eval()
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -142,9 +142,9 @@ def wanted(labels, config):
 def dwe_query(weights, config, made, row):
     """The query of a mention, what its attentions over objects and tokens brought, and whether it has an object."""
     oracle = Oracle(weights, config)
-    mention = made["mention.clip.mention"][row]
-    kept = wanted(made["mention.crops.labels"][row], config) if made["mention.clip.present"][row] else []
-    objects = [made["mention.crops.clip"][row, k] for k in kept]
+    mention = made["mention.joint.mention"][row]
+    kept = wanted(made["mention.crops.labels"][row], config) if made["mention.joint.present"][row] else []
+    objects = [made["mention.crops.vector"][row, k] for k in kept]
     if config.refine:
         attributes = [face for face in made["mention.attributes.faces"][row] if face.any()]
         attributes += [scene for scene in (made["mention.attributes.scene"][row],) if scene.any()]
@@ -152,8 +152,8 @@ def dwe_query(weights, config, made, row):
             oracle.norm("attributes.norm", x + oracle.attention("attributes.attention", x, attributes)) for x in objects
         ]
     seen = oracle.attention("vision.attention", mention, objects)
-    there = made["clip_token.clip.present"][row]
-    read = oracle.attention("text.attention", mention, list(made["clip_token.clip.vector"][row][there]))
+    there = made["joint_token.joint.present"][row]
+    read = oracle.attention("text.attention", mention, list(made["joint_token.joint.vector"][row][there]))
     fused = mention.copy()
     if objects:
         fused += oracle.gated("fusion.gates.vision", mention, oracle.norm("vision.norm", mention + seen))
@@ -170,12 +170,12 @@ def authors_views(weights, config, made, row):
         x = oracle.linear(f"{kind}_trans.0", x)
         return oracle.norm(f"{kind}_trans.2", x * (x > 0))
 
-    mention = trans("text", made["mention.clip.mention"][row])
-    sentence = trans("text", made["mention.clip.mention_sentence"][row])
-    image = trans("img", made["mention.clip.image"][row])
-    kept = wanted(made["mention.crops.labels"][row], config) if made["mention.clip.present"][row] else []
+    mention = trans("text", made["mention.joint.mention"][row])
+    sentence = trans("text", made["mention.joint.mention_sentence"][row])
+    image = trans("img", made["mention.joint.image"][row])
+    kept = wanted(made["mention.crops.labels"][row], config) if made["mention.joint.present"][row] else []
     rows = kept if config.mask_padding else range(K)
-    objects = [trans("img", made["mention.crops.clip"][row, k] * (k in kept)) for k in rows]
+    objects = [trans("img", made["mention.crops.vector"][row, k] * (k in kept)) for k in rows]
     if "attention.query.weight" not in weights:
         return mention, sentence, image, None, None, bool(objects)
     vision = oracle.attention("attention", mention, objects)
@@ -223,7 +223,7 @@ def info_nce(pairs, scale):
 
 
 def cosines(name, weights, config, made, batch):
-    entities = made[f"entity.clip.{config.entity_text}"]
+    entities = made[f"entity.joint.{config.entity_text}"]
     found = np.full((len(LABELS), C), -np.inf)
     for row in range(len(LABELS)):
         query = query_of(name, weights, config, made, row)
@@ -410,10 +410,10 @@ def test_the_objective_of_dwe_equals_loops(refine, persons_only):
         hardest = max(scores[row, c] for c in range(C) if batch.present[row, c] and c != gold)
         ranking.append(max(hardest - scores[row, gold] + 0.5, 0))
         _, seen, read, has_objects = dwe_query(weights, config, made, row)
-        if made["mention.clip.present"][row]:
+        if made["mention.joint.present"][row]:
             nothing = np.zeros(P)  # over one vector the question is of no weight
-            whole = oracle.attention("vision.attention", nothing, [made["mention.clip.image"][row]])
-            sentence = oracle.attention("text.attention", nothing, [made["mention.clip.mention_sentence"][row]])
+            whole = oracle.attention("vision.attention", nothing, [made["mention.joint.image"][row]])
+            sentence = oracle.attention("text.attention", nothing, [made["mention.joint.mention_sentence"][row]])
             coarse.append((whole, sentence))
         if has_objects:
             fine.append((seen, read))
@@ -430,7 +430,7 @@ def authors_objective(weights, config, made, batch):
         others = [c for c in range(C) if batch.present[row, c] and c != gold]
         other = max(others, key=lambda c: made["pair.candidates.lexical"][row, c])
         query = authors_query(weights, config, made, row)
-        ends.append((query, made["entity.clip.text"][row, gold], made["entity.clip.text"][row, other]))
+        ends.append((query, made["entity.joint.text"][row, gold], made["entity.joint.text"][row, other]))
         views.append(authors_views(weights, config, made, row)[1:])
     for a, p, n in ends:
         drawn = [n] if config.negatives == "own" else [negative for _, _, negative in ends]
@@ -468,7 +468,7 @@ def test_the_objective_of_dwe_authors_and_its_gradients_equal_loops(switches):
 
 
 def test_a_new_temperature_is_that_of_clip():
-    head = MODELS["dwe_authors"](DweAuthorsConfig(clip_width=P))
+    head = MODELS["dwe_authors"](DweAuthorsConfig(joint_width=P))
     assert float(head.log_scale.exp().detach()) == pytest.approx(1 / 0.07)
 
 
@@ -553,12 +553,12 @@ def test_gradient_reaches_every_parameter(name, switches):
 def test_one_batch_is_learned(name, switches):
     made = arrays(13)
     for text in ("text", "description"):  # the N-pair loss compares dot products, the score is a cosine
-        made[f"entity.clip.{text}"] /= np.linalg.norm(made[f"entity.clip.{text}"], axis=-1, keepdims=True) / 3
+        made[f"entity.joint.{text}"] /= np.linalg.norm(made[f"entity.joint.{text}"], axis=-1, keepdims=True) / 3
     batch = batch_of(made)
     torch.manual_seed(0)
     given = switches | ({"hard_negatives": 0.0} if name == "dwe_authors" else {})  # so that all negatives are seen
     head = MODELS[name](
-        CONFIG[name](clip_width=P, attention_heads=2, dropout=0.0, triplet_margin=0.2, **given)
+        CONFIG[name](joint_width=P, attention_heads=2, dropout=0.0, triplet_margin=0.2, **given)
     ).double()
     optimizer = Adam(list(head.parameters()), Schedule(0.02))
     first = head.objective(batch).item()
@@ -599,21 +599,21 @@ def test_what_is_not_there_changes_nothing_in_dwe():
     made = arrays(16)
     head, _ = head_of("dwe")
     before = head(batch_of(made))
-    made["mention.crops.clip"][LABELS == 0] = 7
-    made["clip_token.clip.vector"][~made["clip_token.clip.present"]] = 7
-    for column in ("crops.clip", "attributes.faces", "attributes.scene", "clip.image"):
+    made["mention.crops.vector"][LABELS == 0] = 7
+    made["joint_token.joint.vector"][~made["joint_token.joint.present"]] = 7
+    for column in ("crops.vector", "attributes.faces", "attributes.scene", "joint.image"):
         made[f"mention.{column}"][1] = 7  # its picture is missing
     torch.testing.assert_close(head(batch_of(made)), before, rtol=0, atol=1e-12)
 
 
 def test_a_mention_without_picture_objects_or_tokens_still_has_a_score_and_a_gradient():
     made = arrays(17)
-    made["clip_token.clip.present"][:] = False
-    made["clip_token.clip.vector"][:] = 0
-    made["mention.clip.present"][:] = False
+    made["joint_token.joint.present"][:] = False
+    made["joint_token.joint.vector"][:] = 0
+    made["mention.joint.present"][:] = False
     head, weights = head_of("dwe")
     batch = batch_of(made)
-    expected = Oracle(weights, head.config).linear("out", made["mention.clip.mention"][1])
+    expected = Oracle(weights, head.config).linear("out", made["mention.joint.mention"][1])
     np.testing.assert_allclose(head.embed(batch)[1].detach().numpy(), expected, rtol=0, atol=1e-12)
     head.objective(batch).backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in head.parameters() if parameter.grad is not None)
@@ -621,7 +621,7 @@ def test_a_mention_without_picture_objects_or_tokens_still_has_a_score_and_a_gra
 
 def test_zeros_are_attended_in_dwe_authors_unless_masked():
     longer = arrays(18)
-    for name in ("mention.crops.clip", "mention.crops.labels"):
+    for name in ("mention.crops.vector", "mention.crops.labels"):
         column = longer[name]
         longer[name] = np.concatenate([column, np.zeros_like(column[:, :2])], 1)
     for masked, same in ((True, [True] * 6), (False, [False, True, True, True, False, False])):  # three have no person
@@ -642,7 +642,7 @@ def test_without_refining_the_raw_crops_are_read():
     }
     refined.load_state_dict(weights_as_tensors(weights), strict=False)
     batch = batch_of(made)
-    crops = batch["mention.crops.clip"].clone()
+    crops = batch["mention.crops.vector"].clone()
     refined.attributes.forward = lambda objects, vectors, there: (crops, None)
     torch.testing.assert_close(refined(batch), raw(batch), rtol=0, atol=1e-12)
     for name in ("faces", "scene"):
@@ -706,9 +706,9 @@ def test_the_description_is_read_only_where_it_is_asked_for(name):
     kind = CONFIG[name]
     assert kind().more == ()
     assert kind(entity_text="description").more == CHOICES[name]
-    assert MODELS[name](kind(entity_text="description")).projects == ("entity.clip.description",)
-    assert MODELS[name](kind()).projects == ("entity.clip.text",)
-    assert "entity.clip.text" in READS[name]
+    assert MODELS[name](kind(entity_text="description")).projects == ("entity.joint.description",)
+    assert MODELS[name](kind()).projects == ("entity.joint.text",)
+    assert "entity.joint.text" in READS[name]
 
 
 @pytest.mark.parametrize(
@@ -743,7 +743,7 @@ def caches(tmp_path_factory):
     @functools.cache
     def cache_of(signal, candidates=10):
         path = tmp_path_factory.mktemp("dwe") / f"{signal}-{candidates}"
-        write(path, Synthetic(1500, 300, candidates, signal, 0, ",".join(CONFIG), clip_width=16))
+        write(path, Synthetic(1500, 300, candidates, signal, 0, ",".join(CONFIG), joint_width=16))
         return path
 
     return cache_of
@@ -779,7 +779,7 @@ STACKED = {"dwe": {}, "dwe_authors": {"hard_negatives": 1.0}}
 @BOTH
 def test_stacked_seeds_equal_each_alone(caches, name):
     table = table_of(caches(0.6), name)
-    head = CONFIG[name](clip_width=16, dropout=0.0, **STACKED[name])
+    head = CONFIG[name](joint_width=16, dropout=0.0, **STACKED[name])
     rows = torch.arange(40).view(2, 20)
     stack = Stack(lambda: MODELS[name](head), (1, 2), CPU)
     stack.losses(table.batch(rows)).sum().backward()
@@ -793,7 +793,7 @@ def test_stacked_seeds_equal_each_alone(caches, name):
 @BOTH
 def test_stacked_seeds_drop_different_numbers(caches, name):
     table = table_of(caches(0.6), name)
-    stack = Stack(lambda: MODELS[name](CONFIG[name](clip_width=16)), (1, 1), CPU)
+    stack = Stack(lambda: MODELS[name](CONFIG[name](joint_width=16)), (1, 1), CPU)
     losses = stack.losses(table.batch(torch.arange(20).expand(2, 20)))
     assert losses[0] != losses[1]
 
@@ -832,7 +832,7 @@ def test_the_string_score_takes_part_in_the_objective(caches, name):
     batch = batch_of(arrays(21))
     given = {"dropout": 0.0} | ({"hard_negatives": 1.0} if name == "dwe_authors" else {})
     torch.manual_seed(0)
-    both = build(name, CONFIG[name](clip_width=P, attention_heads=2, **given), with_lexical=True).double()
+    both = build(name, CONFIG[name](joint_width=P, attention_heads=2, **given), with_lexical=True).double()
     plain = both.head.objective(batch).item()
     with torch.no_grad():
         both.weight.copy_(torch.tensor([1 / PACE, -1 / PACE]))  # the head's score alone
@@ -854,7 +854,7 @@ def test_the_string_score_is_added_to_the_cosine_that_the_dot_product_is_made_of
         lexical = made["pair.candidates.lexical"][row]
         other = max(others, key=lambda c: lexical[c])
         a = authors_query(weights, head.config, made, row)
-        ends.append((a, *made["entity.clip.text"][row, [gold, other]], *lexical[[gold, other]]))
+        ends.append((a, *made["entity.joint.text"][row, [gold, other]], *lexical[[gold, other]]))
     for i, (a, p, n, of_gold, of_other) in enumerate(ends):
         dots = [
             (cosine(a, e) + 2 * score) * np.linalg.norm(a) * np.linalg.norm(e)
@@ -872,7 +872,7 @@ def test_the_string_score_is_added_to_the_cosine_that_the_dot_product_is_made_of
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
 def test_a_step_waits_for_nothing(caches, name, seeds):
     table = table_of(caches(0.6), name)
-    stack = Stack(lambda: MODELS[name](CONFIG[name](clip_width=16)), seeds, CPU)
+    stack = Stack(lambda: MODELS[name](CONFIG[name](joint_width=16)), seeds, CPU)
     schedule = Schedule(1e-3, warm_up=5, decay_to=50, weight_decay=1e-3, clip_norm=1.0)
     step = Step(stack, Adam(list(stack.parameters.values()), schedule, stacked=len(seeds) > 1), World(), "float32")
     rows = torch.arange(16).expand(len(seeds), 16).squeeze(0)
@@ -887,7 +887,7 @@ def test_a_step_waits_for_nothing(caches, name, seeds):
 def test_bfloat16_is_close_to_float32(caches, name, seeds):
     table = table_of(caches(0.6), name)
     batch = table.batch(torch.arange(32).expand(len(seeds), 32).squeeze(0))
-    head = CONFIG[name](clip_width=16, dropout=0.0, **STACKED[name])
+    head = CONFIG[name](joint_width=16, dropout=0.0, **STACKED[name])
     found = {}
     for precision in ("float32", "bfloat16"):
         stack = Stack(lambda: MODELS[name](head), seeds, CPU)

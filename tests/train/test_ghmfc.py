@@ -44,13 +44,13 @@ def batch_of(seed=0):
         return torch.from_numpy(rng.normal(size=(5, *shape)))
 
     columns = {
-        "mention.bert.span": normal(TEXT),
-        "token.bert.vector": normal(LONGEST, TEXT) * words[..., None],
-        "token.bert.present": words,
-        "mention.regions.image": normal(REGIONS, IMAGE) * picture[:, None, None],
+        "mention.text.span": normal(TEXT),
+        "token.text.vector": normal(LONGEST, TEXT) * words[..., None],
+        "token.text.present": words,
+        "mention.regions.vector": normal(REGIONS, IMAGE) * picture[:, None, None],
         "mention.regions.present": picture,
         "pair.candidates.lexical": torch.from_numpy(rng.uniform(size=(5, 4))),
-        **{f"entity.bert.{name}": normal(4, TEXT) for name in ("text", "mean", "pooler")},
+        **{f"entity.text.{name}": normal(4, TEXT) for name in ("sentence", "mean", "pooler")},
     }
     present = torch.ones(5, 4, dtype=torch.bool)
     present[0, 2:] = False
@@ -118,14 +118,14 @@ class Oracle:
 
     def tokens(self, one):
         """The vectors of a sentence, and the places of those that are tokens."""
-        count = int(one["token.bert.present"].sum())
-        rows, words = list(one["token.bert.vector"][:count]), [True] * count
+        count = int(one["token.text.present"].sum())
+        rows, words = list(one["token.text.vector"][:count]), [True] * count
         if self.config.padding == "pooled":
             rows += [torch.zeros(TEXT, dtype=torch.float64)] * (LONG - count)
             words += [False] * (LONG - count)
         if self.config.mention_token:
             place = 1 if self.config.window else 0
-            rows.insert(place, one["mention.bert.span"])
+            rows.insert(place, one["mention.text.span"])
             words.insert(place, True)
         return torch.stack(rows), [place for place, word in enumerate(words) if word]
 
@@ -142,7 +142,7 @@ class Oracle:
         """The filtered vector of a mention, and the means of t and v."""
         vectors, places = self.tokens(one)
         text = self.projection("fusion.token", vectors)
-        regions = self.projection("fusion.region", one["mention.regions.image"])
+        regions = self.projection("fusion.region", one["mention.regions.vector"])
         means = text.mean(0), regions.mean(0)
         if self.config.window:
             text = text[1 : 1 + self.config.window]
@@ -167,7 +167,7 @@ class Oracle:
     def light(self, one):
         """The vector of a mention in DRIN's version."""
         text, places = self.tokens(one)
-        regions, both = one["mention.regions.image"], []
+        regions, both = one["mention.regions.vector"], []
         for i, (side, x, own, memory) in enumerate(
             (("text", text, text[places], regions), ("image", regions, regions, text[places]))
         ):
@@ -189,7 +189,7 @@ class Oracle:
             vector, mean = (self.light(one), None) if self.config.blocks == "light" else self.co_attention(one)
             mentions.append(self.linear("mention", vector) if self.config.entity == "cls" else vector)
             means.append(mean)
-        entities = batch[f"entity.bert.{self.config.entity_vector}"]
+        entities = batch[f"entity.text.{self.config.entity_vector}"]
         return mentions, self.linear("entity", entities) if self.config.entity == "linear" else entities, means
 
     def ranking(self, batch, mentions, entities):
@@ -289,7 +289,7 @@ def test_light_has_the_parameters_of_drins_baseline():
 
 def test_a_form_decides_only_what_is_not_given():
     original = {"padding": "masked", "window": 0, "phrases": True, "contrastive": 1.0, "partners": True}
-    original |= {"entity": "cls", "entity_vector": "text", "width": 512, "tokens": 32, "dropout": 0.4}
+    original |= {"entity": "cls", "entity_vector": "sentence", "width": 512, "tokens": 32, "dropout": 0.4}
     assert GhmfcConfig().resolved == GhmfcConfig(blocks="decoder", ranking_loss="triplet", **original)
     given = GhmfcConfig(ghmfc="released", phrases=False, tokens=40)
     changed = {"padding": "pooled", "window": 32, "partners": False, "phrases": False, "tokens": 40, "dropout": 0.3}
@@ -297,7 +297,7 @@ def test_a_form_decides_only_what_is_not_given():
     light = GhmfcConfig(ghmfc="light", entity_vector="pooler").resolved
     assert (light.blocks, light.entity, light.entity_vector, light.width) == ("light", "linear", "pooler", 768)
     assert (light.tokens, light.ranking_loss, light.contrastive, light.dropout) == (128, "candidates", 0, 0.1)
-    assert light.more == ("entity.bert.pooler",)
+    assert light.more == ("entity.text.pooler",)
     assert [GhmfcConfig(ghmfc=form).learns_without_gold for form in ("original", "released", "light")] == [0, 0, 1]
 
 

@@ -28,7 +28,7 @@ from train.layers.losses import contrastive
 CPU = torch.device("cpu")
 JOINT = tuple(SIDES)
 ELSEWHERE = ("drin", "drin_authors", "dwe", "dwe_authors", "dzmned", "mel_hi", "ghmfc", "ours")  # in files of their own
-WIDTHS = {"text_width": 20, "image_width": 12, "clip_width": 16}
+WIDTHS = {"text_width": 20, "image_width": 12, "joint_width": 16}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def caches(tmp_path_factory):
     @functools.cache
     def cache_of(signal, candidates=10):
         path = tmp_path_factory.mktemp("heads") / f"signal-{signal}-{candidates}"
-        widths = {"text_width": 48, "image_width": 32, "clip_width": 64}
+        widths = {"text_width": 48, "image_width": 32, "joint_width": 64}
         write(path, Synthetic(3000, 500, candidates, signal, 0, ",".join(READS), **widths))
         return path
 
@@ -183,8 +183,8 @@ def test_clip_adds_the_cosines_of_texts_and_images(caches):
         for j, entity in enumerate(reader.column("pair.candidates.candidates")[row]):
             expected = 0.0
             for mention, column in (("mention_sentence", "text"), ("image", "image")):
-                x = reader.column(f"mention.clip.{mention}")[row].astype(float)
-                y = reader.column(f"entity.clip.{column}")[entity].astype(float)
+                x = reader.column(f"mention.joint.{mention}")[row].astype(float)
+                y = reader.column(f"entity.joint.{column}")[entity].astype(float)
                 expected += x @ y / np.sqrt((x @ x) * (y @ y))
             assert found[row, j] == pytest.approx(expected, abs=1e-5)
 

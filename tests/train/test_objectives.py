@@ -39,7 +39,7 @@ GOLD = [0, 1, 2, 0, 1, -1]
 @pytest.fixture(scope="module")
 def cache_of_all(tmp_path_factory):
     path = tmp_path_factory.mktemp("objectives") / "toy"
-    write(path, Synthetic(80, 30, 5, 0.4, 0, ",".join(READS), text_width=8, image_width=6, clip_width=4))
+    write(path, Synthetic(80, 30, 5, 0.4, 0, ",".join(READS), text_width=8, image_width=6, joint_width=4))
     return path
 
 
@@ -47,8 +47,8 @@ def batch_of(listed=LISTED, gold=GOLD, seed=0):
     rng, listed = np.random.default_rng(seed), torch.tensor(listed)
     vectors = torch.from_numpy(rng.normal(size=(10, 6)))
     columns = {
-        "mention.bert.span": torch.from_numpy(rng.normal(size=(len(listed), 6))),
-        "entity.bert.text": vectors[listed.clamp(min=0)],
+        "mention.text.span": torch.from_numpy(rng.normal(size=(len(listed), 6))),
+        "entity.text.sentence": vectors[listed.clamp(min=0)],
         CANDIDATES: listed,
     }
     return Batch(columns, listed >= 0, torch.tensor(gold))
@@ -56,8 +56,8 @@ def batch_of(listed=LISTED, gold=GOLD, seed=0):
 
 def cosines(model, batch):
     """The cosine of every mention with every entity that stands in some list, {(mention, entity): cosine}."""
-    mention = model.head.mention[0](batch["mention.bert.span"]).detach().numpy()
-    entities = model.head.entity[0](batch["entity.bert.text"]).detach().numpy()
+    mention = model.head.mention[0](batch["mention.text.span"]).detach().numpy()
+    entities = model.head.entity[0](batch["entity.text.sentence"]).detach().numpy()
     vectors = {e: entities[i, j] for i, line in enumerate(batch[CANDIDATES].tolist()) for j, e in enumerate(line)}
     lengths = {e: math.sqrt(sum(v * v for v in vector)) for e, vector in vectors.items()}
     return {

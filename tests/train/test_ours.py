@@ -30,7 +30,7 @@ def caches(tmp_path_factory):
     def cache_of(signal):
         if signal not in made:
             made[signal] = tmp_path_factory.mktemp("ours") / f"signal-{signal}"
-            widths = {"text_width": 8, "image_width": 6, "clip_width": 4}
+            widths = {"text_width": 8, "image_width": 6, "joint_width": 4}
             write(made[signal], Synthetic(900, 60, 6, signal, 0, "ours", **widths))
         return made[signal]
 
@@ -60,27 +60,31 @@ def test_scores_equal_loops(caches):
     with torch.no_grad():
         model.weight.normal_(std=0.1)
     batch = table.batch(torch.arange(12))
-    for picture, rows in (("mention.clip", 3), ("entity.clip", (slice(None), 2)), ("entity.resnet", (4, 1))):
+    for picture, column, rows in (
+        ("mention.joint", "image", 3),
+        ("entity.joint", "image", (slice(None), 2)),
+        ("entity.image", "vector", (4, 1)),
+    ):
         batch[f"{picture}.present"][rows] = False  # what is missing is 0 in a batch
-        batch[f"{picture}.image"][rows] = 0
+        batch[f"{picture}.{column}"][rows] = 0
     batch = batch.like([t.double() if t.is_floating_point() else t for t in batch.tensors()])
     found = model(batch).detach()
     weights = [STARTS.get(n, 0) + PACE * w for n, w in zip(KNOWN, model.weight.detach().tolist(), strict=True)]
     missing = 0
     for i in range(12):
-        span, cls = batch["mention.bert.span"][i].tolist(), batch["mention.bert.cls"][i].tolist()
+        span, cls = batch["mention.text.span"][i].tolist(), batch["mention.text.sentence"][i].tolist()
         for j in range(6):
             if not batch.present[i, j]:
                 assert found[i, j] == -math.inf
                 continue
-            text = batch["entity.bert.text"][i, j].tolist() + batch["entity.bert.mean"][i, j].tolist()
+            text = batch["entity.text.sentence"][i, j].tolist() + batch["entity.text.mean"][i, j].tolist()
             entity = linear(model.entity, text)
             values = [
                 cosine(linear(model.span, span + cls), entity[:5]),
                 cosine(linear(model.context, cls), entity[5:]),
             ]
             values += [cosine(batch[m][i].tolist(), batch[e][i, j].tolist()) for m, e in CLIP.values()]
-            there = bool(batch["entity.clip.present"][i, j]), bool(batch["mention.clip.present"][i])
+            there = bool(batch["entity.joint.present"][i, j]), bool(batch["mention.joint.present"][i])
             missing += not all(there)
             values += [float(there[0]), float(all(there)), float(batch["pair.candidates.lexical"][i, j])]
             values += batch[STRINGS][i, j].tolist()
@@ -173,4 +177,4 @@ def test_protocols_with_other_lists_tell_of_the_entities_there(caches, tmp_path)
 
 
 def test_it_reads_what_a_cache_has_by_default():
-    assert not {"mention.tokens.first", "mention.crops.clip"} & set(READS["ours"])
+    assert not {"mention.tokens.first", "mention.crops.vector"} & set(READS["ours"])

@@ -123,8 +123,8 @@ def test_a_changed_head_whose_config_stands_elsewhere_is_another_run(learnable, 
 
 
 def test_a_head_file_gets_what_its_columns_need_beside_them():
-    given = ("token.bert.vector", "mention.resnet.image", "entity.bert.text")
-    needed = ["mention.tokens.first", "mention.tokens.count", "mention.resnet.present"]
+    given = ("token.text.vector", "mention.image.vector", "entity.text.sentence")
+    needed = ["mention.tokens.first", "mention.tokens.count", "mention.image.present"]
     assert own_head._companions(given) == needed
 
 
@@ -254,15 +254,15 @@ def test_text_that_results_could_not_hold_is_refused_before_training(tmp_path, t
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("READS = 'entity.bert.text'\nConfig = Model = int\n", [], "READS must be a tuple of column names"),
+        ("READS = 'entity.text.sentence'\nConfig = Model = int\n", [], "READS must be a tuple of column names"),
         (None, ["--option", "depth=3"], "--option depth=3: expected KNOB=VALUE, KNOB one of text_width, width"),
         (None, ["--option", "width=wide"], "--option width=wide: expected a whole number"),
         (None, ["--layers", "3"], "--layers is no option of my_head"),
         ("READS = ()\n", [], "my_head.py lacks Config, Model; see 'A new head' in CONTRIBUTING.md"),
         (
-            "READS = ('entity.bert.soul',)\nConfig = Model = int\n",
+            "READS = ('entity.text.soul',)\nConfig = Model = int\n",
             [],
-            "READS names entity.bert.soul, which is no column",
+            "READS names entity.text.soul, which is no column",
         ),
     ],
 )
@@ -282,12 +282,12 @@ def test_a_file_that_is_not_there_or_takes_a_known_name_is_refused(learnable, tm
 
 
 def test_what_a_head_of_ones_own_lacks_is_had_by_heads_that_extraction_knows(learnable):
-    reads = (*READS["bert"], "token.bert.vector", "mention.crops.clip", "mention.attributes.faces")
+    reads = (*READS["bert"], "token.text.vector", "mention.crops.vector", "mention.attributes.faces")
     with pytest.raises(CacheError) as caught:
         melcache.open(learnable).require("my_head", reads=reads)
     compute = re.search(r"melcache extract --dataset RELEASE --name signal --for (\S+), with the", str(caught.value))[1]
     pulled = re.search(r"melcache pull signal URL --for (\S+)$", str(caught.value))[1]
-    lacking = {"token.bert", "mention.crops", "mention.attributes"}
+    lacking = {"token.text", "mention.crops", "mention.attributes"}
     assert lacking <= ExtractConfig(heads=tuple(compute.split(","))).demanded and len(compute.split(",")) == 2
     assert set(pulled.split(",")) == lacking
     reads = (*READS["bert"], "entity.objects.summary")  # of a part that is always made
@@ -297,7 +297,7 @@ def test_what_a_head_of_ones_own_lacks_is_had_by_heads_that_extraction_knows(lea
 
 def test_a_head_file_reads_one_alignment_of_four(toy_cache, tmp_path):
     column = "pair.alignment.image_to_text"
-    text = example().replace('"entity.bert.text")', f'"entity.bert.text", "{column}")')
+    text = example().replace('"entity.text.sentence")', f'"entity.text.sentence", "{column}")')
     text = text.replace(".masked_fill(", f'.mul(0).add(batch["{column}"]).masked_fill(')
     run = train(head_file(tmp_path, text), toy_cache, tmp_path / "run")
     assert run.exit_code == 0, run.output

@@ -38,7 +38,7 @@ from train.processes import World
 CPU = torch.device("cpu")
 N, E, C = 90, 50, 6
 D, V, P = 20, 12, 16
-CLIP = ("mention.clip.mention_sentence", "entity.clip.text"), ("mention.clip.image", "entity.clip.image")
+CLIP = ("mention.joint.mention_sentence", "entity.joint.text"), ("mention.joint.image", "entity.joint.image")
 
 
 def world_columns(seed=0, mentions=N, listed=C, twins=True):
@@ -52,15 +52,15 @@ def world_columns(seed=0, mentions=N, listed=C, twins=True):
     columns = {}
     for side, rows in (("mention", mentions), ("entity", E)):
         own = {
-            "mention": {"bert.span": D, "bert.cls": D, "clip.sentence": P, "clip.mention_sentence": P},
-            "entity": {"bert.text": D, "clip.text": P},
+            "mention": {"text.span": D, "text.sentence": D, "joint.sentence": P, "joint.mention_sentence": P},
+            "entity": {"text.sentence": D, "joint.text": P},
         }[side]
-        for name, width in {**own, "clip.image": P, "resnet.image": V, "objects.summary": V}.items():
+        for name, width in {**own, "joint.image": P, "image.vector": V, "objects.summary": V}.items():
             values = rng.normal(size=(rows, width))
             if name == "objects.summary":
                 values *= (rng.random((rows, 1)) < 0.7) * 0.8 / np.linalg.norm(values, axis=1, keepdims=True)
             columns[f"{side}.{name}"] = values.astype(np.float16)
-        for part in ("clip", "resnet"):
+        for part in ("joint", "image"):
             columns[f"{side}.{part}.present"] = rng.random(rows) < 0.7
     for name, values in columns.items():
         if twins and name.startswith("entity."):
@@ -148,7 +148,7 @@ def table_of(path, *more, head="bert", resident="device"):
 
 def model_of(name="bert", seed=0):
     torch.manual_seed(seed)
-    return build(name, JointConfig(head=name, width=8, text_width=D, image_width=V, clip_width=P), with_lexical=False)
+    return build(name, JointConfig(head=name, width=8, text_width=D, image_width=V, joint_width=P), with_lexical=False)
 
 
 def unit(vector):
@@ -162,16 +162,16 @@ def dot(a, b):
 
 def looped_edges(columns, mention, entity):
     """Eq. 6-8 and 11 of one pair, in Python's floats; what has no picture has no edge."""
-    m = {name: columns[f"mention.{name}"][mention] for name in ("clip.present",)}
-    there = (bool(m["clip.present"]), bool(columns["entity.clip.present"][entity]))
+    m = {name: columns[f"mention.{name}"][mention] for name in ("joint.present",)}
+    there = (bool(m["joint.present"]), bool(columns["entity.joint.present"][entity]))
 
     def cosine(a, b):
         return dot(unit(columns[a][mention].tolist()), unit(columns[b][entity].tolist()))
 
     return {
-        "text_to_text": cosine("mention.bert.cls", "entity.bert.text"),
-        "text_to_image": cosine("mention.clip.sentence", "entity.clip.image") if there[1] else 0.0,
-        "image_to_text": cosine("mention.clip.image", "entity.clip.text") if there[0] else 0.0,
+        "text_to_text": cosine("mention.text.sentence", "entity.text.sentence"),
+        "text_to_image": cosine("mention.joint.sentence", "entity.joint.image") if there[1] else 0.0,
+        "image_to_text": cosine("mention.joint.image", "entity.joint.text") if there[0] else 0.0,
         "image_to_image": dot(
             columns["mention.objects.summary"][mention].tolist(), columns["entity.objects.summary"][entity].tolist()
         ),
@@ -249,7 +249,9 @@ def test_injected_lists_equal_a_loop(world_cache, columns, resident):
         np.testing.assert_allclose(batch["pair.alignment"][row].flatten(1), edges, atol=1e-6, rtol=0)
         for j, entity in enumerate(listed):
             if entity >= 0:
-                np.testing.assert_array_equal(batch["entity.bert.text"][row, j], columns["entity.bert.text"][entity])
+                np.testing.assert_array_equal(
+                    batch["entity.text.sentence"][row, j], columns["entity.text.sentence"][entity]
+                )
     untouched = (before.gold >= 0) | (torch.from_numpy(columns["mention.ids.gold"]) < 0)
     assert 0 < put < N - int(untouched.sum()) + 1
     assert torch.equal(before.candidates[untouched], table.candidates[untouched])
@@ -453,7 +455,7 @@ def test_clip_among_all_entities_equals_loops(world_cache, columns):
         for entity in range(E):
             total = 0.0
             for of_mention, of_entity in CLIP:
-                there = columns["mention.clip.present"][row] and columns["entity.clip.present"][entity]
+                there = columns["mention.joint.present"][row] and columns["entity.joint.present"][entity]
                 if there or of_entity.endswith("text"):
                     total += dot(unit(columns[of_mention][row].tolist()), unit(columns[of_entity][entity].tolist()))
             scores[-1].append(total)
@@ -486,7 +488,7 @@ def test_drin_re_ranks_every_entity_as_it_ranks_lists_of_all(tmp_path):
 
 @pytest.mark.parametrize("model", ["bert", "clip", "prior"])
 def test_noise_stays_at_chance_among_all_entities(tmp_path, model):
-    write(tmp_path / "noise", Synthetic(2000, 80, 10, 0.0, 0, "bert,clip,prior", text_width=16, clip_width=8))
+    write(tmp_path / "noise", Synthetic(2000, 80, 10, 0.0, 0, "bert,clip,prior", text_width=16, joint_width=8))
     found = fit(tmp_path / "noise", tmp_path / "run", model, protocol="whole-kb", epochs=1, batch=64)
     for k in (1, 20):
         deviation = math.sqrt(k / 80 * (1 - k / 80) / 200)
@@ -507,7 +509,7 @@ def looped_alignment(columns, mention):
     """The sum of the four edges with every entity, each less its mean over the entities that have it."""
     edges = [looped_edges(columns, mention, entity) for entity in range(E)]
     there = {
-        "text_to_image": columns["entity.clip.present"],
+        "text_to_image": columns["entity.joint.present"],
         "image_to_image": columns["entity.objects.summary"].any(1),
     }
     found = [0.0] * E
@@ -557,7 +559,7 @@ def test_as_many_as_the_lists_hold_are_re_ranked_if_nothing_else_is_said(world_c
 # gold as a vertex
 
 
-LEAKING = DrinAuthorsConfig(D, V, 8, entity_vector="text", leak_gold=True)
+LEAKING = DrinAuthorsConfig(D, V, 8, entity_vector="sentence", leak_gold=True)
 
 
 @pytest.mark.parametrize("given", [{}, {"protocol": "whole-kb", "rerank": 4}], ids=["list", "best"])
@@ -582,10 +584,10 @@ def test_leaked_gold_outside_the_list_is_a_vertex_and_not_ranked(world_cache, co
                 expected = looped_edges(columns, row, gold)
                 found = batch["pair.alignment"][i, listed].flatten()
                 np.testing.assert_allclose(found, [expected[edge] for edge in EDGES], atol=1e-6, rtol=0)
-                text = columns["entity.bert.text"][gold]
-                image = columns["entity.resnet.image"][gold] * columns["entity.resnet.present"][gold]
-                np.testing.assert_array_equal(batch["entity.bert.text"][i, listed], text.astype(np.float32))
-                np.testing.assert_array_equal(batch["entity.resnet.image"][i, listed], image.astype(np.float32))
+                text = columns["entity.text.sentence"][gold]
+                image = columns["entity.image.vector"][gold] * columns["entity.image.present"][gold]
+                np.testing.assert_array_equal(batch["entity.text.sentence"][i, listed], text.astype(np.float32))
+                np.testing.assert_array_equal(batch["entity.image.vector"][i, listed], image.astype(np.float32))
     assert lost > 5
     assert (data.ranked, data.warnings) == (places, ())
     head = build("drin_authors", LEAKING, with_lexical=False)
@@ -604,7 +606,7 @@ def test_protocols_without_lost_golds_need_no_place_for_them(world_cache, protoc
 
 
 def test_a_cache_that_lacks_what_edges_are_computed_from_says_that_lost_golds_are_no_vertices(columns, tmp_path):
-    held = {name: values for name, values in columns.items() if not name.startswith("mention.clip.sentence")}
+    held = {name: values for name, values in columns.items() if not name.startswith("mention.joint.sentence")}
     config, reader = (
         TrainConfig(model="drin_authors", device="cpu"),
         melcache.open(write_columns(tmp_path / "less", held)),
@@ -615,7 +617,7 @@ def test_a_cache_that_lacks_what_edges_are_computed_from_says_that_lost_golds_ar
     assert data.table.candidates.shape[1] == C
     assert data.warnings == (
         f"--leak-gold: of {lost} mentions gold was not retrieved and is, other than in the authors' code, no vertex "
-        "either: the cache lacks what its edges are computed from (mention.clip.sentence)",
+        "either: the cache lacks what its edges are computed from (mention.joint.sentence)",
     )
     fitted = loop.fit(
         TrainConfig(str(tmp_path / "less"), "drin_authors", 1, run=tmp_path / "run", device="cpu"), LEAKING
@@ -689,7 +691,7 @@ def test_every_command_refuses_string_scores_of_all_entities(world_cache, tmp_pa
 
 
 def test_a_head_with_string_scores_is_no_cosine_of_two_towers():
-    bert = JointConfig(head="bert", width=8, text_width=D, image_width=V, clip_width=P)
+    bert = JointConfig(head="bert", width=8, text_width=D, image_width=V, joint_width=P)
     assert build("bert", bert, with_lexical=False).two_towers
     assert not build("bert", bert, with_lexical=True).two_towers
 
@@ -790,15 +792,15 @@ def planted(monkeypatch):
 @pytest.mark.parametrize(
     ("model", "given", "name"),
     [
-        ("bert", {}, "entity.bert.text"),
-        ("bert", {"protocol": "whole-kb"}, "entity.bert.text"),
-        ("bert", {"protocol": "whole-kb"}, "mention.bert.span"),
-        ("drin", {}, "entity.resnet.image"),
-        ("drin", {"protocol": "whole-kb"}, "entity.clip.text"),
+        ("bert", {}, "entity.text.sentence"),
+        ("bert", {"protocol": "whole-kb"}, "entity.text.sentence"),
+        ("bert", {"protocol": "whole-kb"}, "mention.text.span"),
+        ("drin", {}, "entity.image.vector"),
+        ("drin", {"protocol": "whole-kb"}, "entity.joint.text"),
         ("drin", {"protocol": "whole-kb"}, "mention.objects.summary"),
         ("drin", {"protocol": "injected"}, "entity.objects.summary"),
-        ("clip", {}, "mention.clip.mention_sentence"),
-        ("clip", {"protocol": "whole-kb"}, "entity.clip.text"),
+        ("clip", {}, "mention.joint.mention_sentence"),
+        ("clip", {"protocol": "whole-kb"}, "entity.joint.text"),
         ("lexical", {}, "pair.candidates.lexical"),
     ],
 )
@@ -812,8 +814,8 @@ def test_a_number_that_is_not_finite_is_named_with_its_column(
         if name.startswith("entity.")
         else int(np.flatnonzero(columns["mention.ids.splits"] & 4)[0])
     )
-    if name.startswith("entity.resnet"):
-        row = int(np.flatnonzero(columns["entity.resnet.present"])[0])
+    if name.startswith("entity.image"):
+        row = int(np.flatnonzero(columns["entity.image.present"])[0])
     if name == "pair.candidates.lexical":
         row = int(
             np.flatnonzero(
@@ -827,9 +829,9 @@ def test_a_number_that_is_not_finite_is_named_with_its_column(
 
 def test_an_entity_in_no_list_that_is_not_finite_stops_whole_kb(world_cache, columns, tmp_path, planted):
     assert max(columns["pair.candidates.candidates"].max(), columns["mention.ids.gold"].max()) < E - 1
-    planted("entity.bert.text", E - 1, np.inf)
+    planted("entity.text.sentence", E - 1, np.inf)
     fit(world_cache, tmp_path / "a", "bert", epochs=1)
-    with pytest.raises(NotFiniteError, match=r"column entity\.bert\.text of .* holds inf in row 49,"):
+    with pytest.raises(NotFiniteError, match=r"column entity\.text\.sentence of .* holds inf in row 49,"):
         fit(world_cache, tmp_path / "c", "bert", protocol="whole-kb", epochs=1)
 
 
@@ -855,7 +857,7 @@ from torch.nn.functional import cosine_similarity
 from train.layers.losses import margin_ranking
 from train.heads.base import Head
 
-READS = ("mention.bert.span", "entity.bert.text")
+READS = ("mention.text.span", "entity.text.sentence")
 
 
 @dataclass(frozen=True)
@@ -871,10 +873,10 @@ class Model(Head):
         self.mention = nn.Linear(config.text_width, 8)
 
     def embed(self, batch):
-        return self.mention(batch["mention.bert.span"])
+        return self.mention(batch["mention.text.span"])
 
     def project(self, columns):
-        return self.mention(columns["entity.bert.text"])
+        return self.mention(columns["entity.text.sentence"])
 
     def forward(self, batch, projected=None):
         found = cosine_similarity(self.embed(batch)[:, None], self.project(batch.columns), dim=-1)
@@ -909,12 +911,17 @@ def own(tmp_path):
         (LISTED, "pass", "--protocol whole-kb", "pair.candidates.lexical, which is known of the lists alone"),
         (LISTED, "two_towers = True", "--protocol whole-kb", "pair.candidates.lexical, which is known of the lists"),
         ('batch["pair.alignment"].sum((2, 3))', "pass", "", "pair.alignment, which a batch does not hold: name it in"),
-        ('batch["mention.bert.cls"][:, :1]', "pass", "", "mention.bert.cls, which a batch does not hold: name it in"),
         (
-            'batch["entity.bert.text"][..., 0]',
-            'projects = ("entity.bert.text",)',
+            'batch["mention.text.sentence"][:, :1]',
+            "pass",
             "",
-            "entity.bert.text, which a batch",
+            "mention.text.sentence, which a batch does not hold: name it in",
+        ),
+        (
+            'batch["entity.text.sentence"][..., 0]',
+            'projects = ("entity.text.sentence",)',
+            "",
+            "entity.text.sentence, which a batch",
         ),
     ],
 )

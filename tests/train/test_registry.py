@@ -51,9 +51,9 @@ def check(entry):
     assert all(field.default is not dataclasses.MISSING for field in dataclasses.fields(entry.config))
     head = entry.config().named(entry.name)
     assert set(head.more) <= set(CHOICES.get(entry.name, COLUMNS))
-    widths = head.with_widths({"text_width": 5, "image_width": 6, "clip_width": 7, "other_width": 8})
+    widths = head.with_widths({"text_width": 5, "image_width": 6, "joint_width": 7, "other_width": 8})
     found = {name: value for name, value in dataclasses.asdict(widths).items() if value != getattr(head, name)}
-    assert found.items() <= {"text_width": 5, "image_width": 6, "clip_width": 7}.items() and found
+    assert found.items() <= {"text_width": 5, "image_width": 6, "joint_width": 7}.items() and found
     assert isinstance(head.resolved, entry.config)
     said = (head.tokens_read, head.bytes_read, head.learns_without_gold, head.leak_gold, head.label, head.warnings)
     assert list(map(type, said)) == [int, int, bool, bool, str, tuple]

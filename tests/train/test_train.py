@@ -86,8 +86,8 @@ def test_batch_gathers_the_rows_of_the_cache(separable):
     rows = torch.tensor([5, 3, 700])
     batch = table.batch(rows)
     candidates = reader.column("pair.candidates.candidates")[rows.numpy()]
-    texts = reader.column("entity.bert.text").astype(np.float32)
-    np.testing.assert_array_equal(batch["entity.bert.text"].numpy(), texts[candidates])
+    texts = reader.column("entity.text.sentence").astype(np.float32)
+    np.testing.assert_array_equal(batch["entity.text.sentence"].numpy(), texts[candidates])
     for m, e, name in (
         (0, 0, "text_to_text"),
         (0, 1, "text_to_image"),
@@ -150,18 +150,18 @@ def test_a_cache_without_a_needed_column_is_refused(tmp_path, monkeypatch):
     )
     folder = synthetic(tmp_path / "b", 0.0, mentions=50)
     with pytest.raises(
-        CacheError, match=r"lacks the parts mention\.bert, mention\.resnet, pair\.alignment, which drin .*--for drin"
+        CacheError, match=r"lacks the parts mention\.image, mention\.text, pair\.alignment, which drin .*--for drin"
     ):
         loop.fit(config(folder, tmp_path / "run"), SMALL)
 
 
 def test_a_flipped_bit_never_reaches_training(tmp_path):
     folder = synthetic(tmp_path / "flip", 0.0, mentions=50)
-    shard = next(folder.glob("entity.resnet-*"))
+    shard = next(folder.glob("entity.image-*"))
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(CacheError, match=r"entity\.resnet.*xxh3 differs.*melcache verify"):
+    with pytest.raises(CacheError, match=r"entity\.image.*xxh3 differs.*melcache verify"):
         loop.fit(config(folder, tmp_path / "run"), SMALL)
 
 

@@ -146,7 +146,7 @@ class Peak(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", ["ghmfc", "drin", "dwe"])
 def test_memory_of_a_seed_is_foreseen(tmp_path, name):
-    write(tmp_path / "c", Synthetic(400, 200, 6, 0.4, 0, name, text_width=96, image_width=128, clip_width=64))
+    write(tmp_path / "c", Synthetic(400, 200, 6, 0.4, 0, name, text_width=96, image_width=128, joint_width=64))
     given, reader = config(tmp_path / "c", tmp_path / "run", model=name, batch=64), melcache.open(tmp_path / "c")
     head = prepare.with_widths(GhmfcConfig(width=64) if name == "ghmfc" else HEADS[name].config(), reader)
     table = prepare.table_of(given, head, reader, CPU)
@@ -387,7 +387,7 @@ def in_pieces(tmp_path_factory):
 @pytest.mark.parametrize("resident", ["host", "mmap"])
 def test_batches_are_the_same_wherever_the_features_lie(in_pieces, resident):
     reader = melcache.open(in_pieces)
-    assert len(reader.pieces("entity.bert.text")) > 1
+    assert len(reader.pieces("entity.text.sentence")) > 1
     there, here = Table(reader, "drin", CPU, "device"), Table(reader, "drin", CPU, resident)
     assert (there.resident, here.resident) == ("device", resident)
     groups = [*torch.arange(300).split(64), torch.tensor([5, -1]), torch.arange(8).view(2, 4)]
@@ -419,12 +419,12 @@ def test_the_first_place_that_fits_is_taken_and_an_impossible_one_refused(monkey
 
 @pytest.mark.parametrize("resident", ["device", "host", "mmap"])
 def test_a_missing_picture_reads_zero_wherever_it_lies(in_pieces, resident):
-    name, reader, absent = "entity.resnet.image", melcache.open(in_pieces), np.zeros(400, bool)
+    name, reader, absent = "entity.image.vector", melcache.open(in_pieces), np.zeros(400, bool)
     absent[[3, 150]] = True
     pieces = reader.pieces(name) if resident == "mmap" else [(0, reader.read(name))]
     found = feature_column.Feature(pieces, absent, resident, CPU).take(torch.tensor([[3, 4], [150, 3]]))
     assert found.any(-1).tolist() == [[False, True], [False, False]]
-    np.testing.assert_array_equal(found[0, 1], reader.column("entity.resnet.image")[4])
+    np.testing.assert_array_equal(found[0, 1], reader.column("entity.image.vector")[4])
 
 
 # the machine

@@ -93,7 +93,7 @@ def run(scratch: Path, rounds: int, seed: int) -> Result:
 def _leave_damage(folder: Path, world: int) -> None:
     """Leave what an extraction leaves that was killed, and change a bit in the last shard's numbers."""
     for name, data in interrupted(folder, world, SHARDS - 2).items():
-        if name.startswith("entity.resnet-00000") and name.endswith(".h5"):
+        if name.startswith("entity.image-00000") and name.endswith(".h5"):
             put(folder / name, data[:-1] + bytes([data[-1] ^ 1]))
 
 

@@ -13,7 +13,7 @@ from torture.tiny_cache import Result
 
 BATCH, BATCHES = 64, 50
 LIMIT = 10 << 20  # bytes of its own that a reader may take
-COLUMNS = ("entity.bert.text", "entity.resnet.image", "pair.candidates.candidates")
+COLUMNS = ("entity.text.sentence", "entity.image.vector", "pair.candidates.candidates")
 
 
 def private() -> int:

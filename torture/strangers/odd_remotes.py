@@ -49,7 +49,7 @@ def forged(part: str, column: str, value: float) -> Damage:
 
 
 def _large_shard(place: Path, told: dict[str, Any]) -> None:
-    shard = entry(told, "entity.bert")
+    shard = entry(told, "entity.text")
     shard["bytes"] = LARGE
     os.truncate(place / shard["file"], LARGE)
 
@@ -67,7 +67,7 @@ def _many_ids(place: Path, told: dict[str, Any]) -> None:
     """Let there be 8 GB of ids, in a billion rows."""
     rows = (8 << 30) // 12
     told["tables"]["entity"], told["generations"] = rows, [[rows, told["tables"]["mention"]]]
-    for part in ("entity.ids", "entity.bert", "entity.objects"):
+    for part in ("entity.ids", "entity.text", "entity.objects"):
         first = entry(told, part)
         told["shards"] = [shard for shard in told["shards"] if shard["part"] != part or shard is first]
         first["rows"], offset = rows, 4096
@@ -91,7 +91,7 @@ def _replaced(name: str, kind: str) -> Damage:
     """Return the damage that puts something else in a file's place."""
 
     def damage(place: Path, told: dict[str, Any]) -> None:
-        path = place / (name or entry(told, "entity.bert")["file"])
+        path = place / (name or entry(told, "entity.text")["file"])
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         if kind == "fifo":
             os.mkfifo(path)
@@ -117,10 +117,10 @@ FORGED: dict[str, Damage] = {
     "a label that is none": forged("entity.objects", "labels", 1 << 30),
     "a box of 1e38 pixels": forged("entity.objects", "boxes", 1e38),
     "a score that is none": forged("entity.objects", "scores", -1),
-    "neither true nor false": forged("entity.bert", "truncated", 7),
-    "neither found nor not": forged("mention.bert", "found", 255),
-    "NaN": forged("entity.bert", "text", np.nan),
-    "infinity": forged("mention.bert", "span", np.inf),
+    "neither true nor false": forged("entity.text", "truncated", 7),
+    "neither found nor not": forged("mention.text", "found", 255),
+    "NaN": forged("entity.text", "sentence", np.nan),
+    "infinity": forged("mention.text", "span", np.inf),
 }
 TOLD: dict[str, Damage] = {
     "a shard of 2 TB": _large_shard,

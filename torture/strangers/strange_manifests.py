@@ -18,18 +18,18 @@ from torture.processes import Report, apart
 from torture.strangers.strange_files import MEMORY, SECONDS
 from torture.tiny_cache import Result, build, fast_disk, put
 
-PART, COLUMN = "entity.bert", "text"
+PART, COLUMN = "entity.text", "sentence"
 TRIES = 3
 Change = Callable[[dict[str, Any]], object]
 
 
 def shard(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the first shard of entity.bert."""
+    """Return the first shard of entity.text."""
     return _shards(content)[0]
 
 
 def _shards(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the shards of entity.bert."""
+    """Return the shards of entity.text."""
     return [shard for shard in content["shards"] if shard["part"] == PART]
 
 
@@ -100,7 +100,7 @@ ATTACKS: dict[str, Change] = {
     "bytes of another file": lambda m: shard(m).update(bytes=1 << 30),
     "unknown part": lambda m: m["parts"].update({"entity.secret": _part(m)}),
     "unknown column": lambda m: _part(m)["columns"].update(evil={"dtype": "<f2", "shape": [3]}),
-    "shard of no part": lambda m: shard(m).update(part="entity.clip"),
+    "shard of no part": lambda m: shard(m).update(part="entity.joint"),
     "object type": lambda m: _spec(m).update(dtype="|O"),
     "a type with a length bomb": lambda m: _spec(m).update(dtype="|S999999999"),
     "big endian": lambda m: _spec(m).update(dtype=">f2"),

@@ -37,10 +37,10 @@ from torture.tiny_cache import Result, fast_disk, no_gate, partial, put, unlike
 ENTITIES, MENTIONS = 5, 3  # rows; 2 shards a part, and 1
 PARTS = {  # part: columns, rows
     "entity.ids": (("id", "name", "image_status"), ENTITIES),
-    "entity.bert": (("text", "truncated"), ENTITIES),
+    "entity.text": (("sentence", "truncated"), ENTITIES),
     "entity.objects": (("boxes", "scores", "labels"), ENTITIES),
     "mention.ids": (("id", "splits", "gold", "image_status"), MENTIONS),
-    "mention.bert": (("span", "found"), MENTIONS),
+    "mention.text": (("span", "found"), MENTIONS),
     "pair.candidates": (("candidates", "gold", "lexical"), MENTIONS),
 }
 RELEASE_SAYS = ("id", "name", "splits", "gold", "candidates", "lexical")  # columns that nothing need be computed for

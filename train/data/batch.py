@@ -16,12 +16,12 @@ VERTICES = "pair.vertices"  # (B, C): which places hold an entity, be it no cand
 
 # names that make_batch takes: the columns of DRIN as the head sees them
 NAMES = {
-    "mention_text": "mention.bert.span",
-    "mention_image": "mention.resnet.image",
-    "mention_image_present": "mention.resnet.present",
-    "entity_text": "entity.bert.text",
-    "entity_image": "entity.resnet.image",
-    "entity_image_present": "entity.resnet.present",
+    "mention_text": "mention.text.span",
+    "mention_image": "mention.image.vector",
+    "mention_image_present": "mention.image.present",
+    "entity_text": "entity.text.sentence",
+    "entity_image": "entity.image.vector",
+    "entity_image_present": "entity.image.present",
     "edges": "pair.alignment",
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache import Reader
+from cache import Reader, kinds
 from cache.edges import EDGES
 from cache.names import ColumnName
 from cache.schema import SEQUENCES, UNLABELED
@@ -68,7 +68,7 @@ class Table:
         self._features = {}
         for name in features:
             full = ColumnName(name)
-            absent = ~loaded[f"{full.part}.present"] if full.column == "image" else None
+            absent = ~loaded[f"{full.part}.present"] if kinds.neutral(full) else None
             pieces = reader.pieces(name) if self.resident == "mmap" else [(0, loaded.pop(name))]
             pieces = [(start, _bytes(rows, characters)) for start, rows in pieces]
             self._features[name] = Feature(pieces, absent, self.resident, device)

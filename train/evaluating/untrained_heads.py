@@ -68,8 +68,8 @@ def clip(table: Table, rows: Tensor) -> Tensor:
     """Return the sum of CLIP's cosines of the two texts and, where both pictures are there, of the two images."""
     found = []
     for batch in table.batches(rows.split(CHUNK)):
-        texts = _cosines(batch["mention.clip.mention_sentence"], batch["entity.clip.text"])
-        images = _cosines(batch["mention.clip.image"], batch["entity.clip.image"])
+        texts = _cosines(batch["mention.joint.mention_sentence"], batch["entity.joint.text"])
+        images = _cosines(batch["mention.joint.image"], batch["entity.joint.image"])
         found.append(texts + images)  # a missing picture is a vector of zeros, whose cosine is 0
     return torch.cat(found)
 
@@ -78,10 +78,10 @@ def clip_of_all(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tenso
     """Return metrics.ranks among all entities."""
 
     def mentions(those: Tensor) -> Tensor:
-        return _side(table, those, ("mention.clip.mention_sentence", "mention.clip.image"))
+        return _side(table, those, ("mention.joint.mention_sentence", "mention.joint.image"))
 
     def entities(those: Tensor) -> Tensor:
-        return _side(table, those, ("entity.clip.text", "entity.clip.image"))
+        return _side(table, those, ("entity.joint.text", "entity.joint.image"))
 
     return whole_kb.ranks(whole_kb.Towers(mentions, entities), table, rows, world)
 

@@ -35,14 +35,19 @@ class Encoded:
         """Return the columns of a part: for each of the b texts a vector, one a span, or one a token."""
         count = [len(spans) for spans in self.spans]
         return {
-            "entity.bert": {"text": self.cls, "mean": self.mean, "pooler": self.pooler, "truncated": self.truncated},
-            "mention.bert": {
+            "entity.text": {
+                "sentence": self.cls,
+                "mean": self.mean,
+                "pooler": self.pooler,
+                "truncated": self.truncated,
+            },
+            "mention.text": {
                 "span": self.spans,
                 "found": self.found,
-                "cls": [np.tile(cls, (n, 1)) for cls, n in zip(self.cls, count, strict=True)],
+                "sentence": [np.tile(cls, (n, 1)) for cls, n in zip(self.cls, count, strict=True)],
                 "truncated": [np.full(n, cut) for cut, n in zip(self.truncated, count, strict=True)],
             },
-            "token.bert": {"vector": self.states},
+            "token.text": {"vector": self.states},
         }[part]
 
 

@@ -97,7 +97,7 @@ class Layer(nn.Module):
 class Drin(Head):
     """The head.  `model(batch)` -> scores (B, C), cosines; padding is -inf."""
 
-    projects = ("entity.bert.text",)  # columns that `project` alone reads
+    projects = ("entity.text.sentence",)  # columns that `project` alone reads
 
     def __init__(self, config: DrinConfig) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Drin(Head):
 
     def project(self, columns: Mapping[str, Tensor]) -> Tensor:
         """Return what of entities depends on no mention: of columns (..., W) vectors (..., D)."""
-        return self.entity_text(columns["entity.bert.text"])
+        return self.entity_text(columns["entity.text.sentence"])
 
     def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:
         """Return the cosine of the final text vertices of the mention and each candidate (Eq. 14).
@@ -153,9 +153,9 @@ class Drin(Head):
         absent = absent_edges(batch, self.enabled)  # where M of Eq. 13 is 0
         edges = batch["pair.alignment"].to(text.dtype)
         mention = torch.stack(
-            [self.mention_text(batch["mention.bert.span"]), self.mention_image(batch["mention.resnet.image"])], 1
+            [self.mention_text(batch["mention.text.span"]), self.mention_image(batch["mention.image.vector"])], 1
         )
-        images = Images(batch["entity.resnet.image"], self.entity_image.weight)
+        images = Images(batch["entity.image.vector"], self.entity_image.weight)
         a_text, a_image = (edges[..., e].mT.masked_fill(mask, 0) for e, mask in enumerate(absent))
         yield (state := State(mention, text, images, a_text, a_image))
         for position, layer in enumerate(self.layers[:-1], start=2):
@@ -225,8 +225,8 @@ def _totals(entities: Tensor, mentions: Tensor, present: Tensor) -> Tensor:
 
 def absent_edges(batch: Batch, enabled: Tensor) -> tuple[Tensor, Tensor]:
     """Return where there is no edge to entity text, and none to entity image, (B, 2, C) each.  enabled (2, 2)."""
-    picture = batch["mention.resnet.present"]
+    picture = batch["mention.image.present"]
     mention = torch.stack([torch.ones_like(picture), picture], 1)[:, :, None]
-    entity = (batch.present, batch.present & batch["entity.resnet.present"])
+    entity = (batch.present, batch.present & batch["entity.image.present"])
     there = (mention & there[:, None] & enabled[:, e, None] for e, there in enumerate(entity))
     return tuple(~mask for mask in there)

@@ -40,7 +40,7 @@ class DrinAuthorsConfig(HeadConfig):
         "that edge: cosine of the span with the entity's [CLS] (with pooler vectors: with those), or the cache's",
         panel="drin_authors",
     )
-    entity_vector: Literal["mean", "text", "pooler"] = knob(
+    entity_vector: Literal["mean", "sentence", "pooler"] = knob(
         "mean",
         "of an entity's text: mean of its tokens (theirs for WikiMEL), pooler output (WikiDiverse), [CLS] (paper)",
         panel="drin_authors",
@@ -76,12 +76,12 @@ class DrinAuthorsConfig(HeadConfig):
     @property
     def vertex_column(self) -> str:
         """The entity vectors that become vertices."""
-        return f"entity.bert.{self.entity_vector}"
+        return f"entity.text.{self.entity_vector}"
 
     @property
     def edge_column(self) -> str:
         """The entity vectors that text_to_text compares with the span: theirs for WikiMEL are not the vertices'."""
-        return "entity.bert.pooler" if self.entity_vector == "pooler" else "entity.bert.text"
+        return "entity.text.pooler" if self.entity_vector == "pooler" else "entity.text.sentence"
 
     @property
     def more(self) -> tuple[str, ...]:

@@ -108,8 +108,8 @@ class DrinAuthors(Head):
 
     def _enter(self, batch: Batch, absent: tuple[Tensor, Tensor]) -> State:
         """Return what enters the first layer."""
-        span = batch["mention.bert.span"]
-        mention = torch.stack([self.mention_text(span), self.mention_image(batch["mention.resnet.image"])], 1)
+        span = batch["mention.text.span"]
+        mention = torch.stack([self.mention_text(span), self.mention_image(batch["mention.image.vector"])], 1)
         edges = batch["pair.alignment"]
         if self.config.text_to_text == "span":
             fit = cosine_scores(batch[self.config.edge_column], span).to(edges.dtype)
@@ -119,7 +119,7 @@ class DrinAuthors(Head):
             rows = torch.cat([rows, rows], 1)
         to_text, to_image = (rows[:, :, e].masked_fill(mask, 0) for e, mask in enumerate(absent))
         text = self._vertices(self.entity_text, batch[self.config.vertex_column])
-        image = self._vertices(self.entity_image, batch["entity.resnet.image"])
+        image = self._vertices(self.entity_image, batch["entity.image.vector"])
         return State(mention, text, image, to_text, to_image)
 
     def _vertices(self, entry: nn.Linear, features: Tensor) -> Vertices:
@@ -211,7 +211,7 @@ class DrinAuthors(Head):
 
 def some_place(batch: Batch) -> Tensor:
     """Return the place of one present candidate per mention, (B,): a draw from its text vector, always the same."""
-    numbers = (batch["mention.bert.span"] * HALF_UNITS).long()
+    numbers = (batch["mention.text.span"] * HALF_UNITS).long()
     factors = 2 * torch.arange(numbers.shape[1], device=numbers.device) + 1
     drawn = ((numbers * factors).sum(1) * MIXER >> 33) % batch.present.sum(1).clamp(min=1)
     return (batch.present.cumsum(1) > drawn[:, None]).long().argmax(1)

@@ -12,7 +12,7 @@ from train.heads.head_config import HeadConfig
 class MatchingConfig(HeadConfig):
     """What dwe and dwe_authors share; the width is the cache's."""
 
-    clip_width: int = 512
+    joint_width: int = 512
     entity_text: Literal["text", "description"] = knob(
         "text", "text of an entity that is matched; description: the longer one (DWE+)", panel="dwe, dwe_authors"
     )
@@ -39,7 +39,7 @@ class MatchingConfig(HeadConfig):
     @property
     def more(self) -> tuple[str, ...]:
         """The columns that its switches ask for."""
-        return ("entity.clip.description",) if self.entity_text == "description" else ()
+        return ("entity.joint.description",) if self.entity_text == "description" else ()
 
     @property
     def system(self) -> str:

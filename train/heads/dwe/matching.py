@@ -19,7 +19,7 @@ class Matching(Head):
 
     def __init__(self, entity_text: str) -> None:
         super().__init__()
-        self.projects = (f"entity.clip.{entity_text}",)
+        self.projects = (f"entity.joint.{entity_text}",)
 
     def project(self, columns: Mapping[str, Tensor]) -> Tensor:
         """Return the entities' vectors as they were extracted, (..., P)."""
@@ -35,8 +35,8 @@ def objects_of(batch: Batch, *, persons_only: bool) -> tuple[Tensor, Tensor]:
     """Return the vectors of a mention's objects, zeros where there is none, (B, K, P), and which there are, (B, K)."""
     labels = batch["mention.crops.labels"]
     wanted = labels == PERSON if persons_only else labels > 0
-    there = wanted & batch["mention.clip.present"][:, None]
-    return batch["mention.crops.clip"].masked_fill(~there[..., None], 0), there
+    there = wanted & batch["mention.joint.present"][:, None]
+    return batch["mention.crops.vector"].masked_fill(~there[..., None], 0), there
 
 
 def attributes_of(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -34,9 +34,9 @@ class Unit(nn.Module):
 
     def __init__(self, config: DweConfig) -> None:
         super().__init__()
-        self.attention = Attention(config.clip_width, config.attention_heads)
+        self.attention = Attention(config.joint_width, config.attention_heads)
         self.dropout = nn.Dropout(config.dropout)
-        self.norm = nn.LayerNorm(config.clip_width)
+        self.norm = nn.LayerNorm(config.joint_width)
 
     def forward(self, questions: Tensor, vectors: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         brought = self.attention(questions, vectors, there)
@@ -52,8 +52,8 @@ class Dwe(Matching):
         if config.refine:
             self.attributes = Unit(config)
         self.vision, self.text = Unit(config), Unit(config)
-        self.fusion = Gated(config.clip_width)
-        self.out = nn.Linear(config.clip_width, config.clip_width)
+        self.fusion = Gated(config.joint_width)
+        self.out = nn.Linear(config.joint_width, config.joint_width)
         nn.init.xavier_uniform_(self.out.weight)
 
     def embed(self, batch: Batch) -> Tensor:
@@ -78,11 +78,11 @@ class Dwe(Matching):
 
     def _query(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the queries, and what attention brought from objects and tokens, (B, P) each; whose objects, (B,)."""
-        mention = batch["mention.clip.mention"]
+        mention = batch["mention.joint.mention"]
         objects, there = objects_of(batch, persons_only=self.config.persons_only)
         if self.config.refine:
             objects, _ = self.attributes(objects, *attributes_of(batch))
-        tokens = batch["clip_token.clip.vector"], batch["clip_token.clip.present"]
+        tokens = batch["joint_token.joint.vector"], batch["joint_token.joint.present"]
         vision, seen = (found[:, 0] for found in self.vision(mention[:, None], objects, there))
         text, read = (found[:, 0] for found in self.text(mention[:, None], *tokens))
         seeing, reading = (some.any(1) for some in (there, tokens[1]))
@@ -95,8 +95,8 @@ class Dwe(Matching):
         Attention over a whole, a set of one, is `readout`.
         """
         scale = 1 / self.config.alignment_temperature
-        whole = self.vision.attention.readout(batch["mention.clip.image"])
-        sentence = self.text.attention.readout(batch["mention.clip.mention_sentence"])
+        whole = self.vision.attention.readout(batch["mention.joint.image"])
+        sentence = self.text.attention.readout(batch["mention.joint.mention_sentence"])
         counts = counted(batch.gold, batch.present)
-        coarse = info_nce(whole, sentence, counts & batch["mention.clip.present"], scale)
+        coarse = info_nce(whole, sentence, counts & batch["mention.joint.present"], scale)
         return coarse + info_nce(seen, read, counts & fine, scale)

@@ -37,7 +37,7 @@ class DweAuthors(Matching):
 
     def __init__(self, config: DweAuthorsConfig) -> None:
         super().__init__(config.entity_text)
-        self.config, width = config, config.clip_width
+        self.config, width = config, config.joint_width
         self.text_trans, self.img_trans = (_translation(width, config.dropout) for _ in range(2))
         self.fusion = FUSIONS[config.fusion](width)
         if "vision" in self.fusion.reads or config.alignment_weight:
@@ -100,15 +100,15 @@ class Views:
 
     @cached_property
     def mention(self) -> Tensor:
-        return self._head.text_trans(self._batch["mention.clip.mention"])
+        return self._head.text_trans(self._batch["mention.joint.mention"])
 
     @cached_property
     def sentence(self) -> Tensor:
-        return self._head.text_trans(self._batch["mention.clip.mention_sentence"])
+        return self._head.text_trans(self._batch["mention.joint.mention_sentence"])
 
     @cached_property
     def image(self) -> Tensor:
-        return self._head.img_trans(self._batch["mention.clip.image"])
+        return self._head.img_trans(self._batch["mention.joint.image"])
 
     @cached_property
     def objects(self) -> tuple[Tensor, Tensor]:

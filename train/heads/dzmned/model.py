@@ -56,7 +56,7 @@ class Characters(nn.Module):
 class Dzmned(Head):
     """The head.  `model(batch)` -> scores (B, C), means of two cosines; padding is -inf."""
 
-    projects = ("entity.bert.text", "entity.ids.name")
+    projects = ("entity.text.sentence", "entity.ids.name")
     two_towers = True
 
     def __init__(self, config: DzmnedConfig) -> None:
@@ -71,16 +71,16 @@ class Dzmned(Head):
 
     def project(self, columns: Mapping[str, Tensor]) -> Tensor:
         """Return entities: unit vectors of text and of name, end to end, (..., D + H)."""
-        return _unit(self.entity(columns["entity.bert.text"]), self.characters(columns["entity.ids.name"]))
+        return _unit(self.entity(columns["entity.text.sentence"]), self.characters(columns["entity.ids.name"]))
 
     def embed(self, batch: Batch) -> Tensor:
         """Return mentions: unit vectors of the modalities and of the characters, end to end, (B, D + H)."""
         characters = self.characters(batch["mention.ids.surface"])
         modalities = torch.stack(
             [
-                self.word(batch["mention.bert.span"]),
+                self.word(batch["mention.text.span"]),
                 self.character(characters),
-                self.image(batch["mention.resnet.image"]).where(batch["mention.resnet.present"][..., None], 0),
+                self.image(batch["mention.image.vector"]).where(batch["mention.image.present"][..., None], 0),
             ],
             -2,
         )

@@ -18,7 +18,7 @@ FORMS: dict[str, dict[str, Any]] = {
         "contrastive": 1.0,
         "partners": True,
         "entity": "cls",
-        "entity_vector": "text",
+        "entity_vector": "sentence",
         "ranking_loss": "triplet",
         "width": 512,
         "tokens": 32,
@@ -91,7 +91,7 @@ class GhmfcConfig(HeadConfig):
     entity: Literal["cls", "linear"] | None = knob(
         None, _by_form("the entity's vector, or a linear layer of it", "entity"), panel="ghmfc"
     )
-    entity_vector: Literal["mean", "text", "pooler"] | None = knob(
+    entity_vector: Literal["mean", "sentence", "pooler"] | None = knob(
         None,
         _by_form("of an entity's text", "entity_vector"),
         panel="ghmfc",
@@ -151,8 +151,8 @@ class GhmfcConfig(HeadConfig):
     @property
     def more(self) -> tuple[str, ...]:
         """The columns of schema.CHOICES that the switches ask for."""
-        entity = (f"entity.bert.{self.resolved.entity_vector}",)
-        return (*entity, "mention.bert.span") if self.mention_token else entity
+        entity = (f"entity.text.{self.resolved.entity_vector}",)
+        return (*entity, "mention.text.span") if self.mention_token else entity
 
     @property
     def tokens_read(self) -> int:

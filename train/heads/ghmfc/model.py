@@ -90,7 +90,7 @@ class Ghmfc(Head):
     def __init__(self, config: GhmfcConfig) -> None:
         super().__init__()
         self.config = config = config.resolved
-        self.projects = (f"entity.bert.{config.entity_vector}",)
+        self.projects = (f"entity.text.{config.entity_vector}",)
         self.fusion = Light(config) if config.blocks == "light" else CoAttention(config)
         self.dropout = nn.Dropout(config.dropout) if config.blocks != "light" else nn.Identity()
         sizes = config.width, config.text_width
@@ -140,17 +140,17 @@ class Ghmfc(Head):
 
     def _enter(self, batch: Batch) -> tuple[Text, Tensor, Tensor]:
         """Return the sentence, regions (B, R, D), and which of those are there, (B, R)."""
-        tokens, words = batch["token.bert.vector"], batch["token.bert.present"]
+        tokens, words = batch["token.text.vector"], batch["token.text.present"]
         if self.config.padding == "pooled":
             missing = self.config.tokens - words.shape[-1]
             tokens = functional.pad(tokens.masked_fill(~words[..., None], 0), (0, 0, 0, missing))
             words = functional.pad(words, (0, missing))
         if self.config.mention_token:
             place = min(self.config.window, 1)  # behind a [CLS] that is left out
-            span, true = batch["mention.bert.span"][..., None, :], torch.ones_like(words[..., :1])
+            span, true = batch["mention.text.span"][..., None, :], torch.ones_like(words[..., :1])
             tokens = torch.cat([tokens[..., :place, :], span, tokens[..., place:, :]], -2)
             words = torch.cat([words[..., :place], true, words[..., place:]], -1)
-        regions, there = batch["mention.regions.image"], batch["mention.regions.present"][..., None]
+        regions, there = batch["mention.regions.vector"], batch["mention.regions.present"][..., None]
         picture = there.expand(*there.shape[:-1], regions.shape[-2])
         pooled = words if self.config.padding == "masked" else torch.ones_like(words)
         return *self.fusion.enter(Text(tokens, words, pooled), regions, picture), picture

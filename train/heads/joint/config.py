@@ -16,7 +16,7 @@ class JointConfig(HeadConfig):
     head: str = "bert"
     text_width: int = 768
     image_width: int = 2048
-    clip_width: int = 512
+    joint_width: int = 512
     width: int = knob(768, "D, width of a modality in the joint space", panel="bert, jmel, clip_linear")
     ranking_loss: Literal["auto", "margin", "contrastive"] = knob(
         "auto", "margin: as drin's; auto: contrastive for jmel, else margin", panel="bert, jmel, clip_linear"
@@ -35,4 +35,4 @@ class JointConfig(HeadConfig):
 
     def width_of(self, column: str) -> int:
         """Return the width of a feature column."""
-        return {"D": self.text_width, "V": self.image_width, "P": self.clip_width}[width_axis(column)]
+        return {"D": self.text_width, "V": self.image_width, "P": self.joint_width}[width_axis(column)]

@@ -17,9 +17,12 @@ from train.layers.products import cosine_scores
 
 # what is projected: the columns of the mention, and those of the entity beside them
 SIDES = {
-    "bert": (("mention.bert.span",), ("entity.bert.text",)),
-    "jmel": (("mention.bert.cls", "mention.resnet.image"), ("entity.bert.text", "entity.resnet.image")),
-    "clip_linear": (("mention.clip.mention_sentence", "mention.clip.image"), ("entity.clip.text", "entity.clip.image")),
+    "bert": (("mention.text.span",), ("entity.text.sentence",)),
+    "jmel": (("mention.text.sentence", "mention.image.vector"), ("entity.text.sentence", "entity.image.vector")),
+    "clip_linear": (
+        ("mention.joint.mention_sentence", "mention.joint.image"),
+        ("entity.joint.text", "entity.joint.image"),
+    ),
 }
 
 

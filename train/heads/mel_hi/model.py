@@ -57,7 +57,7 @@ class Lstm(nn.Module):
 class MelHi(Head):
     """The head.  `model(batch)` -> scores (B, C), cosines; padding is -inf."""
 
-    projects = ("entity.bert.text",)  # the entities' pictures are read by the gate, too
+    projects = ("entity.text.sentence",)  # the entities' pictures are read by the gate, too
 
     def __init__(self, config: MelHiConfig) -> None:
         super().__init__()
@@ -73,13 +73,13 @@ class MelHi(Head):
     def project(self, columns: Mapping[str, Tensor]) -> Tensor:
         """Return the text's share of entity vectors, (..., W) -> (..., D)."""
         texts, _ = self.entity.weight.split(self.config.text_width, -1)
-        return functional.linear(columns["entity.bert.text"], texts, self.entity.bias)
+        return functional.linear(columns["entity.text.sentence"], texts, self.entity.bias)
 
     def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:
         """Return the cosine of the mention and each candidate; `projected` as in Drin.forward."""
         texts = self.project(batch.columns) if projected is None else projected
         _, images = self.entity.weight.split(self.config.text_width, -1)
-        entities = texts + functional.linear(self.image(batch["entity.resnet.image"]), images)
+        entities = texts + functional.linear(self.image(batch["entity.image.vector"]), images)
         return cosine_scores(entities, self._mention(batch)).masked_fill(~batch.present, -torch.inf)
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
@@ -88,8 +88,8 @@ class MelHi(Head):
 
     def _mention(self, batch: Batch) -> Tensor:
         """Return the mention vectors, (B, D)."""
-        constant = torch.cat([batch["mention.bert.span"], self._picture(batch)], -1)
-        gates = self.token(batch["token.bert.vector"]) + self.constant(constant)[..., None, :]
+        constant = torch.cat([batch["mention.text.span"], self._picture(batch)], -1)
+        gates = self.token(batch["token.text.vector"]) + self.constant(constant)[..., None, :]
         begin, behind, count = _borders(batch)
         steps = torch.arange(gates.shape[-2], device=gates.device)
         states = self.lstm(gates, steps == behind[..., None])
@@ -98,17 +98,17 @@ class MelHi(Head):
 
     def _picture(self, batch: Batch) -> Tensor:
         """Return W image where the picture is let in, else 0, (B, text width)."""
-        own = batch["mention.resnet.image"]
+        own = batch["mention.image.vector"]
         picture = self.image(own)
-        with_text = functional.cosine_similarity(batch["mention.bert.cls"], picture, -1, SMALLEST_NORM)
-        alike = (cosine_scores(batch["entity.resnet.image"], own) > self.config.threshold) & batch.present
+        with_text = functional.cosine_similarity(batch["mention.text.sentence"], picture, -1, SMALLEST_NORM)
+        alike = (cosine_scores(batch["entity.image.vector"], own) > self.config.threshold) & batch.present
         used = (with_text > self.config.threshold) & alike.any(-1)
         return picture.masked_fill(~used[..., None], 0)
 
 
 def _borders(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Return where the mention begins, the first token behind it, and the number of tokens, (B,) each."""
-    count = batch["token.bert.present"].sum(-1)
+    count = batch["token.text.present"].sum(-1)
     found = batch["mention.tokens.start"] >= 0
     borders = (batch[f"mention.tokens.{end}"].where(found, count) for end in ("start", "end"))
     begin, behind = (torch.minimum(border, count) for border in borders)

@@ -25,13 +25,13 @@ from train.layers.products import cosine_scores
 
 PACE = 16  # Adam moves a weight by about the learning rate a step, and these weights are logits
 STARTS = {"span": 10.0, "context": 10.0, "lexical": 10.0}  # of the weights; the others start at 0
-SENTENCE, PICTURE = "mention.clip.mention_sentence", "mention.clip.image"
+SENTENCE, PICTURE = "mention.joint.mention_sentence", "mention.joint.image"
 CLIP = {
-    "text_text": (SENTENCE, "entity.clip.text"),
-    "text_image": (SENTENCE, "entity.clip.image"),
-    "image_text": (PICTURE, "entity.clip.text"),
-    "image_image": (PICTURE, "entity.clip.image"),
-    "pictures": ("mention.resnet.image", "entity.resnet.image"),
+    "text_text": (SENTENCE, "entity.joint.text"),
+    "text_image": (SENTENCE, "entity.joint.image"),
+    "image_text": (PICTURE, "entity.joint.text"),
+    "image_image": (PICTURE, "entity.joint.image"),
+    "pictures": ("mention.image.vector", "entity.image.vector"),
 }
 KNOWN = ("span", "context", *CLIP, "entity_seen", "both_seen", "lexical", *OF_STRINGS)
 
@@ -39,7 +39,7 @@ KNOWN = ("span", "context", *CLIP, "entity_seen", "both_seen", "lexical", *OF_ST
 class Ours(Head):
     """The head.  `model(batch)` -> scores (B, C), logits; padding is -inf."""
 
-    projects = ("entity.bert.text", "entity.bert.mean")
+    projects = ("entity.text.sentence", "entity.text.mean")
 
     def __init__(self, config: OursConfig) -> None:
         super().__init__()
@@ -63,15 +63,15 @@ class Ours(Head):
 
     def facts(self, batch: Batch, projected: Tensor) -> dict[str, Tensor]:
         """Return what is known of each candidate by name, (B, C) each."""
-        span, cls = batch["mention.bert.span"], batch["mention.bert.cls"]
+        span, cls = batch["mention.text.span"], batch["mention.text.sentence"]
         for_span, for_context = projected.chunk(2, -1)
         found = {
             "span": cosine_scores(for_span, self.span(torch.cat([span, cls], -1))),
             "context": cosine_scores(for_context, self.context(cls)),
         }
         found |= {name: cosine_scores(batch[entity], batch[mention]) for name, (mention, entity) in CLIP.items()}
-        seen = batch["entity.clip.present"]
-        found |= {"entity_seen": seen, "both_seen": seen & batch["mention.clip.present"][:, None]}
+        seen = batch["entity.joint.present"]
+        found |= {"entity_seen": seen, "both_seen": seen & batch["mention.joint.present"][:, None]}
         found |= {"lexical": batch["pair.candidates.lexical"]}
         found |= dict(zip(OF_STRINGS, batch[STRINGS].unbind(-1), strict=True))
         return {name: values.to(found["span"].dtype) for name, values in found.items()}
