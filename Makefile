@@ -10,7 +10,7 @@ DEVICE ?= auto
 # what each target takes; what is not given is the command's own default, or the head's
 TAKES_setup := EXTRAS
 TAKES_demo := SHARDS
-TAKES_extract := DATASET DATA SHARDS WEIGHTS MAX_MISSING LIMIT DEVICE FOR TEXT DESCRIPTIONS REMOTE PUSH PLAN EXPLAIN ARGS
+TAKES_extract := DATASET DATA SHARDS NAME WEIGHTS MAX_MISSING LIMIT DEVICE FOR TEXT IMAGE JOINT DETECTOR DESCRIPTIONS REMOTE PUSH PLAN EXPLAIN ARGS
 TAKES_describe := DATASET DATA DESCRIPTIONS CONTACT ARGS
 TAKES_train := DATASET SHARDS MODEL EPOCHS SEEDS DEVICE RUN ARGS
 TAKES_reproduce := DATASET SHARDS MODELS EPOCHS SEEDS DEVICE RUN ARGS
@@ -59,7 +59,7 @@ help:
 	@echo "make demo                           extract and train on a small generated world"
 	@echo "make extract DATASET=... DATA=...   a release to a cache; also SHARDS WEIGHTS MAX_MISSING LIMIT DEVICE"
 	@echo "                                    and FOR=ghmfc,dwe: the parts that only these heads read"
-	@echo "                                    TEXT=name: another text encoder than bert-base-cased (docs/encoders.md)"
+	@echo "                                    TEXT IMAGE JOINT DETECTOR=name: other encoders than the papers' (docs/encoders.md)"
 	@echo "                                    DESCRIPTIONS=file: longer texts of entities, for DWE+"
 	@echo "                                    REMOTE=url: fetch what a teammate has computed; PUSH=1: publish the result"
 	@echo "                                    PLAN=1: only show what there is to do; EXPLAIN=1: and why"
@@ -85,7 +85,8 @@ demo: $(READY)
 extract: $(READY)
 	@$(PYTHON) -m melcache extract --dataset "$$DATASET" --data "$$DATA" --shards "$$SHARDS" --weights "$$WEIGHTS" \
 	  --max-missing "$$MAX_MISSING" --device "$$DEVICE" $${LIMIT:+--limit "$$LIMIT"} $${FOR:+--for "$$FOR"} \
-	  $${TEXT:+--text "$$TEXT"} $${DESCRIPTIONS:+--descriptions "$$DESCRIPTIONS"} $${REMOTE:+--remote "$$REMOTE"} \
+	  $${NAME:+--name "$$NAME"} $${TEXT:+--text "$$TEXT"} $${IMAGE:+--image "$$IMAGE"} $${JOINT:+--joint "$$JOINT"} \
+	  $${DETECTOR:+--detector "$$DETECTOR"} $${DESCRIPTIONS:+--descriptions "$$DESCRIPTIONS"} $${REMOTE:+--remote "$$REMOTE"} \
 	  $(call switch,PUSH,push) $(call switch,PLAN,plan) $(call switch,EXPLAIN,explain) $(ARGS)
 
 describe: $(READY)

@@ -7,12 +7,13 @@ behind them.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from cache.names import ColumnName, PartName
 
 # text: contextual tokens; joint: texts and pictures in one space; image: a vision network; objects: a detector
 Role = Literal["text", "joint", "image", "objects"]
+ROLES: tuple[Role, ...] = get_args(Role)
 # what of a row a part is made of
 Source = Literal["release", "name", "sentence", "texts", "sentences", "places", "picture", "faces", "lists"]
 # columns of ids that change with what is read

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cache import kinds
-from cache.kinds import Source
+from cache.kinds import Role, Source
 from cache.names import ColumnName
 from cache.schema import CHOICES, READS
 from common import places
@@ -19,7 +19,13 @@ from extract.datasets import ADAPTERS
 
 NONE = Path("none")  # of --descriptions and --faces: without, though the cache that is there has some
 LONGEST = 1 << 20  # tokens of a text
+DETECTORS = ("v1", "v2")  # torchvision's
+RANDOM = ("random-tiny", "random-full")
 CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
+
+
+def _weights(role: str, option: str) -> str:
+    return f"of the {role} encoder alone: as --weights (default: --weights; pretrained where {option} names a model)"
 
 
 @dataclass(frozen=True)
@@ -62,19 +68,34 @@ class ExtractConfig:
     text_pooling: Literal["auto", "cls", "mean", "last"] = knob(
         "auto", "with --text: how one vector is made of a text; auto: as the model says of itself", panel="Encoders"
     )
-    text_weights: Literal["trained", "random-tiny", "random-full"] = knob(
-        "trained", "with --text: its trained weights, or random ones of the same class", panel="Encoders"
-    )
     query_prompt: str | None = knob(
         None, "with --text: put before a mention's sentence (default: as the model says of itself)", panel="Encoders"
     )
     passage_prompt: str | None = knob(
         None, "with --text: put before an entity's text (default: as the model says of itself)", panel="Encoders"
     )
-    storage: Literal["float16", "float32"] = knob("float16", "type of stored features", panel="Encoders")
-    detector: Literal["v1", "v2"] = knob(
-        "v1", "Faster-RCNN R50-FPN: v1 as in the papers, v2 at twice the FLOPs", panel="Encoders"
+    image: str | None = knob(
+        None,
+        "image encoder: a timm model by name (default: torchvision's resnet152, as in the papers)",
+        panel="Encoders",
     )
+    joint: str | None = knob(
+        None,
+        "joint encoder of texts and pictures: open_clip's model:pretrained, hf-hub:NAME or local-dir:FOLDER "
+        "(default: CLIP ViT-B/32 of OpenAI, as in the papers)",
+        panel="Encoders",
+    )
+    storage: Literal["float16", "float32"] = knob("float16", "type of stored features", panel="Encoders")
+    detector: str = knob(
+        "v1",
+        "torchvision's Faster-RCNN R50-FPN, v1 as in the papers or v2 at twice the FLOPs, or a Hugging Face model that "
+        "detects objects, by name or folder",
+        panel="Encoders",
+    )
+    text_weights: str | None = knob(None, _weights("text", "--text"), panel="Encoders")
+    image_weights: str | None = knob(None, _weights("image", "--image"), panel="Encoders")
+    joint_weights: str | None = knob(None, _weights("joint", "--joint"), panel="Encoders")
+    detector_weights: str | None = knob(None, _weights("detector", "--detector"), panel="Encoders")
     objects: int = knob(3, "detected objects kept per image (K)", panel="Encoders")
     entity_tokens: int = knob(128, "tokens of the text encoder kept of an entity's text", panel="Encoders")
     sentence_tokens: int = knob(512, "tokens of the text encoder kept of a sentence", panel="Encoders")
@@ -144,17 +165,31 @@ class ExtractConfig:
         """Raise ConfigError for an option of a named text encoder where none is named."""
         given = {
             "--text-pooling": self.text_pooling != "auto",
-            "--text-weights": self.text_weights != "trained",
             "--query-prompt": self.query_prompt is not None,
             "--passage-prompt": self.passage_prompt is not None,
         }
         for option in (option for option, value in given.items() if value):
             raise ConfigError(f"{option} is for a text encoder that is named: add --text NAME")
 
-    @property
-    def text_by_name(self) -> bool:
-        """Whether a text encoder is named whose files may have to be downloaded."""
-        return self.text is not None and self.weights in ("pretrained", "random-tiny", "random-full")
+    def named(self, role: Role) -> str | None:
+        """Return the model that fills a role where it is not the papers'."""
+        detector = None if self.detector in DETECTORS else self.detector
+        return {"text": self.text, "image": self.image, "joint": self.joint, "objects": detector}[role]
+
+    def weights_of(self, role: Role) -> str:
+        """Return where the weights of a role come from, as --weights says it.
+
+        Random weights of the papers' encoders say nothing of a model that is named.
+        """
+        given = {
+            "text": self.text_weights,
+            "image": self.image_weights,
+            "joint": self.joint_weights,
+            "objects": self.detector_weights,
+        }[role]
+        if given is not None or self.named(role) is None or self.weights not in RANDOM:
+            return self.weights if given is None else given
+        return "pretrained"
 
     @property
     def demanded(self) -> set[str]:

@@ -126,12 +126,13 @@ def described(config: ExtractConfig, job: Job) -> dict[str, Any]:
 
 def _warnings(config: ExtractConfig, plan: Plan, encoders: Encoders) -> Iterator[str]:
     """Yield what every output of this cache must repeat."""
-    if encoders.weights.random:
-        kind = encoders.weights.kind
-        of = "" if config.text is None else " of all encoders but the text encoder's own"
+    random: dict[str, list[str]] = {}
+    for role, weights in encoders.weights.items():
+        if weights.random:
+            random.setdefault(weights.kind, []).append(role)
+    for kind, roles in random.items():
+        of = "" if len(roles) == len(encoders.weights) else f" of the roles {', '.join(roles)}"
         yield f"random weights ({kind}){of}: these features carry no meaning beyond a network's structure"
-    if config.text_weights != "trained":
-        yield f"random weights ({config.text_weights}) of the text encoder: its features carry no meaning"
     if config.limit:
         yield f"limited to the first {config.limit} captions and the entities they need: not the whole {config.dataset}"
     if "mention.attributes" in plan.parts:

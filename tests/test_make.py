@@ -73,7 +73,7 @@ def test_messages_name_what_make_takes(checkout, monkeypatch, capsys):
         ),
         ("more than --max-missing 0.05 allows. Pass at least --max-missing 1", "(make: MAX_MISSING=...)"),
         ("take it afresh: melcache pull toy URL --replace", ""),
-        ("Compute them: melcache extract --dataset toy --for dwe. Or give --name", "(make: ARGS='--name ...')"),
+        ("Compute them: melcache extract --dataset toy --for dwe. Or give --name", "(make: NAME=...)"),
         ("no option at all, ---, --, a--b, x/--limit and --x", ""),
     ):
         console.complain(said)
@@ -110,7 +110,7 @@ def test_commands_are_suggested_as_they_are_typed(checkout, monkeypatch):
 
 
 GOALS = {
-    "extract": "DATASET DATA SHARDS WEIGHTS MAX_MISSING LIMIT DEVICE FOR TEXT DESCRIPTIONS REMOTE",
+    "extract": "DATASET DATA SHARDS NAME WEIGHTS MAX_MISSING LIMIT DEVICE FOR TEXT IMAGE JOINT DETECTOR DESCRIPTIONS REMOTE",
     "describe": "DATASET DATA DESCRIPTIONS CONTACT",
     "train": "DATASET SHARDS MODEL EPOCHS SEEDS DEVICE RUN",
     "reproduce": "DATASET SHARDS MODELS EPOCHS SEEDS DEVICE RUN",

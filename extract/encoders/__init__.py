@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cache.kinds import KINDS, passes
+from cache.kinds import KINDS, ROLES, Role, passes
 from cache.names import PartName
 from common import devices
 from common.errors import ConfigError
@@ -21,32 +21,36 @@ from extract.encoders.resnet import ResNet
 from extract.encoders.text.batches import TextEncoder
 from extract.encoders.text.bert import Bert
 from extract.weights import sources
+from extract.weights.sources import Weights
 
 
 class Encoders:
-    """One encoder a role: BERT or the one that --text names, CLIP, ResNet and the detector.
+    """One encoder a role: the papers', or the one that is named.  `weights` says by role where its weights come from.
 
     Raises WeightsError before any work if a file is not to be had.
     """
 
     def __init__(self, config: ExtractConfig) -> None:
-        self.weights = sources.parse(config.weights, online=config.text_by_name)
-        if self.weights.tiny:
+        for role, option in (("image", "--image"), ("joint", "--joint"), ("objects", "--detector")):
+            if config.named(role) is not None:
+                raise ConfigError(f"{option} {config.named(role)}: only the papers' encoder fills this role so far")
+        self.weights = _weights(config)
+        if all(weights.tiny for weights in self.weights.values()):
             torch.set_num_threads(1)  # threads that wait for each other made toy models up to 140 times slower
         devices.cap_threads()
         self.compute = Compute.choose(devices.choose(config.device), config.precision)
         self.text: TextEncoder = self._text(config)
-        self.joint = Clip(self.weights, self.compute, config.text_batch, config.image_batch)
-        self.image = ResNet(self.weights, self.compute, config.image_batch)
-        self.objects = Objects(self.weights, self.compute, self.image, config.detector, config.objects)
+        self.joint = Clip(self.weights["joint"], self.compute, config.text_batch, config.image_batch)
+        self.image = ResNet(self.weights["image"], self.compute, config.image_batch)
+        self.objects = Objects(self.weights["objects"], self.compute, self.image, config.detector, config.objects)
         self._config = config
 
     def _text(self, config: ExtractConfig) -> TextEncoder:
         if config.text is None:
-            return Bert(self.weights, self.compute, config.text_batch)
+            return Bert(self.weights["text"], self.compute, config.text_batch)
         from extract.encoders.text.named import NamedText  # transformers: 12-18 s, and the default has no need of it
 
-        return NamedText(config, self.weights, self.compute)
+        return NamedText(config, self.weights["text"], self.compute)
 
     @property
     def by_role(self) -> dict[str, Encoder]:
@@ -85,3 +89,13 @@ class Encoders:
         from extract.attributes.by_clip import Attributes
 
         return Attributes(self.joint.encode_texts, gender=self._config.infer_gender, race=self._config.infer_race)
+
+
+def _weights(config: ExtractConfig) -> dict[Role, Weights]:
+    """Return by role where its weights come from.  Raises WeightsError for a folder that is not there."""
+    options = {role: config.weights_of(role) for role in ROLES}
+    online = "pretrained" in options.values()
+    return {
+        role: sources.parse(text, online=online, option="--weights" if text == config.weights else f"--{name}-weights")
+        for (role, text), name in zip(options.items(), ("text", "joint", "image", "detector"), strict=True)
+    }

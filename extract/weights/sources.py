@@ -11,8 +11,8 @@ from pathlib import Path
 
 from common.errors import WeightsError
 from common.paths import is_file, is_folder
+from extract.config import RANDOM
 
-RANDOM = ("random-tiny", "random-full")
 SEED = 0
 RESIDUAL_GAIN = 0.2  # untrained batch norms do not normalize: at gain 1 fifty blocks overflow float16
 
@@ -70,18 +70,18 @@ class Weights:
         )
 
 
-def parse(text: str, *, online: bool = False) -> Weights:
-    """Read the `--weights` option.  Raises WeightsError for a folder that is not there.
+def parse(text: str, *, online: bool = False, option: str = "--weights") -> Weights:
+    """Read an option that says where weights come from.  Raises WeightsError for a folder that is not there.
 
-    The Hub's library is switched off where no weights are downloaded, and none are `online` for other reasons.
+    The Hub's library is switched off where no weights are downloaded, and none are `online` for other reasons: without
+    network it otherwise retries for 24-48 s.
     """
+    if text != "pretrained" and not online:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if text in (*RANDOM, "pretrained"):
-        if text != "pretrained" and not online:
-            os.environ.setdefault("HF_HUB_OFFLINE", "1")
         return Weights(text)
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # without network the hub otherwise retries for 24-48 s
     if not is_folder(Path(text)):
-        raise WeightsError(f"--weights {text}: no such folder, and not one of pretrained, {', '.join(RANDOM)}")
+        raise WeightsError(f"{option} {text}: no such folder, and not one of pretrained, {', '.join(RANDOM)}")
     return Weights("files", Path(text))
 
 

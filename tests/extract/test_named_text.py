@@ -65,9 +65,8 @@ def copied(folders, tmp_path):
 
 
 def named(folder, **options):
-    return NamedText(
-        ExtractConfig(text=str(folder), weights="random-tiny", **options), sources.parse("random-tiny"), CPU
-    )
+    config = ExtractConfig(text=str(folder), weights="random-tiny", **options)
+    return NamedText(config, sources.parse(config.weights_of("text"), online=True), CPU)
 
 
 def encoded(encoder, texts, limit=512, spans=(), source="sentence"):
@@ -393,7 +392,6 @@ def test_a_folder_of_weights_is_looked_into_by_name(folders, tmp_path):
     ("options", "message"),
     [
         ({"text_pooling": "mean"}, "--text-pooling is for a text encoder that is named: add --text NAME"),
-        ({"text_weights": "random-full"}, "--text-weights is for"),
         ({"query_prompt": ""}, "--query-prompt is for"),
         ({"passage_prompt": "p"}, "--passage-prompt is for"),
         ({"sentence_tokens": 513}, "BERT takes 3 to 512 tokens"),

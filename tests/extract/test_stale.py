@@ -45,7 +45,8 @@ DECIDE = {
 OTHERS = {
     "dataset", "data", "shards", "name", "descriptions", "faces", "max_missing", "heads", "limit", "reorder", "device",
     "workers", "shard_rows", "remote", "push", "explain", "plan", "json", "strict", "require_signed", "signers",
-    "text", "text_pooling", "text_weights", "query_prompt", "passage_prompt",
+    "text", "text_pooling", "text_weights", "query_prompt", "passage_prompt", "image", "image_weights", "joint",
+    "joint_weights", "detector_weights",
 }  # fmt: skip
 
 

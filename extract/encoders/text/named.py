@@ -26,10 +26,9 @@ class NamedText(TextEncoder):
 
     def __init__(self, config: ExtractConfig, weights: Weights, compute: Compute) -> None:
         super().__init__(compute, config.text_batch)
-        self.name, kind = str(config.text), config.text_weights
-        self._trained = kind == "trained"
+        self.name, self._trained = str(config.text), not weights.random
         self._folder = hub_files.find(self.name, weights.folder, trained=self._trained)
-        self._described = model = TextModel(self._folder, tiny=kind == "random-tiny")
+        self._described = model = TextModel(self._folder, tiny=weights.tiny)
         self._tokenizer, self._model = Tokenizer(model), None
         self.width, self.most, self.pad = model.config.hidden_size, self._tokenizer.most, self._tokenizer.pad
         self.pooling = pooling.of(
@@ -44,7 +43,9 @@ class NamedText(TextEncoder):
         self.recipe: dict[str, Any] = self._tokenizer.recipe | {
             "encoder": f"AutoModel {model.made.__name__}",
             "library": f"transformers {transformers.__version__.partition('.')[0]}",
-            "weights": hub_files.identity(self._folder) if self._trained else random_identity(kind, "transformers"),
+            "weights": hub_files.identity(self._folder)
+            if self._trained
+            else random_identity(weights.kind, "transformers"),
             "config": digest(model.decisive),
             "attention": model.attention,
             "pooling": self.pooling.said(),
