@@ -29,7 +29,7 @@ CONTENT: dict[Source, tuple[str, ...]] = {
     "lists": ("content_text", "content_image"),  # candidates and gold
 }
 SIZES = {"D": 768, "V": 2048, "P": 512, "K": 3, "R": 49, "A": 20, "F": 10}  # usual sizes of axes
-LABELS = 90  # COCO's categories
+LABELS = 1 << 16  # a detector's classes: COCO's categories 1 to 90, its own from 91 on
 PIXELS = 1 << 26  # more than the longest side of a picture that is opened
 ROUNDED = 1e-3  # by which a sum of rounded numbers may pass its bound
 
@@ -109,7 +109,9 @@ _TRUNCATED = Column("", "|b1", "a text of this row was longer than the encoder's
 _OBJECTS = {
     "boxes": Column("K4", "<f4", "x1 y1 x2 y2 in pixels of the decoded image, best score first, 0 padded", (0, PIXELS)),
     "scores": Column("K", "<f4", "detector confidence, 0 where there is no object", _SHARE),
-    "labels": Column("K", "<i4", "COCO category, 0 where there is no object", (0, LABELS)),
+    "labels": Column(
+        "K", "<i4", "COCO category, from 91 on a class of the detector's own, 0 where there is no object", (0, LABELS)
+    ),
     "summary": Column(
         "V", "feature", "sum_i s_i u_i / sum_i s_i over unit object vectors u_i (DRIN Eq. 11); 0 if none", _COSINE
     ),
@@ -262,7 +264,9 @@ _PARTS = {
             "vector": Column(
                 "KP", "feature", "joint image vector of each detected object cut out, best first; 0 where none"
             ),
-            "labels": Column("K", "<i4", "COCO category of each object (1 = person), 0 where none", (0, LABELS)),
+            "labels": Column(
+                "K", "<i4", "class of each object as in mention.objects (1 = person), 0 where none", (0, LABELS)
+            ),
         },
         reads=("picture",),
         role="joint",

@@ -118,11 +118,11 @@ MAY_RUN = {
 
 
 def reads_data_alone(name: str, words: list[str], given: dict[str, str]) -> bool:
-    """Whether a from_pretrained is given its weights, or reads a folder's tokenizer and refuses the folder's code."""
+    """Whether a from_pretrained is given its weights, or reads a folder's tokenizer or processor, and not its code."""
     if words == ["None"]:
         return "state_dict" in given
     refused = (given.get("trust_remote_code"), given.get("local_files_only")) == ("False", "True")
-    return name == "AutoTokenizer.from_pretrained" and refused
+    return name in ("AutoTokenizer.from_pretrained", "AutoImageProcessor.from_pretrained") and refused
 
 
 def runs(path: str, source: str) -> list[str]:

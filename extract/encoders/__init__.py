@@ -16,7 +16,7 @@ from extract.config import ExtractConfig
 from extract.encoders.base import NONE, Columns, Encoder
 from extract.encoders.clip import Clip
 from extract.encoders.compute import Compute
-from extract.encoders.detector import Objects
+from extract.encoders.detector import Detector, Objects
 from extract.encoders.resnet import ResNet
 from extract.encoders.text.batches import TextEncoder
 from extract.encoders.text.bert import Bert
@@ -31,7 +31,7 @@ class Encoders:
     """
 
     def __init__(self, config: ExtractConfig) -> None:
-        for role, option in (("image", "--image"), ("joint", "--joint"), ("objects", "--detector")):
+        for role, option in (("image", "--image"), ("joint", "--joint")):
             if config.named(role) is not None:
                 raise ConfigError(f"{option} {config.named(role)}: only the papers' encoder fills this role so far")
         self.weights = _weights(config)
@@ -42,7 +42,7 @@ class Encoders:
         self.text: TextEncoder = self._text(config)
         self.joint = Clip(self.weights["joint"], self.compute, config.text_batch, config.image_batch)
         self.image = ResNet(self.weights["image"], self.compute, config.image_batch)
-        self.objects = Objects(self.weights["objects"], self.compute, self.image, config.detector, config.objects)
+        self.objects = self._objects(config)
         self._config = config
 
     def _text(self, config: ExtractConfig) -> TextEncoder:
@@ -51,6 +51,14 @@ class Encoders:
         from extract.encoders.text.named import NamedText  # transformers: 12-18 s, and the default has no need of it
 
         return NamedText(config, self.weights["text"], self.compute)
+
+    def _objects(self, config: ExtractConfig) -> Detector:
+        weights = self.weights["objects"]
+        if config.named("objects") is None:
+            return Objects(weights, self.compute, self.image, config.detector, config.objects)
+        from extract.encoders.detection.named import NamedObjects
+
+        return NamedObjects(config, weights, self.compute, self.image)
 
     @property
     def by_role(self) -> dict[str, Encoder]:

@@ -1,4 +1,4 @@
-"""Faster-RCNN R50-FPN: the best K objects of a picture and Eq. 11's one vector that stands for them."""
+"""The best K objects of a picture and Eq. 11's one vector that stands for them; Faster-RCNN R50-FPN finds them."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -29,27 +29,28 @@ FILES = {
 THRESHOLD = 0.05  # torchvision's default
 
 
-class Objects(Encoder):
-    """The detector and the vectors of what it finds.  `recipe` is known before the weights are loaded."""
+class Detector(Encoder):
+    """What fills the role objects: boxes by `_detect`, and vectors of what is in them by the image encoder."""
 
     name = "detector"
 
-    def __init__(self, weights: Weights, compute: Compute, image: ImageEncoder, version: str, keep: int) -> None:
+    def __init__(self, compute: Compute, image: ImageEncoder, keep: int) -> None:
         super().__init__("pictures")
-        self._weights, self._compute, self._image, self._version = weights, compute, image, version
-        wanted = FILES[version]
-        self._path = None if weights.random else weights.find(wanted, lambda: torchvision_files.download(wanted))
+        self._compute, self._image = compute, image
         self.keep, self.width = keep, image.width
-        self.recipe: dict[str, Any] = {
-            "encoder": "torchvision FasterRCNN, tiny" if weights.tiny else f"torchvision {wanted.encoder}",
-            "weights": sha256_file(self._path) if self._path else random_identity(weights.kind, "torchvision"),
-            "resize": "the detector's own: shortest side to 800, longest to 1333" if not weights.tiny else "to 64",
-            "threshold": 0.0 if weights.random else THRESHOLD,
-            "objects": keep,
+
+    def crops_recipe(self) -> dict[str, Any]:
+        """Return what of a recipe is the same for all detectors."""
+        return {
+            "objects": self.keep,
             "crops": "boxes rounded outwards in pixels of the same decoded picture, then as the resnet part",
-            "resnet": image.recipe,
-            "compute": compute.precision,
+            "resnet": self._image.recipe,
+            "compute": self._compute.precision,
         }
+
+    def _detect(self, images: Sequence[Image.Image]) -> list[dict[str, np.ndarray]]:
+        """Return by picture the boxes (n, 4) inside it, scores and labels (n,) of what is found, best score first."""
+        raise NotImplementedError(f"{self.name} finds nothing")
 
     def columns(
         self, images: Sequence[Image.Image], kinds: Sequence[str], stored: Columns = NONE
@@ -81,8 +82,26 @@ class Objects(Encoder):
             found["summary"][row] = summary(vectors[mine], found["scores"][row, : len(mine)])
         return found
 
+
+class Objects(Detector):
+    """torchvision's detector.  `recipe` is known before the weights are loaded."""
+
+    def __init__(self, weights: Weights, compute: Compute, image: ImageEncoder, version: str, keep: int) -> None:
+        super().__init__(compute, image, keep)
+        self._weights, self._version = weights, version
+        wanted = FILES[version]
+        self._path = None if weights.random else weights.find(wanted, lambda: torchvision_files.download(wanted))
+        self.recipe: dict[str, Any] = {
+            "encoder": "torchvision FasterRCNN, tiny" if weights.tiny else f"torchvision {wanted.encoder}",
+            "weights": sha256_file(self._path) if self._path else random_identity(weights.kind, "torchvision"),
+            "resize": "the detector's own: shortest side to 800, longest to 1333" if not weights.tiny else "to 64",
+            "threshold": 0.0 if weights.random else THRESHOLD,
+            **self.crops_recipe(),
+        }
+
     @torch.inference_mode()
     def _detect(self, images: Sequence[Image.Image]) -> list[dict[str, np.ndarray]]:
+        """Return by picture the boxes (n, 4) inside it, scores and labels (n,) of what is found, best score first."""
         device = self._compute.device
         pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1).to(device).float() / 255 for image in images]
         with self._compute.autocast():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.fingerprint import digest
+from cache.kinds import Role
 from common.errors import WeightsError
 from common.paths import is_file, is_folder, is_special
 from extract.weights import states
@@ -15,49 +16,63 @@ CONFIG = "config.json"
 DESCRIBING = ["*.json", "*.txt", "*.model"]
 # a file of weights, or the index of several; the first that is there is taken
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_NAME = re.compile(r"([A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)(?:@(\w[\w./-]*))?")
+# of a role; its first word is that of the option
+_WORDS = {"text": "text encoder", "image": "image encoder", "joint": "joint encoder", "objects": "detector"}
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def find(name: str, under: Path | None, *, trained: bool) -> Path:
+def find(name: str, under: Path | None, role: Role, *, trained: bool) -> Path:
     """Return the folder of a model that is named, or that is itself a folder; with its weights where it is `trained`.
 
-    `under` is a folder of models that is looked into instead of the Hub.  Raises WeightsError.
+    A name on the Hub may end in `@` and a revision: a branch, a tag or a commit. `under` is a folder of models that
+    is looked into instead of the Hub. Raises WeightsError, which names the role.
     """
     looked = [Path(name).expanduser(), *([] if under is None else [under / name, under / name.rpartition("/")[2]])]
     for folder in looked:
         if is_folder(folder):
             return folder
-    if under is not None or not _NAME.fullmatch(name):
+    model = _NAME.fullmatch(name)
+    if under is not None or model is None:
         raise WeightsError(
-            f"no text encoder {name}: looked for a folder at {', '.join(map(str, looked))}. Expected such a folder, "
+            f"no {_WORDS[role]} {name}: looked for a folder at {', '.join(map(str, looked))}. Expected such a folder, "
             "or with --weights pretrained or random-tiny the name of a model at https://huggingface.co"
         )
     try:
-        return _download(name, trained=trained)
+        return _download(model[1], model[2], trained=trained)
     except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(
-            f"no text encoder {name}: no such folder, not in the download cache, and not to be had at "
-            f"https://huggingface.co/{name} ({reason}). Expected a model's name as it stands there, or a folder of "
+            f"no {_WORDS[role]} {name}: no such folder, not in the download cache, and not to be had at "
+            f"https://huggingface.co/{model[1]} ({reason}). Expected a model's name as it stands there, or a folder of "
             "its files"
         ) from error
 
 
-def _download(name: str, *, trained: bool) -> Path:
+def commit(folder: Path) -> str | None:
+    """Return the commit of a model's folder in the Hub's cache, 40 hex digits; None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name) else None
+
+
+def _download(name: str, revision: str | None, *, trained: bool) -> Path:
     """Return the model's folder in the Hub's own cache, fetching what is not there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    def fetched(*patterns: str, local: bool = False) -> Path:
+        wanted = [*DESCRIBING, *patterns]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=local))
+
     try:
-        folder = Path(snapshot_download(name, allow_patterns=DESCRIBING, local_files_only=True))
-        if is_file(folder / CONFIG) and (not trained or all(map(is_file, _weights_of(folder)))):
+        folder = fetched(local=True)
+        if is_file(folder / CONFIG) and (not trained or all(map(is_file, _weights_of(folder, "text")))):
             return folder
     except (LocalEntryNotFoundError, WeightsError):
         pass  # nothing of it is there, or no weights
     reachable("huggingface.co")
-    folder = Path(snapshot_download(name, allow_patterns=[*DESCRIBING, *(["model*.safetensors"] if trained else [])]))
+    folder = fetched(*(["model*.safetensors"] if trained else []))
     if trained and not any(is_file(folder / file) for file in WEIGHTS):
-        folder = Path(snapshot_download(name, allow_patterns=[*DESCRIBING, "pytorch_model*.bin"]))
+        folder = fetched("pytorch_model*.bin")
     return folder
 
 
@@ -79,27 +94,27 @@ def read_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def identity(folder: Path) -> str:
+def identity(folder: Path, role: Role) -> str:
     """Return the sha256 of the weights in a folder, 64 hex digits; of those of its files where there are several."""
-    found = [sha256_file(path) for path in _weights_of(folder)]
+    found = [sha256_file(path) for path in _weights_of(folder, role)]
     return found[0] if len(found) == 1 else digest(found)
 
 
-def read_state(folder: Path, encoder: str) -> states.State:
+def read_state(folder: Path, encoder: str, role: Role) -> states.State:
     """Return the weights in a folder by name.  Raises WeightsError."""
     found: states.State = {}
-    for path in _weights_of(folder):
+    for path in _weights_of(folder, role):
         found |= states.read(path, encoder)
     return found
 
 
-def _weights_of(folder: Path) -> list[Path]:
+def _weights_of(folder: Path, role: Role) -> list[Path]:
     """Return the files of a folder that hold its weights.  Raises WeightsError where there are none."""
     there = next((folder / name for name in WEIGHTS if is_file(folder / name)), None)
     if there is None:
         raise WeightsError(
-            f"no weights in {folder}: expected model.safetensors or pytorch_model.bin. --text-weights random-tiny "
-            "tries things out without"
+            f"no weights in {folder}: expected model.safetensors or pytorch_model.bin. --{_WORDS[role].split()[0]}"
+            "-weights random-tiny tries things out without"
         )
     if there.suffix != ".json":
         return [there]

@@ -100,6 +100,11 @@ def random_identity(kind: str, *packages: str) -> str:
     return f"{kind}, seed {SEED}, {versions}"
 
 
+def library(*packages: str) -> str:
+    """Return the packages that compute an encoder's numbers, each with its major version."""
+    return ", ".join(f"{name} {importlib.metadata.version(name).partition('.')[0]}" for name in packages)
+
+
 def reachable(host: str) -> None:
     """Raise OSError at once where `host` cannot be reached directly and no proxy is set."""
     if not any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):

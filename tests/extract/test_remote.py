@@ -183,7 +183,7 @@ BAD = (  # that fits its manifest: part, column, value, and what is said of it
     ("entity.ids", "image_status", 9, r"image_status of entity 'e1' \(row 1\) is corrupt, but its picture is ok"),
     ("mention.ids", "gold", 3, "gold differs from the release"),
     ("pair.candidates", "candidates", 999, "candidates differs from the release"),
-    ("mention.objects", "labels", 1 << 20, "labels holds .* expected 0 to 90"),
+    ("mention.objects", "labels", 1 << 20, "labels holds .* expected 0 to 65536"),
     ("entity.joint", "present", 7, "present holds what is neither true nor false"),
     ("pair.alignment", "text_to_text", 5, "text_to_text holds"),
 )

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
 from cache.fingerprint import digest
 from cache.kinds import KINDS, Source
@@ -18,7 +17,7 @@ from extract.encoders.text.model import TextModel
 from extract.encoders.text.tokenizer import Tokenizer
 from extract.encoders.text.tokens import Tokens
 from extract.weights import hub_files
-from extract.weights.sources import Weights, random_identity
+from extract.weights.sources import Weights, library, random_identity
 
 
 class NamedText(TextEncoder):
@@ -27,7 +26,7 @@ class NamedText(TextEncoder):
     def __init__(self, config: ExtractConfig, weights: Weights, compute: Compute) -> None:
         super().__init__(compute, config.text_batch)
         self.name, self._trained = str(config.text), not weights.random
-        self._folder = hub_files.find(self.name, weights.folder, trained=self._trained)
+        self._folder = hub_files.find(self.name, weights.folder, "text", trained=self._trained)
         self._described = model = TextModel(self._folder, tiny=weights.tiny)
         self._tokenizer, self._model = Tokenizer(model), None
         self.width, self.most, self.pad = model.config.hidden_size, self._tokenizer.most, self._tokenizer.pad
@@ -42,8 +41,8 @@ class NamedText(TextEncoder):
         self.tokens_recipe = self._tokenizer.recipe | {"prompt": self._prompts["sentence"]}
         self.recipe: dict[str, Any] = self._tokenizer.recipe | {
             "encoder": f"AutoModel {model.made.__name__}",
-            "library": f"transformers {transformers.__version__.partition('.')[0]}",
-            "weights": hub_files.identity(self._folder)
+            "library": library("transformers"),
+            "weights": hub_files.identity(self._folder, "text")
             if self._trained
             else random_identity(weights.kind, "transformers"),
             "config": digest(model.decisive),

@@ -1,0 +1,1 @@
+"""Detectors of the role objects beside torchvision's: models of transformers, by name."""

@@ -1,0 +1,106 @@
+"""A detector by name (`--detector`): any object detection model of transformers."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cache.fingerprint import digest
+from common.errors import NotFiniteError
+from extract.config import ExtractConfig
+from extract.encoders.base import ImageEncoder
+from extract.encoders.compute import Compute
+from extract.encoders.detection.categories import Categories
+from extract.encoders.detection.model import DetectorModel, decisive_of
+from extract.encoders.detector import THRESHOLD, Detector
+from extract.weights import hub_files
+from extract.weights.sources import Weights, library, random_identity
+
+Inputs = dict[str, torch.Tensor]
+THINNEST = 16  # long side / short side: thinner ones have less than a pixel, or than a patch, once they are resized
+
+
+class NamedObjects(Detector):
+    """The detector that --detector names.  Raises WeightsError, in one line, for a model that it cannot be."""
+
+    def __init__(self, config: ExtractConfig, weights: Weights, compute: Compute, image: ImageEncoder) -> None:
+        super().__init__(compute, image, config.objects)
+        self._trained, self._threshold = not weights.random, 0.0 if weights.random else THRESHOLD
+        folder = hub_files.find(config.detector, weights.folder, "objects", trained=self._trained)
+        self._described = model = DetectorModel(folder, tiny=weights.tiny)
+        self.commit, self._processor = hub_files.commit(folder), model.processor()
+        self._categories = Categories(model.config.id2label, folder)
+        self.recipe: dict[str, Any] = {
+            "encoder": f"AutoModelForObjectDetection {model.made.__name__}",
+            "library": library("transformers", *(["timm"] if model.timm else [])),
+            "weights": hub_files.identity(folder, "objects")
+            if self._trained
+            else random_identity(weights.kind, "transformers"),
+            "config": digest(model.decisive),
+            "processor": digest(decisive_of(self._processor)),
+            "attention": model.attention,
+            "labels": self._categories.said,
+            "threshold": self._threshold,
+            "thin": f"padded with black to 1:{THINNEST}",
+            **self.crops_recipe(),
+        }
+
+    @torch.inference_mode()
+    def _detect(self, images: Sequence[Image.Image]) -> list[dict[str, np.ndarray]]:
+        """Return by picture the boxes (n, 4) inside it, scores and labels (n,) of what is found, best score first.
+
+        Pictures of one size pass together, so that none is padded and no picture's objects depend on another's.
+        """
+        wide = [_widened(image) for image in images]
+        inputs = [self._processor(images=[image], return_tensors="pt") for image in wide]
+        together: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, tensors in enumerate(inputs):
+            together[tuple(tensors["pixel_values"].shape)].append(i)
+        found: dict[int, dict[str, np.ndarray]] = {}
+        for places in together.values():
+            stacked = {name: torch.cat([inputs[i][name] for i in places]) for name in inputs[places[0]]}
+            found |= zip(places, self._pass(stacked, [wide[i].size for i in places]), strict=True)
+        self.counts["pictures"] += len(images)
+        return [self._sorted(found[i], image.size) for i, image in enumerate(images)]
+
+    def _pass(self, inputs: Inputs, sizes: Sequence[tuple[int, int]]) -> list[Inputs]:
+        with self._compute.autocast():
+            outputs = self._model(**{name: tensor.to(self._compute.device) for name, tensor in inputs.items()})
+        if not torch.isfinite(outputs.logits).all():
+            raise NotFiniteError(
+                f"{self._described.folder} gives NaN or infinity for a picture at {self._compute.precision}. Pass "
+                "--precision fp32, or take another detector"
+            )
+        outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
+        heights = [(height, width) for width, height in sizes]
+        found: list[Inputs] = self._processor.post_process_object_detection(
+            outputs, threshold=self._threshold, target_sizes=heights
+        )
+        return found
+
+    def _sorted(self, found: Inputs, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        boxes, scores, labels = (found[name].cpu().numpy() for name in ("boxes", "scores", "labels"))
+        boxes = np.clip(boxes, 0, np.array([*size, *size], np.float32))
+        stored = self._categories.stored[labels]
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        order = np.argsort(-scores, kind="stable")
+        order = order[(stored > 0)[order] & inside[order]]
+        return {"boxes": boxes[order], "scores": scores[order], "labels": stored[order]}
+
+    @cached_property
+    def _model(self) -> torch.nn.Module:
+        return self._compute.place(self._described.load(trained=self._trained))
+
+
+def _widened(image: Image.Image) -> Image.Image:
+    """Return a picture that is thinner than THINNEST with black below it or to its right, any other as it is."""
+    least = -(-max(image.size) // THINNEST)
+    if min(image.size) >= least:
+        return image
+    wide = Image.new("RGB", (max(image.width, least), max(image.height, least)))
+    wide.paste(image, (0, 0))
+    return wide
