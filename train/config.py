@@ -26,7 +26,7 @@ Objective = Literal["own", "margin", "listwise", "in-batch"]
 OBJECTIVES = get_args(Objective)
 Config = TypeVar("Config", bound="TrainConfig")
 LOWER_IS_BETTER = ("mean_rank",)
-SLICINGS = ("gold", "surface", "type", "picture")
+SLICINGS = ("matches", "release", "surface", "name", "gold", "type", "picture")
 FIXED = ("select", "protocol", "rerank", "select_among", "valid_from")  # what a search keeps: trials must be comparable
 SELECTABLE = (*(f"top{k}" for k in KS), "mrr", "mean_rank")
 

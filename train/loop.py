@@ -13,8 +13,8 @@ from common.errors import NotFiniteError
 from common.output import Progress, say
 from train import results
 from train.config import TrainConfig
-from train.evaluating import metrics
-from train.evaluating.ranking import evaluate, rank, rank_baseline
+from train.evaluating.metrics import TieRule
+from train.evaluating.ranking import evaluate, measure, rank, rank_baseline
 from train.heads.head_config import HeadConfig
 from train.heads.models import built
 from train.optimizing.checkpoint import Half
@@ -23,6 +23,8 @@ from train.optimizing.step import CapturedStep, Step
 from train.optimizing.training_state import Training, plan_of
 from train.prepare import groups
 from train.run import Run, opened
+
+OTHER_RULES: tuple[TieRule, ...] = ("optimistic", "pessimistic")
 
 
 def fit(
@@ -154,7 +156,8 @@ def _validate(run: Run, training: Training, position: int) -> dict[str, float]:
 
 def _measure(run: Run, baseline: str, split: str) -> dict[str, float]:
     """Return the metrics of a head without weights."""
-    return metrics.summarize(*rank_baseline(baseline, run.data.splits[split], run.data.table, run.world))
+    of = run.data.splits[split]
+    return measure(of, rank_baseline(baseline, of, run.data.table, run.world))
 
 
 def _untrained(run: Run) -> dict[str, Any]:
@@ -168,11 +171,10 @@ def _untrained(run: Run) -> dict[str, Any]:
 
 def _tested(run: Run, seed: int, ranks: tuple[Tensor, Tensor]) -> dict[str, Any]:
     """Keep a seed's ranks on test; return its metrics, and those under the two other rules for ties."""
-    better, tied = ranks
+    (better, tied), test = ranks, run.data.splits["test"]
     if run.world.first:
-        run.checkpoints.keep_ranks(seed, {"rows": run.data.splits["test"].rows, "better": better, "tied": tied})
-    other = {rule: metrics.summarize(better, tied, rule) for rule in ("optimistic", "pessimistic")}
-    return {"test": metrics.summarize(better, tied), "ties": other}
+        run.checkpoints.keep_ranks(seed, {"rows": test.rows, "better": better, "tied": tied})
+    return {"test": measure(test, ranks), "ties": {rule: measure(test, ranks, rule) for rule in OTHER_RULES}}
 
 
 def _check(run: Run, training: Training, losses: Tensor) -> None:

@@ -13,6 +13,7 @@ from common.output import duration, percent, say, table
 from common.records import SPLITS
 from train.config import PROTOCOLS
 from train.data import splits
+from train.data.ambiguity import TOLD
 from train.evaluating import protocols
 from train.run import Run
 from train.run_folder import run_files
@@ -138,19 +139,21 @@ def show(found: dict[str, Any], folder: Path) -> str:
         name for name in SHOWN if not name.startswith("top") or int(name[3:]) < found["candidates"] or name == "top1"
     ]
     several = len(found["seeds"]) > 1
+    shown = shown[:1] + ["top1_of_ambiguous"] * bool(test["ambiguous"]) + shown[1:]
     head = [percent(test[m], spread[m] if several else None) for m in shown]
     whole = found["protocol"] == PROTOCOLS["whole-kb"]
     rows = [("lexical, in its list" if whole else "lexical", *(f"{100 * first[m]:.1f}" for m in shown), "-")]
     if found["model"] != "lexical":
         rows.append((found["name"], *head, str(len(found["seeds"])) if found["seeds"][0]["history"] else "-"))
     lines = [
-        table((f"{found['dataset']} test, %", *shown, "seeds"), rows),
+        table((f"{found['dataset']} test, %", *(name.removeprefix("top1_of_") for name in shown), "seeds"), rows),
         f"protocol {found['protocol']}, {_among(found)}, {found['tie_rule']} ties, "
         f"{test['mentions']:,.0f} mentions{splits.uncounted(found['unlabeled'])}; "
         f"recall ceiling {100 * test['recall']:.1f}; "
         f"{found['name']} Top-1 where gold is retrieved {100 * test['top1_of_retrieved']:.1f}; "
         f"Top-1 with gold last among ties {100 * found['ties']['pessimistic']['top1']:.1f}, "
         f"first {100 * found['ties']['optimistic']['top1']:.1f}",
+        f"{TOLD}: {test['ambiguous']:,.0f} of the mentions, recall ceiling {100 * test['recall_of_ambiguous']:.1f}",
         f"cache {found['cache_id'][:16]}..., {splits.told(found['split'])}; "
         f"best epochs {', '.join(str(s['epoch']) for s in found['seeds'])}"
         f"{'' if found['watched'] == found['protocol'] else ' under ' + found['watched']}; "

@@ -16,6 +16,7 @@ from tests.studies import cells, entries, run_study
 from tests.worlds import SIGNAL_WIDTHS, signal_cache
 from train import loop
 from train.config import CompareConfig
+from train.data import ambiguity, table
 from train.heads.registry import HEADS
 from train.optimizing.checkpoint import Checkpoints
 from train.studies import plot, published, published_rows, runs, tables
@@ -225,6 +226,38 @@ def test_the_table_the_markdown_and_the_json_agree(uninterrupted_study):
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown if line.startswith("|")]
     assert table[2:5] == [list(row.values()) for row in rows.values()]
     assert table[5][:2] == ["published system", "top1"] and len(table) == 7 + len(found["systems"])
+
+
+def test_top1_on_ambiguous_mentions_stands_beside_with_its_own_interval_and_p(wikidiverse, tmp_path, monkeypatch):
+    def every_third(candidates, lexical):
+        return 2 * (np.arange(len(candidates)) % 3 == 0)
+
+    for module in (ambiguity, table):
+        monkeypatch.setattr(module, "matches", every_third)
+    done = run_study("compare", wikidiverse, tmp_path, *TRAINED)
+    assert done.exit_code == 0, done.stderr
+    found, hits = written(tmp_path), {}
+    for name, seeds in (("lexical", (0,)), ("bert", (0, 1))):
+        ranks = [load_file(tmp_path / name / f"ranks-{seed}.safetensors") for seed in seeds]
+        tops = np.mean([np.clip((1 - r["better"]) / (r["tied"] + 1.0), 0, 1) for r in ranks], axis=0)
+        hits[name] = tops[ranks[0]["rows"] % 3 == 0]
+    assert 0 < len(hits["bert"]) < found["mentions"]
+    own = entries(found)["bert"]
+    assert own["mean"]["test"]["ambiguous"] == len(hits["bert"])
+    assert own["mean"]["test"]["top1_of_ambiguous"] == pytest.approx(hits["bert"].mean())
+    difference, tested = hits["bert"] - hits["lexical"], own["difference"]["top1_of_ambiguous"]
+    assert tested["mean"] == pytest.approx(difference.mean())
+    for interval, values in ((tested["interval"], difference), (own["interval"]["top1_of_ambiguous"], hits["bert"])):
+        half = 1.96 * values.std() / math.sqrt(len(values))
+        assert interval == pytest.approx([values.mean() - half, values.mean() + half], abs=0.06)
+    assert tested["p"] <= tested["holm"] <= 2 * tested["p"]
+    beside, (_, second) = cells(done.stdout)["bert"], done.stdout.split("\n\n")[:2]
+    row = cells(second)["bert"]
+    assert beside["ambiguous"] == row["top1"] == f"{100 * hits['bert'].mean():.1f} ± " + row["top1"].partition("± ")[2]
+    assert row["top1 - lexical"] == f"{100 * difference.mean():+.1f}"
+    assert row["p"] == f"{tested['holm']:.4f}"
+    assert f"{ambiguity.TOLD}: {len(hits['bert'])} of the {found['mentions']:.0f} mentions" in done.stdout
+    assert "| head, on ambiguous mentions |" in (tmp_path / "compare.md").read_text()
 
 
 class Killed(BaseException):

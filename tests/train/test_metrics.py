@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from common.errors import NotFiniteError
+from train.data import ambiguity
 from train.evaluating import metrics
 
 INF = torch.inf
@@ -60,6 +61,29 @@ def test_gold_that_was_not_retrieved_never_hits_even_when_k_exceeds_the_list():
     assert found["top1_of_retrieved"] == 1.0
     assert found["mrr"] == 0.5
     assert found["mean_rank"] == 1.0
+
+
+def test_ambiguous_mentions_are_measured_on_their_own():
+    ranks = rank([[1.0, 2.0, 2.0], [5.0, 2.0, 2.0], [1.0, 1.0, 0.0], [1.0, 2.0, 3.0]], [1, 0, 0, -1])
+    found = metrics.summarize(*ranks, ambiguous=torch.tensor([True, False, False, True]))
+    assert {name: found[name] for name in ("ambiguous", "top1_of_ambiguous", "recall_of_ambiguous", "mentions")} == {
+        "ambiguous": 2, "top1_of_ambiguous": 0.25, "recall_of_ambiguous": 0.5, "mentions": 4,
+    }  # fmt: skip
+    assert found["top1"] == (0.5 + 1 + 0.5) / 4
+    of_none = metrics.summarize(*ranks, ambiguous=torch.zeros(4, dtype=torch.bool))
+    assert (of_none["ambiguous"], of_none["top1_of_ambiguous"], of_none["recall_of_ambiguous"]) == (0, 0, 0)
+
+
+def test_a_mention_is_ambiguous_where_two_entities_match_its_string_best():
+    rng = np.random.default_rng(0)
+    candidates = rng.integers(-4, 4, (200, 5)).clip(-1)
+    lexical = (rng.integers(0, 3, (200, 5)) / 2).astype(np.float32)
+    expected = []
+    for listed, scores in zip(candidates.tolist(), lexical.tolist(), strict=True):
+        there = [score for entity, score in zip(listed, scores, strict=True) if entity >= 0]
+        expected.append(there.count(max(there)) if there else 0)
+    assert ambiguity.matches(candidates, lexical).tolist() == expected
+    assert {0, 1, 2} < set(expected)
 
 
 def test_a_constant_model_scores_chance():

@@ -25,6 +25,14 @@ COLUMNS = {
     "mention.ids.type": np.array([b"LOC", b"", b"", b"", b"LOC", b"PER", b"", b"LOC", b"PER"]),
     "mention.ids.image_status": np.array([0, 0, 0, 0, 0, 1, 2, 0, 9], np.uint8),
     "entity.ids.image_status": np.array([0, 3, 0, 0], np.uint8),
+    "entity.ids.name": np.array([b"Vail", b"ALPS", b"Rome (film)", b"Rome"]),
+    "pair.candidates.candidates": np.array(
+        [[0, 1, 2, 3]] * 5 + [[3, 1, -1, -1], [0, 1, 2, 3], [-1] * 4, [2, 0, 1, -1]]
+    ),
+    "pair.candidates.lexical": np.array(
+        [[1, 1, 0, 0]] * 4 + [[9, 8, 8, 8], [4, 4, 4, 4], [5] * 4, [0] * 4, [1, 2, 2, 2]]
+    )
+    / np.float32(10),
 }
 
 
@@ -40,6 +48,9 @@ def test_every_mention_is_in_the_slice_where_a_person_puts_it():
         ["present", "missing", "missing", "present", "missing"],
         ["present", "missing", "present", slices.NIL, "present"],
     ]
+    assert labels("matches") == [["1", "2 to 5", "2 to 5", "none", "2 to 5"]]  # padding matches nothing
+    assert labels("release") == [["2 to 5", "1", "1", "1", "1"]]
+    assert labels("name") == [["gold", "gold", "another entity", "another entity", "no entity"]]
     assert set(slices.SLICINGS) == set(SLICINGS)
 
 
@@ -75,9 +86,30 @@ def test_slices_weighted_by_their_size_are_the_run(finished):
         assert len(parts) > 1
         sizes = [part["mentions"] for part in parts.values()]
         assert sum(sizes) == results["mean"]["test"]["mentions"] == 90
-        for name in slices.SHOWN:
+        for name in ("top1", "top5", "mrr", "recall"):
             mean = sum(size * part["mean"][name] for size, part in zip(sizes, parts.values(), strict=True)) / sum(sizes)
             assert mean == pytest.approx(results["mean"]["test"][name])
+
+
+def test_either_is_right_where_the_matcher_or_the_head_is(finished):
+    reader, ranks = (
+        melcache.open(finished / "synthetic"),
+        [load_file(finished / f"run/ranks-{s}.safetensors") for s in (0, 3)],
+    )
+    lists = [reader.column(f"pair.candidates.{name}") for name in ("lexical", "gold")]
+    matcher, either = [], []
+    for place, row in enumerate(ranks[0]["rows"].tolist()):
+        scores, gold = lists[0][row].tolist(), int(lists[1][row])
+        best = max(scores)
+        matcher.append((scores[gold] == best) / scores.count(best) if gold >= 0 else 0.0)
+        own = [(seed["better"][place] == 0) / (int(seed["tied"][place]) + 1) for seed in ranks]
+        either.append(np.mean([max(matcher[-1], float(hit)) for hit in own]))
+    found = slices.examine(SlicesConfig(run=finished / "run", by=("release",)))["slices"]
+    parts = found["meanings of the string in the release"].values()
+    for name, expected in (("lexical", matcher), ("either", either)):
+        assert sum(p["mentions"] * p["mean"][name] for p in parts) / 90 == pytest.approx(np.mean(expected))
+    assert np.mean(matcher) < np.mean(either)
+    assert all(p["std"]["lexical"] == 0 for p in parts)
 
 
 def test_numbers_of_a_slice_equal_loops_over_its_ranks(finished):
@@ -108,7 +140,7 @@ def test_what_the_cache_lacks_is_left_out_and_said(finished):
         f"left out: picture of gold, since {path} lacks entity.ids.image_status",
     ]
     assert run.stdout.splitlines()[-1].startswith("warning: synthetic data")
-    assert any(line.startswith("not seen  ") and line.count(" ± ") == 4 for line in run.stdout.splitlines())
+    assert any(line.startswith("not seen  ") and line.count(" ± ") == 6 for line in run.stdout.splitlines())
 
 
 def test_json_holds_what_the_table_shows(finished):
@@ -119,7 +151,9 @@ def test_json_holds_what_the_table_shows(finished):
 def test_errors_are_one_line_with_a_way_out(finished, tmp_path):
     with pytest.raises(ConfigError, match=r"holds no finished run: no results\.json.*melcache train"):
         slices.examine(SlicesConfig(run=tmp_path))
-    with pytest.raises(ConfigError, match="--by letters: choose from gold, surface, type, picture"):
+    with pytest.raises(
+        ConfigError, match="--by letters: choose from matches, release, surface, name, gold, type, picture"
+    ):
         SlicesConfig(run=tmp_path, by=("letters",))
     write(tmp_path / "other", Synthetic(100, 20, 4, 0.4, 1, "bert,prior", text_width=12))
     with pytest.raises(ConfigError, match=r"other has id .* but the run was trained on"):

@@ -116,7 +116,7 @@ def test_runs_on_different_splits_are_not_compared():
         return Outcome(SimpleNamespace(name=name), {"split": split})
 
     with pytest.raises(ConfigError, match=r"different splits are not compared: a on split 1{12}; b on split 2{12}\. "):
-        summarize(SimpleNamespace(), [outcome("a", "1"), outcome("b", "2")], "a")
+        summarize(SimpleNamespace(), [outcome("a", "1"), outcome("b", "2")], "a", None)
 
 
 def test_a_run_folder_whose_split_has_changed_says_so(tmp_path):

@@ -177,5 +177,6 @@ def test_dense_model_of_the_benchmark_has_the_same_scores(separable):
 def test_metrics_of_every_split_stand_in_results(separable, tmp_path):
     found = loop.fit(config(separable, tmp_path, epochs=1), SMALL)
     expected = {f"top{k}" for k in metrics.KS} | {"mrr", "mean_rank", "recall", "top1_of_retrieved", "mentions"}
+    expected |= {"ambiguous", "top1_of_ambiguous", "recall_of_ambiguous"}
     assert set(found["mean"]["test"]) == set(found["seeds"][0]["valid"]) == expected
     assert found["mean"]["test"]["mentions"] == 250

@@ -16,6 +16,7 @@ from cache.names import ColumnName
 from cache.schema import SEQUENCES, UNLABELED
 from common.errors import CacheError
 from common.records import SPLITS
+from train.data.ambiguity import matches
 from train.data.batch import CANDIDATES, Batch
 from train.data.feature_column import Feature, choose
 from train.data.resident import Resident
@@ -38,10 +39,10 @@ class Table:
     """The columns that a head reads, and `more`: features where `resident` says, what belongs to pairs on the device.
 
     `places` of each list are ranked: all of a cache's. Batches say which entities stand there if `more` names them.
-    `tokens` bounds the length of sequences. With `characters` strings are features too: so many of their UTF-8 bytes,
-    0 behind the last; `valid_from` is --valid-from, `reads` as in Reader.require; with `strings` batches hold
-    string_facts. Raises CacheError if a column is missing or gold is not where it is said to be, ConfigError if the
-    features do not fit where they should lie.
+    `ambiguous` (N,), in host memory, is of the cache's own lists. `tokens` bounds the length of sequences. With
+    `characters` strings are features too: so many of their UTF-8 bytes, 0 behind the last; `valid_from` is
+    --valid-from, `reads` as in Reader.require; with `strings` batches hold string_facts. Raises CacheError if a column
+    is missing or gold is not where it is said to be, ConfigError if the features do not fit where they should lie.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Table:
         self.gold = self._small["pair.candidates.gold"].long().clamp(min=-1)
         self.present, self.places = self.candidates >= 0, self.candidates.shape[1]
         self.lexical = self._small["pair.candidates.lexical"]
+        self.ambiguous = torch.from_numpy(matches(self.candidates.cpu().numpy(), self.lexical.cpu().numpy()) > 1)
         self.entity_count = reader.manifest.tables["entity"]
         self._check_golds()
         self._rows = self._by_row()

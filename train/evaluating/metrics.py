@@ -51,11 +51,14 @@ def per_mention(better: Tensor, tied: Tensor, metric: str) -> Tensor:
     return found
 
 
-def summarize(better: Tensor, tied: Tensor, rule: TieRule = "expected") -> dict[str, float]:
+def summarize(
+    better: Tensor, tied: Tensor, rule: TieRule = "expected", ambiguous: Tensor | None = None
+) -> dict[str, float]:
     """Return the metrics of a split as fractions of all its mentions.
 
     top<k>, mrr (a gold that was not retrieved counts 0), recall (the ceiling of every top-k), top1_of_retrieved
-    (Top-1 divided by recall, as DRIN reports it) and mean_rank over the mentions whose gold was retrieved.
+    (Top-1 divided by recall, as DRIN reports it) and mean_rank over the mentions whose gold was retrieved. With
+    `ambiguous` (B,) how many of the mentions are, and their Top-1 and recall; of none 0.
     """
     count = max(1, len(better))
     there = better < NEVER
@@ -70,7 +73,11 @@ def summarize(better: Tensor, tied: Tensor, rule: TieRule = "expected") -> dict[
     result["mean_rank"] = float((first + last).double().mean() / 2) if len(first) else 0.0
     result["recall"] = recall
     result["top1_of_retrieved"] = result["top1"] / recall if recall else 0.0
-    return result | {"mentions": float(len(better))}
+    result["mentions"] = float(len(better))
+    if ambiguous is not None:
+        own = summarize(better[ambiguous], tied[ambiguous], rule)
+        result |= {"ambiguous": own["mentions"], "top1_of_ambiguous": own["top1"], "recall_of_ambiguous": own["recall"]}
+    return result
 
 
 def _mean_reciprocal(first: Tensor, last: Tensor) -> Tensor:

@@ -67,7 +67,15 @@ def rank(model: Head, split: Split | AmongAll, world: World) -> tuple[Tensor, Te
 
 def evaluate(model: Head, split: Split | AmongAll, world: World) -> dict[str, float]:
     """Return the metrics of a split, ties in expectation."""
-    return metrics.summarize(*rank(model, split, world))
+    return measure(split, rank(model, split, world))
+
+
+def measure(
+    split: Split | AmongAll, ranks: tuple[Tensor, Tensor], rule: metrics.TieRule = "expected"
+) -> dict[str, float]:
+    """Return the metrics of a split's ranks, those of its ambiguous mentions among them."""
+    better, tied = ranks
+    return metrics.summarize(better, tied, rule, split.table.ambiguous[split.rows].to(better.device))
 
 
 def rank_baseline(name: str, split: Split | AmongAll, listed: Table, world: World) -> tuple[Tensor, Tensor]:

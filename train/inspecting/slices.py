@@ -1,4 +1,7 @@
-"""`melcache slices`: a finished run's accuracy on parts of its test split, from the ranks that it kept."""
+"""`melcache slices`: a finished run's accuracy on parts of its test split, from the ranks that it kept.
+
+Beside it stands the string matcher's, and how often one of both is right: where it wins, where the head, where neither.
+"""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cache import Reader
 from common.errors import ConfigError
 from common.foreign import printable
 from common.output import percent, table
 from train.config import SlicesConfig
-from train.data import splits
+from train.data import ambiguity, splits
 from train.evaluating import metrics
 from train.inspecting.finished_run import cache_of, results_of
 from train.optimizing import checkpoint
 
-SHOWN = ("top1", "top5", "mrr", "recall")
+SHOWN = ("top1", "lexical", "either", "top5", "mrr", "recall")
+LISTS = ("pair.candidates.candidates", "pair.candidates.lexical", "pair.candidates.gold")
 KNOWN = ("model", "name", "dataset", "split", "protocol", "tie_rule", "cache_id", "warnings")  # of results.json
 SPLITS = "mention.ids.splits"
 NIL = "no gold entity in the cache"
@@ -40,6 +45,7 @@ class Slicing:
 def examine(config: SlicesConfig) -> dict[str, Any]:
     """Return each slice's size, and the mean and deviation of its metrics over the run's seeds.
 
+    `lexical` is the Top-1 of the string matcher in the cache's lists, `either` that of whichever of both is right.
     Raises ConfigError if the run is not finished, is damaged, or its cache is not the one that it was trained on.
     """
     results = results_of(config.run)
@@ -50,7 +56,7 @@ def examine(config: SlicesConfig) -> dict[str, Any]:
     rows, count = seeds[0]["rows"], reader.manifest.tables["mention"]
     if any(not torch.equal(seed["rows"], rows) for seed in seeds) or (rows >= count).any():
         raise ConfigError(f"{config.run} holds ranks of other mentions than its test has. Train it with --fresh")
-    found, left_out = {}, {}
+    matcher, found, left_out = _lexical(reader, rows), {}, {}
     for slicing in (slicing for name in config.by for slicing in SLICINGS[name]):
         if missing := [name for name in slicing.reads if name not in reader.columns]:
             left_out[slicing.title] = f"{reader.path} lacks {', '.join(missing)}"
@@ -58,7 +64,7 @@ def examine(config: SlicesConfig) -> dict[str, Any]:
         columns = {name: reader.column(name) for name in slicing.reads}
         if SPLITS in columns:
             columns[SPLITS] = splits.masks(reader, results["split"]["valid_from"])
-        found[slicing.title] = _measure(slicing, slicing.label(columns, seeds[0]["rows"].numpy()), seeds)
+        found[slicing.title] = _measure(slicing, slicing.label(columns, rows.numpy()), seeds, matcher)
     known = {name: results[name] for name in KNOWN}
     return {"run": str(config.run), **known, "seeds": len(seeds), "slices": found, "left_out": left_out}
 
@@ -82,13 +88,21 @@ def _shown(of: dict[str, Any], name: str, *, several: bool) -> str:
     return percent(of["mean"][name], of["std"][name] if several else None)
 
 
-def _measure(slicing: Slicing, labels: np.ndarray, seeds: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
-    """Return of each slice that has a mention its size, and its metrics over the seeds."""
+def _lexical(reader: Reader, rows: Tensor) -> Tensor:
+    """Return the expected Top-1 of the string matcher of mention rows (n,), float64 (n,)."""
+    candidates, lexical, gold = (torch.from_numpy(np.array(reader.column(name)))[rows] for name in LISTS)
+    return metrics.per_mention(*metrics.ranks(lexical, gold.long().clamp(min=-1), candidates >= 0), "top1")
+
+
+def _measure(
+    slicing: Slicing, labels: np.ndarray, seeds: Sequence[dict[str, Tensor]], matcher: Tensor
+) -> dict[str, Any]:
+    """Return of each slice that has a mention its size, and its metrics over the seeds.  matcher (n,): its hits."""
     found = {}
     present = set(labels.tolist())
     for label in [*(name for name in slicing.order if name in present), *sorted(present - set(slicing.order))]:
         inside = torch.from_numpy(labels == label)
-        measured = [metrics.summarize(seed["better"][inside], seed["tied"][inside]) for seed in seeds]
+        measured = [_of_slice(seed["better"][inside], seed["tied"][inside], matcher[inside]) for seed in seeds]
         values = {name: [of[name] for of in measured] for name in SHOWN}
         found[label] = {
             "mentions": int(inside.sum()),
@@ -98,6 +112,31 @@ def _measure(slicing: Slicing, labels: np.ndarray, seeds: Sequence[dict[str, Ten
     return found
 
 
+def _of_slice(better: Tensor, tied: Tensor, matcher: Tensor) -> dict[str, float]:
+    own = metrics.per_mention(better, tied, "top1")
+    beside = {"lexical": float(matcher.mean()), "either": float(torch.maximum(own, matcher).mean())}
+    return metrics.summarize(better, tied) | beside
+
+
+def _by_matches(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    return _counted(ambiguity.matches(*(columns[name][rows] for name in ambiguity.READS)))
+
+
+def _by_name(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Compare strings but for case with the names of gold and of all entities."""
+    surfaces, names = (
+        [text.decode(errors="replace").casefold() for text in columns[name].tolist()] for name in _STRINGS
+    )
+    known, gold = set(names), columns["mention.ids.gold"]
+    own = np.array([gold[row] >= 0 and names[gold[row]] == surfaces[row] for row in rows])
+    other = np.array([surfaces[row] in known for row in rows])
+    return np.select([own, other], NAMED[:2], NAMED[2])
+
+
+def _by_release(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    return _counted(_meanings(columns, columns["mention.ids.gold"] >= 0)[rows])
+
+
 def _by_gold(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
     gold = columns["mention.ids.gold"]
     seen = np.isin(gold[rows], gold[columns["mention.ids.splits"] & 1 == 1])
@@ -105,12 +144,18 @@ def _by_gold(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
 
 
 def _by_surface(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Count the golds that a mention's string has in train, each once."""
-    surface, gold = columns["mention.ids.surface"], columns["mention.ids.gold"]
-    strings, place = np.unique(surface, return_inverse=True)
-    train = (columns["mention.ids.splits"] & 1 == 1) & (gold >= 0)
-    pairs = np.unique(np.stack([place[train], gold[train]]), axis=1)
-    meanings = np.bincount(pairs[0], minlength=len(strings))[place[rows]]
+    train = (columns["mention.ids.splits"] & 1 == 1) & (columns["mention.ids.gold"] >= 0)
+    return _counted(_meanings(columns, train)[rows])
+
+
+def _meanings(columns: Mapping[str, np.ndarray], known: np.ndarray) -> np.ndarray:
+    """Count the golds that each mention's string has in those that are `known`, each once.  (N,) -> (N,)"""
+    strings, place = np.unique(columns["mention.ids.surface"], return_inverse=True)
+    pairs = np.unique(np.stack([place[known], columns["mention.ids.gold"][known]]), axis=1)
+    return np.bincount(pairs[0], minlength=len(strings))[place]
+
+
+def _counted(meanings: np.ndarray) -> np.ndarray:
     return np.select([meanings == 0, meanings == 1, meanings <= 5], MEANINGS[:3], MEANINGS[3])
 
 
@@ -130,8 +175,17 @@ def _by_gold_picture(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.
 
 
 MEANINGS = ("none", "1", "2 to 5", "more than 5")
+NAMED = ("gold", "another entity", "no entity")
 _GOLD = (SPLITS, "mention.ids.gold")
+_STRINGS = ("mention.ids.surface", "entity.ids.name")
 SLICINGS = {
+    "matches": (Slicing("entities that match the string best", ambiguity.READS, _by_matches, MEANINGS),),
+    "release": (
+        Slicing(
+            "meanings of the string in the release", ("mention.ids.gold", "mention.ids.surface"), _by_release, MEANINGS
+        ),
+    ),
+    "name": (Slicing("the string is the name of", ("mention.ids.gold", *_STRINGS), _by_name, NAMED),),
     "gold": (Slicing("gold entity in train", _GOLD, _by_gold, ("seen", "not seen", NIL)),),
     "surface": (Slicing("meanings of the string in train", (*_GOLD, "mention.ids.surface"), _by_surface, MEANINGS),),
     "type": (Slicing("mention type", ("mention.ids.type",), _by_type),),

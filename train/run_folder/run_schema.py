@@ -15,7 +15,7 @@ from train.config import KS, OBJECTIVES, PROTOCOLS
 
 Check = Callable[[Any], bool]
 MAX_TEXT, MAX_PATH = 10_000, 4_096
-METRICS = (*(f"top{k}" for k in KS), "mrr", "recall", "top1_of_retrieved")
+METRICS = (*(f"top{k}" for k in KS), "mrr", "recall", "top1_of_retrieved", "top1_of_ambiguous", "recall_of_ambiguous")
 NONE: dict[str, Check] = {}
 
 
@@ -141,6 +141,7 @@ def _metrics(value: Any) -> bool:
         and all(_fraction(value.get(name)) for name in METRICS)
         and _positive(value.get("mean_rank"))
         and _positive(value.get("mentions"))
+        and _positive(value.get("ambiguous"))
         and all(_text(name) and _number(held) for name, held in value.items())
     )
 

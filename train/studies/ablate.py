@@ -34,7 +34,7 @@ def ablate(config: AblateConfig, heads: Mapping[str, HeadConfig]) -> dict[str, A
     dataset = published.dataset_of(config.published, reader.manifest.dataset.name)
     variants, lacking = _variants(config.model, heads, reader)
     outcomes = runs.train(config, [_run(config, name, head) for name, head in variants.items()], reader, NAME)
-    found = summary.summarize(config, outcomes, FULL)
+    found = summary.summarize(config, outcomes, FULL, reader)
     found |= {"model": config.model, "head": name_of(config, variants[FULL])}
     found["not_run"] += lacking
     for entry in (*found["entries"], *found["not_run"]):
@@ -93,7 +93,7 @@ def _layers(dataset: str | None, model: str, variants: Mapping[str, HeadConfig])
 
 
 def _content(found: dict[str, Any]) -> tuple[list[tables.Section], list[str]]:
-    sections = [tables.standing(found, found["head"])]
+    sections = [tables.standing(found, found["head"]), *tables.on_ambiguous(found, found["head"])]
     if found["layers"]:
         sections.append(_by_layers(found))
     return [*sections, costs.section(found["costs"])], [*tables.notes(found), *costs.notes(found["costs"])]

@@ -30,7 +30,7 @@ def compare(config: CompareConfig, heads: Mapping[str, HeadConfig | None]) -> di
     HEADS[base].require(reader, heads[base])
     dataset = published.dataset_of(config.published, reader.manifest.dataset.name)
     outcomes = runs.train(config, [_run(config, model, head) for model, head in heads.items()], reader, NAME)
-    found = summary.summarize(config, outcomes, base)
+    found = summary.summarize(config, outcomes, base, reader)
     for entry in (*found["entries"], *found["not_run"]):
         entry["published"] = published.of_head(dataset, entry["name"], heads[entry["name"]], found["protocol"][0])
     found["systems"] = published.of_systems(dataset, found["protocol"][0])
@@ -67,4 +67,6 @@ def _run(config: CompareConfig, model: str, head: HeadConfig | None) -> runs.Var
 
 
 def _content(found: dict[str, Any]) -> tuple[list[tables.Section], list[str]]:
-    return [tables.standing(found, "head"), *tables.systems(found)], tables.notes(found)
+    return [tables.standing(found, "head"), *tables.on_ambiguous(found, "head"), *tables.systems(found)], tables.notes(
+        found
+    )

@@ -5,25 +5,29 @@ from typing import Any
 
 import numpy as np
 
+from cache import Reader
 from common.errors import ConfigError
 from train import results
 from train.config import SeriesConfig
 from train.data import splits
+from train.data.ambiguity import ambiguous
 from train.evaluating import metrics
 from train.optimizing import checkpoint
 from train.studies.runs import Outcome
 from train.studies.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
 
 TESTED = ("top1", "mrr")  # metrics with intervals and p
+AMBIGUOUS = "top1_of_ambiguous"  # the same of Top-1, over the ambiguous mentions alone
 COMMON = ("dataset", "cache_id", "split", "unlabeled", "protocol", "tie_rule", "entities")  # of results.json
 
 
-def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str) -> dict[str, Any]:
+def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str, reader: Reader) -> dict[str, Any]:
     """Return what compare.json and ablate.json have in common; metrics are fractions.
 
     Seeds are those asked for, whatever else a run's folder holds. `entries` are the runs that ended, with `interval`s
     of TESTED and their `difference` from the run `base`: mean, its interval, `p` by randomization, `holm` of that over
     all runs that have one, `p_bootstrap`. None have `base` and runs that rank other entities than it (`ranked`).
+    Both are of AMBIGUOUS, too, where a mention of the `reader`'s cache is ambiguous.
     Raises ConfigError if no run ended, and if runs are on different splits.
     """
     ended = [outcome for outcome in outcomes if outcome.found]
@@ -31,14 +35,12 @@ def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str) -> d
         raise ConfigError(f"no run finished; {outcomes[0].run.name}: {outcomes[0].reason}")
     _check_splits(ended)
     entries = [_entry(outcome) for outcome in ended]
-    values = _values(ended)
-    for entry, intervals in zip(entries, _intervals(values), strict=True):
-        entry["interval"] = intervals
-    if base in (names := [outcome.run.name for outcome in ended]):
-        own = entries[names.index(base)]
-        others = [i for i, entry in enumerate(entries) if entry is not own and _together(entry, own)]
-        for i, difference in zip(others, _differences(values, names.index(base), others), strict=True):
-            entries[i]["difference"] = difference
+    rows, values = _values(ended)
+    place = next((i for i, entry in enumerate(entries) if entry["name"] == base), None)
+    _test(entries, values, TESTED, place)
+    hard = ambiguous(reader)[rows]
+    if hard.any():
+        _test(entries, values[hard][..., [TESTED.index("top1")]], (AMBIGUOUS,), place)
     first = ended[0].found
     told = {warning: None for outcome in ended for warning in outcome.found["warnings"]}
     return {
@@ -56,6 +58,18 @@ def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str) -> d
             if not outcome.found
         ],
     }
+
+
+def _test(entries: list[dict[str, Any]], values: np.ndarray, names: Sequence[str], base: int | None) -> None:
+    """Add intervals of the metrics `names` to the entries, and differences from the one at `base`.  values (n, R, M)"""
+    for entry, intervals in zip(entries, _intervals(values, names), strict=True):
+        entry["interval"] = entry.get("interval", {}) | intervals
+    if base is None:
+        return
+    own = entries[base]
+    others = [i for i, entry in enumerate(entries) if entry is not own and _together(entry, own)]
+    for i, difference in zip(others, _differences(values, names, base, others), strict=True):
+        entries[i]["difference"] = (entries[i]["difference"] or {}) | difference
 
 
 def _check_splits(ended: Sequence[Outcome]) -> None:
@@ -94,8 +108,11 @@ def _together(entry: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(entry[key] == other[key] for key in ("ranked", "candidates"))
 
 
-def _values(ended: Sequence[Outcome]) -> np.ndarray:
-    """Return the value of every mention for each run and metric of TESTED, mean over the run's seeds.  (n, R, M)"""
+def _values(ended: Sequence[Outcome]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mention rows (n,), and each one's value for each run and metric of TESTED, mean over the run's seeds.
+
+    (n, R, M)
+    """
     found, mentions = [], set()
     for outcome in ended:
         about = {name: outcome.found[name] for name in ("model", "cache_id")}
@@ -105,15 +122,15 @@ def _values(ended: Sequence[Outcome]) -> np.ndarray:
         found.append(np.mean(own, axis=0))
     if len(mentions) > 1:  # on one cache under one protocol, if nobody has changed them
         raise ConfigError("the runs hold ranks of different mentions. Train them anew with --fresh")
-    return np.stack(found).transpose(2, 0, 1)
+    return np.array(mentions.pop()), np.stack(found).transpose(2, 0, 1)
 
 
-def _intervals(values: np.ndarray) -> list[dict[str, list[float]]]:
+def _intervals(values: np.ndarray, names: Sequence[str]) -> list[dict[str, list[float]]]:
     low, high, _ = _by_run(values, paired_bootstrap)
-    return [{metric: [float(low[i, j]), float(high[i, j])] for j, metric in enumerate(TESTED)} for i in range(len(low))]
+    return [{metric: [float(low[i, j]), float(high[i, j])] for j, metric in enumerate(names)} for i in range(len(low))]
 
 
-def _differences(values: np.ndarray, base: int, others: Sequence[int]) -> list[dict[str, Any]]:
+def _differences(values: np.ndarray, names: Sequence[str], base: int, others: Sequence[int]) -> list[dict[str, Any]]:
     """Return the difference of each of the `others` from the run at `base`."""
     if not others:
         return []
@@ -121,7 +138,7 @@ def _differences(values: np.ndarray, base: int, others: Sequence[int]) -> list[d
     low, high, p_bootstrap = _by_run(differences, paired_bootstrap)
     (p,) = _by_run(differences, lambda columns: (approximate_randomization(columns),))
     found: list[dict[str, Any]] = [{} for _ in others]
-    for j, metric in enumerate(TESTED):
+    for j, metric in enumerate(names):
         for i, corrected in enumerate(holm(p[:, j].tolist())):
             found[i][metric] = {
                 "mean": float(differences[:, i, j].mean()),

@@ -11,7 +11,9 @@ from common import output
 from common.foreign import markdown, printable
 from common.output import duration, table
 from train.data import splits
+from train.data.ambiguity import TOLD
 from train.studies import published
+from train.studies.summary import AMBIGUOUS
 
 OTHERS = (
     "ranks: all entities, the best by alignment score, or the mention's list; the ceiling is the share of mentions "
@@ -61,13 +63,17 @@ def columns(candidates: int) -> tuple[str, ...]:
 def standing(found: dict[str, Any], what: str) -> Section:
     """Return a row per run: its metrics on test, the published Top-1, the difference from the base, and its p.
 
-    Where runs rank different entities, also which, and the recall ceiling.
+    Beside Top-1 stands that on ambiguous mentions. Where runs rank different entities, also which, and the recall
+    ceiling.
     """
-    shown, mixed = columns(_most(found)), _mixed(found)
+    top, *more = columns(_most(found))
+    shown, mixed = (top, AMBIGUOUS, *more), _mixed(found)
     header = (
         what,
         *(("ranks", "ceiling") if mixed else ()),
-        *shown,
+        top,
+        "ambiguous",
+        *more,
         "published",
         f"top1 - {found['base']}",
         "95% interval",
@@ -88,6 +94,28 @@ def standing(found: dict[str, Any], what: str) -> Section:
         for other in found["not_run"]
     ]
     return Section(header, (*ended, *others))
+
+
+def on_ambiguous(found: dict[str, Any], what: str) -> list[Section]:
+    """Return a table of Top-1 on ambiguous mentions: its interval, the ceiling, the difference from the base."""
+    if not found["entries"][0]["mean"]["test"]["ambiguous"]:
+        return []
+    differs = (f"top1 - {found['base']}", "95% interval", "p")
+    header = (f"{what}, on ambiguous mentions", "top1", "95% interval", "ceiling", *differs)
+    rows = []
+    for entry in found["entries"]:
+        low, high = entry["interval"][AMBIGUOUS]
+        own, difference = entry["mean"]["test"], entry["difference"]
+        rows.append(
+            (
+                entry["head"],
+                percent(entry, "test", AMBIGUOUS),
+                f"{100 * low:.1f} to {100 * high:.1f}",
+                f"{100 * own['recall_of_ambiguous']:.1f}",
+                *(("-", "-", "-") if difference is None else _difference(difference[AMBIGUOUS])),
+            )
+        )
+    return [Section(header, tuple(rows))]
 
 
 def systems(found: dict[str, Any]) -> list[Section]:
@@ -119,12 +147,14 @@ def notes(found: dict[str, Any]) -> list[str]:
     beside = [entry["published"] for entry in listed if entry["published"]]
     seeds = ", ".join(map(str, found["seeds"]))
     first = found["entries"][0]
+    ambiguous = first["mean"]["test"]["ambiguous"]
     among, ceiling = ("",) * 2 if _mixed(found) else _among(first, found)
     return [
         f"{found['dataset']} test, %: protocol {found['protocol']}, {among and f'{among}, '}"
         f"{found['tie_rule']} ties, {found['mentions']:,.0f} mentions{splits.uncounted(found['unlabeled'])}, "
         f"{splits.told(found['split'])}, "
         f"{ceiling and f'recall ceiling {ceiling}; '}mean ± std over seeds {seeds}",
+        f"{TOLD}: {ambiguous:,.0f} of the {found['mentions']:,.0f} mentions",
         f"top1 - {found['base']}: mention by mention, each the mean over seeds; interval from {found['resamples']:,} "
         f"bootstrap resamples of mentions, two-sided p from as many random exchanges, Holm-corrected for {tested}",
         *([OTHERS.format(base=found["base"])] if _mixed(found) else []),
@@ -135,7 +165,9 @@ def notes(found: dict[str, Any]) -> list[str]:
 
 
 def percent(entry: dict[str, Any], split: str, metric: str) -> str:
-    """Return a metric of an entry as 65.5 ± 0.8, without ± where there are no several seeds."""
+    """Return a metric of an entry as 65.5 ± 0.8, without ± where there are no several seeds; - of no mention."""
+    if metric == AMBIGUOUS and not entry["mean"][split]["ambiguous"]:
+        return "-"
     spread = entry["std"][split][metric] if len(entry["seeds"]) > 1 else None
     return output.percent(entry["mean"][split][metric], spread)
 
