@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import cache
-from bench import loading, profile, startup
+from bench import encoding, loading, profile, startup
 from bench.kernels import Count
 from bench.pairs import race
 from bench.worker import BATCH, melcache_step, table_of
@@ -37,10 +37,11 @@ def main() -> None:
     given = parser.parse_args()
     if given.only and given.record:
         parser.error("--record writes all lines: leave --only out")
-    caches = {name: full_size(name) for name in SHAPES}
+    wanted = given.only or list(LINES)
+    caches = {name: full_size(name) for name in SHAPES if set(wanted) - WITHOUT_CACHES}
     found: dict[str, Any] = {"machine": machine(given.device), "commit": commit()}
     threads = [int(count) for count in given.threads.split(",")]
-    for name in given.only or LINES:
+    for name in wanted:
         say(f"bench: {name}")
         found[name] = LINES[name](caches, threads, given.device)
     if given.record is not None:
@@ -156,6 +157,17 @@ def counts(caches: dict[str, Path], threads: list[int], device: str) -> list[dic
     return rows
 
 
+def encode(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[str, Any]]:
+    """Encode texts by a named model of MiniLM's shape, as it was and as it is."""
+    rows = []
+    for count in threads if device == "cpu" else [2]:
+        devices.use_threads(count)
+        found = encoding.measure(WORK / "minilm-shape", 7, device)
+        found |= encoding.extraction(WORK, device)
+        rows.append({"threads": count} | {name: float(f"{value:.3g}") for name, value in found.items()})
+    return rows
+
+
 LINES = {
     "step": step,
     "authors": authors,
@@ -166,7 +178,9 @@ LINES = {
     "verify": verify,
     "start": start,
     "counts": counts,
+    "encode": encode,
 }
+WITHOUT_CACHES = {"encode", "start"}
 
 
 def worker(kind: str, path: Path, threads: int, device: str) -> list[str]:

@@ -99,7 +99,10 @@ class ExtractConfig:
     objects: int = knob(3, "detected objects kept per image (K)", panel="Encoders")
     entity_tokens: int = knob(128, "tokens of the text encoder kept of an entity's text", panel="Encoders")
     sentence_tokens: int = knob(512, "tokens of the text encoder kept of a sentence", panel="Encoders")
-    text_batch: int = knob(64, "texts per encoder call", panel="Encoders")
+    text_batch: int = knob(64, "texts per call of BERT and of the joint encoder", panel="Encoders")
+    text_tokens: int | None = knob(
+        None, "with --text: tokens per encoder call (default: 1,024 on a CPU, 16,384 on a GPU)", panel="Encoders"
+    )
     image_batch: int = knob(16, "images per encoder call", panel="Encoders")
     infer_gender: bool = knob(False, "take or guess the gender of people in pictures (--for dwe)", panel="Encoders")
     infer_race: bool = knob(False, "take or guess the race of people in pictures (--for dwe)", panel="Encoders")
@@ -126,7 +129,16 @@ class ExtractConfig:
     json: bool = knob(False, "with --plan: print JSON", panel="Sharing")
 
     def __post_init__(self) -> None:
-        for name in ("objects", "text_batch", "image_batch", "shard_rows", "workers", "candidates", "limit"):
+        for name in (
+            "objects",
+            "text_batch",
+            "text_tokens",
+            "image_batch",
+            "shard_rows",
+            "workers",
+            "candidates",
+            "limit",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
@@ -165,6 +177,7 @@ class ExtractConfig:
         """Raise ConfigError for an option of a named text encoder where none is named."""
         given = {
             "--text-pooling": self.text_pooling != "auto",
+            "--text-tokens": self.text_tokens is not None,
             "--query-prompt": self.query_prompt is not None,
             "--passage-prompt": self.passage_prompt is not None,
         }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from extract.encoders import packed_linear
 from extract.weights.sources import RESIDUAL_GAIN, SEED
 
 
@@ -32,6 +33,18 @@ class Compute:
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return the model on the device, frozen and in evaluation mode."""
         return model.eval().requires_grad_(False).to(self.device)
+
+    def place_packed(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Return the placed model, on a CPU with its linear layers as oneDNN packs them: same to rounding, faster."""
+        model = self.place(model)
+        if self.device.type == "cpu" and self.precision == "fp32" and packed_linear.there():
+            packed_linear.pack(model)
+        return model
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens a text encoder reads at once where nothing else is said."""
+        return 1024 if self.device.type == "cpu" else 16_384  # what stays in a core's cache; what fills a GPU
 
 
 @contextlib.contextmanager

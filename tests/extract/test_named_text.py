@@ -1,5 +1,6 @@
 """Text encoders by name: every family against its own library, one text at a time and unpadded."""
 
+import copy
 import json
 import shutil
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from common.errors import ConfigError, WeightsError
 from extract import pipeline
 from extract.config import ExtractConfig
 from extract.encoders.compute import Compute
+from extract.encoders.packed_linear import PackedLinear
 from extract.encoders.text.named import NamedText
 from extract.weights import hub_files, sources
 from tests.extract import models
@@ -220,7 +222,7 @@ BOTH = ("entity.text", "mention.text")
         (None, {"query_prompt": "q: "}, {("mention.text", "prompt"), ("mention.tokens", "prompt")}),
         (None, {"passage_prompt": "p: "}, {("entity.text", "prompt")}),
         (None, {"text_weights": "random-full"}, {(part, "encoder.weights") for part in BOTH}),
-        (None, {"text_batch": 7}, {(part, "encoder.batch") for part in BOTH}),
+        (None, {"text_tokens": 70}, {(part, "encoder.batch") for part in BOTH}),
     ],
 )
 def test_what_decides_the_numbers_stands_in_a_leaf_of_its_own(folders, copied, change, options, leaves):
@@ -455,3 +457,24 @@ def test_trained_minilm_gives_what_sentence_transformers_gives():
     for (batch, place), vector in zip(encoded(encoder, list(RECORDED)), RECORDED.values(), strict=True):
         np.testing.assert_allclose(batch.cls[place][:4], vector, atol=1e-5)
         np.testing.assert_allclose(np.linalg.norm(batch.cls[place]), 1, atol=1e-6)
+
+
+def test_packed_layers_give_what_plain_ones_do():
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.Linear(7, 33), torch.nn.GELU(), torch.nn.Linear(33, 5, bias=False))
+    packed = Compute(torch.device("cpu"), "fp32").place_packed(copy.deepcopy(plain))
+    assert {type(layer) for layer in packed} == {PackedLinear, torch.nn.GELU}
+    for shape in ((7,), (1, 7), (3, 4, 7), (2000, 7)):
+        x = torch.randn(shape)
+        np.testing.assert_allclose(packed(x).numpy(), plain(x).detach().numpy(), atol=1e-6)
+    assert type(Compute(torch.device("cpu"), "bf16").place_packed(plain)[0]) is torch.nn.Linear
+
+
+def test_a_call_reads_no_more_tokens_than_asked_for(folders):
+    encoder = named(folders["bert"], text_tokens=24)
+    texts = ["castle " * (n % 7 + 1) for n in range(20)]
+    lengths = [encoder.count(text, 512) for text in texts]
+    batches = [batch.index for batch in encoder.encode(texts, 512)]
+    assert sorted(row for batch in batches for row in batch) == list(range(20)) and len(batches) > 3
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= 24

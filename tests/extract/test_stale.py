@@ -46,7 +46,7 @@ OTHERS = {
     "dataset", "data", "shards", "name", "descriptions", "faces", "max_missing", "heads", "limit", "reorder", "device",
     "workers", "shard_rows", "remote", "push", "explain", "plan", "json", "strict", "require_signed", "signers",
     "text", "text_pooling", "text_weights", "query_prompt", "passage_prompt", "image", "image_weights", "joint",
-    "joint_weights", "detector_weights",
+    "joint_weights", "detector_weights", "text_tokens",
 }  # fmt: skip
 
 

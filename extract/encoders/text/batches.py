@@ -100,9 +100,13 @@ class TextEncoder(Encoder):
         """
         tokens = [self.tokens(text, limit, source) for text in texts]
         order = sorted(range(len(texts)), key=lambda i: (len(tokens[i].ids), i))
-        for begin in range(0, len(order), self._batch):
-            index = order[begin : begin + self._batch]
+        for index in self._batches(order, [len(item.ids) for item in tokens]):
             yield self._encode([tokens[i] for i in index], index, [spans[i] if spans else () for i in index])
+
+    def _batches(self, order: list[int], lengths: list[int]) -> Iterator[list[int]]:
+        """Yield the texts of each call, in `order`, that of their `lengths` in tokens."""
+        for begin in range(0, len(order), self._batch):
+            yield order[begin : begin + self._batch]
 
     @torch.inference_mode()
     def _encode(self, tokens: list[Tokens], index: list[int], spans: list[Sequence[Span]]) -> Encoded:

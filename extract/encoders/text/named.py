@@ -1,5 +1,6 @@
 """A text encoder by name (`--text`): any family of transformers, pooled as the model says of itself."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ class NamedText(TextEncoder):
     """The text encoder that --text names.  Raises WeightsError, in one line, for a model that it cannot be."""
 
     def __init__(self, config: ExtractConfig, weights: Weights, compute: Compute) -> None:
-        super().__init__(compute, config.text_batch)
+        super().__init__(compute, config.text_tokens or compute.tokens)
         self.name, self._trained = str(config.text), not weights.random
         self._folder = hub_files.find(self.name, weights.folder, "text", trained=self._trained)
         self._described = model = TextModel(self._folder, tiny=weights.tiny)
@@ -49,7 +50,7 @@ class NamedText(TextEncoder):
             "attention": model.attention,
             "pooling": self.pooling.said(),
             "compute": compute.precision,
-            "batch": f"{config.text_batch} texts of one shard in order of length",
+            "batch": f"{self._batch} tokens of one shard in order of length",
         }
 
     def recipe_of(self, part: str) -> dict[str, Any]:
@@ -79,6 +80,17 @@ class NamedText(TextEncoder):
         """Return the vector (D,) of a text as the model pools it."""
         return self.pooling.of(states, tokens.prompt)
 
+    def _batches(self, order: list[int], lengths: list[int]) -> Iterator[list[int]]:
+        """Yield the texts of each call: padded to the longest, they have no more tokens than are read at once."""
+        batch: list[int] = []
+        for text in order:  # of rising length
+            if batch and (len(batch) + 1) * lengths[text] > self._batch:
+                yield batch
+                batch = []
+            batch.append(text)
+        if batch:
+            yield batch
+
     def _refuse_long_prompts(self, config: ExtractConfig) -> None:
         for side, prompt in self._prompts.items():
             length = self._tokenizer.length(prompt)
@@ -91,7 +103,7 @@ class NamedText(TextEncoder):
 
     def _loaded(self) -> torch.nn.Module:
         if self._model is None:
-            self._model = self._compute.place(self._described.load(trained=self._trained))
+            self._model = self._compute.place_packed(self._described.load(trained=self._trained))
         return self._model
 
 
