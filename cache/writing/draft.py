@@ -14,13 +14,14 @@ from cache.manifests.entries import Manifest, ShardEntry
 from cache.names import ColumnName, PartName
 from cache.schema import TABLES, VERSION
 from cache.store import lacking
+from cache.store.resumable_file import WriteError
 from cache.writing import checksums, limits
 from cache.writing.limits import Column
 from cache.writing.writer import PartPlan, Shard, ShardPlan, adopt
 from common.errors import CacheError, DeniedError
 from common.paths import exists, names
 
-KEPT, FETCHED, MADE = "kept", "fetched", "made"  # where a finished shard is from
+KEPT, TAKEN, FETCHED, MADE = "kept", "taken", "fetched", "made"  # where a finished shard is from
 Problem = Callable[[ShardPlan, ShardEntry, Column], str]  # as cache.writing.limits.problem
 
 
@@ -66,6 +67,11 @@ class Draft:
     def kept(self) -> int:
         """How many finished shards were present locally."""
         return sum(self.shards(KEPT).values())
+
+    @property
+    def taken(self) -> int:
+        """How many shards a cache beside this one had."""
+        return sum(self.shards(TAKEN).values())
 
     @property
     def fetched(self) -> int:
@@ -122,6 +128,28 @@ class Draft:
             return False
         self._add(plan, entry, origin)
         return True
+
+    def take(self, plan: ShardPlan, folder: Path, listed: ShardEntry) -> bool:
+        """Take a shard that the cache in another folder lists: its file gets a second name here, and is then adopted.
+
+        Returns whether it is of the listed bytes, and as `has` says of one that is here; the other cache keeps what is
+        not. Where two caches cannot share a file it is copied. Raises CacheError where it cannot be read, WriteError
+        for a full or failing disk here.
+        """
+        source, target = folder / listed.file, self.folder / plan.file
+        with store.open_shard(source):
+            checksums.note(self.folder, plan.file, listed.sha256)
+            try:
+                if not lacking.link(source, target, "links between caches"):
+                    store.publish(target, store.read_regular(source, listed.bytes), replace=False)
+            except FileExistsError:  # another extractor was faster
+                pass
+            except OSError as error:
+                raise WriteError(
+                    f"cannot write {target}: {error.strerror or error}. Finished shards are kept; "
+                    f"{store.remedy(error)} and run the same command again"
+                ) from error
+        return self.adopt(plan, TAKEN)
 
     def save(self, shard: Shard) -> None:
         """Publish a shard and count it as finished."""
