@@ -12,6 +12,7 @@ import numpy as np
 from cache import manifests, store
 from cache.manifests.entries import Manifest, ShardEntry
 from cache.names import ColumnName, PartName
+from cache.quantized import SCALE, Quantized
 from cache.schema import TABLES, VERSION
 from cache.store import lacking
 from cache.store.resumable_file import WriteError
@@ -156,14 +157,17 @@ class Draft:
         self._add(shard.plan, shard.save(self.folder), MADE)
 
     def rows(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Return the given rows (n,) of a column, (n, ...).  Raises CacheError if one is in no finished shard."""
+        """Return the given rows (n,) of a column, (n, ...), vectors that are stored as codes as float32.
+
+        Raises CacheError if one is in no finished shard.
+        """
         part, column = ColumnName(name).apart()
         dtype, shape = self._plans[part].columns[column]
         result, found = np.empty((len(rows), *shape), dtype), 0
         for entry in self._entries[part]:
             inside = np.flatnonzero((rows >= entry.start) & (rows < entry.stop))
             if len(inside):
-                values = self._values(entry, self._plans[part], column)
+                values = self._read(entry, self._plans[part], column)
                 result[inside] = values[rows[inside] - entry.start]
                 found += len(inside)
         if found != len(rows):
@@ -217,9 +221,16 @@ class Draft:
             return None
         return entry
 
+    def _read(self, entry: ShardEntry, part: PartPlan, column: str) -> np.ndarray | Quantized:
+        """Return a column of a finished shard, (rows, ...), to take rows of."""
+        values = self._values(entry, part, column)
+        if column not in part.quantized:
+            return values
+        return Quantized(values, self._values(entry, part, column + SCALE), part.columns[column][1][-1])
+
     def _values(self, entry: ShardEntry, part: PartPlan, column: str) -> np.ndarray:
-        """Return a column of a finished shard as a map of its file, (rows, ...)."""
-        dtype, shape = part.columns[column]
+        """Return a column of a finished shard as it is stored, as a map of its file, (rows, ...)."""
+        dtype, shape = part.stored[column]
         with store.open_shard(self.folder / entry.file) as descriptor:
             view = lacking.mapped(descriptor, entry.bytes)
         count, offset = entry.rows * int(np.prod(shape)), entry.columns[column].offset
