@@ -3,13 +3,20 @@
 Vectors are rounded to multiples of 1 / GRID first. Products of such numbers and all their sums are exact in float64, in
 whatever order a processor adds them up. So the value of a pair depends on its two vectors alone, not on its place in a
 list or on what else is there, and entities with equal vectors tie. What is rounded off is less than float32 rounds.
+
+The two edges of the joint encoder are cosines, or what a model like SigLIP takes for the probability that both belong
+together: sigmoid(scale * cosine + bias), with its own scale and bias, which the recipe of pair.alignment then names.
 """
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
 from cache.names import ColumnName, PartName
+from common.errors import CacheError
 
 GRID = 2.0**25  # |m||e| <= 8 keeps sums of products of such steps below 2^53; a float32 of 0.5 has steps of 2^-24
 ROWS = 2_048  # rounded at a time
@@ -63,6 +70,8 @@ SIDES = {
     "image_to_image": ("mention.objects.summary", "entity.objects.summary"),
 }
 EDGES = tuple(map(Edge, SIDES))
+JOINT = EDGES[1:3]  # those of the joint encoder, between a text and a picture
+JOINT_EDGES = "joint_edges"  # in the recipe of pair.alignment, where they are not cosines
 _COLUMNS = (*(edge.mention for edge in EDGES), *(edge.entity for edge in EDGES))
 # What the four edges of pairs outside the lists are computed from (protocols injected and whole-kb).
 ALIGNMENT_READS = (
@@ -111,10 +120,50 @@ def similarities(mentions: np.ndarray, entities: np.ndarray, candidates: np.ndar
     return np.where(candidates >= 0, result, 0).clip(-1, 1)
 
 
-def align(columns: dict[str, np.ndarray], candidates: np.ndarray) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class Probability:
+    """How a cosine of the joint encoder becomes the probability that a text and a picture belong together."""
+
+    scale: float
+    bias: float
+
+    @classmethod
+    def of(cls, recipe: Mapping[str, Any]) -> "Probability | None":
+        """Return what the recipe of pair.alignment says, None where edges are cosines.
+
+        Raises CacheError for what is no number.
+        """
+        told = recipe.get(JOINT_EDGES)
+        if told is None:
+            return None
+        given = [told.get(name) for name in ("scale", "bias")] if isinstance(told, dict) else []
+        numbers = [float(x) for x in given if isinstance(x, (int, float)) and not isinstance(x, bool)]
+        if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
+            raise CacheError(
+                f"{JOINT_EDGES} in the recipe of {ALIGNMENT} is {told!r:.80}, expected scale and bias of a "
+                "probability. Extract the cache again, or pull it again"
+            )
+        return cls(*numbers)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What the recipe of pair.alignment says of it."""
+        return {JOINT_EDGES: {"are": "sigmoid(scale * cosine + bias)", "scale": self.scale, "bias": self.bias}}
+
+    def __call__(self, cosines: np.ndarray) -> np.ndarray:
+        """Return the probabilities of cosines, float32 (n, ...)."""
+        logits = self.scale * cosines.astype(np.float64) + self.bias
+        found: np.ndarray = (0.5 + 0.5 * np.tanh(0.5 * logits)).astype(np.float32)  # a sigmoid that cannot overflow
+        return found
+
+
+def align(
+    columns: dict[str, np.ndarray], candidates: np.ndarray, joint: Probability | None = None
+) -> dict[str, np.ndarray]:
     """Return the four edges, each float32 (N, C), from stored columns of `mention` and `entity`.
 
-    Relations of a missing picture are 0, as is image_to_image where either side has no object.
+    Relations of a missing picture are 0, as is image_to_image where either side has no object; so is padding. `joint`
+    makes probabilities of the joint encoder's two.
     """
     listed, places = np.unique(candidates, return_inverse=True)
     places = np.where(candidates >= 0, places.reshape(candidates.shape), -1)
@@ -124,6 +173,8 @@ def align(columns: dict[str, np.ndarray], candidates: np.ndarray) -> dict[str, n
         )
         for edge in EDGES
     }
+    if joint is not None:
+        found |= {edge: joint(found[edge]) * (candidates >= 0) for edge in JOINT}
     found["text_to_image"] *= columns["entity.joint.present"][candidates]
     found["image_to_text"] *= columns["mention.joint.present"][:, None]
     return found

@@ -304,10 +304,10 @@ _PARTS = {
         {
             "text_to_text": Column("C", "<f4", "cosine of the two sentence vectors (DRIN Eq. 6)", _COSINE),
             "text_to_image": Column(
-                "C", "<f4", "joint cosine of sentence and entity picture (DRIN Eq. 7); 0 if missing", _COSINE
+                "C", "<f4", "joint cosine of sentence and entity picture (DRIN Eq. 7) [^1]; 0 if missing", _COSINE
             ),
             "image_to_text": Column(
-                "C", "<f4", "joint cosine of mention picture and entity text (DRIN Eq. 8); 0 if missing", _COSINE
+                "C", "<f4", "joint cosine of mention picture and entity text (DRIN Eq. 8) [^1]; 0 if missing", _COSINE
             ),
             "image_to_image": Column(
                 "C", "<f4", "product of the two object summaries (DRIN Eq. 11); 0 if missing", _COSINE

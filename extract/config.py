@@ -86,6 +86,12 @@ class ExtractConfig:
         "(default: CLIP ViT-B/32 of OpenAI, as in the papers)",
         panel="Encoders",
     )
+    joint_edges: Literal["cosine", "probability"] = knob(
+        "cosine",
+        "with --joint: what edges between a text and a picture hold; probability: the model's own, "
+        "sigmoid(scale * cosine + bias), of models such as SigLIP",
+        panel="Encoders",
+    )
     storage: Storage = knob("float16", STORAGE, panel="Encoders")
     detector: str = knob(
         "v1",

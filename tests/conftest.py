@@ -16,7 +16,7 @@ from common.threads import sleep_when_waiting
 
 OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")  # a make of a test is not one within `make test`
 
-LOADERS = {"resnet": "_load", "clip": "_load", "detector": "_load", "text.bert_files": "load"}
+LOADERS = {"resnet": "_load", "joint.clip": "_load", "detector": "_load", "text.bert_files": "load"}
 built = {}
 
 

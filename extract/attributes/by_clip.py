@@ -1,6 +1,7 @@
 """Attributes of scenes and faces without a model of their own: CLIP compares a picture with written prompts.
 
-Within a question p(answer) = softmax of 100 cos(picture, prompt), 100 being the temperature that CLIP was trained to.
+Within a question p(answer) = softmax of 100 cos(picture, prompt), 100 being the temperature that CLIP was trained to,
+and another joint encoder's own in its place.
 The likeliest answers make a sentence ("setting: outdoors, place: stage, ..."), whose CLIP text vector the heads read,
 as DWE does with DeepFace's output. These are guesses about what is seen: see extract/attributes/prompts.py. What it
 asks about gender and race is asked only on request.
@@ -30,9 +31,16 @@ class Attributes:
     itself, and cosines are summed in float64, so that no result depends on which pictures came together.
     """
 
-    def __init__(self, encode_texts: Callable[[Sequence[str]], np.ndarray], *, gender: bool, race: bool) -> None:
+    def __init__(
+        self,
+        encode_texts: Callable[[Sequence[str]], np.ndarray],
+        *,
+        gender: bool,
+        race: bool,
+        temperature: float = TEMPERATURE,
+    ) -> None:
         asked = {"gender": gender, "race": race}
-        self._encode_texts = encode_texts
+        self._encode_texts, self._temperature = encode_texts, temperature
         self._face = tuple(question for question in prompts.FACE if asked.get(question.name, True))
         self._sentences: dict[str, np.ndarray] = {}
         self.sizes = {"A": len(_prompts(prompts.SCENE)), "F": len(_prompts(self._face))}
@@ -42,7 +50,7 @@ class Attributes:
             "digest": fingerprint.digest(words),  # of the questions that are on
             "scene": [question.name for question in prompts.SCENE],
             "face": [question.name for question in self._face],
-            "probabilities": f"softmax of {TEMPERATURE:g} cosine within a question",
+            "probabilities": f"softmax of {temperature:.9g} cosine within a question",
             "sentence": "question: likeliest answer, ...; encoded by itself",
         }
 
@@ -81,7 +89,7 @@ class Attributes:
     def _ask(
         self, pictures: np.ndarray, questions: Sequence[Question], directions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        logits = TEMPERATURE * _unit(pictures) @ directions.T  # (n, prompts)
+        logits = self._temperature * _unit(pictures) @ directions.T  # (n, prompts)
         probabilities, said, begin = np.zeros(logits.shape, np.float32), [], 0
         for question in questions:
             columns = slice(begin, begin := begin + len(question.prompts))

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from cache import edges
-from cache.edges import ALIGNMENT_READS
+from cache.edges import ALIGNMENT, ALIGNMENT_READS
 from cache.writing.draft import Draft
 from common.records import Face
 from extract.computing.row_range import Range
@@ -34,7 +34,8 @@ class Derived:
         if "pair.alignment" in rows:
             mentions = {name: rows.get(name, rows.rows) for name in ALIGNMENT_READS if name.table == "mention"}
             listed = self._plan.lists.candidates[rows.start : rows.stop]
-            for name, values in edges.align(self._entities | mentions, listed).items():
+            probability = edges.Probability.of(self._plan.parts[ALIGNMENT].recipe)
+            for name, values in edges.align(self._entities | mentions, listed, probability).items():
                 rows.put(f"pair.alignment.{name}", rows.rows, values)
 
     def _ids(self, rows: Range) -> None:

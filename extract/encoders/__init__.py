@@ -8,15 +8,17 @@ import numpy as np
 import torch
 from PIL import Image
 
+from cache.edges import Probability
 from cache.kinds import KINDS, ROLES, Role, passes
 from cache.names import PartName
 from common import devices
 from common.errors import ConfigError
 from extract.config import ExtractConfig
 from extract.encoders.base import NONE, Columns, Encoder
-from extract.encoders.clip import Clip
 from extract.encoders.compute import Compute
 from extract.encoders.detector import Detector, Objects
+from extract.encoders.joint.base import JointEncoder
+from extract.encoders.joint.clip import Clip
 from extract.encoders.resnet import ResNet
 from extract.encoders.text.batches import TextEncoder
 from extract.encoders.text.bert import Bert
@@ -31,7 +33,7 @@ class Encoders:
     """
 
     def __init__(self, config: ExtractConfig) -> None:
-        for role, option in (("image", "--image"), ("joint", "--joint")):
+        for role, option in (("image", "--image"),):
             if config.named(role) is not None:
                 raise ConfigError(f"{option} {config.named(role)}: only the papers' encoder fills this role so far")
         self.weights = _weights(config)
@@ -40,9 +42,10 @@ class Encoders:
         devices.cap_threads()
         self.compute = Compute.choose(devices.choose(config.device), config.precision)
         self.text: TextEncoder = self._text(config)
-        self.joint = Clip(self.weights["joint"], self.compute, config.text_batch, config.image_batch)
+        self.joint: JointEncoder = self._joint(config)
         self.image = ResNet(self.weights["image"], self.compute, config.image_batch)
         self.objects = self._objects(config)
+        self.probability = _probability(self.joint) if config.joint_edges == "probability" else None
         self._config = config
 
     def _text(self, config: ExtractConfig) -> TextEncoder:
@@ -59,6 +62,13 @@ class Encoders:
         from extract.encoders.detection.named import NamedObjects
 
         return NamedObjects(config, weights, self.compute, self.image)
+
+    def _joint(self, config: ExtractConfig) -> JointEncoder:
+        if config.joint is None:
+            return Clip(self.weights["joint"], self.compute, config.text_batch, config.image_batch)
+        from extract.encoders.joint.named import NamedJoint  # open_clip: as with transformers
+
+        return NamedJoint(config, self.weights["joint"], self.compute)
 
     @property
     def by_role(self) -> dict[str, Encoder]:
@@ -93,10 +103,21 @@ class Encoders:
 
     @cached_property
     def attributes(self) -> Any:
-        """What CLIP vectors say of scenes and faces; only for an extraction that is asked for it."""
+        """What joint vectors say of scenes and faces; only for an extraction that is asked for it."""
         from extract.attributes.by_clip import Attributes
 
-        return Attributes(self.joint.encode_texts, gender=self._config.infer_gender, race=self._config.infer_race)
+        asked = {"gender": self._config.infer_gender, "race": self._config.infer_race}
+        return Attributes(self.joint.encode_texts, temperature=self.joint.logits.scale, **asked)
+
+
+def _probability(joint: JointEncoder) -> Probability:
+    """Return what makes probabilities of a joint encoder's cosines.  Raises ConfigError for one without them."""
+    if joint.logits.bias is None:
+        raise ConfigError(
+            f"--joint-edges probability: {joint.name} was trained to choose among many pairs (softmax) and gives no "
+            "probability of one. Take a model with a bias of its logits, such as SigLIP, or --joint-edges cosine"
+        )
+    return Probability(joint.logits.scale, joint.logits.bias)
 
 
 def _weights(config: ExtractConfig) -> dict[Role, Weights]:

@@ -110,4 +110,5 @@ def _derived(name: PartName, encoders: Encoders, lists: Lists, rows: Rows) -> di
         return {"attributes": encoders.attributes.recipe, "reads": "stored columns"} | said
     if not part.inputs:
         return {"origin": lists.origin}
-    return {"equations": "DRIN 6, 7, 8, 11", "compute": "exact on steps of 2^-25, from the stored columns"}
+    made = {"equations": "DRIN 6, 7, 8, 11", "compute": "exact on steps of 2^-25, from the stored columns"}
+    return made if encoders.probability is None else made | encoders.probability.recipe

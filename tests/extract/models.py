@@ -107,15 +107,19 @@ def _tokenizer(family, sample, words):
     return made
 
 
-def save(name, folder, *, pooling=None, normalized=False, prompts=None, limit=None, sample=SAMPLE, words=300):
+def save(
+    name, folder, *, pooling=None, normalized=False, prompts=None, limit=None, sample=SAMPLE, words=300, model=True
+):
     """Write a tiny model of a family with random weights into a folder, and what sentence-transformers would add.
 
-    Its tokenizer has about that many `words`, from a `sample` of texts.
+    Its tokenizer has about that many `words`, from a `sample` of texts. Without `model` that is all.
     """
     family = FAMILIES[name]
     tokenizer = _tokenizer(family, sample, words)
     wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **family.special)
     wrapped.save_pretrained(folder)
+    if not model:
+        return folder
     padding = tokenizer.token_to_id(family.special["pad_token"])
     sizes = SIZES | family.more | {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": padding}
     config = family.config(initializer_range=0.2, **sizes)

@@ -14,9 +14,9 @@ from extract.attributes import prompts
 from extract.attributes.by_clip import Attributes
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
-from extract.encoders.clip import ARCHITECTURE, Clip
 from extract.encoders.compute import Compute
 from extract.encoders.detector import Objects, outward, summary
+from extract.encoders.joint.clip import ARCHITECTURE, Clip
 from extract.encoders.resnet import SIDE
 from extract.encoders.text import toy_vocabulary
 from extract.weights.sources import parse
@@ -170,7 +170,7 @@ def test_clip_pictures_equal_open_clips_own_transform(encoders):
     pictures = [picture((50, 40)), picture((20, 300), 1), picture((300, 90), 2), picture((7, 5), 3)]
     for image, vector in zip(pictures, encoders.joint.encode_images(pictures), strict=True):
         with torch.inference_mode():
-            expected = encoders.joint._model.encode_image(transform(image)[None])[0]
+            expected = encoders.joint.model.encode_image(transform(image)[None])[0]
         np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
 
 
@@ -181,7 +181,7 @@ def test_clip_texts_equal_open_clips_own_tokenizer(encoders):
         ids = tokenize([text])
         assert (ids == 49407).sum() == 1  # the end token, kept even when the text is cut
         with torch.inference_mode():
-            expected = encoders.joint._model.encode_text(ids)[0]
+            expected = encoders.joint.model.encode_text(ids)[0]
         np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
 
 

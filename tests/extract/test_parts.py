@@ -23,8 +23,8 @@ from extract import pipeline
 from extract.cli import app
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
-from extract.encoders.clip import Clip
 from extract.encoders.detector import Objects
+from extract.encoders.joint.clip import Clip
 from extract.encoders.text.bert import Bert
 from extract.planning import shards
 from extract.planning.layout import pieces
@@ -66,7 +66,7 @@ TOKENS, CLIP_TOKENS = {"token.text", "mention.tokens"}, {"joint_token.joint", "m
 class Attributes:
     """What the attributes part needs of its encoder; numbers that tell which vectors it was given."""
 
-    def __init__(self, encode_texts, *, gender, race):
+    def __init__(self, encode_texts, *, gender, race, temperature=100.0):
         self.recipe, self.sizes = {"gender": gender, "race": race}, {"A": 2, "F": 3}
         self._encode_texts = encode_texts
 
@@ -290,7 +290,7 @@ def test_a_batch_holds_the_tokens_of_its_mentions(extracted):
 
 
 def test_clip_token_rows_are_open_clips_own_states_and_end_in_the_sentence_vector(extracted, encoders, monkeypatch):
-    model, tokenize = encoders.joint._model, open_clip.get_tokenizer("ViT-B-32")
+    model, tokenize = encoders.joint.model, open_clip.get_tokenizer("ViT-B-32")
     monkeypatch.setattr(model, "text_pool_type", "none")  # open_clip's way to return every token
     first, count = extracted.column("mention.joint_tokens.first"), extracted.column("mention.joint_tokens.count")
     vectors = extracted.column("joint_token.joint.vector").astype(np.float32)

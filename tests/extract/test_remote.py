@@ -19,8 +19,8 @@ from cache.store import resumable_file
 from common.errors import CacheError, ConfigError
 from extract import pipeline
 from extract.cli import app
-from extract.encoders.clip import Clip
 from extract.encoders.detector import Objects
+from extract.encoders.joint.clip import Clip
 from extract.encoders.resnet import ResNet
 from extract.encoders.text.bert import Bert
 from extract.remote import FAILURES, Shared

@@ -25,10 +25,10 @@ from extract.cli import app
 from extract.config import ExtractConfig
 from extract.datasets import jsonl
 from extract.encoders import Encoders, detector, resnet
-from extract.encoders import clip as clips
-from extract.encoders.clip import Clip
 from extract.encoders.compute import Compute
 from extract.encoders.detector import Objects
+from extract.encoders.joint import clip as clips
+from extract.encoders.joint.clip import Clip
 from extract.encoders.resnet import FILE, ResNet
 from extract.encoders.text import bert_files, toy_vocabulary
 from extract.encoders.text.bert import Bert

@@ -61,6 +61,7 @@ class Table:
     ) -> None:
         names = reader.require(head, more, reads)
         self.device, self.path = device, reader.path
+        self.recipes = {name: part.recipe for name, part in reader.manifest.parts.items()}
         self._names_candidates = CANDIDATES in more
         features = [name for name in names if _is_feature(reader, name, characters)]
         needed = sum(map(reader.stored_bytes, features))

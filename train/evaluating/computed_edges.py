@@ -5,7 +5,18 @@ import torch
 from torch import Tensor
 
 from cache import Reader
-from cache.edges import ALIGNMENT_READS, EDGES, is_normal, on_grid, rounded, similarities
+from cache.edges import (
+    ALIGNMENT,
+    ALIGNMENT_READS,
+    EDGES,
+    JOINT,
+    Edge,
+    Probability,
+    is_normal,
+    on_grid,
+    rounded,
+    similarities,
+)
 from common.errors import NotFiniteError
 from train.data.resident import Resident
 from train.data.table import Table
@@ -28,12 +39,16 @@ def edges(table: Table, mentions: Tensor, entities: Tensor) -> Tensor:
     not finite.
     """
     found = np.zeros((*entities.shape, len(EDGES)), np.float32)
+    probability = Probability.of(table.recipes[ALIGNMENT]) if ALIGNMENT in table.recipes else None
     for block in torch.arange(len(mentions)).split(max(1, PAIRS // max(1, entities.shape[1]))):
         listed, places = entities[block].unique(return_inverse=True)
         places = places.where(entities[block] >= 0, -1).numpy()
         for i, edge in enumerate(EDGES):
             queries = _ready(table, edge.mention, mentions[block])
-            found[block.numpy(), :, i] = similarities(queries, _ready(table, edge.entity, listed.clamp(min=0)), places)
+            values = similarities(queries, _ready(table, edge.entity, listed.clamp(min=0)), places)
+            if probability is not None and edge in JOINT:
+                values = probability(values) * _known(table, edge, mentions[block], entities[block])
+            found[block.numpy(), :, i] = values
     if not np.isfinite(found).all():
         raise NotFiniteError("an edge is not finite")
     return torch.from_numpy(found).to(table.device).unflatten(-1, (2, 2))
@@ -43,7 +58,8 @@ def towers(table: Table) -> Towers:
     """Return towers whose score is the sum of the four edges, each less its mean over the entities that have it.
 
     So an entity without a picture counts as one with an average picture; with 0 for a missing edge, none without a
-    picture would come near the top.
+    picture would come near the top. Of the joint encoder they are cosines here, whatever the cache's edges are: a sum
+    of probabilities is no product of two vectors.
     """
     means = {edge.entity: _mean(table, edge.entity) for edge in EDGES if edge.of_entity_picture}
 
@@ -57,6 +73,17 @@ def towers(table: Table) -> Towers:
         return torch.cat(list(found.values()), -1)
 
     return Towers(mentions, entities)
+
+
+def _known(table: Table, edge: Edge, mentions: Tensor, entities: Tensor) -> np.ndarray:
+    """Return whether an edge of a text and a picture has both: the picture of the one side, and no padding, (n, k)."""
+    there = (entities >= 0).to(table.device)
+    if edge.of_entity_picture:
+        there = there & table.column("entity.joint.present")[entities.clamp(min=0).to(table.device)]
+    else:
+        there = there & table.column("mention.joint.present")[mentions.to(table.device)][:, None]
+    found: np.ndarray = there.cpu().numpy()
+    return found
 
 
 def _mean(table: Table, name: str) -> Tensor:

@@ -1,23 +1,19 @@
 """CLIP ViT-B/32 with OpenAI's weights: one vector a picture, one a text or one a token, in the same space."""
 
-import contextlib
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from PIL import Image
 
-from cache.kinds import Source
 from common.errors import WeightsError
-from extract.encoders import crops
-from extract.encoders.base import NONE, Columns, Encoder
 from extract.encoders.compute import Compute, seeded
+from extract.encoders.joint.base import JointEncoder, Logits, kept
 from extract.weights import states
 from extract.weights.sources import Wanted, Weights, random_identity, reachable, sha256_file
 
@@ -32,21 +28,17 @@ OPENAI_SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950a
 CONTEXT = 77
 TEXT = f"open_clip's BPE, {CONTEXT} tokens, end token kept when cut"
 
-_STATES = {
-    "reads": "distinct sentences of one range of mentions, in row order",
-    "states": "last layer norm, projected as the text vector is",
-}
 
-
-class Clip(Encoder):
-    """The joint encoder.  `recipe` and `width` (P) are known before the weights are loaded."""
+class Clip(JointEncoder):
+    """The papers' joint encoder."""
 
     name = "CLIP"
+    logits = Logits(100.0, None)  # of OpenAI's weights: the most that training allowed
+    tokens_recipe: ClassVar[dict[str, Any]] = {"tokenizer": TEXT}
 
     def __init__(self, weights: Weights, compute: Compute, text_batch: int, image_batch: int) -> None:
-        super().__init__("texts", "sentences token by token", "pictures", "crops")
-        self._weights, self._compute = weights, compute
-        self._text_batch, self._image_batch = text_batch, image_batch
+        super().__init__(compute, text_batch, image_batch)
+        self._weights = weights
         self._path = None if weights.random else weights.find(FILE, _download)
         if self._path and self._path.suffix == ".pt":
             _refuse_other(self._path, sha256_file(self._path))
@@ -61,83 +53,24 @@ class Clip(Encoder):
             "batch": f"{text_batch} texts and {image_batch} pictures of one shard in row order",
         }
 
-    def recipe_of(self, part: str) -> dict[str, Any]:
-        """Return the recipe of a part; where tokens lie is decided by the tokenizer alone."""
-        if part == "mention.joint_tokens":
-            return {"tokenizer": TEXT, "reads": "distinct sentences"}
-        if part == "mention.crops":
-            return {"encoder": {"encoder": self.recipe, "crops": crops.RECIPE}}
-        return super().recipe_of(part) | (_STATES if part == "joint_token.joint" else {})
+    def states(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the states of tokens (n, 77), projected as the text vector is; the end token's is that vector."""
+        with kept(self.model.ln_final) as states:
+            self.model.encode_text(ids)
+        projected: torch.Tensor = states[0] @ self.model.text_projection
+        return projected
 
-    def columns(
-        self, images: Sequence[Image.Image], kinds: Sequence[str], stored: Columns = NONE
-    ) -> dict[str, dict[str, np.ndarray]]:
-        """Return the columns of kind joint, or of crops from `stored` boxes (n, K, 4) and labels (n, K)."""
-        if "crops" not in kinds:
-            return {"joint": {"image": self.encode_images(images)}}
-        labels = stored["labels"]
-        vectors = np.zeros((*labels.shape, self.width), np.float32)
-        places, cut = crops.cut(images, stored["boxes"], labels)
-        for place, vector in zip(places, self.encode_images(cut, "crops"), strict=True):
-            vectors[place] = vector
-        return {"crops": {"vector": vectors, "labels": labels}}
-
-    def texts_of(self, source: Source, limit: int) -> Callable[[Sequence[str]], Any]:
-        """Return the function that encodes texts, or sentences token by token; CLIP's own limit holds."""
-        return self.encode_texts if source == "texts" else lambda texts: list(self.encode_tokens(texts))
-
-    @torch.inference_mode()
-    def encode_images(self, images: Sequence[Image.Image], counted: str = "pictures") -> np.ndarray:
-        """Return the vectors of RGB pictures, not normalized: n pictures -> float32 (n, P)."""
-        outputs = [np.zeros((0, self.width), np.float32)]
-        for begin in range(0, len(images), self._image_batch):
-            pixels = torch.stack([self._transform(image) for image in images[begin : begin + self._image_batch]])
-            with self._compute.autocast():
-                outputs.append(self._model.encode_image(pixels.to(self._compute.device)).float().cpu().numpy())
-            self.counts[counted] += len(pixels)
-        return np.concatenate(outputs)
-
-    @torch.inference_mode()
-    def encode_texts(self, texts: Sequence[str], done: Callable[[], None] = lambda: None) -> np.ndarray:
-        """Return the vectors of texts, not normalized, cut at 77 tokens: n texts -> float32 (n, P).
-
-        `done` is called after each batch.
-        """
-        vectors = np.zeros((len(texts), self.width), np.float32)
-        for begin in range(0, len(texts), self._text_batch):
-            ids = self._ids(texts[begin : begin + self._text_batch])
-            with self._compute.autocast():
-                vectors[begin : begin + len(ids)] = self._model.encode_text(ids).float().cpu().numpy()
-            self.counts["texts"] += len(ids)
-            done()
-        return vectors
-
-    @torch.inference_mode()
-    def encode_tokens(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
-        """Yield for each text the state of each of its T tokens in the space of the text vectors: float32 (T, P).
-
-        The end token's state is the vector of the text.
-        """
-        model = self._model
-        for begin in range(0, len(texts), self._text_batch):
-            batch = texts[begin : begin + self._text_batch]
-            with self._compute.autocast(), _kept(model.ln_final) as states:
-                model.encode_text(self._ids(batch))
-                projected = (states[0] @ model.text_projection).float().cpu().numpy()
-            self.counts["sentences token by token"] += len(batch)
-            yield from (row[: self.count(text)] for row, text in zip(projected, batch, strict=True))
-
-    def count(self, text: str, limit: int = CONTEXT) -> int:
+    def count(self, text: str, limit: int = 0) -> int:
         """Return how many tokens CLIP reads of a text, start and end tokens included, whatever `limit` says."""
         return min(len(self._encode(text)) + 2, CONTEXT)
 
-    def _ids(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return token ids on the device, (n, 77), zeros behind the end token."""
+    def ids(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return token ids, (n, 77), zeros behind the end token."""
         ids = torch.zeros(len(texts), CONTEXT, dtype=torch.long)
         for row, text in enumerate(texts):
             kept = self._encode(text)[: CONTEXT - 2]
             ids[row, : len(kept) + 2] = torch.tensor([self._start, *kept, self._end])
-        return ids.to(self._compute.device)
+        return ids
 
     def is_cut(self, text: str) -> bool:
         """Whether a text has more than the 77 tokens that CLIP reads."""
@@ -152,14 +85,16 @@ class Clip(Encoder):
         return [token for token in self._tokenizer.encode(text) if token not in (self._start, self._end)]
 
     @cached_property
-    def _model(self) -> torch.nn.Module:
+    def model(self) -> Any:
+        """The model with its weights, on the device."""
         return self._compute.place(_load(self._path, self._weights.tiny))
 
     @cached_property
-    def _transform(self) -> Callable[[Image.Image], torch.Tensor]:
+    def transform(self) -> Callable[[Image.Image], torch.Tensor]:
+        """The function from a picture to what the model reads of it, (3, 224, 224)."""
         from open_clip.transform import image_transform
 
-        return image_transform(self._model.visual.image_size, is_train=False)
+        return image_transform(self.model.visual.image_size, is_train=False)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -174,17 +109,6 @@ class Clip(Encoder):
     @property
     def _end(self) -> int:
         return self._tokenizer.eot_token_id
-
-
-@contextlib.contextmanager
-def _kept(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Yield a list that gets the outputs of a module while it runs inside another."""
-    outputs: list[torch.Tensor] = []
-    handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-    try:
-        yield outputs
-    finally:
-        handle.remove()
 
 
 def _load(path: Path | None, tiny: bool) -> torch.nn.Module:

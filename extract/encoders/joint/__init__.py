@@ -1,0 +1,1 @@
+"""Encoders of texts and pictures in one space: the papers' CLIP, and any other of open_clip by name."""

@@ -1,0 +1,136 @@
+"""A joint encoder by name (`--joint`): any model of open_clip that has a tower for texts and one for pictures."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.model import CLIP
+from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+from PIL import Image
+
+from common.errors import WeightsError
+from common.paths import is_file, is_folder
+from extract.config import ExtractConfig
+from extract.encoders.compute import Compute
+from extract.encoders.joint.base import JointEncoder, kept
+from extract.encoders.joint.towers import Towers
+from extract.encoders.joint.words import Words
+from extract.encoders.text.model import TOKENIZERS
+from extract.weights import hub_files, open_clip_files, states
+from extract.weights.open_clip_files import Found
+from extract.weights.sources import Weights, random_identity, sha256_file
+
+
+class NamedJoint(JointEncoder):
+    """The joint encoder that --joint names.  Raises WeightsError, in one line, for a model that it cannot be."""
+
+    def __init__(self, config: ExtractConfig, weights: Weights, compute: Compute) -> None:
+        super().__init__(compute, config.text_batch, config.image_batch)
+        self.name = str(config.joint)
+        found = open_clip_files.find(self.name, weights)
+        text = found.config.get("text_cfg")
+        text = text if isinstance(text, dict) else {}
+        tower = _named(found, text.get("hf_model_name"), "the text tower")
+        self._towers = Towers(self.name, found, tower, tiny=weights.tiny)
+        own = found.folder is not None and any(is_file(found.folder / file) for file in TOKENIZERS)
+        wanted = text.get("hf_tokenizer_name")
+        folder = found.folder if own and wanted else _named(found, wanted, "the tokenizer")
+        self._words = Words(self.name, text, folder)
+        self._preprocess = _preprocess(self.name, found)
+        self.width, self.logits = self._towers.width, self._towers.logits()
+        self.tokens_recipe = self._words.recipe
+        libraries = self._towers.libraries
+        self.recipe: dict[str, Any] = self._words.recipe | {
+            "encoder": f"open_clip {self._towers.kind.__name__}",
+            "library": ", ".join(
+                f"{name} {version.partition('.')[0]}"
+                for name, version in ({"open_clip": open_clip.__version__} | libraries).items()
+            ),
+            "weights": sha256_file(found.weights)
+            if found.weights
+            else random_identity(weights.kind, "open_clip_torch", *libraries),
+            "config": self._towers.decisive,
+            "image": self._preprocess,
+            "logits": {"scale": self.logits.scale, "bias": self.logits.bias},
+            "compute": compute.precision,
+            "batch": f"{config.text_batch} texts and {config.image_batch} pictures of one shard in row order",
+        }
+
+    def ids(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return token ids, cut at the model's limit T and padded to it: (n, T)."""
+        return self._words.ids(texts)
+
+    def count(self, text: str, limit: int = 0) -> int:
+        """Return how many tokens the model reads of a text, special ones included, whatever `limit` says."""
+        return self._words.count(text)
+
+    def is_cut(self, text: str) -> bool:
+        """Whether a text has more tokens than the model reads."""
+        return self._words.is_cut(text)
+
+    def states(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the states of tokens (n, T), padding included, projected as text vectors are: (n, T, P)."""
+        tower = self.model if isinstance(self.model, CLIP) else self.model.text
+        hugging_face = hasattr(tower, "pooler")
+        with kept(tower.transformer if hugging_face else tower.ln_final) as outputs:
+            self.model.encode_text(ids)
+        last: torch.Tensor = outputs[0].last_hidden_state if hugging_face else outputs[0]
+        projection = tower.proj if hugging_face else tower.text_projection
+        if projection is None:
+            return last
+        found: torch.Tensor = projection(last) if isinstance(projection, torch.nn.Module) else last @ projection
+        return found
+
+    @cached_property
+    def model(self) -> Any:
+        """The model with its weights, on the device."""
+        model = self._compute.place(self._towers.load())
+        size = self._preprocess["size"]
+        try:
+            with torch.inference_mode(), self._compute.autocast():
+                ids = self.ids([""]).to(self._compute.device)
+                tried = model.encode_text(ids), model.encode_image(torch.zeros(1, 3, *size, device=ids.device))
+        except states.UNREADABLE as error:
+            said = " ".join(str(error).split())[:200]
+            raise WeightsError(f"{self.name} cannot encode a text and a picture of {size}: {said}") from error
+        if wrong := [found.shape[-1] for found in tried if found.shape[-1:] != (self.width,)]:
+            raise WeightsError(f"{self.name} makes vectors of width {wrong[0]}, and its config says {self.width}")
+        return model
+
+    @cached_property
+    def transform(self) -> Callable[[Image.Image], torch.Tensor]:
+        """The function from a picture to what the model reads of it, (3, H, W)."""
+        found: Callable[[Image.Image], torch.Tensor] = image_transform_v2(PreprocessCfg(**self._preprocess), False)
+        return found
+
+
+def _named(found: Found, wanted: object, what: str) -> Path | None:
+    """Return the folder of what a config names beside its model, None where it names nothing.
+
+    It may be a folder, or lie in the model's own; else it is the Hub's.
+    """
+    if not wanted:
+        return None
+    places = [] if found.folder is None else [found.folder / str(wanted), found.folder / Path(str(wanted)).name]
+    if there := next(filter(is_folder, places), None):
+        return there
+    try:
+        return hub_files.find(str(wanted), None, trained=False)
+    except WeightsError as error:
+        raise WeightsError(f"{what} of the joint encoder is {wanted}, and there is {error}") from error
+
+
+def _preprocess(name: str, found: Found) -> dict[str, Any]:
+    """Return how pictures are read, with every choice named.  Raises WeightsError for one that open_clip has not."""
+    told = merge_preprocess_dict(PreprocessCfg(), dict(found.preprocess))
+    size = found.config["vision_cfg"].get("image_size", 224)
+    told["size"] = list(size) if isinstance(size, (list, tuple)) else [size, size]
+    try:
+        image_transform_v2(PreprocessCfg(**told), is_train=False)(Image.new("RGB", (4, 3)))
+    except (*states.UNREADABLE, AssertionError) as error:
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise WeightsError(f"{name}: its pictures cannot be read as it says ({str(told)[:200]}): {said}") from error
+    return told | {"mean": list(told["mean"]), "std": list(told["std"])}
