@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cache import Reader, kinds, store
+from cache.names import ColumnName
 from common import devices
 from common.errors import ConfigError
 from common.output import say
@@ -80,16 +81,9 @@ def with_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
 
 
 def table_of(config: TrainConfig, head: HeadConfig | None, reader: Reader, device: torch.device) -> Table:
-    """Return the columns that a head reads, those that its switches and the protocol ask for included.
-
-    Raises ConfigError for a head that knows lists alone under whole-kb.
-    """
-    head, reads = head or HeadConfig(), HEADS[config.model].reads
-    if head.reads_strings and config.protocol == "whole-kb":
-        raise ConfigError(
-            f"{config.model} reads string scores, which entities outside the lists do not have: choose a --protocol "
-            "other than whole-kb"
-        )
+    """Return the columns that a head reads, those that its switches and the protocol ask for included."""
+    head = head or HeadConfig()
+    reads = tuple(name for name in HEADS[config.model].reads if name not in head.absent)
     named = (CANDIDATES,) if config.objective == "in-batch" else ()
     more = (*head.more, *named, *protocols.columns(protocols.ranking_of(config), reader))
     bounds = (head.tokens_read, head.bytes_read)
@@ -146,7 +140,15 @@ def with_widths(head: Options, reader: Reader) -> Options:
     if head is None:
         return None
     sizes = {kinds.width_axis(column): reader.shape(column)[-1] for column in reader.columns}
-    return head.with_widths({name: sizes[axis] for name, axis in WIDTHS.items() if axis in sizes})
+    head = head.with_widths({name: sizes[axis] for name, axis in WIDTHS.items() if axis in sizes})
+    return head.without(tuple(_without_pictures(reader)))
+
+
+def _without_pictures(reader: Reader) -> Iterator[str]:
+    """Yield the columns of pictures of which none is there."""
+    for name in reader.columns:
+        if kinds.neutral(full := ColumnName(name)) and not reader.column(f"{full.part}.present").any():
+            yield name
 
 
 def groups(

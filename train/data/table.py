@@ -32,6 +32,7 @@ NOT_IN_BATCH = (
     "pair.candidates.lexical_gold",
     *(f"{part}.{column}" for part in SEQUENCES.values() for column in ("first", "count")),
 )
+LEXICAL = "pair.candidates.lexical"
 AHEAD = 2  # batches that are gathered while one is computed
 
 
@@ -156,6 +157,14 @@ class Table:
             return self._batch(rows, mentions, entities, self._gather(mentions, entities, without))
         return self._batch(rows, mentions, entities, self._gather(mentions.cpu(), entities.cpu(), without))
 
+    def facts(self, mentions: Tensor, entities: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what strings say of every mention (b,) with every entity (c,), (b, c, facts), and their score (b, c).
+
+        Rows are on the device; only with `strings`.
+        """
+        assert self._strings is not None, "asked for"
+        return self._strings.of(mentions, entities), self._strings.lexical(mentions, entities)
+
     def with_lists(self, candidates: Tensor, gold: Tensor, pairs: Mapping[str, Tensor], unranked: int = 0) -> "Table":
         """Return a table of the same features, but with other lists, all on the device.
 
@@ -221,6 +230,8 @@ class Table:
         }
         if self._strings is not None:
             small[STRINGS] = self._strings.of(mentions, entities)
+            if LEXICAL not in small:  # of other lists than the cache's
+                small[LEXICAL] = self._strings.lexical(mentions, entities)
         if self._names_candidates:
             small[CANDIDATES] = select_rows(self.candidates, mentions)
         gold = select_rows(self.gold, mentions).masked_fill(rows < 0, -1)

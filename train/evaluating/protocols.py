@@ -2,9 +2,10 @@
 
 A `retrieved`: the mention's list; a gold that is not in it is a miss. D `given`: the same of mentions with gold in it.
 B `injected`: the list, in all splits; gold is put in where it is missing, unless it is not in the knowledge base.
-C `whole-kb`: all entities. Heads whose score is a cosine of two towers rank them all; others, and all with --rerank,
-re-rank the k best by alignment score. Training is in the lists, as in A. String scores exist only
-for listed candidates, so the lexical baseline always ranks the mention's list.
+C `whole-kb`: all entities. Heads whose score is a cosine of two towers rank them all, and so does ours, which counts
+for an unlisted entity the lowest string score of the list; others, and all with --rerank, re-rank the k best by
+alignment score. Training is in the lists, as in A. String scores exist only for listed candidates, so the lexical
+baseline always ranks the mention's list.
 """
 
 from collections.abc import Callable
@@ -47,7 +48,10 @@ class Ranking:
         """Whether the best entities of a first stage are re-ranked, not those of the lists and not all."""
         if self.protocol != "whole-kb" or self.head.name == "lexical":
             return False
-        return self.rerank > 0 or (bool(self.head.network) and not self.head.model().two_towers)
+        if self.rerank > 0 or not self.head.network:
+            return self.rerank > 0
+        model = self.head.model()
+        return not (model.two_towers or model.adds_strings)
 
     @property
     def among(self) -> str:

@@ -29,29 +29,40 @@ BLOCK = {"cpu": 1_024, "cuda": 4_096}  # mentions compared at once
 CHUNK = {"cpu": 4_096, "cuda": 32_768}  # entities compared at once
 KEY = 2.0**31  # steps of a score that put entities in order; those nearer than one are ordered by row
 
+PAIRS = 8  # a block is so many times smaller where strings are compared, too
+
 Vectors = Callable[[Tensor], Tensor]
+Pairs = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Towers:
-    """Vectors (n, D) of mention and of entity rows (n,), host memory, whose dot product is the score; |m||e| <= 8."""
+    """Vectors (n, D) of mention and of entity rows (n,), host memory, whose dot product is the score; |m||e| <= 8.
+
+    `pairs` is what is added: of mention rows (b,) and entity rows (c,) or (b, c), on the device, (b, c).
+    """
 
     mentions: Vectors
     entities: Vectors
+    pairs: Pairs | None = None
 
 
 def towers_of(model: Head, table: Table) -> Towers:
-    """Return the towers of a head whose score is a cosine."""
+    """Return the towers of a head whose score is a cosine, or a dot product and what strings add."""
+    length = _unit if model.two_towers else Tensor.float
 
     def mentions(rows: Tensor) -> Tensor:
         batch = table.batch(rows.to(table.device), without=("entity.",))
         columns = {name: column for name, column in batch.columns.items() if not name.startswith("pair.")}
-        return _unit(model.embed(replace(batch, columns=columns)))  # lists have no part in it
+        return length(model.embed(replace(batch, columns=columns)))  # lists have no part in it
 
     def entities(rows: Tensor) -> Tensor:
-        return _unit(model.project(table.features(model.projects, rows)))
+        return length(model.project(table.features(model.projects, rows)))
 
-    return Towers(mentions, entities)
+    def pairs(rows: Tensor, those: Tensor) -> Tensor:
+        return model.strings(*table.facts(rows, those))
+
+    return Towers(mentions, entities, pairs if model.adds_strings else None)
 
 
 @torch.no_grad()
@@ -100,13 +111,19 @@ def _count(towers: Towers, table: Table, rows: Tensor, gold: Tensor, progress: P
     golds, own = gold.cpu().unique(return_inverse=True)
     vectors = _vectors(towers, table, "entity", golds)
     own = (mentions.double() * vectors[own.to(table.device)].double()).sum(1, keepdim=True)
+    there, size = rows.to(table.device), BLOCK[table.device.type]
+    if towers.pairs is not None:
+        own += towers.pairs(there, gold[:, None])
+        size = max(1, size // PAIRS)
     better, tied = torch.zeros_like(gold), torch.zeros_like(gold)
     for begin, entities in _chunks(towers, table):
         place = gold[:, None] - begin
         outside = (place < 0) | (place >= len(entities))
         place = place.clamp(0, len(entities) - 1)
-        for block in torch.arange(len(rows), device=table.device).split(BLOCK[table.device.type]):
+        for block in torch.arange(len(rows), device=table.device).split(size):
             scores = mentions[block].double() @ entities.T
+            if towers.pairs is not None:
+                scores += towers.pairs(there[block], torch.arange(begin, begin + len(entities), device=table.device))
             scores.scatter_(1, place[block], scores.gather(1, place[block]).where(outside[block], -torch.inf))
             better[block] += (scores > own[block]).sum(1, dtype=torch.int32)  # of int64 it takes 24 times as long
             tied[block] += (scores == own[block]).sum(1, dtype=torch.int32)

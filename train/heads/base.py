@@ -12,13 +12,16 @@ Adjust = Callable[[Tensor], Tensor]
 class Head(nn.Module):
     """A head: `forward`, `loss`, and `project` for what of its entity columns depends on no mention.
 
-    Where the score is the cosine of `embed` and `project`, `two_towers` says so: then all entities can be scored.
+    Where the score is the cosine of `embed` and `project`, `two_towers` says so: then all entities can be scored. So
+    they can where it is their dot product plus `strings`, up to a factor, of a head that `adds_strings`; the lengths of
+    both vectors have a product of at most 8.
     Losses of more than the scores override `objective`. Heads are trained under torch.func.vmap unless `stackable`
     is false. One that `starts_as_it_is` may be selected before it is trained.
     """
 
     projects: tuple[str, ...] = ()  # entity columns that `project` alone reads
     two_towers = False
+    adds_strings = False
     starts_as_it_is = False
     stackable = True
 
@@ -28,6 +31,10 @@ class Head(nn.Module):
 
     def embed(self, batch: Batch) -> Tensor:
         """Return the mention vectors (B, D) whose cosine with `project` is the score."""
+        raise NotImplementedError
+
+    def strings(self, facts: Tensor, lexical: Tensor) -> Tensor:
+        """Return what is added of data.string_facts (..., facts) and string scores (...) of pairs, (...)."""
         raise NotImplementedError
 
     def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:

@@ -29,8 +29,13 @@ class HeadConfig:
 
     @property
     def reads_strings(self) -> bool:
-        """Whether a batch holds what strings say of pairs (data.string_facts); such a head knows lists alone."""
+        """Whether a batch holds what strings say of pairs (data.string_facts)."""
         return False
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Columns of `reads` that are not read, since the cache has no picture for them."""
+        return ()
 
     @property
     def learns_without_gold(self) -> bool:
@@ -64,6 +69,10 @@ class HeadConfig:
 
     def named(self, name: str) -> Self:
         """Return the options of the head of that name, where several heads share a class."""
+        return self
+
+    def without(self, absent: tuple[str, ...]) -> Self:
+        """Return the options for a cache that has no picture at all for the columns `absent`; a head may not care."""
         return self
 
     def with_widths(self, widths: Mapping[str, int]) -> Self:

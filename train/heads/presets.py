@@ -35,8 +35,10 @@ def told(knob: str) -> str:
 
 
 def _of_heads(knob: str) -> Iterator[str]:
+    alike: dict[str, list[str]] = {}
     for name, entry in HEADS.items():
         own = [shown(entry.defaults[knob])] if knob in entry.defaults else []
         own += [f"on {dataset} {shown(knobs[knob])}" for dataset, knobs in entry.on_dataset.items() if knob in knobs]
         if own:
-            yield f"{name} {', '.join(own)}"
+            alike.setdefault(", ".join(own), []).append(name)
+    yield from (f"{', '.join(names)} {own}" for own, names in alike.items())

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from train.data.batch import Batch
 from train.layers.losses import wide
 from train.layers.products import SMALLEST_NORM
 
@@ -18,6 +19,25 @@ def hardest_of(scores: Tensor, gold: Tensor, present: Tensor, count: int) -> Ten
     own = torch.zeros_like(present).scatter(1, gold.clamp(min=0)[:, None], True)
     best = scores.detach().masked_fill(~present | own, -torch.inf).topk(count, 1).indices
     return present & torch.zeros_like(present).scatter(1, best, True).logical_or(own)
+
+
+def narrowed(batch: Batch, scores: Tensor, count: int) -> Batch:
+    """Return the batch with lists of gold and the `count` other candidates with the highest scores (B, C)."""
+    gold = batch.gold.clamp(min=0)[:, None]
+    order = scores.masked_fill(~batch.present, -torch.inf).scatter(1, gold, torch.inf)
+    places = order.topk(count + 1, 1).indices
+    columns = {
+        name: column.take_along_dim(places.view(*places.shape, *[1] * (column.dim() - 2)), 1)
+        if _listed(name)
+        else column
+        for name, column in batch.columns.items()
+    }
+    found = (places == gold).int().argmax(1).where(batch.gold >= 0, -1)
+    return Batch(columns, batch.present.take_along_dim(places, 1), found)
+
+
+def _listed(name: str) -> bool:
+    return name.startswith(("entity.", "pair."))
 
 
 def others_golds(candidates: Tensor, gold: Tensor, present: Tensor, counts: Tensor) -> Tensor:
