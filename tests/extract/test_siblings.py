@@ -272,6 +272,12 @@ def test_a_sibling_of_other_ranges_lends_them_and_what_they_cut(release, tmp_pat
     assert [shard.rows for shard in manifests.load(folder).shards_of("entity.ids")] == [3]
 
 
+def test_a_remote_beside_is_asked_as_a_remote(release, beside, tmp_path, watched):
+    """It may have to be signed, and its bytes count as fetched."""
+    pipeline.run(config(release, tmp_path, remote=str(beside), **OTHER))
+    assert watched[0].draft.taken == 0 and watched[0].draft.fetched > 0
+
+
 # --- one file, two caches
 
 
