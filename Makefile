@@ -13,7 +13,7 @@ TAKES_demo := SHARDS
 TAKES_extract := DATASET DATA SHARDS NAME WEIGHTS MAX_MISSING LIMIT DEVICE FOR TEXT IMAGE JOINT DETECTOR DESCRIPTIONS REMOTE PUSH PLAN EXPLAIN ARGS
 TAKES_describe := DATASET DATA DESCRIPTIONS CONTACT ARGS
 TAKES_train := DATASET SHARDS MODEL EPOCHS SEEDS DEVICE RUN ARGS
-TAKES_reproduce := DATASET SHARDS MODELS EPOCHS SEEDS DEVICE RUN ARGS
+TAKES_reproduce := DATASET DATASETS SHARDS MODELS EPOCHS SEEDS DEVICE RUN ARGS
 TAKES_bench := RECORD
 TAKES_torture := RECORD SEED ONLY CASES
 SWITCHES := PUSH PLAN EXPLAIN
@@ -66,7 +66,7 @@ help:
 	@echo "make describe DATASET=... CONTACT=you@example.org   such a file, from Wikipedia"
 	@echo "make train DATASET=... MODEL=drin   a cache to an accuracy; also SHARDS EPOCHS SEEDS DEVICE RUN"
 	@echo "make reproduce DATASET=...          every head and five seeds, beside the published numbers; also SHARDS"
-	@echo "                                    MODELS=drin,bert SEEDS EPOCHS DEVICE RUN"
+	@echo "                                    MODELS=drin,bert SEEDS EPOCHS DEVICE RUN; DATASETS=a,b: encoder by head"
 	@echo "                                    extract, train, reproduce take any other option in ARGS='--patience 5'"
 	@echo "make bench RECORD=docs/benchmarks.md  measure the trainer here; RECORD writes the figures down"
 	@echo "make torture RECORD=docs/reliability.md  break caches, for an hour; also SEED ONLY=kills,rot CASES=1000"
@@ -98,7 +98,7 @@ train: $(READY)
 
 reproduce: $(READY)
 	@$(PYTHON) -m melcache compare --dataset "$$DATASET" --shards "$$SHARDS" --device "$$DEVICE" \
-	  $${MODELS:+--models "$$MODELS"} $(GIVEN) $(ARGS)
+	  $${DATASETS:+--datasets "$$DATASETS"} $${MODELS:+--models "$$MODELS"} $(GIVEN) $(ARGS)
 
 test: $(READY)
 	@$(PYTHON) -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal

@@ -66,7 +66,7 @@ def report(found: Sequence[dict[str, str]], lent: Mapping[PartName, Mapping[str,
     given = [(part, name, f"{count:,}") for part, counts in lent.items() for name, count in counts.items()]
     lines = [table(("not computed", "from sibling", "shards"), given), ""] if given else []
     if not found:
-        return "\n".join([*lines, "no part is computed again that is present locally, beside or in the remote\n"])
+        return "\n".join([*lines, "no part is computed again that is present locally or in the remote\n"])
     rows = [tuple(reason.values()) for reason in found]
     return "\n".join([*lines, table(("recomputed", "present in", "because"), rows) + "\n"])
 

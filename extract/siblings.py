@@ -110,7 +110,7 @@ class Siblings:
             return
         for folder in beside:
             try:
-                if exists(folder / manifests.NAME) and not self._is_own(folder):
+                if exists(folder / manifests.NAME) and not self._is_known(folder):
                     yield Sibling.of(folder)
             except CacheError as error:
                 self._doubts[folder] = [str(error)]
@@ -128,8 +128,11 @@ class Siblings:
                 else:
                     yield from () if rows is None else (rows,)
 
-    def _is_own(self, folder: Path) -> bool:
-        return is_folder(self._folder) and folder.samefile(self._folder)
+    def _is_known(self, folder: Path) -> bool:
+        """Whether a folder is that of the cache itself, or of the remote, which is asked as one."""
+        url = self._config.url
+        places = [self._folder, *([Path(url)] if url and "://" not in url else [])]
+        return any(is_folder(place) and folder.samefile(place) for place in places)
 
     @cached_property
     def _listed(self) -> dict[tuple[PartName, str], list[tuple[Sibling, ShardEntry]]]:

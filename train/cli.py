@@ -48,13 +48,15 @@ def compare(config: CompareConfig, *heads: Given) -> None:
     """Train every head that the cache can feed; one table, with published numbers, intervals and corrected p values.
 
     Each head runs with its own defaults, dwe_authors with its 300 epochs or more; an option given holds for all heads.
+    With --datasets caches of one release by different encoders: encoder by head, beside what extraction took.
     """
-    from train.studies import compare
+    from train.studies import across, compare
 
     config = own_head.resolve_all(config)
     models = config.models or OURS
     models = models if config.baseline in (None, *models) else (config.baseline, *models)
-    console.show(compare.show(compare.compare(config, _heads(models, heads, config.option)), config))
+    study = across if config.datasets else compare
+    console.show(study.show(study.compare(config, _heads(models, heads, config.option)), config))
 
 
 def ablate(config: AblateConfig, *heads: Given) -> None:

@@ -215,18 +215,36 @@ class CompareConfig(SeriesConfig):
     """What `melcache compare` does: the same run for each of several heads."""
 
     model: str = ""  # each run has its own
+    datasets: tuple[str, ...] = knob(
+        (),
+        "comma-separated caches of one release by different encoders, in place of --dataset: encoder by head in one "
+        "table, differences from the first",
+    )
     models: tuple[str, ...] = knob((), "comma-separated heads, or FILE.py (default: all that the cache can feed)")
     baseline: str | None = knob(
         None,
         "the head that the others are compared with, mention by mention (default: lexical; under whole-kb, where that "
         "ranks its list alone, the first head that ranks the same entities as most others)",
     )
-    run: Path | None = knob(None, "folder of the runs and of compare.json (default: runs/<dataset>-compare)")
+    run: Path | None = knob(
+        None,
+        "folder of the runs and of compare.json (default: runs/<dataset>-compare; with --datasets "
+        "runs/<first>+<second>-compare, and a folder for each in it)",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [Path(dataset).name for dataset in self.datasets]
+        if len(names) == 1 or len(set(names)) < len(names) or "" in names:
+            raise ConfigError(
+                f"--datasets {','.join(self.datasets)}: two or more caches, each of another name; one alone: --dataset"
+            )
 
     @property
     def folder(self) -> Path:
         """The directory of the comparison."""
-        return self.run or RUNS / f"{Path(self.dataset).name}-compare"
+        named = "+".join(Path(dataset).name for dataset in self.datasets or (self.dataset,))
+        return self.run or RUNS / f"{named}-compare"
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,11 @@ class Draft:
                     f"cannot write {target}: {error.strerror or error}. Finished shards are kept; "
                     f"{store.remedy(error)} and run the same command again"
                 ) from error
-        return self.adopt(plan, TAKEN)
+        try:
+            return self.adopt(plan, TAKEN)
+        except CacheError:  # its disk fails: this cache shall not hold on to it
+            target.unlink(missing_ok=True)
+            raise
 
     def save(self, shard: Shard) -> None:
         """Publish a shard and count it as finished."""

@@ -11,7 +11,7 @@ from extract.planning.layout import Borders
 from extract.planning.row_order import KEPT, ORDERED, EarlierRows, arrange, column
 from extract.planning.rows import stored, text_content
 
-Row = tuple[bytes, bytes]  # id and the hash of its texts: what is encoded together must be equal in both
+Row = int  # stands for an id and what its texts hold: ranges that are encoded alike are equal in both
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class HeldRows:
         rows = {}
         for table in ORDERED:
             contents = column(folder, manifest, PartName(f"{table}.ids").column("content_text"))
-            rows[table] = list(zip(order.ids[table], (content.tobytes() for content in contents), strict=True))
+            pairs = zip(order.ids[table], contents, strict=True)
+            rows[table] = [hash((name, content.tobytes())) for name, content in pairs]
         return cls(order, rows)
 
     def ranges(self, table: str) -> Iterator[tuple[Row, ...]]:
@@ -53,6 +54,8 @@ def best(release: Dataset, held: Iterable[HeldRows], size: int) -> EarlierRows |
     chosen, most = None, 0
     for table in ORDERED:
         most += sum(len(cut) for cut in _cut(mine[table], layout.borders[table]) if cut in there[table])
+    if most == sum(map(len, mine.values())):
+        return None
     for one in caches:
         if (kept := sum(_kept(one, table, set(mine[table])) for table in ORDERED)) > most:
             chosen, most = one.order, kept
@@ -68,7 +71,7 @@ def _kept(held: HeldRows, table: str, release: set[Row]) -> int:
 
 def _rows(release: Dataset, table: str) -> list[Row]:
     records = release.entities if table == "entity" else release.mentions
-    return [(stored(record.id), text_content(record)) for record in records]
+    return [hash((stored(record.id), text_content(record))) for record in records]
 
 
 def _cut(rows: list[Row], borders: Borders) -> Iterator[tuple[Row, ...]]:

@@ -11,8 +11,10 @@ import melcache
 from cache import manifests
 from cache.checks import gc, verify
 from cache.store import lacking
+from cache.writing import draft
 from cache.writing.draft import Draft
-from common.errors import DeniedError
+from cache.writing.writer import adopt
+from common.errors import CacheError, DeniedError
 from extract import pipeline, plan, siblings
 from extract.computing.row_range import Range
 from extract.planning.shards import missing
@@ -180,12 +182,15 @@ def test_what_is_wrong_with_a_sibling_costs_one_line_and_nothing_else(
 ):
     harmed, reason, lost = HARM[harm]
     harmed(beside)
+    told = plan.forecast(asked := config(release, tmp_path, **OTHER), prepare(asked))
+    capsys.readouterr()
     names = {path.name: path.lstat().st_size for path in beside.iterdir()}
-    folder = pipeline.run(config(release, tmp_path, **OTHER))
+    folder = pipeline.run(asked)
     assert melcache.open(folder).id == alone
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: not taken")]
     assert reason in line and "first" in line
     made = watched[0].draft.shards("made")
+    assert {line["part"]: line["compute"] for line in told["parts"] if line["compute"]} == made
     assert made["entity.joint"] == (lost or 2) and (made.keys() == OBJECTS | {"entity.joint"}) == (lost is not None)
     assert {path.name: path.lstat().st_size for path in beside.iterdir()} == names
     assert whole(folder)
@@ -272,6 +277,12 @@ def test_a_sibling_of_other_ranges_lends_them_and_what_they_cut(release, tmp_pat
     assert [shard.rows for shard in manifests.load(folder).shards_of("entity.ids")] == [3]
 
 
+def test_a_remote_beside_is_asked_as_a_remote(release, beside, tmp_path, watched):
+    """It may have to be signed, and its bytes count as fetched."""
+    pipeline.run(config(release, tmp_path, remote=str(beside), **OTHER))
+    assert watched[0].draft.taken == 0 and watched[0].draft.fetched > 0
+
+
 # --- one file, two caches
 
 
@@ -303,6 +314,31 @@ def test_each_cache_lives_without_the_other(release, beside, alone, tmp_path):
     assert "of that stays on the disk, in caches beside" in str(collected)
     assert whole(second)
     assert file_of(second, "entity.text").stat().st_nlink == 1
+
+
+def test_a_shared_file_that_rots_is_made_anew_once_and_taken_back(release, beside, alone, tmp_path, watched):
+    second = pipeline.run(config(release, tmp_path, **OTHER))
+    flip(file_of(beside, "entity.joint"))
+    assert not whole(beside) and not whole(second)
+    pipeline.run(config(release, tmp_path, **OTHER))
+    pipeline.run(config(release, tmp_path, name="first"))
+    assert [work.draft.shards("made") for work in watched[1:]] == [{"entity.joint": 1}, {}]
+    assert whole(beside) and whole(second) and melcache.open(second).id == alone
+
+
+def test_a_file_that_its_disk_does_not_give_is_not_held_on_to(release, beside, alone, tmp_path, monkeypatch):
+    def failing(plan, folder):
+        if plan.part.name == "entity.joint" and (folder / plan.file).exists() and folder != beside:
+            raise CacheError(f"cannot read {folder / plan.file}: Input/output error")
+        return adopt(plan, folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(draft, "adopt", failing)
+        with pytest.raises(Killed):
+            patched.setattr(Range, "save_all", killed)
+            pipeline.run(config(release, tmp_path, **OTHER))
+    assert not list((tmp_path / "second").glob("entity.joint*.h5"))
+    assert melcache.open(pipeline.run(config(release, tmp_path, **OTHER))).id == alone
 
 
 class Killed(BaseException):

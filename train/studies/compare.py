@@ -23,6 +23,13 @@ def compare(config: CompareConfig, heads: Mapping[str, HeadConfig | None]) -> di
     The baseline is added if it is none of the heads; then it has no weights. Raises CacheError for one that the cache
     cannot feed, ConfigError for a folder of runs with other options.
     """
+    return measured(config, heads)[0]
+
+
+def measured(
+    config: CompareConfig, heads: Mapping[str, HeadConfig | None]
+) -> tuple[dict[str, Any], list[runs.Outcome]]:
+    """Return what `compare` returns, and what became of each run."""
     runs.in_one_process(NAME)
     reader = cache.open(find_cache(config.dataset, config.shards))
     base = config.baseline or _baseline(config, heads, reader)
@@ -39,7 +46,7 @@ def compare(config: CompareConfig, heads: Mapping[str, HeadConfig | None]) -> di
         config.folder, NAME, found, tables.as_markdown(f"{found['dataset']}: heads compared", *_content(found))
     )
     plot.draw(found, config.folder / NAME)
-    return found
+    return found, outcomes
 
 
 def show(found: dict[str, Any], config: CompareConfig) -> str:

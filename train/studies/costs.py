@@ -1,4 +1,4 @@
-"""`melcache costs`: parameters and floating-point operations of each head, which DRIN 5.5 estimates.
+"""`melcache costs`: parameters and floating-point operations of each head, which DRIN 5.5 estimates; and of encoders.
 
 Counted on one batch of the cache, at its widths and list length: 2 for each multiplication and its addition in products
 of matrices and vectors, attention and norms. Activations, masks and sums are left out.
@@ -12,6 +12,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cache import Reader
+from cache.checks import diff
+from cache.kinds import KINDS, ROLES
 from common.errors import CacheError
 from common.output import table
 from train.config import TrainConfig, resolved
@@ -23,6 +25,7 @@ from train.studies.tables import Section
 
 Shape = tuple[int, ...]
 MILLION = 1e6
+DIGITS = 12  # of the sha256 of weights
 
 
 def count_all(reader: Reader, heads: Mapping[str, HeadConfig]) -> dict[str, Any]:
@@ -139,3 +142,35 @@ UNSEEN = {
     torch.ops.aten.mkldnn_rnn_layer: _recurrent,  # an LSTM on the CPU
     torch.ops.aten.mkldnn_rnn_layer_backward: _recurrent_backward,
 }
+
+
+def of_extraction(reader: Reader, base: Reader) -> dict[str, Any]:
+    """Return a cache's id, its bytes, and by role encoder, bytes and seconds, None where these are not known.
+
+    And in which fields of its recipe the role `differs` from that of the cache `base`.
+    """
+    manifest, roles = reader.manifest, {}
+    for role in ROLES:
+        parts = [part for part in manifest.parts if KINDS[part].role == role]
+        taken = [manifest.provenance.seconds_of(part, manifest.tables[part.table]) for part in parts]
+        known = [seconds for seconds in taken if seconds is not None]
+        both = [(manifest.parts[part], base.manifest.parts[part]) for part in parts if part in base.manifest.parts]
+        fields = dict.fromkeys(field for now, then in both for field, *_ in diff.changes(now, then))
+        told = [field for field in fields if not field.startswith("columns.")]  # those follow from others, if any
+        if parts:
+            roles[role] = {
+                "encoder": _called(manifest.parts[parts[0]].recipe.get("encoder")),
+                "differs": told or list(fields),
+                "seconds": round(sum(known), 2) if len(known) == len(parts) else None,
+                "bytes": sum(shard.bytes for shard in manifest.shards if shard.part in parts),
+            }
+    return {"cache_id": reader.id, "bytes": manifest.bytes, "roles": roles}
+
+
+def _called(encoder: Any) -> str:
+    """Return an encoder of a recipe in a few words: its class, its architecture, and the digits of its weights."""
+    if not isinstance(encoder, Mapping):
+        return "-"
+    words = [encoder[key] for key in ("encoder", "architecture") if isinstance(encoder.get(key), str)]
+    weights = encoder.get("weights")
+    return ", ".join([*words, *([weights.partition(",")[0][:DIGITS]] if isinstance(weights, str) else [])])

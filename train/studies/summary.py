@@ -62,13 +62,13 @@ def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str, read
 
 def _test(entries: list[dict[str, Any]], values: np.ndarray, names: Sequence[str], base: int | None) -> None:
     """Add intervals of the metrics `names` to the entries, and differences from the one at `base`.  values (n, R, M)"""
-    for entry, intervals in zip(entries, _intervals(values, names), strict=True):
-        entry["interval"] = entry.get("interval", {}) | intervals
+    for entry, found in zip(entries, intervals(values, names), strict=True):
+        entry["interval"] = entry.get("interval", {}) | found
     if base is None:
         return
     own = entries[base]
-    others = [i for i, entry in enumerate(entries) if entry is not own and _together(entry, own)]
-    for i, difference in zip(others, _differences(values, names, base, others), strict=True):
+    others = [i for i, entry in enumerate(entries) if entry is not own and together(entry, own)]
+    for i, difference in zip(others, tested(values[:, others] - values[:, [base]], names), strict=True):
         entries[i]["difference"] = (entries[i]["difference"] or {}) | difference
 
 
@@ -103,7 +103,7 @@ def _seeds(outcome: Outcome) -> list[dict[str, Any]]:
     return seeds if outcome.run.head is None else [s for s in seeds if s["seed"] in outcome.run.config.seeds]
 
 
-def _together(entry: dict[str, Any], other: dict[str, Any]) -> bool:
+def together(entry: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two runs rank the same entities for a mention, so that their difference is one of the heads."""
     return all(entry[key] == other[key] for key in ("ranked", "candidates"))
 
@@ -113,31 +113,39 @@ def _values(ended: Sequence[Outcome]) -> tuple[np.ndarray, np.ndarray]:
 
     (n, R, M)
     """
-    found, mentions = [], set()
-    for outcome in ended:
-        about = {name: outcome.found[name] for name in ("model", "cache_id")}
-        ranks = [checkpoint.ranks(outcome.run.config.folder, seed, about) for seed in _seeds(outcome)]
-        mentions |= {tuple(own["rows"].tolist()) for own in ranks}
-        own = [[metrics.per_mention(r["better"], r["tied"], metric).numpy() for metric in TESTED] for r in ranks]
-        found.append(np.mean(own, axis=0))
-    if len(mentions) > 1:  # on one cache under one protocol, if nobody has changed them
+    found = [values_of(outcome, TESTED) for outcome in ended]
+    rows = _of_one([own for own, _ in found])
+    return rows, np.stack([values.mean(0) for _, values in found]).transpose(2, 0, 1)
+
+
+def values_of(outcome: Outcome, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows (n,) of test's mentions, and the value of each by seed and metric.  (S, M, n)"""
+    about = {name: outcome.found[name] for name in ("model", "cache_id")}
+    ranks = [checkpoint.ranks(outcome.run.config.folder, seed, about) for seed in _seeds(outcome)]
+    values = [[metrics.per_mention(r["better"], r["tied"], metric).numpy() for metric in names] for r in ranks]
+    return _of_one([own["rows"].numpy() for own in ranks]), np.array(values)
+
+
+def _of_one(found: list[np.ndarray]) -> np.ndarray:
+    """Return the mention rows that all runs have.  Raises ConfigError where they differ."""
+    if any(not np.array_equal(rows, found[0]) for rows in found):  # not on one cache, if nobody has changed them
         raise ConfigError("the runs hold ranks of different mentions. Train them anew with --fresh")
-    return np.array(mentions.pop()), np.stack(found).transpose(2, 0, 1)
+    return found[0]
 
 
-def _intervals(values: np.ndarray, names: Sequence[str]) -> list[dict[str, list[float]]]:
+def intervals(values: np.ndarray, names: Sequence[str]) -> list[dict[str, list[float]]]:
+    """Return the interval of each run's mean by metric.  values (n, R, M)"""
     low, high, _ = _by_run(values, paired_bootstrap)
     return [{metric: [float(low[i, j]), float(high[i, j])] for j, metric in enumerate(names)} for i in range(len(low))]
 
 
-def _differences(values: np.ndarray, names: Sequence[str], base: int, others: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the difference of each of the `others` from the run at `base`."""
-    if not others:
+def tested(differences: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return of R differences of runs, mention by mention (n, R, M), mean, interval and p by metric, Holm's over R."""
+    if not differences.shape[1]:
         return []
-    differences = values[:, others] - values[:, [base]]
     low, high, p_bootstrap = _by_run(differences, paired_bootstrap)
     (p,) = _by_run(differences, lambda columns: (approximate_randomization(columns),))
-    found: list[dict[str, Any]] = [{} for _ in others]
+    found: list[dict[str, Any]] = [{} for _ in range(differences.shape[1])]
     for j, metric in enumerate(names):
         for i, corrected in enumerate(holm(p[:, j].tolist())):
             found[i][metric] = {
