@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 DECIDING = (
     "cache/edges.py",
     "cache/names.py",
+    "cache/quantized.py",
     "cache/reader.py",
     "cache/schema.py",
     "common/devices.py",
