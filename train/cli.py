@@ -15,6 +15,7 @@ from train.config import (
     CompareConfig,
     CostsConfig,
     DoctorConfig,
+    EvaluateConfig,
     ExplainConfig,
     SlicesConfig,
     SweepConfig,
@@ -89,6 +90,17 @@ def slices(config: SlicesConfig) -> None:
 
     found = slices.examine(config)
     console.present(found, slices.show, as_json=config.json)
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """Judge anyone's predictions by our rules: ties in expectation, hits by id, intervals, slices, differences."""
+    from train.judging import qrels, referee, show
+
+    if config.qrels is not None:
+        qrels.write(config)
+    if config.predictions is not None:
+        found = referee.judge(config)
+        console.present(found, show.form(config), as_json=config.json)
 
 
 def doctor(config: DoctorConfig) -> None:
@@ -182,6 +194,7 @@ COMMANDS = (
     Command("doctor", "Look at a cache", DoctorConfig, doctor),
     Command("explain", RUN, ExplainConfig, explain),
     Command("slices", RUN, SlicesConfig, slices),
+    Command("evaluate", RUN, EvaluateConfig, evaluate),
 )
 app = program(COMMANDS, default="train")
 

@@ -9,7 +9,6 @@ from torch import nn
 
 from cache import Reader
 from cache.edges import EDGES
-from cache.names import ColumnName
 from cache.schema import UNLABELED
 from common.errors import ConfigError, NotFiniteError
 from common.foreign import printable
@@ -17,6 +16,7 @@ from common.options import from_json
 from common.output import table
 from common.records import SPLITS
 from train.config import ExplainConfig
+from train.data.row_names import row_names
 from train.data.splits import masks
 from train.data.table import Table
 from train.heads.base import Head
@@ -46,7 +46,7 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
     if about["model"] != "drin":
         raise ConfigError(f"{config.run} is a run of {about['model']}, which has no edges to show")
     reader = cache_of(config, about["cache_id"])
-    ids = _strings(reader, "mention.ids.id")
+    ids = row_names(reader, "mention.ids.id")
     if config.mention not in ids:
         raise ConfigError(
             f"{reader.path} has no mention '{config.mention}'; the first of its {len(ids):,} is '{ids[0]}'"
@@ -57,7 +57,7 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
         "mention": config.mention,
         "split": [name for bit, name in enumerate(SPLITS) if masks(reader, about["valid_from"])[row] >> bit & 1],
         "labeled": bool(reader.column("pair.candidates.gold")[row] != UNLABELED),
-        "surface": _strings(reader, "mention.ids.surface")[row],
+        "surface": row_names(reader, "mention.ids.surface")[row],
         "run": str(config.run),
         "seed": result["seed"],
         "cache_id": reader.id,
@@ -75,7 +75,7 @@ def _candidates(model: nn.Module, reader: Reader, row: int) -> list[dict[str, An
     scores, layers = model(batch)[0].tolist(), [edges[0].flatten(1).tolist() for edges in head.edge_weights(batch)]
     if not all(map(math.isfinite, (score for score, there in zip(scores, batch.present[0], strict=True) if there))):
         raise NotFiniteError(f"scores of mention row {row} are not finite: the weights are not those of a training")
-    ids, names = _strings(reader, "entity.ids.id"), _strings(reader, "entity.ids.name")
+    ids, names = row_names(reader, "entity.ids.id"), row_names(reader, "entity.ids.name")
     return [
         {
             "id": ids[entity],
@@ -144,12 +144,6 @@ def _seed_file(config: ExplainConfig) -> Path:
             "seed-*.safetensors"
         )
     return found[seed]
-
-
-def _strings(reader: Reader, column: str) -> list[str]:
-    """Return a column's strings, or row numbers where the cache came without that part."""
-    rows = reader.manifest.tables[ColumnName(column).table]
-    return reader.strings(column) if column in reader.columns else list(map(str, range(rows)))
 
 
 def _head(about: dict[str, Any]) -> DrinConfig:
