@@ -47,7 +47,7 @@ def gather(path: Path, turns: int) -> dict[str, float]:
     mapped = [Feature(reader.pieces(name), None, "mmap", cpu) for name in GATHERED]
 
     def take(features: list[Feature]) -> list[torch.Tensor]:
-        return [feature.take(torch.from_numpy(rng.integers(0, feature.count, ROWS))) for feature in features]
+        return [feature.take(torch.from_numpy(rng.integers(0, feature.count, ROWS))).values() for feature in features]
 
     return milliseconds(in_turns({"loaded": lambda: take(loaded), "mapped": lambda: take(mapped)}, turns))
 

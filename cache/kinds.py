@@ -351,6 +351,22 @@ def neutral(column: str) -> bool:
     return KINDS[name.part].neutral and name.column in KINDS[name.part].from_picture
 
 
+def quantizable(part: str) -> list[str]:
+    """Return the columns of a part that --storage int8 or int4 stores as codes: an encoder's vectors made on demand.
+
+    Every token, region and object has one of these, and they are most of a cache that has them.
+    """
+    about = KINDS[PartName(part)]
+    vectors = about.on_demand and about.role
+    return [name for name, column in about.columns.items() if vectors and column.dtype == "feature"]
+
+
+def holds(part: str, column: str) -> str:
+    """Return what a stored column holds; one that is none of the kind's are the scales of codes."""
+    about = KINDS[PartName(part)].columns.get(column)
+    return about.holds if about else "scales of the codes, one a vector"
+
+
 def columns_with(option: str, part: str) -> list[str]:
     """Return the columns of a part that are made only by an extraction with an option."""
     return [name for name, column in KINDS[PartName(part)].columns.items() if column.option == option]

@@ -20,6 +20,7 @@ import xxhash
 from cache import bounds, manifests, partial_cache, store
 from cache.manifests.entries import Manifest, ShardEntry, Spec
 from cache.names import ColumnName, PartName
+from cache.quantized import SCALE, Quantized
 from cache.schema import CHOICES, PARTS, READS
 from cache.store import lacking
 from common import memory
@@ -91,23 +92,29 @@ class Reader:
         )
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a column, rows first."""
-        return (self.manifest.tables[ColumnName(name).table], *self._spec(name).shape)
+        """Return the shape of a column as it is read, rows first."""
+        return (self.manifest.tables[ColumnName(name).table], *self._spec(name).read[1])
 
     def dtype(self, name: str) -> np.dtype:
-        """Return the stored type of a column."""
-        return np.dtype(self._spec(name).dtype)
+        """Return the type of a column as it is read: the stored one, float32 of vectors that are stored as codes."""
+        return np.dtype(self._spec(name).read[0])
+
+    def stored_bytes(self, name: str) -> int:
+        """Return the bytes that a column takes as it is stored, of codes with their scales."""
+        return self.manifest.tables[ColumnName(name).table] * sum(
+            self._spec(stored).row_bytes for stored in self._stored(name)
+        )
 
     def column(self, name: str, *, check: bool = True) -> np.ndarray:
         """Return a column as a read-only array (rows, ...).
 
-        Zero copy (a map of the file) where the column lies in one shard, else one read per shard into a new
-        array.  `check` compares xxh3-128 first.  Raises CacheError for an unknown column, changed bytes, or values
-        that cannot be (cache.bounds).
+        Zero copy (a map of the file) where the column lies in one shard and is no codes, else one read per shard into
+        a new array.  `check` compares xxh3-128 first.  Raises CacheError for an unknown column, changed bytes, or
+        values that cannot be (cache.bounds).
         """
         part, column = self._split(name)
         shards = self.manifest.shards_of(part)
-        if len(shards) > 1:
+        if len(shards) > 1 or self._spec(name).width is not None:
             array = self.read(name, check=check)
         else:
             array = self._map(shards[0], column, name)
@@ -122,10 +129,29 @@ class Reader:
         return self.load((name,), check=check)[name]
 
     def load(self, names: Sequence[str], *, check: bool = True) -> dict[str, np.ndarray]:
-        """Return fresh, writable copies of columns, read and checked by all cores; the trainer's way in."""
+        """Return fresh, writable copies of columns, read and checked by all cores; codes as vectors."""
+        self._refuse_too_large(names, sum(math.prod(self.shape(name)) * self.dtype(name).itemsize for name in names))
+        return {
+            name: values[:] if isinstance(values, Quantized) else values
+            for name, values in self.stored(names, check=check).items()
+        }
+
+    def stored(self, names: Sequence[str], *, check: bool = True) -> dict[str, np.ndarray | Quantized]:
+        """Return columns as `load` does, but vectors that are stored as codes as these: the trainer's way in."""
+        arrays = self._load([stored for name in names for stored in self._stored(name)], check=check)
+        widths = {name: self._spec(name).width for name in names}
+        return {
+            name: arrays[name] if width is None else Quantized(arrays[name], arrays[name + SCALE], width)
+            for name, width in widths.items()
+        }
+
+    def _load(self, names: Sequence[str], *, check: bool) -> dict[str, np.ndarray]:
+        """Return stored columns, of codes and of scales each by itself."""
         parts = {name: self._split(name) for name in names}
-        self._refuse_too_large(names)
-        found = {name: np.empty(self.shape(name), self.dtype(name)) for name in names}
+        specs = {name: self._spec(name) for name in names}
+        rows = {name: self.manifest.tables[ColumnName(name).table] for name in names}
+        self._refuse_too_large(names, sum(rows[name] * spec.row_bytes for name, spec in specs.items()))
+        found = {name: np.empty((rows[name], *spec.shape), spec.dtype) for name, spec in specs.items()}
 
         def fill(name: str, column: str, shard: ShardEntry) -> None:
             rows = found[name][shard.start : shard.stop]
@@ -143,11 +169,20 @@ class Reader:
             bounds.check(self.manifest, name, found[name], self.path)
         return found
 
-    def pieces(self, name: str, *, check: bool = True) -> list[tuple[int, np.ndarray]]:
+    def pieces(self, name: str, *, check: bool = True) -> list[tuple[int, np.ndarray | Quantized]]:
         """Return a column as read-only maps of its shards: (first row, rows (n, ...)) in order of rows.
 
-        For columns larger than memory: only what is touched is read.  `check` reads everything once.
+        For columns larger than memory: only what is touched is read.  `check` reads everything once. Of vectors that
+        are stored as codes, rows are made of these when they are taken.
         """
+        maps, width = self._maps(name, check=check), self._spec(name).width
+        if width is None:
+            return [*maps]
+        scales = [rows for _, rows in self._maps(name + SCALE, check=check)]
+        return [(start, Quantized(codes, of, width)) for (start, codes), of in zip(maps, scales, strict=True)]
+
+    def _maps(self, name: str, *, check: bool) -> list[tuple[int, np.ndarray]]:
+        """Return a stored column as `pieces` does."""
         part, column = self._split(name)
         shards = sorted(self.manifest.shards_of(part), key=lambda shard: shard.start)
         if check:
@@ -184,9 +219,12 @@ class Reader:
         self._spec(name)
         return ColumnName(name).apart()
 
-    def _refuse_too_large(self, names: Sequence[str]) -> None:
+    def _stored(self, name: str) -> list[str]:
+        """Return the stored columns of one that is read: itself, and the scales if it holds codes."""
+        return [name] if self._spec(name).width is None else [name, name + SCALE]
+
+    def _refuse_too_large(self, names: Sequence[str], needed: int) -> None:
         """Raise CacheError for columns that do not fit into memory, before any is taken for them."""
-        needed = sum(math.prod(self.shape(name)) * self.dtype(name).itemsize for name in names)
         if needed > LITTLE and needed > (free := memory.free()):
             raise CacheError(
                 f"{self.path}: {', '.join(names)} have {size(needed)}, more than the {size(free)} of memory that are "
@@ -211,8 +249,8 @@ class Reader:
                 pass
 
     def _map(self, shard: ShardEntry, column: str, name: str, *, random: bool = False) -> np.ndarray:
-        shape = (shard.rows, *self.shape(name)[1:])
-        dtype = self.dtype(name)
+        spec = self._spec(name)
+        shape, dtype = (shard.rows, *spec.shape), np.dtype(spec.dtype)
         with store.open_shard(self.path / shard.file) as descriptor:
             try:
                 view = lacking.mapped(descriptor, shard.bytes)

@@ -9,6 +9,7 @@ from typing import Literal
 from cache import kinds
 from cache.kinds import Role, Source
 from cache.names import ColumnName
+from cache.quantized import STORAGE, Storage
 from cache.schema import CHOICES, READS
 from common import places
 from common.errors import ConfigError
@@ -85,7 +86,7 @@ class ExtractConfig:
         "(default: CLIP ViT-B/32 of OpenAI, as in the papers)",
         panel="Encoders",
     )
-    storage: Literal["float16", "float32"] = knob("float16", "type of stored features", panel="Encoders")
+    storage: Storage = knob("float16", STORAGE, panel="Encoders")
     detector: str = knob(
         "v1",
         "torchvision's Faster-RCNN R50-FPN, v1 as in the papers or v2 at twice the FLOPs, or a Hugging Face model that "

@@ -1,7 +1,7 @@
 """`--explain`: why a part is computed although one of its name was made before, here or where the remote is."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,12 @@ from cache.names import PartName
 from cache.remotes.base import Remote
 from cache.remotes.folder import Folder
 from cache.sharing import remote_shards
-from cache.writing.draft import Draft
 from cache.writing.writer import Todo
 from common.errors import CacheError
 from common.output import table
 from extract.planning.shard_keys import home
 from extract.planning.shards import Plan
-from extract.remote import Shared
+from extract.preparation import Job
 
 LONGEST = 60  # characters of a value
 
@@ -41,13 +40,14 @@ class EarlierCache:
         return self._columns[name]
 
 
-def reasons(plan: Plan, todo: Sequence[Todo], draft: Draft, shared: Shared) -> list[dict[str, str]]:
+def reasons(job: Job, todo: Sequence[Todo]) -> list[dict[str, str]]:
     """Return part, where one of its name is, and why it does not serve, for every part that is computed."""
-    earlier = []
+    plan, draft, shared, earlier = job.plan, job.draft, job.shared, []
     if draft.before is not None:
         earlier.append(EarlierCache(str(draft.folder), draft.before, Folder(draft.folder)))
     if shared.remote is not None and shared.manifest is not None:
         earlier.append(EarlierCache(shared.url, shared.manifest, shared.remote))
+    earlier += [EarlierCache(str(one.folder), one.manifest, Folder(one.folder)) for one in job.siblings.lenders]
     ranges: dict[str, list[Todo]] = defaultdict(list)
     for item in todo:
         for part in dict.fromkeys(shard.part.name for shard in item.missing):
@@ -61,11 +61,14 @@ def reasons(plan: Plan, todo: Sequence[Todo], draft: Draft, shared: Shared) -> l
     ]
 
 
-def report(found: Sequence[dict[str, str]]) -> str:
-    """Return the reasons as text."""
+def report(found: Sequence[dict[str, str]], lent: Mapping[PartName, Mapping[str, int]]) -> str:
+    """Return the reasons as text, behind what caches beside have given: shards by their names, by part."""
+    given = [(part, name, f"{count:,}") for part, counts in lent.items() for name, count in counts.items()]
+    lines = [table(("not computed", "from sibling", "shards"), given), ""] if given else []
     if not found:
-        return "no part is computed again that is present locally or in the remote\n"
-    return table(("recomputed", "present in", "because"), [tuple(reason.values()) for reason in found]) + "\n"
+        return "\n".join([*lines, "no part is computed again that is present locally, beside or in the remote\n"])
+    rows = [tuple(reason.values()) for reason in found]
+    return "\n".join([*lines, table(("recomputed", "present in", "because"), rows) + "\n"])
 
 
 def _why(plan: Plan, part: PartName, ranges: Sequence[Todo], earlier: EarlierCache) -> str:

@@ -29,13 +29,14 @@ def run(config: ExtractConfig) -> Path:
         work = Work(plan, encoders, draft, config)
         todo = missing(plan, draft.adopt)
         _tell_wrong(draft)
-        todo = shared.take(todo, draft)
+        todo = shared.take(job.siblings.take(todo, draft), draft)
         if config.explain:
-            console.show(explain.report(explain.reasons(plan, todo, draft, shared)))
+            console.show(explain.report(explain.reasons(job, todo), job.siblings.lent))
         work.do(todo)
         counts = coverage.count(job.release, plan.lists, draft)
         about = described(config, job) | {"coverage": counts}
-        history = provenance.of(draft, shared.taken, work.clock.seconds, encoders.compute, time.monotonic() - start)
+        elsewhere = [*job.siblings.taken, *shared.taken]
+        history = provenance.of(draft, elsewhere, work.clock.seconds, encoders.compute, time.monotonic() - start)
         identity = draft.finish(about, history)
     console.show(coverage.report(job.release, plan.lists, counts))
     for line in work.counters().splitlines():

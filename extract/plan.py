@@ -14,6 +14,7 @@ from extract.config import ExtractConfig
 from extract.forecast.calibration import Calibration
 from extract.forecast.workload import Workload
 from extract.planning.shards import missing
+from extract.planning.trust import Trust
 from extract.preparation import Job, prepare
 
 
@@ -21,13 +22,15 @@ from extract.preparation import Job, prepare
 class Line:
     """What becomes of a part: shards by where they come from, and what encoding the rest takes.
 
-    `bytes` are those of the shards that are fetched or computed; `seconds` None where no encoder is asked.
+    Those `here` include what `siblings` have, by name: it costs nothing. `bytes` are those of the shards that are
+    fetched or computed; `seconds` None where no encoder is asked.
     """
 
     part: str
     rows: int
     shards: int
     here: int
+    siblings: dict[str, int]
     remote: int
     compute: int
     texts: int
@@ -46,9 +49,11 @@ def show(config: ExtractConfig) -> None:
 def forecast(config: ExtractConfig, job: Job) -> dict[str, Any]:
     """Return what `report` shows."""
     todo = missing(job.plan, job.draft.has)
-    lacking = [shard for item in todo for shard in item.missing]
+    beside = job.siblings.offers([shard for item in todo for shard in item.missing], Trust(job.plan).problem)
+    lacking = [shard for item in todo for shard in item.missing if shard.file not in beside]
     offers = job.shared.offers(lacking)
-    rest = [Todo(item.table, item.index, [s for s in item.missing if s.file not in offers]) for item in todo]
+    known = beside | offers.keys()
+    rest = [Todo(item.table, item.index, [s for s in item.missing if s.file not in known]) for item in todo]
     items = Workload(job.plan, rest)
     calibration = Calibration(config, job.encoders, items)
     coming = {name: listed.entry.bytes for name, listed in offers.items()}
@@ -67,7 +72,7 @@ def forecast(config: ExtractConfig, job: Job) -> dict[str, Any]:
         "decode_seconds": calibration.decoding(),
         "device": str(job.encoders.compute.device),
         "calibrated": calibration.measured,
-        "why": explain.reasons(job.plan, rest, job.draft, job.shared) if config.explain else [],
+        "why": explain.reasons(job, rest) if config.explain else [],
     }
 
 
@@ -90,6 +95,7 @@ def _lines(
                 rows=rows[plan.table],
                 shards=shards[part],
                 here=shards[part] - len(mine[part]),
+                siblings=dict(job.siblings.lent[part]) if part in job.siblings.lent else {},
                 remote=len(there),
                 compute=len(mine[part]) - len(there),
                 texts=len(items.text_items[part]),
@@ -115,11 +121,15 @@ def report(found: dict[str, Any]) -> str:
         for line in found["parts"]
     ]
     lines = [table(header, rows), ""]
+    lent = {line["part"]: line["siblings"] for line in found["parts"]}
+    if total := sum(map(Counter, lent.values()), Counter()):
+        told = ", ".join(f"{count:,} shards from sibling {name}" for name, count in total.items())
+        lines += [f"of those present: {told}, shared with it and not computed", ""]
     if found["calibrated"]:
         rates = [(name, r["items"], f"{1 / r['seconds_per_item']:,.1f}") for name, r in found["calibrated"].items()]
         lines += [table(("calibrated", "items", "a second"), rates), ""]
     if found["why"]:
-        lines.append(explain.report(found["why"]))
+        lines.append(explain.report(found["why"], lent))
     if found["remote"]:
         lines.append(f"to fetch: {size(found['fetch_bytes'])} from {found['remote']}")
     return "\n".join([*lines, _work(found), _disk(found), f"Nothing was written to {found['folder']}."])

@@ -19,16 +19,21 @@ from extract.planning.shards import RANGED, Plan
 from extract.planning.trust import Trust
 from extract.reading import descriptions
 from extract.remote import Shared
+from extract.siblings import Siblings
 
 
 @dataclass(frozen=True)
 class Job:
-    """What an extraction knows before it computes anything.  `draft` holds what is finished, `shared` a remote."""
+    """What an extraction knows before it computes anything.
+
+    `draft` holds what is finished, `siblings` the caches beside, `shared` a remote.
+    """
 
     release: Dataset
     encoders: Encoders
     draft: Draft
     plan: Plan
+    siblings: Siblings
     shared: Shared
 
 
@@ -42,7 +47,7 @@ def prepare(config: ExtractConfig) -> Job:
     if config.faces not in (None, NONE):
         asked = {"gender": config.infer_gender, "race": config.infer_race}
         release = faces.add(release, config.faces, config.objects, **asked)
-    draft = Draft(config.folder)
+    draft, siblings = Draft(config.folder), Siblings(config)
     _stop_if_forgotten(config, release, draft)
     if config.limit and draft.before is not None and len(draft.before.generations or ()) > 1:
         raise ConfigError(f"--limit would replace the grown cache in {config.folder}; give it another --name")
@@ -54,7 +59,7 @@ def prepare(config: ExtractConfig) -> Job:
     earlier = (
         None
         if config.limit or config.reorder
-        else row_order.later(row_order.EarlierRows.of(config.folder), shared.order(release))
+        else siblings.order(release, row_order.later(row_order.EarlierRows.of(config.folder), shared.order(release)))
     )
     release, layout = row_order.arrange(release, earlier, config.shard_rows)
     listed = candidate_lists.make(release, config.list_length)
@@ -65,7 +70,7 @@ def prepare(config: ExtractConfig) -> Job:
     plan = Plan(config, rows.Rows.hashed(release, layout, config.workers), listed, encoders, draft.listed)
     _stop_if_too_many(config, plan)
     draft.examine(Trust(plan).problem)
-    job = Job(release, encoders, draft, plan, shared)
+    job = Job(release, encoders, draft, plan, siblings, shared)
     manifests.foresee(described(config, job) | {"coverage": release.counts})
     return job
 

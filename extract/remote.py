@@ -16,7 +16,7 @@ from cache.sharing import download, pull, push, remote_shards, signing
 from cache.sharing.parallel import Transfer
 from cache.sharing.remote_shards import Listed
 from cache.store.resumable_file import WriteError
-from cache.writing.draft import FETCHED, KEPT, MADE, Draft
+from cache.writing.draft import FETCHED, KEPT, MADE, TAKEN, Draft
 from cache.writing.writer import ShardPlan, Todo
 from common import places
 from common.errors import CacheError
@@ -137,7 +137,8 @@ class Shared:
         """Return in one line what was present, what was fetched and what was computed."""
         kept, fetched, made = (_count(draft.shards(origin)) for origin in (KEPT, FETCHED, MADE))
         gain = f" ({size(self.bytes)}{self._saved()})" if self.taken else ""
-        return f"shards: {kept} present locally, {fetched} fetched from {self.url}{gain}, {made} computed"
+        beside = f", {_count(taken)} taken from caches beside" if (taken := draft.shards(TAKEN)) else ""
+        return f"shards: {kept} present locally{beside}, {fetched} fetched from {self.url}{gain}, {made} computed"
 
     def _saved(self) -> str:
         told = [listed.seconds for listed in self.taken if listed.seconds is not None]

@@ -22,10 +22,11 @@ class Mentions(Dataset[dict[str, Tensor]]):
     """Mentions of a split (train, valid or test; None: all) with some columns of the cache, read as they are asked for.
 
     An item has of a mention column its row (...), of an entity column the rows of the candidates (C, ...), 0 for
-    padding, of a pair column its row (C, ...), all in the stored type under their full names; and "present" (C,) bool,
-    which candidates are real, "candidates" (C,) their rows in the entity table, -1 = padding, and "gold" (), the
-    position of gold, -1 = not there, -2 = not labeled. Every byte is checked once, here. Raises ConfigError for a split
-    or table that is none, and for columns of text, which `Reader.strings` returns; CacheError as `Reader.column`.
+    padding, of a pair column its row (C, ...), all of the type that Reader.dtype says under their full names; and
+    "present" (C,) bool, which candidates are real, "candidates" (C,) their rows in the entity table, -1 = padding, and
+    "gold" (), the position of gold, -1 = not there, -2 = not labeled. Every byte is checked once, here. Raises
+    ConfigError for a split or table that is none, and for columns of text, which `Reader.strings` returns;
+    CacheError as `Reader.column`.
     """
 
     __module__ = "melcache"  # what pickle imports for a worker: there a train.py of the user's is out of the way
@@ -53,8 +54,8 @@ class Mentions(Dataset[dict[str, Tensor]]):
         item = {"candidates": candidates, "present": present, "gold": self._gold[row]}
         for name, column in self._columns.items():
             if ColumnName(name).table == "entity":
-                item[name] = column.take(candidates.clamp(min=0))
+                item[name] = column.take(candidates.clamp(min=0)).values()
                 item[name][~present] = 0
             else:
-                item[name] = column.take(row)
+                item[name] = column.take(row).values()
         return item

@@ -7,6 +7,7 @@ import numpy as np
 
 from cache.manifests.entries import PartEntry
 from cache.names import PartName
+from cache.quantized import LEVELS, kind_of
 from cache.reader import Reader
 from cache.schema import PARTS, SEQUENCES
 from common.foreign import printable
@@ -85,11 +86,11 @@ def _part(first: Reader, second: Reader, name: PartName, places: Places | None, 
     if state == "differently":
         found["recipe"] = changes(here, there)
     if places is not None:
-        common = [column for column in here.columns if column in there.columns]
+        common = [column for column in here.read if column in there.read]
         found["values"] = {
-            column: _count(first, second, name.column(column), places, tolerance)
+            column: _count(first, second, name.column(column), places, tolerance + _step(here, there, column))
             for column in common
-            if here.columns[column].shape == there.columns[column].shape
+            if here.columns[column].read[1] == there.columns[column].read[1]
             and name.column(column) not in INDICES
             and name not in SEQUENCES.values()
         }
@@ -109,6 +110,15 @@ def _count(first: Reader, second: Reader, name: str, places: Places, tolerance: 
         differ, apart = _floats(wide[0], wide[1], tolerance)
         rows, largest = rows + int(differ.sum()), max(largest, float(apart.max(initial=0.0)))
     return [rows, len(here), largest]
+
+
+def _step(first: PartEntry, second: PartEntry, column: str) -> float:
+    """Return how far two vectors that differ in their last bits can be apart once they are stored as codes.
+
+    Relative to their largest magnitude: a code rounds up or down. 0 where both are stored as numbers.
+    """
+    specs = (entry.columns[column] for entry in (first, second))
+    return max((1 / LEVELS[kind_of(spec.dtype)] for spec in specs if spec.width is not None), default=0.0)
 
 
 def _floats(a: np.ndarray, b: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:

@@ -33,12 +33,13 @@ SHARDS, WORK, TEMPORARY, OTHER = (
 
 @dataclass(frozen=True)
 class Leftover:
-    """One file, relative to the cache directory.  `kept`: it stays."""
+    """One file, relative to the cache directory.  `kept`: it stays; `shared`: another cache has it, too."""
 
     file: str
     bytes: int
     kind: str
     kept: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Collected:
         if not rows:
             return f"{self.folder}: nothing is left over"
         what = f"{len(gone):,} file{'s' * (len(gone) != 1)}, {size(sum(file.bytes for file in gone))}"
+        if shared := sum(file.bytes for file in gone if file.shared):
+            what += f" ({size(shared)} of that stays on the disk, in caches beside)"
         said = f"{what} removed" if self.deleted else f"{what} to be removed: add --delete"
         said = said if gone else "nothing to remove"
         more = "; add --unfinished for what is kept" if any(file.kept for file in self.files) else ""
@@ -97,7 +100,8 @@ def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
     for path, status in _files(folder):
         if SHARD.fullmatch(path.name) and path.name not in listed:
             new = status.st_mtime_ns >= finished
-            yield Leftover(path.name, status.st_size, WORK if new else SHARDS, new and not unfinished)
+            shared = status.st_nlink > 1
+            yield Leftover(path.name, status.st_size, WORK if new else SHARDS, new and not unfinished, shared)
         elif (noted := checksums.NAME.fullmatch(path.name)) and (
             noted[1] in listed or not exists(folder / noted[1])  # of other shards it goes with the shard
         ):

@@ -15,6 +15,7 @@ from cache.commands.options import (
     signers_knob,
     trusted,
 )
+from cache.quantized import STORAGE, Storage
 from common import console
 from common.errors import CacheError, ConfigError, DeniedError
 from common.options import knob
@@ -128,6 +129,7 @@ class SynthConfig:
     image_width: int = knob(2048, "V")
     joint_width: int = knob(512, "P")
     regions: int = knob(49, "R")
+    storage: Storage = knob("float16", STORAGE)
 
 
 def synth(config: SynthConfig) -> None:
@@ -151,6 +153,7 @@ def synth(config: SynthConfig) -> None:
         synth.SPLIT_SHARES if config.mentions else (train, valid, test),
         config.joint_width,
         config.regions,
+        config.storage,
     )
     console.show(f"{config.out}: cache id {synth.write(config.out, wanted)}")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from cache import coverage, partial_cache
+from cache.kinds import holds
 from cache.manifests.entries import Manifest
-from cache.schema import PARTS
 from common.output import duration, size, table
 
 
@@ -25,7 +25,7 @@ def describe(folder: Path, manifest: Manifest) -> str:
         for i, (column, kind) in enumerate(spec.columns.items()):
             shape = "x".join(map(str, [manifest.tables[part.table], *kind.shape]))
             first = (part, len(mine), held) if i == 0 else ("", "", "")
-            rows.append((*first, column, shape, kind.dtype.strip("<|"), PARTS[part][column].holds))
+            rows.append((*first, column, shape, kind.dtype.strip("<|"), holds(part, column)))
     made, tables, whole = manifest.provenance, manifest.tables, partial_cache.whole_manifest(folder, manifest)
     held = size(manifest.bytes)
     some = f"; {len(manifest.parts)} of its {len(whole.parts)} parts are present, {held} of {size(whole.bytes)}"

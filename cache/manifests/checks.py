@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from cache import fingerprint
+from cache.kinds import quantizable
 from cache.names import PartName
+from cache.quantized import READ_TYPE, SCALE, SCALE_TYPE, TYPES, kind_of, stored
 from cache.schema import OPTIONAL, PARTS, TABLES, VERSION
 from common.errors import CacheError
 
@@ -17,7 +19,7 @@ MAX_SIGNS = 3 << 17  # brackets and commas; a shard has at most fifty
 MAX_DEPTH = 8
 MAX_COUNT = 1 << 50
 TEXT = 10_000  # characters
-DTYPES = ("<f2", "<f4", "<i4", "|u1", "|b1")
+DTYPES = ("<f2", "<f4", "<i4", "|i1", "|u1", "|b1")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # one that nothing closes takes all the rest
 _INSIDE = bytes(set(range(256)) - set(b"[]{},"))  # all but what separates values
 
@@ -63,12 +65,13 @@ def check(manifest: dict[str, Any], where: str) -> None:
         _fields(part, _PART, f"{where}: parts")
         if not part["columns"]:
             raise CacheError(f"{where}: part {name!r} has no column")
-        if name not in PARTS or not set(part["columns"]) <= set(PARTS[name]):
+        if name not in PARTS or not set(part["columns"]) <= set(PARTS[name]) | _scales(part):
             raise CacheError(f"{where}: part {name!r} or one of its columns is not in the schema")
         if part["fingerprint"] != fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]}):
             raise CacheError(f"{where}: part {name}: its fingerprint is not that of its recipe")
         for column, spec in part["columns"].items():
-            _fields(spec, _SPEC, f"{where}: column {name}.{column}")
+            _fields(spec, _SPEC, f"{where}: column {name}.{column}", _WIDTH)
+        for column in filter(PARTS[name].get, part["columns"]):
             _check_column(manifest, name, column, f"{where}: column {name}.{column}")
     _check_widths(manifest["parts"], where)
     for shard in manifest["shards"]:
@@ -78,7 +81,15 @@ def check(manifest: dict[str, Any], where: str) -> None:
 
 
 def _check_column(manifest: dict[str, Any], part: str, name: str, where: str) -> None:
-    wanted, spec = PARTS[part][name], manifest["parts"][part]["columns"][name]
+    wanted, columns = PARTS[part][name], manifest["parts"][part]["columns"]
+    spec = columns[name]
+    if "width" in spec:
+        if not _are_codes(part, name, columns):
+            raise CacheError(
+                f"{where}: expected codes of vectors, {' or '.join(TYPES.values())}, as wide as its width says, and "
+                f"{name}{SCALE}, {SCALE_TYPE}, one scale a vector"
+            )
+        spec = {"dtype": READ_TYPE, "shape": _read_shape(spec)}
     kinds = {"feature": ("<f2", "<f4"), "S": (spec["dtype"],) if spec["dtype"].startswith("|S") else ()}
     axes = [{"4": 4, "*": 32, "C": manifest["candidates"]}.get(axis) for axis in wanted.axes]
     if spec["dtype"] not in kinds.get(wanted.dtype, (wanted.dtype,)) or len(axes) != len(spec["shape"]):
@@ -87,12 +98,35 @@ def _check_column(manifest: dict[str, Any], part: str, name: str, where: str) ->
         raise CacheError(f"{where}: shape {spec['shape']} does not fit the schema or the number of candidates")
 
 
+def _are_codes(part: str, name: str, columns: dict[str, Any]) -> bool:
+    """Whether type, shape and scales of a column with a width are those of codes that melcache makes."""
+    spec = columns[name]
+    if name not in quantizable(part) or spec["dtype"] not in TYPES.values() or not spec["shape"]:
+        return False
+    wanted = stored(name, kind_of(spec["dtype"]), tuple(_read_shape(spec)))
+    found = {column: columns.get(column, {}) for column in wanted}
+    found[name] = {field: value for field, value in spec.items() if field != "width"}
+    return found == {column: {"dtype": dtype, "shape": list(shape)} for column, (dtype, shape) in wanted.items()}
+
+
+def _read_shape(spec: dict[str, Any]) -> list[int]:
+    """Return the shape of what is read of a column, after the row axis."""
+    return [*spec["shape"][:-1], spec["width"]] if "width" in spec else spec["shape"]
+
+
+def _scales(entry: dict[str, Any]) -> set[str]:
+    """Return the names of the scales that belong to columns of codes."""
+    return {name + SCALE for name, spec in entry["columns"].items() if isinstance(spec, dict) and "width" in spec}
+
+
 def _check_widths(parts: dict[str, Any], where: str) -> None:
     """Raise CacheError where two columns have another number of what one letter of the schema stands for."""
     widths: dict[str, tuple[int, str]] = {}
     for name, part in parts.items():
         for column, spec in part["columns"].items():
-            for axis, size in zip(PARTS[name][column].axes, spec["shape"], strict=True):
+            if column not in PARTS[name]:
+                continue  # scales
+            for axis, size in zip(PARTS[name][column].axes, _read_shape(spec), strict=True):
                 letter = f"{axis} of {PartName(name).table}" if axis == "K" else axis  # imported entities have fewer
                 first, other = widths.setdefault(letter, (size, f"{name}.{column}"))
                 if first != size:
@@ -281,6 +315,7 @@ _MANIFEST: dict[str, Check] = {
 _OPTIONAL: dict[str, Check] = {"generations": _generations}
 _PART: dict[str, Check] = {"recipe": _object, "inputs": _object, "fingerprint": _hex(64), "columns": _object}
 _SPEC: dict[str, Check] = {"dtype": _dtype, "shape": _shape}
+_WIDTH: dict[str, Check] = {"width": lambda value: type(value) is int and 0 < value <= 1 << 24}
 _SHARD: dict[str, Check] = {
     "part": _part_name,
     "file": _file,

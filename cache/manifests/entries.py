@@ -8,6 +8,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from cache.names import ColumnName, PartName
+from cache.quantized import READ_TYPE, SCALE
 from cache.schema import VERSION
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -30,15 +31,24 @@ class DatasetEntry:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A column's stored type, and its shape after the row axis."""
+    """A column's stored type, and its shape after the row axis.
+
+    `width` is that of the vectors whose codes the column holds (cache.quantized), None where it holds what it says.
+    """
 
     dtype: str
     shape: tuple[int, ...]
+    width: int | None = None
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:
         """Return it from checked JSON."""
-        return cls(found["dtype"], tuple(found["shape"]))
+        return cls(found["dtype"], tuple(found["shape"]), found.get("width"))
+
+    @property
+    def read(self) -> tuple[str, tuple[int, ...]]:
+        """The type and shape that are read: of vectors where it holds codes."""
+        return (self.dtype, self.shape) if self.width is None else (READ_TYPE, (*self.shape[:-1], self.width))
 
     @property
     def row_bytes(self) -> int:
@@ -47,7 +57,8 @@ class Spec:
 
     def as_json(self) -> dict[str, Json]:
         """Return it as it stands in the file."""
-        return {"dtype": self.dtype, "shape": list(self.shape)}
+        coded = {} if self.width is None else {"width": self.width}
+        return {"dtype": self.dtype, "shape": list(self.shape), **coded}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,12 @@ class PartEntry:
     inputs: Mapping[str, str]
     fingerprint: str
     columns: dict[str, Spec]
+
+    @property
+    def read(self) -> dict[str, Spec]:
+        """The columns without the scales of codes, which are read with the codes."""
+        scales = {name + SCALE for name, spec in self.columns.items() if spec.width is not None}
+        return {name: spec for name, spec in self.columns.items() if name not in scales}
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:
@@ -219,8 +236,8 @@ class Manifest:
 
     @property
     def columns(self) -> list[ColumnName]:
-        """The full names of all columns, part by part."""
-        return [part.column(name) for part, entry in self.parts.items() for name in entry.columns]
+        """The full names of all columns that are read, part by part: scales are not, they are read with their codes."""
+        return [part.column(name) for part, entry in self.parts.items() for name in entry.read]
 
     def column(self, name: str) -> Spec | None:
         """Return type and shape of a column by its full name, None where there is none."""

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from cache import coverage
+from cache.kinds import holds
 from cache.manifests.entries import Manifest
 from cache.names import PartName
-from cache.schema import PARTS
 from common.foreign import markdown, shell
 from common.output import size
 
@@ -96,7 +96,7 @@ def _columns(manifest: Manifest) -> list[tuple[str, ...]]:
     for part, spec in manifest.parts.items():
         for column, kind in spec.columns.items():
             shape = " x ".join(map(str, [manifest.tables[part.table], *kind.shape]))
-            rows.append((part, column, shape, kind.dtype.strip("<|"), PARTS[part][column].holds))
+            rows.append((part, column, shape, kind.dtype.strip("<|"), holds(part, column)))
     return rows
 
 

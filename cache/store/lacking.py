@@ -28,6 +28,7 @@ LACKS = {
     "fsync": f"cannot make files durable: {LOST}",
     "fsync of folders": f"cannot make the names in a folder durable: {LOST}",
     "links": "has no hard links: files get their names by being renamed",
+    "links between caches": "lets no two caches share a file: shards are copied",
     "locks": "has no locks: let only one process at a time work there",
 }
 
@@ -62,10 +63,10 @@ def sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
-def link(source: Path, target: Path) -> bool:
-    """Give a file a second name.  Returns False where there are no hard links.
+def link(source: Path, target: Path, what: str = "links") -> bool:
+    """Give a file a second name.  Returns False where there are no hard links, and says what of LACKS is lacking.
 
-    Raises FileExistsError if something has that name, and OSError for a full disk.
+    Raises FileExistsError if something has that name, and OSError for a full disk or a file that is gone.
     """
     try:
         os.link(source, target)
@@ -74,7 +75,7 @@ def link(source: Path, target: Path) -> bool:
     except OSError as error:
         if error.errno in FULL:
             raise
-        warn("links", target.parent)
+        warn(what, target.parent)
         return False
     return True
 

@@ -12,15 +12,17 @@ import numpy as np
 from cache import manifests, store
 from cache.manifests.entries import Manifest, ShardEntry
 from cache.names import ColumnName, PartName
+from cache.quantized import SCALE, Quantized
 from cache.schema import TABLES, VERSION
 from cache.store import lacking
+from cache.store.resumable_file import WriteError
 from cache.writing import checksums, limits
 from cache.writing.limits import Column
 from cache.writing.writer import PartPlan, Shard, ShardPlan, adopt
 from common.errors import CacheError, DeniedError
 from common.paths import exists, names
 
-KEPT, FETCHED, MADE = "kept", "fetched", "made"  # where a finished shard is from
+KEPT, TAKEN, FETCHED, MADE = "kept", "taken", "fetched", "made"  # where a finished shard is from
 Problem = Callable[[ShardPlan, ShardEntry, Column], str]  # as cache.writing.limits.problem
 
 
@@ -66,6 +68,11 @@ class Draft:
     def kept(self) -> int:
         """How many finished shards were present locally."""
         return sum(self.shards(KEPT).values())
+
+    @property
+    def taken(self) -> int:
+        """How many shards a cache beside this one had."""
+        return sum(self.shards(TAKEN).values())
 
     @property
     def fetched(self) -> int:
@@ -123,19 +130,44 @@ class Draft:
         self._add(plan, entry, origin)
         return True
 
+    def take(self, plan: ShardPlan, folder: Path, listed: ShardEntry) -> bool:
+        """Take a shard that the cache in another folder lists: its file gets a second name here, and is then adopted.
+
+        Returns whether it is of the listed bytes, and as `has` says of one that is here; the other cache keeps what is
+        not. Where two caches cannot share a file it is copied. Raises CacheError where it cannot be read, WriteError
+        for a full or failing disk here.
+        """
+        source, target = folder / listed.file, self.folder / plan.file
+        with store.open_shard(source):
+            checksums.note(self.folder, plan.file, listed.sha256)
+            try:
+                if not lacking.link(source, target, "links between caches"):
+                    store.publish(target, store.read_regular(source, listed.bytes), replace=False)
+            except FileExistsError:  # another extractor was faster
+                pass
+            except OSError as error:
+                raise WriteError(
+                    f"cannot write {target}: {error.strerror or error}. Finished shards are kept; "
+                    f"{store.remedy(error)} and run the same command again"
+                ) from error
+        return self.adopt(plan, TAKEN)
+
     def save(self, shard: Shard) -> None:
         """Publish a shard and count it as finished."""
         self._add(shard.plan, shard.save(self.folder), MADE)
 
     def rows(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Return the given rows (n,) of a column, (n, ...).  Raises CacheError if one is in no finished shard."""
+        """Return the given rows (n,) of a column, (n, ...), vectors that are stored as codes as float32.
+
+        Raises CacheError if one is in no finished shard.
+        """
         part, column = ColumnName(name).apart()
         dtype, shape = self._plans[part].columns[column]
         result, found = np.empty((len(rows), *shape), dtype), 0
         for entry in self._entries[part]:
             inside = np.flatnonzero((rows >= entry.start) & (rows < entry.stop))
             if len(inside):
-                values = self._values(entry, self._plans[part], column)
+                values = self._read(entry, self._plans[part], column)
                 result[inside] = values[rows[inside] - entry.start]
                 found += len(inside)
         if found != len(rows):
@@ -189,9 +221,16 @@ class Draft:
             return None
         return entry
 
+    def _read(self, entry: ShardEntry, part: PartPlan, column: str) -> np.ndarray | Quantized:
+        """Return a column of a finished shard, (rows, ...), to take rows of."""
+        values = self._values(entry, part, column)
+        if column not in part.quantized:
+            return values
+        return Quantized(values, self._values(entry, part, column + SCALE), part.columns[column][1][-1])
+
     def _values(self, entry: ShardEntry, part: PartPlan, column: str) -> np.ndarray:
-        """Return a column of a finished shard as a map of its file, (rows, ...)."""
-        dtype, shape = part.columns[column]
+        """Return a column of a finished shard as it is stored, as a map of its file, (rows, ...)."""
+        dtype, shape = part.stored[column]
         with store.open_shard(self.folder / entry.file) as descriptor:
             view = lacking.mapped(descriptor, entry.bytes)
         count, offset = entry.rows * int(np.prod(shape)), entry.columns[column].offset

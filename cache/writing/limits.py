@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cache.kinds import KINDS
+from cache import bounds
 from cache.manifests.entries import ShardEntry
 from cache.writing.writer import ShardPlan
 
@@ -16,8 +16,8 @@ def problem(shard: ShardPlan, entry: ShardEntry, column: Column) -> str:
 
     `entry` is what the manifest would say of it, `column` returns a column by name, (rows, ...).
     """
-    for name, (dtype, _) in shard.part.columns.items():
-        place, (least, most) = entry.columns[name], KINDS[shard.part.name].columns[name].values or (-np.inf, np.inf)
+    for name, (dtype, _) in shard.part.stored.items():
+        place, (least, most) = entry.columns[name], bounds.of_stored(shard.part.name, name) or (-np.inf, np.inf)
         if place.min is not None and place.max is not None and not (least <= place.min and place.max <= most):
             return f"{name} holds {place.min:g} to {place.max:g}, expected {least:g} to {most:g}"
         if dtype == "|b1" and column(name).view(np.uint8).max() > 1:

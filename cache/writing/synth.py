@@ -19,9 +19,10 @@ from cache.edges import EDGES
 from cache.fingerprint import content_hash, shard_key
 from cache.kinds import KINDS, SIZES
 from cache.names import ColumnName, PartName
+from cache.quantized import Storage
 from cache.schema import CHOICES, READS, SEQUENCES
 from cache.writing.draft import Draft
-from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
+from cache.writing.writer import PartPlan, Shard, ShardPlan, codes_of, columns_of, feature_type
 from common.errors import ConfigError
 from common.output import Progress
 from common.paths import check_name, exists
@@ -55,6 +56,7 @@ class Synthetic:
     shares: tuple[float, float, float] = SPLIT_SHARES  # of mentions in train, valid and test
     joint_width: int = SIZES["P"]
     regions: int = SIZES["R"]
+    storage: Storage = "float16"
 
     def __post_init__(self) -> None:
         if unknown := set(self.head.split(",")) - READS.keys():
@@ -93,9 +95,9 @@ def write(folder: Path, wanted: Synthetic) -> str:
     sizes |= {"C": wanted.candidates, "surface": 12, "name": 12}
     with Progress(len(names), "synth", "columns") as progress:
         for part, columns in parts.items():
-            plan = PartPlan(
-                part, {"producer": "melcache synth", **_recipe(wanted)}, columns_of(part, sizes, "<f2", columns)
-            )
+            typed = columns_of(part, sizes, feature_type(part, wanted.storage), columns)
+            recipe, codes = {"producer": "melcache synth", **_recipe(wanted)}, codes_of(part, wanted.storage)
+            plan = PartPlan(part, recipe, typed, storage=codes)
             values = {column: lists.column(part.column(column), plan.columns[column]) for column in columns}
             progress.advance(len(columns))
             count = lists.rows(plan.table)
@@ -117,7 +119,9 @@ def _parts(names: list[ColumnName]) -> list[PartName]:
 
 
 def _recipe(wanted: Synthetic) -> dict[str, Any]:
-    return {"edition": EDITION} | {name: getattr(wanted, name) for name in Synthetic.__dataclass_fields__}
+    """Return what decides the numbers, but for the storage: that stands in the columns."""
+    fields = [name for name in Synthetic.__dataclass_fields__ if name != "storage"]
+    return {"edition": EDITION} | {name: getattr(wanted, name) for name in fields}
 
 
 def _about(name: str, wanted: Synthetic, lists: "_Lists", sequences: dict[str, int]) -> dict[str, Any]:

@@ -20,10 +20,11 @@ import h5py
 import numpy as np
 import xxhash
 
-from cache import fingerprint, store
+from cache import fingerprint, kinds, quantized, store
 from cache.kinds import KINDS
 from cache.manifests.entries import PartEntry, ShardEntry, Span, Spec
 from cache.names import PartName
+from cache.quantized import Kind, Storage
 from cache.schema import VERSION
 from cache.writing import checksums
 from common.errors import CacheError, NotFiniteError
@@ -38,18 +39,36 @@ class PartPlan:
     """What one producer writes for one table.
 
     `recipe` is everything that decides the numbers (JSON values), `inputs` the fingerprints of the parts it
-    derives from, `columns` name -> (numpy dtype string, shape after the row axis).
+    derives from, `columns` name -> (numpy dtype string, shape after the row axis). With `storage` its vectors
+    (kinds.quantizable) are stored as such codes, and `columns` says how they are read.
     """
 
     name: PartName
     recipe: dict[str, Any]
     columns: dict[str, tuple[str, tuple[int, ...]]]
     inputs: dict[str, str] = field(default_factory=dict)
+    storage: Kind | None = None
+
+    @cached_property
+    def quantized(self) -> dict[str, Kind]:
+        """How those columns are stored that are stored as codes."""
+        there = kinds.quantizable(self.name) if self.storage else ()
+        return {name: self.storage for name in there if self.storage and name in self.columns}
+
+    @cached_property
+    def stored(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The columns of its files: as `columns`, but codes and their scales where vectors are stored as these."""
+        found: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for name, (dtype, shape) in self.columns.items():
+            kind = self.quantized.get(name)
+            found |= quantized.stored(name, kind, shape) if kind else {name: (dtype, shape)}
+        return found
 
     @cached_property
     def manifest_entry(self) -> PartEntry:
         """The part as it stands in the manifest; the recipe includes the stored columns and the format."""
-        specs = {name: Spec(dtype, tuple(shape)) for name, (dtype, shape) in self.columns.items()}
+        widths = {name: self.columns[name][1][-1] for name in self.quantized}
+        specs = {name: Spec(dtype, tuple(shape), widths.get(name)) for name, (dtype, shape) in self.stored.items()}
         columns = {name: spec.as_json() for name, spec in specs.items()}
         recipe = json.loads(fingerprint.canonical({**self.recipe, "columns": columns, "format": VERSION}))
         return PartEntry(recipe, self.inputs, fingerprint.digest({"recipe": recipe, "inputs": self.inputs}), specs)
@@ -83,7 +102,7 @@ class ShardPlan:
     @property
     def most_bytes(self) -> int:
         """The most bytes that its file can have."""
-        columns = self.part.columns.values()
+        columns = self.part.stored.values()
         row_bytes = sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns)
         return HEADER_BYTES + COLUMN_BYTES * len(columns) + self.rows * row_bytes
 
@@ -106,10 +125,8 @@ class Shard:
     def __init__(self, plan: ShardPlan, name_row: Callable[[int], str] = str) -> None:
         self.plan = plan
         self._name_row = name_row
-        self._arrays = {
-            name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.columns.items()
-        }
-        self._written = {name: np.zeros(plan.rows, bool) for name in self._arrays}
+        self._arrays = {name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.stored.items()}
+        self._written = {name: np.zeros(plan.rows, bool) for name in plan.part.columns}
 
     def put(self, column: str, rows: Any, values: Any) -> None:
         """Store values (n, ...) at rows (n,) counted from the shard's start.
@@ -117,29 +134,25 @@ class Shard:
         Raises, naming the row, NotFiniteError for NaN, infinity, or a number too large for the stored type, and
         CacheError for an integer or a string that does not fit its column.
         """
-        array = self._arrays[column]
+        dtype = np.dtype(self.plan.part.columns[column][0])
         values = np.asarray(values)
-        if array.dtype.kind == "f":
-            with np.errstate(over="ignore"):  # an overflow becomes infinity and is named below
-                stored = values.astype(array.dtype) if values.dtype != array.dtype else values
-            finite = np.isfinite(stored)
-            if not finite.all():
-                bad = int(np.argwhere(~finite)[0, 0])
-                row = self._name_row(self.plan.start + int(np.asarray(rows)[bad]))
-                raise NotFiniteError(
-                    f"{self.plan.part.name}.{column} of {row} is not finite in {array.dtype.name} "
-                    f"(largest magnitude {np.abs(values[bad]).max():g}). Nothing was stored"
-                )
-            values = stored
-        elif values.dtype != array.dtype and values.dtype.kind != "f":
+        if dtype.kind == "f":
+            values = self._finite(column, rows, values, dtype)
+        elif values.dtype != dtype and values.dtype.kind != "f":
             values = self._fitting(column, rows, values)
-        array[rows] = values
+        if kind := self.plan.part.quantized.get(column):
+            values, self._arrays[column + quantized.SCALE][rows] = quantized.encode(values, kind)
+        self._arrays[column][rows] = values
         self._written[column][rows] = True
 
     def get(self, column: str, rows: Any) -> np.ndarray:
-        """Return stored values of rows counted from the shard's start."""
+        """Return stored values of rows counted from the shard's start, vectors that are stored as codes as float32."""
         found: np.ndarray = self._arrays[column][rows]
-        return found
+        if column not in self.plan.part.quantized:
+            return found
+        return quantized.decode(
+            found, self._arrays[column + quantized.SCALE][rows], self.plan.part.columns[column][1][-1]
+        )
 
     def cut(self, plan: ShardPlan) -> "Shard":
         """Return the rows of `plan`, which are some of this shard's, as a shard that shares their memory."""
@@ -149,6 +162,19 @@ class Shard:
         piece._arrays = {name: array[rows] for name, array in self._arrays.items()}
         piece._written = {name: written[rows] for name, written in self._written.items()}
         return piece
+
+    def _finite(self, column: str, rows: Any, values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+        with np.errstate(over="ignore"):  # an overflow becomes infinity and is named below
+            stored = values.astype(dtype) if values.dtype != dtype else values
+        finite = np.isfinite(stored)
+        if not finite.all():
+            bad = int(np.argwhere(~finite)[0, 0])
+            row = self._name_row(self.plan.start + int(np.asarray(rows)[bad]))
+            raise NotFiniteError(
+                f"{self.plan.part.name}.{column} of {row} is not finite in {dtype.name} "
+                f"(largest magnitude {np.abs(values[bad]).max():g}). Nothing was stored"
+            )
+        return stored
 
     def _fitting(self, column: str, rows: Any, values: np.ndarray) -> np.ndarray:
         dtype = self._arrays[column].dtype
@@ -192,13 +218,13 @@ def adopt(plan: ShardPlan, folder: Path) -> ShardEntry | None:
     if found is None or not stat.S_ISREG(found.st_mode):
         return None
     twin, offsets = _build(
-        {name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.columns.items()}
+        {name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.stored.items()}
     )
     if path.lstat().st_size != len(twin):  # a sparse one may say any size
         return None
     data = store.read_regular(path, len(twin))
     structure = bytearray(data)
-    for name, (dtype, shape) in plan.part.columns.items():
+    for name, (dtype, shape) in plan.part.stored.items():
         size = plan.rows * np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
         structure[offsets[name] : offsets[name] + size] = bytes(size)
     if structure != twin:
@@ -222,7 +248,7 @@ def _build(arrays: dict[str, np.ndarray]) -> tuple[bytes, dict[str, int]]:
 
 def _entry(plan: ShardPlan, data: bytes, offsets: dict[str, int]) -> ShardEntry:
     places = {}
-    for name, (dtype, shape) in plan.part.columns.items():
+    for name, (dtype, shape) in plan.part.stored.items():
         count = plan.rows * int(np.prod(shape, dtype=np.int64))
         array = np.frombuffer(data, dtype, count, offsets[name])
         numeric = array.dtype.kind in "fi" or name in ("image_status", "splits")
@@ -251,3 +277,13 @@ def columns_of(
         shape = tuple(int(axis) if axis.isdigit() else 32 if axis == "*" else sizes[axis] for axis in column.axes)
         resolved[name] = (dtype, shape)
     return resolved
+
+
+def codes_of(part: str, storage: Storage) -> Kind | None:
+    """Return which codes a part's vectors are stored as, None where they are stored as numbers."""
+    return {"int8": "int8", "int4": "int4"}.get(storage) if kinds.quantizable(part) else None  # type: ignore[return-value]
+
+
+def feature_type(part: str, storage: Storage) -> str:
+    """Return the type of which a part's features are read: float16 where only other parts are stored as codes."""
+    return "<f4" if storage == "float32" or codes_of(part, storage) else "<f2"

@@ -40,7 +40,7 @@ class Work:
         for encoder in self.encoders.by_role.values():
             counts |= {f"{what}, {encoder.name}": count for what, count in encoder.counts.items()}
         counts |= {"shards computed": self.draft.made, "shards fetched": self.draft.fetched}
-        counts["shards present locally"] = self.draft.kept
+        counts |= {"shards of caches beside": self.draft.taken, "shards present locally": self.draft.kept}
         return table(("done", "count"), [(what, f"{count:,}") for what, count in counts.items() if count])
 
     def _rows(self, item: Todo) -> int:

@@ -30,30 +30,30 @@ LONGEST = 200  # characters of a text that is taken over
 
 
 def of(
-    draft: Draft, fetched: Sequence[Listed], spent: Mapping[str, float], compute: Compute, seconds: float
+    draft: Draft, others: Sequence[Listed], spent: Mapping[str, float], compute: Compute, seconds: float
 ) -> dict[str, Any]:
     """Return the provenance of a finished draft, `seconds` having passed and `spent` of them on parts.
 
-    What was present locally or fetched keeps the seconds that its own manifest notes; `seconds`, in all and of a part,
-    are sums over all runs that computed some of it, `rows` those of which the time is known. Date, device and packages
-    are those of the run that computed last: this one, if it computed anything.
+    What was present locally, or is of `others` (caches beside, a remote), keeps the seconds that its own manifest
+    notes; `seconds`, in all and of a part, are sums over all runs that computed some of it, `rows` those of which the
+    time is known. Date, device and packages are those of the run that computed last: this one, if it computed anything.
     """
-    if draft.made == draft.fetched == 0 and draft.before is not None:
+    if not draft.made and not others and draft.before is not None:
         return _own(draft.before)
     parts: dict[str, dict[str, Any]] = {}
     noted_here = draft.before.provenance if draft.before else NOTHING
     known = [(part, rows, noted_here.seconds_of(part, rows)) for part, rows in draft.rows_known().items()]
-    known += [(listed.entry.part, listed.entry.rows, listed.seconds) for listed in fetched]
+    known += [(listed.entry.part, listed.entry.rows, listed.seconds) for listed in others]
     earlier = sum(taken for *_, taken in known if taken is not None)
     known += [(part, rows, spent.get(part, 0.0)) for part, rows in draft.rows_made().items() if rows]
     for part, rows, taken in known:
         if rows and taken is not None:
             noted = parts.setdefault(part, {"seconds": 0.0, "rows": 0})
             noted["seconds"], noted["rows"] = round(noted["seconds"] + taken, 3), noted["rows"] + rows
-    if draft.made or not fetched:
+    if draft.made or not others:
         return _collect(compute) | {"seconds": round(earlier + seconds, 1), "parts": parts}
     last = max(
-        (listed.manifest for listed in fetched), key=lambda manifest: str(manifest.provenance.noted.get("made", ""))
+        (listed.manifest for listed in others), key=lambda manifest: str(manifest.provenance.noted.get("made", ""))
     )
     return _told(last) | {"seconds": round(earlier, 1), "parts": parts}
 

@@ -6,8 +6,10 @@ from typing import Any
 from cache import kinds
 from cache.kinds import KINDS, Source
 from cache.names import PartName
+from cache.quantized import LEVELS
 from cache.schema import SEQUENCES, TABLES
-from cache.writing.writer import PartPlan, columns_of
+from cache.writing.writer import PartPlan, codes_of, columns_of, feature_type
+from common.errors import ConfigError
 from common.output import say
 from extract import images
 from extract.config import ExtractConfig
@@ -44,14 +46,14 @@ def plan(
     made: dict[PartName, PartPlan] = {}
     for name, recipe in _recipes(config, encoders, lists, rows, wanted).items():
         widths = sizes | {column: array.dtype.itemsize for column, array in rows.ids.get(name, {}).items()}
-        columns = columns_of(name, widths, {"float16": "<f2", "float32": "<f4"}[config.storage])
+        columns = columns_of(name, widths, feature_type(name, config.storage))
         for column in kinds.columns_with("descriptions", name):
             if rows.described:
                 recipe = recipe | {column: "else name: text"}
             else:
                 del columns[column]
         inputs = {part: made[part].fingerprint for part in KINDS[name].inputs if part in made}
-        made[name] = PartPlan(name, recipe, columns, inputs)
+        made[name] = PartPlan(name, recipe, columns, inputs, codes_of(name, config.storage))
         if name in wanted - config.demanded and made[name].fingerprint != listed[name]:
             say(
                 f"{name} of the cache in {config.folder} was made with other settings and is left out; --for "
@@ -64,6 +66,11 @@ def plan(
             "makes both"
         )
         del made[name]
+    if config.storage in LEVELS and not any(part.quantized for part in made.values()):
+        raise ConfigError(
+            f"--storage {config.storage} is for tokens, regions and crops, and no head that reads some is named: add "
+            "--for ghmfc, or leave --storage out"
+        )
     return dict(sorted(made.items(), key=lambda item: TABLES.index(item[1].table)))
 
 

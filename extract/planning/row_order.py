@@ -5,6 +5,7 @@ is computed anew where one of its records has changed or is gone; no other is.
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import numpy as np
 
 from cache import manifests, store
 from cache.manifests.entries import Manifest
-from cache.names import PartName
+from cache.names import ColumnName, PartName
 from common.errors import CacheError, DatasetError, DeniedError
 from common.output import say
 from common.records import Dataset, Entity, Mention
@@ -49,7 +50,7 @@ class EarlierRows:
         except CacheError:
             return None
         try:
-            return cls.told(manifest, lambda part: _ids(folder, manifest, part))
+            return cls.told(manifest, lambda part: column(folder, manifest, part.column("id")))
         except CacheError as error:
             if len(manifest.generations or ()) > 1:
                 raise CacheError(
@@ -180,14 +181,17 @@ def _cut(
     return old + new, (*before, len(homes))
 
 
-def _ids(folder: Path, manifest: Manifest, part: PartName) -> np.ndarray:
-    if (spec := manifest.column(part.column("id"))) is None:
-        raise CacheError(f"{folder} holds no {part}.id")
+def column(folder: Path, manifest: Manifest, name: ColumnName) -> np.ndarray:
+    """Return a column of a cache (n, ...).  Raises CacheError where it has none, and for a shard that is damaged."""
+    part, short = name.apart()
+    if (spec := manifest.column(name)) is None:
+        raise CacheError(f"{folder} holds no {name}")
     pieces = []
     for shard in manifest.shards_of(part):
         with store.open_shard(folder / shard.file):
             data = store.read_regular(folder / shard.file, shard.bytes)
         if hashlib.sha256(data).hexdigest() != shard.sha256:
             raise CacheError(f"{folder / shard.file} is damaged")
-        pieces.append(np.frombuffer(data, spec.dtype, shard.rows, shard.columns["id"].offset))
+        count, offset = shard.rows * math.prod(spec.shape), shard.columns[short].offset
+        pieces.append(np.frombuffer(data, spec.dtype, count, offset).reshape(-1, *spec.shape))
     return np.concatenate(pieces)

@@ -88,7 +88,7 @@ class Plan:
     def _shards(self, part: PartPlan, index: int, following: int) -> Iterator[ShardPlan]:
         """Yield the shards of a part in a range, the first of them number `following`."""
         whole = self.whole(part.name, index)
-        row_bytes = sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in part.columns.values())
+        row_bytes = sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in part.stored.values())
         cuts = pieces(self._edges(part, index), max(1, SHARD_BYTES // row_bytes))
         for number, (start, stop) in enumerate(cuts, following):
             key = whole.key if len(cuts) == 1 else piece_key(whole.key, start - whole.start, stop - whole.start)

@@ -225,7 +225,7 @@ def test_every_flipped_bit_of_a_shard_is_found_by_verify_and_none_reaches_a_colu
 
 
 def first_shard(content):
-    return content["shards"][0]
+    return next(shard for shard in content["shards"] if shard["part"] == "entity.text")
 
 
 ATTACKS = {
@@ -277,7 +277,7 @@ def test_a_hostile_manifest_is_refused_with_a_cache_error(two_parts, attack):
 
 
 @pytest.mark.parametrize(
-    "sentence",
+    "text",
     [
         b"",
         b"[]",

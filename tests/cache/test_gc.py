@@ -276,7 +276,7 @@ def test_the_command_lists_all_caches_and_removes_where_told(tmp_path, monkeypat
     assert "shards that no manifest here lists" in done.stdout
     found = json.loads(run.invoke(app, ["gc", "one", "--delete", "--json"]).stdout)
     assert found[0]["deleted"] and found[0]["files"][0] | {"kind": ""} == {
-        "file": STALE, "bytes": 1000, "kind": "", "kept": False,
+        "file": STALE, "bytes": 1000, "kind": "", "kept": False, "shared": False,
     }  # fmt: skip
     assert not (tmp_path / "shards/one" / STALE).exists() and (tmp_path / "shards/two" / STALE).exists()
     assert "has no manifest.json" in run.invoke(app, ["gc", "unfinished"]).stderr

@@ -44,6 +44,21 @@ FAMILIES = {
         {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"},
         {"max_position_embeddings": 66},
     ),
+    "deberta-v2": Family(
+        transformers.DebertaV2Config,
+        "unigram",
+        {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"},
+        {
+            "max_position_embeddings": 64,
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+            "position_buckets": 16,
+            "share_att_key": True,
+            "type_vocab_size": 0,
+            "norm_rel_ebd": "layer_norm",
+        },
+    ),
     "modernbert": Family(
         transformers.ModernBertConfig,
         "bytes",
@@ -59,7 +74,7 @@ FAMILIES = {
 }
 
 
-def _tokenizer(family):
+def _tokenizer(family, sample, words):
     special = list(dict.fromkeys(family.special.values()))
     if "<pad>" in special:
         special = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -69,21 +84,21 @@ def _tokenizer(family):
             normalizers.BertNormalizer(lowercase=True),
             pre_tokenizers.BertPreTokenizer(),
         )
-        trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
+        trainer = trainers.WordPieceTrainer(vocab_size=words, special_tokens=special, show_progress=False)
     elif family.tokenizer == "bytes":
         made = Tokenizer(models.BPE())
         made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(
-            vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+            vocab_size=words + 100, special_tokens=special, initial_alphabet=alphabet, show_progress=False
         )
     else:
         made = Tokenizer(models.Unigram())
         made.normalizer, made.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
         trainer = trainers.UnigramTrainer(
-            vocab_size=300, special_tokens=special, unk_token="<unk>", show_progress=False
+            vocab_size=words, special_tokens=special, unk_token="<unk>", show_progress=False
         )
-    made.train_from_iterator(SAMPLE, trainer)
+    made.train_from_iterator(sample, trainer)
     first, last = family.special.get("cls_token"), family.special.get("sep_token", family.special.get("eos_token"))
     made.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}" if first else f"$A {last}",
@@ -92,10 +107,13 @@ def _tokenizer(family):
     return made
 
 
-def save(name, folder, *, pooling=None, normalized=False, prompts=None, limit=None):
-    """Write a tiny model of a family with random weights into a folder, and what sentence-transformers would add."""
+def save(name, folder, *, pooling=None, normalized=False, prompts=None, limit=None, sample=SAMPLE, words=300):
+    """Write a tiny model of a family with random weights into a folder, and what sentence-transformers would add.
+
+    Its tokenizer has about that many `words`, from a `sample` of texts.
+    """
     family = FAMILIES[name]
-    tokenizer = _tokenizer(family)
+    tokenizer = _tokenizer(family, sample, words)
     wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **family.special)
     wrapped.save_pretrained(folder)
     padding = tokenizer.token_to_id(family.special["pad_token"])

@@ -22,6 +22,9 @@ from extract.encoders.text.named import NamedText
 from extract.weights import hub_files, sources
 from tests.extract import models
 from tests.worlds import entity_record, extract_config, mention_record, write_release
+from train import loop
+from train.config import TrainConfig
+from train.heads.drin.config import DrinConfig
 
 CPU = Compute(torch.device("cpu"), "fp32")
 TEXTS = [
@@ -40,9 +43,12 @@ TEXTS = [
 WORDS = {0: "night", 3: "北京市", 4: "cafe\u0301", 5: "🚀", 6: "עולם", 7: "दुनिया", 8: "بالعالم"}
 FAMILY = {
     "bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel", "modernbert": "ModernBertModel",
-    "qwen3": "Qwen3Model",
+    "qwen3": "Qwen3Model", "deberta-v2": "DebertaV2Model",
 }  # fmt: skip
-SAYS = {"bert": "mean", "roberta": "cls", "xlm-roberta": "mean", "modernbert": "cls", "qwen3": "lasttoken"}
+SAYS = {
+    "bert": "mean", "roberta": "cls", "xlm-roberta": "mean", "modernbert": "cls", "qwen3": "lasttoken",
+    "deberta-v2": "cls",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -309,6 +315,12 @@ BAD = {
     "layers": ("bert", _edit_config(num_hidden_layers=1 << 20), {}, "does not hold the weights"),
     "a type": ("bert", _edit_config(hidden_size="x"), {}, "hidden_size"),
     "no tokenizer": ("bert", _remove("tokenizer.json"), {}, "no tokenizer in .*: expected one of tokenizer.json"),
+    "sentencepiece alone": (
+        "bert",
+        lambda folder: (folder / "tokenizer.json").rename(folder / "spm.model"),
+        {},
+        r"its tokenizer in spm\.model alone, .*pip install sentencepiece protobuf",
+    ),
     "broken tokenizer": ("bert", _text("tokenizer.json", '{"model": 3}'), {}, "does not hold a tokenizer"),
     "no weights": ("bert", _remove("model.safetensors"), {}, "no weights in .*model.safetensors"),
     "lost weight": (
@@ -357,6 +369,8 @@ W = "embeddings.word_embeddings.weight"
 @pytest.mark.parametrize("case", BAD)
 def test_a_model_that_cannot_be_used_is_one_line(copied, case):
     family, change, options, message = BAD[case]
+    if case == "sentencepiece alone" and find_spec("sentencepiece"):
+        pytest.skip("sentencepiece is installed")
     folder = copied(family)
     if change is not None:
         change(folder)
@@ -417,25 +431,33 @@ def test_code_beside_a_model_is_not_run(copied, tmp_path):
 
 @pytest.mark.parametrize("family", SAYS)
 @pytest.mark.usefixtures("toys_built_once")
-def test_a_release_becomes_vectors_of_the_encoder_that_is_named(folders, tmp_path, family):
+def test_a_release_is_linked_with_the_encoder_that_is_named(folders, tmp_path, family):
     entities = [entity_record(i, name, "a city", None) for i, name in enumerate(("東京", "Paris"))]
     mentions = [
-        mention_record(i, f"{name} by night 🚀", name, None, gold=f"e{i}") for i, name in enumerate(("東京", "Paris"))
+        mention_record(
+            i, f"{name} by night 🚀", name, None, gold=f"e{i % 2}", split=("train", "train", "valid", "test")[i]
+        )
+        for i, name in enumerate(("東京", "Paris") * 2)
     ]
     write_release(tmp_path / "release", mentions, entities)
     config = extract_config(tmp_path / "release", tmp_path / "shards", text=str(folders[family]), heads=("ghmfc",))
     reader = melcache.open(pipeline.run(config))
     encoder = named(folders[family])
-    spans = [[(0, 2)], [(0, 5)]]
-    for i, (batch, place) in enumerate(encoded(encoder, [m["text"] for m in mentions], 512, spans)):
+    surfaces = list(reader.strings("mention.ids.surface"))
+    spans = [[(0, len(surface))] for surface in surfaces]
+    assert sorted(surfaces) == ["Paris", "Paris", "東京", "東京"]
+    for i, (batch, place) in enumerate(encoded(encoder, [f"{name} by night 🚀" for name in surfaces], 512, spans)):
         np.testing.assert_allclose(reader.column("mention.text.span")[i], batch.spans[place][0], atol=2e-3)
         np.testing.assert_allclose(reader.column("mention.text.sentence")[i], batch.cls[place], atol=2e-3)
         first, start = (reader.column(f"mention.tokens.{name}")[i] for name in ("first", "start"))
         np.testing.assert_allclose(reader.column("token.text.vector")[first], batch.states[place][0], atol=2e-3)
         assert start >= 0
     ((batch, _),) = encoded(encoder, ["Paris: a city"], source="name")
-    np.testing.assert_allclose(reader.column("entity.text.sentence")[1], batch.cls[0], atol=2e-3)
+    row = list(reader.strings("entity.ids.name")).index("Paris")
+    np.testing.assert_allclose(reader.column("entity.text.sentence")[row], batch.cls[0], atol=2e-3)
     assert f"AutoModel {FAMILY[family]}" in json.dumps(reader.manifest.parts["entity.text"].recipe)
+    given = {"dataset": str(config.folder), "run": tmp_path / "run", "model": "drin", "device": "cpu", "epochs": 1}
+    assert 0 <= loop.fit(TrainConfig(**given), DrinConfig(width=16))["mean"]["test"]["top1"] <= 1
 
 
 # what sentence-transformers 6.2's encode gives, the first four numbers of 384

@@ -422,7 +422,7 @@ def test_a_missing_picture_reads_zero_wherever_it_lies(in_pieces, resident):
     name, reader, absent = "entity.image.vector", melcache.open(in_pieces), np.zeros(400, bool)
     absent[[3, 150]] = True
     pieces = reader.pieces(name) if resident == "mmap" else [(0, reader.read(name))]
-    found = feature_column.Feature(pieces, absent, resident, CPU).take(torch.tensor([[3, 4], [150, 3]]))
+    found = feature_column.Feature(pieces, absent, resident, CPU).take(torch.tensor([[3, 4], [150, 3]])).values()
     assert found.any(-1).tolist() == [[False, True], [False, False]]
     np.testing.assert_array_equal(found[0, 1], reader.column("entity.image.vector")[4])
 

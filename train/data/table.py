@@ -18,7 +18,7 @@ from common.errors import CacheError
 from common.records import SPLITS
 from train.data.ambiguity import matches
 from train.data.batch import CANDIDATES, Batch
-from train.data.feature_column import Feature, choose
+from train.data.feature_column import Feature, Gathered, choose
 from train.data.resident import Resident
 from train.data.sequences import Sequences, select_rows
 from train.data.splits import masks
@@ -63,9 +63,9 @@ class Table:
         self.device, self.path = device, reader.path
         self._names_candidates = CANDIDATES in more
         features = [name for name in names if _is_feature(reader, name, characters)]
-        needed = sum(reader.dtype(name).itemsize * int(np.prod(reader.shape(name))) for name in features)
+        needed = sum(map(reader.stored_bytes, features))
         self.resident = choose(resident, needed, device)
-        loaded = reader.load([name for name in names if self.resident != "mmap" or name not in features])
+        loaded = reader.stored([name for name in names if self.resident != "mmap" or name not in features])
         self._features = {}
         for name in features:
             full = ColumnName(name)
@@ -181,7 +181,7 @@ class Table:
         """Return feature columns of the rows (n,), host memory, of their tables; as float32 on the device."""
         where = rows.to(self.device)
         found = {name: self._features[name].take(where if self.resident == "device" else rows) for name in columns}
-        return {name: _widened(column.to(self.device)) for name, column in found.items()}
+        return {name: _widened(column.to(self.device).values()) for name, column in found.items()}
 
     def _within(self, split: str) -> Tensor:
         return (self._splits >> SPLITS.index(split) & 1).bool()
@@ -194,11 +194,11 @@ class Table:
             kept["pair.alignment"] = torch.stack(edges, -1).unflatten(-1, (2, 2))
         return kept
 
-    def _finished(self, rows: Tensor, mentions: Tensor, entities: Tensor, found: Future[dict[str, Tensor]]) -> Batch:
+    def _finished(self, rows: Tensor, mentions: Tensor, entities: Tensor, found: Future[dict[str, Gathered]]) -> Batch:
         there = [x.to(self.device, non_blocking=True) for x in (rows, mentions, entities)]
         return self._batch(*there, found.result())
 
-    def _gather(self, mentions: Tensor, entities: Tensor, without: tuple[str, ...]) -> dict[str, Tensor]:
+    def _gather(self, mentions: Tensor, entities: Tensor, without: tuple[str, ...]) -> dict[str, Gathered]:
         found = {}
         for name, feature in self._features.items():
             if not name.startswith(without):
@@ -207,9 +207,9 @@ class Table:
                 found[name] = feature.take(entities if _of_entities(name) else own)
         return found
 
-    def _batch(self, rows: Tensor, mentions: Tensor, entities: Tensor, found: dict[str, Tensor]) -> Batch:
+    def _batch(self, rows: Tensor, mentions: Tensor, entities: Tensor, found: dict[str, Gathered]) -> Batch:
         """Return the batch; features become float32 after the gather, not before."""
-        features = {name: _widened(half.to(self.device, non_blocking=True)) for name, half in found.items()}
+        features = {name: _widened(rows.to(self.device).values()) for name, rows in found.items()}
         for name in [name for name in features if _table(name) in self._sequences]:
             there = self._sequences[_table(name)].present(mentions)
             features[name] = features[name].masked_fill(~there[..., None], 0)

@@ -1,5 +1,6 @@
 """A Hugging Face text model of any family: its config, its tokenizer, and its weights, loaded strictly."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ TINY_HEADS = {"num_key_value_heads": 2, "head_dim": 16}  # of families that have
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 NEEDED = SIZES[:2]
 LARGEST = 1 << 22  # of such a number
-TOKENIZERS = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "sentencepiece.bpe.model", "spiece.model",
-    "tokenizer.model",
-)  # fmt: skip
+SENTENCEPIECE = ("spm.model", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
+READERS = ("sentencepiece", "google.protobuf")  # of such files
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", *SENTENCEPIECE)
 FAMILIES = "bert, roberta, xlm-roberta, deberta-v2, modernbert, mpnet, distilbert, nomic_bert, qwen3, mistral"
 # families that number positions from behind the word that pads
 SHIFTED = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "roberta-prelayernorm")
@@ -74,6 +74,7 @@ class TextModel:
             raise WeightsError(
                 f"no tokenizer in {self.folder}: expected one of {', '.join(TOKENIZERS)}. Download it again"
             )
+        self._refuse_sentencepiece()
         try:
             with hub_models.quiet():
                 found = AutoTokenizer.from_pretrained(
@@ -92,6 +93,16 @@ class TextModel:
             )
         return found
 
+    def _refuse_sentencepiece(self) -> None:
+        """Raise WeightsError where a tokenizer is SentencePiece's own file and what reads those is not installed."""
+        theirs = [name for name in SENTENCEPIECE if is_file(self.folder / name)]
+        needed = [package for package in READERS if not _installed(package)]
+        if theirs and needed and not is_file(self.folder / "tokenizer.json"):
+            raise WeightsError(
+                f"{self.folder} has its tokenizer in {theirs[0]} alone, which transformers reads with sentencepiece "
+                "and protobuf: install both (pip install sentencepiece protobuf), or take a folder with tokenizer.json"
+            )
+
     def load(self, *, trained: bool) -> torch.nn.Module:
         """Return the model with its weights, or with random ones.
 
@@ -101,6 +112,13 @@ class TextModel:
             if not trained:
                 return hub_models.random(self.made, self.config, self.attention, self.folder)
             return hub_models.filled(self.made, self.config, self.attention, self.folder, "text", spare="pooler")
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # the package that it lies in is not there
+        return False
 
 
 def _small(kind: str, raw: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from extract.encoders.text.model import TextModel
 from extract.encoders.text.tokens import Tokens
 from extract.weights.hub_files import read_object
 
+BLANK = "\u2581"  # SentencePiece's mark of one
 ENDLESS = 1 << 24  # tokens, of a model that sets no limit: transformers says 10^30
 
 
@@ -36,7 +37,11 @@ class Tokenizer:
         self._empty = [word for word in (found.eos_token_id, self.pad) if word is not None][:1]
         probe = self._backend.encode("x")
         self.opened = bool(probe.special_tokens_mask[0])
-        self.recipe: dict[str, Any] = {"tokenizer": digest(self._backend.to_str()), "cut": self._side}
+        self.recipe: dict[str, Any] = {
+            "tokenizer": digest(self._backend.to_str()),
+            "cut": self._side,
+            "blank": "put in front of a text, it stands for no character",
+        }
 
     def length(self, prompt: str) -> int:
         """Return how many tokens a prompt takes in front of a text, special ones before it included."""
@@ -61,4 +66,10 @@ class Tokenizer:
             i for i, special in enumerate(item.special_tokens_mask) if not special and offsets[i][1] > offsets[i][0]
         ]
         inner = (inside[0], inside[-1] + 1) if inside else (0, len(ids))
+        if (
+            inside
+            and item.tokens[inside[0]] == BLANK
+            and not (prompt + text)[slice(*item.offsets[inside[0]])].isspace()
+        ):
+            offsets[inside[0]] = (0, 0)  # put in front of the text; tokenizers says that it is the first character
         return Tokens(ids, offsets, inner, bool(item.overflowing), length)
