@@ -17,6 +17,7 @@ from train.config import (
     DoctorConfig,
     EvaluateConfig,
     ExplainConfig,
+    PredictConfig,
     SlicesConfig,
     SweepConfig,
     TrainConfig,
@@ -101,6 +102,13 @@ def evaluate(config: EvaluateConfig) -> None:
     if config.predictions is not None:
         found = referee.judge(config)
         console.present(found, show.form(config), as_json=config.json)
+
+
+def predict(config: PredictConfig) -> None:
+    """Write what a finished run says of each mention: ranked candidates with scores and calibrated probabilities."""
+    from train.judging import predict
+
+    console.present(predict.predict(config), predict.show, as_json=config.json)
 
 
 def doctor(config: DoctorConfig) -> None:
@@ -194,6 +202,7 @@ COMMANDS = (
     Command("doctor", "Look at a cache", DoctorConfig, doctor),
     Command("explain", RUN, ExplainConfig, explain),
     Command("slices", RUN, SlicesConfig, slices),
+    Command("predict", RUN, PredictConfig, predict),
     Command("evaluate", RUN, EvaluateConfig, evaluate),
 )
 app = program(COMMANDS, default="train")

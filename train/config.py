@@ -311,6 +311,30 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class PredictConfig:
+    """What `melcache predict` writes."""
+
+    run: Path = knob(MISSING, "folder of a finished run")
+    out: Path = knob(MISSING, "file to write")
+    split: Literal["train", "valid", "test", "all"] = knob("test", "whose mentions, labeled or not")
+    seed: str = knob("mean", "one of the run's seeds, or mean: the mean of the scores of all")
+    top: int = knob(
+        10, "candidates of a mention that are written, best first; 0: all, as `melcache evaluate` needs them"
+    )
+    format: Literal["jsonl", "trec", "csv", "parquet"] = knob("jsonl", "JSON lines, a TREC run, or a row a candidate")
+    nil_below: float = knob(0.0, "abstain (nil) where the best candidate is less probable than this")
+    device: str = knob("auto", "cpu, cuda or auto")
+    dataset: str | None = knob(None, "the run's cache, if it is not where it was")
+    shards: Path | None = knob(None, "folder that holds caches, if it is not where it was")
+    json: bool = knob(False, "print JSON instead of a line")
+
+    def __post_init__(self) -> None:
+        check_not_negative(self, "top")
+        if not 0 <= self.nil_below <= 1:
+            raise ConfigError(f"--nil-below is {self.nil_below}; it is a probability, 0 to 1")
+
+
+@dataclass(frozen=True)
 class ExplainConfig:
     """What `melcache explain` shows."""
 
