@@ -19,8 +19,8 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return lines of ours with foreign text in them, each without the characters that a terminal acts upon."""
-    return "\n".join(map(printable, text.split("\n")))
+    """Return lines of ours with foreign text in them, without the characters that a terminal acts upon; tabs stay."""
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
 
 
 def markdown(text: str) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import types
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from common.errors import ConfigError
@@ -78,8 +79,8 @@ def from_json(kind: type, values: Mapping[str, Any]) -> Any:
     for field in dataclasses.fields(kind):
         if field.name not in values or not _fits(values[field.name], hints[field.name]):
             raise ConfigError(f"{field.name} is not one that {kind.__name__} has")
-        value = values[field.name]
-        chosen[field.name] = tuple(value) if isinstance(value, list) else value
+        value, is_path = values[field.name], Path in (hints[field.name], *get_args(hints[field.name]))
+        chosen[field.name] = tuple(value) if isinstance(value, list) else Path(value) if is_path and value else value
     return kind(**chosen)
 
 
@@ -90,10 +91,10 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in inner
     if kind in (Union, types.UnionType):
         return any(_fits(value, part) for part in inner)
-    if kind is tuple:
+    if kind in (tuple, list):
         return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
-    if hint is float:
-        return type(value) in (int, float)
+    if hint in (float, Path):
+        return type(value) in ((int, float) if hint is float else (str,))
     return value is None if hint is type(None) else type(value) is hint
 
 

@@ -15,7 +15,9 @@ from train.config import (
     CompareConfig,
     CostsConfig,
     DoctorConfig,
+    EvaluateConfig,
     ExplainConfig,
+    PredictConfig,
     SlicesConfig,
     SweepConfig,
     TrainConfig,
@@ -91,6 +93,24 @@ def slices(config: SlicesConfig) -> None:
 
     found = slices.examine(config)
     console.present(found, slices.show, as_json=config.json)
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """Judge anyone's predictions by our rules: ties in expectation, hits by id, intervals, slices, differences."""
+    from train.judging import qrels, referee, show
+
+    if config.qrels is not None:
+        qrels.write(config)
+    if config.predictions is not None:
+        found = referee.judge(config)
+        console.present(found, show.form(config), as_json=config.json)
+
+
+def predict(config: PredictConfig) -> None:
+    """Write what a finished run says of each mention: ranked candidates with scores and calibrated probabilities."""
+    from train.judging import predict
+
+    console.present(predict.predict(config), predict.show, as_json=config.json)
 
 
 def doctor(config: DoctorConfig) -> None:
@@ -184,6 +204,8 @@ COMMANDS = (
     Command("doctor", "Look at a cache", DoctorConfig, doctor),
     Command("explain", RUN, ExplainConfig, explain),
     Command("slices", RUN, SlicesConfig, slices),
+    Command("predict", RUN, PredictConfig, predict),
+    Command("evaluate", RUN, EvaluateConfig, evaluate),
 )
 app = program(COMMANDS, default="train")
 

@@ -1,11 +1,13 @@
 """Score a split: every distinct entity is projected once, however many mentions it is a candidate of."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from common import devices
+from train.data.batch import Batch
 from train.data.table import Table
 from train.evaluating import metrics, whole_kb
 from train.evaluating.untrained_heads import BASELINES, OF_ALL
@@ -46,7 +48,11 @@ def rows_of(table: Table, name: str, protocol: str) -> Tensor:
 
 def split_of(table: Table, name: str, protocol: str = "retrieved") -> Split:
     """Return the mentions of a split that the protocol counts, and their candidates."""
-    rows = rows_of(table, name, protocol)
+    return split_among(table, rows_of(table, name, protocol))
+
+
+def split_among(table: Table, rows: Tensor) -> Split:
+    """Return mention rows (n,), host memory, and their candidates."""
     candidates = table.candidates[rows.to(table.device)].clamp(min=0)
     entities, places = torch.unique(candidates, return_inverse=True)
     return Split(table, rows, entities.long().cpu(), places)
@@ -90,21 +96,33 @@ def rank_baseline(name: str, split: Split | AmongAll, listed: Table, world: Worl
     return metrics.ranks(BASELINES[name](table, split.rows), table.gold[there], table.present[there])
 
 
+@torch.no_grad()
+def scores(model: Head, split: Split) -> Tensor:
+    """Return the scores of a split's candidates, (n, C) float32, whatever of padding; as `rank` compares them."""
+    found = torch.zeros(len(split.rows), split.table.candidates.shape[1], device=split.table.device)
+    for there, scored, _ in _scored(model.eval(), split, torch.arange(len(split.rows))):
+        found[there] = scored.float()
+    return found
+
+
 def _rank_candidates(model: Head, split: Split, world: World) -> tuple[Tensor, Tensor]:
+    better = torch.zeros(len(split.rows), dtype=torch.int64, device=split.table.device)
+    tied = torch.zeros_like(better)
+    for there, scored, batch in _scored(model, split, torch.arange(len(split.rows))[world.rank :: world.size]):
+        better[there], tied[there] = metrics.ranks(scored, batch.gold, batch.present)
+    world.add([better, tied])
+    return better, tied
+
+
+def _scored(model: Head, split: Split, own: Tensor) -> Iterator[tuple[Tensor, Tensor, Batch]]:
+    """Yield places of a split's mentions, on the device, of those in `own`; their scores; and their batch."""
     table = split.table
     projected = _project(model, table, split.entities)
-    size = max(1, SLOTS[table.device.type] // table.candidates.shape[1])
-    better = torch.zeros(len(split.rows), dtype=torch.int64, device=table.device)
-    tied = torch.zeros_like(better)
-    own = torch.arange(len(split.rows))[world.rank :: world.size]
-    groups = own.split(size)
+    groups = own.split(max(1, SLOTS[table.device.type] // table.candidates.shape[1]))
     without = () if projected is None else model.projects
     for places, batch in zip(groups, table.batches((split.rows[group] for group in groups), without), strict=True):
         there = places.to(table.device)
-        vectors = None if projected is None else projected[split.places[there]]
-        better[there], tied[there] = metrics.ranks(model(batch, vectors), batch.gold, batch.present)
-    world.add([better, tied])
-    return better, tied
+        yield there, model(batch, None if projected is None else projected[split.places[there]]), batch
 
 
 def _project(model: Head, table: Table, entities: Tensor) -> Tensor | None:

@@ -1,37 +1,24 @@
 """`melcache explain`: the edges that enter each layer of a trained DRIN (DRIN Figure 5), as data."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from cache import Reader
 from cache.edges import EDGES
-from cache.names import ColumnName
 from cache.schema import UNLABELED
 from common.errors import ConfigError, NotFiniteError
 from common.foreign import printable
-from common.options import from_json
 from common.output import table
 from common.records import SPLITS
 from train.config import ExplainConfig
+from train.data.row_names import row_names
 from train.data.splits import masks
 from train.data.table import Table
-from train.heads.base import Head
-from train.heads.drin.config import DrinConfig
-from train.heads.models import build
-from train.heads.with_lexical import WithLexical
-from train.heads.with_objective import WithObjective
+from train.inspecting import trained_head
 from train.inspecting.finished_run import cache_of
-from train.optimizing import checkpoint
-from train.optimizing.head_weights import weights_of
-from train.prepare import with_widths
-from train.run_folder import run_files, run_schema
-from train.run_folder.run_files import Layout, TensorFile
-
-MAX_WIDTH = 1 << 24  # as of a column
+from train.inspecting.trained_head import Trained
 
 
 def explain(config: ExplainConfig) -> dict[str, Any]:
@@ -40,42 +27,39 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
     An edge is null in a layer that does not read it. Raises ConfigError if the run, the seed or the mention is
     not there, or the cache is not the one that the run was trained on.
     """
-    path = _seed_file(config)
-    with run_files.open_tensors(path) as file:
-        about, result = run_schema.identity(file.about), run_schema.seed_result(file.what)
+    path = trained_head.seed_file(config.run, config.seed)
+    about = trained_head.identity_of(path)
     if about["model"] != "drin":
         raise ConfigError(f"{config.run} is a run of {about['model']}, which has no edges to show")
     reader = cache_of(config, about["cache_id"])
-    ids = _strings(reader, "mention.ids.id")
+    ids = row_names(reader, "mention.ids.id")
     if config.mention not in ids:
         raise ConfigError(
             f"{reader.path} has no mention '{config.mention}'; the first of its {len(ids):,} is '{ids[0]}'"
         )
     row = ids.index(config.mention)
-    model = _model(path, reader)
+    trained = trained_head.load(path, reader)
     return {
         "mention": config.mention,
         "split": [name for bit, name in enumerate(SPLITS) if masks(reader, about["valid_from"])[row] >> bit & 1],
         "labeled": bool(reader.column("pair.candidates.gold")[row] != UNLABELED),
-        "surface": _strings(reader, "mention.ids.surface")[row],
+        "surface": row_names(reader, "mention.ids.surface")[row],
         "run": str(config.run),
-        "seed": result["seed"],
+        "seed": trained.seed,
         "cache_id": reader.id,
-        "candidates": sorted(_candidates(model, reader, row), key=lambda candidate: -candidate["score"]),
+        "candidates": sorted(_candidates(trained, reader, row), key=lambda candidate: -candidate["score"]),
     }
 
 
 @torch.no_grad()
-def _candidates(model: nn.Module, reader: Reader, row: int) -> list[dict[str, Any]]:
+def _candidates(trained: Trained, reader: Reader, row: int) -> list[dict[str, Any]]:
     """Return id, name, score and the edges of each layer of a mention's candidates."""
     batch = Table(reader, "drin", torch.device("cpu"), "mmap").batch(torch.tensor([row]))
-    head = model
-    while isinstance(head, WithLexical | WithObjective):
-        head = head.head
-    scores, layers = model(batch)[0].tolist(), [edges[0].flatten(1).tolist() for edges in head.edge_weights(batch)]
+    scores = trained.model(batch)[0].tolist()
+    layers = [edges[0].flatten(1).tolist() for edges in trained.inside.edge_weights(batch)]
     if not all(map(math.isfinite, (score for score, there in zip(scores, batch.present[0], strict=True) if there))):
         raise NotFiniteError(f"scores of mention row {row} are not finite: the weights are not those of a training")
-    ids, names = _strings(reader, "entity.ids.id"), _strings(reader, "entity.ids.name")
+    ids, names = row_names(reader, "entity.ids.id"), row_names(reader, "entity.ids.name")
     return [
         {
             "id": ids[entity],
@@ -115,50 +99,6 @@ def show(found: dict[str, Any]) -> str:
             "was removed",
         ]
     )
-
-
-def _model(path: Path, reader: Reader) -> Head:
-    """Return the head that a seed's file holds, whose widths must be the cache's."""
-
-    def wanted(file: TensorFile) -> Layout:
-        head = _head(file.about)
-        if head != with_widths(head, reader) or head.layers > len(file.stored) or head.width > MAX_WIDTH:
-            raise ConfigError("it is not of a head that this cache can feed")
-        return weights_of("drin", head, **_around(file.about))
-
-    tensors, about, _ = checkpoint.load(path, wanted)
-    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise ConfigError(f"{path} holds numbers of {broken[0]} that are not finite. Train it with --fresh")
-    model = build("drin", _head(about), **_around(about))
-    model.load_state_dict(tensors)
-    return model
-
-
-def _seed_file(config: ExplainConfig) -> Path:
-    found = run_files.names(config.run, run_files.SEED)
-    seed = min(found, default=None) if config.seed is None else config.seed
-    if seed not in found:
-        which = "" if config.seed is None else f" {config.seed}"
-        raise ConfigError(
-            f"{config.run} holds no finished seed{which}; a run of `melcache train --model drin` writes "
-            "seed-*.safetensors"
-        )
-    return found[seed]
-
-
-def _strings(reader: Reader, column: str) -> list[str]:
-    """Return a column's strings, or row numbers where the cache came without that part."""
-    rows = reader.manifest.tables[ColumnName(column).table]
-    return reader.strings(column) if column in reader.columns else list(map(str, range(rows)))
-
-
-def _head(about: dict[str, Any]) -> DrinConfig:
-    own = {name.removeprefix("drin."): value for name, value in about.items() if name.startswith("drin.")}
-    return from_json(DrinConfig, own)
-
-
-def _around(about: dict[str, Any]) -> dict[str, Any]:
-    return {"with_lexical": about["with_lexical"], "objective": about.get("objective", "own")}
 
 
 def _known(value: float) -> float | None:

@@ -7,7 +7,7 @@ import cache
 from cache import Reader
 from common.errors import ConfigError
 from common.paths import find_cache
-from train.config import ExplainConfig, SlicesConfig
+from train.config import ExplainConfig, PredictConfig, SlicesConfig
 from train.run_folder import run_files, run_schema
 
 
@@ -19,7 +19,7 @@ def results_of(run: Path) -> dict[str, Any] | None:
         return None if found is None else run_schema.results(found)
 
 
-def cache_of(config: ExplainConfig | SlicesConfig, wanted: str) -> Reader:
+def cache_of(config: ExplainConfig | SlicesConfig | PredictConfig, wanted: str) -> Reader:
     """Open the cache of a run; `config` says where it is, or else results.json.
 
     Raises ConfigError if nothing says where, or its id is not the one `wanted`.

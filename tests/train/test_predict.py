@@ -1,0 +1,149 @@
+"""Predictions of a run: judged they are the run's own results; probabilities and their calibration against loops."""
+
+import csv
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cache.writing.synth import Synthetic, write
+from common.errors import ConfigError
+from train import loop
+from train.cli import app
+from train.config import EvaluateConfig, PredictConfig, TrainConfig
+from train.heads.drin.config import DrinConfig
+from train.heads.joint.config import JointConfig
+from train.judging import calibration, predict, referee
+
+HEADS = {
+    "bert": JointConfig(width=4),
+    "drin": DrinConfig(width=4),
+    "lexical": None,
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A cache, and by head a run of it with two seeds."""
+    folder = tmp_path_factory.mktemp("predicted")
+    write(folder / "world", Synthetic(150, 30, 6, 0.6, 0, "drin", text_width=8, image_width=8, joint_width=8))
+    found = {}
+    for name, head in HEADS.items():
+        config = TrainConfig(
+            dataset=str(folder / "world"), model=name, run=folder / name, epochs=2, seeds=(0, 1), device="cpu"
+        )
+        found[name] = (config.run, loop.fit(config, head))
+    return folder / "world", found
+
+
+def predicted(run, out, **options):
+    return predict.predict(PredictConfig(run=run, out=out, device="cpu", **options))
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("form", ["jsonl", "trec"])
+def test_predictions_judged_are_the_runs_own_results(runs, tmp_path, name, form):
+    cache, found = runs
+    run, results = found[name]
+    for seed in results["seeds"]:
+        predicted(run, tmp_path / "said", seed=str(seed["seed"]), top=0, format=form)
+        judged = referee.judge(EvaluateConfig(predictions=tmp_path / "said", dataset=str(cache)))
+        assert {metric: judged["metrics"][metric] for metric in seed["test"]} == seed["test"]
+
+
+def test_what_a_line_holds_is_ranked_and_sums_to_one(runs, tmp_path):
+    run = runs[1]["drin"][0]
+    told = predicted(run, tmp_path / "all.jsonl", top=0)
+    first, *lines = map(json.loads, (tmp_path / "all.jsonl").read_text().splitlines())
+    assert first["selected_on"] == "valid" and told["mentions"] == len(lines) and told["seeds"] == [0, 1]
+    for line in lines:
+        scores = [candidate["score"] for candidate in line["candidates"]]
+        assert scores == sorted(scores, reverse=True)
+        shares = [math.exp((score - scores[0]) / told["temperature"]) for score in scores]
+        expected = [share / sum(shares) for share in shares]
+        assert [candidate["probability"] for candidate in line["candidates"]] == pytest.approx(expected, abs=1e-6)
+        place = [candidate["id"] for candidate in line["candidates"]].index(line["gold"])
+        assert line["rank"] == place + 1 and not line["nil"]
+    predicted(run, tmp_path / "sure.jsonl", top=2, nil_below=0.9)
+    sure = list(map(json.loads, (tmp_path / "sure.jsonl").read_text().splitlines()))[1:]
+    assert [line["nil"] for line in sure] == [line["candidates"][0]["probability"] < 0.9 for line in lines]
+    assert all(len(line["candidates"]) == 2 for line in sure)
+
+
+def test_the_mean_of_seeds_is_the_mean_of_their_scores(runs, tmp_path):
+    run, by_seed = runs[1]["bert"][0], []
+    for seed in ("0", "1", "mean"):
+        predicted(run, tmp_path / "said", seed=seed, top=0)
+        lines = map(json.loads, (tmp_path / "said").read_text().splitlines()[1:])
+        by_seed.append({(line["mention"], c["id"]): c["score"] for line in lines for c in line["candidates"]})
+    first, second, mean = by_seed
+    for key, score in mean.items():
+        assert score == pytest.approx((first[key] + second[key]) / 2, abs=1e-6)
+
+
+def test_a_row_a_candidate_and_the_command(runs, tmp_path):
+    run = runs[1]["bert"][0]
+    done = CliRunner().invoke(
+        app, ["predict", "--run", str(run), "--out", str(tmp_path / "x.csv"), "--format", "csv", "--top", "3", "--json"]
+    )
+    told = json.loads(done.stdout)
+    with (tmp_path / "x.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * told["mentions"] and set(rows[0]) == set(predict.FLAT)
+    for options, message in (
+        ({"seed": "7"}, "--seed 7: .* has 0, 1, or give mean"),
+        ({"seed": "best"}, "or give mean"),
+        ({"run": tmp_path}, "holds no finished run"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            predict.predict(PredictConfig(**{"run": run, "out": tmp_path / "out"} | options))
+    with pytest.raises(ConfigError, match="it is a probability"):
+        PredictConfig(run=run, out=tmp_path, nil_below=2)
+
+
+def test_the_temperature_is_the_likeliest_of_a_fine_grid():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(200, 5))
+    scores[::7, 3] = -np.inf
+    gold = scores.argmax(1)
+    gold[::3] = rng.integers(0, 3, len(gold[::3]))
+    gold[::10] = -1
+    found = calibration.temperature(scores * 4, gold)
+
+    def likelihood(warm):
+        total = 0.0
+        for row, place in zip(scores * 4, gold, strict=True):
+            if place >= 0:
+                total += row[place] / warm - math.log(sum(math.exp(s / warm) for s in row if math.isfinite(s)))
+        return total
+
+    grid = np.exp(np.linspace(math.log(found) - 1, math.log(found) + 1, 41))
+    assert max(grid, key=likelihood) == pytest.approx(found, rel=0.06)
+    assert calibration.temperature(scores, np.full(200, -1)) == 1.0
+
+
+def test_calibration_error_and_risk_are_those_of_loops():
+    rng = random.Random(0)
+    sure = np.array([rng.choice([0.1, 0.45, 0.5, 0.99, 1.0]) for _ in range(60)])
+    right = np.array([float(rng.random() < p) for p in sure])
+    expected = 0.0
+    for low in range(15):
+        inside = [(p, r) for p, r in zip(sure, right, strict=True) if min(int(p * 15), 14) == low]
+        if inside:
+            apart = sum(p for p, _ in inside) / len(inside) - sum(r for _, r in inside) / len(inside)
+            expected += abs(apart) * len(inside) / 60
+    assert calibration.expected_calibration_error(sure, right) == pytest.approx(expected)
+    coverage, risk = calibration.risk_coverage(sure, right)
+    for cover, bad in zip(coverage, risk, strict=True):
+        threshold = sorted(sure, reverse=True)[round(cover * 60) - 1]
+        answered = [1 - r for p, r in zip(sure, right, strict=True) if p >= threshold]
+        assert (len(answered) / 60, sum(answered) / len(answered)) == pytest.approx((cover, bad))
+    assert calibration.area_under_risk(np.full(9, 0.5), np.array([1, 0, 0] * 3)) == pytest.approx(2 / 3)
+    exact = np.linspace(1, 0.5, 1000)
+    wrong = np.zeros(1000)
+    wrong[500:] = 1  # the surer half is right
+    steps = [(1 - (1 - wrong)[:k].mean()) for k in range(1, 1001)]
+    assert calibration.area_under_risk(exact, 1 - wrong) == pytest.approx(np.mean(steps), abs=2e-3)

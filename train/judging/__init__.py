@@ -1,0 +1,1 @@
+"""Anyone's predictions, judged by the rules that our own heads are judged by."""

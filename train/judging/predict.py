@@ -1,0 +1,195 @@
+"""`melcache predict`: what a finished run says of each mention, as JSON lines, a TREC run, CSV or Parquet."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from cache import Reader, store
+from cache.names import ColumnName
+from cache.schema import UNLABELED
+from common.errors import ConfigError
+from common.output import percent, say
+from common.records import split_mask
+from train.config import PredictConfig
+from train.data import splits
+from train.data.row_names import row_names
+from train.inspecting.finished_run import cache_of, results_of
+from train.judging import calibration
+from train.judging.scoring import Scored, Scorer
+
+MEAN = "mean"
+FLAT = ("mention", "caption", "surface", "gold", "rank", "candidate", "name", "score", "probability")
+Record = dict[str, Any]
+
+
+def predict(config: PredictConfig) -> Record:
+    """Write the file --out; return the run, how many mentions, the temperature and how well it is calibrated."""
+    results = results_of(config.run)
+    if results is None:
+        raise ConfigError(f"{config.run} holds no finished run: no results.json. `melcache train` writes one")
+    reader = cache_of(config, results["cache_id"])
+    seeds = _seeds(config, results)
+    scorer = Scorer(config.run, results, reader, seeds, config.device)
+    warm, told = _temperature(scorer, reader, results)
+    rows = _rows(reader, results, config.split)
+    records = _records(reader, scorer.scored(torch.from_numpy(rows)), warm, config)
+    store.publish(config.out, FORMATS[config.format](list(records), results), replace=True)
+    return {"out": str(config.out), "run": str(config.run), "name": results["name"], "seeds": seeds,
+            "split": config.split, "mentions": len(rows), "temperature": warm, **told}  # fmt: skip
+
+
+def show(found: Record) -> str:
+    """Return what was written, in a line."""
+    sure = "" if found["ece"] is None else f"; expected calibration error on valid {percent(found['ece'])}%"
+    return (
+        f"{found['out']}: {found['mentions']:,} mentions of {found['split']} by {found['name']}, "
+        f"temperature {found['temperature']:.3g}{sure}"
+    )
+
+
+def _seeds(config: PredictConfig, results: Record) -> list[int]:
+    """Return the seeds whose mean predicts.  Raises ConfigError for one that the run does not have."""
+    there = [seed["seed"] for seed in results["seeds"]]
+    if config.seed == MEAN:
+        return there
+    if not config.seed.isdecimal() or int(config.seed) not in there:
+        raise ConfigError(f"--seed {config.seed}: {config.run} has {', '.join(map(str, there))}, or give mean")
+    return [int(config.seed)]
+
+
+def _rows(reader: Reader, results: Record, split: str) -> np.ndarray:
+    """Return the mention rows of a split, those without a label too."""
+    masks = splits.masks(reader, results["split"]["valid_from"])
+    rows: np.ndarray = np.flatnonzero(masks & split_mask(split)) if split != "all" else np.arange(len(masks))
+    if not len(rows):
+        raise ConfigError(f"{reader.path} has no mention in its {split} split")
+    return rows
+
+
+def _temperature(scorer: Scorer, reader: Reader, results: Record) -> tuple[float, Record]:
+    """Return the temperature that fits valid best, and the calibration error there; 1 and none without valid golds."""
+    rows = _rows_of_valid(reader, results)
+    if not len(rows):
+        say("no labeled mention in valid: probabilities are those of temperature 1")
+        return 1.0, {"ece": None}
+    found = scorer.scored(torch.from_numpy(rows))
+    golds = np.asarray(reader.column("mention.ids.gold"))[rows]
+    hits = (found.entities == golds[:, None]) & (golds[:, None] >= 0)
+    warm = calibration.temperature(found.scores, np.where(hits.any(1), hits.argmax(1), -1))
+    shares = calibration.probabilities(found.scores, warm)
+    best = found.scores.argmax(1)
+    right = hits[np.arange(len(rows)), best].astype(float)
+    sure = shares[np.arange(len(rows)), best]
+    return warm, {
+        "ece": calibration.expected_calibration_error(sure, right),
+        "area_under_risk": calibration.area_under_risk(sure, right),
+    }
+
+
+def _rows_of_valid(reader: Reader, results: Record) -> np.ndarray:
+    masks = splits.masks(reader, results["split"]["valid_from"])
+    if "mention.ids.gold" not in reader.columns:
+        return np.arange(0)
+    rows: np.ndarray = np.flatnonzero(
+        (masks & split_mask("valid") > 0) & (reader.column("mention.ids.gold") > UNLABELED)
+    )
+    return rows
+
+
+def _records(reader: Reader, found: Scored, warm: float, config: PredictConfig) -> Iterator[Record]:
+    """Yield what is said of each mention; candidates best first, equal ones in the list's order."""
+    mentions, entities = (row_names(reader, f"{table}.ids.id") for table in ("mention", "entity"))
+    names = row_names(reader, "entity.ids.name")
+    texts = {name: _optional(reader, f"mention.ids.{name}") for name in ("caption", "surface")}
+    golds = _golds(reader)
+    shares = calibration.probabilities(found.scores, warm)
+    for place, row in enumerate(found.rows.tolist()):
+        order = np.argsort(-found.scores[place], kind="stable")[: int((found.entities[place] >= 0).sum())]
+        gold = int(golds[row])
+        ranked = [
+            {"id": entities[entity], "name": names[entity], "score": score, "probability": share}
+            for entity, score, share in zip(
+                found.entities[place][order].tolist(),
+                found.scores[place][order].tolist(),
+                shares[place][order].tolist(),
+                strict=True,
+            )
+        ]
+        abstains = not ranked or ranked[0]["probability"] < config.nil_below
+        yield {
+            "mention": mentions[row],
+            **{name: values[row] for name, values in texts.items() if values is not None},
+            "gold": entities[gold] if gold >= 0 else None,
+            "labeled": gold > UNLABELED,
+            "rank": next((n + 1 for n, entity in enumerate(found.entities[place][order]) if entity == gold >= 0), None),
+            "nil": abstains,
+            "candidates": ranked[: config.top or None],
+        }
+
+
+def _optional(reader: Reader, column: str) -> list[str] | None:
+    return reader.strings(column) if column in reader.columns else None
+
+
+def _golds(reader: Reader) -> np.ndarray:
+    rows = reader.manifest.tables[ColumnName("mention.ids.gold").table]
+    there = "mention.ids.gold" in reader.columns
+    return np.asarray(reader.column("mention.ids.gold")) if there else np.full(rows, UNLABELED)
+
+
+def _json_lines(records: list[Record], results: Record) -> bytes:
+    first = {"system": results["name"], "selected_on": "valid", "cache_id": results["cache_id"]}
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in (first, *records)).encode()
+
+
+def _trec(records: list[Record], results: Record) -> bytes:
+    """Return a TREC run; a score that float32 prints is read as the same number again."""
+    system = "-".join(results["name"].split())
+    for name in (word for record in records for word in (record["mention"], *(c["id"] for c in record["candidates"]))):
+        if not name or name.split() != [name]:
+            raise ConfigError(f"the id {name!r:.60} holds a space, which a TREC file cannot: use --format jsonl")
+    lines = (
+        f"{record['mention']} Q0 {candidate['id']} {rank} {candidate['score']!r} {system}\n"
+        for record in records
+        for rank, candidate in enumerate(record["candidates"], 1)
+    )
+    return "".join(lines).encode()
+
+
+def _flat(records: list[Record]) -> Iterator[tuple[Any, ...]]:
+    for record in records:
+        own = [record["mention"], record.get("caption"), record.get("surface"), record["gold"], record["rank"]]
+        for candidate in record["candidates"]:
+            yield (*own, *(candidate[name] for name in ("id", "name", "score", "probability")))
+
+
+def _csv(records: list[Record], results: Record) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(FLAT)
+    writer.writerows(_flat(records))
+    return text.getvalue().encode()
+
+
+def _parquet(records: list[Record], results: Record) -> bytes:
+    try:
+        import pandas
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise ConfigError("--format parquet needs pandas and pyarrow: pip install pandas pyarrow") from None
+    file = io.BytesIO()
+    pandas.DataFrame(list(_flat(records)), columns=list(FLAT)).to_parquet(file)
+    return file.getvalue()
+
+
+FORMATS: dict[str, Callable[[list[Record], Record], bytes]] = {
+    "jsonl": _json_lines,
+    "trec": _trec,
+    "csv": _csv,
+    "parquet": _parquet,
+}

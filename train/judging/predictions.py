@@ -1,0 +1,148 @@
+"""What a system predicts, from a file: JSON lines, or a run as TREC has them."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import ConfigError
+from common.paths import is_file
+
+LONGEST = 1 << 24  # characters of a line
+TREC_FIELDS = 6  # query Q0 document rank score tag
+SELECTED = ("train", "valid", "test", "unknown")
+EXPECTED = (
+    'expected {"mention": ID, "candidates": [{"id": ID, "score": NUMBER}, ...]}, or the six fields of a TREC run: '
+    "mention Q0 entity rank score name"
+)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The candidates of one mention: the ids of entities, and their scores, float64 (n,), larger is better."""
+
+    ids: tuple[str, ...]
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A system's candidates by mention id, its `name`, and the split that it says it was selected on."""
+
+    path: Path
+    name: str
+    selected_on: str
+    lists: dict[str, Ranked]
+
+
+def read(path: Path) -> Predictions:
+    """Return what a file predicts; its first line may say {"system": NAME, "selected_on": "valid"}.
+
+    Candidates without scores stand in the order of their ranks. Raises ConfigError naming the line of what is no
+    prediction, a score that is not finite, and a mention or a candidate of one mention that stands there twice.
+    """
+    if not is_file(path):
+        raise ConfigError(f"--predictions {path}: there is no such file. `melcache predict` writes one; {EXPECTED}")
+    lines = _lines(path)
+    first = next(lines, None)
+    if first is None:
+        raise ConfigError(f"{path} is empty: {EXPECTED}")
+    if first[1].startswith("{"):
+        return _json_lines(path, first, lines)
+    return _trec(path, first, lines)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number of each line that holds something, and the line."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            number = 0
+            while line := file.readline(LONGEST):
+                number += 1
+                if len(line) == LONGEST:
+                    raise ConfigError(f"{path}, line {number} has more than {LONGEST:,} characters: {EXPECTED}")
+                if line.strip():
+                    yield number, line.strip()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error}. {EXPECTED}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _json_lines(path: Path, first: tuple[int, str], lines: Iterator[tuple[int, str]]) -> Predictions:
+    lists: dict[str, Ranked] = {}
+    about = _object(path, *first)
+    named = "mention" not in about and {"system", "selected_on"} & about.keys()
+    for number, line in (*(() if named else (first,)), *lines):
+        found = _object(path, number, line)
+        mention, candidates = found.get("mention"), found.get("candidates")
+        if not isinstance(mention, str) or not isinstance(candidates, list):
+            raise ConfigError(f"{path}, line {number}: {EXPECTED}")
+        if mention in lists:
+            raise ConfigError(f"{path}, line {number}: mention '{mention:.60}' stands there twice; expected once")
+        lists[mention] = _ranked(candidates, f"{path}, line {number}, mention '{mention:.60}'")
+    selected = str(about.get("selected_on", "unknown")) if named else "unknown"
+    return Predictions(path, str(about.get("system", path.stem)) if named else path.stem, _selected(selected), lists)
+
+
+def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}, line {number} is no JSON ({error}): {EXPECTED}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}, line {number}: {EXPECTED}")
+    return found
+
+
+def _ranked(candidates: list[Any], where: str) -> Ranked:
+    """Return the candidates of a line: ids by rank, or ids with scores."""
+    if all(isinstance(item, str) for item in candidates):
+        return _checked(candidates, [float(-rank) for rank in range(len(candidates))], where)
+    pairs = [(item.get("id"), item.get("score")) if isinstance(item, dict) else (None, None) for item in candidates]
+    for name, score in pairs:
+        if not isinstance(name, str) or type(score) not in (int, float):
+            raise ConfigError(f"{where}: a candidate is not {{'id': ID, 'score': NUMBER}}")
+    return _checked([name for name, _ in pairs], [score for _, score in pairs], where)
+
+
+def _checked(ids: list[str], scores: list[float], where: str) -> Ranked:
+    if len(set(ids)) < len(ids):
+        twice = next(name for n, name in enumerate(ids) if name in ids[:n])
+        raise ConfigError(f"{where}: candidate '{twice:.60}' stands there twice; expected once")
+    for name, score in zip(ids, scores, strict=True):
+        if not math.isfinite(score):
+            raise ConfigError(f"{where}: the score of candidate '{name:.60}' is {score}; expected a finite number")
+    return Ranked(tuple(ids), np.array(scores, np.float64))
+
+
+def _trec(path: Path, first: tuple[int, str], lines: Iterator[tuple[int, str]]) -> Predictions:
+    """Return a TREC run.  Scores rank, as trec_eval has it; the field for the rank is not read."""
+    ids: dict[str, list[str]] = {}
+    scores: dict[str, list[float]] = {}
+    names = set()
+    for number, line in (first, *lines):
+        fields = line.split()
+        if len(fields) != TREC_FIELDS:
+            raise ConfigError(f"{path}, line {number} has {len(fields)} fields: {EXPECTED}")
+        mention, _, entity, _, score, name = fields
+        try:
+            scores.setdefault(mention, []).append(float(score))
+        except ValueError:
+            raise ConfigError(f"{path}, line {number}: the score is '{score:.40}'; expected a number") from None
+        ids.setdefault(mention, []).append(entity)
+        names.add(name)
+    lists = {
+        mention: _checked(own, scores[mention], f"{path}, mention '{mention:.60}'") for mention, own in ids.items()
+    }
+    return Predictions(path, names.pop() if len(names) == 1 else path.stem, "unknown", lists)
+
+
+def _selected(split: str) -> str:
+    if split not in SELECTED:
+        raise ConfigError(f"selected_on is '{split:.40}'; expected one of {', '.join(SELECTED)}")
+    return split

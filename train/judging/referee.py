@@ -1,0 +1,205 @@
+"""`melcache evaluate`: predictions of any system, ranked and measured as a run of our own is.
+
+Ties count in expectation, hits are by id, and every mention of the split that has a label counts.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import cache
+from cache import Reader
+from cache.schema import UNLABELED
+from common.errors import ConfigError
+from common.paths import find_cache, is_folder
+from common.records import split_mask
+from train.config import PROTOCOLS, EvaluateConfig
+from train.data import splits
+from train.data.ambiguity import ambiguous
+from train.data.row_names import row_names
+from train.evaluating import metrics
+from train.inspecting.finished_run import results_of
+from train.inspecting.slices import SLICINGS
+from train.judging import predictions
+from train.judging.predictions import Predictions, Ranked
+from train.optimizing import checkpoint
+from train.studies.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
+
+TESTED = ("top1", "top5", "mrr")
+LETTERS = {"A": "retrieved", "B": "injected", "C": "whole-kb", "D": "given"}
+NEEDED = ("mention.ids.gold", "mention.ids.splits")
+
+
+def judge(config: EvaluateConfig) -> dict[str, Any]:
+    """Return a system's `metrics` and `intervals`, its `slices`, and its `differences` from another; as fractions.
+
+    Raises ConfigError for predictions that lack a mention, or that the protocol does not allow.
+    """
+    reader = cache.open(find_cache(config.dataset, config.shards))
+    if missing := [name for name in NEEDED if name not in reader.columns]:
+        raise ConfigError(f"{reader.path} lacks {', '.join(missing)}, by which predictions are judged")
+    assert config.predictions is not None
+    protocol, found = LETTERS[config.protocol], predictions.read(config.predictions)
+    rows = rows_of(reader, config.split, protocol)
+    better, tied, facts = ranked(found, reader, rows, protocol)
+    values = per_mention(better, tied)
+    measured = metrics.summarize(better, tied, ambiguous=torch.from_numpy(ambiguous(reader)[rows]))
+    chance = measured["recall"] * facts.pop("chance")
+    return {
+        "system": config.system or found.name,
+        "selected_on": config.selected_on or found.selected_on,
+        "dataset": reader.manifest.dataset.name,
+        "cache_id": reader.id,
+        "split": {"name": config.split} | splits.describe(reader, None),
+        "protocol": PROTOCOLS[protocol],
+        "tie_rule": "expected",
+        "metrics": measured
+        | {"chance_top1": chance, "adjusted_top1": (measured["top1"] - chance) / (1 - chance) if chance < 1 else 0.0},
+        "intervals": _intervals(values),
+        **facts,
+        "slices": _slices(reader, rows, better, tied),
+        "differences": _differences(config, reader, rows, protocol, values) if config.against else {},
+    }
+
+
+def rows_of(reader: Reader, split: str, protocol: str) -> np.ndarray:
+    """Return the rows of the mentions that count: of the split, labeled; with "given" those whose list holds gold."""
+    gold = reader.column("pair.candidates.gold")
+    counted = (splits.masks(reader, None) & split_mask(split) > 0) & (gold > UNLABELED)
+    if protocol == "given":
+        counted &= gold >= 0
+    rows: np.ndarray = np.flatnonzero(counted)
+    if not len(rows):
+        raise ConfigError(f"{reader.path} has no labeled mention in its {split} split")
+    return rows
+
+
+def ranked(
+    found: Predictions, reader: Reader, rows: np.ndarray, protocol: str
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Return metrics.ranks of mention rows (n,), and facts: mean list length, candidates that are no entity, chance."""
+    ids, known = row_names(reader, "mention.ids.id"), row_names(reader, "entity.ids.id")
+    golds, entities = reader.column("mention.ids.gold"), set(known)
+    _check_mentions(found, [ids[row] for row in rows], set(ids))
+    better, tied = (torch.zeros(len(rows), dtype=torch.int64) for _ in range(2))
+    lengths, strangers, chances = [], 0, []
+    for place, row in enumerate(rows):
+        own = found.lists[ids[row]]
+        gold = known[golds[row]] if golds[row] >= 0 else None
+        if protocol == "injected" and gold is not None and gold not in own.ids:
+            raise ConfigError(
+                f"{found.path}, mention '{ids[row]}': protocol B puts gold into every list, and its gold '{gold}' is "
+                "not there. Judge retrieved lists under --protocol A"
+            )
+        better[place], tied[place] = _rank(own, gold)
+        lengths.append(len(own.ids))
+        strangers += len(set(own.ids) - entities)
+        chances.append(1 / len(known) if protocol == "whole-kb" else 1 / max(1, len(own.ids)))
+    there = (better < metrics.NEVER).numpy()
+    facts = {
+        "mentions": len(rows),
+        "candidates": {"mean": float(np.mean(lengths)), "least": min(lengths), "most": max(lengths)},
+        "unknown_candidates": strangers,
+        "chance": float(np.mean(np.array(chances)[there])) if there.any() else 0.0,
+    }
+    return better, tied, facts
+
+
+def per_mention(better: Tensor, tied: Tensor) -> np.ndarray:
+    """Return TESTED of each mention, float64 (n, M)."""
+    return np.stack([metrics.per_mention(better, tied, name).numpy() for name in TESTED], 1)
+
+
+def _rank(own: Ranked, gold: str | None) -> tuple[int, int]:
+    """Return how many candidates stand above gold, and how many beside it; by id: a namesake is another entity."""
+    if gold is None or gold not in own.ids:
+        return metrics.NEVER, 0
+    score = own.scores[own.ids.index(gold)]
+    return int((own.scores > score).sum()), int((own.scores == score).sum()) - 1
+
+
+def _check_mentions(found: Predictions, wanted: list[str], known: set[str]) -> None:
+    """Raise ConfigError for mentions that the cache does not have, and for those that the predictions lack."""
+    if strange := [mention for mention in found.lists if mention not in known]:
+        raise ConfigError(
+            f"{found.path} has {len(strange):,} mentions that the cache does not have, first '{strange[0]:.60}'. "
+            "Expected ids as `melcache evaluate --qrels FILE` writes them"
+        )
+    if lost := [mention for mention in wanted if mention not in found.lists]:
+        raise ConfigError(
+            f"{found.path} lacks {len(lost):,} of the {len(wanted):,} mentions, first '{lost[0]:.60}'. A mention "
+            "without an answer counts, too: give it an empty list of candidates"
+        )
+
+
+def _intervals(values: np.ndarray) -> dict[str, list[float]]:
+    low, high, _ = paired_bootstrap(values)
+    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(TESTED)}
+
+
+def _slices(reader: Reader, rows: np.ndarray, better: Tensor, tied: Tensor) -> dict[str, dict[str, dict[str, float]]]:
+    """Return metrics by slicing and slice, of the slicings whose columns the cache has."""
+    found = {}
+    for slicing in (slicing for some in SLICINGS.values() for slicing in some):
+        if set(slicing.reads) <= set(reader.columns):
+            labels = slicing.label({name: reader.column(name) for name in slicing.reads}, rows)
+            found[slicing.title] = _by_label(labels, better, tied)
+    return found
+
+
+def _by_label(labels: np.ndarray, better: Tensor, tied: Tensor) -> dict[str, dict[str, float]]:
+    inside: Callable[[str], Tensor] = lambda label: torch.from_numpy(labels == label)  # noqa: E731
+    return {
+        label: metrics.summarize(better[inside(label)], tied[inside(label)]) for label in sorted(set(labels.tolist()))
+    }
+
+
+def _differences(
+    config: EvaluateConfig, reader: Reader, rows: np.ndarray, protocol: str, values: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Return by metric the mean difference from the other system, its interval, p by randomization and Holm's."""
+    assert config.against is not None
+    other = _values_of(config.against, reader, rows, protocol)
+    apart = values - other
+    low, high, _ = paired_bootstrap(apart)
+    p = approximate_randomization(apart).tolist()
+    return {
+        name: {
+            "mean": float(apart[:, i].mean()),
+            "interval": [float(low[i]), float(high[i])],
+            "p": p[i],
+            "holm": corrected,
+            "level": LEVEL,
+            "resamples": RESAMPLES,
+        }
+        for i, (name, corrected) in enumerate(zip(TESTED, holm(p), strict=True))
+    }
+
+
+def _values_of(against: Path, reader: Reader, rows: np.ndarray, protocol: str) -> np.ndarray:
+    """Return TESTED of each mention under another system: a file of predictions, or a run of ours, mean over seeds."""
+    if not is_folder(against):
+        return per_mention(*ranked(predictions.read(against), reader, rows, protocol)[:2])
+    results = results_of(against)
+    if results is None:
+        raise ConfigError(f"--against {against}: no finished run, for it has no results.json")
+    _check_alike(against, results, reader, protocol)
+    about = {name: results[name] for name in ("model", "cache_id")}
+    seeds = [checkpoint.ranks(against, seed, about) for seed in results["seeds"]]
+    if any(not np.array_equal(seed["rows"].numpy(), rows) for seed in seeds):
+        raise ConfigError(f"--against {against} was tested on other mentions than the {len(rows):,} that count here")
+    found: np.ndarray = np.mean([per_mention(seed["better"], seed["tied"]) for seed in seeds], 0)
+    return found
+
+
+def _check_alike(against: Path, results: Mapping[str, Any], reader: Reader, protocol: str) -> None:
+    for what, own, wanted in (
+        ("cache", results["cache_id"], reader.id),
+        ("protocol", results["protocol"], PROTOCOLS[protocol]),
+    ):
+        if own != wanted:
+            raise ConfigError(f"--against {against} is of {what} {own[:16]}, and not of {wanted[:16]}")

@@ -1,0 +1,72 @@
+"""What `melcache evaluate` found, for people, for spreadsheets and for LaTeX."""
+
+from collections.abc import Callable
+from typing import Any
+
+from common.foreign import printable
+from common.output import percent, table
+from train.config import KS, EvaluateConfig
+from train.data import splits
+
+COLUMNS = (*(f"top{k}" for k in KS), "mrr", "recall", "top1_of_ambiguous", "adjusted_top1")
+SLICED = ("top1", "mrr", "recall")
+TITLES = {"top1_of_ambiguous": "ambiguous top1", "adjusted_top1": "adjusted top1"}
+
+
+def form(config: EvaluateConfig) -> Callable[[dict[str, Any]], str]:
+    """Return the function that shows the result as the config asks for."""
+    return _tsv if config.tsv else _latex if config.latex else _tables
+
+
+def _tables(found: dict[str, Any]) -> str:
+    """Return a table of the metrics with their intervals, what they speak of, and a table for each slicing."""
+    measured, apart = found["metrics"], found["candidates"]
+    rows = [[found["system"], *(percent(measured[name]) for name in COLUMNS)]]
+    lines = [table(("system", *(TITLES.get(name, name) for name in COLUMNS)), rows)]
+    ends = ", ".join(f"{name} {percent(low)} to {percent(high)}" for name, (low, high) in found["intervals"].items())
+    lines += [
+        f"%; {found['dataset']} {found['split']['name']}, {found['mentions']:,} mentions; protocol "
+        f"{found['protocol']}, {found['tie_rule']} ties; selected on {found['selected_on']}",
+        splits.told(found["split"]),
+        f"95% intervals: {ends}",
+        f"candidates each: {apart['mean']:.1f} ({apart['least']} to {apart['most']}); a constant scorer would have "
+        f"top1 {percent(measured['chance_top1'])}: adjusted top1 is 0 there, and 100 where all is right",
+    ]
+    if found["unknown_candidates"]:
+        lines.append(f"{found['unknown_candidates']:,} candidates are no entities of the cache: they count as wrong")
+    lines += _difference_lines(found["differences"])
+    for title, slices in found["slices"].items():
+        own = [
+            (label, f"{int(of['mentions']):,}", *(percent(of[name]) for name in SLICED)) for label, of in slices.items()
+        ]
+        lines += ["", table((title, "mentions", *SLICED), own)]
+    return "\n".join(map(str, lines))
+
+
+def _difference_lines(differences: dict[str, Any]) -> list[str]:
+    if not differences:
+        return []
+    rows = [
+        (
+            name,
+            f"{100 * of['mean']:+.1f}",
+            " to ".join(f"{100 * end:+.1f}" for end in of["interval"]),
+            f"{of['holm']:.4f}",
+        )
+        for name, of in differences.items()
+    ]
+    return ["", table(("difference", "mean", "95% interval", "p (Holm)"), rows)]
+
+
+def _tsv(found: dict[str, Any]) -> str:
+    names = ("system", "dataset", "split", "protocol", "mentions", *COLUMNS)
+    known = {**found, "split": found["split"]["name"]}
+    values = [printable(str(known[name])) for name in names[:5]]
+    values += [f"{found['metrics'][name]:.6f}" for name in COLUMNS]
+    return "\t".join(names) + "\n" + "\t".join(values)
+
+
+def _latex(found: dict[str, Any]) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    name = "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in printable(found["system"]))
+    return " & ".join([name, *(percent(found["metrics"][column]) for column in COLUMNS)]) + r" \\"
