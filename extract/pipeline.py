@@ -36,7 +36,7 @@ def run(config: ExtractConfig) -> Path:
         counts = coverage.count(job.release, plan.lists, draft)
         about = described(config, job) | {"coverage": counts}
         elsewhere = [*job.siblings.taken, *shared.taken]
-        history = provenance.of(draft, elsewhere, work.clock.seconds, encoders.compute, time.monotonic() - start)
+        history = provenance.of(draft, elsewhere, work.clock.seconds, encoders, time.monotonic() - start)
         identity = draft.finish(about, history)
     console.show(coverage.report(job.release, plan.lists, counts))
     for line in work.counters().splitlines():

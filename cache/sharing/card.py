@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from cache import coverage
-from cache.kinds import holds
+from cache.kinds import KINDS, holds
 from cache.manifests.entries import Manifest
 from cache.names import PartName
 from common.foreign import markdown, shell
@@ -14,7 +14,12 @@ from common.output import size
 
 MARK = "<!-- written by melcache card, which renews this page until someone edits it: {} -->\n"
 
-# What a recipe's encoder is, the licence of its public weights, and where that is said.
+# What a recipe's encoder is where it is one of the papers', the licence of its public weights, and where that is said.
+_DETECTOR = (
+    "Faster R-CNN ResNet-50 FPN, COCO weights",
+    "BSD-3-Clause; COCO's annotations are CC BY 4.0",
+    "https://github.com/pytorch/vision",
+)
 ENCODERS = {
     "transformers BertModel": ("BERT, bert-base-cased", "Apache-2.0", "https://github.com/google-research/bert"),
     "open_clip": ("CLIP ViT-B/32 of OpenAI", "MIT", "https://github.com/openai/CLIP"),
@@ -23,14 +28,13 @@ ENCODERS = {
         "BSD-3-Clause; ImageNet's own terms, research that is not commercial, may bind weights trained on it",
         "https://github.com/pytorch/vision",
     ),
-    "torchvision fasterrcnn": (
-        "Faster R-CNN ResNet-50 FPN, COCO weights",
-        "BSD-3-Clause; COCO's annotations are CC BY 4.0",
-        "https://github.com/pytorch/vision",
-    ),
+    "torchvision fasterrcnn_resnet50_fpn": _DETECTOR,
+    "torchvision fasterrcnn_resnet50_fpn_v2": _DETECTOR,
 }
+UNKNOWN = "not known to melcache: see where the model was published"
 # The Hub's names of licences as the releases state them; any other is "other".
 LICENCES = {"CC BY-SA 4.0": "cc-by-sa-4.0", "CC0-1.0 (generated)": "cc0-1.0", "MIT": "mit", "unknown": "unknown"}
+_ORIGIN = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?@[0-9a-f]{40}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 PEOPLE = (
     "**This cache holds guesses about people.** `mention.attributes` was inferred from the faces in pictures, such as "
@@ -108,12 +112,20 @@ def _encoders(manifest: Manifest) -> str:
         if not isinstance(recipe, Mapping):
             continue
         name, weights = str(recipe.get("encoder", "")), str(recipe.get("weights", ""))
-        known = next((about for begin, about in ENCODERS.items() if name.startswith(begin)), None)
-        if not _SHA256.fullmatch(weights):
-            known = (f"{name}, untrained", "-", "-")
-        rows.append((part, *(known or (name, "not known to melcache", "-")), weights[:16]))
+        trained = _SHA256.fullmatch(weights)
+        known = ENCODERS.get(name) if trained else (f"{name}, untrained", "-", "-")
+        rows.append((part, *(known or _named(name, manifest, part)), weights[:16]))
     header = ("part", "encoder", "licence of the public weights", "said at", "sha256 of the weights")
     return _table(header, rows) if rows else "No part was made by an encoder."
+
+
+def _named(name: str, manifest: Manifest, part: PartName) -> tuple[str, str, str]:
+    """Return what is known of an encoder that was chosen by name: its class, and where its files are from if noted."""
+    noted = manifest.provenance.noted.get("encoders")
+    origin = noted.get(KINDS[part].role or "") if isinstance(noted, Mapping) else None
+    if isinstance(origin, str) and _ORIGIN.fullmatch(origin):
+        return f"{name}: {origin}", UNKNOWN, f"https://huggingface.co/{origin.partition('@')[0]}"
+    return name, UNKNOWN, "-"
 
 
 def _example(manifest: Manifest) -> str:

@@ -11,7 +11,7 @@ import torch
 from cache.manifests.entries import Manifest, Provenance
 from cache.sharing.remote_shards import Listed
 from cache.writing.draft import Draft
-from extract.encoders.compute import Compute
+from extract.encoders import Encoders
 
 PACKAGES = (
     "melcache",
@@ -30,7 +30,7 @@ LONGEST = 200  # characters of a text that is taken over
 
 
 def of(
-    draft: Draft, others: Sequence[Listed], spent: Mapping[str, float], compute: Compute, seconds: float
+    draft: Draft, others: Sequence[Listed], spent: Mapping[str, float], encoders: Encoders, seconds: float
 ) -> dict[str, Any]:
     """Return the provenance of a finished draft, `seconds` having passed and `spent` of them on parts.
 
@@ -51,7 +51,7 @@ def of(
             noted = parts.setdefault(part, {"seconds": 0.0, "rows": 0})
             noted["seconds"], noted["rows"] = round(noted["seconds"] + taken, 3), noted["rows"] + rows
     if draft.made or not others:
-        return _collect(compute) | {"seconds": round(earlier + seconds, 1), "parts": parts}
+        return _collect(encoders) | {"seconds": round(earlier + seconds, 1), "parts": parts}
     last = max(
         (listed.manifest for listed in others), key=lambda manifest: str(manifest.provenance.noted.get("made", ""))
     )
@@ -77,10 +77,11 @@ def _short(text: object) -> bool:
     return isinstance(text, str) and len(text) <= LONGEST and text.isprintable()
 
 
-def _collect(compute: Compute) -> dict[str, Any]:
-    """Return date, versions and device; never a path, user or host name."""
+def _collect(encoders: Encoders) -> dict[str, Any]:
+    """Return date, versions, device and commits of encoders; never a path, user or host name."""
+    compute, origins = encoders.compute, encoders.origins
     cuda = compute.device.type == "cuda"
-    return {
+    return ({"encoders": origins} if origins else {}) | {
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name(compute.device) if cuda else platform.machine(),
         "python": platform.python_version(),

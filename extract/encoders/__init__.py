@@ -75,6 +75,11 @@ class Encoders:
         """The encoders in the order of roles."""
         return {"text": self.text, "joint": self.joint, "image": self.image, "objects": self.objects}
 
+    @property
+    def origins(self) -> dict[str, str]:
+        """Return by role which commit on the Hub an encoder's files are of, where that is known."""
+        return {role: encoder.origin for role, encoder in self.by_role.items() if encoder.origin is not None}
+
     def of(self, part: PartName) -> Encoder:
         """Return the encoder that makes a part.  Raises ConfigError, naming the part, where its role has none."""
         role, known = KINDS[part].role, self.by_role

@@ -17,10 +17,12 @@ NONE: Columns = MappingProxyType({})
 class Encoder:
     """An encoder.  `recipe`, what decides its numbers, and `width` are known before its weights are loaded.
 
-    `name` stands in tables, `counts` says how many of what it has encoded.
+    `name` stands in tables, `counts` says how many of what it has encoded, `origin` which commit on the Hub its files
+    are of (NAME@COMMIT), if that is known.
     """
 
     name: str
+    origin: str | None = None
     width: int
     recipe: dict[str, Any]
 

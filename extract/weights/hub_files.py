@@ -49,9 +49,12 @@ def find(name: str, under: Path | None, role: Role, *, trained: bool) -> Path:
         ) from error
 
 
-def commit(folder: Path) -> str | None:
-    """Return the commit of a model's folder in the Hub's cache, 40 hex digits; None for any other folder."""
-    return folder.name if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name) else None
+def origin(folder: Path) -> str | None:
+    """Return NAME@COMMIT of a model's folder in the Hub's cache; None for any other folder."""
+    kind, _, name = folder.parent.parent.name.partition("--")
+    if kind != "models" or folder.parent.name != "snapshots" or not _COMMIT.fullmatch(folder.name):
+        return None
+    return f"{name.replace('--', '/')}@{folder.name}"
 
 
 def _download(name: str, revision: str | None, *, trained: bool) -> Path:

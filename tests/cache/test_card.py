@@ -59,10 +59,14 @@ def test_the_card_names_encoders_licences_and_guesses_about_people(toy_cache):
         recipes = {
             "entity.text": {"encoder": "transformers BertModel", "weights": SHA},
             "entity.image": {"encoder": "torchvision resnet152", "weights": "random-tiny 1.0"},
+            "entity.joint": {"encoder": "open_clip SigLIP", "weights": SHA},
+            "entity.objects": {"encoder": "torchvision fasterrcnn_resnet50_fpn_v2", "weights": SHA},
+            "mention.text": {"encoder": "AutoModel BertModel", "weights": SHA},
             "mention.image": {"encoder": "somebody's <b>own</b>", "weights": SHA},
         }
         for part, recipe in recipes.items():
-            found["parts"][part]["recipe"]["encoder"] = recipe
+            entry = found["parts"].setdefault(part, {**found["parts"]["mention.text"], "columns": {}})
+            entry["recipe"] = {"encoder": recipe}
         found["parts"]["mention.attributes"] = found["parts"]["mention.text"]
         found["parts"]["mention.attributes"]["columns"] = {}
 
@@ -72,8 +76,30 @@ def test_the_card_names_encoders_licences_and_guesses_about_people(toy_cache):
         in page
     )
     assert "| entity.image | torchvision resnet152, untrained | - |" in page
-    assert "| mention.image | somebody's &lt;b&gt;own&lt;/b&gt; | not known to melcache |" in page
+    unknown = "not known to melcache: see where the model was published"
+    assert f"| mention.image | somebody's &lt;b&gt;own&lt;/b&gt; | {unknown} | - | {SHA[:16]} |" in page
+    assert f"| entity.joint | open_clip SigLIP | {unknown} |" in page  # not OpenAI's
+    assert f"| mention.text | AutoModel BertModel | {unknown} | - | {SHA[:16]} |" in page
+    assert "| entity.objects | Faster R-CNN ResNet-50 FPN, COCO weights | BSD-3-Clause" in page
     assert "guesses about people" in page and "gender, race, age and emotion" in page
+
+
+@pytest.mark.parametrize(
+    ("noted", "said"),
+    [
+        ({"text": "BAAI/bge@" + "1" * 40}, f"AutoModel BertModel: BAAI/bge@{'1' * 40} | not known to melcache: see"),
+        ({"text": "BAAI/bge | <b>@" + "1" * 40}, "AutoModel BertModel | not known"),
+        ({"text": 3}, "AutoModel BertModel | not known"),
+        ("text", "AutoModel BertModel | not known"),
+    ],
+)
+def test_the_card_says_where_a_named_encoder_is_from_if_that_is_noted(toy_cache, noted, said):
+    def change(found):
+        found["parts"]["entity.text"]["recipe"]["encoder"] = {"encoder": "AutoModel BertModel", "weights": SHA}
+        found["provenance"]["encoders"] = noted
+
+    page = card.page(changed(toy_cache, change))
+    assert f"| entity.text | {said}" in page and ("https://huggingface.co/BAAI/bge |" in page) == (": BAAI" in said)
 
 
 def test_a_strangers_texts_are_no_markdown(toy_cache):

@@ -32,7 +32,7 @@ class NamedObjects(Detector):
         self._trained, self._threshold = not weights.random, 0.0 if weights.random else THRESHOLD
         folder = hub_files.find(config.detector, weights.folder, "objects", trained=self._trained)
         self._described = model = DetectorModel(folder, tiny=weights.tiny)
-        self.commit, self._processor = hub_files.commit(folder), model.processor()
+        self.origin, self._processor = hub_files.origin(folder), model.processor()
         self._categories = Categories(model.config.id2label, folder)
         self.recipe: dict[str, Any] = {
             "encoder": f"AutoModelForObjectDetection {model.made.__name__}",
