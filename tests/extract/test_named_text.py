@@ -2,14 +2,18 @@
 
 import copy
 import json
+import math
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 import transformers
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 import cache as melcache
@@ -26,6 +30,7 @@ from train import loop
 from train.config import TrainConfig
 from train.heads.drin.config import DrinConfig
 
+COMMIT = "0123456789" * 4
 CPU = Compute(torch.device("cpu"), "fp32")
 TEXTS = [
     "Paris at night",
@@ -62,7 +67,8 @@ def folders(tmp_path_factory):
             if name != "bert"
             else {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
         )
-        found[name] = models.save(name, place / name, pooling=pooling, normalized=name in ("bert", "qwen3"))
+        folder = place / (f"models--org--tiny/snapshots/{COMMIT}" if name == "bert" else name)
+        found[name] = models.save(name, folder, pooling=pooling, normalized=name in ("bert", "qwen3"))
     return found
 
 
@@ -301,7 +307,93 @@ def _text(name, text):
     return lambda folder: (folder / name).write_text(text, encoding="utf-8")
 
 
-DENSE = [{"type": "sentence_transformers.models.Transformer"}, {"type": "sentence_transformers.models.Dense"}]
+UNKNOWN = [{"type": "sentence_transformers.models.Transformer"}, {"type": "sentence_transformers.models.LSTM"}]
+TURNED = [{"type": f"sentence_transformers.models.{kind}", "path": kind} for kind in ("Normalize", "Pooling")]
+
+
+@pytest.mark.parametrize(("activation", "bias"), [("activation.Tanh", True), ("linear.Identity", False)])
+def test_dense_modules_follow_the_pooling(copied, library, activation, bias):
+    folder = copied("bert")
+    plain = named(folder).recipe["pooling"]
+    _add_dense(folder, (32, 48), (48, 32), activation=activation, bias=bias)
+    encoder = named(folder)
+    ((batch, place),) = encoded(encoder, ["harbor market"])
+    vector = library("bert", "harbor market")[0].mean(0)
+    for n in (2, 3):
+        state = load_file(folder / f"{n}_Dense/model.safetensors")
+        weight, shift = state["linear.weight"].tolist(), state["linear.bias"].tolist() if bias else [0] * 48
+        made = [sum(w * v for w, v in zip(row, vector, strict=True)) + b for row, b in zip(weight, shift, strict=False)]
+        vector = np.array(made if activation.endswith("Identity") else [math.tanh(value) for value in made])
+    np.testing.assert_allclose(batch.cls[place], vector / np.linalg.norm(vector), atol=1e-5)
+    said = encoder.recipe["pooling"]
+    assert plain == "mean, normalized" and re.fullmatch(
+        f"mean(, dense (48|32) {activation} [0-9a-f]+){{2}}, norm.*", said
+    )
+    _add_dense_bit(folder)
+    assert named(folder).recipe["pooling"] != said
+
+
+def _add_dense_bit(folder):
+    state = load_file(folder / "3_Dense/model.safetensors")
+    state["linear.weight"][0, 0] += 1
+    save_file(state, folder / "3_Dense/model.safetensors")
+
+
+def test_weights_in_several_files_are_those_of_one(folders, copied, library):
+    folder = copied("roberta")
+    transformers.AutoModel.from_pretrained(folders["roberta"]).save_pretrained(folder, max_shard_size="20KB")
+    (folder / "model.safetensors").unlink()
+    parts = sorted(folder.glob("model-*.safetensors"))
+    assert len(parts) > 2
+    encoder = named(folder)
+    ((batch, place),) = encoded(encoder, ["harbor market"])
+    np.testing.assert_allclose(batch.states[place], library("roberta", "harbor market")[0], atol=1e-5)
+    before, other = encoder.recipe["weights"], load_file(parts[-1])
+    next(iter(other.values()))[:1] += 1
+    save_file(other, parts[-1], {"format": "pt"})
+    assert named(folder).recipe["weights"] != before and re.fullmatch("[0-9a-f]{64}", before)
+    parts[1].unlink()
+    with pytest.raises(WeightsError, match=f"cannot read .*{parts[1].name}"):
+        named(folder)
+    models.write(folder / "model.safetensors.index.json", {"weight_map": {"x": "../../elsewhere/model-9.safetensors"}})
+    with pytest.raises(WeightsError, match=rf"cannot read {folder}/model-9\.safetensors"):
+        named(folder)
+
+
+@pytest.mark.parametrize(
+    ("said", "revision"), [("org/tiny", None), ("org/tiny@v1.5", "v1.5"), ("org/tiny@refs/pr/3", "refs/pr/3")]
+)
+def test_a_revision_is_what_the_hub_is_asked_for(folders, tmp_path, monkeypatch, said, revision):
+    place, asked = tmp_path / "models--org--tiny/snapshots" / COMMIT, []
+
+    def download(name, *, revision, allow_patterns, local_files_only):
+        asked.append((name, revision))
+        if local_files_only:
+            raise LocalEntryNotFoundError("not there")
+        return str(place if place.exists() else shutil.copytree(folders["roberta"], place))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(hub_files, "reachable", lambda host: None)
+    encoder = named(said)
+    assert set(asked) == {("org/tiny", revision)} and encoder.origin == f"org/tiny@{COMMIT}"
+    assert encoder.recipe == named(folders["roberta"]).recipe  # the files decide, not what they are called
+
+
+def test_a_revision_that_is_not_there_is_one_line(monkeypatch):
+    def download(name, **given):
+        raise (
+            LocalEntryNotFoundError("404: Revision Not Found")
+            if given["local_files_only"]
+            else ValueError("404\nof v9")
+        )
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(hub_files, "reachable", lambda host: None)
+    with pytest.raises(WeightsError, match=r"no text encoder org/tiny@v9: .*huggingface\.co/org/tiny \(404\)") as error:
+        named("org/tiny@v9")
+    assert "\n" not in str(error.value)
+
+
 BAD = {
     "no config": ("bert", _remove("config.json"), {}, "cannot read .*config.json"),
     "no JSON": ("bert", _text("config.json", "{"), {}, "cannot read .*config.json"),
@@ -353,7 +445,39 @@ BAD = {
     ),
     "decoder": ("qwen3", _remove("modules.json"), {}, "a decoder that does not say .*--text-pooling last or mean"),
     "decoder's [CLS]": ("qwen3", None, {"text_pooling": "cls"}, "has no .CLS.: a decoder"),
-    "dense": ("bert", lambda folder: models.write(folder / "modules.json", DENSE), {}, "has a module 'Dense'"),
+    "module": ("bert", lambda folder: models.write(folder / "modules.json", UNKNOWN), {}, "has a module 'LSTM'"),
+    "order": ("bert", lambda folder: models.write(folder / "modules.json", TURNED), {}, "in the order Normalize, Pool"),
+    "dense, width": ("bert", lambda folder: _add_dense(folder, (32, 16)), {}, "makes 16 numbers of a text and 32 of a"),
+    "dense, between": (
+        "bert",
+        lambda folder: _add_dense(folder, (32, 16), (17, 32)),
+        {},
+        r"by layers of \[32, 16, 17, 32\]",
+    ),
+    "dense, ReLU": (
+        "bert",
+        lambda folder: _add_dense(folder, (32, 32), activation="activation.ReLU"),
+        {},
+        "asks for '.*ReLU' of",
+    ),
+    "dense, of tokens": (
+        "bert",
+        lambda folder: _add_dense(folder, (32, 32), module_input_name="token_embeddings"),
+        {},
+        "of 'token_embeddings'; melcache",
+    ),
+    "dense, weights": (
+        "bert",
+        lambda folder: _add_dense(folder, (32, 32), bias=False, kept=True),
+        {},
+        "does not hold the weights of a D",
+    ),
+    "dense, no weights": (
+        "bert",
+        lambda folder: (_add_dense(folder, (32, 32)), (folder / "2_Dense/model.safetensors").unlink()),
+        {},
+        "no weights in .*2_Dense",
+    ),
     "maximum": (
         "bert",
         lambda folder: models.write(folder / "1_Pooling" / "config.json", {"pooling_mode_max_tokens": True}),
@@ -363,6 +487,28 @@ BAD = {
     "no pooling": ("bert", _remove("1_Pooling"), {}, "cannot read .*1_Pooling"),
     "long prompt": ("bert", None, {"query_prompt": "castle " * 99}, "no text would be left"),
 }
+
+
+def _add_dense(folder, *sizes, activation="activation.Tanh", bias=True, kept=None, **more):
+    """Put Dense modules between the pooling and what follows it, `kept` biases or not in their weights."""
+    modules, torch_says = json.loads((folder / "modules.json").read_text()), "torch.nn.modules."
+    for n, (width, out) in enumerate(sizes, 2):
+        (folder / f"{n}_Dense").mkdir()
+        config = {
+            "in_features": width,
+            "out_features": out,
+            "bias": bias,
+            "activation_function": torch_says + activation,
+        }
+        models.write(folder / f"{n}_Dense/config.json", config | more)
+        drawn = torch.Generator().manual_seed(n)
+        state = {"linear.weight": torch.randn(out, width, generator=drawn) / 4}
+        state |= {"linear.bias": torch.randn(out, generator=drawn)} if (bias if kept is None else kept) else {}
+        save_file(state, folder / f"{n}_Dense/model.safetensors")
+        modules.insert(n, {"path": f"{n}_Dense", "type": "sentence_transformers.models.Dense"})
+    models.write(folder / "modules.json", modules)
+
+
 W = "embeddings.word_embeddings.weight"
 
 
@@ -456,6 +602,8 @@ def test_a_release_is_linked_with_the_encoder_that_is_named(folders, tmp_path, f
     row = list(reader.strings("entity.ids.name")).index("Paris")
     np.testing.assert_allclose(reader.column("entity.text.sentence")[row], batch.cls[0], atol=2e-3)
     assert f"AutoModel {FAMILY[family]}" in json.dumps(reader.manifest.parts["entity.text"].recipe)
+    noted = {"text": f"org/tiny@{COMMIT}"} if family == "bert" else None
+    assert reader.manifest.provenance.noted.get("encoders") == noted
     given = {"dataset": str(config.folder), "run": tmp_path / "run", "model": "drin", "device": "cpu", "epochs": 1}
     assert 0 <= loop.fit(TrainConfig(**given), DrinConfig(width=16))["mean"]["test"]["top1"] <= 1
 

@@ -28,11 +28,12 @@ class NamedText(TextEncoder):
         super().__init__(compute, config.text_tokens or compute.tokens)
         self.name, self._trained = str(config.text), not weights.random
         self._folder = hub_files.find(self.name, weights.folder, "text", trained=self._trained)
+        self.origin = hub_files.origin(self._folder)
         self._described = model = TextModel(self._folder, tiny=weights.tiny)
         self._tokenizer, self._model = Tokenizer(model), None
         self.width, self.most, self.pad = model.config.hidden_size, self._tokenizer.most, self._tokenizer.pad
         self.pooling = pooling.of(
-            self._folder, config.text_pooling, decoder=model.decoder, opened=self._tokenizer.opened
+            self._folder, config.text_pooling, self.width, decoder=model.decoder, opened=self._tokenizer.opened
         )
         self._prompts = {
             "name": _chosen(config.passage_prompt, self._folder, pooling.PASSAGE),
