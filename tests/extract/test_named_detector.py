@@ -98,6 +98,14 @@ def test_objects_are_those_that_transformers_finds_in_the_picture_alone(folders,
         assert not found["labels"][row, len(expected) :].any() and not found["boxes"][row, len(expected) :].any()
 
 
+def test_weights_go_by_their_published_names(folders):
+    """As facebook/detr-resnet-50 has them; transformers calls its modules otherwise by now."""
+    names = load_file(folders["detr"] / "model.safetensors").keys()
+    for name in ("model.encoder.layers.0.self_attn.out_proj.weight", "model.decoder.layers.1.fc1.bias"):
+        assert name in names
+    assert any(name.startswith("model.backbone.conv_encoder.model.") for name in names)
+
+
 def test_a_weak_object_is_none(copied, named):
     folder = copied("detr")
     _state(lambda state: state[BIAS][-1:].add_(10))(folder)  # of the class that stands for nothing
@@ -224,10 +232,12 @@ def test_random_weights_are_of_the_same_class(folders, named, family, kind):
     assert type(one._model).__name__ == detector_models.CLASS[family] and kind in one.recipe["weights"]
 
 
-def test_no_backbone_is_fetched(copied, named, monkeypatch):
-    """DETR's own config.json asks for timm's pretrained ResNet-50."""
+@pytest.mark.parametrize("more", [{}, {"backbone_kwargs": {"in_chans": 3, "out_indices": [1, 2, 3, 4]}}])
+def test_no_backbone_is_fetched(copied, named, monkeypatch, more):
+    """DETR's own config.json asks for timm's pretrained ResNet-50; with backbone_kwargs transformers asks the Hub."""
     folder, asked = copied("detr"), []
     old = {"backbone": "resnet18", "use_timm_backbone": True, "use_pretrained_backbone": True, "backbone_config": None}
+    old |= more
     _edit(CONFIG, **old)(folder)
     encoder = named(folder, detector_weights="random-full")
     import timm
@@ -236,6 +246,7 @@ def test_no_backbone_is_fetched(copied, named, monkeypatch):
     monkeypatch.setattr(timm, "create_model", lambda *names, **given: asked.append(given) or make(*names, **given))
     assert encoder.encode(PICTURES[:1])["scores"].all()
     assert asked and not any(given["pretrained"] for given in asked)
+    assert [given["out_indices"] for given in asked] == [[1, 2, 3, 4]]
     assert encoder.recipe["library"].startswith("transformers 5, timm ")
 
 
@@ -256,6 +267,24 @@ BAD = {
     "huge": ("detr", _edit(CONFIG, num_queries=1 << 40), WeightsError, "num_queries is 1099511627776"),
     "a type": ("detr", _edit(CONFIG, num_queries="x"), WeightsError, "num_queries"),
     "layers": ("detr", _edit(CONFIG, encoder_layers=1 << 20), WeightsError, "1048576|as many layers"),
+    "another model's backbone": (
+        "detr",
+        _edit(CONFIG, backbone="microsoft/resnet-50", use_timm_backbone=False, backbone_config=None),
+        WeightsError,
+        "takes its backbone from another model, 'microsoft/resnet-50'. Expected backbone_config",
+    ),
+    "backbone_kwargs": (
+        "detr",
+        _edit(CONFIG, backbone="resnet18", backbone_kwargs={"checkpoint_path": "x"}, backbone_config=None),
+        WeightsError,
+        "takes its backbone from another model, 'resnet18'.*than in_chans",
+    ),
+    "backbone of a family without": (
+        "rt_detr",
+        _edit(CONFIG, backbone="resnet18", backbone_config=None),
+        WeightsError,
+        "takes its backbone from another model, 'resnet18'",
+    ),
     "no weights": (
         "detr", _remove("model.safetensors"), WeightsError, "no weights in .*--detector-weights random-tiny tries"
     ),

@@ -9,15 +9,13 @@ import torch
 from common.errors import WeightsError
 from common.paths import is_file
 from extract.encoders.compute import seeded
-from extract.encoders.detection import toys
+from extract.encoders.detection import backbones, toys
 from extract.weights import hub_files, hub_models
 
 FAMILIES = "detr, conditional_detr, deformable_detr, rt_detr, rt_detr_v2, d_fine, yolos"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 PROCESSOR_REMARKS = ("auto_map", "processor_class", "_name_or_path", "transformers_version")
 LARGEST = 1 << 22  # of any number in config.json
-# of backbones: their own pretrained weights would be fetched, and then overwritten by the detector's
-FETCHING = {"use_pretrained_backbone": False}
 
 
 class DetectorModel:
@@ -32,7 +30,7 @@ class DetectorModel:
         if tiny:
             self.raw = toys.small(kind, self.raw, folder)
         _refuse_huge(self.raw, folder)
-        self.config = hub_models.config(folder, kind, _without_fetching(self.raw))
+        self.config = hub_models.config(folder, kind, backbones.settled(kind, self.raw, folder))
         if type(self.config) not in MODEL_FOR_OBJECT_DETECTION_MAPPING:
             raise WeightsError(
                 f"{folder} is a model of family {kind}, which detects no objects. Expected a detector, such as "
@@ -89,11 +87,6 @@ def decisive_of(processor: Any) -> dict[str, Any]:
     """Return what of an image processor decides the numbers, its class included."""
     known = {name: value for name, value in processor.to_dict().items() if name not in PROCESSOR_REMARKS}
     return known | {"image_processor_type": type(processor).__name__}
-
-
-def _without_fetching(raw: dict[str, Any]) -> dict[str, Any]:
-    inner = {name: _without_fetching(value) if isinstance(value, dict) else value for name, value in raw.items()}
-    return inner | {name: value for name, value in FETCHING.items() if name in inner}
 
 
 def _refuse_huge(raw: dict[str, Any], folder: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import WeightsError
+from extract.encoders.detection import backbones
 
 PIXELS = {"size": {"height": 64, "width": 64}}  # of a picture, whatever its shape
 LAYERS = {
@@ -34,14 +35,7 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 # of a config.json: how its own backbone is made
-BACKBONE = (
-    "backbone",
-    "backbone_config",
-    "backbone_kwargs",
-    "use_timm_backbone",
-    "use_pretrained_backbone",
-    "dilation",
-)
+BACKBONE = (*backbones.KEYS, "dilation")
 
 
 def small(kind: str, raw: dict[str, Any], folder: Path) -> dict[str, Any]:
