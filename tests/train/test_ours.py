@@ -326,12 +326,12 @@ def test_pictures_of_which_none_is_there_cost_nothing_and_change_nothing(caches,
         return np.zeros_like(found) if name in gone else found
 
     monkeypatch.setattr(melcache.Reader, "column", column)
-    loaded = melcache.Reader.load
+    held = melcache.Reader.stored
 
-    def load(self, names):
-        return {n: np.zeros_like(c) if n in gone else c for n, c in loaded(self, names).items()}
+    def stored(self, names):
+        return {n: np.zeros_like(c) if n in gone else c for n, c in held(self, names).items()}
 
-    monkeypatch.setattr(melcache.Reader, "load", load)
+    monkeypatch.setattr(melcache.Reader, "stored", stored)
     config = prepare.with_widths(OursConfig(), reader)
     assert set(config.absent) == set(absent)
     batches = [table_of(caches(0.3), head)[1].batch(torch.arange(20)) for head in (SMALL, config)]

