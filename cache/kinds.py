@@ -28,7 +28,8 @@ CONTENT: dict[Source, tuple[str, ...]] = {
     "faces": ("content_text", "content_image"),  # what --faces says of a picture, and stored columns
     "lists": ("content_text", "content_image"),  # candidates and gold
 }
-SIZES = {"D": 768, "V": 2048, "P": 512, "K": 3, "R": 49, "A": 20, "F": 10}  # usual sizes of axes
+# usual sizes of axes
+SIZES = {"D": 768, "V": 2048, "P": 512, "K": 3, "R": 49, "A": 20, "F": 10, "L": 512, "I": 768, "G": 49}
 LABELS = 1 << 16  # a detector's classes: COCO's categories 1 to 90, its own from 91 on
 PIXELS = 1 << 26  # more than the longest side of a picture that is opened
 ROUNDED = 1e-3  # by which a sum of rounded numbers may pass its bound
@@ -117,6 +118,11 @@ _OBJECTS = {
     ),
 }
 _IMAGE = {"vector": Column("V", "feature", "pooled vector of the picture (DRIN Eq. 4, 5)"), "present": _PRESENT}
+_PATCHES = {
+    "vector": Column("GI", "feature", "last layer of the joint encoder's image tower, patch by patch, row by row"),
+    "present": _PRESENT,
+}
+_STATES = {"vector": Column("L", "feature", "last layer of the joint encoder's text tower, not projected")}
 _CONTENT = {
     "content_text": Column("*", "|u1", "sha256 of the texts that the row's encoders read, 32 bytes"),
     "content_image": Column("*", "|u1", "sha256 of the picture's file, 32 bytes; 0 where there is no file"),
@@ -163,6 +169,20 @@ _PARTS = {
         from_picture=("image",),
     ),
     "entity.objects": Part(_OBJECTS, reads=("picture",), role="objects", from_picture=tuple(_OBJECTS)),
+    "entity.joint_tokens": Part(
+        {
+            "first": Column("", "<i4", "row of table entity_joint_token where the entity's `name: text` begins"),
+            "count": Column("", "<i4", "tokens of it, start and end tokens included (CLIP: at most 77)"),
+        },
+        reads=("places",),
+        role="joint",
+        on_demand=True,
+        into="entity_joint_token",
+    ),
+    "entity.patches": Part(
+        _PATCHES, reads=("picture",), role="joint", on_demand=True, from_picture=("vector",), beside="entity.joint"
+    ),
+    "entity_joint_token.states": Part(_STATES, reads=("sentences",), role="joint", on_demand=True),
     "token.text": Part(
         {"vector": Column("D", "feature", "last layer: the tokens of each distinct sentence")},
         reads=("sentences",),
@@ -178,6 +198,7 @@ _PARTS = {
         on_demand=True,
         like={"vector": "entity.joint.text"},
     ),
+    "joint_token.states": Part(_STATES, reads=("sentences",), role="joint", on_demand=True, beside="joint_token.joint"),
     "mention.ids": Part(
         {
             "id": Column("", "S", "mention id"),
@@ -258,6 +279,9 @@ _PARTS = {
         from_picture=("vector",),
         beside="mention.image",
         like={"vector": "entity.image.vector"},
+    ),
+    "mention.patches": Part(
+        _PATCHES, reads=("picture",), role="joint", on_demand=True, from_picture=("vector",), beside="mention.joint"
     ),
     "mention.crops": Part(
         {
@@ -372,13 +396,22 @@ def columns_with(option: str, part: str) -> list[str]:
     return [name for name, column in KINDS[PartName(part)].columns.items() if column.option == option]
 
 
-def with_inputs(parts: Iterable[str]) -> set[str]:
-    """Return some parts, those that these derive from, and so on."""
+def owner(part: PartName) -> PartName | None:
+    """Return the part of entities that a part of mentions copies pictures from, None where it copies from none."""
+    other = PartName(f"entity.{part.kind}")
+    return other if part.table == "mention" and "picture" in KINDS[part].reads and other in KINDS else None
+
+
+def demanded(parts: Iterable[str]) -> set[str]:
+    """Return the parts on demand that are made for some: those, what they derive or copy from, and where tokens lie."""
     found, new = set(), set(parts)
     while new:
         found |= new
-        new = {name for part in new for name in KINDS[PartName(part)].inputs} - found
-    return found
+        more = {name for part in new for name in KINDS[PartName(part)].inputs}
+        more |= {name for part in new if (name := owner(PartName(part)))}
+        more |= {name for name, part in KINDS.items() if part.into in {PartName(other).table for other in new}}
+        new = more - found
+    return found & set(on_demand())
 
 
 def mentions_alone(part: PartName) -> bool:

@@ -10,7 +10,7 @@ import mmap
 import os
 import resource
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import numpy as np
 import xxhash
 
 from cache import bounds, manifests, partial_cache, store
+from cache.kinds import on_demand
 from cache.manifests.entries import Manifest, ShardEntry, Spec
 from cache.names import ColumnName, PartName
 from cache.quantized import SCALE, Quantized
@@ -78,7 +79,7 @@ class Reader:
         what = f"the parts {', '.join(parts)}" if parts else f"the columns {', '.join(missing)}"
         name, of = self.manifest.dataset.name, {ColumnName(column).part for column in missing}
         others = {ColumnName(column).part for column in missing if column not in READS.get(head, ())}
-        makers = [head] if head in READS else _readers(of)
+        makers = [head] if head in READS else _makers(of)
         pulled = [head, *sorted(others)] if head in READS else sorted(of)
         release = {"dataset": name} if name in RELEASES else {"dataset": "RELEASE", "name": name}
         options = release | ({"for": ",".join(makers)} if makers else {})
@@ -314,9 +315,20 @@ class Reader:
             )
 
 
+def _read(heads: Iterable[str]) -> set[PartName]:
+    """Return the parts that heads of melcache read."""
+    return {ColumnName(column).part for head in heads for column in (*READS[head], *CHOICES.get(head, ()))}
+
+
+def _makers(parts: set[PartName]) -> list[str]:
+    """Return what --for of an extraction must name for these parts: heads, and parts that no head reads."""
+    heads = _readers(parts)
+    return [*heads, *sorted(parts & set(on_demand()) - _read(heads))]
+
+
 def _readers(parts: set[PartName]) -> list[str]:
     """Return heads of melcache that read these parts, as few as it takes; none for parts that none does."""
-    reads = {head: {ColumnName(column).part for column in (*READS[head], *CHOICES.get(head, ()))} for head in READS}
+    reads = {head: _read([head]) for head in READS}
     found: list[str] = []
     while parts and reads[best := max(READS, key=lambda head: len(reads[head] & parts))] & parts:
         found.append(best)

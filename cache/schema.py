@@ -2,7 +2,7 @@
 
 FORMAT.md is its text for people; tests/cache/test_format.py holds the two together.
 Axes: N mentions, E entities, C candidates, K objects, R regions, T tokens of all distinct sentences, D text width,
-V image width, P joint width, A scene and F face attributes.
+V image width, P joint width, L and I widths of the joint encoder's towers, G patches, A scene and F face attributes.
 """
 
 from cache.edges import EDGES
@@ -10,8 +10,10 @@ from cache.kinds import KINDS, Column
 
 VERSION = 1
 
-TABLES = ("entity", "mention", "token", "joint_token", "pair")  # in the order in which their parts are computed
+# in the order in which their parts are computed
+TABLES = ("entity", "entity_joint_token", "mention", "token", "joint_token", "pair")
 SEQUENCES = {part.into: name for name, part in KINDS.items() if part.into}  # table: the part that points into it
+HOMES = {table: name.table for table, name in SEQUENCES.items()}  # table: the table whose rows have its tokens
 OPTIONAL = tuple(SEQUENCES)  # tables of parts that are made on demand
 
 UNLABELED = -2  # stands for gold where nobody has said what a mention means; it counts in no accuracy

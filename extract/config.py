@@ -15,7 +15,7 @@ from common import places
 from common.errors import ConfigError
 from common.options import knob
 from common.paths import DATA, SHARDS, check_name
-from common.words import one_of
+from common.words import nearest, one_of
 from extract.datasets import ADAPTERS
 
 NONE = Path("none")  # of --descriptions and --faces: without, though the cache that is there has some
@@ -50,7 +50,12 @@ class ExtractConfig:
     )
     strict: bool = knob(False, "jsonl: stop where gold or candidates name an entity that entities.jsonl lacks")
     max_missing: float = knob(0.05, "stop (exit 3) when more than this fraction of the named images is unusable")
-    heads: tuple[str, ...] = knob((), "heads whose columns are made beside the standard ones: ghmfc,dwe", flag="--for")
+    heads: tuple[str, ...] = knob(
+        (),
+        "heads whose columns are made beside the standard ones, or parts on demand, for heads of one's own: "
+        "ghmfc,mention.patches",
+        flag="--for",
+    )
     limit: int | None = knob(None, "only the first n captions, and the entities that they need")
     reorder: bool = knob(False, "number all rows anew; without it rows of the existing cache keep their numbers")
     candidates: int | None = knob(
@@ -157,9 +162,11 @@ class ExtractConfig:
                 )
         if self.text is None:
             self._refuse_text_options()
-        if unknown := [head for head in self.heads if head not in READS]:
-            known = f"there are {one_of(unknown[0], READS)}"
-            raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is not a head; {known}")
+        parts = kinds.on_demand()
+        if unknown := [name for name in self.heads if name not in (*READS, *parts)]:
+            known = f"there are {', '.join(READS)}, and the parts {one_of(unknown[0], parts)}"
+            near = nearest(unknown[0], tuple(READS))
+            raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is not a head; {known}{near}")
         if (self.infer_gender or self.infer_race) and not self.demanded & set(kinds.reading("faces")):
             raise ConfigError("--infer-gender and --infer-race are for heads that read attributes: add --for dwe")
         if self.name is not None:
@@ -213,10 +220,10 @@ class ExtractConfig:
 
     @property
     def demanded(self) -> set[str]:
-        """The parts on demand that the heads read, whatever their switches, and what these derive from."""
-        columns = [column for head in self.heads for column in (*READS[head], *CHOICES.get(head, ()))]
-        parts = kinds.with_inputs(ColumnName(column).part for column in columns)
-        return parts & set(kinds.on_demand())
+        """The parts on demand that --for asks for, whatever the switches of its heads, and what these need."""
+        heads = [head for head in self.heads if head in READS]
+        columns = [column for head in heads for column in (*READS[head], *CHOICES.get(head, ()))]
+        return kinds.demanded([*(ColumnName(column).part for column in columns), *set(self.heads).difference(heads)])
 
     def most_tokens(self, source: Source) -> int:
         """Return the tokens kept of a text that parts read."""

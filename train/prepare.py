@@ -28,7 +28,10 @@ from train.optimizing.checkpoint import Half
 from train.processes import World
 from train.rehearsal import rehearse
 
-WIDTHS = {"text_width": "D", "image_width": "V", "joint_width": "P"}  # field of a head's config: the axis
+# field of a head's config: the axis; the last two are widths of the joint encoder's towers
+WIDTHS = {
+    "text_width": "D", "image_width": "V", "joint_width": "P", "joint_text_width": "L", "joint_image_width": "I",
+}  # fmt: skip
 Options = TypeVar("Options", bound=HeadConfig | None)
 PROBED = 4  # mentions
 STACK_SHARE = 0.5  # of the free memory that stacked seeds may take

@@ -28,8 +28,8 @@ class Texts:
         for part in (places := _missing(rows, "places")):
             self._places(rows, part)
         rows.save(*_missing(rows, "name"), *sentences, *places)
-        for part in (tokens := _missing(rows, "sentences", role="joint")):
-            self._tokens(rows, part)
+        if tokens := _missing(rows, "sentences", role="joint"):
+            self._tokens(rows, tokens)
         rows.save(*tokens)
         for part in _missing(rows, "texts"):
             self._texts(rows, part)
@@ -79,13 +79,15 @@ class Texts:
             rows.put(part.column("start"), rows.rows, under[:, 0])
             rows.put(part.column("end"), rows.rows, under[:, 1])
 
-    def _tokens(self, rows: Range, part: PartName) -> None:
-        """Fill a part of the joint encoder's tokens."""
-        sentences = self._plan.sentences[part.table]
+    def _tokens(self, rows: Range, parts: list[PartName]) -> None:
+        """Fill the parts of the joint encoder's tokens, all of one table, in one pass."""
+        sentences = self._plan.sentences[parts[0].table]
         texts = sentences.between(rows.start, rows.stop)
         edges = sentences.edges_between(rows.start, rows.stop)
-        for first, states in zip(edges, self._encoders.joint.encode_tokens(texts), strict=False):  # one edge more
-            rows.put(part.column("vector"), first + np.arange(len(states)), states)
+        encoded = self._encoders.joint.token_columns(texts, [part.kind for part in parts])
+        for first, made in zip(edges, encoded, strict=False):  # one edge more
+            for part in parts:
+                rows.put(part.column("vector"), first + np.arange(len(made[part.kind])), made[part.kind])
 
     def _texts(self, rows: Range, part: PartName) -> None:
         """Fill the text columns of a joint part; `truncated` says whether any text of the row was cut."""

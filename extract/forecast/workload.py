@@ -10,6 +10,7 @@ from cache.names import PartName
 from cache.writing.writer import Todo
 from extract.planning.duplicates import Row
 from extract.planning.rows import entity_text
+from extract.planning.shard_keys import home
 from extract.planning.shards import Plan
 
 
@@ -39,7 +40,8 @@ class Workload:
                 own = (row for row in rows if owners.of_entity_text(row) == row)
                 yield from (entity_text(found.entities[row]) for row in own)
             elif source in ("sentence", "sentences") and KINDS[part].beside not in missing:
-                yield from dict.fromkeys(found.mentions[row].sentence for row in rows)
+                texts = found.read[home(table)]
+                yield from dict.fromkeys(texts[row] for row in rows)
             elif source == "texts":
                 for row in rows:
                     for column, text in found.texts(table, row).items():

@@ -6,8 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from common.records import Mention
-
 Borders = list[tuple[int, int]]
 
 
@@ -24,9 +22,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Sentences:
-    """The sentences in mention row order, distinct within a range; s has the token rows `edges[s]` to `edges[s + 1]`.
+    """The texts of a table's rows in their order; s has the token rows `edges[s]` to `edges[s + 1]`.
 
-    `of` (N,) is the sentence of each mention.
+    Mentions have sentences, and rows of one stand together, so that each is there once within a range; entities have
+    `name: text`. `of` (N,) is the text of each row.
     """
 
     texts: list[str]
@@ -34,9 +33,8 @@ class Sentences:
     edges: np.ndarray
 
     @classmethod
-    def counted(cls, mentions: Sequence[Mention], cuts: Borders, count: Callable[[str], int]) -> "Sentences":
-        """Lay out the sentences of mentions, grouped by them in each range; `count` is the tokens of one."""
-        texts = [mention.sentence for mention in mentions]
+    def counted(cls, texts: Sequence[str], cuts: Borders, count: Callable[[str], int]) -> "Sentences":
+        """Lay out the texts of rows, grouped by them in each range; `count` is the tokens of one."""
         begins = np.array([True, *(after != before for before, after in pairwise(texts))])
         begins[[start for start, _ in cuts]] = True
         found = [texts[row] for row in np.flatnonzero(begins)]
@@ -49,12 +47,12 @@ class Sentences:
 
     @property
     def first(self) -> np.ndarray:
-        """The token row where each mention's sentence begins, (N,)."""
+        """The token row where each row's text begins, (N,)."""
         return self.edges[self.of]
 
     @property
     def count(self) -> np.ndarray:
-        """How many tokens each mention's sentence has, (N,)."""
+        """How many tokens each row's text has, (N,)."""
         return np.diff(self.edges)[self.of]
 
     def tokens_of(self, mention: int) -> np.ndarray:
@@ -63,11 +61,11 @@ class Sentences:
         return np.arange(self.edges[sentence], self.edges[sentence + 1])
 
     def between(self, start: int, stop: int) -> list[str]:
-        """Return the sentences of mention rows `start` to `stop`, which must be all mentions of each."""
+        """Return the texts of rows `start` to `stop`, which must be all rows of each."""
         return self.texts[self.of[start] : self.of[stop - 1] + 1]
 
     def edges_between(self, start: int, stop: int) -> np.ndarray:
-        """Return the token rows where the sentences of these mention rows begin, and where the last one ends."""
+        """Return the token rows where the texts of these rows begin, and where the last one ends."""
         return self.edges[self.of[start] : self.of[stop - 1] + 2]
 
     def sentence_at(self, row: int) -> str:

@@ -40,9 +40,13 @@ def plan(
     is there already, which would be made the same way now.
     """
     wanted = config.demanded | (listed.keys() & set(kinds.on_demand()))
+    owners = {name: kinds.owner(PartName(name)) for name in wanted}
+    wanted -= {name for name, owner in owners.items() if owner in kinds.on_demand() and owner not in wanted}
     sizes = encoders.sizes() | {"C": lists.candidates.shape[1]}
     if wanted & set(kinds.reading("faces")):
         sizes |= encoders.attributes.sizes
+    if any(set("LGI") & set(column.axes) for name in wanted for column in KINDS[PartName(name)].columns.values()):
+        sizes |= encoders.joint.sizes
     made: dict[PartName, PartPlan] = {}
     for name, recipe in _recipes(config, encoders, lists, rows, wanted).items():
         widths = sizes | {column: array.dtype.itemsize for column, array in rows.ids.get(name, {}).items()}
@@ -68,16 +72,20 @@ def plan(
         del made[name]
     if config.storage in LEVELS and not any(part.quantized for part in made.values()):
         raise ConfigError(
-            f"--storage {config.storage} is for tokens, regions and crops, and no head that reads some is named: add "
-            "--for ghmfc, or leave --storage out"
+            f"--storage {config.storage} is for tokens, regions, patches and crops, and no head that reads some is "
+            "named: add --for ghmfc, or leave --storage out"
         )
     return dict(sorted(made.items(), key=lambda item: TABLES.index(item[1].table)))
 
 
 def _alone(made: Mapping[PartName, PartPlan]) -> list[PartName]:
     """Return tokens without the part that says where they lie, and such a part without its tokens."""
-    both = [[name for name in made if name == pointer or name.table == table] for table, pointer in SEQUENCES.items()]
-    return [names[0] for names in both if len(names) == 1]
+    alone: list[PartName] = []
+    for table, pointer in SEQUENCES.items():
+        tokens = [name for name in made if name.table == table]
+        if (pointer in made) != bool(tokens):
+            alone += tokens or [pointer]
+    return alone
 
 
 def _recipes(config: ExtractConfig, encoders: Encoders, lists: Lists, rows: Rows, wanted: set[str]) -> Recipes:

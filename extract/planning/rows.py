@@ -86,6 +86,11 @@ class Rows:
         return texts | {"description": entity.description or texts["text"]} if self.described else texts
 
     @cached_property
+    def read(self) -> dict[str, list[str]]:
+        """The one text of each row that encoders read token by token, by table."""
+        return {"entity": list(map(entity_text, self.entities)), "mention": [m.sentence for m in self.mentions]}
+
+    @cached_property
     def text_content(self) -> dict[str, list[bytes]]:
         """Hashes of everything that text encoders read of a row, by table."""
         return {table: [text_content(record) for record in self.records(table)] for table in ("entity", "mention")}

@@ -9,7 +9,7 @@ import numpy as np
 from cache.fingerprint import content_hash, digest, shard_key
 from cache.kinds import KINDS, Source
 from cache.names import PartName
-from cache.schema import SEQUENCES
+from cache.schema import HOMES
 from cache.writing.writer import PartPlan
 from common.records import Face
 from extract.planning.candidate_lists import Lists
@@ -22,8 +22,8 @@ OWN, OWN_OF_ENTITY = b"\1" * 32, b"\2" * 32
 
 
 def home(table: str) -> str:
-    """Return the table with whose ranges a part of `table` is computed: tokens with the mentions."""
-    return "mention" if table in SEQUENCES else table
+    """Return the table with whose ranges a part of `table` is computed: tokens with the rows that they are of."""
+    return HOMES.get(table, table)
 
 
 def piece_key(key: str, begin: int, end: int) -> str:
@@ -118,12 +118,15 @@ class Keys:
         )
 
     def _sentence(self, part: PartName) -> Content:
-        """Return the function from a mention to the hash of its sentence, b"" but for the first mention of it."""
-        mentions, of = self._rows.mentions, self._sentences[part.table].of.tolist()
-        return lambda row: content_hash(mentions[row].sentence) if row == 0 or of[row - 1] != of[row] else b""
+        """Return the function from a row to the hash of its text, b"" but for the first row of it."""
+        texts, of = self._rows.read[home(part.table)], self._sentences[part.table].of.tolist()
+        return lambda row: content_hash(texts[row]) if row == 0 or of[row - 1] != of[row] else b""
 
     def _place(self, part: PartName) -> Content:
-        texts, first = self._rows.text_content["mention"], self._sentences[KINDS[part].into].first.tolist()
+        first = self._sentences[KINDS[part].into].first.tolist()
+        if part.table == "entity":
+            return lambda row: name_content(self._rows.entities[row]) + content_hash(first[row])
+        texts = self._rows.text_content["mention"]
         return lambda row: texts[row] + content_hash(first[row])
 
     def _faces(self, part: PartName) -> Content:

@@ -44,7 +44,7 @@ class Plan:
         limit = config.most_tokens("sentences")
         self.sentences = {
             table: Sentences.counted(
-                rows.mentions, rows.layout.borders["mention"], partial(encoders.of(part).count, limit=limit)
+                rows.read[part.table], rows.layout.borders[part.table], partial(encoders.of(part).count, limit=limit)
             )
             for table, part in SEQUENCES.items()
             if part in self.parts

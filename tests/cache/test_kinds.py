@@ -39,8 +39,14 @@ def test_parts_that_one_pass_makes_are_grouped_where_both_are_missing():
 
 
 def test_what_a_part_derives_from_is_followed_to_the_end():
-    expected = {"mention.attributes", "mention.joint", "mention.crops", "mention.objects"}
-    assert kinds.with_inputs(["mention.attributes"]) == expected
+    assert kinds.demanded(["mention.attributes"]) == {"mention.attributes", "mention.crops"}
+
+
+def test_parts_on_demand_bring_what_they_copy_from_and_what_says_where_they_lie():
+    assert kinds.demanded(["mention.patches"]) == {"mention.patches", "entity.patches"}
+    assert kinds.demanded(["entity.patches"]) == {"entity.patches"}
+    assert kinds.demanded(["joint_token.states"]) == {"joint_token.states", "mention.joint_tokens"}
+    assert kinds.demanded(["entity_joint_token.states"]) == {"entity_joint_token.states", "entity.joint_tokens"}
 
 
 def test_a_planted_kind_is_synthesized_like_the_column_that_it_names(tmp_path, monkeypatch):

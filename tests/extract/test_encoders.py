@@ -185,6 +185,23 @@ def test_clip_texts_equal_open_clips_own_tokenizer(encoders):
         np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
 
 
+def test_clip_shows_the_patches_that_open_clip_shows(encoders):
+    clip, images = encoders.joint, [picture(), picture((30, 60), 1)]
+    made = clip.columns(images, ["joint", "patches"])
+    np.testing.assert_array_equal(made["joint"]["image"], clip.encode_images(images))
+    pixels = torch.stack([clip.transform(image) for image in images])
+    clip.model.visual.output_tokens = True
+    try:
+        _, expected = clip.model.encode_image(pixels)
+    finally:
+        clip.model.visual.output_tokens = False
+    np.testing.assert_allclose(made["patches"]["vector"], expected, atol=1e-5)
+    assert made["patches"]["vector"].shape == (2, clip.sizes["G"], clip.sizes["I"])
+    (states,) = clip.token_columns(["harbor"], ["states", "joint"])
+    assert states["states"].shape == (clip.count("harbor"), clip.sizes["L"])
+    np.testing.assert_array_equal(states["joint"], next(clip.encode_tokens(["harbor"])))
+
+
 def test_is_cut_agrees_with_a_count_of_tokens(encoders):
     count = open_clip.tokenizer.SimpleTokenizer().encode
     rng = random.Random(0)

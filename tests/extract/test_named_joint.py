@@ -1,6 +1,7 @@
 """Joint encoders by name: every family against open_clip's own functions, one text or picture at a time."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,11 +12,12 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 import cache as melcache
 from cache.edges import EDGES, Probability
 from common.errors import CacheError, ConfigError, WeightsError
-from extract import pipeline
+from extract import images, pipeline
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.encoders.compute import Compute
@@ -24,6 +26,7 @@ from extract.weights import hub_files, open_clip_files, sources
 from tests.extract import joint_models, models
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 from train import loop
+from train.cli import app
 from train.config import TrainConfig, resolved
 from train.evaluating import computed_edges
 
@@ -459,3 +462,114 @@ def test_code_beside_a_model_is_not_run(copied, tmp_path):
     edit(lambda told: told.update(auto_map=own), "tokenizer_config.json")(folder)
     assert local(folder).encode_texts(["harbor"]).any()
     assert not (tmp_path / "ran").exists()
+
+
+NAMED = ("Rome", "Paris", "Lima")
+BOTH_SIDES = ("joint_token.states", "entity_joint_token.states", "mention.patches")
+
+
+def unprojected(model, transform, tokenizer, text, image):
+    """Tokens' states and a picture's patches as open_clip's towers give them when they are asked for tokens."""
+    inner = getattr(model, "text", None)
+    with torch.inference_mode():
+        if inner is None:
+            outputs = model.forward_intermediates(text=tokenizer([text]), text_indices=1, normalize_intermediates=True)
+            states = outputs["text_intermediates"][0][0]
+        elif hasattr(inner, "pooler"):
+            ids = tokenizer([text])
+            states = inner.transformer(ids, attention_mask=(ids != inner.config.pad_token_id).long())[0][0]
+        else:
+            inner.output_tokens = True
+            states, inner.output_tokens = inner(tokenizer([text]))[1][0], False
+        seen = model.forward_intermediates(
+            image=transform(image)[None], image_indices=1, normalize_intermediates=True, image_output_fmt="NCHW"
+        )["image_intermediates"][0][0]
+    return states.numpy(), seen.flatten(1).T.numpy()
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "bert"])
+@pytest.mark.usefixtures("toys_built_once")
+def test_tokens_and_patches_of_both_sides_are_the_towers_own(folders, library, release, tmp_path, family):
+    asked = {"joint": f"local-dir:{folders[family]}", "heads": BOTH_SIDES, "shard_rows": 2}
+    reader = melcache.open(pipeline.run(extract_config(release, tmp_path / "shards", **asked)))
+    encoder, near = local(folders[family]), {"atol": 4e-3, "rtol": 4e-3}
+    sides = {
+        "mention": ("joint_token", ["Rome by night", "Paris by night"], [None, "1.png"]),
+        "entity": ("entity_joint_token", [f"{name}: a city" for name in NAMED], ["0.png", None, None]),
+    }
+    for side, (table, texts, files) in sides.items():
+        patches, states = (reader.column(f"{name}.vector") for name in (f"{side}.patches", f"{table}.states"))
+        first, count = (reader.column(f"{side}.joint_tokens.{name}") for name in ("first", "count"))
+        assert first.tolist() == [0, *count.cumsum()[:-1]] and count.sum() == len(states)
+        assert reader.column(f"{side}.patches.present").tolist() == [file is not None for file in files]
+        for row, (text, file) in enumerate(zip(texts, files, strict=True)):
+            path = release / "images" / str(file)
+            image = images.neutral() if file is None else Image.open(path).convert("RGB")
+            expected, grid = unprojected(*library(family), text, image)
+            assert count[row] == encoder.count(text)
+            np.testing.assert_allclose(states[first[row] :][: count[row]], expected[: count[row]], **near)
+            np.testing.assert_allclose(patches[row], grid, **near)
+    assert {"L": states.shape[1], "I": patches.shape[2], "G": patches.shape[1]} == encoder.sizes
+
+
+@pytest.mark.parametrize("spec", ["RN50:openai", "convnext_base", "PE-Core-S-16-384", "ViT-B-32:openai"])
+def test_sizes_of_patches_are_known_without_the_weights(spec):
+    encoder = named(spec, joint_weights="random-tiny")
+    sizes = encoder.sizes
+    assert "model" not in vars(encoder)
+    seen = encoder.columns(pictures()[:1], ["joint", "patches"])
+    np.testing.assert_array_equal(seen["joint"]["image"], encoder.encode_images(pictures()[:1]))
+    assert seen["patches"]["vector"].shape == (1, sizes["G"], sizes["I"])
+    (states,) = encoder.token_columns(["harbor"], ["states"])
+    assert states["states"].shape == (encoder.count("harbor"), sizes["L"])
+
+
+HEAD = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+from train.heads.base import Head
+READS = tuple(f"{part}.vector" for part in (
+    "mention.patches", "entity.patches", "joint_token.states", "entity_joint_token.states"
+))
+
+@dataclass(frozen=True)
+class Config:
+    joint_text_width: int = 1
+    joint_image_width: int = 1
+
+class Model(Head):
+    def __init__(self, config):
+        super().__init__()
+        self.text, self.image = nn.Linear(config.joint_text_width, 4), nn.Linear(config.joint_image_width, 4)
+
+    def forward(self, batch, projected=None):
+        text = [self.text(batch[f"{name}.states.vector"]).mean(-2) for name in ("joint_token", "entity_joint_token")]
+        image = [self.image(batch[f"{name}.patches.vector"]).mean(-2) for name in ("mention", "entity")]
+        scores = sum((mention[..., None, :] * entity).sum(-1) for mention, entity in (text, image))
+        assert batch["entity_joint_token.states.present"].shape == batch["entity_joint_token.states.vector"].shape[:-1]
+        return scores.masked_fill(~batch.present, -torch.inf)
+
+    def loss(self, scores, batch):
+        return -torch.log_softmax(scores, -1).gather(-1, batch.gold.clamp(min=0)[..., None]).mean()
+"""
+
+
+@pytest.mark.usefixtures("toys_built_once")
+def test_a_head_of_ones_own_learns_from_tokens_and_patches_of_both_sides(folders, tmp_path):
+    splits = ("train", "train", "valid", "test")
+    mentions = [mention_record(i, f"Rome {i} by night", "Rome", "0.png", split=name) for i, name in enumerate(splits)]
+    entities = [entity_record(i, name, "a city " * (i + 1), "0.png") for i, name in enumerate(("Rome", "Rom", "Lima"))]
+    write_pictures(tmp_path / "release", {"0.png": (40, 30)})
+    data = write_release(tmp_path / "release", mentions, entities)
+    (tmp_path / "both_sides.py").write_text(HEAD)
+    path = pipeline.run(extract_config(data, tmp_path / "shards", heads=("clip",)))
+    asked = ["--model", str(tmp_path / "both_sides.py"), "--dataset", str(path), "--run", str(tmp_path / "run")]
+    asked += ["--device", "cpu", "--epochs", "2"]
+    refused = CliRunner().invoke(app, asked).output
+    wanted = re.search(r"lacks the parts .* Compute them: .*--for (\S+),", " ".join(refused.split()))[1].split(",")
+    pipeline.run(extract_config(data, tmp_path / "shards", heads=tuple(wanted)))
+    run = CliRunner().invoke(app, asked)
+    assert run.exit_code == 0, run.output
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert found["model"] == "both_sides" and found["seeds"][0]["test"]["top1"] in (0, 1)

@@ -83,7 +83,7 @@ def test_a_second_run_keeps_every_shard_and_one_of_another_storage_only_what_it_
 
 
 def test_codes_that_no_part_would_have_are_refused(wanted):
-    with pytest.raises(ConfigError, match=r"--storage int4 is for tokens, regions and crops.*--for ghmfc"):
+    with pytest.raises(ConfigError, match=r"--storage int4 is for tokens, regions, patches and crops.*--for ghmfc"):
         pipeline.run(dataclasses.replace(wanted, storage="int4", heads=(), name="none"))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from cache import Reader, kinds
 from cache.edges import EDGES
 from cache.names import ColumnName
-from cache.schema import SEQUENCES, UNLABELED
+from cache.schema import HOMES, SEQUENCES, UNLABELED
 from common.errors import CacheError
 from common.records import SPLITS
 from train.data.ambiguity import matches
@@ -213,15 +213,15 @@ class Table:
         for name, feature in self._features.items():
             if not name.startswith(without):
                 sequences = self._sequences.get(_table(name))
-                own = mentions if sequences is None else sequences.rows(mentions)
-                found[name] = feature.take(entities if _of_entities(name) else own)
+                own = entities if _of_entities(name) else mentions
+                found[name] = feature.take(own if sequences is None else sequences.rows(own))
         return found
 
     def _batch(self, rows: Tensor, mentions: Tensor, entities: Tensor, found: dict[str, Gathered]) -> Batch:
         """Return the batch; features become float32 after the gather, not before."""
         features = {name: _widened(rows.to(self.device).values()) for name, rows in found.items()}
         for name in [name for name in features if _table(name) in self._sequences]:
-            there = self._sequences[_table(name)].present(mentions)
+            there = self._sequences[_table(name)].present(entities if _of_entities(name) else mentions)
             features[name] = features[name].masked_fill(~there[..., None], 0)
             features[ColumnName(name).part.column("present")] = there
         small = {
@@ -264,7 +264,8 @@ def _is_feature(reader: Reader, name: str, characters: int) -> bool:
 
 
 def _of_entities(name: str) -> bool:
-    return _table(name) == "entity"
+    """Whether a column is of entities or of their tokens."""
+    return HOMES.get(_table(name), _table(name)) == "entity"
 
 
 def _table(name: str) -> str:

@@ -1,6 +1,5 @@
 """What every joint encoder does with batches: one vector a picture, one a text or one a token, in the same space."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,19 @@ from cache.kinds import Source
 from extract.encoders import crops
 from extract.encoders.base import NONE, Columns, Encoder
 from extract.encoders.compute import Compute
+from extract.encoders.joint import patches
 
-_STATES = {
-    "reads": "distinct sentences of one range of mentions, in row order",
-    "states": "last layer norm, projected as the text vector is",
+_SENTENCES = "distinct sentences of one range of mentions, in row order"
+_NAMES = "name: text of one range of entities, in row order"
+# what recipes say of parts besides the encoder
+_MORE = {
+    "joint_token.joint": {"reads": _SENTENCES, "states": "last layer norm, projected as the text vector is"},
+    "joint_token.states": {"reads": _SENTENCES, "states": "last layer norm"},
+    "entity_joint_token.states": {"reads": _NAMES, "states": "last layer norm"},
+    "entity.patches": {"patches": "last layer, not projected"},
+    "mention.patches": {"patches": "last layer, not projected"},
 }
+_PLACES = {"mention.joint_tokens": "distinct sentences", "entity.joint_tokens": "name: text"}
 
 
 @dataclass(frozen=True)
@@ -43,18 +50,20 @@ class JointEncoder(Encoder):
 
     def recipe_of(self, part: str) -> dict[str, Any]:
         """Return the recipe of a part; where tokens lie is decided by the tokenizer alone."""
-        if part == "mention.joint_tokens":
-            return self.tokens_recipe | {"reads": "distinct sentences"}
+        if part in _PLACES:
+            return self.tokens_recipe | {"reads": _PLACES[part]}
         if part == "mention.crops":
             return {"encoder": {"encoder": self.recipe, "crops": crops.RECIPE}}
-        return super().recipe_of(part) | (_STATES if part == "joint_token.joint" else {})
+        return super().recipe_of(part) | _MORE.get(part, {})
 
     def columns(
         self, images: Sequence[Image.Image], kinds: Sequence[str], stored: Columns = NONE
     ) -> dict[str, dict[str, np.ndarray]]:
-        """Return the columns of kind joint, or of crops from `stored` boxes (n, K, 4) and labels (n, K)."""
+        """Return the columns of kind joint and patches, or of crops from `stored` boxes (n, K, 4) and labels (n, K)."""
         if "crops" not in kinds:
-            return {"joint": {"image": self.encode_images(images)}}
+            vectors, grids = self._seen(images, "pictures", grids="patches" in kinds)
+            made = {"joint": {"image": vectors}, "patches": {"vector": grids}}
+            return {kind: made[kind] for kind in kinds}
         labels = stored["labels"]
         vectors = np.zeros((*labels.shape, self.width), np.float32)
         places, cut = crops.cut(images, stored["boxes"], labels)
@@ -66,16 +75,28 @@ class JointEncoder(Encoder):
         """Return the function that encodes texts, or sentences token by token; the model's own limit holds."""
         return self.encode_texts if source == "texts" else lambda texts: list(self.encode_tokens(texts))
 
-    @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image], counted: str = "pictures") -> np.ndarray:
         """Return the vectors of RGB pictures, not normalized: n pictures -> float32 (n, P)."""
-        outputs = [np.zeros((0, self.width), np.float32)]
+        return self._seen(images, counted)[0]
+
+    @torch.inference_mode()
+    def _seen(
+        self, images: Sequence[Image.Image], counted: str, *, grids: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the vectors of pictures, float32 (n, P), and with `grids` their patches, float32 (n, G, I)."""
+        vectors, patched = [np.zeros((0, self.width), np.float32)], []
         for begin in range(0, len(images), self._image_batch):
             pixels = torch.stack([self.transform(image) for image in images[begin : begin + self._image_batch]])
+            pixels = pixels.to(self._compute.device)
             with self._compute.autocast():
-                outputs.append(self.model.encode_image(pixels.to(self._compute.device)).float().cpu().numpy())
+                if grids:
+                    found, grid = patches.see(self.model.visual, pixels)
+                    patched.append(grid.float().cpu().numpy())
+                else:
+                    found = self.model.encode_image(pixels)
+                vectors.append(found.float().cpu().numpy())
             self.counts[counted] += len(pixels)
-        return np.concatenate(outputs)
+        return np.concatenate(vectors), np.concatenate(patched) if patched else np.zeros((0, 1, 1), np.float32)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], done: Callable[[], None] = lambda: None) -> np.ndarray:
@@ -92,18 +113,28 @@ class JointEncoder(Encoder):
             done()
         return vectors
 
-    @torch.inference_mode()
     def encode_tokens(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
         """Yield for each text the state of each of its T tokens in the space of the text vectors: float32 (T, P).
 
         Where a model takes the end token's state as the vector of the text, as CLIP does, that is among them.
         """
+        return (found["joint"] for found in self.token_columns(texts, ("joint",)))
+
+    @torch.inference_mode()
+    def token_columns(self, texts: Sequence[str], kinds: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield for each text the states of its T tokens by kind of part, float32.
+
+        Kind "states" as the last layer norm leaves them (T, L), "joint" projected as text vectors are (T, P).
+        """
         for begin in range(0, len(texts), self._text_batch):
             batch = texts[begin : begin + self._text_batch]
             with self._compute.autocast():
-                projected = self.states(self.ids(batch).to(self._compute.device)).float().cpu().numpy()
+                states = self.states(self.ids(batch).to(self._compute.device))
+                made = {kind: states if kind == "states" else self.projected(states) for kind in kinds}
             self.counts["sentences token by token"] += len(batch)
-            yield from (row[: self.count(text)] for row, text in zip(projected, batch, strict=True))
+            found = {kind: values.float().cpu().numpy() for kind, values in made.items()}
+            for row, text in enumerate(batch):
+                yield {kind: values[row, : self.count(text)] for kind, values in found.items()}
 
     @property
     def model(self) -> Any:
@@ -115,8 +146,17 @@ class JointEncoder(Encoder):
         """The function from a picture to what the model reads of it, (3, H, W)."""
         raise NotImplementedError
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What is behind the axes of states and patches: L, I and G; only for an extraction that is asked for them."""
+        raise NotImplementedError
+
     def states(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the states of tokens (n, T), padding included, projected as text vectors are: (n, T, P)."""
+        """Return the states of tokens (n, T), padding included, behind the last layer norm: (n, T, L)."""
+        raise NotImplementedError
+
+    def projected(self, states: torch.Tensor) -> torch.Tensor:
+        """Return states (n, T, L) as text vectors are projected: (n, T, P)."""
         raise NotImplementedError
 
     def ids(self, texts: Sequence[str]) -> torch.Tensor:
@@ -130,14 +170,3 @@ class JointEncoder(Encoder):
     def is_cut(self, text: str) -> bool:
         """Whether a text has more tokens than are read."""
         raise NotImplementedError
-
-
-@contextlib.contextmanager
-def kept(module: torch.nn.Module) -> Iterator[list[Any]]:
-    """Yield a list that gets the outputs of a module while it runs inside another."""
-    outputs: list[Any] = []
-    handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-    try:
-        yield outputs
-    finally:
-        handle.remove()

@@ -13,7 +13,8 @@ from PIL import Image
 
 from common.errors import WeightsError
 from extract.encoders.compute import Compute, seeded
-from extract.encoders.joint.base import JointEncoder, Logits, kept
+from extract.encoders.joint.base import JointEncoder, Logits
+from extract.encoders.joint.kept import kept
 from extract.weights import states
 from extract.weights.sources import Wanted, Weights, random_identity, reachable, sha256_file
 
@@ -53,12 +54,22 @@ class Clip(JointEncoder):
             "batch": f"{text_batch} texts and {image_batch} pictures of one shard in row order",
         }
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What is behind the axes of states and patches: 7 x 7 patches of 32 x 32 pixels."""
+        return {"L": 64, "I": 64, "G": 49} if self._weights.tiny else {"L": 512, "I": 768, "G": 49}
+
     def states(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the states of tokens (n, 77), projected as the text vector is; the end token's is that vector."""
-        with kept(self.model.ln_final) as states:
+        """Return the states of tokens (n, 77) behind the last layer norm: (n, 77, L)."""
+        with kept(self.model.ln_final) as outputs:
             self.model.encode_text(ids)
-        projected: torch.Tensor = states[0] @ self.model.text_projection
-        return projected
+        found: torch.Tensor = outputs[0]
+        return found
+
+    def projected(self, states: torch.Tensor) -> torch.Tensor:
+        """Return states (n, T, L) projected as the text vector is; the end token's is that vector: (n, T, P)."""
+        found: torch.Tensor = states @ self.model.text_projection
+        return found
 
     def count(self, text: str, limit: int = 0) -> int:
         """Return how many tokens CLIP reads of a text, start and end tokens included, whatever `limit` says."""

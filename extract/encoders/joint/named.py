@@ -15,7 +15,8 @@ from common.errors import WeightsError
 from common.paths import is_file, is_folder
 from extract.config import ExtractConfig
 from extract.encoders.compute import Compute
-from extract.encoders.joint.base import JointEncoder, kept
+from extract.encoders.joint.base import JointEncoder
+from extract.encoders.joint.kept import kept
 from extract.encoders.joint.towers import Towers
 from extract.encoders.joint.words import Words
 from extract.encoders.text.model import TOKENIZERS
@@ -72,17 +73,30 @@ class NamedJoint(JointEncoder):
         return self._words.is_cut(text)
 
     def states(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the states of tokens (n, T), padding included, projected as text vectors are: (n, T, P)."""
-        tower = self.model if isinstance(self.model, CLIP) else self.model.text
-        hugging_face = hasattr(tower, "pooler")
-        with kept(tower.transformer if hugging_face else tower.ln_final) as outputs:
+        """Return the states of tokens (n, T), padding included, behind the last layer norm: (n, T, L)."""
+        hugging_face = hasattr(self._tower, "pooler")
+        with kept(self._tower.transformer if hugging_face else self._tower.ln_final) as outputs:
             self.model.encode_text(ids)
-        last: torch.Tensor = outputs[0].last_hidden_state if hugging_face else outputs[0]
-        projection = tower.proj if hugging_face else tower.text_projection
-        if projection is None:
-            return last
-        found: torch.Tensor = projection(last) if isinstance(projection, torch.nn.Module) else last @ projection
+        found: torch.Tensor = outputs[0].last_hidden_state if hugging_face else outputs[0]
         return found
+
+    def projected(self, states: torch.Tensor) -> torch.Tensor:
+        """Return states (n, T, L) as text vectors are projected: (n, T, P)."""
+        tower = self._tower
+        projection = tower.proj if hasattr(tower, "pooler") else tower.text_projection
+        if projection is None:
+            return states
+        found: torch.Tensor = projection(states) if isinstance(projection, torch.nn.Module) else states @ projection
+        return found
+
+    @property
+    def _tower(self) -> Any:
+        return self.model if isinstance(self.model, CLIP) else self.model.text
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """What is behind the axes of states and patches, without the weights.  Raises WeightsError."""
+        return self._towers.sizes(self._preprocess["size"])
 
     @cached_property
     def model(self) -> Any:
@@ -118,7 +132,7 @@ def _named(found: Found, wanted: object, what: str) -> Path | None:
     if there := next(filter(is_folder, places), None):
         return there
     try:
-        return hub_files.find(str(wanted), None, trained=False)
+        return hub_files.find(str(wanted), None, "joint", trained=False)
     except WeightsError as error:
         raise WeightsError(f"{what} of the joint encoder is {wanted}, and there is {error}") from error
 

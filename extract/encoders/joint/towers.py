@@ -3,7 +3,7 @@
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -20,6 +20,7 @@ from transformers import CONFIG_MAPPING
 from cache.fingerprint import digest
 from common.errors import WeightsError
 from extract.encoders.compute import seeded
+from extract.encoders.joint import patches
 from extract.encoders.joint.base import Logits
 from extract.weights import hub_files, states
 from extract.weights.open_clip_files import Found
@@ -108,6 +109,22 @@ class Towers:
         if not np.isfinite([found.scale, found.bias or 0]).all():
             raise self._unfit(f"its logits have scale {found.scale} and bias {found.bias}")
         return found
+
+    def sizes(self, picture: Sequence[int]) -> dict[str, int]:
+        """Return the width of the text tower's states (L), and width (I) and number (G) of a picture's patches.
+
+        Nothing is computed: the image tower sees a picture (H, W) on no device.
+        """
+        try:
+            with _quiet(), torch.device("meta"), torch.inference_mode():
+                visual = self._built().visual.eval()
+                grid = patches.see(visual, torch.zeros(1, 3, *picture))[1].shape
+        except _FAILS as error:
+            raise self._unfit(f"its image tower shows no patches: {error}") from error
+        width = self._config["text_cfg"].get("width", 512)
+        if self._text is not None:
+            width = self._text[arch_dict[self._text["model_type"]]["config_names"]["width"]]
+        return {"L": width, "I": grid[2], "G": grid[1]}
 
     def load(self) -> torch.nn.Module:
         """Return the model with its weights, or with random ones.  Raises WeightsError if weights do not fit."""
