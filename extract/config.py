@@ -82,7 +82,8 @@ class ExtractConfig:
     )
     image: str | None = knob(
         None,
-        "image encoder: a timm model by name (default: torchvision's resnet152, as in the papers)",
+        "image encoder: a timm model by name, hf-hub:OWNER/NAME of one, or a folder of one (default: torchvision's "
+        "resnet152, as in the papers)",
         panel="Encoders",
     )
     joint: str | None = knob(

@@ -14,7 +14,7 @@ from cache.names import PartName
 from common import devices
 from common.errors import ConfigError
 from extract.config import ExtractConfig
-from extract.encoders.base import NONE, Columns, Encoder
+from extract.encoders.base import NONE, Columns, Encoder, ImageEncoder
 from extract.encoders.compute import Compute
 from extract.encoders.detector import Detector, Objects
 from extract.encoders.joint.base import JointEncoder
@@ -33,9 +33,6 @@ class Encoders:
     """
 
     def __init__(self, config: ExtractConfig) -> None:
-        for role, option in (("image", "--image"),):
-            if config.named(role) is not None:
-                raise ConfigError(f"{option} {config.named(role)}: only the papers' encoder fills this role so far")
         self.weights = _weights(config)
         if all(weights.tiny for weights in self.weights.values()):
             torch.set_num_threads(1)  # threads that wait for each other made toy models up to 140 times slower
@@ -43,7 +40,7 @@ class Encoders:
         self.compute = Compute.choose(devices.choose(config.device), config.precision)
         self.text: TextEncoder = self._text(config)
         self.joint: JointEncoder = self._joint(config)
-        self.image = ResNet(self.weights["image"], self.compute, config.image_batch)
+        self.image: ImageEncoder = self._image(config)
         self.objects = self._objects(config)
         self.probability = _probability(self.joint) if config.joint_edges == "probability" else None
         self._config = config
@@ -69,6 +66,13 @@ class Encoders:
         from extract.encoders.joint.named import NamedJoint  # open_clip: as with transformers
 
         return NamedJoint(config, self.weights["joint"], self.compute)
+
+    def _image(self, config: ExtractConfig) -> ImageEncoder:
+        if config.image is None:
+            return ResNet(self.weights["image"], self.compute, config.image_batch)
+        from extract.encoders.image.named import NamedImage  # timm: 5 s
+
+        return NamedImage(config.image, self.weights["image"], self.compute, config.image_batch)
 
     @property
     def by_role(self) -> dict[str, Encoder]:

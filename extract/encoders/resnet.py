@@ -1,6 +1,6 @@
 """ResNet-152 on pictures of 224 x 224: the pooled vector (DRIN Eq. 4, 5) and the regions that it is the mean of."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from extract.encoders.base import NONE, Columns, ImageEncoder
+from extract.encoders.base import ImageEncoder
 from extract.encoders.compute import Compute, seeded, tame
 from extract.weights import torchvision_files
 from extract.weights.sources import Wanted, Weights, random_identity, sha256_file
@@ -26,8 +26,8 @@ class ResNet(ImageEncoder):
     name = "ResNet"
 
     def __init__(self, weights: Weights, compute: Compute, batch: int) -> None:
-        super().__init__("pictures", "crops")
-        self._weights, self._compute, self._batch = weights, compute, batch
+        super().__init__(batch)
+        self._weights, self._compute = weights, compute
         self._path: Path | None = None
         self._side = TINY_SIDE if weights.tiny else SIDE
         if not weights.random:
@@ -48,51 +48,30 @@ class ResNet(ImageEncoder):
         """Return the recipe of a part."""
         return super().recipe_of(part) | ({"layer": "layer4, row by row"} if part == "mention.regions" else {})
 
-    def columns(
-        self, images: Sequence[Image.Image], kinds: Sequence[str], stored: Columns = NONE
-    ) -> dict[str, dict[str, np.ndarray]]:
-        """Return the columns of kinds image and regions, from one pass."""
-        if "regions" not in kinds:
-            return {"image": {"vector": self.encode(images)}}
-        pooled, regions = self.encode_regions(images)
-        made = {"image": {"vector": pooled}, "regions": {"vector": regions}}
-        return {kind: made[kind] for kind in kinds}
-
-    @torch.inference_mode()
-    def encode(self, images: Sequence[Image.Image], counted: str = "pictures") -> np.ndarray:
-        """Return the pooled vectors of RGB pictures: n pictures -> float32 (n, V)."""
-        pooled = [self._pooled(maps).float().cpu().numpy() for maps in self._maps(images, counted)]
-        return np.concatenate([np.zeros((0, self.width), np.float32), *pooled])
-
-    @torch.inference_mode()
-    def encode_regions(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `encode` does, and the last feature maps row by row: n pictures -> (n, V), (n, R, V)."""
-        pooled, regions = [np.zeros((0, self.width), np.float32)], [np.zeros((0, self.regions, self.width), np.float32)]
-        for maps in self._maps(images, "pictures"):
-            pooled.append(self._pooled(maps).float().cpu().numpy())
-            regions.append(maps.flatten(2).transpose(1, 2).float().cpu().numpy())
-        return np.concatenate(pooled), np.concatenate(regions)
-
     @property
     def regions(self) -> int:
         """R, the places of the last feature map."""
         return (self._side // STRIDE) ** 2
 
-    def _maps(self, images: Sequence[Image.Image], counted: str) -> Iterator[torch.Tensor]:
-        """Yield the last feature maps of a batch at a time, (b, V, h, w)."""
-        for begin in range(0, len(images), self._batch):
-            pixels = torch.stack([_pixels(image, self._side) for image in images[begin : begin + self._batch]])
-            with self._compute.autocast():
-                model = self._loaded()
-                x = pixels.to(self._compute.device, memory_format=torch.channels_last)
-                x = model.maxpool(model.relu(model.bn1(model.conv1(x))))
-                x = model.layer4(model.layer3(model.layer2(model.layer1(x))))
-            self.counts[counted] += len(pixels)
-            yield x
-
-    def _pooled(self, maps: torch.Tensor) -> torch.Tensor:
+    def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Return the last feature maps of pictures, (b, V, h, w)."""
+        pixels = torch.stack([_pixels(image, self._side) for image in images])
         with self._compute.autocast():
-            return self._loaded().avgpool(maps).flatten(1)
+            model = self._loaded()
+            x = pixels.to(self._compute.device, memory_format=torch.channels_last)
+            x = model.maxpool(model.relu(model.bn1(model.conv1(x))))
+            maps: torch.Tensor = model.layer4(model.layer3(model.layer2(model.layer1(x))))
+        return maps
+
+    def pooled(self, features: torch.Tensor) -> np.ndarray:
+        """Return the mean over each map."""
+        with self._compute.autocast():
+            pooled = self._loaded().avgpool(features).flatten(1)
+        return pooled.float().cpu().numpy()
+
+    def places(self, features: torch.Tensor) -> np.ndarray:
+        """Return each place of the maps, row by row."""
+        return features.flatten(2).transpose(1, 2).float().cpu().numpy()
 
     def _loaded(self) -> torch.nn.Module:
         if self._model is None:

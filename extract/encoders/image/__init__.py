@@ -1,0 +1,1 @@
+"""Encoders of the role image by name: any model of timm."""
