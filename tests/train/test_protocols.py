@@ -775,16 +775,16 @@ def test_ties_under_three_rules_equal_loops(world_cache, columns, tmp_path, prot
 @pytest.fixture
 def planted(monkeypatch):
     """Let a column read a number that is not finite, as a stranger's cache could."""
-    real = Reader.load
+    real = Reader.stored
 
     def plant(name, row, value=np.nan):
-        def load(self, names, **given):
+        def stored(self, names, **given):
             found = real(self, names, **given)
             if name in found:
                 found[name][row, 1] = value
             return found
 
-        monkeypatch.setattr(Reader, "load", load)
+        monkeypatch.setattr(Reader, "stored", stored)
 
     return plant
 

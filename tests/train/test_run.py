@@ -127,7 +127,7 @@ def test_a_number_that_was_given_is_checked_at_once(given, message):
 def test_help_says_what_is_decided_and_for_whom():
     said = {field.name: field.metadata["help"] for field in dataclasses.fields(TrainConfig)}
     assert said["epochs"] == (
-        "passes over the train split (default: 30, DRIN 4.4; dwe_authors 300, on wikidiverse 500; ours 6)"
+        "passes over the train split (default: 30, DRIN 4.4; dwe_authors 300, on wikidiverse 500; ours 3)"
     )
     assert said["learning_rate"] == (
         "of Adam (default: 1e-3, DRIN 4.4; dwe_authors 5e-5, on wikidiverse 5e-6, on richpedia 5e-4; ours 2e-4)"
