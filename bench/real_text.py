@@ -12,11 +12,16 @@ import argparse
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file
+
+import cache
 from common.output import percent, say
 
 ROOT = Path(__file__).parent.parent
@@ -78,7 +83,7 @@ def main() -> None:
     for name in given.studies.split(","):
         for dataset in given.datasets.split(","):
             run(name, dataset, given)
-            write(given.out)
+            write(given.out, given.shards)
 
 
 def extract(dataset: str, given: argparse.Namespace) -> None:
@@ -113,11 +118,13 @@ def melcache(command: str, *words: str) -> None:
         sys.exit(ended.returncode)
 
 
-def write(out: Path) -> None:
+def write(out: Path, shards: Path) -> None:
     """Write tables.md from the results of all runs that are finished."""
     lines = []
     for dataset in sorted(path.name for path in out.iterdir() if path.is_dir()):
         lines += [f"## {dataset}", "", *table(list(rows(out / dataset))), ""]
+        if (ours := out / dataset / "own" / "ours" / "results.json").exists():
+            lines += [*errors(ours.parent, cache.open(shards / dataset)), ""]
     (out / "tables.md").write_text("\n".join(lines))
 
 
@@ -154,6 +161,38 @@ def table(found: list[tuple[Study, str, dict[str, Any]]]) -> list[str]:
     return lines
 
 
+def errors(run: Path, reader: cache.Reader) -> list[str]:
+    """Return a Markdown table: where train shows two or more meanings of a string, by what train has of the gold."""
+    surfaces = [text.casefold() for text in reader.strings("mention.ids.surface")]
+    golds, splits = reader.column("mention.ids.gold").tolist(), reader.column("mention.ids.splits")
+    train = [row for row in np.flatnonzero(splits & 1) if golds[row] >= 0]
+    known, meant = {golds[row] for row in train}, Counter((surfaces[row], golds[row]) for row in train)
+    meanings = Counter(surface for surface, _ in meant)
+    most: dict[str, int] = {}
+    for (surface, _), count in meant.items():
+        most[surface] = max(count, most.get(surface, 0))
+    ranks = [load_file(path) for path in sorted(run.glob("ranks-*.safetensors"))]
+    hits = np.mean([np.clip((1.0 - r["better"]) / (r["tied"] + 1.0), 0, 1) for r in ranks], axis=0)
+    kinds: dict[str, list[tuple[float, bool]]] = {kind: [] for kind in KINDS}
+    for row, hit, better in zip(ranks[0]["rows"].tolist(), hits, ranks[0]["better"].tolist(), strict=True):
+        surface, gold = surfaces[row], golds[row]
+        if meanings[surface] > 1:
+            times = meant[surface, gold]
+            kind = 0 if times and times == most[surface] else 1 if times else 2 if gold in known else 3
+            kinds[KINDS[kind]].append((hit, better < len(golds)))
+    lines = [
+        "| gold is, for the string, in train | mentions | Top-1 of ours | ceiling | errors |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, found in (kinds | {"all": [pair for pairs in kinds.values() for pair in pairs]}).items():
+        top, ceiling = np.mean(found, axis=0) if found else (0.0, 0.0)
+        lines.append(
+            f"| {kind} | {len(found)} | {100 * top:.1f} | {100 * ceiling:.1f} | {len(found) * (1 - top):.0f} |"
+        )
+    return lines
+
+
+KINDS = ("its commonest meaning", "a rarer one", "not its meaning, but another string's", "not there")
 MEASURED = ("top1", "top1_of_ambiguous", "top1_of_retrieved", "top5", "mrr")
 
 if __name__ == "__main__":

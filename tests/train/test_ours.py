@@ -13,7 +13,7 @@ from cache.schema import READS
 from cache.writing.synth import Synthetic, write
 from train import loop, prepare
 from train.config import TrainConfig
-from train.data.string_facts import FACTS, LONGER, PRIOR, STRINGS
+from train.data.string_facts import FACTS, LONGER, PRIOR, STRINGS, StringFacts
 from train.data.table import Table
 from train.evaluating import whole_kb
 from train.evaluating.ranking import AmongAll, rank
@@ -181,6 +181,14 @@ def test_what_strings_tell_equals_loops_and_leaves_a_mentions_own_label_out(cach
             assert dict(zip(FACTS, found[i, j].tolist(), strict=True)) == pytest.approx(expected, abs=1e-6)
             totals = {name: totals[name] + abs(value) for name, value in expected.items()}
     assert all(totals.values())
+
+
+def test_without_a_train_split_strings_have_no_past(caches, named):
+    reader, table = table_of(caches(0.3))
+    facts = StringFacts(reader, torch.zeros(900, dtype=torch.bool), CPU)
+    found = facts.of(torch.arange(900), table.candidates.clamp(min=0).long())
+    assert not found[..., [FACTS.index(name) for name in PRIOR]].any()
+    assert torch.equal(found[..., :4], table.batch(torch.arange(900))[STRINGS][..., :4])
 
 
 def test_labels_of_valid_and_test_are_in_no_feature(caches, monkeypatch):

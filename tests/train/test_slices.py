@@ -1,13 +1,16 @@
 """Slices of a finished run: who is in which, by hand and by loops, and that their numbers add up to the run's."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import melcache
+from bench import real_text
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop
@@ -127,6 +130,25 @@ def test_numbers_of_a_slice_equal_loops_over_its_ranks(finished):
     assert part["mean"]["top1"] == pytest.approx(np.mean(tops))
     assert part["std"]["top1"] == pytest.approx(np.std(tops, ddof=1))
     assert part["std"]["top1"] > 0
+
+
+def test_errors_of_the_real_text_study_are_put_where_a_person_puts_them(tmp_path):
+    surfaces = ["Vail", "vail", "Vail", "Alps", "Vail", "VAIL", "Vail", "vail", "Alps"]
+    golds = {
+        "mention.ids.gold": np.array([0, 0, 1, 2, 0, 1, 2, 3, 2]),
+        "mention.ids.splits": np.array([1] * 4 + [4] * 5),
+    }
+    reader = SimpleNamespace(strings=lambda name: surfaces, column=golds.__getitem__)
+    for seed, better in enumerate(([0, 2, 0, 1 << 40, 0], [1, 2, 0, 1 << 40, 0])):
+        ranks = {"rows": [4, 5, 6, 7, 8], "better": better, "tied": [0, 0, 1, 0, 0]}
+        save_file({name: np.array(held) for name, held in ranks.items()}, tmp_path / f"ranks-{seed}.safetensors")
+    assert real_text.errors(tmp_path, reader)[2:] == [
+        "| its commonest meaning | 1 | 50.0 | 100.0 | 0 |",
+        "| a rarer one | 1 | 0.0 | 100.0 | 1 |",
+        "| not its meaning, but another string's | 1 | 50.0 | 100.0 | 0 |",
+        "| not there | 1 | 0.0 | 0.0 | 1 |",
+        "| all | 4 | 25.0 | 75.0 | 3 |",
+    ]
 
 
 def test_what_the_cache_lacks_is_left_out_and_said(finished):

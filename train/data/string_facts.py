@@ -34,7 +34,7 @@ class StringFacts:
     def __init__(self, reader: Reader, train: Tensor, device: torch.device) -> None:
         surfaces, names = (_words(reader.strings(name)) for name in ("mention.ids.surface", "entity.ids.name"))
         codes = {words: code for code, words in enumerate(dict.fromkeys(surfaces))}
-        codes[()] = len(codes)  # strings without a word are like no name
+        codes.setdefault((), len(codes))  # strings without a word are like no name
         self._surfaces = torch.tensor([codes[words] for words in surfaces], device=device)
         self._lengths = torch.tensor([min(len(words), WORDS + 1) for words in surfaces], device=device)
         self._names = torch.tensor([codes.get(words, -1) if words else -1 for words in names], device=device)
