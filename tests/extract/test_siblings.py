@@ -118,6 +118,22 @@ def test_a_copy_under_another_name_encodes_nothing_and_keeps_what_it_had_cost(re
     assert here.provenance.made == there.provenance.made
 
 
+def test_a_cache_that_becomes_what_a_sibling_is_notes_the_siblings_times(release, beside, tmp_path, watched):
+    folder = pipeline.run(config(release, tmp_path / "elsewhere", **OTHER)).rename(tmp_path / "second")
+    pipeline.run(config(release, tmp_path, name="second"))
+    there, here = (manifests.load(path).provenance for path in (beside, folder))
+    assert (watched[1].draft.made, watched[1].draft.taken) == (0, 6)
+    assert here.rates["entity.objects"] == there.rates["entity.objects"]
+
+
+def test_the_cache_itself_is_no_sibling(release, beside, tmp_path, capsys):
+    """A shard of its own that is gone is computed again, and nothing is said of another cache."""
+    file_of(beside, "entity.joint").unlink()
+    (tmp_path / "alias").symlink_to(beside)
+    pipeline.run(config(release, tmp_path, name="first"))
+    assert whole(beside) and "not taken" not in capsys.readouterr().err
+
+
 def test_a_plan_counts_what_a_sibling_has_as_present_and_says_whose_it_is(release, beside, tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     asked = config(release, tmp_path, explain=True, **OTHER)

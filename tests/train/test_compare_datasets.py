@@ -157,6 +157,8 @@ def test_costs_are_what_the_manifests_note(shards, tmp_path):
     assert {role: one["seconds"] for role, one in told["roles"].items()} == {
         role: 20.0 * sum(KINDS[part].role == role for part in parts) for role in ("text", "joint")
     }
+    strong = costs.of_extraction(melcache.open(shards / "strong"), reader)["roles"]
+    assert (strong["text"]["differs"], told["roles"]["text"]["differs"]) == (["signal"], [])
     text = [shard.bytes for shard in reader.manifest.shards if shard.part.kind == "text"]
     assert told["roles"]["text"]["bytes"] == sum(text) and told["bytes"] == reader.manifest.bytes
 
