@@ -130,7 +130,7 @@ def test_help_says_what_is_decided_and_for_whom():
         "passes over the train split (default: 30, DRIN 4.4; dwe_authors 300, on wikidiverse 500; ours 3)"
     )
     assert said["learning_rate"] == (
-        "of Adam (default: 1e-3, DRIN 4.4; dwe_authors 5e-5, on wikidiverse 5e-6, on richpedia 5e-4; ours 2e-4)"
+        "of Adam (default: 1e-3, DRIN 4.4; dwe_authors 5e-5, on wikidiverse 5e-6, on richpedia 5e-4)"
     )
     assert said["decay"].endswith("(default: no; dwe_authors yes)")
     assert said["restart"].endswith("(default: 0; drin_authors 10)")
