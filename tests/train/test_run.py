@@ -132,7 +132,7 @@ def test_help_says_what_is_decided_and_for_whom():
     assert said["learning_rate"] == (
         "of Adam (default: 1e-3, DRIN 4.4; dwe_authors 5e-5, on wikidiverse 5e-6, on richpedia 5e-4)"
     )
-    assert said["decay"].endswith("(default: no; dwe_authors yes)")
+    assert said["decay"].endswith("(default: no; dwe_authors, ours yes)")
     assert said["restart"].endswith("(default: 0; drin_authors 10)")
     assert all("default: " in said[name] for name in presets.DEFAULTS)
 
