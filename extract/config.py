@@ -82,8 +82,8 @@ class ExtractConfig:
     )
     image: str | None = knob(
         None,
-        "image encoder: a timm model by name, hf-hub:OWNER/NAME of one, or a folder of one (default: torchvision's "
-        "resnet152, as in the papers)",
+        "image encoder: a timm model by name, hf-hub:OWNER/NAME of one, a folder of one, or FILE.py, an encoder of "
+        "your own, as with --text, --joint and --detector (default: torchvision's resnet152, as in the papers)",
         panel="Encoders",
     )
     joint: str | None = knob(
@@ -161,7 +161,7 @@ class ExtractConfig:
                     f"--{name.replace('_', '-')} is {getattr(self, name)}; {self.text or 'BERT'} takes 3 "
                     f"to {512 if self.text is None else LONGEST:,} tokens"
                 )
-        if self.text is None:
+        if self.text is None or self.own("text"):
             self._refuse_text_options()
         parts = kinds.on_demand()
         if unknown := [name for name in self.heads if name not in (*READS, *parts)]:
@@ -204,10 +204,16 @@ class ExtractConfig:
         detector = None if self.detector in DETECTORS else self.detector
         return {"text": self.text, "image": self.image, "joint": self.joint, "objects": detector}[role]
 
+    def own(self, role: Role) -> Path | None:
+        """Return the user's file with an encoder that fills a role, None where a model is named or the papers' is."""
+        name = self.named(role)
+        return Path(name) if name is not None and name.endswith(".py") else None
+
     def weights_of(self, role: Role) -> str:
         """Return where the weights of a role come from, as --weights says it.
 
-        Random weights of the papers' encoders say nothing of a model that is named.
+        Random weights of the papers' encoders say nothing of a model that is named, and no weights of theirs of an
+        encoder of the user's own.
         """
         given = {
             "text": self.text_weights,
@@ -215,7 +221,8 @@ class ExtractConfig:
             "joint": self.joint_weights,
             "objects": self.detector_weights,
         }[role]
-        if given is not None or self.named(role) is None or self.weights not in RANDOM:
+        others = self.weights in RANDOM or self.own(role)
+        if given is not None or self.named(role) is None or not others:
             return self.weights if given is None else given
         return "pretrained"
 

@@ -114,7 +114,7 @@ RUNS = {
 }  # fmt: skip
 MAY_RUN = {
     ("extract/encoders/joint/clip.py", "torch.jit.load"),  # OpenAI's own file, by its sha256
-    ("train/own_head.py", "exec_module"),  # a head that the user names
+    ("common/own_file.py", "exec"),  # a head or an encoder that the user names
 }
 
 

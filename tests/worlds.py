@@ -60,6 +60,21 @@ def write_pictures(folder, sizes, color="red"):
         Image.new("RGB", size, color).save(folder / "images" / name)
 
 
+def write_cities(folder):
+    """Write a release of three entities and nine mentions, m<3j + i> of entity i in split j with the j-th picture."""
+    colors = {"Paris": "red", "Oslo": "green", "Rome": "blue"}
+    entities = [entity_record(i, name, "a city", f"{name}.png") for i, name in enumerate(colors)]
+    mentions = [
+        mention_record(3 * j + i, f"{name} by night", name, f"{shown}.png", gold=f"e{i}", split=split)
+        for j, (shown, split) in enumerate(zip(colors, ("train", "valid", "test"), strict=True))
+        for i, name in enumerate(colors)
+    ]
+    write_release(folder, mentions, entities)
+    for name, color in colors.items():
+        write_pictures(folder, {f"{name}.png": (60, 40)}, color)
+    return folder
+
+
 def write_files(folder, files):
     """Write files by name into a folder: strings and bytes as they are, anything else as JSON."""
     for name, content in files.items():

@@ -1,8 +1,6 @@
 """A head of one's own: `--model FILE.py`, a file with the names Reads, Config and Model; CONTRIBUTING.md shows one."""
 
 import dataclasses
-import importlib.util
-import sys
 import types
 from collections.abc import Sequence
 from operator import attrgetter
@@ -14,9 +12,10 @@ from cache.edges import EDGES
 from cache.kinds import KINDS
 from cache.names import ColumnName
 from cache.schema import ALWAYS, PARTS, SEQUENCES
+from common import own_file
 from common.errors import ConfigError
 from common.options import WRITTEN, value_of
-from common.paths import check_name, is_file
+from common.paths import check_name
 from common.words import nearest, one_of
 from train.config import CompareConfig, TrainConfig
 from train.heads import registry
@@ -125,8 +124,6 @@ def _known(path: Path) -> str:
 
 def load(path: Path) -> Entry:
     """Return the head that a file holds.  Raises ConfigError for a file without one."""
-    if not is_file(path):
-        raise ConfigError(f"--model {path}: there is no such file")
     if path.stem in registry.OURS:
         raise ConfigError(f"--model {path}: {path.stem} is a head of melcache; give the file another name")
     check_name(path.stem, "--model")
@@ -191,14 +188,7 @@ def _companions(columns: Sequence[str]) -> list[str]:
 
 
 def _imported(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"head_{path.stem}", path)
-    assert spec is not None and spec.loader is not None, "a name that ends with .py has a loader"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)  # an error in it is its author's, who wants the traceback
-    missing = [name for name in NEEDED if not hasattr(module, name)]
-    if missing:
-        raise ConfigError(f"{path} lacks {', '.join(missing)}; see 'A new head' in CONTRIBUTING.md")
+    module, _ = own_file.load(path, "head", "--model", NEEDED, "'A new head' in CONTRIBUTING.md")
     if not isinstance(module.READS, tuple):
         raise ConfigError(f"{path}: READS must be a tuple of column names; one alone needs a comma behind it")
     unknown = [name for name in map(ColumnName, module.READS) if name.column not in PARTS.get(name.part, {})]

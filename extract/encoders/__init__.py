@@ -19,11 +19,17 @@ from extract.encoders.compute import Compute
 from extract.encoders.detector import Detector, Objects
 from extract.encoders.joint.base import JointEncoder
 from extract.encoders.joint.clip import Clip
+from extract.encoders.own.encoder_file import EncoderFile
+from extract.encoders.own.pictures import OwnImage, OwnObjects
+from extract.encoders.own.texts import OwnJoint, OwnText
 from extract.encoders.resnet import ResNet
 from extract.encoders.text.batches import TextEncoder
 from extract.encoders.text.bert import Bert
 from extract.weights import sources
 from extract.weights.sources import Weights
+
+# how options call a role
+OPTIONS: dict[Role, str] = {"text": "text", "joint": "joint", "image": "image", "objects": "detector"}
 
 
 class Encoders:
@@ -33,7 +39,7 @@ class Encoders:
     """
 
     def __init__(self, config: ExtractConfig) -> None:
-        self.weights = _weights(config)
+        self._config, self.weights = config, _weights(config)
         if all(weights.tiny for weights in self.weights.values()):
             torch.set_num_threads(1)  # threads that wait for each other made toy models up to 140 times slower
         devices.cap_threads()
@@ -43,11 +49,19 @@ class Encoders:
         self.image: ImageEncoder = self._image(config)
         self.objects = self._objects(config)
         self.probability = _probability(self.joint) if config.joint_edges == "probability" else None
-        self._config = config
+
+    def _file(self, role: Role, needed: tuple[str, ...]) -> EncoderFile | None:
+        """Return the user's own encoder of a role, with what a role needs of it; None where it is no file."""
+        path = self._config.own(role)
+        if path is None:
+            return None
+        return EncoderFile(f"--{OPTIONS[role]}", path, self.weights[role], self.compute, needed)
 
     def _text(self, config: ExtractConfig) -> TextEncoder:
         if config.text is None:
             return Bert(self.weights["text"], self.compute, config.text_batch)
+        if file := self._file("text", OwnText.needed):
+            return OwnText(file, config.text_batch)
         from extract.encoders.text.named import NamedText  # transformers: 12-18 s, and the default has no need of it
 
         return NamedText(config, self.weights["text"], self.compute)
@@ -56,6 +70,8 @@ class Encoders:
         weights = self.weights["objects"]
         if config.named("objects") is None:
             return Objects(weights, self.compute, self.image, config.detector, config.objects)
+        if file := self._file("objects", OwnObjects.needed):
+            return OwnObjects(file, self.image, config.objects)
         from extract.encoders.detection.named import NamedObjects
 
         return NamedObjects(config, weights, self.compute, self.image)
@@ -63,6 +79,8 @@ class Encoders:
     def _joint(self, config: ExtractConfig) -> JointEncoder:
         if config.joint is None:
             return Clip(self.weights["joint"], self.compute, config.text_batch, config.image_batch)
+        if file := self._file("joint", OwnJoint.needed):
+            return OwnJoint(file, config.text_batch, config.image_batch)
         from extract.encoders.joint.named import NamedJoint  # open_clip: as with transformers
 
         return NamedJoint(config, self.weights["joint"], self.compute)
@@ -70,6 +88,8 @@ class Encoders:
     def _image(self, config: ExtractConfig) -> ImageEncoder:
         if config.image is None:
             return ResNet(self.weights["image"], self.compute, config.image_batch)
+        if file := self._file("image", OwnImage.needed):
+            return OwnImage(file, config.image_batch)
         from extract.encoders.image.named import NamedImage  # timm: 5 s
 
         return NamedImage(config.image, self.weights["image"], self.compute, config.image_batch)
@@ -134,6 +154,8 @@ def _weights(config: ExtractConfig) -> dict[Role, Weights]:
     options = {role: config.weights_of(role) for role in ROLES}
     online = "pretrained" in options.values()
     return {
-        role: sources.parse(text, online=online, option="--weights" if text == config.weights else f"--{name}-weights")
-        for (role, text), name in zip(options.items(), ("text", "joint", "image", "detector"), strict=True)
+        role: sources.parse(
+            text, online=online, option="--weights" if text == config.weights else f"--{OPTIONS[role]}-weights"
+        )
+        for role, text in options.items()
     }

@@ -23,7 +23,7 @@ from extract.encoders.compute import Compute
 from extract.encoders.image import timm_files
 from extract.encoders.image.named import NamedImage
 from extract.weights.sources import Weights
-from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
+from tests.worlds import extract_config, write_cities
 from train import loop
 from train.config import TrainConfig, resolved
 from train.heads.ghmfc.config import GhmfcConfig
@@ -320,8 +320,10 @@ def test_a_crop_that_is_longer_than_any_picture_is_read_in_the_middle(folders):
     long = Image.new("RGB", (5000, 2))
     long.paste((250, 20, 90), (2450, 0, 2550, 2))
     middle = long.crop((2450, 0, 2550, 2))
+    transform, seen = encoder._transform, []
+    encoder._transform = lambda image: seen.append(image.size) or transform(image)
     assert (encoder.encode([long], "crops") == encoder.encode([middle], "crops")).all()
-    assert encoder.counts["crops"] == 2
+    assert encoder.counts["crops"] == 2 and seen == [(100, 2), (100, 2)]  # scaled, the whole would be 79 megapixels
 
 
 def test_the_detectors_objects_are_vectors_of_the_encoder_that_is_named():
@@ -335,18 +337,7 @@ def test_the_detectors_objects_are_vectors_of_the_encoder_that_is_named():
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("release")
-    names = ("Paris", "Oslo", "Rome")
-    entities = [entity_record(i, name, "a city", f"{name}.png") for i, name in enumerate(names)]
-    mentions = [
-        mention_record(3 * j + i, f"{name} by night", name, f"{names[j]}.png", gold=f"e{i}", split=split)
-        for j, split in enumerate(("train", "valid", "test"))
-        for i, name in enumerate(names)
-    ]
-    write_release(folder, mentions, entities)
-    for name, color in zip(names, ("red", "green", "blue"), strict=True):
-        write_pictures(folder, {f"{name}.png": (60, 40)}, color)
-    return folder
+    return write_cities(tmp_path_factory.mktemp("release"))
 
 
 @pytest.mark.parametrize("name", list(FAMILIES)[:5])

@@ -1,0 +1,111 @@
+"""Encoders of texts, and of texts and pictures, of the user's own: `--text FILE.py`, `--joint FILE.py`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cache.kinds import Source
+from common.errors import ConfigError
+from extract.encoders.joint.base import JointEncoder, Logits
+from extract.encoders.own.encoder_file import EncoderFile
+from extract.encoders.text.batches import TextEncoder
+from extract.encoders.text.tokens import Tokens
+
+MADE = ("entity.joint", "mention.joint", "mention.crops")  # parts without tokens
+
+
+class OwnText(TextEncoder):
+    """The text encoder of a file: `tokens`, `encode`, and `pool` where the first state is not the text's vector."""
+
+    needed = ("width", "limit", "tokens", "encode")
+
+    def __init__(self, file: EncoderFile, batch: int) -> None:
+        super().__init__(file.compute, batch)
+        self._file, self.name = file, file.path.name
+        self.width, self.most = file.number("width"), file.number("limit")
+        self.recipe = file.recipe(f"{batch} texts of one shard in order of length")
+        self.tokens_recipe = file.tokens_recipe()
+
+    def tokens(self, text: str, limit: int, source: Source = "sentence") -> Tokens:
+        """Return the tokens of a text, cut at `limit` and at the encoder's own limit; a cut text keeps its last one."""
+        side = "entity" if source == "name" else "mention"
+        ids, offsets = self._file.several(self._file.call("tokens", text, side), "tokens", 2)
+        if not len(ids) or len(ids) != len(offsets):
+            raise self._file.wrong("tokens", "as many ids as offsets, one at least", f"{len(ids)} and {len(offsets)}")
+        most = min(limit, self.most)
+        cut = len(ids) > most
+        if cut:
+            ids, offsets = [*ids[: most - 1], ids[-1]], [*offsets[: most - 1], offsets[-1]]
+        spans = [(int(start), int(end)) for start, end in offsets]
+        own = [i for i, (start, end) in enumerate(spans) if end > start]
+        inner = (own[0], own[-1] + 1) if own else (0, len(spans))
+        return Tokens([int(number) for number in ids], spans, inner, cut)
+
+    def vectors(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[np.ndarray, None]:
+        """Return what encode gives of ids and mask (b, T)."""
+        device = self._compute.device
+        return self._file.array("encode", (*ids.shape, self.width), ids.to(device), mask.to(device)), None
+
+    def pooled(self, states: np.ndarray, tokens: Tokens) -> np.ndarray:
+        """Return what pool gives of the states (T, D) of a text, or the first of them."""
+        return self._file.array("pool", (self.width,), states) if self._file.has("pool") else states[0]
+
+
+class OwnJoint(JointEncoder):
+    """The joint encoder of a file: `encode_images`, `encode_texts`, and `encode_tokens` beside `count_tokens`."""
+
+    needed = ("width", "encode_images", "encode_texts")
+
+    def __init__(self, file: EncoderFile, text_batch: int, image_batch: int) -> None:
+        super().__init__(file.compute, text_batch, image_batch)
+        self._file, self.name = file, file.path.name
+        self.width = file.number("width")
+        self.logits = Logits(getattr(file.encoder, "logit_scale", 100.0), getattr(file.encoder, "logit_bias", None))
+        self.recipe = file.recipe(f"{text_batch} texts and {image_batch} pictures of one shard in row order")
+        self.tokens_recipe = file.tokens_recipe()
+
+    def recipe_of(self, part: str) -> dict[str, Any]:
+        """Return the recipe of a part.  Raises ConfigError for tokens of an encoder that has none."""
+        missing = [name for name in ("encode_tokens", "count_tokens") if not self._file.has(name)]
+        if missing and part not in MADE:
+            raise ConfigError(f"{self._file.path}: Encoder lacks {', '.join(missing)}, which {part} of --for needs")
+        return super().recipe_of(part)
+
+    def encode_images(self, images: Sequence[Image.Image], counted: str = "pictures") -> np.ndarray:
+        """Return what encode_images gives: n pictures -> float32 (n, P)."""
+        made = [np.zeros((0, self.width), np.float32)]
+        for begin in range(0, len(images), self._image_batch):
+            batch = list(images[begin : begin + self._image_batch])
+            made.append(self._file.array("encode_images", (len(batch), self.width), batch))
+            self.counts[counted] += len(batch)
+        return np.concatenate(made)
+
+    def encode_texts(self, texts: Sequence[str], done: Callable[[], None] = lambda: None) -> np.ndarray:
+        """Return what encode_texts gives: n texts -> float32 (n, P)."""
+        made = [np.zeros((0, self.width), np.float32)]
+        for begin in range(0, len(texts), self._text_batch):
+            batch = list(texts[begin : begin + self._text_batch])
+            made.append(self._file.array("encode_texts", (len(batch), self.width), batch))
+            self.counts["texts"] += len(batch)
+            done()
+        return np.concatenate(made)
+
+    def encode_tokens(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
+        """Yield what encode_tokens gives of each text, as many as count_tokens says: float32 (T, P)."""
+        for begin in range(0, len(texts), self._text_batch):
+            batch = list(texts[begin : begin + self._text_batch])
+            found = self._file.several(self._file.call("encode_tokens", batch), "encode_tokens", len(batch))
+            self.counts["sentences token by token"] += len(batch)
+            for text, states in zip(batch, found, strict=True):
+                yield self._file.checked(states, "encode_tokens", (self.count(text), self.width))
+
+    def count(self, text: str, limit: int = 0) -> int:
+        """Return what count_tokens gives."""
+        return int(self._file.call("count_tokens", text))
+
+    def is_cut(self, text: str) -> bool:
+        """Return what is_cut gives; without it no text is."""
+        return bool(self._file.call("is_cut", text)) if self._file.has("is_cut") else False
