@@ -134,6 +134,17 @@ def gather(caches: dict[str, Path], threads: list[int], device: str) -> list[dic
     return [{"cache": name} | {key: round(value, 3) for key, value in row.items()} for name, row in found.items()]
 
 
+def codes(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[str, Any]]:
+    """Gather the tokens of 64 sentences and the regions of 64 pictures, stored as float16 and as codes."""
+    devices.use_threads(threads[0])
+    devices.keep_freed_memory()
+    found = {
+        "tokens, 384 wide": loading.codes(100_000, (384,), 64 * 32, 51),
+        "regions, 49 x 2048": loading.codes(500, (49, 2048), 64, 51),
+    }
+    return [{"vectors": name} | {key: round(value, 2) for key, value in row.items()} for name, row in found.items()]
+
+
 def verify(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[str, Any]]:
     """Verify a cache, and hash the same bytes."""
     found = {name: loading.check(path, 7) for name, path in caches.items()}
@@ -175,12 +186,13 @@ LINES = {
     "kernels": kernels,
     "load": load,
     "gather": gather,
+    "codes": codes,
     "verify": verify,
     "start": start,
     "counts": counts,
     "encode": encode,
 }
-WITHOUT_CACHES = {"encode", "start"}
+WITHOUT_CACHES = {"codes", "encode", "start"}
 
 
 def worker(kind: str, path: Path, threads: int, device: str) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 
 import cache
 from cache.checks.verify import verify
+from cache.quantized import LEVELS, Quantized, encode
 from cache.schema import READS
 from train.data.feature_column import Feature
 
@@ -50,6 +51,28 @@ def gather(path: Path, turns: int) -> dict[str, float]:
         return [feature.take(torch.from_numpy(rng.integers(0, feature.count, ROWS))).values() for feature in features]
 
     return milliseconds(in_turns({"loaded": lambda: take(loaded), "mapped": lambda: take(mapped)}, turns))
+
+
+def codes(rows: int, shape: tuple[int, ...], taken: int, turns: int) -> dict[str, float]:
+    """Return median milliseconds of random rows of vectors as a batch holds them, in float32, and ratios to float16.
+
+    Of `rows` rows of a shape, as many as `taken`, which lie in memory as float16 or as codes.
+    """
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((rows, *shape), np.float32)
+    stored: dict[str, Any] = {"float16": vectors.astype(np.float16)}
+    stored |= {kind: Quantized(*encode(vectors, kind), shape[-1]) for kind in LEVELS}
+    held = {name: Feature([(0, array)], None, "device", torch.device("cpu")) for name, array in stored.items()}
+
+    def way(feature: Feature) -> Callable[[], torch.Tensor]:
+        return lambda: feature.take(torch.from_numpy(rng.integers(0, rows, taken))).values().float()
+
+    found = in_turns({name: way(feature) for name, feature in held.items()}, turns)
+    return (
+        {f"{name}_mb": array.nbytes / 1e6 for name, array in stored.items()}
+        | milliseconds(found)
+        | ratios(found, "float16")
+    )
 
 
 def check(path: Path, turns: int) -> dict[str, float]:
