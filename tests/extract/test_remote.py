@@ -401,9 +401,9 @@ def test_time_counts_for_the_part_that_it_was_spent_on(release, tmp_path, monkey
     def slow(owner, name, seconds):
         inner = getattr(owner, name)
 
-        def call(self, *arguments):
+        def call(self, *arguments, **options):
             now[0] += seconds
-            return inner(self, *arguments)
+            return inner(self, *arguments, **options)
 
         monkeypatch.setattr(owner, name, call)
 
