@@ -236,6 +236,11 @@ def test_parts_that_a_file_does_not_make_are_refused_before_any_work(tmp_path):
     for part in ("joint_token.joint", "mention.joint_tokens"):
         with pytest.raises(ConfigError, match=rf"joint.py: Encoder lacks encode_tokens, count_tokens, which {part}"):
             made.joint.recipe_of(part)
+    for part in ("mention.patches", "entity.joint_tokens", "joint_token.states"):
+        with pytest.raises(ConfigError, match=f"joint.py: a joint encoder of a file makes vectors, .*not {part}"):
+            made.joint.recipe_of(part)
+    with pytest.raises(ConfigError, match="not states and patches of --for"):
+        made.joint.sizes  # noqa: B018
     assert made.joint.recipe_of("mention.crops") and made.joint.recipe_of("entity.joint")
 
 
