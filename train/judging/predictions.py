@@ -1,7 +1,7 @@
 """What a system predicts, from a file: JSON lines, or a run as TREC has them."""
 
 import json
-import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,8 +115,8 @@ def _checked(ids: list[str], scores: list[float], where: str) -> Ranked:
         twice = next(name for n, name in enumerate(ids) if name in ids[:n])
         raise ConfigError(f"{where}: candidate '{twice:.60}' stands there twice; expected once")
     for name, score in zip(ids, scores, strict=True):
-        if not math.isfinite(score):
-            raise ConfigError(f"{where}: the score of candidate '{name:.60}' is {score}; expected a finite number")
+        if not abs(score) <= sys.float_info.max:  # nor of NaN; a whole number may be too large for any float
+            raise ConfigError(f"{where}: the score of candidate '{name:.60}' is {score!s:.40}; expected a finite one")
     return Ranked(tuple(ids), np.array(scores, np.float64))
 
 

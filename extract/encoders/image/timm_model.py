@@ -81,6 +81,8 @@ class TimmModel:
             except _BROKEN as error:
                 failed.append(error)
             else:
+                if resized := _resized(model, state):
+                    raise states.unfit(path, self.architecture, resized)
                 model.pretrained_cfg = model.default_cfg = described.pretrained_cfg  # not the weights once more
                 return model
         raise states.unfit(path, self.architecture, failed[0]) from failed[0]
@@ -160,6 +162,17 @@ def _classes(config: dict[str, Any], state: states.State) -> list[int]:
     names = (names,) if isinstance(names, str) else names
     found = [state[f"{name}.weight"].shape[0] for name in names if state.get(f"{name}.weight", torch.tensor(0)).ndim]
     return found[:1] or list(dict.fromkeys([0, config.get("num_classes") or 0]))
+
+
+def _resized(model: torch.nn.Module, state: states.State) -> str:
+    """Return which weight timm has made of one of another size, as it does of positions, "" for none."""
+    held = ((name, weight, state[name]) for name, weight in model.named_parameters() if name in state)
+    wrong = (
+        f"size mismatch for {name}: {tuple(there.shape)} in the file, {tuple(weight.shape)} in the model"
+        for name, weight, there in held
+        if weight.numel() != there.numel()
+    )
+    return next(wrong, "")
 
 
 def _pooling(model: torch.nn.Module) -> str:
