@@ -12,12 +12,12 @@ from torch import Tensor, nn
 ROWS_HINT = 1024  # rows of a product that the packing is made for; others are as right
 
 
-class PackedLinear(nn.Module):
-    """A linear layer for inference: x (..., in) -> (..., out), float32 on a CPU."""
+class PackedLinear(nn.Linear):
+    """A linear layer for inference: x (..., in) -> (..., out), float32 on a CPU; models may look at its weights."""
 
     def __init__(self, plain: nn.Linear) -> None:
-        super().__init__()
-        self.weight, self.bias = plain.weight, plain.bias  # some models look at them
+        super().__init__(plain.in_features, plain.out_features, device="meta")
+        self.weight, self.bias = plain.weight, plain.bias
         self._packed: Any = torch.ops.mkldnn._reorder_linear_weight(plain.weight.detach(), ROWS_HINT)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import traceback
 from pathlib import Path
 
@@ -162,8 +163,9 @@ def test_what_a_file_declares_may_change_without_the_file(tmp_path, monkeypatch)
     assert {name for name in after if after[name] != before[name]} == {"declared"}
 
 
-def test_a_file_changed_within_a_second_is_read_again(tmp_path):
+def test_a_file_changed_within_a_second_is_read_again(tmp_path, monkeypatch):
     """Python's own import would take what it compiled before, of a file of the same size and second."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     path = tmp_path / "mine.py"
     for number in (1, 2):
         path.write_text(f"X = {number}\n")
@@ -287,6 +289,11 @@ def test_parts_that_a_file_does_not_make_are_refused_before_any_work(tmp_path):
     for part in ("joint_token.joint", "mention.joint_tokens"):
         with pytest.raises(ConfigError, match=rf"joint.py: Encoder lacks encode_tokens, count_tokens, which {part}"):
             made.joint.recipe_of(part)
+    for part in ("mention.patches", "entity.joint_tokens", "joint_token.states"):
+        with pytest.raises(ConfigError, match=f"joint.py: a joint encoder of a file makes vectors, .*not {part}"):
+            made.joint.recipe_of(part)
+    with pytest.raises(ConfigError, match="not states and patches of --for"):
+        made.joint.sizes  # noqa: B018
     assert made.joint.recipe_of("mention.crops") and made.joint.recipe_of("entity.joint")
 
 

@@ -93,7 +93,7 @@ class NamedObjects(Detector):
 
     @cached_property
     def _model(self) -> torch.nn.Module:
-        return self._compute.place(self._described.load(trained=self._trained))
+        return self._compute.place_packed(self._described.load(trained=self._trained))
 
 
 def _widened(image: Image.Image) -> Image.Image:

@@ -75,7 +75,7 @@ class NamedImage(ImageEncoder):
 
     @cached_property
     def _model(self) -> Any:
-        return self._compute.place(self._described.load())
+        return self._compute.place_packed(self._described.load())
 
     @cached_property
     def _transform(self) -> Any:

@@ -101,7 +101,7 @@ class NamedJoint(JointEncoder):
     @cached_property
     def model(self) -> Any:
         """The model with its weights, on the device."""
-        model = self._compute.place(self._towers.load())
+        model = self._compute.place_packed(self._towers.load())
         size = self._preprocess["size"]
         try:
             with torch.inference_mode(), self._compute.autocast():

@@ -15,7 +15,7 @@ from extract.encoders.own.pictures import copies
 from extract.encoders.text.batches import TextEncoder
 from extract.encoders.text.tokens import Tokens
 
-MADE = ("entity.joint", "mention.joint", "mention.crops")  # parts without tokens
+VECTORS, TOKENS = ("entity.joint", "mention.joint", "mention.crops"), ("joint_token.joint", "mention.joint_tokens")
 
 
 class OwnText(TextEncoder):
@@ -72,20 +72,35 @@ class OwnJoint(JointEncoder):
         self.tokens_recipe = file.tokens_recipe()
 
     def recipe_of(self, part: str) -> dict[str, Any]:
-        """Return the recipe of a part.  Raises ConfigError for tokens of an encoder that has none."""
+        """Return the recipe of a part.  Raises ConfigError for one that the file does not make."""
         missing = [name for name in ("encode_tokens", "count_tokens") if not self._file.has(name)]
-        if missing and part not in MADE:
+        if part in TOKENS and missing:
             raise ConfigError(f"{self._file.path}: Encoder lacks {', '.join(missing)}, which {part} of --for needs")
+        if part not in (*VECTORS, *TOKENS):
+            raise self._unmade(part)
         return super().recipe_of(part)
 
-    def encode_images(self, images: Sequence[Image.Image], counted: str = "pictures") -> np.ndarray:
-        """Return what encode_images gives: n pictures -> float32 (n, P)."""
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Nothing.  Raises ConfigError: a file makes no states before projection and no patches."""
+        raise self._unmade("states and patches")
+
+    def _unmade(self, what: str) -> ConfigError:
+        return ConfigError(
+            f"{self._file.path}: a joint encoder of a file makes vectors, and tokens in their space, not {what} of "
+            "--for. Take --joint NAME for it"
+        )
+
+    def _seen(
+        self, images: Sequence[Image.Image], counted: str, *, grids: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what encode_images gives: n pictures -> float32 (n, P), and no patches."""
         made = [np.zeros((0, self.width), np.float32)]
         for begin in range(0, len(images), self._image_batch):
             batch = copies(images[begin : begin + self._image_batch])
             made.append(self._file.array("encode_images", (len(batch), self.width), batch))
             self.counts[counted] += len(batch)
-        return np.concatenate(made)
+        return np.concatenate(made), np.zeros((0, 1, 1), np.float32)
 
     def encode_texts(self, texts: Sequence[str], done: Callable[[], None] = lambda: None) -> np.ndarray:
         """Return what encode_texts gives: n texts -> float32 (n, P)."""
@@ -97,14 +112,14 @@ class OwnJoint(JointEncoder):
             done()
         return np.concatenate(made)
 
-    def encode_tokens(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
+    def token_columns(self, texts: Sequence[str], kinds: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield what encode_tokens gives of each text, as many as count_tokens says: float32 (T, P)."""
         for begin in range(0, len(texts), self._text_batch):
             batch = list(texts[begin : begin + self._text_batch])
             found = self._file.several(self._file.call("encode_tokens", batch), "encode_tokens", len(batch))
             self.counts["sentences token by token"] += len(batch)
             for text, states in zip(batch, found, strict=True):
-                yield self._file.checked(states, "encode_tokens", (self.count(text), self.width))
+                yield {"joint": self._file.checked(states, "encode_tokens", (self.count(text), self.width))}
 
     def count(self, text: str, limit: int = 0) -> int:
         """Return what count_tokens gives."""
