@@ -249,12 +249,18 @@ def test_what_a_file_does_to_pictures_and_states_no_other_sees(tmp_path):
     file = image_file(tmp_path, IMAGE.format(f"{paints} and np.ones((len(images), 2))"))
     picture = Image.new("RGB", (4, 4), (1, 2, 3))
     detector = image_file(tmp_path, DETECTOR.format(f"{paints} and [([], [], [])]"), name="detector.py")
-    made = encoders(file, detector=str(detector), joint=str(image_file(tmp_path, JOINT.replace("np.ones", f"{paints} and np.ones"), name="joint.py")))
+    made = encoders(
+        file,
+        detector=str(detector),
+        joint=str(image_file(tmp_path, JOINT.replace("np.ones", f"{paints} and np.ones"), name="joint.py")),
+    )
     made.image.encode([picture])
     made.joint.encode_images([picture])
     made.objects.encode([picture])
     assert picture.size == (4, 4) and picture.getcolors() == [(16, (1, 2, 3))]
-    own = TEXT.format("[1], [(0, 1)]") + "    def pool(self, states):\n        states[:] = 7\n        return states[0]\n"
+    own = (
+        TEXT.format("[1], [(0, 1)]") + "    def pool(self, states):\n        states[:] = 7\n        return states[0]\n"
+    )
     [batch] = encoders(EXAMPLE, text=str(image_file(tmp_path, own, name="text.py"))).text.encode(["x"], 8)
     assert batch.cls.max() == 7 and batch.states[0].max() == 0
 
