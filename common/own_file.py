@@ -3,12 +3,22 @@
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 from common.errors import ConfigError
 from common.paths import is_file
+
+
+@contextmanager
+def not_ended(path: Path) -> Iterator[None]:
+    """Keep a file's code from ending the program, with success even.  Raises ConfigError where it would."""
+    try:
+        yield
+    except SystemExit as error:
+        raise ConfigError(f"{path} ended the program (sys.exit({error.code!r:.60})): nothing is finished") from error
 
 
 def load(path: Path, prefix: str, option: str, needed: Sequence[str], guide: str) -> tuple[ModuleType, str]:
@@ -24,7 +34,8 @@ def load(path: Path, prefix: str, option: str, needed: Sequence[str], guide: str
     assert spec is not None, "a name that ends with .py has a loader"
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
-    exec(compile(source, path, "exec"), module.__dict__)
+    with not_ended(path):
+        exec(compile(source, path, "exec"), module.__dict__)
     missing = [name for name in needed if not hasattr(module, name)]
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing)}; see {guide}")

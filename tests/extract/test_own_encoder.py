@@ -203,7 +203,60 @@ BAD = {
     "detections": ("detector", DETECTOR.format("[]"), "detect gave 0, expected a list or tuple of 1"),
     "boxes": ("detector", DETECTOR.format("[([[1, 2]], [1.0], [1])]"), r"detect gave \(1, 2\), expected .*\(1, 4\)"),
     "labels": ("detector", DETECTOR.format("[([[1, 2, 3, 4]], [1.0], [0])]"), "expected .*labels above 0"),
+    "complex": ("image", IMAGE.format("np.ones((1, 2)) * 1j"), "encode_images gave array.*, expected numbers of shape"),
+    "strings": ("image", IMAGE.format("[['1', '2']]"), "encode_images gave .*, expected numbers of shape"),
+    "lines": ("image", IMAGE.format("np.array([['1'], ['2']])"), "encode_images gave .*, expected numbers of shape"),
+    "beyond floats": ("image", IMAGE.format("[[10**400, 1]]"), "encode_images gave .*, expected numbers of shape"),
+    "sparse": ("image", IMAGE.format("__import__('torch').ones(1, 2).to_sparse()"), "encode_images gave .*, expected"),
+    "exit": ("image", IMAGE.format("exit(0)"), r"mine.py ended the program \(sys.exit\(0\)\)"),
+    "exit at once": ("image", "raise SystemExit\n", r"mine.py ended the program"),
+    "arguments": ("image", IMAGE.replace("width", "def __init__(self): pass\n    width"), "__init__ takes other arguments"),
+    "no call": ("image", IMAGE.replace("def encode_images(self, images): return {}", "encode_images = 5"), "is 5, expected a method"),
+    "no such class": ("image", "Encoder = 5\n", "Encoder is 5, expected a class"),
+    "generator": ("text", TEXT.format("(n for n in [1]), [(0, 1)]"), "tokens gave <generator.*, expected whole numbers"),
+    "words": ("text", TEXT.format("['a'], [(0, 1)]"), "tokens gave .*, expected whole numbers"),
+    "fractions": ("text", TEXT.format("[1.5], [(0, 1)]"), "tokens gave .*, expected whole numbers"),
+    "large words": ("text", TEXT.format("[2**63], [(0, 1)]"), "tokens gave .*, expected whole numbers"),
+    "flat spans": ("text", TEXT.format("[1, 2], [1, 2]"), "tokens gave .*, expected whole numbers, 2 deep"),
+    "no lists": ("detector", DETECTOR.format("[(None, None, None)]"), "detect gave"),
+    "half a label": ("detector", DETECTOR.format("[([[1, 2, 3, 4]], [1.0], [1.5])]"), "expected .*whole labels"),
+    "large labels": ("detector", DETECTOR.format("[([[1, 2, 3, 4]], [1.0], [2**31])]"), "expected .*at most 65,536"),
+    "turned boxes": ("detector", DETECTOR.format("[([[3, 2, 1, 4]], [1.0], [1])]"), "expected boxes x1, y1, x2, y2"),
 }  # fmt: skip
+
+
+JOINT = IMAGE.format("np.ones((len(images), 2))") + "    def encode_texts(self, texts): return []\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("logit_scale = 'x'", "Encoder.logit_scale is 'x', expected a finite number"),
+        ("logit_bias = float('nan')", "Encoder.logit_bias is nan, expected a finite number"),
+        ("def count_tokens(self, text): return None", "count_tokens gave None, expected whole numbers"),
+        ("def count_tokens(self, text): return 2.5", "count_tokens gave 2.5, expected whole numbers"),
+        ("def count_tokens(self, text): return -1", "count_tokens gave -1, expected 0 and more"),
+    ],
+)
+def test_numbers_of_a_joint_file_are_checked(tmp_path, line, message):
+    file = image_file(tmp_path, f"{JOINT}    {line}\n")
+    with pytest.raises(ConfigError, match=message):
+        encoders(EXAMPLE, joint=str(file)).joint.count("x")
+
+
+def test_what_a_file_does_to_pictures_and_states_no_other_sees(tmp_path):
+    paints = "[image.paste((9, 9, 9), (0, 0, *image.size)) or image.thumbnail((1, 1)) for image in images]"
+    file = image_file(tmp_path, IMAGE.format(f"{paints} and np.ones((len(images), 2))"))
+    picture = Image.new("RGB", (4, 4), (1, 2, 3))
+    detector = image_file(tmp_path, DETECTOR.format(f"{paints} and [([], [], [])]"), name="detector.py")
+    made = encoders(file, detector=str(detector), joint=str(image_file(tmp_path, JOINT.replace("np.ones", f"{paints} and np.ones"), name="joint.py")))
+    made.image.encode([picture])
+    made.joint.encode_images([picture])
+    made.objects.encode([picture])
+    assert picture.size == (4, 4) and picture.getcolors() == [(16, (1, 2, 3))]
+    own = TEXT.format("[1], [(0, 1)]") + "    def pool(self, states):\n        states[:] = 7\n        return states[0]\n"
+    [batch] = encoders(EXAMPLE, text=str(image_file(tmp_path, own, name="text.py"))).text.encode(["x"], 8)
+    assert batch.cls.max() == 7 and batch.states[0].max() == 0
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -1,7 +1,9 @@
 """What a system predicts, from a file: JSON lines, or a run as TREC has them."""
 
 import json
+import math
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +61,7 @@ def read(path: Path) -> Predictions:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number of each line that holds something, and the line."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:  # some editors put a mark in front
             number = 0
             while line := file.readline(LONGEST):
                 number += 1
@@ -91,11 +93,20 @@ def _json_lines(path: Path, first: tuple[int, str], lines: Iterator[tuple[int, s
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = json.loads(line, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}, line {number} is no JSON ({error}): {EXPECTED}") from None
     if not isinstance(found, dict):
         raise ConfigError(f"{path}, line {number}: {EXPECTED}")
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON.  Raises ValueError for a name that it says twice: one of both would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"it says '{twice:.60}' twice")
     return found
 
 
@@ -112,12 +123,20 @@ def _ranked(candidates: list[Any], where: str) -> Ranked:
 
 def _checked(ids: list[str], scores: list[float], where: str) -> Ranked:
     if len(set(ids)) < len(ids):
-        twice = next(name for n, name in enumerate(ids) if name in ids[:n])
+        twice = next(name for name, count in Counter(ids).items() if count > 1)
         raise ConfigError(f"{where}: candidate '{twice:.60}' stands there twice; expected once")
     for name, score in zip(ids, scores, strict=True):
-        if not abs(score) <= sys.float_info.max:  # nor of NaN; a whole number may be too large for any float
-            raise ConfigError(f"{where}: the score of candidate '{name:.60}' is {score!s:.40}; expected a finite one")
+        if not _is_finite(score):
+            said = f"{score:.60}" if isinstance(score, float) else f"beyond {sys.float_info.max:.0e}"
+            raise ConfigError(f"{where}: the score of candidate '{name:.60}' is {said}; expected a finite number")
     return Ranked(tuple(ids), np.array(scores, np.float64))
+
+
+def _is_finite(score: float) -> bool:
+    try:
+        return math.isfinite(score)
+    except OverflowError:  # a whole number that no float64 holds
+        return False
 
 
 def _trec(path: Path, first: tuple[int, str], lines: Iterator[tuple[int, str]]) -> Predictions:

@@ -6,10 +6,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cache.kinds import LABELS
 from common.errors import ConfigError
 from extract.encoders.base import ImageEncoder
 from extract.encoders.detector import Detector
 from extract.encoders.own.encoder_file import EncoderFile
+
+
+def copies(images: Sequence[Image.Image]) -> list[Image.Image]:
+    """Return copies of pictures: what a file does to them (thumbnail, paste) no other encoder shall see."""
+    return [image.copy() for image in images]
 
 
 class OwnImage(ImageEncoder):
@@ -37,11 +43,11 @@ class OwnImage(ImageEncoder):
 
     def pooled(self, features: Sequence[Image.Image]) -> np.ndarray:
         """Return what encode_images gives."""
-        return self._file.array("encode_images", (len(features), self.width), list(features))
+        return self._file.array("encode_images", (len(features), self.width), copies(features))
 
     def places(self, features: Sequence[Image.Image]) -> np.ndarray:
         """Return what encode_regions gives."""
-        return self._file.array("encode_regions", (len(features), self.regions, self.width), list(features))
+        return self._file.array("encode_regions", (len(features), self.regions, self.width), copies(features))
 
 
 class OwnObjects(Detector):
@@ -55,19 +61,22 @@ class OwnObjects(Detector):
         self.recipe = file.recipe("pictures of one batch together") | self.crops_recipe()
 
     def _detect(self, images: Sequence[Image.Image]) -> list[dict[str, np.ndarray]]:
-        found = self._file.several(self._file.call("detect", list(images)), "detect", len(images))
+        found = self._file.several(self._file.call("detect", copies(images)), "detect", len(images))
         self.counts["pictures"] += len(images)
         return [self._checked(*given) for given in zip(found, images, strict=True)]
 
     def _checked(self, value: Any, image: Image.Image) -> dict[str, np.ndarray]:
         """Return what was found in a picture, best first; boxes end at its edges."""
         boxes, scores, labels = self._file.several(value, "detect", 3)
-        count = len(scores)
+        labels = self._file.checked(labels, "detect", (None,))
+        count = len(labels)
         scores = self._file.checked(scores, "detect", (count,))
         boxes = self._file.checked(boxes, "detect", (count, 4)) if count else np.zeros((0, 4), np.float32)
-        labels = self._file.checked(labels, "detect", (count,)).astype(np.int64)
-        if count and (scores.min() < 0 or labels.min() < 1):
-            raise self._file.wrong("detect", "scores of 0 and more and labels above 0", f"{scores} and {labels}")
+        if count and (scores.min() < 0 or labels.min() < 1 or labels.max() > LABELS or (labels % 1).any()):
+            said = f"scores of 0 and more and whole labels above 0, at most {LABELS:,}"
+            raise self._file.wrong("detect", said, f"{scores} and {labels}")
+        if (boxes[:, :2] > boxes[:, 2:]).any():
+            raise self._file.wrong("detect", "boxes x1, y1, x2, y2", f"{boxes.tolist()!s:.60}")
         best = np.argsort(-scores, kind="stable")
         edges = np.array([*image.size, *image.size], np.float32)
-        return {"boxes": boxes[best].clip(0, edges), "scores": scores[best], "labels": labels[best]}
+        return {"boxes": boxes[best].clip(0, edges), "scores": scores[best], "labels": labels[best].astype(np.int64)}

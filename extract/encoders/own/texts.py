@@ -11,6 +11,7 @@ from cache.kinds import Source
 from common.errors import ConfigError
 from extract.encoders.joint.base import JointEncoder, Logits
 from extract.encoders.own.encoder_file import EncoderFile
+from extract.encoders.own.pictures import copies
 from extract.encoders.text.batches import TextEncoder
 from extract.encoders.text.tokens import Tokens
 
@@ -32,17 +33,19 @@ class OwnText(TextEncoder):
     def tokens(self, text: str, limit: int, source: Source = "sentence") -> Tokens:
         """Return the tokens of a text, cut at `limit` and at the encoder's own limit; a cut text keeps its last one."""
         side = "entity" if source == "name" else "mention"
-        ids, offsets = self._file.several(self._file.call("tokens", text, side), "tokens", 2)
-        if not len(ids) or len(ids) != len(offsets):
+        given = self._file.several(self._file.call("tokens", text, side), "tokens", 2)
+        ids = self._file.whole(given[0], "tokens", (None,)).tolist()
+        offsets = self._file.whole(given[1], "tokens", (None, 2) if ids else (None,)).tolist()
+        if not ids or len(ids) != len(offsets):
             raise self._file.wrong("tokens", "as many ids as offsets, one at least", f"{len(ids)} and {len(offsets)}")
         most = min(limit, self.most)
         cut = len(ids) > most
         if cut:
             ids, offsets = [*ids[: most - 1], ids[-1]], [*offsets[: most - 1], offsets[-1]]
-        spans = [(int(start), int(end)) for start, end in offsets]
+        spans = [(start, end) for start, end in offsets]
         own = [i for i, (start, end) in enumerate(spans) if end > start]
         inner = (own[0], own[-1] + 1) if own else (0, len(spans))
-        return Tokens([int(number) for number in ids], spans, inner, cut)
+        return Tokens(ids, spans, inner, cut)
 
     def vectors(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[np.ndarray, None]:
         """Return what encode gives of ids and mask (b, T)."""
@@ -51,7 +54,8 @@ class OwnText(TextEncoder):
 
     def pooled(self, states: np.ndarray, tokens: Tokens) -> np.ndarray:
         """Return what pool gives of the states (T, D) of a text, or the first of them."""
-        return self._file.array("pool", (self.width,), states) if self._file.has("pool") else states[0]
+        # a copy: what it writes there would be stored as the tokens'
+        return self._file.array("pool", (self.width,), states.copy()) if self._file.has("pool") else states[0]
 
 
 class OwnJoint(JointEncoder):
@@ -63,7 +67,7 @@ class OwnJoint(JointEncoder):
         super().__init__(file.compute, text_batch, image_batch)
         self._file, self.name = file, file.path.name
         self.width = file.number("width")
-        self.logits = Logits(getattr(file.encoder, "logit_scale", 100.0), getattr(file.encoder, "logit_bias", None))
+        self.logits = Logits(file.number_of("logit_scale", 100.0) or 0.0, file.number_of("logit_bias", None))
         self.recipe = file.recipe(f"{text_batch} texts and {image_batch} pictures of one shard in row order")
         self.tokens_recipe = file.tokens_recipe()
 
@@ -93,7 +97,7 @@ class OwnJoint(JointEncoder):
         """Return what encode_images gives: n pictures -> float32 (n, P), and no patches."""
         made = [np.zeros((0, self.width), np.float32)]
         for begin in range(0, len(images), self._image_batch):
-            batch = list(images[begin : begin + self._image_batch])
+            batch = copies(images[begin : begin + self._image_batch])
             made.append(self._file.array("encode_images", (len(batch), self.width), batch))
             self.counts[counted] += len(batch)
         return np.concatenate(made), np.zeros((0, 1, 1), np.float32)
@@ -119,7 +123,10 @@ class OwnJoint(JointEncoder):
 
     def count(self, text: str, limit: int = 0) -> int:
         """Return what count_tokens gives."""
-        return int(self._file.call("count_tokens", text))
+        found = int(self._file.whole(self._file.call("count_tokens", text), "count_tokens", ()))
+        if found < 0:
+            raise self._file.wrong("count_tokens", "0 and more", f"{found}")
+        return found
 
     def is_cut(self, text: str) -> bool:
         """Return what is_cut gives; without it no text is."""
