@@ -1,6 +1,7 @@
 """A timm model: what it reads of a picture and what it gives, known before its weights, which are loaded strictly."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -184,9 +185,10 @@ def _pooling(model: torch.nn.Module) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep timm from logging: what does not fit is raised."""
+    """Keep timm from logging and warning: what does not fit is raised."""
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         logging.disable(logging.NOTSET)
