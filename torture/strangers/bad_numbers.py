@@ -12,7 +12,7 @@ from common.errors import CacheError, NotFiniteError
 from torture.tiny_cache import Result, build, shards
 
 BAD = (np.nan, np.inf, -np.inf, 65_520.0, -1e30)  # from 65,520 on float16 rounds to infinity
-SIZES = dict.fromkeys("DVPCKRAF", 2) | {"id": 8, "name": 8, "caption": 8, "surface": 8, "type": 8}
+SIZES = dict.fromkeys("DVPCKRAFLIG", 2) | {"id": 8, "name": 8, "caption": 8, "surface": 8, "type": 8}
 ROWS = 4
 
 

@@ -11,6 +11,7 @@ import torch
 from cache.fingerprint import canonical, digest
 from common import own_file
 from common.errors import ConfigError
+from common.paths import is_file
 from extract.encoders.compute import Compute
 from extract.weights.sources import Weights, sha256_file
 
@@ -162,5 +163,5 @@ def _files(folder: Path | None) -> str | None:
     """Return what stands for all files of a folder, by name and content; None without one."""
     if folder is None:
         return None
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if is_file(path))
     return digest({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
