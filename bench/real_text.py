@@ -145,14 +145,14 @@ def table(found: list[tuple[Study, str, dict[str, Any]]]) -> list[str]:
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     seen = set()
     for study, head, results in found:
-        if study.lexical is False and results["model"] in ("lexical", "prior") and (head, study.protocol) in seen:
-            continue  # beside every study
+        trained = bool(results["seeds"][0]["history"])
+        if not trained and (head, study.protocol) in seen:
+            continue  # it stands beside every study
         seen.add((head, study.protocol))
         mean, std, count = results["mean"]["test"], results["std"]["test"], len(results["seeds"])
         cells = [percent(mean[m], std[m] if count > 1 else None) for m in MEASURED]
         if study.protocol != "A":
             cells[2] = "-"
-        trained = bool(results["seeds"][0]["history"])
         label = head + " + string score" * study.lexical + " --no-prior" * (study.name == "no-prior")
         epochs = ", ".join(str(seed["epoch"]) for seed in results["seeds"]) if trained else "-"
         seconds = f"{results['seconds'] / count:.0f}" if trained else "-"

@@ -130,11 +130,6 @@ class TrainConfig:
             raise ConfigError(f"--objective {self.objective}: choose from {one_of(self.objective, OBJECTIVES)}")
         if self.hardest and self.objective == "own":
             raise ConfigError("--hardest is of the objectives margin, listwise and in-batch: add --objective")
-        if self.with_lexical and self.objective == "in-batch":
-            raise ConfigError(
-                "--with-lexical needs string scores, which the golds of other mentions do not have: leave it out, or "
-                "choose --objective listwise"
-            )
 
     def _check_protocol(self) -> None:
         if self.protocol not in PROTOCOLS:

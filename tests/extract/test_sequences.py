@@ -23,6 +23,7 @@ from train.heads.dzmned.config import DzmnedConfig
 from train.heads.ghmfc.config import GhmfcConfig
 from train.heads.mel_hi.config import MelHiConfig
 from train.heads.models import MODELS, build
+from train.heads.with_lexical import START
 from train.layers.losses import between_modalities, triplet
 from train.optimizing.adam import Adam, Schedule
 from train.optimizing.stacked_seeds import Stack
@@ -391,7 +392,8 @@ def test_the_string_score_joins_every_objective():
         head = build(name, VARIANTS[name], with_lexical=True).double()
         head.objective(batch).backward()
         assert head.weight.grad.all()
-        assert torch.equal(head(batch), batch["pair.candidates.lexical"].masked_fill(~batch.present, -torch.inf))
+        string = START * batch["pair.candidates.lexical"]
+        assert torch.equal(head(batch), string.masked_fill(~batch.present, -torch.inf))
 
 
 @pytest.mark.parametrize(

@@ -197,22 +197,6 @@ def test_gradients_of_the_readings_of_equation_17_equal_dense_equations(negative
     assert_gradients_equal(DrinConfig(5, 6, 7, margin=1.0, negatives=negatives, reduction=reduction), data)
 
 
-def test_the_string_score_is_added_for_a_mentions_own_candidates():
-    data = arrays(np.random.default_rng(17))
-    batch, added = make_batch(data), torch.rand(3, 4, dtype=torch.float64)
-    model, _ = build(DrinConfig(5, 6, 7, margin=1.0, negatives="batch"))
-    raw, there = model(batch), batch.present
-    text, mention = model._ends(batch, model.project(batch.columns))
-    crossed = torch.nn.functional.cosine_similarity(mention[:, None, None], text, dim=-1)
-    crossed[torch.arange(3), torch.arange(3)] += added
-    terms = []
-    for b in (b for b in range(3) if batch.gold[b] >= 0):
-        own = raw[b, batch.gold[b]] + added[b, batch.gold[b]]
-        terms.append(torch.relu((crossed[b][there].sum() - own) / (there.sum() - 1) - own + 1))
-    found = model.objective(batch, lambda scores: scores + added)
-    torch.testing.assert_close(found, sum(terms) / len(terms), rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_gradients_of_every_activation_equal_dense_equations(activation):
     config = DrinConfig(5, 6, 7, layers=3, margin=1.0, vertex_activation=activation, edge_activation=activation)

@@ -25,8 +25,7 @@ from train.data.batch import Batch
 from train.data.table import Table
 from train.heads.dwe.config import DweConfig
 from train.heads.dwe_authors.config import DweAuthorsConfig
-from train.heads.models import MODELS, build
-from train.heads.with_lexical import PACE
+from train.heads.models import MODELS
 from train.layers import pair_losses
 from train.layers.attention import Attention
 from train.layers.products import Cosines
@@ -825,47 +824,6 @@ def test_a_killed_run_with_dropout_ends_bit_by_bit_like_an_uninterrupted_one(
             fit(caches(0.6), tmp_path / "cut", name, **options)
     resumed = fit(caches(0.6), tmp_path / "cut", name, **options)
     assert [seed["history"] for seed in resumed["seeds"]] == [seed["history"] for seed in whole["seeds"]]
-
-
-@BOTH
-def test_the_string_score_takes_part_in_the_objective(caches, name):
-    batch = batch_of(arrays(21))
-    given = {"dropout": 0.0} | ({"hard_negatives": 1.0} if name == "dwe_authors" else {})
-    torch.manual_seed(0)
-    both = build(name, CONFIG[name](joint_width=P, attention_heads=2, **given), with_lexical=True).double()
-    plain = both.head.objective(batch).item()
-    with torch.no_grad():
-        both.weight.copy_(torch.tensor([1 / PACE, -1 / PACE]))  # the head's score alone
-    assert both.objective(batch).item() == pytest.approx(plain, rel=1e-12)
-    both.objective(batch).backward()
-    assert (both.weight.grad.abs() > 1e-3).all()
-
-
-@pytest.mark.parametrize("negatives", ["batch", "own"])
-def test_the_string_score_is_added_to_the_cosine_that_the_dot_product_is_made_of(negatives):
-    made = arrays(22)
-    batch = batch_of(made)
-    given = {"dropout": 0.0, "hard_negatives": 1.0, "alignment_weight": 0.0, "ranking_weight": 1.0}
-    head, weights = head_of("dwe_authors", negatives=negatives, **given)
-    ends, terms = [], []
-    for row in COUNTED:
-        gold = int(batch.gold[row])
-        others = [c for c in range(C) if batch.present[row, c] and c != gold]
-        lexical = made["pair.candidates.lexical"][row]
-        other = max(others, key=lambda c: lexical[c])
-        a = authors_query(weights, head.config, made, row)
-        ends.append((a, *made["entity.joint.text"][row, [gold, other]], *lexical[[gold, other]]))
-    for i, (a, p, n, of_gold, of_other) in enumerate(ends):
-        dots = [
-            (cosine(a, e) + 2 * score) * np.linalg.norm(a) * np.linalg.norm(e)
-            for e, score in ((p, of_gold), (n, of_other))
-        ]
-        total = math.exp(dots[1] - dots[0])
-        if negatives == "batch":  # whose names nobody has compared with this mention's
-            total += sum(math.exp(a @ (other[2] - p)) for j, other in enumerate(ends) if j != i)
-        terms.append(math.log(1 + total) + 0.02 * (a @ a + p @ p))
-    found = head.objective(batch, lambda scores: scores + 2 * batch["pair.candidates.lexical"])
-    assert found.item() == pytest.approx(np.mean(terms), rel=1e-9)
 
 
 @BOTH

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import melcache
@@ -22,7 +23,7 @@ from train.heads.joint.config import JointConfig
 from train.heads.joint.model import SIDES
 from train.heads.models import MODELS, build
 from train.heads.registry import HEADS, TRAINED
-from train.heads.with_lexical import PACE
+from train.heads.with_lexical import PACE, START
 from train.layers.losses import contrastive
 
 CPU = torch.device("cpu")
@@ -238,11 +239,43 @@ def test_without_training_the_matcher_decides_alone(caches):
     torch.manual_seed(0)
     both = build("bert", head, with_lexical=True)
     batch = table.batch(torch.arange(7))
-    assert torch.equal(both(batch), table.lexical[:7].masked_fill(~batch.present, -torch.inf))
+    assert torch.equal(both(batch), (START * table.lexical[:7]).masked_fill(~batch.present, -torch.inf))
     with torch.no_grad():
-        both.weight.copy_(torch.tensor([3.0, 1.0]) / PACE)
+        both.weight.copy_(torch.tensor([3.0, 2.0 - START]) / PACE)
     expected = 3 * plain(batch) + 2 * table.lexical[:7]
     torch.testing.assert_close(both(batch), expected)
+
+
+@pytest.mark.parametrize(("model", "objective"), [("drin", "own"), ("bert", "own"), ("bert", "in-batch")])
+def test_beside_the_string_score_a_head_learns_what_it_learns_alone(caches, tmp_path, model, objective):
+    given = {"epochs": 1, "objective": objective}
+    fit(caches(0.6), tmp_path / "alone", model, **given)
+    both = fit(caches(0.6), tmp_path / "both", model, with_lexical=True, **given)["seeds"][0]
+    assert both["epoch"] == 1
+    alone, beside = (load_file(tmp_path / name / "seed-0.safetensors") for name in ("alone", "both"))
+    assert all(torch.equal(beside[f"head.{name}"], tensor) for name, tensor in alone.items())
+    assert beside["weight"].all()
+
+
+def test_the_weights_of_a_combination_follow_the_softmax_over_its_list(caches):
+    batch = Table(melcache.open(caches(0.6)), "bert", CPU).batch(torch.arange(30))
+    torch.manual_seed(0)
+    both = build("bert", JointConfig(head="bert", text_width=48, width=8), with_lexical=True)
+    with torch.no_grad():
+        both.weight.copy_(torch.tensor([0.5, -0.1]))
+    both.objective(batch).backward()
+    own = both.head(batch).detach()
+    found, scores = both.weight.grad, both(batch).detach()
+    expected, count = [0.0, 0.0], 0
+    for i in range(30):
+        if batch.gold[i] < 0:
+            continue
+        count += 1
+        for j in range(scores.shape[1]):
+            share = float(scores[i].softmax(0)[j]) - float(j == batch.gold[i])
+            expected[0] += PACE * share * float(own[i, j])
+            expected[1] += PACE * share * float(batch["pair.candidates.lexical"][i, j])
+    assert found.tolist() == pytest.approx([value / count for value in expected], rel=1e-4)
 
 
 @pytest.fixture

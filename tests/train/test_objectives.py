@@ -222,7 +222,6 @@ def test_heads_without_weights_stand_beside_an_objective(cache_of_all, tmp_path)
         ("--model bert --hardest 3", "--hardest is of the objectives margin, listwise and in-batch: add --objective"),
         ("--model bert --objective listwise --hardest=-1", "--hardest is -1; it must be 0 or more"),
         ("--model drin --objective in-batch", "drin scores lists alone: choose listwise"),
-        ("--model bert --with-lexical --objective in-batch", "string scores, which the golds of other mentions do not"),
     ],
 )
 def test_an_objective_that_cannot_be_is_refused_in_a_line(cache_of_all, tmp_path, words, told):

@@ -368,10 +368,10 @@ def test_objectives_and_wrappers_know_whole_lists(caches):
     _, table = table_of(caches(0.3))
     batch = table.batch(table.trainable(table.rows("train"))[:20])
     head = dataclasses.replace(SMALL, closest=1)
-    for given in ({"with_lexical": True}, {"with_lexical": False, "objective": "listwise"}):
-        model = build("ours", head, **given)
-        loss = model.objective(batch)
-        assert loss == model.loss(model(batch), batch)
+    model = build("ours", head, with_lexical=False, objective="listwise")
+    assert model.objective(batch) == model.loss(model(batch), batch)
+    both = build("ours", head, with_lexical=True)
+    assert both.objective(batch) == both.head.objective(batch) + both.loss(both(batch), batch)
 
 
 def test_it_reads_what_a_cache_has_by_default():

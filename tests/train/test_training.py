@@ -35,7 +35,7 @@ from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
 from train.heads.ghmfc.config import GhmfcConfig
 from train.heads.registry import HEADS
-from train.heads.with_lexical import PACE
+from train.heads.with_lexical import PACE, START
 from train.optimizing.adam import Adam, Schedule
 from train.optimizing.checkpoint import Checkpoints
 from train.optimizing.stacked_seeds import Stack
@@ -654,7 +654,7 @@ def test_explain_adds_the_lexical_score_where_the_run_did(learnable, tmp_path):
     loop.fit(config(learnable, tmp_path, epochs=1, with_lexical=True), SMALL)
     run = CliRunner().invoke(app, ["explain", "--run", str(tmp_path), "--mention", "5", "--json"])
     assert run.exit_code == 0, run.stderr
-    own, string = PACE * load_file(tmp_path / "seed-0.safetensors")["weight"] + torch.tensor([0, 1])
+    own, string = PACE * load_file(tmp_path / "seed-0.safetensors")["weight"] + torch.tensor([0, START])
     reader = melcache.open(learnable)
     row = reader.column("pair.candidates.candidates")[5].tolist()
     table = Table(reader, "drin", CPU)

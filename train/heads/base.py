@@ -1,12 +1,10 @@
 """What every trained head is: scores of a mention's candidates, and a loss."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from train.data.batch import Batch
-
-Adjust = Callable[[Tensor], Tensor]
 
 
 class Head(nn.Module):
@@ -45,7 +43,6 @@ class Head(nn.Module):
         """Return the loss of scores (B, C), ()."""
         raise NotImplementedError
 
-    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
-        """Return what training minimizes, (); `adjust` changes the scores before the loss."""
-        scores = self(batch)
-        return self.loss(scores if adjust is None else adjust(scores), batch)
+    def objective(self, batch: Batch) -> Tensor:
+        """Return what training minimizes, ()."""
+        return self.loss(self(batch), batch)

@@ -31,10 +31,9 @@ MODELS = Models()
 def build(name: str, config: HeadConfig, *, with_lexical: bool, objective: str = "own", hardest: int = 0) -> Head:
     """Return a new head, its weights drawn from torch's generator; the rest as TrainConfig has it."""
     head = MODELS[name](config)
-    head = WithLexical(head) if with_lexical else head
-    if objective == "own":
-        return head
-    return WithObjective(head, name, objective, hardest, getattr(config, "margin", MARGIN))
+    if objective != "own":
+        head = WithObjective(head, name, objective, hardest, getattr(config, "margin", MARGIN))
+    return WithLexical(head) if with_lexical else head
 
 
 def built(config: TrainConfig, head: HeadConfig) -> Head:

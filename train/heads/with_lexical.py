@@ -1,4 +1,4 @@
-"""Any head with the first stage's string score as one more feature, which no published system takes."""
+"""Any head with the first stage's string score beside it, which no published system takes."""
 
 from collections.abc import Mapping
 
@@ -6,15 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from train.data.batch import Batch
-from train.heads.base import Adjust, Head
+from train.heads.base import Head
+from train.layers.losses import contrastive
 
-PACE = 16  # Adam moves a weight by about the learning rate a step, and this one has to come from 0 to 1
+PACE = 16  # Adam moves a weight by about the learning rate a step, and these weights are logits
+START = 10.0  # of the string score, of which 0.1 more is then 2.7 times as likely
 
 
 class WithLexical(Head):
-    """score = a * score of the head + b * lexical score.  Both are learned, from 0 and 1: at first it is the matcher.
+    """score = a * score of the head + b * lexical score.  a and b are learned, from 0 and START: at first the matcher.
 
-    Before the first epoch it is a candidate for selection, so that on valid no run ends below the string matcher.
+    The head learns what it learns alone, and a and b the likeliest sum, by a softmax over the list: were they learned
+    by the head's objective, one with a margin would stop where either score meets it. Before the first epoch the sum
+    is a candidate for selection, so that on valid no run ends below the string matcher.
     """
 
     starts_as_it_is = True
@@ -31,17 +35,17 @@ class WithLexical(Head):
 
     def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:
         """Return scores (B, C); padding is -inf."""
-        return self._plus(self.head(batch, projected), batch).masked_fill(~batch.present, -torch.inf)
+        return self._sum(self.head(batch, projected), batch)
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
-        """Return the head's loss of these scores."""
-        return self.head.loss(scores, batch)
+        """Return the cross-entropy of gold over the mention's candidates."""
+        return contrastive(scores, batch.gold, batch.present, 1.0)
 
-    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
-        """Return the head's objective with the string score in it."""
-        assert adjust is None, "nothing wraps this"
-        return self.head.objective(batch, lambda scores: self._plus(scores, batch))
+    def objective(self, batch: Batch) -> Tensor:
+        """Return the head's objective, and the loss of the sum with the head as it is."""
+        return self.head.objective(batch) + self.loss(self._sum(self.head(batch).detach(), batch), batch)
 
-    def _plus(self, scores: Tensor, batch: Batch) -> Tensor:
+    def _sum(self, scores: Tensor, batch: Batch) -> Tensor:
         own, string = PACE * self.weight
-        return own * scores.where(batch.present, 0) + (1 + string) * batch["pair.candidates.lexical"]
+        total = own * scores.where(batch.present, 0) + (START + string) * batch["pair.candidates.lexical"]
+        return total.masked_fill(~batch.present, -torch.inf)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from common.errors import ConfigError
 from train.data.batch import CANDIDATES, Batch
-from train.heads.base import Adjust, Head
+from train.heads.base import Head
 from train.layers.losses import contrastive, counted, margin_ranking
 from train.layers.negatives import batch_cosines, hardest_of, others_golds
 from train.layers.products import cosine_scores
@@ -32,7 +32,6 @@ class WithObjective(Head):
         super().__init__()
         self.head, self._objective, self._hardest, self._margin = head, objective, hardest, margin
         self.projects, self.stackable, self.two_towers = head.projects, head.stackable, head.two_towers
-        self.starts_as_it_is = head.starts_as_it_is
         if objective == "in-batch" and not head.two_towers:
             raise ConfigError(
                 f"--objective in-batch compares mentions with entities outside their lists, and {name} scores lists "
@@ -60,9 +59,8 @@ class WithObjective(Head):
             return margin_ranking(scores, batch.gold, present, self._margin)
         return contrastive(scores, batch.gold, present, self._temperature())
 
-    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
+    def objective(self, batch: Batch) -> Tensor:
         """Return what is minimized, ().  Of golds of other mentions each counts once, and no mention's own gold."""
-        assert adjust is None, "nothing wraps this"
         if self._objective != "in-batch":
             return self.loss(self.head(batch), batch)
         mentions, entities = self.head.embed(batch), self.head.project(batch.columns)

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from cache.edges import EDGES
 from train.data.batch import Batch
-from train.heads.base import Adjust, Head
+from train.heads.base import Head
 from train.heads.drin.config import DrinConfig
 from train.layers.losses import batch_margin_ranking, counted, margin_ranking, wide
 from train.layers.products import SMALLEST_NORM, Dots, Sums, cosine_scores
@@ -126,14 +126,12 @@ class Drin(Head):
         """Return the margin ranking loss (Eq. 17) over the mentions' own candidates."""
         return self._reduced(margin_ranking(scores, batch.gold, batch.present, self.config.margin), batch)
 
-    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
-        """Return the margin ranking loss; `adjust` changes the scores of the mentions' own candidates."""
+    def objective(self, batch: Batch) -> Tensor:
+        """Return the margin ranking loss, whose other candidates are the mention's own or the batch's."""
         if self.config.negatives == "own":
-            return super().objective(batch, adjust)
+            return super().objective(batch)
         text, mention = self._ends(batch, self.project(batch.columns))
-        cosines = cosine_scores(text, mention)
-        scores = cosines if adjust is None else adjust(cosines)
-        totals = _totals(text, mention, batch.present) + (scores - cosines).where(batch.present, 0).sum(1)
+        scores, totals = cosine_scores(text, mention), _totals(text, mention, batch.present)
         return self._reduced(batch_margin_ranking(scores, totals, batch.gold, batch.present, self.config.margin), batch)
 
     def edge_weights(self, batch: Batch) -> list[Tensor]:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from train.data.batch import Batch
-from train.heads.base import Adjust
 from train.heads.dwe.config import DweConfig
 from train.heads.dwe.fusion import Gated
 from train.heads.dwe.matching import Matching, attributes_of, objects_of
@@ -67,11 +66,11 @@ class Dwe(Matching):
         pairs = against(scores.where(batch.present, 0), batch.gold, other)
         return pair_triplet(pairs, counted(batch.gold, batch.present), self.config.triplet_margin)
 
-    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
+    def objective(self, batch: Batch) -> Tensor:
         """Return the triplet loss and the weighted alignment loss, ()."""
         query, *brought = self._query(batch)
         scores = cosine_scores(self.project(batch.columns), query).masked_fill(~batch.present, -torch.inf)
-        ranking = self.loss(scores if adjust is None else adjust(scores), batch)
+        ranking = self.loss(scores, batch)
         if not self.config.alignment_weight:
             return ranking
         return ranking + self.config.alignment_weight * self._alignment(batch, *brought)

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from train.data.batch import Batch
-from train.heads.base import Adjust
 from train.heads.dwe.fusion import FUSIONS
 from train.heads.dwe.matching import Matching, objects_of
 from train.heads.dwe_authors.config import DweAuthorsConfig
@@ -52,10 +51,10 @@ class DweAuthors(Matching):
         """Return the queries (B, P)."""
         return self._query(Views(self, batch))
 
-    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
+    def objective(self, batch: Batch) -> Tensor:
         """Return the weighted ranking and alignment losses, ()."""
         views, counts = Views(self, batch), counted(batch.gold, batch.present)
-        ranking = self.config.ranking_weight * self._ranking(self._query(views), batch, counts, adjust)
+        ranking = self.config.ranking_weight * self._ranking(self._query(views), batch, counts)
         if not self.config.alignment_weight:
             return ranking
         scale = self.log_scale.exp()
@@ -66,19 +65,11 @@ class DweAuthors(Matching):
     def _query(self, views: "Views") -> Tensor:
         return self.out(self.fusion(*(getattr(views, name) for name in self.fusion.reads)))
 
-    def _ranking(self, query: Tensor, batch: Batch, counts: Tensor, adjust: Adjust | None) -> Tensor:
-        """Return the loss of gold against one other candidate; unless `adjust` asks for all, no other is scored.
-
-        A dot product is the score, which `adjust` may have changed, times both lengths; of negatives of other mentions
-        no adjusted score is known.
-        """
+    def _ranking(self, query: Tensor, batch: Batch, counts: Tensor) -> Tensor:
+        """Return the loss of gold against one other candidate; no other is scored."""
         entities, other = self.project(batch.columns), self._negative(batch)
         ends = against(entities, batch.gold, other)
-        if adjust is None:
-            scores = cosine_scores(ends, query)
-        else:
-            every = adjust(cosine_scores(entities, query)).where(batch.present, 0)
-            scores = against(every, batch.gold, other)
+        scores = cosine_scores(ends, query)
         if self.config.ranking_loss == "triplet":
             return pair_triplet(scores, counts, self.config.triplet_margin)
         lengths = wide(query).norm(dim=-1, keepdim=True) * wide(ends).norm(dim=-1)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from train.data.batch import Batch
-from train.heads.base import Adjust, Head
+from train.heads.base import Head
 from train.heads.dzmned.config import DzmnedConfig
 from train.layers.losses import margin_ranking
 from train.layers.products import SMALLEST_NORM, cosine_scores
@@ -96,14 +96,14 @@ class Dzmned(Head):
         """Return the margin ranking loss of scores (B, C)."""
         return margin_ranking(scores, batch.gold, batch.present, self.config.margin)
 
-    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
-        """Return the losses of the two matches, added; what `adjust` adds to both it adds to their mean."""
+    def objective(self, batch: Batch) -> Tensor:
+        """Return the losses of the two matches, added."""
         widths = (self.config.width, self.config.character_width)
         entities, mentions = self.project(batch.columns).split(widths, -1), self.embed(batch).split(widths, -1)
         losses = []
         for entity, mention in zip(entities, mentions, strict=True):
             scores = cosine_scores(entity, mention).masked_fill(~batch.present, -torch.inf)
-            losses.append(self.loss(scores if adjust is None else adjust(scores), batch))
+            losses.append(self.loss(scores, batch))
         return losses[0] + losses[1]
 
 

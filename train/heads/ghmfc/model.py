@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from common.errors import ConfigError
 from train.data.batch import Batch
-from train.heads.base import Adjust, Head
+from train.heads.base import Head
 from train.heads.ghmfc.co_attention import Level, Phrases, Text, projection
 from train.heads.ghmfc.config import GhmfcConfig
 from train.heads.ghmfc.light import Light
@@ -121,7 +121,7 @@ class Ghmfc(Head):
         other = likest(batch, self.config.hard_negatives)
         return pair_triplet(against(scores.where(present, 0), gold, other), counted(gold, present), margin)
 
-    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
+    def objective(self, batch: Batch) -> Tensor:
         """Return the loss of the scores, and between text and picture of mentions with gold, which padding lacks."""
         text, regions, picture = self._enter(batch)
         mentions, entities = self._embed(text, regions, picture), self.project(batch.columns)
@@ -130,7 +130,7 @@ class Ghmfc(Head):
             lengths = wide(entities).norm(dim=-1) * wide(mentions).norm(dim=-1, keepdim=True)
             scores = scores * lengths / (lengths + LARGER)
         scores = scores.masked_fill(~batch.present, -torch.inf)
-        loss = self.loss(scores if adjust is None else adjust(scores), batch)
+        loss = self.loss(scores, batch)
         if not self.config.contrastive:
             return loss
         means = text.vectors.sum(-2) / text.pooled.sum(-1, keepdim=True), regions.mean(-2)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from train.data.batch import Batch
 from train.data.string_facts import FACTS, PRIOR, STRINGS
-from train.heads.base import Adjust, Head
+from train.heads.base import Head
 from train.heads.ours.config import OursConfig
 from train.layers.losses import contrastive
 from train.layers.negatives import narrowed
@@ -101,10 +101,8 @@ class Ours(Head):
         """Return the cross-entropy of gold over the mention's candidates."""
         return contrastive(scores, batch.gold, batch.present, 1.0)
 
-    def objective(self, batch: Batch, adjust: Adjust | None = None) -> Tensor:
+    def objective(self, batch: Batch) -> Tensor:
         """Return the same over gold and the candidates that strings alone put on top, ()."""
-        if adjust is not None:  # it knows the whole list
-            return super().objective(batch, adjust)
         if 0 < self.closest < batch.present.shape[1] - 1:
             with torch.no_grad():
                 scores = self.strings(batch[STRINGS], batch[LEXICAL])
