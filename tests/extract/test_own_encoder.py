@@ -211,7 +211,7 @@ BAD = {
     "exit": ("image", IMAGE.format("exit(0)"), r"mine.py ended the program \(sys.exit\(0\)\)"),
     "exit at once": ("image", "raise SystemExit\n", r"mine.py ended the program"),
     "arguments": ("image", IMAGE.replace("width", "def __init__(self): pass\n    width"), "__init__ takes other"),
-    "no call": ("image", IMAGE.format("1").replace("def encode_images", "encode_images = 5  #"), "5, expected a method"),
+    "no call": ("image", IMAGE.format("1").replace("def encode_images", "encode_images = 5  #"), "5, expected a meth"),
     "no such class": ("image", "Encoder = 5\n", "Encoder is 5, expected a class"),
     "generator": ("text", TEXT.format("(n for n in [1]), [(0, 1)]"), "tokens gave <gener.*, expected whole numbers"),
     "words": ("text", TEXT.format("['a'], [(0, 1)]"), "tokens gave .*, expected whole numbers"),
