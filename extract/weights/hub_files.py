@@ -1,6 +1,7 @@
 """Files of a Hugging Face model: in a folder of its own, or in the Hub's cache.  Nothing in them is run."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ DESCRIBING = ["*.json", "*.txt", "*.model"]
 # a file of weights, or the index of several; the first that is there is taken
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 DENSE = "*_Dense"  # folders of modules of sentence-transformers that have weights of their own
+MAX_JSON = 64 << 20  # bytes; a model's index of a thousand files has some
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)(?:@(\w[\w./-]*))?")
 # of a role; its first word is that of the option
 _WORDS = {"text": "text encoder", "image": "image encoder", "joint": "joint encoder", "objects": "detector"}
@@ -85,9 +87,23 @@ def read_json(path: Path) -> Any:
     try:
         if is_special(path):
             raise ValueError("not a regular file")
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON + 1)
+        if len(data) > MAX_JSON:
+            raise ValueError(f"more than {MAX_JSON:,} bytes")
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"cannot read {path}: {error}. Download the model again") from error
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"it holds {name}")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(found := float(text)):
+        _refuse(text[:20])
+    return found
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -130,4 +146,7 @@ def _weights_of(folder: Path, role: Role) -> list[Path]:
     parts = read_object(there).get("weight_map")
     if not isinstance(parts, dict) or not all(isinstance(name, str) for name in parts.values()):
         raise WeightsError(f"{there} does not say which files hold the weights. Download the model again")
-    return [folder / Path(name).name for name in sorted(set(parts.values()))]
+    found = [folder / Path(name).name for name in sorted(set(parts.values()))]
+    if strange := [path for path in found if is_special(path)]:  # of a FIFO or a device reading has no end
+        raise WeightsError(f"{there}: {strange[0]} is not a regular file. Download the model again")
+    return found

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from cache.kinds import Role
+from cache.kinds import LABELS, Role
 from common.errors import WeightsError
 from extract.weights import hub_files, states
 
@@ -17,6 +17,8 @@ REMARKS = {
     "_name_or_path", "architectures", "auto_map", "dtype", "finetuning_task", "gradient_checkpointing", "id2label",
     "label2id", "problem_type", "task_specific_params", "torch_dtype", "transformers_version", "use_cache",
 }  # fmt: skip
+# of config.json, too: what a model returns beside its last layer, and how
+ASKED = {"return_dict": True, "output_hidden_states": False, "output_attentions": False}
 BROKEN = (*states.UNREADABLE, ImportError, StrictDataclassError)
 COUNTER = "num_batches_tracked"  # of batch norms: no number depends on it
 
@@ -44,8 +46,12 @@ def config(folder: Path, kind: str, raw: dict[str, Any]) -> Any:
     from transformers import CONFIG_MAPPING
 
     made: Any = CONFIG_MAPPING[kind]
+    if isinstance(labels := raw.get("num_labels"), int) and labels > LABELS:  # transformers names each
+        raise WeightsError(
+            f"{folder}/config.json: num_labels is {labels!s:.40}, which no {kind} has. Download it again"
+        )
     try:
-        return made.from_dict(raw)
+        return made.from_dict(raw | ASKED)
     except BROKEN as error:
         raise unfit(folder, f"a config.json of {kind}", error) from error
 

@@ -181,6 +181,7 @@ def _remove(name):
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 BIAS = "class_labels_classifier.bias"
+BOX = "bbox_predictor.layers.2.bias"
 OTHER = {str(i): f"thing {i}" for i in range(91)}
 
 
@@ -298,6 +299,8 @@ BAD = {
         "detr", _edit(CONFIG, decoder_layers=1), WeightsError, "have beyond its config.json 2. of DetrForObject"
     ),
     "NaN": ("detr", _state(lambda s: s[BIAS].fill_(torch.nan)), NotFiniteError, "gives NaN .*--precision fp32"),
+    "NaN of boxes": ("detr", _state(lambda s: s[BOX].fill_(torch.nan)), NotFiniteError, "gives NaN .*--precision fp32"),
+    "labels": ("detr", _edit(CONFIG, num_labels=1 << 21, id2label=None), WeightsError, "num_labels is 2097152, which"),
     "weights of another family": (
         "yolos", lambda f: shutil.copy(f.parent / "detr.safetensors", f / "model.safetensors"), WeightsError, "lack "
     ),

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import os
 import re
 import shutil
 from fnmatch import fnmatch
@@ -312,6 +313,16 @@ def _remove(*names):
     return removed
 
 
+def _edit_words(edit):
+    def change(folder):
+        path = folder / "tokenizer.json"
+        found = json.loads(path.read_text(encoding="utf-8"))
+        edit(found["model"]["vocab"])
+        path.write_text(json.dumps(found), encoding="utf-8")
+
+    return change
+
+
 def _text(name, text):
     return lambda folder: (folder / name).write_text(text, encoding="utf-8")
 
@@ -518,6 +529,20 @@ BAD = {
         "pools by pooling_mode_max_tokens; .*--text-pooling",
     ),
     "no pooling": ("bert", _remove("1_Pooling"), {}, "cannot read .*1_Pooling"),
+    "endless numbers": ("bert", _text("config.json", '{"a": 1e400}'), {}, "cannot read .*it holds 1e400"),
+    "a FIFO of weights": (
+        "bert",
+        lambda folder: (
+            (folder / "model.safetensors").unlink(),
+            os.mkfifo(folder / "part.safetensors"),
+            models.write(folder / "model.safetensors.index.json", {"weight_map": {"a": "part.safetensors"}}),
+        ),
+        {},
+        "part.safetensors is not a regular file",
+    ),
+    "labels": ("bert", _edit_config(num_labels=1 << 40, id2label=None), {}, "num_labels is 1099511627776, which no"),
+    "padding": ("bert", _edit_config(pad_token_id=-5), {}, "its tokenizer makes word -5"),
+    "unknown words": ("bert", _edit_words(lambda words: words.pop("[UNK]")), {}, "hold a tokenizer that reads 'x'"),
     "long prompt": ("bert", None, {"query_prompt": "castle " * 99}, "no text would be left"),
 }
 
@@ -543,6 +568,20 @@ def _add_dense(folder, *sizes, activation="activation.Tanh", bias=True, kept=Non
 
 
 W = "embeddings.word_embeddings.weight"
+
+
+def test_what_a_config_asks_back_changes_no_call(copied):
+    folder = copied("bert")
+    _edit_config(return_dict=False, output_hidden_states="x")(folder)
+    [batch] = named(folder).encode(["harbor castle"], 62)
+    assert batch.cls.shape == (1, 32)
+
+
+def test_a_config_of_gigabytes_is_not_read(tmp_path):
+    with (tmp_path / "config.json").open("wb") as file:
+        file.truncate(60 << 30)
+    with pytest.raises(WeightsError, match=r"cannot read .*config.json: more than 67,108,864 bytes"):
+        hub_files.read_json(tmp_path / "config.json")
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -143,7 +143,26 @@ BAD = {
     "mention unknown": ('{"mention": "nobody", "candidates": []}', "1 mentions that the cache does not have"),
     "selected on": ('{"system": "x", "selected_on": "dev"}', "selected_on is 'dev'"),
     "no text": (b"\xff\xfe{}", "is not UTF-8"),
+    "whole and infinite": (
+        f'{{"mention": "m", "candidates": [{{"id": "e", "score": 1{"0" * 400}}}]}}',
+        "score of candidate 'e' is beyond 2e.308",
+    ),
+    "name twice": (
+        '{"mention": "m", "candidates": ["e"], "candidates": ["f"]}',
+        "line 1 is no JSON .*'candidates' twice",
+    ),
+    "score twice": ('{"mention": "m", "candidates": [{"id": "e", "score": 1, "score": 2}]}', "says 'score' twice"),
+    "twice far apart": (
+        json.dumps({"mention": "m", "candidates": [*map(str, range(60_000)), "59999"]}),
+        "candidate '59999' stands there twice",  # 60,000 copies of 60,000 names took half a minute
+    ),
 }
+
+
+def test_a_mark_in_front_of_the_text_is_none_of_it(tmp_path):
+    path = tmp_path / "marked.jsonl"
+    path.write_text('{"mention": "m", "candidates": ["e"]}', encoding="utf-8-sig")
+    assert predictions.read(path).lists["m"].ids == ("e",)
 
 
 @pytest.mark.parametrize("name", BAD)

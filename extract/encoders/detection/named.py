@@ -70,7 +70,7 @@ class NamedObjects(Detector):
     def _pass(self, inputs: Inputs, sizes: Sequence[tuple[int, int]]) -> list[Inputs]:
         with self._compute.autocast():
             outputs = self._model(**{name: tensor.to(self._compute.device) for name, tensor in inputs.items()})
-        if not torch.isfinite(outputs.logits).all():
+        if not (torch.isfinite(outputs.logits).all() and torch.isfinite(outputs.pred_boxes).all()):
             raise NotFiniteError(
                 f"{self._described.folder} gives NaN or infinity for a picture at {self._compute.precision}. Pass "
                 "--precision fp32, or take another detector"

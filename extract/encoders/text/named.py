@@ -67,10 +67,10 @@ class NamedText(TextEncoder):
     def vectors(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the model's last layer, and its pooler's output where it has a trained one."""
         model, device = self._loaded(), self._compute.device
-        if (word := int(ids.max())) >= self._described.config.vocab_size:
+        words = self._described.config.vocab_size
+        if (word := next((int(n) for n in (ids.max(), ids.min()) if not 0 <= n < words), None)) is not None:
             raise WeightsError(
-                f"{self._folder} has {self._described.config.vocab_size:,} words, and its tokenizer makes word "
-                f"{word:,}. Take both from one model"
+                f"{self._folder} has {words:,} words, and its tokenizer makes word {word:,}. Take both from one model"
             )
         with self._compute.autocast():
             output = model(input_ids=ids.to(device), attention_mask=mask.to(device))

@@ -8,6 +8,7 @@ from cache.fingerprint import digest
 from common.paths import is_file
 from extract.encoders.text.model import TextModel
 from extract.encoders.text.tokens import Tokens
+from extract.weights import hub_models
 from extract.weights.hub_files import read_object
 
 BLANK = "\u2581"  # SentencePiece's mark of one
@@ -24,6 +25,7 @@ class Tokenizer:
         found = model.tokenizer()
         self._backend, self._side, self._limit = found.backend_tokenizer, found.truncation_side, 0
         self._lengths: dict[str, int] = {}
+        self._folder = model.folder
         self._backend.no_padding()  # files may ask for either
         self._backend.no_truncation()
         path = model.folder / "sentence_bert_config.json"
@@ -35,7 +37,7 @@ class Tokenizer:
         self.most = min([ENDLESS, *(limit for limit in limits if isinstance(limit, int) and limit > 0)])
         self.pad = next((word for word in (model.config.pad_token_id, found.pad_token_id) if word is not None), 0)
         self._empty = [word for word in (found.eos_token_id, self.pad) if word is not None][:1]
-        probe = self._backend.encode("x")
+        probe = self._encoded("x")
         self.opened = bool(probe.special_tokens_mask[0])
         self.recipe: dict[str, Any] = {
             "tokenizer": digest(self._backend.to_str()),
@@ -43,13 +45,22 @@ class Tokenizer:
             "blank": "put in front of a text, it stands for no character",
         }
 
+    def _encoded(self, text: str) -> Any:
+        """Return what the tokenizer makes of a text.  Raises WeightsError where it makes nothing, as without [UNK]."""
+        try:
+            return self._backend.encode(text)
+        except Exception as error:
+            if type(error) is not Exception:  # tokenizers raises nothing narrower
+                raise
+            raise hub_models.unfit(self._folder, f"a tokenizer that reads {text!r:.40}", error) from error
+
     def length(self, prompt: str) -> int:
         """Return how many tokens a prompt takes in front of a text, special ones before it included."""
         if not prompt:
             return 0
         if prompt not in self._lengths:
             self._backend.no_truncation()
-            self._limit, item = 0, self._backend.encode(prompt)
+            self._limit, item = 0, self._encoded(prompt)
             self._lengths[prompt] = len(item.ids) - item.special_tokens_mask[-1]
         return self._lengths[prompt]
 
@@ -59,7 +70,7 @@ class Tokenizer:
         if (limit := min(limit, self.most)) != self._limit:
             self._backend.enable_truncation(limit, direction=self._side)
             self._limit = limit
-        item = self._backend.encode(prompt + text)
+        item = self._encoded(prompt + text)
         ids, begin = item.ids or self._empty, len(prompt)
         offsets = [(max(start - begin, 0), max(stop - begin, 0)) for start, stop in item.offsets or [(0, 0)]]
         inside = [
