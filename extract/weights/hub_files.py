@@ -18,6 +18,7 @@ DESCRIBING = ["*.json", "*.txt", "*.model"]
 # a file of weights, or the index of several; the first that is there is taken
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 MAX_JSON = 64 << 20  # bytes; a model's index of a thousand files has some
+DENSE = "*_Dense"  # folders of modules of sentence-transformers that have weights of their own
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)(?:@(\w[\w./-]*))?")
 # of a role; its first word is that of the option
 _WORDS = {"text": "text encoder", "image": "image encoder", "joint": "joint encoder", "objects": "detector"}
@@ -70,14 +71,14 @@ def _download(name: str, revision: str | None, *, trained: bool) -> Path:
 
     try:
         folder = fetched(local=True)
-        if is_file(folder / CONFIG) and (not trained or all(map(is_file, _weights_of(folder, "text")))):
+        if is_file(folder / CONFIG) and (not trained or all(map(is_file, _all_weights_of(folder)))):
             return folder
     except (LocalEntryNotFoundError, WeightsError):
         pass  # nothing of it is there, or no weights
     reachable("huggingface.co")
-    folder = fetched(*(["model*.safetensors"] if trained else []))
+    folder = fetched(*(["model*.safetensors", f"{DENSE}/*"] if trained else []))
     if trained and not any(is_file(folder / file) for file in WEIGHTS):
-        folder = fetched("pytorch_model*.bin")
+        folder = fetched("pytorch_model*.bin", f"{DENSE}/*")
     return folder
 
 
@@ -125,6 +126,11 @@ def read_state(folder: Path, encoder: str, role: Role) -> states.State:
     for path in _weights_of(folder, role):
         found |= states.read(path, encoder)
     return found
+
+
+def _all_weights_of(folder: Path) -> list[Path]:
+    """Return the files of weights of a folder and of its modules.  Raises WeightsError where there are none of one."""
+    return [path for place in (folder, *folder.glob(DENSE)) for path in _weights_of(place, "text")]
 
 
 def _weights_of(folder: Path, role: Role) -> list[Path]:

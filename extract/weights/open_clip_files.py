@@ -60,7 +60,8 @@ def _of_library(model: str, tag: str, weights: Weights) -> Found:
         there = f"there are {one_of(tag, tags)}" if tags else "it has none: --joint-weights says a folder"
         raise WeightsError(f"--joint {model}{':' if tag else ''}{tag}: which weights of open_clip's? {there}")
     if tag:
-        config["quick_gelu"] = known.get("quick_gelu", False)  # the plain name builds GELU, whatever was trained
+        # the plain name builds GELU, whatever was trained; of roberta-ViT-B-32 the model says it, and not the tag
+        config["quick_gelu"] = config.get("quick_gelu", False) or known.get("quick_gelu", False)
     path = None if weights.random else _in_folder(model, weights) or _downloaded(f"{model}:{tag}", known)
     return Found(config, known, path, weights.folder)
 

@@ -230,7 +230,7 @@ def test_attributes_are_clips_own_answers(encoders):
 def test_the_architecture_builds_quick_gelu():
     assert open_clip.get_model_config(ARCHITECTURE)["quick_gelu"] is True
     full = Clip(parse("random-full"), Compute.choose(torch.device("cpu"), "auto"), 8, 8)
-    names = [type(module).__name__ for module in full._model.modules()]
+    names = [type(module).__name__ for module in full.model.modules()]
     assert names.count("QuickGELU") == 24 and "GELU" not in names  # 12 layers a tower
 
 

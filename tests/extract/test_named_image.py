@@ -233,6 +233,17 @@ def test_a_folder_that_holds_no_model_of_timm_is_one_line(copied, case):
     assert "\n" not in str(error.value) and len(str(error.value)) < 600
 
 
+@pytest.mark.parametrize("name", ["vit_small_patch16_224", REGISTERS, "swin_tiny_patch4_window7_224"])
+def test_weights_for_pictures_of_another_size_are_refused(copied, name):
+    """timm itself resizes their positions, or their table of them, and says nothing."""
+    folder, (arguments, side) = copied(name), FAMILIES[name]
+    more = {"window_size": 4} if name.startswith("swin") else {"img_size": 2 * side}
+    edit_config(model_args=arguments | more, input_size=[3, 2 * side, 2 * side])(folder)
+    with pytest.raises(WeightsError, match=r"does not hold the weights of .*: size mismatch for ") as error:
+        named(folder).encode(pictures())
+    assert "\n" not in str(error.value)
+
+
 NAMES = {
     "resnt50": r"no model of this name \(did you mean resnet50\?\)",
     "bert-base-uncased": "no model of this name, .*models of transformers alone do not fill",

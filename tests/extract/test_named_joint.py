@@ -460,6 +460,16 @@ def test_weights_trained_with_quick_gelu_get_it_under_the_plain_name():
     assert other.recipe["config"] != plain.recipe["config"]
 
 
+def test_no_model_of_the_library_loses_its_quick_gelu():
+    """roberta-ViT-B-32 has it of its own config, which its tag does not repeat."""
+    random = sources.Weights("random-tiny")
+    for model, tag in open_clip.list_pretrained():
+        if not model.startswith("coca"):
+            own = open_clip.get_model_config(model).get("quick_gelu", False)
+            trained = own or open_clip.pretrained.get_pretrained_cfg(model, tag).get("quick_gelu", False)
+            assert open_clip_files.find(f"{model}:{tag}", random).config["quick_gelu"] is trained, f"{model}:{tag}"
+
+
 def test_code_beside_a_model_is_not_run(copied, tmp_path):
     folder = copied("siglip")
     (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")

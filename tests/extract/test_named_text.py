@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from extract.config import ExtractConfig
 from extract.encoders.compute import Compute
 from extract.encoders.packed_linear import PackedLinear
 from extract.encoders.text.named import NamedText
+from extract.encoders.text.pooling import Pooling
 from extract.weights import hub_files, sources
 from tests.extract import models
 from tests.worlds import entity_record, extract_config, mention_record, write_release
@@ -212,6 +214,13 @@ def _other_pooling(folder):
     models.write(folder / "1_Pooling" / "config.json", {"pooling_mode": "cls"})
 
 
+def test_cls_and_the_last_token_stand_where_they_do_without_the_prompt_too():
+    """sentence-transformers masks the prompt out of the mean, and takes [CLS] from place 0 all the same."""
+    states = np.arange(12.0).reshape(4, 3)
+    found = {mode: Pooling(mode, prompted=False).of(states, 2).tolist() for mode in ("cls", "last", "mean")}
+    assert found == {"cls": [0, 1, 2], "last": [9, 10, 11], "mean": [7.5, 8.5, 9.5]}
+
+
 def _other_prompt(folder):
     models.write(folder / "config_sentence_transformers.json", {"prompts": {"query": "q: "}})
 
@@ -388,6 +397,30 @@ def test_a_revision_is_what_the_hub_is_asked_for(folders, tmp_path, monkeypatch,
     encoder = named(said)
     assert set(asked) == {("org/tiny", revision)} and encoder.origin == f"org/tiny@{COMMIT}"
     assert encoder.recipe == named(folders["roberta"]).recipe  # the files decide, not what they are called
+
+
+@pytest.mark.parametrize("cached", [(), ("*.json", "*.txt", "model*.safetensors")], ids=["nothing", "all but Dense"])
+def test_weights_of_dense_modules_come_with_a_model_from_the_hub(copied, tmp_path, monkeypatch, cached):
+    source, place = copied("bert"), tmp_path / "models--org--tiny/snapshots" / COMMIT
+    _add_dense(source, (32, 32))
+    files = [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
+
+    def copy_those(patterns):
+        for file in (file for file in files if any(fnmatch(file, pattern) for pattern in patterns)):
+            (place / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / file, place / file)
+
+    def download(name, *, revision, allow_patterns, local_files_only):
+        if not local_files_only:
+            copy_those(allow_patterns)
+        elif not place.exists():
+            raise LocalEntryNotFoundError("not there")
+        return str(place)
+
+    copy_those(cached)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(hub_files, "reachable", lambda host: None)
+    assert named("org/tiny").recipe == named(source).recipe
 
 
 def test_a_revision_that_is_not_there_is_one_line(monkeypatch):

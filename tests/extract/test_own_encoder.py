@@ -210,10 +210,22 @@ BAD = {
     "sparse": ("image", IMAGE.format("__import__('torch').ones(1, 2).to_sparse()"), "encode_images gave .*, expected"),
     "exit": ("image", IMAGE.format("exit(0)"), r"mine.py ended the program \(sys.exit\(0\)\)"),
     "exit at once": ("image", "raise SystemExit\n", r"mine.py ended the program"),
-    "arguments": ("image", IMAGE.replace("width", "def __init__(self): pass\n    width"), "__init__ takes other"),
-    "no call": ("image", IMAGE.format("1").replace("def encode_images", "encode_images = 5  #"), "5, expected a meth"),
+    "arguments": (
+        "image",
+        IMAGE.replace("width", "def __init__(self): pass\n    width"),
+        "__init__ takes other arguments",
+    ),
+    "no call": (
+        "image",
+        IMAGE.replace("def encode_images(self, images): return {}", "encode_images = 5"),
+        "is 5, expected a method",
+    ),
     "no such class": ("image", "Encoder = 5\n", "Encoder is 5, expected a class"),
-    "generator": ("text", TEXT.format("(n for n in [1]), [(0, 1)]"), "tokens gave <gener.*, expected whole numbers"),
+    "generator": (
+        "text",
+        TEXT.format("(n for n in [1]), [(0, 1)]"),
+        "tokens gave <generator.*, expected whole numbers",
+    ),
     "words": ("text", TEXT.format("['a'], [(0, 1)]"), "tokens gave .*, expected whole numbers"),
     "fractions": ("text", TEXT.format("[1.5], [(0, 1)]"), "tokens gave .*, expected whole numbers"),
     "large words": ("text", TEXT.format("[2**63], [(0, 1)]"), "tokens gave .*, expected whole numbers"),
@@ -249,18 +261,14 @@ def test_what_a_file_does_to_pictures_and_states_no_other_sees(tmp_path):
     file = image_file(tmp_path, IMAGE.format(f"{paints} and np.ones((len(images), 2))"))
     picture = Image.new("RGB", (4, 4), (1, 2, 3))
     detector = image_file(tmp_path, DETECTOR.format(f"{paints} and [([], [], [])]"), name="detector.py")
-    made = encoders(
-        file,
-        detector=str(detector),
-        joint=str(image_file(tmp_path, JOINT.replace("np.ones", f"{paints} and np.ones"), name="joint.py")),
-    )
+    joint = image_file(tmp_path, JOINT.replace("np.ones", f"{paints} and np.ones"), name="joint.py")
+    made = encoders(file, detector=str(detector), joint=str(joint))
     made.image.encode([picture])
     made.joint.encode_images([picture])
     made.objects.encode([picture])
     assert picture.size == (4, 4) and picture.getcolors() == [(16, (1, 2, 3))]
-    own = (
-        TEXT.format("[1], [(0, 1)]") + "    def pool(self, states):\n        states[:] = 7\n        return states[0]\n"
-    )
+    pool = "    def pool(self, states):\n        states[:] = 7\n        return states[0]\n"
+    own = TEXT.format("[1], [(0, 1)]") + pool
     [batch] = encoders(EXAMPLE, text=str(image_file(tmp_path, own, name="text.py"))).text.encode(["x"], 8)
     assert batch.cls.max() == 7 and batch.states[0].max() == 0
 

@@ -75,9 +75,9 @@ def test_a_second_run_keeps_every_shard_and_one_of_another_storage_only_what_it_
     pipeline.run(config)
     assert watched[-1].draft.made == 0
     pipeline.run(dataclasses.replace(config, storage="float16"))
-    assert set(watched[-1].draft.shards("made")) == {
-        part for part in made["int4"].manifest.parts if quantizable(part)
-    } | {"mention.attributes"}
+    kept = set(watched[-1].draft.shards("kept"))  # what a cache beside this one has is not computed either
+    coded = {part for part in made["int4"].manifest.parts if quantizable(part)}
+    assert made["int4"].manifest.parts.keys() - kept == coded | {"mention.attributes"}
     pipeline.run(config)
     assert melcache.open(config.folder).id == made["int4"].id
 

@@ -135,6 +135,7 @@ BAD = {
     "text as score": ('{"mention": "m", "candidates": [{"id": "e", "score": "1"}]}', "a candidate is not"),
     "NaN": ('{"mention": "m", "candidates": [{"id": "e", "score": NaN}]}', "score of candidate 'e' is nan"),
     "infinite": ("m Q0 e 1 inf r", "score of candidate 'e' is inf"),
+    "no float": ('{"mention": "m", "candidates": [{"id": "e", "score": 1%s}]}' % ("0" * 400), "'e' is beyond 2e"),
     "mention twice": ('{"mention": "m", "candidates": []}\n' * 2, "line 2: mention 'm' stands there twice"),
     "candidate twice": ('{"mention": "m", "candidates": ["e", "e"]}', "candidate 'e' stands there twice"),
     "five fields": ("m Q0 e 1 2", "line 1 has 5 fields"),

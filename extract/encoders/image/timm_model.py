@@ -1,6 +1,7 @@
 """A timm model: what it reads of a picture and what it gives, known before its weights, which are loaded strictly."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ class TimmModel:
             except _BROKEN as error:
                 failed.append(error)
             else:
+                if resized := _resized(model, state):
+                    raise states.unfit(path, self.architecture, resized)
                 model.pretrained_cfg = model.default_cfg = described.pretrained_cfg  # not the weights once more
                 return model
         raise states.unfit(path, self.architecture, failed[0]) from failed[0]
@@ -162,6 +165,17 @@ def _classes(config: dict[str, Any], state: states.State) -> list[int]:
     return found[:1] or list(dict.fromkeys([0, config.get("num_classes") or 0]))
 
 
+def _resized(model: torch.nn.Module, state: states.State) -> str:
+    """Return which weight timm has made of one of another size, as it does of positions, "" for none."""
+    held = ((name, weight, state[name]) for name, weight in model.named_parameters() if name in state)
+    wrong = (
+        f"size mismatch for {name}: {tuple(there.shape)} in the file, {tuple(weight.shape)} in the model"
+        for name, weight, there in held
+        if weight.numel() != there.numel()
+    )
+    return next(wrong, "")
+
+
 def _pooling(model: torch.nn.Module) -> str:
     """Return how timm calls the pooling of a model."""
     said = getattr(model, "global_pool", None) or getattr(getattr(model, "head", None), "global_pool", "")
@@ -171,9 +185,10 @@ def _pooling(model: torch.nn.Module) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep timm from logging: what does not fit is raised."""
+    """Keep timm from logging and warning: what does not fit is raised."""
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         logging.disable(logging.NOTSET)

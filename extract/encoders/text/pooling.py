@@ -44,9 +44,12 @@ class Pooling:
     layers: tuple[Dense, ...] = ()
 
     def of(self, states: np.ndarray, prompt: int) -> np.ndarray:
-        """Return the vector (D,) of a text's last layer (T, D), the first `prompt` tokens of which are the prompt."""
+        """Return the vector (D,) of a text's last layer (T, D), the first `prompt` tokens of which are the prompt.
+
+        Without the prompt is the mean alone: [CLS] stands before it and is the text's still.
+        """
         kept = states if self.prompted or prompt >= len(states) else states[prompt:]
-        vector: np.ndarray = {"cls": kept[0], "last": kept[-1]}.get(self.mode, kept.mean(0))
+        vector: np.ndarray = {"cls": states[0], "last": states[-1]}.get(self.mode, kept.mean(0))
         for layer in self.layers:
             vector = layer.of(vector)
         return vector / max(float(np.linalg.norm(vector)), TINIEST) if self.normalized else vector
