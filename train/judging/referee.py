@@ -62,6 +62,7 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
         "intervals": _intervals(values),
         **facts,
         "slices": _slices(reader, rows, better, tied),
+        "against": None if config.against is None else str(config.against),
         "differences": _differences(config, reader, rows, protocol, values) if config.against else {},
     }
 

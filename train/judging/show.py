@@ -34,7 +34,7 @@ def _tables(found: dict[str, Any]) -> str:
     ]
     if found["unknown_candidates"]:
         lines.append(f"{found['unknown_candidates']:,} candidates are no entities of the cache: they count as wrong")
-    lines += _difference_lines(found["differences"])
+    lines += _difference_lines(found["differences"], found["against"])
     for title, slices in found["slices"].items():
         own = [
             (label, f"{int(of['mentions']):,}", *(percent(of[name]) for name in SLICED)) for label, of in slices.items()
@@ -43,7 +43,7 @@ def _tables(found: dict[str, Any]) -> str:
     return "\n".join(map(str, lines))
 
 
-def _difference_lines(differences: dict[str, Any]) -> list[str]:
+def _difference_lines(differences: dict[str, Any], against: str | None) -> list[str]:
     if not differences:
         return []
     rows = [
@@ -55,7 +55,7 @@ def _difference_lines(differences: dict[str, Any]) -> list[str]:
         )
         for name, of in differences.items()
     ]
-    return ["", table(("difference", "mean", "95% interval", "p (Holm)"), rows)]
+    return ["", table((f"minus {against}", "mean", "95% interval", "p (Holm)"), rows)]
 
 
 def _tsv(found: dict[str, Any]) -> str:
