@@ -9,7 +9,9 @@ from train.data.batch import Batch
 from train.heads.base import Head
 from train.layers.losses import contrastive
 
-PACE = 16  # Adam moves a weight by about the learning rate a step, and these weights are logits
+PACE = (
+    128  # Adam moves a weight by about the learning rate a step, and these weights are logits, of cosines 50 and more
+)
 START = 10.0  # of the string score, of which 0.1 more is then 2.7 times as likely
 
 
