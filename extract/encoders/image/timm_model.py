@@ -9,6 +9,7 @@ from typing import Any
 
 import timm
 import torch
+from PIL import Image
 from torch import Tensor
 
 from common.errors import WeightsError
@@ -28,6 +29,7 @@ TINY: dict[str, dict[str, Any]] = {
     "SwinTransformer": {"depths": (1, 1, 1, 1), "embed_dim": 16, "num_heads": (1, 2, 2, 4)},
 }
 TINY_SIDE = 64
+CROPPED, LONGEST_SIDE = (0.1, 10.0), 8192  # share of a resized picture that is read, and pixels of it
 LARGEST = 4  # times the numbers of a file of weights that a model may have, before so many are made
 _BROKEN = (*states.UNREADABLE, ImportError)
 
@@ -57,9 +59,13 @@ class TimmModel:
         self.kind, config = type(model).__name__, model.pretrained_cfg
         self.architecture: str = config["architecture"]
         self.arguments = getattr(model, "_model_args", {}) | self._more
-        self.pooling = _pooling(model)
         self.preprocessing: dict[str, Any] = timm.data.resolve_model_data_config(model)
-        self.shape = self._shape(model)
+        try:
+            self.pooling = _pooling(model)
+            self._check_preprocessing()
+            self.shape = self._shape(model)
+        except _BROKEN as error:  # of what a config says
+            raise self._unfit(error) from error
 
     def load(self) -> torch.nn.Module:
         """Return the model with its weights, or with random ones.  Raises WeightsError where they do not fit."""
@@ -92,6 +98,17 @@ class TimmModel:
         """Return the model's own transform of a PIL picture, as in evaluation."""
         return timm.data.create_transform(**self.preprocessing, is_training=False)
 
+    def _check_preprocessing(self) -> None:
+        """Raise WeightsError where the transform makes no picture of the size that the model reads."""
+        share, size = self.preprocessing["crop_pct"], tuple(self.preprocessing["input_size"])
+        if size[0] != 3:
+            raise WeightsError(f"--image {self.found.name}: it reads {size[0]} channels, and pictures here have 3, RGB")
+        if not CROPPED[0] <= share <= CROPPED[1] or max(size) > LONGEST_SIDE:
+            raise ValueError(f"it reads pictures of {size}, a share of {share:g} of what they are resized to")
+        made = self.transform()(Image.new("RGB", (8, 8)))
+        if tuple(made.shape) != size or not made.isfinite().all():
+            raise ValueError(f"its preprocessing makes {tuple(made.shape)} of a picture, and it reads {size}")
+
     def regions(self, features: Tensor) -> Tensor:
         """Return the places of the last features, row by row: (b, R, V)."""
         if self.shape.layout == "NLC":
@@ -111,8 +128,6 @@ class TimmModel:
     def _shape(self, model: torch.nn.Module) -> Shape:
         """Return what comes out of the model, from a pass that computes nothing."""
         size = self.preprocessing["input_size"]
-        if size[0] != 3:
-            raise WeightsError(f"--image {self.found.name}: it reads {size[0]} channels, and pictures here have 3, RGB")
         try:
             with torch.inference_mode():
                 features = model.forward_features(torch.empty(2, *size, device="meta"))
@@ -160,7 +175,7 @@ def _small(model: torch.nn.Module) -> dict[str, Any]:
 def _classes(config: dict[str, Any], state: states.State) -> list[int]:
     """Return how many classes the classifier of a file may have; 0: it has none."""
     names = config.get("classifier") or ()
-    names = (names,) if isinstance(names, str) else names
+    names = names if isinstance(names, list | tuple) else (names,)
     found = [state[f"{name}.weight"].shape[0] for name in names if state.get(f"{name}.weight", torch.tensor(0)).ndim]
     return found[:1] or list(dict.fromkeys([0, config.get("num_classes") or 0]))
 
