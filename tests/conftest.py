@@ -68,6 +68,17 @@ def one_thread_again():
         sys.modules["torch"].set_num_threads(1)
 
 
+@pytest.fixture
+def heads_forgotten():
+    """Heads from files are known to a process once loaded: those that a test loads are forgotten behind it."""
+    from train.heads.registry import HEADS
+
+    before = dict(HEADS)
+    yield
+    HEADS.clear()
+    HEADS.update(before)
+
+
 @pytest.fixture(scope="session")
 def toy_cache(tmp_path_factory):
     """The folder of a small synthetic cache named toy; tests only read it."""

@@ -570,7 +570,7 @@ class Model(Head):
 """
 
 
-@pytest.mark.usefixtures("toys_built_once")
+@pytest.mark.usefixtures("toys_built_once", "heads_forgotten")
 def test_a_head_of_ones_own_learns_from_tokens_and_patches_of_both_sides(folders, tmp_path):
     splits = ("train", "train", "valid", "test")
     mentions = [mention_record(i, f"Rome {i} by night", "Rome", "0.png", split=name) for i, name in enumerate(splits)]

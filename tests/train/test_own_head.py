@@ -17,22 +17,14 @@ from extract.config import ExtractConfig
 from tests.worlds import signal_cache
 from train import own_head
 from train.cli import app
-from train.heads.registry import HEADS
 
+pytestmark = pytest.mark.usefixtures("heads_forgotten")
 DOCUMENT = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
 
 @pytest.fixture(scope="module")
 def learnable(tmp_path_factory):
     return signal_cache(tmp_path_factory.mktemp("plugin") / "signal", 1500, 200, 5, 0.9, "bert")
-
-
-@pytest.fixture(autouse=True)
-def _forgotten():
-    before = dict(HEADS)
-    yield
-    HEADS.clear()
-    HEADS.update(before)
 
 
 def example():

@@ -19,7 +19,7 @@ from train.evaluating import metrics
 from train.evaluating.untrained_heads import lexical
 from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
-from train.heads.registry import HEADS
+from train.heads.registry import OURS
 
 SMALL = DrinConfig(width=64)
 
@@ -137,7 +137,7 @@ def test_errors_are_one_line_with_a_way_out(tmp_path, separable):
     run = CliRunner().invoke(app, ["--dataset", str(separable), "--model", "gpt"])
     assert (run.exit_code, run.stderr) == (
         2,
-        f"error: --model gpt: choose from {', '.join(HEADS)}, or FILE.py\n",
+        f"error: --model gpt: choose from {', '.join(OURS)}, or FILE.py\n",
     )
     with pytest.raises(ConfigError, match="--epochs is 0"):
         TrainConfig(epochs=0)
