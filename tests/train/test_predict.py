@@ -15,13 +15,23 @@ from train import loop
 from train.cli import app
 from train.config import EvaluateConfig, PredictConfig, TrainConfig
 from train.heads.drin.config import DrinConfig
+from train.heads.drin_authors.config import DrinAuthorsConfig
+from train.heads.dzmned.config import DzmnedConfig
 from train.heads.joint.config import JointConfig
+from train.heads.ours.config import OursConfig
 from train.judging import calibration, predict, referee
 
 HEADS = {
     "bert": JointConfig(width=4),
+    "jmel": JointConfig(head="jmel", width=4),
+    "clip_linear": JointConfig(head="clip_linear", width=4),
     "drin": DrinConfig(width=4),
+    "drin_authors": DrinAuthorsConfig(width=4),
+    "dzmned": DzmnedConfig(width=4),
+    "ours": OursConfig(),
     "lexical": None,
+    "prior": None,
+    "clip": None,
 }
 
 
@@ -29,7 +39,7 @@ HEADS = {
 def runs(tmp_path_factory):
     """A cache, and by head a run of it with two seeds."""
     folder = tmp_path_factory.mktemp("predicted")
-    write(folder / "world", Synthetic(150, 30, 6, 0.6, 0, "drin", text_width=8, image_width=8, joint_width=8))
+    write(folder / "world", Synthetic(150, 30, 6, 0.6, 0, ",".join(HEADS), text_width=8, image_width=8, joint_width=8))
     found = {}
     for name, head in HEADS.items():
         config = TrainConfig(

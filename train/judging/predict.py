@@ -143,7 +143,8 @@ def _golds(reader: Reader) -> np.ndarray:
 
 
 def _json_lines(records: list[Record], results: Record) -> bytes:
-    first = {"system": results["name"], "selected_on": "valid", "cache_id": results["cache_id"]}
+    selected = "valid" if results["seeds"][0]["history"] else "unknown"  # a head without weights is not selected
+    first = {"system": results["name"], "selected_on": selected, "cache_id": results["cache_id"]}
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in (first, *records)).encode()
 
 

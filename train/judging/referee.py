@@ -3,7 +3,7 @@
 Ties count in expectation, hits are by id, and every mention of the split that has a label counts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +153,11 @@ def _slices(reader: Reader, rows: np.ndarray, better: Tensor, tied: Tensor) -> d
 
 
 def _by_label(labels: np.ndarray, better: Tensor, tied: Tensor) -> dict[str, dict[str, float]]:
-    inside: Callable[[str], Tensor] = lambda label: torch.from_numpy(labels == label)  # noqa: E731
-    return {
-        label: metrics.summarize(better[inside(label)], tied[inside(label)]) for label in sorted(set(labels.tolist()))
-    }
+    found = {}
+    for label in sorted(set(labels.tolist())):
+        inside = torch.from_numpy(labels == label)
+        found[label] = metrics.summarize(better[inside], tied[inside])
+    return found
 
 
 def _differences(

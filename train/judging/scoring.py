@@ -50,6 +50,8 @@ class Scorer:
                 f"{run} ranks all entities (--protocol whole-kb), and predictions are of lists. Train it under another "
                 "--protocol"
             )
+        if head is not None and head.leak_gold:
+            raise ConfigError(f"{run} was tested with gold in its graph (--leak-gold): what it predicts is not of use")
         self.table = table_of(self.config, head, reader, self._device)
         if self.config.protocol == "injected":
             self.table = protocols.injected(self._ranking, reader, self.table)
