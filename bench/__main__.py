@@ -175,6 +175,7 @@ def encode(caches: dict[str, Path], threads: list[int], device: str) -> list[dic
         devices.use_threads(count)
         found = encoding.measure(WORK / "minilm-shape", 7, device)
         found |= encoding.extraction(WORK, device)
+        found |= encoding.packed(5) if device == "cpu" else {}
         rows.append({"threads": count} | {name: float(f"{value:.3g}") for name, value in found.items()})
     return rows
 

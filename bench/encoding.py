@@ -1,5 +1,7 @@
 """Texts a second of a named text encoder, and the share of networks in an extraction.  Random weights of real sizes."""
 
+import copy
+import functools
 import json
 import random
 import shutil
@@ -81,6 +83,28 @@ def measure(folder: Path, turns: int, device: str) -> dict[str, float]:
     share = timed.seconds / (time.perf_counter() - begin)
     speed = {f"{name}_texts_a_second": TEXTS / statistics.median(took) for name, took in found.items()}
     return speed | {"ratio": ratios(found, "now")["was_ratio"], "share_of_model": share, "largest_difference": apart}
+
+
+def packed(turns: int) -> dict[str, float]:
+    """Return how many times as long image and joint models take without packed layers, on a few random inputs."""
+    import open_clip
+    import timm
+
+    pictures, words = torch.randn(8, 3, 224, 224), torch.randint(1, 40_000, (16, 77))
+    clip = open_clip.create_model("ViT-B-32")
+    models: dict[str, tuple[torch.nn.Module, Callable[[Any], Any]]] = {
+        name: (timm.create_model(name, num_classes=0), lambda model: model(pictures))
+        for name in ("vit_small_patch16_224", "convnext_tiny")
+    }
+    models["CLIP B/32, texts"] = clip, lambda model: model.encode_text(words)
+    models["CLIP B/32, pictures"] = clip, lambda model: model.encode_image(pictures)
+    compute, found = Compute(torch.device("cpu"), "fp32"), {}
+    for name, (model, call) in models.items():
+        plain, fast = compute.place(copy.deepcopy(model)), compute.place_packed(copy.deepcopy(model))
+        with torch.inference_mode():
+            ways = {"plain": functools.partial(call, plain), "packed": functools.partial(call, fast)}
+            found[name] = ratios(in_turns(ways, turns), "packed")["plain_ratio"]
+    return found
 
 
 class Outermost:
