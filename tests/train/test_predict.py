@@ -157,3 +157,16 @@ def test_calibration_error_and_risk_are_those_of_loops():
     wrong[500:] = 1  # the surer half is right
     steps = [(1 - (1 - wrong)[:k].mean()) for k in range(1, 1001)]
     assert calibration.area_under_risk(exact, 1 - wrong) == pytest.approx(np.mean(steps), abs=2e-3)
+
+
+def test_points_of_the_curve_are_on_it_and_few():
+    rng = np.random.default_rng(1)
+    sure = rng.random(5000)
+    right = (rng.random(5000) < sure).astype(float)
+    points = calibration.risk_points(sure, right, 50)
+    curve = set(zip(*(values.tolist() for values in calibration.risk_coverage(sure, right)), strict=True))
+    assert 45 <= len(points) <= 50 and set(map(tuple, points)) <= curve
+    assert points == sorted(points) and points[-1] == [1.0, pytest.approx(1 - right.mean())]
+    assert max(np.diff([0, *(cover for cover, _ in points)])) < 2 / 49
+    assert calibration.risk_points(np.array([0.5, 0.5]), np.array([1.0, 0.0])) == [[1.0, 0.5]]
+    assert calibration.risk_points(np.zeros(0), np.zeros(0)) == []

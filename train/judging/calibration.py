@@ -60,6 +60,19 @@ def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray
     return (last + 1) / len(sure), wrong[last] / (last + 1)
 
 
+def risk_points(confidence: np.ndarray, right: np.ndarray, most: int = 101) -> list[list[float]]:
+    """Return at most so many points [coverage, risk] of the curve, in [0, 1], the last at full coverage.  (n,), (n,)
+
+    Those nearest to equal steps of coverage are kept. Of no mention there is no point.
+    """
+    if not len(confidence):
+        return []
+    coverage, risk = risk_coverage(confidence, right)
+    wanted = np.linspace(coverage[0], 1, most)
+    kept = np.unique(np.searchsorted(coverage, wanted - 1e-12)) if len(coverage) > most else np.arange(len(coverage))
+    return [[float(coverage[place]), float(risk[place])] for place in kept]
+
+
 def area_under_risk(confidence: np.ndarray, right: np.ndarray) -> float:
     """Return the mean risk over all coverages, lower is better; of equally sure ones each share has the same risk."""
     coverage, risk = risk_coverage(confidence, right)
