@@ -1,4 +1,4 @@
-"""melcache from Python: open a cache, read its columns, train heads on it.  docs/api.md shows each name at work.
+"""melcache from Python: open a cache, train heads on it, link with them.  docs/api.md shows each name at work.
 
 Nothing is imported before it is asked for: `import melcache` takes milliseconds, and only what trains needs torch.
 """
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cache.checks.verify import verify
     from cache.reader import Reader, open
     from common.errors import MelcacheError
+    from link.linker import Linker
+    from link.records import Link, NewMention
     from melcache.frames import to_pandas
     from melcache.torch_dataset import Mentions
     from train.config import TrainConfig
@@ -27,8 +29,11 @@ __all__ = [
     "HEADS",
     "MODELS",
     "DrinConfig",
+    "Link",
+    "Linker",
     "MelcacheError",
     "Mentions",
+    "NewMention",
     "Reader",
     "TrainConfig",
     "make_batch",
@@ -40,9 +45,12 @@ __all__ = [
 # where each name stands; the config of any head is found by the name of its class
 HOMES = {
     "HEADS": "train.heads.registry:HEADS",
+    "Link": "link.records:Link",
+    "Linker": "link.linker:Linker",
     "MODELS": "train.heads.models:MODELS",
     "MelcacheError": "common.errors:MelcacheError",
     "Mentions": "melcache.torch_dataset:Mentions",
+    "NewMention": "link.records:NewMention",
     "Reader": "cache.reader:Reader",
     "TrainConfig": "train.config:TrainConfig",
     "make_batch": "train.data.batch:make_batch",
@@ -51,7 +59,7 @@ HOMES = {
     "train": "train.loop:fit",
     "verify": "cache.checks.verify:verify",
 }
-FOLDERS = ("cache", "common", "extract", "train")
+FOLDERS = ("cache", "common", "extract", "link", "train")
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ ALLOWED = {
         "timm", "PIL", "rapidfuzz", "huggingface_hub", "safetensors",
     },
     "train": {"common", "cache", "numpy", "tqdm", "typer", "torch", "safetensors", "optuna"},
-    "melcache": {"common", "cache", "extract", "train", "numpy", "typer"},
+    "link": {"common", "cache", "extract", "train", "numpy", "tqdm", "typer", "torch"},
+    "melcache": {"common", "cache", "extract", "link", "train", "numpy", "typer"},
     "torture": {  # extract.images only: no encoder
         "common", "cache", "extract", "numpy", "h5py", "xxhash", "PIL", "safetensors",
         "train.run_folder.run_files", "train.run_folder.run_schema",
@@ -82,6 +83,9 @@ def test_every_folder_imports_only_what_it_may():
     [
         ("train/loop.py", "import extract.images"),
         ("train/loop.py", "def f():\n    from PIL import Image"),
+        ("train/loop.py", "from link.linker import Linker"),
+        ("extract/images.py", "import link"),
+        ("link/records.py", "import h5py"),
         ("train/data/table.py", "import h5py"),
         ("train/studies/tables.py", "import matplotlib"),
         ("train/data/table.py", "from cache.writing import writer"),

@@ -20,7 +20,7 @@ from common.foreign import make, markdown, printable, printable_lines, shell
 from tests.worlds import synthetic_cache
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("common", "cache", "extract", "train", "torture")
+FOLDERS = ("common", "cache", "extract", "link", "train", "torture")
 ACTS = "\x1b]0;x\x07\x1b[2J \x9b31m \u202eevil\u2066 \u200f a\nerror: b\r\x08 \x7f \u2028 \udce9 \u00a0z"
 HOSTILE = (
     "x; touch y #", "$(touch y)", "`touch y`", "'; touch y; '", '"$HOME"', "a b", "--replace", "-x", "~root", "{a,b}",
