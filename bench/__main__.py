@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import cache
-from bench import encoding, loading, profile, startup
+from bench import encoding, loading, profile, ranking, startup
 from bench.kernels import Count
 from bench.pairs import race
 from bench.worker import BATCH, melcache_step, table_of
@@ -180,6 +180,16 @@ def encode(caches: dict[str, Path], threads: list[int], device: str) -> list[dic
     return rows
 
 
+def rank(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[str, Any]]:
+    """Rank the test mentions of WikiMEL's shape among all entities of its published knowledge base."""
+    rows = []
+    for count in threads if device == "cpu" else [2]:
+        devices.use_threads(count)
+        found = ranking.measure(5_131, 110_000, 512, 5, device)
+        rows.append({"threads": count} | {name: float(f"{value:.3g}") for name, value in found.items()})
+    return rows
+
+
 LINES = {
     "step": step,
     "authors": authors,
@@ -192,8 +202,9 @@ LINES = {
     "start": start,
     "counts": counts,
     "encode": encode,
+    "rank": rank,
 }
-WITHOUT_CACHES = {"codes", "encode", "start"}
+WITHOUT_CACHES = {"codes", "encode", "rank", "start"}
 
 
 def worker(kind: str, path: Path, threads: int, device: str) -> list[str]:

@@ -5,6 +5,8 @@ a block of the group with the chunk. A score is the dot product of two vectors t
 Such products and all their sums are exact in float64, in whatever order a processor adds them up: so entities with
 equal vectors tie, and ranks depend neither on the size of blocks and chunks nor on the number of threads. Vectors are
 computed in pieces of one size, because a row of a matrix product may differ in its last bit between sizes.
+
+Scores are first computed in float32; float64 decides only where that could be wrong (train/evaluating/exact_scores.py).
 """
 
 from collections.abc import Callable, Iterator
@@ -18,6 +20,8 @@ from cache.edges import rounded
 from common.errors import NotFiniteError
 from common.output import Progress
 from train.data.table import Table
+from train.evaluating import exact_scores
+from train.evaluating.exact_scores import KEY, Others
 from train.evaluating.metrics import NEVER
 from train.heads.base import Head
 from train.layers.products import SMALLEST_NORM
@@ -27,7 +31,6 @@ GROUP = 8_192  # mentions whose vectors are held; all entities are projected onc
 PIECES = {"mention": 128, "entity": 4_096}  # whose vectors are computed at once: of a mention heads may read 49 regions
 BLOCK = {"cpu": 1_024, "cuda": 4_096}  # mentions compared at once
 CHUNK = {"cpu": 4_096, "cuda": 32_768}  # entities compared at once
-KEY = 2.0**31  # steps of a score that put entities in order; those nearer than one are ordered by row
 
 PAIRS = 8  # a block is so many times smaller where strings are compared, too
 
@@ -66,6 +69,7 @@ def towers_of(model: Head, table: Table) -> Towers:
 
 
 @torch.no_grad()
+@exact_scores.full_float32()
 def ranks(towers: Towers, table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tensor]:
     """Return metrics.ranks of mention rows (n,) among all entities, (n,) twice; the table must hold mention.ids.gold.
 
@@ -84,6 +88,7 @@ def ranks(towers: Towers, table: Table, rows: Tensor, world: World) -> tuple[Ten
 
 
 @torch.no_grad()
+@exact_scores.full_float32()
 def nearest(towers: Towers, table: Table, rows: Tensor, k: int, world: World) -> Tensor:
     """Return the k entities with the highest scores of mention rows (n,), best first, equal ones by row: (n, k)."""
     bits = table.entity_count.bit_length()
@@ -121,12 +126,13 @@ def _count(towers: Towers, table: Table, rows: Tensor, gold: Tensor, progress: P
         outside = (place < 0) | (place >= len(entities))
         place = place.clamp(0, len(entities) - 1)
         for block in torch.arange(len(rows), device=table.device).split(size):
-            scores = mentions[block].double() @ entities.T
+            added = None
             if towers.pairs is not None:
-                scores += towers.pairs(there[block], torch.arange(begin, begin + len(entities), device=table.device))
-            scores.scatter_(1, place[block], scores.gather(1, place[block]).where(outside[block], -torch.inf))
-            better[block] += (scores > own[block]).sum(1, dtype=torch.int32)  # of int64 it takes 24 times as long
-            tied[block] += (scores == own[block]).sum(1, dtype=torch.int32)
+                added = towers.pairs(there[block], torch.arange(begin, begin + len(entities), device=table.device))
+            others = Others(place[block], outside[block])
+            above, equal = exact_scores.compare(mentions[block], entities, own[block], added, others)
+            better[block] += above
+            tied[block] += equal
         progress.advance()
     return better, tied
 
@@ -139,18 +145,19 @@ def _best(towers: Towers, table: Table, rows: Tensor, k: int, bits: int, progres
     for begin, entities in _chunks(towers, table):
         order = last - torch.arange(begin, begin + len(entities), device=table.device)
         for block in torch.arange(len(rows), device=table.device).split(BLOCK[table.device.type]):
-            scores = mentions[block].double() @ entities.T
-            keys = scores.mul_(KEY).round_().long().bitwise_left_shift_(bits).add_(order)
-            keys = keys.topk(min(k, len(entities))).values
+            least = (best[block, -1:] >> bits) / KEY
+            columns, scores = exact_scores.highest(mentions[block], entities, k, least)
+            keys = scores.mul_(KEY).round_().long().bitwise_left_shift_(bits).add_(order[columns])
+            keys = keys.topk(min(k, keys.shape[1])).values
             best[block] = torch.cat([best[block], keys], 1).topk(k).values
         progress.advance()
     return last - (best & last)
 
 
 def _chunks(towers: Towers, table: Table) -> Iterator[tuple[int, Tensor]]:
-    """Yield first row and vectors (c, D) of all entities, float64."""
+    """Yield first row and vectors (c, D) of all entities, float32."""
     for rows in torch.arange(table.entity_count).split(CHUNK[table.device.type]):
-        yield int(rows[0]), _vectors(towers, table, "entity", rows).double()
+        yield int(rows[0]), _vectors(towers, table, "entity", rows)
 
 
 def _vectors(towers: Towers, table: Table, kind: str, rows: Tensor) -> Tensor:
