@@ -1,4 +1,4 @@
-"""Ranks among all entities: exact by float32 with a bound, by float64 throughout, and a plain product that is not exact."""
+"""Ranks among all entities: exact by float32 with a bound, by float64 throughout, and by a plain, inexact product."""
 
 import statistics
 import time

@@ -213,7 +213,8 @@ def test_extras_are_checked_installed_within_the_lock_and_remembered(fresh):
     program(fresh / "programs/uv", UV)
     path = f"{fresh}/programs:{fresh}/tools"
     status, _, said = make(fresh, "setup", "EXTRAS=s3,tensorbord", PATH=path)
-    assert status and "EXTRAS=tensorbord: expected some of: extract gcs hf pandas plot s3 serve sweep tensorboard" in said
+    known = "extract gcs hf pandas plot s3 serve sweep tensorboard"
+    assert status and f"EXTRAS=tensorbord: expected some of: {known}" in said
     installed = "--constraint][requirements.lock][--requirement][pyproject.toml]"
     words = "".join(make(fresh, "setup", "EXTRAS=s3, plot", PATH=path)[1])
     assert "sync" in words and f"{installed}[--extra][plot][--extra][s3" in words

@@ -135,5 +135,3 @@ def highest(mentions: Tensor, entities: Tensor, k: int, least: Tensor) -> tuple[
 def reaching(scores: Tensor, low: Tensor) -> int:
     """Return how many of a mention's scores (b, c) reach its bound (b, 1) at most."""
     return int((scores >= outward(low, up=False)).sum(1, dtype=torch.int32).amax())
-
-
