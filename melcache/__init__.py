@@ -59,7 +59,7 @@ HOMES = {
     "train": "train.loop:fit",
     "verify": "cache.checks.verify:verify",
 }
-FOLDERS = ("cache", "common", "extract", "link", "train")
+FOLDERS = ("cache", "common", "extract", "link", "serve", "train")
 
 
 @contextlib.contextmanager

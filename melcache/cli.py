@@ -6,6 +6,7 @@ import typer
 
 import cache.cli
 import extract.cli
+import serve.cli
 import train.cli
 from common import console
 from common.commands import program
@@ -13,7 +14,7 @@ from common.commands import program
 PANELS = ("Make a cache", "Look at a cache", "Share a cache", "Train heads", "Look at a run")
 COMMANDS = tuple(
     sorted(
-        (*extract.cli.COMMANDS, *cache.cli.COMMANDS, *train.cli.COMMANDS),
+        (*extract.cli.COMMANDS, *cache.cli.COMMANDS, *train.cli.COMMANDS, *serve.cli.COMMANDS),
         key=lambda command: PANELS.index(command.panel),
     )
 )

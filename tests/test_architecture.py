@@ -19,7 +19,10 @@ ALLOWED = {
     },
     "train": {"common", "cache", "numpy", "tqdm", "typer", "torch", "safetensors", "optuna"},
     "link": {"common", "cache", "extract", "train", "numpy", "tqdm", "typer", "torch"},
-    "melcache": {"common", "cache", "extract", "link", "train", "numpy", "typer"},
+    "serve": {
+        "common", "link", "extract", "fastapi", "h11", "jinja2", "pydantic", "python_multipart", "starlette", "uvicorn",
+    },
+    "melcache": {"common", "cache", "extract", "link", "serve", "train", "numpy", "typer"},
     "torture": {  # extract.images only: no encoder
         "common", "cache", "extract", "numpy", "h5py", "xxhash", "PIL", "safetensors",
         "train.run_folder.run_files", "train.run_folder.run_schema",
@@ -86,6 +89,8 @@ def test_every_folder_imports_only_what_it_may():
         ("train/loop.py", "from link.linker import Linker"),
         ("extract/images.py", "import link"),
         ("link/records.py", "import h5py"),
+        ("link/linker.py", "import fastapi"),
+        ("serve/app.py", "import torch"),
         ("train/data/table.py", "import h5py"),
         ("train/studies/tables.py", "import matplotlib"),
         ("train/data/table.py", "from cache.writing import writer"),
@@ -175,10 +180,11 @@ def test_console_output_of_help_needs_no_torch():
     code = (
         "import sys, contextlib\n"
         "import melcache, melcache.cli\n"
-        "for words in ('', 'extract', 'train', 'train --model drin', 'compare', 'verify', 'pull'):\n"
+        "for words in ('', 'extract', 'train', 'train --model drin', 'compare', 'verify', 'pull', 'serve'):\n"
         "    with contextlib.suppress(SystemExit):\n"
         "        melcache.cli.app()([*words.split(), '--help'])\n"
         "heavy = {'torch', 'transformers', 'open_clip', 'timm', 'torchvision', 'h5py'} & set(sys.modules)\n"
+        "heavy |= {'fastapi', 'uvicorn', 'jinja2'} & set(sys.modules)\n"
         "heavy |= {'fsspec', 's3fs', 'gcsfs', 'botocore', 'huggingface_hub'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -1,0 +1,46 @@
+"""The command of `melcache` that serves a run."""
+
+from importlib.util import find_spec
+
+from common.commands import Command
+from common.errors import ConfigError
+from serve.config import ServeConfig
+
+NEEDS = ("fastapi", "uvicorn", "python_multipart")
+
+
+def serve(config: ServeConfig) -> None:
+    """Link new mentions in a browser and over HTTP: a page, and JSON endpoints that /openapi.json describes.
+
+    Only this machine can reach it, unless --host says otherwise; no request leaves the machine. Ctrl-C ends it.
+    """
+    if missing := [name for name in NEEDS if find_spec(name) is None]:
+        raise ConfigError(f"serve needs {missing[0]}: make setup EXTRAS=serve, or pip install 'melcache[serve]'")
+    from link.linker import Linker  # torch, and what no other command needs: not for --help
+    from serve import server
+
+    with server.bound(config) as listening:  # before the encoders are loaded: a port that is taken is known at once
+        linker = Linker.load(
+            config.run,
+            shards=config.shards,
+            dataset=config.dataset,
+            weights=config.weights,
+            encoders=_by_role(config.encoder, "--encoder"),
+            encoder_weights=_by_role(config.encoder_weights, "--encoder-weights"),
+            entities=config.entities,
+            release=config.release,
+            seed=config.seed,
+            device=config.device,
+        )
+        server.serve(linker, config, listening)
+
+
+def _by_role(given: list[str], flag: str) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given]
+    for role, equals, value in pairs:
+        if not (role and equals and value):
+            raise ConfigError(f"{flag} {role}{equals}{value}: expected ROLE=VALUE")
+    return {role: value for role, _, value in pairs}
+
+
+COMMANDS = (Command("serve", "Look at a run", ServeConfig, serve, kept="nothing was served yet"),)

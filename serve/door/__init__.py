@@ -1,0 +1,1 @@
+"""What comes in: whose requests, how large, how many and how slow."""

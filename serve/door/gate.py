@@ -1,0 +1,191 @@
+"""Who may ask, how much, and how long it may take; of a request that passes the whole body is in memory."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve import refusals
+from serve.refusals import Refusal
+
+MEGABYTE = 1_000_000
+HELD = 8  # bodies of the largest size that are in memory at once
+ARRIVAL = 20.0  # seconds in which a body arrives, and a refused one is let run out
+HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),  # no-referrer would send `Origin: null` with the page's own form
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or an address is this machine's alone."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    with contextlib.suppress(ValueError):
+        return ip_address(name).is_loopback
+    return False
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The names that a server listening on `given` is asked by; by others strange pages ask (DNS rebinding)."""
+
+    given: str
+
+    def has(self, host: str) -> bool:
+        """Return whether a Host header, with its port or without, names this server."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if is_loopback(name) or name == self.given.strip("[]").lower():
+            return True
+        return self.given.strip("[]") in ("0.0.0.0", "::") and _is_address(name)  # a page cannot rebind an address
+
+
+def _is_address(name: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(ip_address(name))
+    return False
+
+
+class Gate:
+    """An ASGI application that refuses, or hands on with the whole body."""
+
+    def __init__(self, app: ASGIApp, hosts: Hosts, max_body: int, patience: float) -> None:
+        self.app, self._hosts, self._max_body, self._patience = app, hosts, max_body, patience
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return
+        scope["app"] = self.app
+        request, send = Request(scope, receive), _guarded(send)
+        body = bytearray()
+        try:
+            self._check_names(request)
+            await self._read(request, receive, body)
+            await self._pass(scope, bytes(body), receive, send)
+        except Refusal as refusal:
+            await refusals.response(request, refusal.status_code, refusal.detail, dict(refusal.headers or {}))(
+                scope, receive, send
+            )
+        except _GoneError:
+            pass
+        finally:
+            self._held -= len(body)
+
+    def _check_names(self, request: Request) -> None:
+        hosts = request.headers.getlist("host")
+        if len(hosts) != 1 or not self._hosts.has(hosts[0]):
+            raise Refusal(421, "this server is asked by another name: open the address that it printed")
+        origin = request.headers.get("origin")
+        if origin is not None and not (
+            origin.startswith(("http://", "https://")) and self._hosts.has(_authority(origin))
+        ):
+            raise Refusal(403, "a page of another site may not ask this server")
+
+    async def _read(self, request: Request, receive: Receive, body: bytearray) -> None:
+        """Append the request's body to `body`.  Raises Refusal: 413, 408, or 503 where others hold all the memory."""
+        declared = request.headers.get("content-length", "0")
+        fits = declared.isdecimal() and len(declared) < 16 and int(declared) <= self._max_body
+        try:
+            async with asyncio.timeout(ARRIVAL):
+                async for chunk in _chunks(receive):
+                    if not fits or len(body) + len(chunk) > self._max_body:
+                        fits = False  # the rest is let run out: who sends does not read yet
+                        continue
+                    if self._held + len(chunk) > HELD * self._max_body:
+                        raise Refusal(503, "other requests hold all the memory there is for bodies: try again later", 1)
+                    body += chunk
+                    self._held += len(chunk)
+        except TimeoutError:
+            raise Refusal(408, f"the request did not arrive within {ARRIVAL:g} s") from None
+        if not fits:
+            raise Refusal(
+                413,
+                f"the request is larger than {self._max_body // MEGABYTE} MB: ask for less, or send smaller pictures",
+            )
+
+    async def _pass(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Let the application answer; who has gone, or does not read the answer, ends it."""
+        whole = asyncio.Event()
+        begun = asyncio.Event()
+
+        async def replay() -> Message:
+            if not whole.is_set():
+                whole.set()
+                return {"type": "http.request", "body": body, "more_body": False}
+            return await asyncio.Future()  # that the client goes is seen below
+
+        async def noting(message: Message) -> None:
+            begun.set()
+            await send(message)
+
+        answered = asyncio.ensure_future(self.app(scope, replay, noting))
+        gone = asyncio.ensure_future(_gone(receive))
+        try:
+            done, _ = await asyncio.wait(
+                {answered, gone}, timeout=self._patience + ARRIVAL, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for task in (answered, gone):
+                task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await answered
+        if answered.cancelled() and not gone.cancelled() and gone in done:
+            raise _GoneError
+        if answered.cancelled() and not begun.is_set():
+            raise Refusal(503, "the answer takes too long: ask for fewer mentions at once, or later", 1)
+
+
+class _GoneError(Exception):
+    """The client went."""
+
+
+def _authority(origin: str) -> str:
+    """Return the host and port of an origin."""
+    return origin.partition("://")[2]
+
+
+async def _chunks(receive: Receive) -> Any:
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _GoneError
+        yield message.get("body", b"")
+        more = message.get("more_body", False)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _guarded(send: Send) -> Callable[[Message], Coroutine[Any, Any, None]]:
+    """Return a `send` that adds the headers which let a browser do nothing but what the page needs."""
+
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *HEADERS]
+        await send(message)
+
+    return guarded

@@ -1,0 +1,153 @@
+"""What is asked and answered as JSON: these types are the OpenAPI schema."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from starlette.requests import Request
+
+from link.records import NewMention
+from serve.refusals import Refusal
+
+LONGEST_TEXT, LONGEST_MENTION, LONGEST_ID = 10_000, 1_000, 500  # characters
+MOST_CANDIDATES = 1_000
+MOST_MARKS = 200_000  # brackets and commas of a request: each may become an object of Python
+
+
+def _decoded(text: str) -> str:
+    try:
+        base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("expected the bytes of a picture in base64") from None
+    return text
+
+
+Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
+
+
+class Asked(BaseModel):
+    """A mention to link: a string in a text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, title="Mention")
+
+    text: str = Field(min_length=1, max_length=LONGEST_TEXT, description="The sentence that the mention stands in.")
+    mention: str = Field("", max_length=LONGEST_MENTION, description="The string in the text that is to be linked.")
+    start: int | None = Field(
+        None, ge=0, le=LONGEST_TEXT, description="Its first character, where the text has it more than once."
+    )
+    end: int | None = Field(None, ge=0, le=LONGEST_TEXT, description="The character behind it.")
+    image: Annotated[str, AfterValidator(_decoded)] | None = Field(
+        None, description="A picture: the bytes of its file in base64.", json_schema_extra={"contentEncoding": "base64"}
+    )
+    candidates: list[Id] | None = Field(
+        None, min_length=1, max_length=MOST_CANDIDATES, description="Ids of entities to rank; else they are retrieved."
+    )
+    id: Id | None = Field(None, description="A name for the mention, which the answer repeats.")
+
+    @model_validator(mode="after")
+    def _says_what(self) -> Self:
+        if not self.mention and (self.start is None or self.end is None):
+            raise ValueError("say which mention: the string itself, or start and end")
+        return self
+
+    def new_mention(self) -> NewMention:
+        """Return it as the linker takes it."""
+        picture = None if self.image is None else base64.b64decode(self.image)
+        chosen = None if self.candidates is None else tuple(self.candidates)
+        return NewMention(self.text, self.mention, self.start, self.end, picture, chosen, self.id)
+
+
+class Question(BaseModel):
+    """Mentions to link, and how to answer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    mentions: list[Asked] = Field(min_length=1, max_length=10_000)
+    top: int = Field(10, ge=1, le=100, description="Candidates of each mention, best first.")
+    nil_below: float = Field(
+        0.0, ge=0, le=1, description="Abstain where the best candidate is less probable than this."
+    )
+
+
+class Entity(BaseModel):
+    """An entity. `picture` is an address on this server."""
+
+    id: str
+    name: str
+    description: str | None
+    picture: str | None
+    new: bool
+
+
+class Ranked(Entity):
+    """An entity as a candidate; its description may be shortened."""
+
+    score: float
+    probability: float
+    evidence: dict[str, float | None]
+
+
+class Answer(BaseModel):
+    """A mention and its candidates, as `melcache link --json` prints it; but pictures are addresses on this server."""
+
+    mention: str
+    text: str
+    surface: str
+    start: int
+    end: int
+    nil: bool
+    picture: str
+    known: str | None
+    candidates: list[Ranked]
+
+
+class Health(BaseModel):
+    """What is served, and how many mentions wait."""
+
+    status: str
+    run: str
+    dataset: str
+    cache_id: str
+    entities: int
+    waiting: int
+
+
+class Error(BaseModel):
+    """Why a request is refused, in a sentence."""
+
+    error: str
+
+
+class StrictRequest(Request):
+    """A request whose JSON has each key once and only finite numbers, and is no bomb."""
+
+    async def json(self) -> Any:
+        """Return the body.  Raises Refusal."""
+        body = await self.body()
+        if sum(map(body.count, (b"[", b"{", b","))) > MOST_MARKS:
+            raise Refusal(
+                413, f"the JSON has more than {MOST_MARKS:,} brackets and commas: ask for fewer mentions at once"
+            )
+        try:
+            return json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_finite)
+        except (ValueError, RecursionError) as error:
+            told = "it is nested too deep" if isinstance(error, RecursionError) else _plain(error)
+            raise Refusal(422, f"the body is no JSON: {told}") from None
+
+
+def _plain(error: ValueError) -> str:
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).partition(";")[0]
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _finite(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")

@@ -1,0 +1,272 @@
+"""`melcache serve` in one process: what is answered, what is refused, and in which words."""
+
+import asyncio
+import base64
+import contextlib
+import io
+import json
+import threading
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from serve import line as lines
+from serve.app import application
+from serve.config import ServeConfig
+from tests.serve.fake_linker import FakeLinker
+
+HERE = "http://127.0.0.1"
+ASKED = {"text": "Super G in Vail", "mention": "Super G"}
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """A JPEG of 400 x 200 pixels whose EXIF holds a place."""
+    path = tmp_path_factory.mktemp("secret-folder") / "picture.jpg"
+    image = Image.new("RGB", (400, 200), "red")
+    exif = Image.Exif()
+    exif[0x010E] = "taken at home"
+    image.save(path, "JPEG", exif=exif)
+    assert b"taken at home" in path.read_bytes()
+    return path
+
+
+@pytest.fixture
+def linker(picture):
+    return FakeLinker(picture)
+
+
+def served(linker, **bounds):
+    return application(linker, ServeConfig("runs/demo", **bounds))
+
+
+@contextlib.contextmanager
+def asking(linker, **bounds):
+    app = served(linker, **bounds)
+    with TestClient(app, HERE, raise_server_exceptions=False) as client:
+        yield client
+    app.close()
+
+
+@pytest.fixture
+def client(linker):
+    with asking(linker) as found:
+        yield found
+
+
+def said(reply, status):
+    """The sentence of an error; it has no path of the server, and is one line."""
+    assert reply.status_code == status, reply.text
+    assert reply.headers["content-type"] == "application/json" and list(reply.json()) == ["error"]
+    sentence = reply.json()["error"]
+    assert sentence and "\n" not in sentence and "/srv" not in sentence and "secret-folder" not in sentence
+    return sentence
+
+
+def test_a_mention_is_linked_as_the_command_prints_it_with_pictures_by_address(client, linker):
+    reply = client.post("/api/link", json={"mentions": [ASKED], "top": 2})
+    assert reply.status_code == 200
+    [link] = linker.link(list(linker.mentions), top=2)
+    told = link.as_json()
+    for candidate in told["candidates"]:
+        candidate["picture"] = candidate["picture"] and f"/picture/{candidate['id']}"
+    assert reply.json() == [told]
+    assert "secret-folder" not in reply.text and "someone" not in client.get("/api/health").text
+
+
+def test_many_mentions_come_back_in_order_with_their_pictures_read(client, linker):
+    image = base64.b64encode(b"bytes").decode()
+    asked = [ASKED, {"text": "a b a", "mention": "a", "start": 4, "id": "m2", "image": image, "candidates": ["Q1"]}]
+    found = client.post("/api/link", json={"mentions": asked, "nil_below": 0.9}).json()
+    assert [answer["mention"] for answer in found] == ["Super G", "m2"] and found[1]["start"] == 4
+    assert [answer["nil"] for answer in found] == [True, True]  # 0.5 is less probable than 0.9
+    assert linker.mentions[1].image == b"bytes" and linker.mentions[1].candidates == ("Q1",)
+    assert linker.calls == [2]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "field required"),
+        (b"[" * 100_000, "nested too deep"),
+        (b"[" * 300_000, "200,000 brackets"),
+        (b'{"mentions": NaN}', "NaN is no number"),
+        (b'{"mentions": [], "mentions": []}', "a key stands there twice"),
+        (b'{"mentions": []}', "mentions: list should have at least 1 item"),
+        (b"\xff\xfe{}", "not UTF-8"),
+        (b"1" * 10_000, "the body is no JSON"),
+        (b'{"mentions": [{"text": "a"}]}', "mentions[0]: say which mention"),
+        (b'{"mentions": [{"text": "\\ud800", "mention": "a"}]}', "mentions[0].text: input should be a valid string"),
+        (b'{"mentions": [{"text": "a", "mention": "a", "image": "!"}]}', "mentions[0].image: expected the bytes"),
+        (b'{"mentions": [{"text": "a", "mention": "a", "imgae": ""}]}', "mentions[0].imgae: extra inputs"),
+        (
+            b'{"mentions": [{"text": "a", "mention": "a", "start": "0"}]}',
+            "mentions[0].start: input should be a valid int",
+        ),
+        (b'{"mentions": [{"text": "a", "mention": "a", "start": 1e400}]}', "mentions[0].start"),
+        (b'{"mentions": [{"text": "b", "mention": "a"}]}', "does not stand in the text"),
+        (b'{"mentions": [{"text": "fail", "mention": "fail"}]}', "a file of the server has no such thing"),
+        (json.dumps({"mentions": [ASKED], "top": 0}).encode(), "top: "),
+        (json.dumps({"mentions": [ASKED], "nil_below": 1.5}).encode(), "nil_below: "),
+        (json.dumps({"mentions": [ASKED] * 65}).encode(), "65 mentions at once, expected at most 64"),
+        (json.dumps({"mentions": [ASKED | {"text": "a" * 10_001}]}).encode(), "at most 10000 characters"),
+    ],
+    ids=range(20),
+)
+def test_what_cannot_be_answered_is_refused_in_a_sentence(client, body, words):
+    reply = client.post("/api/link", content=body, headers={"content-type": "application/json"})
+    assert words in said(reply, 413 if "brackets" in words else 422)
+
+
+def test_a_fault_of_ours_is_500_without_a_word_of_it(client):
+    reply = client.post("/api/link", json={"mentions": [{"text": "crash", "mention": "crash"}]})
+    assert "terminal" in said(reply, 500) and "fault of ours" not in reply.text
+    assert client.post("/api/link", json={"mentions": [ASKED]}).status_code == 200  # the thread lives
+
+
+def test_other_addresses_and_methods_are_refused_in_the_same_form(client):
+    assert "nothing at this address" in said(client.get("/docs"), 404)
+    assert said(client.get("/api/link"), 405)
+    assert said(client.get("/page/page.html"), 404)
+
+
+@pytest.mark.parametrize(
+    "path", ["/page/..%2fapp.py", "/page/%2e%2e/app.py", "/picture/..%2f..%2fetc%2fpasswd", "/api/entity/../../x"]
+)
+def test_no_path_leads_out(client, path):
+    assert said(client.get(path), 404)
+
+
+def test_entities_are_found_by_any_id(client, linker):
+    assert client.get("/api/entity/Q0").json() == {
+        "id": "Q0", "name": "Super-G", "description": "number 0", "picture": "/picture/Q0", "new": False,
+    }  # fmt: skip
+    odd = client.get("/api/entity/a%2F..%2F%22b%22%20%3F%23%C3%A9").json()
+    assert odd["name"] == "odd" and len(odd["description"]) == 2_000
+    assert client.get(odd["picture"]).status_code == 200
+    assert "no entity" in said(client.get("/api/entity/Q9"), 404)
+
+
+def test_pictures_are_small_and_say_nothing_else(client):
+    reply = client.get("/picture/Q0")
+    with Image.open(io.BytesIO(reply.content)) as image:
+        assert image.size == (160, 80) and not image.getexif()
+    assert reply.headers["content-type"] == "image/jpeg" and b"taken at home" not in reply.content
+    assert "no picture" in said(client.get("/picture/Q1"), 404)
+    assert "not_an_image" in said(client.get("/picture/broken"), 404)
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "", "[::1", "192.168.0.7"]
+)
+def test_a_strange_name_is_not_answered(client, host):
+    assert "another name" in said(client.get("/api/health", headers={"host": host}), 421)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.:9", "127.0.0.1:1", "127.9.9.9", "[::1]:8000", "a.localhost"])
+def test_names_of_this_machine_are(client, host):
+    assert client.get("/api/health", headers={"host": host}).status_code == 200
+
+
+def test_the_host_that_was_given_is_answered_and_of_all_of_them_every_address(linker):
+    with asking(linker, host="example.org") as client:
+        assert client.get("/api/health", headers={"host": "example.org:80"}).status_code == 200
+        assert client.get("/api/health", headers={"host": "10.0.0.1"}).status_code == 421
+    with asking(linker, host="0.0.0.0") as client:
+        assert client.get("/api/health", headers={"host": "10.0.0.1"}).status_code == 200
+        assert client.get("/api/health", headers={"host": "evil.example"}).status_code == 421
+
+
+def test_pages_of_other_sites_may_not_ask(client):
+    for origin in ("null", "https://evil.example", "file://localhost"):
+        assert "another site" in said(
+            client.post("/api/link", json={"mentions": [ASKED]}, headers={"origin": origin}), 403
+        )
+    assert client.post("/api/link", json={"mentions": [ASKED]}, headers={"origin": HERE}).status_code == 200
+
+
+def test_every_answer_forbids_the_browser_all_but_the_page(client):
+    for path in ("/", "/api/health", "/nothing", "/picture/Q0"):
+        rules = client.get(path).headers["content-security-policy"]
+        assert "default-src 'none'" in rules and "unsafe" not in rules and "http" not in rules
+        assert "access-control-allow-origin" not in client.get(path, headers={"origin": HERE}).headers
+
+
+def test_a_body_that_is_too_large_is_refused(linker):
+    with asking(linker, max_request=1) as client:
+        large = b"x" * 1_000_001
+        assert "larger than 1 MB" in said(client.post("/api/link", content=large), 413)
+        assert "larger than 1 MB" in said(client.post("/api/link", content=iter([large])), 413)
+        assert client.app.gate._held == 0
+
+
+def test_a_schema_is_there_and_no_page_that_loads_from_elsewhere(client):
+    found = client.get("/openapi.json").json()
+    assert set(found["paths"]) == {"/api/link", "/api/entity/{id}", "/api/health", "/picture/{id}"}
+    answers = found["paths"]["/api/link"]["post"]["responses"]
+    assert set(answers) == {"200", "400", "408", "413", "422", "429", "503"}
+    assert answers["422"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Error"}
+    for path in ("/docs", "/redoc"):
+        assert client.get(path).status_code == 404
+
+
+# the line
+
+
+def test_mentions_that_wait_are_linked_together_and_a_bad_one_fails_alone(linker):
+    linker.gate = threading.Event()
+
+    async def ask():
+        line = lines.Line(linker, 100, 100, 20)
+        first = asyncio.create_task(line.link([mention("first")], 10, 0.0, "a"))
+        await asyncio.sleep(0.05)
+        others = [
+            asyncio.create_task(line.link([mention(text)], top, 0.0, "b"))
+            for text, top in (("good", 2), ("fail", 1), ("fine", 1))
+        ]
+        await asyncio.sleep(0.05)
+        assert line.waiting == 4
+        linker.gate.set()
+        found = await asyncio.gather(first, *others, return_exceptions=True)
+        assert line.waiting == 0
+        line.close()
+        return found
+
+    first, good, failed, fine = asyncio.run(ask())
+    assert linker.calls == [1, 3, 1, 1, 1]
+    assert [len(first[0].candidates), len(good[0].candidates), len(fine[0].candidates)] == [5, 2, 1]
+    assert good[0].surface == "good" and "mention 1" in str(failed)
+
+
+def test_a_full_line_and_a_full_share_are_refused_and_who_waits_too_long_is_left_out(linker):
+    linker.gate = threading.Event()
+
+    async def ask():
+        line = lines.Line(linker, 3, 2, 0.3)
+        waiting = []
+        for who in "aab":
+            waiting.append(asyncio.create_task(line.link([mention("one")], 10, 0.0, who)))
+            await asyncio.sleep(0.02)
+        for who, status in (("a", 429), ("c", 503)):
+            with pytest.raises(lines.Refusal) as refused:
+                await line.link([mention("one")], 10, 0.0, who)
+            assert refused.value.status_code == status and int(refused.value.headers["retry-after"]) >= 1
+        late = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [error.status_code for error in late] == [503, 503, 503] and line.waiting == 0
+        linker.gate.set()
+        await line.link([mention("one")], 10, 0.0, "a")
+        line.close()
+
+    asyncio.run(ask())
+    assert linker.calls == [1, 1]  # the two that waited behind were never linked
+
+
+def mention(text):
+    return lines.NewMention(text, text)
+
+
+def test_bounds_of_the_options_are_checked():
+    for given, words in (({"port": 70_000}, "--port"), ({"max_waiting": 5}, "would never fit")):
+        with pytest.raises(lines.MelcacheError, match=words):
+            ServeConfig("runs/demo", **given)
