@@ -1,14 +1,40 @@
-"""A run that links: its cache, its encoders and its heads, loaded once."""
+"""A run that links: its cache, its encoders and its heads, loaded once; `Linker.link` is the function to read first."""
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from link.records import EntityCard, Link, NewMention
+import numpy as np
+
+from cache.names import ColumnName
+from common.records import Entity, Mention
+from link import release_entities
+from link.candidate_lists import CandidateLists
+from link.opened_run import OpenedRun
+from link.questions import label, records
+from link.ranker import Ranker
+from link.records import Candidate, EntityCard, Link, NewMention
+from link.vectors import new_entities
+from link.vectors.encoder_settings import Asked
+from link.vectors.encoding import Drafted, Encoding
+from link.vectors.known_mentions import KnownMentions
+
+AT_ONCE = 256  # mentions that are encoded and ranked together
 
 
 class Linker:
     """Links new mentions as the test of the run that it was loaded from ranked those of the dataset."""
+
+    def __init__(self, run: OpenedRun, ranker: Ranker, encoding: Encoding, new: Sequence[Entity], shown: Path | None):
+        """Join what `load` has opened; `new` are entities behind those of the cache, `shown` the release's folder."""
+        self._run, self._ranker, self._encoding, self._new, self._shown = run, ranker, encoding, new, shown
+        reader = ranker.reader
+        self._ids, self._names = reader.strings("entity.ids.id"), reader.strings("entity.ids.name")
+        self._rows = {id: row for row, id in enumerate(self._ids)}
+        self._known = KnownMentions(run.reader)
+        self._lists = CandidateLists(reader, self._names, self._rows, grown=bool(new))
 
     @classmethod
     def load(
@@ -22,7 +48,7 @@ class Linker:
         encoder_weights: Mapping[str, str] | None = None,
         entities: Path | str | None = None,
         release: Path | str | None = None,
-        seed: str = "mean",
+        seed: str | int = "mean",
         device: str = "auto",
     ) -> Self:
         """Return the linker of a finished run.
@@ -31,20 +57,108 @@ class Linker:
         Raises ConfigError for a run or an option that is none, CacheError and WeightsError for a cache or weights that
         are not the run's.
         """
-        raise NotImplementedError
+        opened = OpenedRun.of(Path(run), dataset, None if shards is None else Path(shards))
+        asked = Asked(weights, dict(encoders or {}), dict(encoder_weights or {}))
+        new = new_entities.read(None if entities is None else Path(entities), opened.reader)
+        columns = opened.columns()
+        opened.check_recipes(columns)
+        tables = ("mention", "token", "joint_token", *(["entity"] if new else []))
+        parts = {part for name in columns if (part := ColumnName(name).part).table in tables}
+        encoding = Encoding(opened.reader, parts, asked, device)
+        reader = new_entities.grown(opened.reader, new, columns, encoding) if new else opened.reader
+        ranker = Ranker(opened, reader, str(seed), device)
+        return cls(opened, ranker, encoding, new, None if release is None else Path(release))
 
-    def link(self, mentions: Sequence[NewMention], *, top: int = 10, nil_below: float = 0.0) -> list[Link]:
-        """Return the answer to each mention, `top` candidates each, 0 = all.
+    def link(
+        self,
+        mentions: Sequence[NewMention],
+        *,
+        top: int = 10,
+        nil_below: float = 0.0,
+        done: Callable[[int], None] = lambda count: None,
+    ) -> list[Link]:
+        """Return the answer to each mention, `top` candidates each, 0 = all; `done` is told how many more are linked.
 
         Raises ConfigError, naming the mention that cannot be linked.
         """
-        raise NotImplementedError
+        found: list[Link] = []
+        for begin in range(0, len(mentions), AT_ONCE):
+            some = mentions[begin : begin + AT_ONCE]
+            found += self._linked(some, begin, top, nil_below)
+            done(len(some))
+        return found
 
     def entity(self, id: str) -> EntityCard | None:
         """Return an entity by its id, None where there is none."""
-        raise NotImplementedError
+        return self._card(self._rows[id]) if id in self._rows else None
 
     @property
     def about(self) -> dict[str, Any]:
-        """The run, name, dataset, cache_id, seeds, entities, temperature, and which pictures and texts it reads."""
-        raise NotImplementedError
+        """The run and its name, dataset, cache_id, seeds, entities, temperature, and candidates of a mention."""
+        results, reader = self._run.results, self._run.reader
+        told = {"run": str(self._run.folder), "name": results["name"], "model": results["model"]}
+        told |= {"dataset": results["dataset"], "cache_id": reader.id, "candidates": reader.manifest.candidates}
+        return told | self._ranker.about()
+
+    def _linked(self, mentions: Sequence[NewMention], begin: int, top: int, nil_below: float) -> list[Link]:
+        """Return the answers to mentions that are encoded and ranked together; `begin` came before."""
+        with tempfile.TemporaryDirectory(prefix="melcache-link-") as folder:
+            asked = list(records(mentions, Path(folder), begin))
+            contents, pictures = self._encoding.contents(asked)
+            ids = [mention.id for mention in mentions]
+            known = np.array([self._known.row(*pair) for pair in zip(contents, ids, strict=True)], np.int64)
+            places, drafted = self._encoded(asked, known)
+        surfaces = [record.surface for record in asked]
+        given = [mention.candidates for mention in mentions]
+        candidates, strings = self._lists.of(
+            surfaces, known, given, [label(*pair) for pair in enumerate(mentions, begin)]
+        )
+        columns = self._known.columns(self._ranker.columns, known, places, drafted)
+        ranked = self._ranker.rank(columns, surfaces, known, candidates, strings)
+        decoded = drafted.pictures("mention") if drafted else []
+        found = []
+        for place, (mention, record) in enumerate(zip(mentions, asked, strict=True)):
+            order = np.argsort(-ranked.scores[place], kind="stable")[: int((candidates[place] >= 0).sum())]
+            shown = order[: top or None]
+            cards = [self._card(row) for row in candidates[place, shown].tolist()]
+            values = (ranked.scores[place, shown].tolist(), ranked.shares[place, shown].tolist())
+            best = tuple(map(Candidate, cards, *values, ranked.evidence(place, shown)))
+            row, picture = int(known[place]), pictures[place]
+            if picture == "ok":  # so far
+                picture = decoded[places[place]] if row < 0 else self._known.picture(row)
+            found.append(
+                Link(
+                    mention,
+                    record.surface,
+                    record.start,
+                    record.end,
+                    best,
+                    not len(order) or float(ranked.shares[place, order[0]]) < nil_below,
+                    picture,
+                    None if row < 0 else self._known.id(row),
+                )
+            )
+        return found
+
+    def _encoded(self, asked: Sequence[Mention], known: np.ndarray) -> tuple[np.ndarray, Drafted | None]:
+        """Return the mentions that are not known, encoded, and where each of all stands among them, (n,)."""
+        new = [place for place, row in enumerate(known.tolist()) if row < 0]
+        first: dict[str, int] = {}
+        for place in new:
+            first.setdefault(asked[place].sentence, place)
+        new.sort(key=lambda place: first[asked[place].sentence])  # those of one sentence stand together
+        places = np.zeros(len(asked), np.int64)
+        places[new] = np.arange(len(new))
+        return places, self._encoding.mentions([asked[place] for place in new]) if new else None
+
+    def _card(self, row: int) -> EntityCard:
+        id, held = self._ids[row], self._run.reader.manifest.tables["entity"]
+        entity = self._new[row - held] if row >= held else self._release.get(id)
+        picture = entity.image.path if entity and entity.image else None
+        text = entity.text if entity else None
+        return EntityCard(id, self._names[row], text or None, picture, row >= held)
+
+    @cached_property
+    def _release(self) -> Mapping[str, Entity]:
+        about = self._run.reader.manifest.dataset
+        return release_entities.found(about.name, about.source, self._shown)

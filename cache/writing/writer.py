@@ -163,6 +163,13 @@ class Shard:
         piece._written = {name: written[rows] for name, written in self._written.items()}
         return piece
 
+    def check_whole(self) -> None:
+        """Raise CacheError for a row that was never stored."""
+        for column, written in self._written.items():
+            if not written.all():
+                missing = self._name_row(self.plan.start + int(np.flatnonzero(~written)[0]))
+                raise CacheError(f"{self.plan.part.name}.{column}: {missing} was never written; this is a bug")
+
     def _finite(self, column: str, rows: Any, values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         with np.errstate(over="ignore"):  # an overflow becomes infinity and is named below
             stored = values.astype(dtype) if values.dtype != dtype else values
@@ -191,10 +198,7 @@ class Shard:
 
         If another extractor finished the same shard first, its file stays and its entry is returned.
         """
-        for column, written in self._written.items():
-            if not written.all():
-                missing = self._name_row(self.plan.start + int(np.flatnonzero(~written)[0]))
-                raise CacheError(f"{self.plan.part.name}.{column}: {missing} was never written; this is a bug")
+        self.check_whole()
         data, offsets = _build(self._arrays)
         entry, path = _entry(self.plan, data, offsets), folder / self.plan.file
         checksums.note(folder, path.name, entry.sha256)

@@ -46,14 +46,27 @@ def load(data: Path) -> Dataset:
     if None in files.values():
         raise readers.missing("jsonl", data, files, SOURCE, LICENCE, __doc__)
     counts: Counter = Counter()
-    tree = readers.Tree(data)
-    mentions, places = [], []
-    for where, record in _records(files["mentions.jsonl"]):
-        mentions.append(_mention(record, where, tree, counts))
+    places, mentions = [], []
+    for where, mention in read_mentions(files["mentions.jsonl"], counts):
         places.append(where)
-    entities = [_entity(record, where, tree) for where, record in _records(files["entities.jsonl"])]
+        mentions.append(mention)
+    entities = list(read_entities(files["entities.jsonl"]))
     doubts = _doubts(places, mentions, {entity.id for entity in entities})
     return replace(readers.finish("jsonl", mentions, entities, counts, {}, LICENCE, SOURCE), doubts=doubts)
+
+
+def read_mentions(path: Path, counts: Counter) -> Iterator[tuple[str, Mention]]:
+    """Yield where each mention of a file stands, and the mention; its picture is beside the file.  Raises as `load`."""
+    tree = readers.Tree(path.parent)
+    for where, record in _records(path, MENTION_FIELDS):
+        yield where, _mention(record, where, tree, counts)
+
+
+def read_entities(path: Path) -> Iterator[Entity]:
+    """Yield the entities of a file, whose pictures are beside it.  Raises as `load`."""
+    tree = readers.Tree(path.parent)
+    for where, record in _records(path, ENTITY_FIELDS):
+        yield _entity(record, where, tree)
 
 
 def write(data: Path, mentions: Iterable[Mention], entities: Iterable[Entity]) -> None:
@@ -70,9 +83,8 @@ def write(data: Path, mentions: Iterable[Mention], entities: Iterable[Entity]) -
         (data / name).write_text(text, encoding="utf-8", newline="\n")
 
 
-def _records(path: Path) -> Iterator[tuple[str, dict]]:
+def _records(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
     """Yield the records of a file, whose ids must differ."""
-    fields = MENTION_FIELDS if path.name.startswith("mentions") else ENTITY_FIELDS
     first: dict[str, str] = {}
     for where, record in readers.read_jsonl(path):
         if unknown := [field for field in record if field not in fields]:

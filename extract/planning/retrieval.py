@@ -12,6 +12,41 @@ from rapidfuzz import fuzz, process, utils
 CHUNK_BYTES = 32 << 20  # of scores in float64 at a time
 
 
+class Names:
+    """Names of entities, prepared to be compared with many strings."""
+
+    def __init__(self, names: Sequence[str], ids: Sequence[str] = ()) -> None:
+        ids = ids or [""] * len(names)  # rows may be ordered by history, ids are not
+        order = sorted(range(len(names)), key=lambda index: (names[index], ids[index], index))
+        self._order = np.array(order, np.int32)
+        self._processed = [utils.default_process(names[index]) for index in order]
+
+    def best(
+        self, surfaces: Sequence[str], k: int, progress: Callable[[int], None] | None = None, workers: int = -1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the k best names of each surface: their indices int32 (N, k) and scores float32 (N, k).
+
+        Best score first, ties by name, then by id and index, -1 and 0 where there are fewer than k names. Every
+        distinct surface is compared once, on `workers` threads (-1: all cores), which do not change the result;
+        `progress` is told how many more distinct surfaces are done.
+        """
+        distinct = {surface: row for row, surface in enumerate(dict.fromkeys(surfaces))}
+        queries = [utils.default_process(surface) for surface in distinct]
+        count = len(self._processed)
+        width = min(k, count)
+        found = np.full((len(queries), k), -1, np.int32)
+        scores = np.zeros((len(queries), k), np.float32)
+        step = max(1, CHUNK_BYTES // (8 * max(1, count)))
+        for begin in range(0, len(queries) if width else 0, step):
+            rows = slice(begin, begin + step)
+            columns, scores[rows, :width] = _best(_compare(queries[rows], self._processed, workers), width)
+            found[rows, :width] = self._order[columns]
+            if progress is not None:
+                progress(len(columns))
+        places = np.array([distinct[surface] for surface in surfaces], np.intp)
+        return found[places], scores[places]
+
+
 def retrieve(
     surfaces: Sequence[str],
     names: Sequence[str],
@@ -20,29 +55,8 @@ def retrieve(
     workers: int = -1,
     ids: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the k best names of each surface: their indices int32 (N, k) and scores float32 (N, k).
-
-    Best score first, ties by name, then by id and index, -1 and 0 where there are fewer than k names. Every distinct
-    surface is compared once, on `workers` threads (-1: all cores), which do not change the result; `progress`
-    is told how many more distinct surfaces are done.
-    """
-    ids = ids or [""] * len(names)  # rows may be ordered by history, ids are not
-    order = np.array(sorted(range(len(names)), key=lambda index: (names[index], ids[index], index)), np.int32)
-    processed = [utils.default_process(names[index]) for index in order]
-    distinct = {surface: row for row, surface in enumerate(dict.fromkeys(surfaces))}
-    queries = [utils.default_process(surface) for surface in distinct]
-    width = min(k, len(names))
-    found = np.full((len(queries), k), -1, np.int32)
-    scores = np.zeros((len(queries), k), np.float32)
-    step = max(1, CHUNK_BYTES // (8 * max(1, len(names))))
-    for begin in range(0, len(queries) if width else 0, step):
-        rows = slice(begin, begin + step)
-        columns, scores[rows, :width] = _best(_compare(queries[rows], processed, workers), width)
-        found[rows, :width] = order[columns]
-        if progress is not None:
-            progress(len(columns))
-    places = np.array([distinct[surface] for surface in surfaces], np.intp)
-    return found[places], scores[places]
+    """Return the k best of names for each surface, as Names.best does."""
+    return Names(names, ids).best(surfaces, k, progress, workers)
 
 
 def lexical(surfaces: Sequence[str], names: Sequence[str], candidates: np.ndarray) -> np.ndarray:

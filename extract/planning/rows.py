@@ -161,7 +161,7 @@ def strings(values: list[str]) -> np.ndarray:
     As wide as 16 bytes or the power of two that all need, so that few new texts change the type.
     """
     encoded = list(map(stored, values))
-    return np.array(encoded, dtype=f"|S{1 << (max(16, *map(len, encoded)) - 1).bit_length()}")
+    return np.array(encoded, dtype=f"|S{1 << (max([16, *map(len, encoded)]) - 1).bit_length()}")
 
 
 def stored(value: str, limit_bytes: int = MOST_BYTES) -> bytes:

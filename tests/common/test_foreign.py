@@ -179,7 +179,7 @@ EXEMPT = {
 }
 NAMES = (
     "info verify push pull card sign synth diff gc export import extract describe train compare ablate sweep costs "
-    "doctor explain slices predict evaluate serve"
+    "doctor explain slices predict evaluate link serve"
 )
 COMMAND = re.compile(
     rf"(?:^|[\s:(`])(melcache ({NAMES.replace(' ', '|')})|make (extract|train|describe)|python -m \w+|hf repos|aws s3|"

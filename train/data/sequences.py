@@ -9,16 +9,18 @@ from common.errors import CacheError
 
 
 class Sequences:
-    """Where each mention's tokens lie in their table: the first `length` of them.
+    """Where each mention's tokens lie in their table: the first `length` of them, at least `least` places.
 
     Raises CacheError if that is outside the table's `count` rows.
     """
 
-    def __init__(self, columns: Mapping[str, Tensor], part: str, count: int, limit: int, device: torch.device) -> None:
+    def __init__(
+        self, columns: Mapping[str, Tensor], part: str, count: int, limit: int, device: torch.device, least: int = 0
+    ) -> None:
         first, counts = (columns[f"{part}.{name}"].cpu().long() for name in ("first", "count"))
         if len(first) and (int(first.min()) < 0 or int(counts.min()) < 1 or int((first + counts).max()) > count):
             raise CacheError(f"part {part} points outside the {count} rows of its table, or to no token")
-        self.length = min(limit, int(counts.max())) if limit else int(counts.max())
+        self.length = max(least, min(limit, int(counts.max())) if limit else int(counts.max()))
         self._columns = {place.type: (first.to(place), counts.to(place)) for place in (torch.device("cpu"), device)}
         self._steps = {place: torch.arange(self.length, device=place) for place in self._columns}
 

@@ -3,6 +3,7 @@
 Strings are compared as words: runs of letters and digits, whatever their case.
 """
 
+import copy
 import re
 from collections.abc import Sequence
 
@@ -35,8 +36,8 @@ class StringFacts:
         surfaces, names = (_words(reader.strings(name)) for name in ("mention.ids.surface", "entity.ids.name"))
         codes = {words: code for code, words in enumerate(dict.fromkeys(surfaces))}
         codes.setdefault((), len(codes))  # strings without a word are like no name
-        self._surfaces = torch.tensor([codes[words] for words in surfaces], device=device)
-        self._lengths = torch.tensor([min(len(words), WORDS + 1) for words in surfaces], device=device)
+        self._codes, self._words_of, self._device = codes, names, device
+        self._ask([codes[words] for words in surfaces], surfaces)
         self._names = torch.tensor([codes.get(words, -1) if words else -1 for words in names], device=device)
         self._name_lengths = torch.tensor([len(words) for words in names], device=device)
         ends = [_parts(codes, [words[:n] for n in range(WORDS + 1)]) for words in names]
@@ -51,11 +52,51 @@ class StringFacts:
         self._pairs, self._times = torch.cat([pairs.new_full((1,), -1), pairs]).unique(return_counts=True)
         self._totals = torch.bincount(self._surfaces[told], minlength=len(codes))
         self._of_any = torch.bincount(self._own[told], minlength=self._entities)
-        listed = torch.from_numpy(np.array(reader.column("pair.candidates.candidates"))).to(device)
+        lists = (np.array(reader.column(f"pair.candidates.{name}")) for name in ("candidates", "lexical"))
+        self._list(*(torch.from_numpy(column).to(device) for column in lists))
+
+    def with_mentions(self, strings: Sequence[str], rows: Tensor, listed: Tensor, scores: Tensor) -> "StringFacts":
+        """Return the facts of other mentions in place of these: their strings (n,) and `rows` (n,) here, -1 = none.
+
+        Their lists of entities (n, C), -1 = padding, and the string scores of those are on the device, as rows are.
+        What of names is compared with a string that no mention had is known of listed entities alone.
+        """
+        other, surfaces = copy.copy(self), _words(strings)
+        fresh = dict.fromkeys(words for words in surfaces if words not in self._codes)
+        codes = {words: len(self._codes) + place for place, words in enumerate(fresh)}
+        other._own = select_rows(self._own, rows.clamp(min=0)).masked_fill(rows < 0, -1)
+        other._totals = torch.cat([self._totals, self._totals.new_zeros(len(codes))])
+        if codes:
+            other._names, other._first, other._last = self._names.clone(), self._first.clone(), self._last.clone()
+        for words, entities in zip(surfaces, listed.tolist(), strict=True):
+            if words in codes:
+                other._name(words, codes[words], [entity for entity in entities if entity >= 0])
+        other._ask([codes[words] if words in codes else self._codes[words] for words in surfaces], surfaces)
+        other._list(listed, scores)
+        return other
+
+    def _ask(self, codes: Sequence[int], surfaces: Sequence[Words]) -> None:
+        """Take strings of mentions as those that are asked for."""
+        self._surfaces = torch.tensor(codes, device=self._device)
+        self._lengths = torch.tensor([min(len(words), WORDS + 1) for words in surfaces], device=self._device)
+
+    def _list(self, listed: Tensor, scores: Tensor) -> None:
+        """Take lists and their scores."""
         self._listed, order = listed.sort(1)
-        scores = torch.from_numpy(np.array(reader.column("pair.candidates.lexical"))).to(device)
         self._scores = scores.gather(1, order)
         self._lowest = scores.masked_fill(listed < 0, 1).amin(1) if listed.shape[1] else scores.new_zeros(len(listed))
+
+    def _name(self, words: Words, code: int, entities: Sequence[int]) -> None:
+        """Mark which of the entities have words as their name, at its beginning and at its end."""
+        count = len(words)
+        for entity in entities:
+            name, place = self._words_of[entity], entity * (WORDS + 2) + count
+            if name == words:
+                self._names[entity] = code
+            if count <= WORDS and name[:count] == words:
+                self._first[place] = code
+            if count <= WORDS and name[-count:] == words:
+                self._last[place] = code
 
     def of(self, mentions: Tensor, entities: Tensor) -> Tensor:
         """Return FACTS of mention rows (..., B) and entity rows (..., B, C) or (C,): float32 (..., B, C, facts).

@@ -2,7 +2,7 @@
 
 import copy
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -68,13 +68,11 @@ class Table:
         needed = sum(map(reader.stored_bytes, features))
         self.resident = choose(resident, needed, device)
         loaded = reader.stored([name for name in names if self.resident != "mmap" or name not in features])
+        self._characters, self._tokens = characters, tokens
         self._features = {}
         for name in features:
-            full = ColumnName(name)
-            absent = ~loaded[f"{full.part}.present"] if kinds.neutral(full) else None
             pieces = reader.pieces(name) if self.resident == "mmap" else [(0, loaded.pop(name))]
-            pieces = [(start, _bytes(rows, characters)) for start, rows in pieces]
-            self._features[name] = Feature(pieces, absent, self.resident, device)
+            self._features[name] = self._feature(name, pieces, loaded)
         self._small = {name: torch.from_numpy(_numbers(column)) for name, column in loaded.items()}
         self._sequences = {
             table: Sequences(self._small, part, _rows_of(reader, table), tokens, device)
@@ -179,6 +177,45 @@ class Table:
         other.lexical = other._rows.get("pair.candidates.lexical", candidates.new_zeros(0))
         return other
 
+    def with_mentions(
+        self,
+        columns: Mapping[str, np.ndarray],
+        strings: Sequence[str],
+        rows: Tensor,
+        candidates: Tensor,
+        pairs: Mapping[str, Tensor],
+    ) -> "Table":
+        """Return a table of the same entities, but of other mentions, which are in no split and not labeled.
+
+        `columns` are those that the table reads of mentions (n, ...) and of their tokens, `strings` (n,) the mentions'
+        own, `rows` (n,) those that they have in this table, -1 = none; lists and pairs as in `with_lists`.
+        """
+        other = copy.copy(self)
+        own = {name: columns[name] for name in self.mention_columns}
+        features = {name: self._feature(name, [(0, held)], own) for name, held in own.items() if name in self._features}
+        small = {name: torch.from_numpy(held) for name, held in own.items() if name not in features}
+        other._features = self._features | features
+        other._sequences = self._sequences | {
+            table: Sequences(small, SEQUENCES[table], tokens, self._tokens, self.device, self._sequences[table].length)
+            for table, tokens in {_table(name): feature.count for name, feature in features.items()}.items()
+            if table in self._sequences
+        }
+        small = {name: held.to(self.device) for name, held in small.items()}
+        other._small = self._small | small
+        other._rows = self._rows | {name: held for name, held in small.items() if name in self._rows}
+        count = len(candidates)
+        other._splits, other._labeled = torch.zeros(count, dtype=torch.uint8), torch.zeros(count, dtype=torch.bool)
+        other.ambiguous = torch.zeros(count, dtype=torch.bool)
+        if self._strings is not None:
+            other._strings = self._strings.with_mentions(strings, rows, candidates, pairs[LEXICAL])
+        return other.with_lists(candidates, torch.full((count,), -1, device=self.device), pairs)
+
+    @property
+    def mention_columns(self) -> list[str]:
+        """The columns of mentions and of their tokens that batches are made of."""
+        named = [name for name in self._small if _table(name) != "pair" and not name.startswith(NOT_IN_BATCH[0])]
+        return [name for name in (*self._features, *named) if not _of_entities(name)]
+
     def pairs(self) -> dict[str, Tensor]:
         """Return what batches hold of pairs, (N, C, ...)."""
         return {name: column for name, column in self._rows.items() if _table(name) == "pair"}
@@ -192,6 +229,13 @@ class Table:
         where = rows.to(self.device)
         found = {name: self._features[name].take(where if self.resident == "device" else rows) for name in columns}
         return {name: _widened(column.to(self.device).values()) for name, column in found.items()}
+
+    def _feature(self, name: str, pieces: Sequence[tuple[int, Any]], columns: Mapping[str, Any]) -> Feature:
+        """Return a feature column of pieces; `columns` say whose picture is missing."""
+        full = ColumnName(name)
+        absent = ~columns[f"{full.part}.present"] if kinds.neutral(full) else None
+        pieces = [(start, _bytes(rows, self._characters)) for start, rows in pieces]
+        return Feature(pieces, absent, self.resident, self.device)
 
     def _within(self, split: str) -> Tensor:
         return (self._splits >> SPLITS.index(split) & 1).bool()

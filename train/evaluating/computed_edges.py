@@ -39,19 +39,23 @@ def edges(table: Table, mentions: Tensor, entities: Tensor) -> Tensor:
     not finite.
     """
     found = np.zeros((*entities.shape, len(EDGES)), np.float32)
-    probability = Probability.of(table.recipes[ALIGNMENT]) if ALIGNMENT in table.recipes else None
     for block in torch.arange(len(mentions)).split(max(1, PAIRS // max(1, entities.shape[1]))):
-        listed, places = entities[block].unique(return_inverse=True)
-        places = places.where(entities[block] >= 0, -1).numpy()
-        for i, edge in enumerate(EDGES):
-            queries = _ready(table, edge.mention, mentions[block])
-            values = similarities(queries, _ready(table, edge.entity, listed.clamp(min=0)), places)
-            if probability is not None and edge in JOINT:
-                values = probability(values) * _known(table, edge, mentions[block], entities[block])
-            found[block.numpy(), :, i] = values
+        found[block.numpy()] = np.stack([edge(table, one, mentions[block], entities[block]) for one in EDGES], -1)
     if not np.isfinite(found).all():
         raise NotFiniteError("an edge is not finite")
     return torch.from_numpy(found).to(table.device).unflatten(-1, (2, 2))
+
+
+def edge(table: Table, edge: Edge, mentions: Tensor, entities: Tensor) -> np.ndarray:
+    """Return one edge of mention rows (n,) with their entities (n, k), as `edges` does: (n, k)."""
+    listed, places = entities.unique(return_inverse=True)
+    places = places.where(entities >= 0, -1).numpy()
+    queries = _ready(table, edge.mention, mentions)
+    values = similarities(queries, _ready(table, edge.entity, listed.clamp(min=0)), places)
+    probability = Probability.of(table.recipes[ALIGNMENT]) if ALIGNMENT in table.recipes else None
+    if probability is not None and edge in JOINT:
+        values = probability(values) * _known(table, edge, mentions, entities)
+    return values
 
 
 def towers(table: Table) -> Towers:

@@ -15,6 +15,7 @@ from train.heads.base import Head
 from train.processes import World
 
 SLOTS = {"cpu": 6_400, "cuda": 131_072}  # candidates scored at once
+TOGETHER = 16  # mentions, or a multiple: with fewer, products of matrices on a CPU are added up in another order
 CHUNK = 8_192  # entities projected at once
 SHARE = 0.25  # of the free memory that projected entities may take
 
@@ -97,10 +98,13 @@ def rank_baseline(name: str, split: Split | AmongAll, listed: Table, world: Worl
 
 
 @torch.no_grad()
-def scores(model: Head, split: Split) -> Tensor:
-    """Return the scores of a split's candidates, (n, C) float32, whatever of padding; as `rank` compares them."""
+def scores(model: Head, split: Split, projected: Tensor | None = None) -> Tensor:
+    """Return the scores of a split's candidates, (n, C) float32, whatever of padding; as `rank` compares them.
+
+    `projected` is what `project` gives of the split's entities, where that is known.
+    """
     found = torch.zeros(len(split.rows), split.table.candidates.shape[1], device=split.table.device)
-    for there, scored, _ in _scored(model.eval(), split, torch.arange(len(split.rows))):
+    for there, scored, _ in _scored(model.eval(), split, torch.arange(len(split.rows)), projected):
         found[there] = scored.float()
     return found
 
@@ -114,18 +118,23 @@ def _rank_candidates(model: Head, split: Split, world: World) -> tuple[Tensor, T
     return better, tied
 
 
-def _scored(model: Head, split: Split, own: Tensor) -> Iterator[tuple[Tensor, Tensor, Batch]]:
+def _scored(
+    model: Head, split: Split, own: Tensor, projected: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor, Batch]]:
     """Yield places of a split's mentions, on the device, of those in `own`; their scores; and their batch."""
     table = split.table
-    projected = _project(model, table, split.entities)
+    projected = project(model, table, split.entities) if projected is None else projected
     groups = own.split(max(1, SLOTS[table.device.type] // table.candidates.shape[1]))
+    padded = [torch.cat([group, group[-1:].expand(-len(group) % TOGETHER)]) for group in groups]
     without = () if projected is None else model.projects
-    for places, batch in zip(groups, table.batches((split.rows[group] for group in groups), without), strict=True):
+    batches = table.batches((split.rows[group] for group in padded), without)
+    for group, places, batch in zip(groups, padded, batches, strict=True):
         there = places.to(table.device)
-        yield there, model(batch, None if projected is None else projected[split.places[there]]), batch
+        scored = model(batch, None if projected is None else projected[split.places[there]])
+        yield there[: len(group)], scored[: len(group)], batch.like([held[: len(group)] for held in batch.tensors()])
 
 
-def _project(model: Head, table: Table, entities: Tensor) -> Tensor | None:
+def project(model: Head, table: Table, entities: Tensor) -> Tensor | None:
     """Return what the head projects of each entity, (E, D); None if it projects none, or too much for the memory."""
     if not model.projects:
         return None

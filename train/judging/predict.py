@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,9 @@ def predict(config: PredictConfig) -> Record:
     if results is None:
         raise ConfigError(f"{config.run} holds no finished run: no results.json. `melcache train` writes one")
     reader = cache_of(config, results["cache_id"])
-    seeds = _seeds(config, results)
+    seeds = seeds_of(config.run, results, config.seed)
     scorer = Scorer(config.run, results, reader, seeds, config.device)
-    warm, told = _temperature(scorer, reader, results)
+    warm, told = temperature_of(scorer, reader, results)
     rows = _rows(reader, results, config.split)
     records = _records(reader, scorer.scored(torch.from_numpy(rows)), warm, config)
     store.publish(config.out, FORMATS[config.format](list(records), results), replace=True)
@@ -52,14 +53,14 @@ def show(found: Record) -> str:
     )
 
 
-def _seeds(config: PredictConfig, results: Record) -> list[int]:
+def seeds_of(run: Path, results: Record, asked: str) -> list[int]:
     """Return the seeds whose mean predicts.  Raises ConfigError for one that the run does not have."""
     there = [seed["seed"] for seed in results["seeds"]]
-    if config.seed == MEAN:
+    if asked == MEAN:
         return there
-    if not config.seed.isdecimal() or int(config.seed) not in there:
-        raise ConfigError(f"--seed {config.seed}: {config.run} has {', '.join(map(str, there))}, or give mean")
-    return [int(config.seed)]
+    if not asked.isdecimal() or int(asked) not in there:
+        raise ConfigError(f"--seed {asked}: {run} has {', '.join(map(str, there))}, or give mean")
+    return [int(asked)]
 
 
 def _rows(reader: Reader, results: Record, split: str) -> np.ndarray:
@@ -71,7 +72,7 @@ def _rows(reader: Reader, results: Record, split: str) -> np.ndarray:
     return rows
 
 
-def _temperature(scorer: Scorer, reader: Reader, results: Record) -> tuple[float, Record]:
+def temperature_of(scorer: Scorer, reader: Reader, results: Record) -> tuple[float, Record]:
     """Return the temperature that fits valid best, and the calibration error there; 1 and none without valid golds."""
     rows = _rows_of_valid(reader, results)
     if not len(rows):

@@ -40,10 +40,10 @@ class Scorer:
         self.config: TrainConfig = from_json(TrainConfig, told)
         self._reader, self._device = reader, devices.choose(device)
         entry = protocols.ranking_of(self.config).head
-        self._heads = (
+        self.heads = (
             [trained_head.load(trained_head.seed_file(run, seed), reader) for seed in seeds] if entry.network else []
         )
-        head: HeadConfig | None = self._heads[0].config if self._heads else None
+        head: HeadConfig | None = self.heads[0].config if self.heads else None
         self._ranking = protocols.ranking_of(self.config)
         if self._ranking.among != "list":
             raise ConfigError(
@@ -61,8 +61,8 @@ class Scorer:
         """Return the candidates of mention rows (n,), host memory, and their scores, mean over the seeds."""
         split = ranking.split_among(self.table, rows)
         present = self.table.present[rows.to(self._device)]
-        if self._heads:
-            scores = torch.stack([ranking.scores(head.model.to(self._device), split) for head in self._heads]).mean(0)
+        if self.heads:
+            scores = torch.stack([ranking.scores(head.model.to(self._device), split) for head in self.heads]).mean(0)
         else:
             scores = BASELINES[self.config.model](self.table, rows).float()
         entities = self.table.candidates[rows.to(self._device)].where(present, -1)

@@ -53,7 +53,7 @@ def half_done(value: Any) -> dict[str, Any]:
 
 def results(value: Any) -> dict[str, Any]:
     """Check the content of results.json."""
-    _fields(value, _RESULTS, "it")
+    _fields(value, _RESULTS, "it", {"parts": _fingerprints})
     for seed in value["seeds"]:
         seed_result(seed)
     if len({seed["seed"] for seed in value["seeds"]}) != len(value["seeds"]):
@@ -132,6 +132,10 @@ def _texts(value: Any) -> bool:
 def _hex(digits: int) -> Check:
     pattern = re.compile(f"[0-9a-f]{{{digits}}}")
     return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _fingerprints(value: Any) -> bool:
+    return isinstance(value, dict) and all(_text(name) and _hex(64)(held) for name, held in value.items())
 
 
 def _metrics(value: Any) -> bool:

@@ -1,0 +1,1 @@
+"""Vectors of new records: encoded as a cache was, or taken from it."""

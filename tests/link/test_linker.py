@@ -1,0 +1,183 @@
+"""Linking: as the test of the run scored, whatever is linked together; vectors made anew as the cache's are."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import melcache
+from common.errors import CacheError, ConfigError
+from extract import pipeline
+from link.linker import Linker
+from link.records import NewMention
+from tests.link import world as worlds
+from tests.worlds import entity_record, extract_config, mention_record
+from train.inspecting.finished_run import results_of
+from train.judging.scoring import Scorer
+
+pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
+HEADS = ("drin", "ours", "dzmned", "ghmfc", "mel_hi", "dwe", "jmel")
+ROUNDED = 2e-3  # of what stands in float16
+
+
+def scored(world, model):
+    """The batch evaluation: by mention id, the score of each entity id of its list."""
+    reader = melcache.open(world.cache)
+    run = world.run(model)
+    rows = np.arange(reader.manifest.tables["mention"])
+    found = Scorer(run, results_of(run), reader, [0], "cpu").scored(torch.from_numpy(rows))
+    ids, entities = reader.strings("mention.ids.id"), reader.strings("entity.ids.id")
+    return {
+        ids[row]: {entities[e]: float(s) for e, s in zip(listed, scores, strict=True) if e >= 0}
+        for row, listed, scores in zip(rows, found.entities, found.scores, strict=True)
+    }
+
+
+def answers(links):
+    return {link.mention.id: {found.id: found.score for found in link.candidates} for link in links}
+
+
+@pytest.mark.parametrize("model", HEADS)
+def test_mentions_of_the_dataset_score_as_in_the_batch_evaluation_bit_for_bit(world, model):
+    wanted, linker, asked = scored(world, model), world.linker(model), world.asked()
+    links = linker.link(asked, top=0)
+    assert [link.known for link in links] == [mention.id for mention in asked]
+    assert answers(links) == wanted
+    alone = [linker.link([mention], top=0)[0] for mention in asked[::7]]
+    assert answers(alone) == {mention.id: wanted[mention.id] for mention in asked[::7]}
+    for link in links:
+        assert [c.score for c in link.candidates] == sorted((c.score for c in link.candidates), reverse=True)
+        assert sum(c.probability for c in link.candidates) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("model", HEADS)
+def test_vectors_made_anew_are_the_caches_but_for_rounding(world, model, monkeypatch):
+    linker, asked = world.linker(model), world.asked()
+    known = linker.link(asked, top=0)
+    monkeypatch.setattr(linker._known, "row", lambda content, id: -1)
+    made = linker.link(asked, top=0)
+    assert [link.known for link in made] == [None] * len(asked)
+    assert [link.picture for link in made] == [link.picture for link in known]
+    for mine, theirs in zip(made, known, strict=True):
+        assert answers([mine])[mine.mention.id] == pytest.approx(answers([theirs])[mine.mention.id], abs=20 * ROUNDED)
+
+
+def test_some_known_and_some_new_mentions_in_any_order_do_not_disturb_each_other(world):
+    linker = world.linker("ghmfc")
+    new = NewMention("Nobody in Oslo slept, and Rome was far", "Rome", id="n0")
+    other = NewMention(
+        "Nobody in Oslo slept, and Rome was far", "Oslo", image=world.release / "images/green.png", id="n1"
+    )
+    asked = world.asked()[:6]
+    together = linker.link([new, *asked[:3], other, *asked[3:]], top=0)
+    alone = [linker.link([mention], top=0)[0] for mention in (new, *asked[:3], other, *asked[3:])]
+    for mine, theirs in zip(together, alone, strict=True):
+        assert answers([mine])[mine.mention.id] == pytest.approx(answers([theirs])[mine.mention.id], abs=20 * ROUNDED)
+    assert [link.known for link in together] == [None, "m0", "m1", "m2", None, "m3", "m4", "m5"]
+
+
+def test_a_run_links_on_when_its_cache_has_grown(world, tmp_path):
+    run, before = world.run("drin"), world.linker("drin").link(world.asked(), top=0)
+    world.copy(tmp_path)
+    more = [mention_record(90, "Paris at noon", "Paris", "red.png", split="train")]
+    release = worlds.write(tmp_path / "release", more)
+    cache = pipeline.run(extract_config(release, tmp_path / "shards", heads=("ghmfc", "mel_hi", "dwe"), candidates=4))
+    assert melcache.open(cache).id != melcache.open(world.cache).id
+    after = Linker.load(run, dataset=str(cache), device="cpu").link(world.asked(), top=0)
+    assert answers(after) == answers(before)
+
+
+def test_a_cache_by_another_recipe_is_refused_though_its_widths_are_the_same(world, tmp_path):
+    run = world.run("drin")
+    other = pipeline.run(extract_config(world.release, tmp_path / "shards", candidates=4, sentence_tokens=9))
+    with pytest.raises(CacheError, match=r"mention\.text is made by another recipe .* --dataset and --shards"):
+        Linker.load(run, dataset=str(other), device="cpu")
+
+
+def test_new_entities_take_part_as_if_they_had_been_extracted(world, tmp_path):
+    more = [entity_record(7, "Lyon", "a red thing", "red.png"), entity_record(8, "Lyonesse", "a tale")]
+    file = world.release / "more.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in more))
+    asked = [NewMention("Lyon by night", "Lyon", image=world.release / "images/red.png", id="x")]
+    own = [NewMention("Rome by night", "Rome", image=world.release / "images/white-third.png", id="y")]
+    for model in ("drin", "ours"):
+        linker = world.linker(model, entities=file)
+        [link] = linker.link(asked, top=0)
+        release = worlds.write(tmp_path / model / "release", (), more)
+        config = extract_config(release, tmp_path / model / "shards", heads=("dwe",), candidates=4)
+        grown = Linker.load(world.run(model), dataset=str(pipeline.run(config)), device="cpu")
+        [wanted] = grown.link(asked, top=0)
+        assert {"e7", "e8", "e5"} <= answers([link])["x"].keys() == answers([wanted])["x"].keys()
+        assert answers([link])["x"] == pytest.approx(answers([wanted])["x"], abs=20 * ROUNDED)
+        assert next(c for c in link.candidates if c.id == "e8").entity.new
+        assert linker.entity("e8").description == "a tale" and linker.entity("e9") is None
+        assert answers(linker.link(own, top=0))["y"].keys() == answers(grown.link(own, top=0))["y"].keys()
+
+
+def test_an_entity_that_the_cache_has_is_no_new_one(world):
+    file = world.release / "double.jsonl"
+    file.write_text(json.dumps(entity_record(3, "Rome")) + "\n")
+    with pytest.raises(ConfigError, match=r"1 of its 1 entities are in .* already, first 'e3'"):
+        world.linker("drin", entities=file)
+
+
+def test_given_candidates_are_ranked_alone_and_unknown_ones_are_named(world):
+    linker = world.linker("drin")
+    [link] = linker.link([NewMention("Oslo by night", "Oslo", candidates=("e5", "e0", "e5"))])
+    assert sorted(found.id for found in link.candidates) == ["e0", "e5"] and not link.nil
+    [empty] = linker.link([NewMention("Oslo by night", "Oslo", candidates=())])
+    assert empty.candidates == () and empty.nil
+    with pytest.raises(ConfigError, match="mention 1: candidate 'e99' is no entity"):
+        linker.link([NewMention("Oslo by night", "Oslo", candidates=("e1", "e99"))])
+
+
+def test_pictures_pass_the_guard_of_extraction_as_paths_and_as_bytes(world, tmp_path):
+    linker = world.linker("drin")
+    path = world.release / "images/green-third.png"
+    by_path, by_bytes, broken, absent, none = linker.link(
+        [
+            NewMention("Oslo by night", "Oslo", image=path),
+            NewMention("Oslo by night", "Oslo", image=path.read_bytes()),
+            NewMention("Oslo by night", "Oslo", image=path.read_bytes()[:60]),
+            NewMention("Oslo by night", "Oslo", image=tmp_path / "none.png"),
+            NewMention("Oslo by night", "Oslo"),
+        ]
+    )
+    assert by_path.candidates == by_bytes.candidates and by_path.picture == "ok"
+    assert [link.picture for link in (broken, absent, none)] == ["corrupt", "missing", "none"]
+    assert broken.candidates[0].evidence["image_to_text"] is None is none.candidates[0].evidence["image_to_image"]
+    assert by_path.candidates[0].evidence["image_to_text"] is not None
+
+
+def test_abstention_and_the_number_of_candidates(world):
+    linker = world.linker("drin")
+    asked = [NewMention("Oslo by night", "Oslo")]
+    [link] = linker.link(asked, top=1, nil_below=1.0)
+    assert len(link.candidates) == 1 and link.nil
+    assert not linker.link(asked, nil_below=link.candidates[0].probability)[0].nil
+
+
+@pytest.mark.parametrize(
+    ("model", "match"),
+    [("lexical", "which has no weights"), ("mine.py", "a head of one's own")],
+)
+def test_runs_that_cannot_link_are_one_line(world, tmp_path, model, match):
+    if model.endswith(".py"):
+        results = results_of(world.run("drin")) | {"model": model}
+        from train import results as written
+        from train.run_folder import run_files
+
+        written.save(tmp_path, run_files.sealed({k: v for k, v in results.items() if k != "digest"}))
+        run = tmp_path
+    else:
+        run = world.runs / model
+        if not run.exists():
+            from train import loop
+            from train.config import TrainConfig
+
+            loop.fit(TrainConfig(dataset=str(world.cache), model=model, run=run, device="cpu"), None)
+    with pytest.raises(ConfigError, match=match):
+        Linker.load(run, device="cpu")
+    with pytest.raises(ConfigError, match="no finished run"):
+        Linker.load(tmp_path / "nothing", device="cpu")
