@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from cache.names import ColumnName
+from common.output import say
 from common.records import Entity, Mention
 from link import release_entities
 from link.candidate_lists import CandidateLists
@@ -35,6 +36,8 @@ class Linker:
         self._rows = {id: row for row, id in enumerate(self._ids)}
         self._known = KnownMentions(run.reader)
         self._lists = CandidateLists(reader, self._names, self._rows, grown=bool(new))
+        if self._lists.released:
+            say("the lists of this cache are the release's own; those of new mentions are retrieved by name")
 
     @classmethod
     def load(

@@ -4,8 +4,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
-from cache.checks.diff import recipes
+from cache.checks.diff import ABSENT, recipes
 from cache.kinds import IMAGE_STATUS, KINDS
 from cache.manifests.entries import PartEntry
 from cache.names import ColumnName, PartName
@@ -28,6 +29,7 @@ from extract.planning.shards import Plan
 from link.vectors.encoder_settings import Asked, config_of
 
 LONGEST = 60  # characters of a value that is shown
+WEIGHTS = "weights"  # the leaf of a recipe that says most
 NO_PART = PartEntry({}, {}, "", {})
 
 
@@ -44,7 +46,10 @@ class Encoding:
             raise CacheError(f"{reader.path} lacks {lost[0]}, of which the head's columns are made. Pull it whole")
         self._length = reader.manifest.candidates
         self.config = config_of(reader.manifest, self.parts, asked, device=device, candidates=self._length)
+        before = torch.get_num_threads()
         self.encoders = Encoders(self.config)
+        self._threads = torch.get_num_threads()  # one for toys
+        torch.set_num_threads(before)
         self._check(reader)
 
     def contents(self, mentions: Sequence[Mention]) -> tuple[list[bytes], list[str]]:
@@ -90,9 +95,14 @@ class Encoding:
         draft = Drafted()
         missing = [plan.whole(part, 0) for part in wanted]
         rows = Range(plan, draft, table, 0, missing, lambda count: None, Clock())  # type: ignore[arg-type]
-        Texts(plan, self.encoders, self.config).fill(rows)
-        Pictures(plan, self.encoders, self.config).fill(rows)
-        Derived(plan, self.encoders, draft).fill(rows)  # type: ignore[arg-type] # it asks a draft for columns alone
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            Texts(plan, self.encoders, self.config).fill(rows)
+            Pictures(plan, self.encoders, self.config).fill(rows)
+            Derived(plan, self.encoders, draft).fill(rows)  # type: ignore[arg-type] # it asks a draft for columns alone
+        finally:
+            torch.set_num_threads(before)
         rows.save_all()
         return draft
 
@@ -149,15 +159,21 @@ def _differences(own: PartEntry, held: PartEntry) -> list[tuple[str, Any, Any]]:
 
 
 def _told(reader: Reader, part: PartName, differing: list[tuple[str, Any, Any]]) -> str:
-    field, own, held = differing[0]
+    """Return what differs, and what to do: an encoder that is not the cache's, or a cache of another melcache."""
+    field, own, held = next((change for change in differing if change[0].endswith(WEIGHTS)), differing[0])
     more = f" ({len(differing) - 1} more differ)" if len(differing) > 1 else ""
     role = KINDS[part].role
     option = OPTIONS[role] if role else "text"
-    weights = field.endswith("weights")
+    if ABSENT in (own, held):
+        advice = "The cache was made by another version of melcache: extract it again, and train on that"
+    else:
+        advice = (
+            f"Give the encoder that it was made with: --encoder {option}=NAME or FOLDER, --encoder-weights "
+            f"{option}=FOLDER, or --weights"
+        )
     return printable(
         f"{reader.path}: {part} was made with {field} {_short(held)}, and would be made with {_short(own)} here{more}. "
-        f"Linking needs the encoder of the cache: give {'its weights' if weights else 'it'} with --encoder "
-        f"{option}=NAME or FOLDER, --encoder-weights {option}=FOLDER or --weights"
+        f"{advice}"
     )
 
 

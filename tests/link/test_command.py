@@ -1,6 +1,9 @@
 """`melcache link`: JSON for programs, a table for people, one line for mistakes."""
 
 import json
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -9,6 +12,7 @@ from link.cli import COMMANDS
 from melcache import cli
 from tests.link import world as worlds
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
 
 
@@ -75,6 +79,14 @@ def test_a_mistake_is_one_line(link, words, match, monkeypatch, tmp_path):
     assert done.exit_code in (2, 3) and done.stdout == ""
     lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and match in lines[0], done.stderr
+
+
+def test_the_example_runs(world, monkeypatch, capsys):
+    words = [str(world.run("drin")), "Oslo", str(world.release / "images/green.png")]
+    monkeypatch.setattr(sys, "argv", ["link_mentions.py", *words])
+    runpy.run_path(str(ROOT / "examples/link_mentions.py"), run_name="__main__")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("Oslo in 'everyone admires Oslo'") and len(said) == 8
 
 
 def test_help_names_what_a_user_needs():

@@ -15,7 +15,7 @@ from train.heads.base import Head
 from train.processes import World
 
 SLOTS = {"cpu": 6_400, "cuda": 131_072}  # candidates scored at once
-TOGETHER = 16  # mentions, or a multiple: with fewer, products of matrices on a CPU are added up in another order
+TOGETHER = 64  # mentions, or a multiple: of other numbers a CPU's products of matrices may be added up in another order
 CHUNK = 8_192  # entities projected at once
 SHARE = 0.25  # of the free memory that projected entities may take
 
@@ -124,8 +124,10 @@ def _scored(
     """Yield places of a split's mentions, on the device, of those in `own`; their scores; and their batch."""
     table = split.table
     projected = project(model, table, split.entities) if projected is None else projected
-    groups = own.split(max(1, SLOTS[table.device.type] // table.candidates.shape[1]))
-    padded = [torch.cat([group, group[-1:].expand(-len(group) % TOGETHER)]) for group in groups]
+    most = max(1, SLOTS[table.device.type] // table.candidates.shape[1])
+    step = min(most, TOGETHER)
+    groups = own.split(most // step * step)
+    padded = [torch.cat([group, group[-1:].expand(-len(group) % step)]) for group in groups]
     without = () if projected is None else model.projects
     batches = table.batches((split.rows[group] for group in padded), without)
     for group, places, batch in zip(groups, padded, batches, strict=True):

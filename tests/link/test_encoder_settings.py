@@ -1,0 +1,120 @@
+"""The options of an extraction, read back from the recipes that it left; encoders that are not the cache's refused."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cache.kinds import KINDS
+from cache.manifests.entries import Provenance
+from common.errors import CacheError, ConfigError
+from extract import pipeline
+from extract.config import ExtractConfig
+from extract.encoders import Encoders
+from extract.planning import recipes
+from extract.planning.candidate_lists import Lists
+from extract.planning.layout import Layout
+from extract.planning.rows import Rows
+from link.linker import Linker
+from link.records import NewMention
+from link.vectors.encoder_settings import Asked, config_of, roles_of
+from tests.extract import models
+from tests.worlds import extract_config
+from train import loop
+from train.config import TrainConfig
+
+pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
+EMPTY = Rows([], [], Layout({"entity": [], "mention": []}, ((0, 0),)), {})
+
+
+def planned(config):
+    lists = Lists(*(np.zeros((0, 5), kind) for kind in (np.int32, np.int32, np.float32, np.float32)), "")
+    return recipes.plan(config, Encoders(config), lists, EMPTY, {})
+
+
+def manifest(config):
+    """What config_of reads of a manifest, without an extraction."""
+    parts = {name: part.manifest_entry for name, part in planned(config).items()}
+    return SimpleNamespace(parts=parts, dataset=SimpleNamespace(name="world"), provenance=Provenance({}, {}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"weights": "random-full", "precision": "bf16"},
+        {"weights": "random-full", "detector": "v2"},
+        {"text_weights": "random-full", "objects": 2, "text_batch": 7, "image_batch": 3},
+        {"entity_tokens": 9, "sentence_tokens": 20, "storage": "float32"},
+        {"heads": ("ghmfc", "mel_hi"), "storage": "int8"},
+        {"heads": ("ghmfc",), "storage": "int4"},
+        {"heads": ("dwe",), "infer_gender": True},
+        {"heads": ("dwe",), "infer_gender": True, "infer_race": True, "objects": 1},
+    ],
+)
+def test_options_read_from_recipes_make_the_same_recipes(options):
+    config = ExtractConfig(dataset="jsonl", **{"weights": "random-tiny", "remote": "", "device": "cpu"} | options)
+    held = manifest(config)
+    parts = [name for name, part in KINDS.items() if name in held.parts and (part.role or part.inputs)]
+    parts = [name for name in parts if name.table in ("mention", "token", "joint_token")]
+    again = planned(config_of(held, parts, Asked(), device="cpu", candidates=5))
+    assert {name: again[name].fingerprint for name in parts} == {name: held.parts[name].fingerprint for name in parts}
+
+
+def test_encoders_that_no_part_needs_are_toys():
+    config = ExtractConfig(dataset="jsonl", weights="random-full", remote="", device="cpu")
+    found = config_of(manifest(config), ["mention.text"], Asked(), device="cpu", candidates=5)
+    assert (found.weights_of("text"), found.weights_of("image")) == ("random-full", "random-tiny")
+    assert roles_of(["mention.objects"]) == {"objects", "image"}
+
+
+def test_a_manifest_that_says_nothing_of_an_encoder_is_one_line():
+    held = manifest(ExtractConfig(dataset="jsonl", weights="random-tiny", remote="", device="cpu"))
+    part = held.parts["mention.text"]
+    held.parts = {"mention.text": replace(part, recipe=part.recipe | {"encoder": "unknown"})}
+    with pytest.raises(ConfigError, match="does not say how its text encoder works"):
+        config_of(held, ["mention.text"], Asked(), device="cpu", candidates=5)
+    with pytest.raises(ConfigError, match="--encoder words: expected one of text"):
+        Asked(names={"words": "x"})
+
+
+@pytest.fixture(scope="module")
+def named(world, tmp_path_factory):
+    """A text encoder in a folder, and a run on a cache beside the world's that it made."""
+    folder = tmp_path_factory.mktemp("named")
+    model = models.save(
+        "bert", folder / "model", pooling={"pooling_mode_mean_tokens": True}, prompts={"query": "ask: "}
+    )
+    config = extract_config(world.release, world.cache.parent, name="named", candidates=4, text=str(model))
+    cache = pipeline.run(config)
+    loop.fit(TrainConfig(dataset=str(cache), model="drin", run=folder / "run", epochs=1, device="cpu"), _drin())
+    return model, folder / "run"
+
+
+def _drin():
+    from train.heads.drin.config import DrinConfig
+
+    return DrinConfig(width=4)
+
+
+def test_a_named_encoder_is_asked_for_and_compared(named, world, tmp_path):
+    model, run = named
+    with pytest.raises(ConfigError, match=r"the text encoder .* was named .* --encoder text=NAME, or the folder"):
+        Linker.load(run, device="cpu")
+    other = models.save(
+        "bert", tmp_path / "other", pooling={"pooling_mode_mean_tokens": True}, prompts={"query": "ask: "}, words=200
+    )
+    with pytest.raises(ConfigError, match=r"mention\.text was made with encoder\.\w+ .*--encoder text=NAME or FOLDER"):
+        Linker.load(run, device="cpu", encoders={"text": str(other)})
+    linker = Linker.load(run, device="cpu", encoders={"text": str(model)})
+    [link] = linker.link([NewMention("Oslo by night, again", "Oslo")])
+    assert link.known is None and link.candidates
+
+
+def test_a_cache_of_another_version_is_one_line(named, world, monkeypatch):
+    model, run = named
+    real = recipes._encoded
+    monkeypatch.setattr(recipes, "_encoded", lambda *given: real(*given) | {"leaf": 1})
+    with pytest.raises((CacheError, ConfigError), match="made by another version of melcache: extract it again"):
+        Linker.load(run, device="cpu", encoders={"text": str(model)})
