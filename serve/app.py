@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse
 from starlette.types import Receive, Scope, Send
 
 from common.errors import ConfigError, MelcacheError
@@ -38,6 +39,10 @@ WHY = {
 }
 JPEG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}}, "description": "A JPEG of at most 160 x 160 pixels."}
+}
+HTML = {"text/html": {"schema": {"type": "string"}}}
+PAGE_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"content": HTML, "description": WHY[status]} for status in (400, 408, 413, 422, 429, 503)
 }
 Id = Annotated[str, Path(min_length=1, max_length=LONGEST_ID, description="The entity's id.")]
 
@@ -80,6 +85,8 @@ class Served:
         )
         self.app.state.served, self.app.state.about = self, about(linker)
         self.app.include_router(api)
+        mentions = self.app.openapi()["components"]["schemas"]["Question"]["properties"]["mentions"]
+        mentions["maxItems"] = config.max_mentions  # of the schema that is kept and shown
         self.gate = Gate(self.app, Hosts(config.host), config.max_request * MEGABYTE, config.patience)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -167,13 +174,13 @@ async def picture(request: Request, id: Id) -> Response:
     return Response(data, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
 
-@api.get("/", include_in_schema=False)
+@api.get("/", response_class=HTMLResponse)
 async def page(request: Request) -> Response:
     """Show the page."""
     return pages.shown(request)
 
 
-@api.post("/", include_in_schema=False)
+@api.post("/", response_class=HTMLResponse, responses=PAGE_ERRORS, openapi_extra=form.BODY)
 async def page_link(request: Request) -> Response:
     """Link the mention of the page's form, and show the page with the answer."""
     asked = await form.read(request)

@@ -17,7 +17,24 @@ from serve.schema import LONGEST_MENTION, LONGEST_TEXT
 
 TOP = 10  # candidates on the page
 SEEN = 30  # characters around a place
-FIELDS = 8
+_NUMBER = {"type": "string", "pattern": "^[0-9]{0,8}$"}
+_FIELDS = {
+    "text": {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT},
+    "mention": {"type": "string", "minLength": 1, "maxLength": LONGEST_MENTION},
+    "start": _NUMBER,  # where it was selected, by JavaScript; else empty
+    "end": _NUMBER,
+    "at": _NUMBER,  # where it begins, of several places that the page asked about
+    "nil_below": {"type": "number", "minimum": 0, "maximum": 1},
+    "image": {"type": "string", "contentMediaType": "application/octet-stream"},
+}
+_SCHEMA = {
+    "type": "object",
+    "required": ["text", "mention"],
+    "properties": _FIELDS,
+    "additionalProperties": False,
+}
+BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}}
+MORE = "the form is incomplete, or has more in it than the page's"
 
 
 class _InMemory(MultiPartParser):
@@ -55,6 +72,8 @@ async def read(request: Request) -> Typed:
     fields, picture = await _parts(request)
     text, mention = fields.get("text", "").replace("\r\n", "\n"), fields.get("mention", "").strip()
     request.scope["filled"] = filled = Filled(text[:LONGEST_TEXT], mention[:LONGEST_MENTION])
+    if not text or not mention:
+        raise Refusal(422, f"the {'mention' if text else 'sentence'} is empty")
     if len(text) > LONGEST_TEXT:
         raise Refusal(422, f"the sentence has {len(text):,} characters, expected at most {LONGEST_TEXT:,}")
     if len(mention) > LONGEST_MENTION:
@@ -71,12 +90,14 @@ async def _parts(request: Request) -> tuple[Mapping[str, str], bytes | None]:
     if kind != b"multipart/form-data" or b"charset" in options:
         raise Refusal(422, "this address takes the page's form alone: programs ask /api/link")
     parser = _InMemory(
-        request.headers, request.stream(), max_files=1, max_fields=FIELDS, max_part_size=4 * LONGEST_TEXT + 1024
+        request.headers, request.stream(), max_files=1, max_fields=len(_FIELDS), max_part_size=4 * LONGEST_TEXT + 1024
     )
     try:
         parts = await parser.parse()
     except MultiPartException:
-        raise Refusal(422, "the form is incomplete, or has more in it than the page's") from None
+        raise Refusal(422, MORE) from None
+    if not set(parts) <= set(_FIELDS):
+        raise Refusal(422, MORE)
     fields = {name: value for name, value in parts.items() if isinstance(value, str)}
     pictures = [value for value in parts.values() if isinstance(value, UploadFile)]
     data = b"".join([await picture.read() for picture in pictures])

@@ -6,14 +6,14 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from starlette.requests import Request
 
 from link.records import NewMention
 from serve.refusals import Refusal
 
 LONGEST_TEXT, LONGEST_MENTION, LONGEST_ID = 10_000, 1_000, 500  # characters
-MOST_CANDIDATES = 1_000
+MOST_CANDIDATES, MOST_TOP = 1_000, 100
 MOST_MARKS = 200_000  # brackets and commas of a request: each may become an object of Python
 
 
@@ -25,22 +25,43 @@ def _decoded(text: str) -> str:
     return text
 
 
+def _whole(number: Any) -> Any:
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+# 7.0 is an integer in a JSON schema
+Place = Annotated[int, Field(ge=0, le=LONGEST_TEXT), BeforeValidator(_whole)]
+Top = Annotated[int, Field(ge=1, le=MOST_TOP), BeforeValidator(_whole)]
+BASE64 = {
+    "contentEncoding": "base64",
+    "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+}
 Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
+
+
+# what `_says_what` checks: the string itself, or where it stands
+_NUMBER = {"type": "integer"}
+_WHICH: dict[str, Any] = {
+    "anyOf": [
+        {"required": ["mention"]},
+        {"required": ["start", "end"], "properties": {"start": _NUMBER, "end": _NUMBER}},
+    ]
+}
 
 
 class Asked(BaseModel):
     """A mention to link: a string in a text."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, title="Mention")
+    model_config = ConfigDict(extra="forbid", strict=True, title="Mention", json_schema_extra=_WHICH)
 
     text: str = Field(min_length=1, max_length=LONGEST_TEXT, description="The sentence that the mention stands in.")
-    mention: str = Field("", max_length=LONGEST_MENTION, description="The string in the text that is to be linked.")
-    start: int | None = Field(
-        None, ge=0, le=LONGEST_TEXT, description="Its first character, where the text has it more than once."
+    mention: str = Field(
+        "", min_length=1, max_length=LONGEST_MENTION, description="The string in the text that is to be linked."
     )
-    end: int | None = Field(None, ge=0, le=LONGEST_TEXT, description="The character behind it.")
+    start: Place | None = Field(None, description="Its first character, where the text has it more than once.")
+    end: Place | None = Field(None, description="The character behind it.")
     image: Annotated[str, AfterValidator(_decoded)] | None = Field(
-        None, description="A picture: the bytes of its file in base64.", json_schema_extra={"contentEncoding": "base64"}
+        None, description="A picture: the bytes of its file in base64.", json_schema_extra=BASE64
     )
     candidates: list[Id] | None = Field(
         None, min_length=1, max_length=MOST_CANDIDATES, description="Ids of entities to rank; else they are retrieved."
@@ -65,8 +86,8 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    mentions: list[Asked] = Field(min_length=1, max_length=10_000)
-    top: int = Field(10, ge=1, le=100, description="Candidates of each mention, best first.")
+    mentions: list[Asked] = Field(min_length=1)
+    top: Top = Field(10, description="Candidates of each mention, best first.")
     nil_below: float = Field(
         0.0, ge=0, le=1, description="Abstain where the best candidate is less probable than this."
     )

@@ -15,6 +15,7 @@ from serve import refusals
 from serve.refusals import Refusal
 
 MEGABYTE = 1_000_000
+MOST_HEAD = 16_384  # bytes of an address and headers
 HELD = 8  # bodies of the largest size that are in memory at once
 ARRIVAL = 20.0  # seconds in which a body arrives, and a refused one is let run out
 HEADERS = (
@@ -80,6 +81,7 @@ class Gate:
         request, send = Request(scope, receive), _guarded(send)
         body = bytearray()
         try:
+            _check_head(scope)
             self._check_names(request)
             await self._read(request, receive, body)
             await self._pass(scope, bytes(body), receive, send)
@@ -154,6 +156,16 @@ class Gate:
             raise _GoneError
         if answered.cancelled() and not begun.is_set():
             raise Refusal(503, "the answer takes too long: ask for fewer mentions at once, or later", 1)
+
+
+def _check_head(scope: Scope) -> None:
+    fields = [
+        scope.get("raw_path") or b"",
+        scope["query_string"],
+        *(part for pair in scope["headers"] for part in pair),
+    ]
+    if (found := sum(map(len, fields))) > MOST_HEAD:
+        raise Refusal(431, f"address and headers have {found:,} bytes, expected at most {MOST_HEAD:,}")
 
 
 class _GoneError(Exception):

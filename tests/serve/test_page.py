@@ -27,7 +27,7 @@ def sent(client, picture=None, **fields):
     """Send the form as a browser does: always as multipart, with an empty file where none was chosen."""
     given = {"text": "Super G in Vail", "mention": "Super G", "start": "", "end": "", "nil_below": "0"} | fields
     name, data = picture or ("", b"")
-    return client.post("/", data=given, files={"image": (name or "blank", data)} if picture else {"x": (None, "")})
+    return client.post("/", data=given, files={"image": (name or "blank", data)} if picture else {"image": ("", b"")})
 
 
 def text_of(html):

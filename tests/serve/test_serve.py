@@ -203,7 +203,7 @@ def test_a_body_that_is_too_large_is_refused(linker):
 
 def test_a_schema_is_there_and_no_page_that_loads_from_elsewhere(client):
     found = client.get("/openapi.json").json()
-    assert set(found["paths"]) == {"/api/link", "/api/entity/{id}", "/api/health", "/picture/{id}"}
+    assert set(found["paths"]) == {"/", "/api/link", "/api/entity/{id}", "/api/health", "/picture/{id}"}
     answers = found["paths"]["/api/link"]["post"]["responses"]
     assert set(answers) == {"200", "400", "408", "413", "422", "429", "503"}
     assert answers["422"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Error"}
