@@ -12,11 +12,11 @@ from starlette.responses import HTMLResponse, Response
 FOLDER = Path(__file__).parent / "page"
 TYPES = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 EVIDENCE = {  # of link.records.Candidate, as a person reads it
-    "string": "name and mention, letter by letter",
-    "text_to_text": "text and its text",
-    "text_to_image": "text and its picture",
-    "image_to_text": "picture and its text",
-    "image_to_image": "picture and its picture",
+    "string": "spelling of the name",
+    "text_to_text": "sentence, entity’s text",
+    "text_to_image": "sentence, entity’s picture",
+    "image_to_text": "your picture, entity’s text",
+    "image_to_image": "your picture, entity’s picture",
 }
 PICTURES = {  # of cache.kinds.IMAGE_STATUS, where there is none to take
     "empty": "the file is empty",
