@@ -7,6 +7,7 @@ import typer
 import cache.cli
 import extract.cli
 import link.cli
+import report.cli
 import serve.cli
 import train.cli
 from common import console
@@ -15,7 +16,14 @@ from common.commands import program
 PANELS = ("Make a cache", "Look at a cache", "Share a cache", "Train heads", "Look at a run", "Use a run")
 COMMANDS = tuple(
     sorted(
-        (*extract.cli.COMMANDS, *cache.cli.COMMANDS, *train.cli.COMMANDS, *link.cli.COMMANDS, *serve.cli.COMMANDS),
+        (
+            *extract.cli.COMMANDS,
+            *cache.cli.COMMANDS,
+            *train.cli.COMMANDS,
+            *report.cli.COMMANDS,
+            *link.cli.COMMANDS,
+            *serve.cli.COMMANDS,
+        ),
         key=lambda command: PANELS.index(command.panel),
     )
 )

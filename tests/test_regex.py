@@ -16,7 +16,7 @@ from common.errors import CacheError
 from torture.processes import child
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("cache", "common", "extract", "link", "train")
+FOLDERS = ("cache", "common", "extract", "link", "report", "train")
 METHODS = ("match", "fullmatch", "search", "sub", "findall", "finditer", "split")
 LENGTH = 20_000  # letters: twice squared, more than ten seconds of a processor; linear, less than a millisecond
 MEGABYTE = 1_000_000

@@ -20,7 +20,7 @@ from common.foreign import make, markdown, printable, printable_lines, shell
 from tests.worlds import synthetic_cache
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("common", "cache", "extract", "link", "train", "torture")
+FOLDERS = ("common", "cache", "extract", "link", "report", "train", "torture")
 ACTS = "\x1b]0;x\x07\x1b[2J \x9b31m \u202eevil\u2066 \u200f a\nerror: b\r\x08 \x7f \u2028 \udce9 \u00a0z"
 HOSTILE = (
     "x; touch y #", "$(touch y)", "`touch y`", "'; touch y; '", '"$HOME"', "a b", "--replace", "-x", "~root", "{a,b}",
@@ -179,7 +179,7 @@ EXEMPT = {
 }
 NAMES = (
     "info verify push pull card sign synth diff gc export import extract describe train compare ablate sweep costs "
-    "doctor explain slices predict evaluate link serve"
+    "doctor explain slices predict evaluate report link serve"
 )
 COMMAND = re.compile(
     rf"(?:^|[\s:(`])(melcache ({NAMES.replace(' ', '|')})|make (extract|train|describe)|python -m \w+|hf repos|aws s3|"

@@ -49,7 +49,7 @@ def test_every_command_of_the_stages_is_there_once_and_in_a_group():
     names = [command.name for command in cli.COMMANDS]
     assert set(names) == set(
         "extract describe import synth info verify diff doctor push pull export card sign gc train compare ablate "
-        "sweep costs explain slices predict evaluate link serve".split()
+        "sweep costs explain slices predict evaluate report link serve".split()
     )
     assert len(names) == len(set(names)) == len(cli.app().commands)
     page = melcache("--help").stdout

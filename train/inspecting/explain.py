@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from cache import Reader
 from cache.edges import EDGES
@@ -13,12 +15,15 @@ from common.foreign import printable
 from common.output import table
 from common.records import SPLITS
 from train.config import ExplainConfig
+from train.data.batch import Batch
 from train.data.row_names import row_names
 from train.data.splits import masks
 from train.data.table import Table
 from train.inspecting import trained_head
 from train.inspecting.finished_run import cache_of
 from train.inspecting.trained_head import Trained
+
+ROWS = 256  # mentions whose edges are computed at once
 
 
 def explain(config: ExplainConfig) -> dict[str, Any]:
@@ -54,9 +59,10 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
 @torch.no_grad()
 def _candidates(trained: Trained, reader: Reader, row: int) -> list[dict[str, Any]]:
     """Return id, name, score and the edges of each layer of a mention's candidates."""
-    batch = Table(reader, "drin", torch.device("cpu"), "mmap").batch(torch.tensor([row]))
+    table = Table(reader, "drin", torch.device("cpu"), "mmap")
+    batch = table.batch(torch.tensor([row]))
     scores = trained.model(batch)[0].tolist()
-    layers = [edges[0].flatten(1).tolist() for edges in trained.inside.edge_weights(batch)]
+    layers = [edges.flatten(1).tolist() for edges in _edges(trained, batch)[0]]
     if not all(map(math.isfinite, (score for score, there in zip(scores, batch.present[0], strict=True) if there))):
         raise NotFiniteError(f"scores of mention row {row} are not finite: the weights are not those of a training")
     ids, names = row_names(reader, "entity.ids.id"), row_names(reader, "entity.ids.name")
@@ -71,6 +77,22 @@ def _candidates(trained: Trained, reader: Reader, row: int) -> list[dict[str, An
         for position, entity in enumerate(reader.column("pair.candidates.candidates")[row].tolist())
         if entity >= 0
     ]
+
+
+@torch.no_grad()
+def edge_weights(trained: Trained, reader: Reader, rows: Tensor) -> np.ndarray:
+    """Return the edges that enter each layer of a trained DRIN for the lists of mention rows (n,).
+
+    float32 (n, C, L, 4), in the order of EDGES; NaN where a layer does not read an edge.
+    """
+    table = Table(reader, "drin", torch.device("cpu"), "mmap")
+    found = [_edges(trained, batch) for batch in table.batches(rows.split(ROWS))]
+    return torch.cat(found).flatten(3).transpose(1, 2).numpy()
+
+
+def _edges(trained: Trained, batch: Batch) -> Tensor:
+    """Return the edges of a batch, (B, L, C, 2, 2)."""
+    return torch.stack(list(trained.inside.edge_weights(batch)), 1)
 
 
 def show(found: dict[str, Any]) -> str:

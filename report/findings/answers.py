@@ -1,0 +1,139 @@
+"""What a finished run answers to each test mention: its candidates, best first, with scores and probabilities."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cache import Reader
+from common.errors import ConfigError
+from report.config import ReportConfig
+from train.config import PROTOCOLS, SlicesConfig
+from train.evaluating import metrics, ranking
+from train.heads.registry import HEADS
+from train.inspecting import explain, trained_head
+from train.inspecting.finished_run import cache_of, results_of
+from train.judging import calibration
+from train.judging.scoring import Scored, Scorer
+
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that is over: its folder, the checked content of its results.json, and its cache."""
+
+    folder: Path
+    results: dict[str, Any]
+    reader: Reader
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a run says of mention rows (n,).
+
+    entities (n, C), best first, -1 = padding, with `scores` (-inf there) and `probabilities` (0 there); `order` (n, C)
+    the places of these in the list; `gold` (n,) the place of gold among them, -1 = not there; `right` (n,) whether gold
+    is first, ties in expectation.
+    """
+
+    rows: np.ndarray
+    order: np.ndarray
+    entities: np.ndarray
+    scores: np.ndarray
+    probabilities: np.ndarray
+    gold: np.ndarray
+    right: np.ndarray
+    temperature: float
+
+
+def finished(config: ReportConfig) -> list[FinishedRun]:
+    """Return the runs of a report.  Raises ConfigError for one that is not over, and for runs of several caches."""
+    found = []
+    for folder in config.run:
+        if (results := results_of(folder)) is None:
+            raise ConfigError(f"{folder} holds no finished run: no results.json. `melcache train` writes one")
+        reader = cache_of(SlicesConfig(run=folder, dataset=config.dataset, shards=config.shards), results["cache_id"])
+        found.append(FinishedRun(folder, results, reader))
+    first = found[0]
+    for run in found[1:]:
+        for what, key in (("cache", "cache_id"), ("split", "split"), ("protocol", "protocol")):
+            if run.results[key] != first.results[key]:
+                raise ConfigError(
+                    f"{run.folder} is of another {what} than {first.folder}, so mentions cannot be shown side by side: "
+                    "make a report of each"
+                )
+    return found
+
+
+def unanswered(run: FinishedRun) -> str | None:
+    """Return why a run cannot say what it answers, None where it can."""
+    if run.results["model"] not in HEADS:
+        return f"{run.results['name']} is a head by file, which is not loaded again"
+    if run.results["protocol"] == PROTOCOLS["whole-kb"]:
+        return f"{run.results['name']} ranked all entities, and what it ranked is not kept"
+    return None
+
+
+def of_run(run: FinishedRun, config: ReportConfig) -> Answers:
+    """Return what a run answers to the mentions that its test counted, the only place where a report scores."""
+    scorer = Scorer(run.folder, run.results, run.reader, _seeds(run, config.seed), config.device)
+    rows = {name: ranking.rows_of(scorer.table, name, scorer.config.protocol) for name in ("valid", "test")}
+    warm = 1.0
+    if len(rows["valid"]):
+        found = scorer.scored(rows["valid"])
+        warm = calibration.temperature(found.scores, _golds(scorer, rows["valid"]))
+    return _ordered(scorer.scored(rows["test"]), _golds(scorer, rows["test"]), warm)
+
+
+def edges_of(run: FinishedRun, config: ReportConfig, answers: Answers) -> np.ndarray | None:
+    """Return the weights of a DRIN's edges where they enter each layer, NaN where not read; None of another head.
+
+    (n, C, L, 4), candidates as `answers` orders them, edges as cache.edges.EDGES; of the first seed that is shown.
+    """
+    if run.results["model"] != "drin" or run.results["protocol"] == PROTOCOLS["injected"]:  # other lists than stored
+        return None
+    seed = _seeds(run, config.seed)[0]
+    trained = trained_head.load(trained_head.seed_file(run.folder, seed), run.reader)
+    found = explain.edge_weights(trained, run.reader, torch.from_numpy(answers.rows))
+    order = answers.order[:, :, None, None].repeat(found.shape[2], 2).repeat(found.shape[3], 3)
+    return np.take_along_axis(found, order, 1)
+
+
+def _seeds(run: FinishedRun, wanted: str) -> list[int]:
+    """Return the seeds whose mean answers.  Raises ConfigError for one that the run does not have."""
+    there = [seed["seed"] for seed in run.results["seeds"]]
+    if wanted == MEAN:
+        return there
+    if not wanted.isdecimal() or int(wanted) not in there:
+        raise ConfigError(f"--seed {wanted}: {run.folder} has {', '.join(map(str, there))}, or give mean")
+    return [int(wanted)]
+
+
+def _golds(scorer: Scorer, rows: Tensor) -> np.ndarray:
+    """Return the place of gold in the list of mention rows (n,), -1 = not there."""
+    found: np.ndarray = scorer.table.gold[rows.to(scorer.table.device)].cpu().numpy()
+    return found
+
+
+def _ordered(found: Scored, gold: np.ndarray, warm: float) -> Answers:
+    """Return scored lists best first, equal ones in the list's order; gold (n,) is the place in the list."""
+    order = np.argsort(-found.scores, axis=1, kind="stable")
+    better, tied = metrics.ranks(
+        torch.from_numpy(found.scores), torch.from_numpy(gold), torch.from_numpy(found.entities >= 0)
+    )
+    places = np.where(gold >= 0, (order == gold[:, None]).argmax(1), -1)
+    entities, scores = (np.take_along_axis(values, order, 1) for values in (found.entities, found.scores))
+    return Answers(
+        rows=found.rows,
+        order=order,
+        entities=entities,
+        scores=scores,
+        probabilities=calibration.probabilities(scores, warm),
+        gold=places,
+        right=metrics.per_mention(better, tied, "top1").numpy(),
+        temperature=warm,
+    )

@@ -1,0 +1,1 @@
+"""How a report is written: templates, charts, small pictures, and a folder that is there whole or not at all."""
