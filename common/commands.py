@@ -1,18 +1,21 @@
 """Commands: each a frozen dataclass of knobs and a function that runs with one; a table of them is a program."""
 
+import contextlib
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from common import console
+from common.errors import ConfigError
 from common.help_pages import WIDTH, write_groups
 from common.options import Given, knobs
 from common.parameters import parameter, value
 
+REFUSED: Any = typer.BadParameter.__base__  # click's, or that of the copy of click that typer has
 KEPT = "what was finished is kept, the same command continues"
 
 
@@ -34,6 +37,18 @@ class Command:
     epilog: str | None = None
 
 
+@contextlib.contextmanager
+def _in_a_line(ctx: Any) -> Iterator[None]:
+    """Raise ConfigError for what click refuses, which it would tell in three lines: usage, a hint, and the reason."""
+    try:
+        yield
+    except REFUSED as error:
+        if type(error).show is not REFUSED.show:  # the help, where no word is given
+            raise
+        reason, command = error.format_message().strip(), (error.ctx or ctx).command_path
+        raise ConfigError(f"{reason}{'' if reason[-1] in '.?!)' else '.'} Options: {command} --help") from None
+
+
 class _Once:
     """A command that refuses an option given twice, of which click would keep the last in silence.
 
@@ -43,7 +58,11 @@ class _Once:
     make_parser: Callable[[Any], Any]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse as click does."""
+        """Parse as click does; what it refuses is an error of ours."""
+        with _in_a_line(ctx):
+            return self._parsed(ctx, args)
+
+    def _parsed(self, ctx: Any, args: list[str]) -> list[str]:
         parser = self.make_parser(ctx)
         parser.ignore_unknown_options = True  # click names them below
         _, rest, given = parser.parse_args(args=list(args))
@@ -56,6 +75,11 @@ class _Once:
             ctx.fail(f"{given[0].opts[0]} belongs behind `{behind[0]}`, whose option it becomes")
         left: list[str] = super().parse_args(ctx, args)  # type: ignore[misc] # a mixin: typer's class follows
         return left
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run as click does; what it refuses of a command's words is an error of ours."""
+        with _in_a_line(ctx):
+            return super().invoke(ctx)  # type: ignore[misc] # a mixin, as above
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, and the commands, in groups."""

@@ -1,5 +1,6 @@
 """What a person sees: progress with an ETA, and tables of plain text."""
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Self
@@ -69,6 +70,12 @@ def say(text: str) -> None:
     """Print a line of progress on stderr, so that stdout holds results only."""
     if not _quiet:
         tqdm.write(printable(spelled(text)), file=console.err())
+
+
+def loading(*libraries: str) -> None:
+    """Say which libraries are imported next, which takes seconds; nothing of those that have been."""
+    if new := [name for name in libraries if name not in sys.modules]:
+        say(f"loading {', '.join(new)} ...")
 
 
 def be_quiet() -> None:

@@ -21,15 +21,20 @@ def not_ended(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path} ended the program (sys.exit({error.code!r:.60})): nothing is finished") from error
 
 
+def read(path: Path, option: str) -> bytes:
+    """Return the bytes of a file that an option names.  Raises ConfigError where there is none."""
+    if not is_file(path):
+        raise ConfigError(f"{option} {path}: there is no such file")
+    return path.read_bytes()
+
+
 def load(path: Path, prefix: str, option: str, needed: Sequence[str], guide: str) -> tuple[ModuleType, str]:
     """Return the module that a file holds, as <prefix>_<stem>, and the sha256 of the file.
 
     An error in it is its author's, who wants the traceback. Raises ConfigError where there is no file, or names that
     are `needed` are not in it; `guide` says where that is told.
     """
-    if not is_file(path):
-        raise ConfigError(f"{option} {path}: there is no such file")
-    source = path.read_bytes()
+    source = read(path, option)
     spec = importlib.util.spec_from_file_location(f"{prefix}_{path.stem}", path)
     assert spec is not None, "a name that ends with .py has a loader"
     module = importlib.util.module_from_spec(spec)

@@ -90,6 +90,20 @@ def denied(doing: str, path: Path, error: OSError) -> DeniedError:
     return DeniedError(f"cannot {doing} {path}: {error.strerror}{ADVICE.get(error.errno or 0, '')}")
 
 
+def check_writable(folder: Path) -> None:
+    """Raise DeniedError where nothing can be written into a folder, or into the nearest above it that exists."""
+    there = next((place for place in (folder, *folder.parents) if exists(place)), Path())
+    if not is_folder(there):
+        raise DeniedError(
+            f"cannot write to {folder}/: {there} is no folder. Move it out of the way, or name another place"
+        )
+    effective = os.access in os.supports_effective_ids
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=effective):
+        raise DeniedError(
+            f"cannot write to {folder}/: {there}/ lets this user write nothing. Let it (chmod), or name another place"
+        )
+
+
 def check_name(name: str, what: str) -> None:
     """Raise ConfigError for what cannot name a cache: its folder, and the dataset that its manifest tells."""
     bad = next((char for char in name if not char.isprintable()), None)

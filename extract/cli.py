@@ -1,6 +1,6 @@
 """The commands of `melcache` that make caches of releases, and `python -m extract`."""
 
-from common import console
+from common import console, output
 from common.commands import Command, program
 from extract.config import DescribeConfig, ExtractConfig
 
@@ -11,12 +11,16 @@ def extract(config: ExtractConfig) -> None:
     Interrupted? The same command continues; finished shards are kept. With --remote, what a teammate has computed is
     fetched instead, every byte checked.
     """
-    from extract import pipeline, plan  # torch and the encoder libraries: not for --help
+    from extract.beginning import begin
+
+    begun = begin(config)  # with all errors that need no encoder
+    output.loading("torch")
+    from extract import pipeline, plan
 
     if config.plan:
-        plan.show(config)
+        plan.show(config, begun)
     else:
-        pipeline.run(config)
+        pipeline.run(config, begun)
 
 
 def describe(config: DescribeConfig) -> None:

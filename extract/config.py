@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 from cache import kinds
 from cache.kinds import Role, Source
 from cache.names import ColumnName
-from cache.quantized import STORAGE, Storage
+from cache.quantized import LEVELS, STORAGE, Storage
 from cache.schema import CHOICES, READS
 from common import places
 from common.errors import ConfigError
@@ -22,6 +23,8 @@ NONE = Path("none")  # of --descriptions and --faces: without, though the cache 
 LONGEST = 1 << 20  # tokens of a text
 DETECTORS = ("v1", "v2")  # torchvision's
 RANDOM = ("random-tiny", "random-full")
+# how options call a role
+OPTIONS: dict[Role, str] = {"text": "text", "joint": "joint", "image": "image", "objects": "detector"}
 CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
 
 
@@ -163,6 +166,11 @@ class ExtractConfig:
                 )
         if self.text is None or self.own("text"):
             self._refuse_text_options()
+        if self.joint is None and self.joint_edges == "probability":
+            raise ConfigError(
+                "--joint-edges probability: CLIP, the joint encoder without --joint, gives no probability of one pair. "
+                "Add --joint MODEL, with one such as SigLIP, or leave --joint-edges out"
+            )
         parts = kinds.on_demand()
         if unknown := [name for name in self.heads if name not in (*READS, *parts)]:
             known = f"there are {', '.join(READS)}, and the parts {one_of(unknown[0], parts)}"
@@ -225,6 +233,14 @@ class ExtractConfig:
         if given is not None or self.named(role) is None or not others:
             return self.weights if given is None else given
         return "pretrained"
+
+    def refuse_idle_storage(self, parts: Iterable[str]) -> None:
+        """Raise ConfigError for a --storage that none of these parts has."""
+        if self.storage in LEVELS and not any(map(kinds.quantizable, parts)):
+            raise ConfigError(
+                f"--storage {self.storage} is for tokens, regions, patches and crops, and no head that reads some is "
+                "named: add --for ghmfc, or leave --storage out"
+            )
 
     @property
     def demanded(self) -> set[str]:

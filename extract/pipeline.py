@@ -8,6 +8,7 @@ from cache.writing.draft import Draft
 from common import console
 from common.output import duration, say
 from extract import explain
+from extract.beginning import Begun
 from extract.computing import coverage, provenance
 from extract.computing.missing_shards import Work
 from extract.config import ExtractConfig
@@ -15,14 +16,14 @@ from extract.planning.shards import missing
 from extract.preparation import described, prepare
 
 
-def run(config: ExtractConfig) -> Path:
+def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
     """Encode a release into `config.folder` and return that directory.
 
-    Finished shards of an interrupted run are kept, and those that a remote has are fetched. Raises MelcacheError: see
-    common.errors.
+    Finished shards of an interrupted run are kept, and those that a remote has are fetched. `begun` is what
+    `beginning.begin` has read, where it has. Raises MelcacheError: see common.errors.
     """
     start = time.monotonic()
-    job = prepare(config)
+    job = prepare(config, begun)
     plan, draft, encoders, shared = job.plan, job.draft, job.encoders, job.shared
     with store.together(config.folder):
         draft.sweep()

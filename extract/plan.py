@@ -10,6 +10,7 @@ from cache.writing.writer import ShardPlan, Todo
 from common import console
 from common.output import duration, size, table
 from extract import explain
+from extract.beginning import Begun
 from extract.config import ExtractConfig
 from extract.forecast.calibration import Calibration
 from extract.forecast.workload import Workload
@@ -39,9 +40,9 @@ class Line:
     seconds: float | None
 
 
-def show(config: ExtractConfig) -> None:
+def show(config: ExtractConfig, begun: Begun) -> None:
     """Print what `pipeline.run` would do, as a table or as JSON."""
-    job = prepare(config)
+    job = prepare(config, begun)
     found = forecast(config, job)
     console.present(found, report, as_json=config.json)
 

@@ -1,23 +1,20 @@
-"""What stands before an extraction: the release, the remote's answer, and the plan of every shard."""
+"""What stands before an extraction: its encoders, candidate lists and rows, and the plan of every shard."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cache import fingerprint, kinds, manifests
+from cache import fingerprint, manifests
 from cache.writing.draft import Draft
-from common.errors import ConfigError, DatasetError
-from common.output import say
+from common.errors import ConfigError
 from common.records import SPLITS, Dataset
-from extract import datasets
-from extract.attributes import faces
+from extract.beginning import Begun, begin
 from extract.computing import coverage
 from extract.config import NONE, ExtractConfig
 from extract.encoders import Encoders
 from extract.planning import candidate_lists, row_order, rows
 from extract.planning.shards import RANGED, Plan
 from extract.planning.trust import Trust
-from extract.reading import descriptions
 from extract.remote import Shared
 from extract.siblings import Siblings
 
@@ -37,25 +34,11 @@ class Job:
     shared: Shared
 
 
-def prepare(config: ExtractConfig) -> Job:
-    """Read the release, ask the remote, and plan every shard; nothing is written."""
-    shared = Shared(config)  # first: a bad URL stops at once, and the weights may switch the Hub's library off
-    release = datasets.load(config.dataset, config.source)
-    _tell_doubts(config, release)
-    if config.descriptions not in (None, NONE):
-        release = descriptions.add(release, config.descriptions)
-    if config.faces not in (None, NONE):
-        asked = {"gender": config.infer_gender, "race": config.infer_race}
-        release = faces.add(release, config.faces, config.objects, **asked)
-    draft, siblings = Draft(config.folder), Siblings(config)
-    _stop_if_forgotten(config, release, draft)
-    if config.limit and draft.before is not None and len(draft.before.generations or ()) > 1:
-        raise ConfigError(f"--limit would replace the grown cache in {config.folder}; give it another --name")
+def prepare(config: ExtractConfig, begun: Begun | None = None) -> Job:
+    """Plan every shard of what has `begun`, by default as `begin` does; nothing is written."""
+    begun = begun or begin(config)
+    release, draft, siblings, shared = begun.release, begun.draft, begun.siblings, begun.shared
     encoders = Encoders(config)
-    if config.limit:
-        release = rows.limit(release, config.limit)
-    else:
-        coverage.stop_if_absent(release, config.max_missing)  # before minutes of fuzzy matching
     earlier = (
         None
         if config.limit or config.reorder
@@ -75,14 +58,6 @@ def prepare(config: ExtractConfig) -> Job:
     return job
 
 
-def _tell_doubts(config: ExtractConfig, release: Dataset) -> None:
-    """Say what in a release is probably a mistake.  Raises DatasetError for the first with --strict."""
-    if release.doubts and config.strict:
-        raise DatasetError(f"{release.doubts[0]}, which --strict refuses. {release.doubts[-1]}")
-    for doubt in release.doubts:
-        say(f"warning: {doubt}")
-
-
 def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:
     """Raise ConfigError for more shards than a manifest may list, before any is computed."""
     count = sum(len(shards) for table in RANGED for shards in plan.shards(table))
@@ -91,24 +66,6 @@ def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:
         raise ConfigError(
             f"that would be {count:,} shards, and a manifest lists at most {manifests.MAX_SHARDS:,}: use "
             f"--shard-rows {enough}"
-        )
-
-
-def _stop_if_forgotten(config: ExtractConfig, release: Dataset, draft: Draft) -> None:
-    """Raise ConfigError for an option that made columns of the cache in the folder and is not given now."""
-    had = {
-        "descriptions": any(
-            column in entry.columns
-            for part, entry in draft.parts.items()
-            for column in kinds.columns_with("descriptions", part)
-        ),
-        "faces": any("faces" in draft.parts[part].recipe for part in kinds.reading("faces") if part in draft.parts),
-    }
-    has = {"descriptions": any(entity.description for entity in release.entities), "faces": config.faces is not None}
-    for option in (name for name in had if had[name] and not has[name] and getattr(config, name) is None):
-        raise ConfigError(
-            f"the cache in {config.folder} was made with {option}; give --{option} again, or --{option} none to remove "
-            "them"
         )
 
 

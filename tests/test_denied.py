@@ -317,3 +317,14 @@ def test_nothing_looks_at_a_path_around_the_functions():
     found = {name: looks(path.read_text()) - EXEMPT.get(name, set()) for name, path in modules.items()}
     assert {name: what for name, what in found.items() if what} == {} and len(found) > 80
     assert looks("if path.exists(): pass") and looks("os.path.isdir(x)") and not looks("paths.exists(x), exists(x)")
+
+
+def test_a_folder_that_takes_no_file_is_refused_before_the_work(bound, tmp_path):
+    paths.check_writable(tmp_path / "new/cache")
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(DeniedError, match=f"cannot write to {tmp_path}/new/cache/: {tmp_path}/ lets this user"):
+            paths.check_writable(tmp_path / "new/cache")
+    finally:
+        tmp_path.chmod(0o755)
+    assert not list(tmp_path.iterdir())

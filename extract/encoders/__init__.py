@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 from cache.edges import Probability
-from cache.kinds import KINDS, ROLES, Role, passes
+from cache.kinds import KINDS, Role, passes
 from cache.names import PartName
 from common import devices
 from common.errors import ConfigError
-from extract.config import ExtractConfig
+from common.output import loading
+from extract.config import OPTIONS, ExtractConfig
 from extract.encoders.base import NONE, Columns, Encoder, ImageEncoder
 from extract.encoders.compute import Compute
 from extract.encoders.detector import Detector, Objects
@@ -26,10 +27,6 @@ from extract.encoders.resnet import ResNet
 from extract.encoders.text.batches import TextEncoder
 from extract.encoders.text.bert import Bert
 from extract.weights import sources
-from extract.weights.sources import Weights
-
-# how options call a role
-OPTIONS: dict[Role, str] = {"text": "text", "joint": "joint", "image": "image", "objects": "detector"}
 
 
 class Encoders:
@@ -39,7 +36,7 @@ class Encoders:
     """
 
     def __init__(self, config: ExtractConfig) -> None:
-        self._config, self.weights = config, _weights(config)
+        self._config, self.weights = config, sources.by_role(config)
         if all(weights.tiny for weights in self.weights.values()):
             torch.set_num_threads(1)  # threads that wait for each other made toy models up to 140 times slower
         devices.cap_threads()
@@ -62,6 +59,7 @@ class Encoders:
             return Bert(self.weights["text"], self.compute, config.text_batch)
         if file := self._file("text", OwnText.needed):
             return OwnText(file, config.text_batch)
+        loading("transformers")
         from extract.encoders.text.named import NamedText  # transformers: 12-18 s, and the default has no need of it
 
         return NamedText(config, self.weights["text"], self.compute)
@@ -72,6 +70,7 @@ class Encoders:
             return Objects(weights, self.compute, self.image, config.detector, config.objects)
         if file := self._file("objects", OwnObjects.needed):
             return OwnObjects(file, self.image, config.objects)
+        loading("transformers")
         from extract.encoders.detection.named import NamedObjects
 
         return NamedObjects(config, weights, self.compute, self.image)
@@ -81,6 +80,7 @@ class Encoders:
             return Clip(self.weights["joint"], self.compute, config.text_batch, config.image_batch)
         if file := self._file("joint", OwnJoint.needed):
             return OwnJoint(file, config.text_batch, config.image_batch)
+        loading("open_clip")
         from extract.encoders.joint.named import NamedJoint  # open_clip: as with transformers
 
         return NamedJoint(config, self.weights["joint"], self.compute)
@@ -90,6 +90,7 @@ class Encoders:
             return ResNet(self.weights["image"], self.compute, config.image_batch)
         if file := self._file("image", OwnImage.needed):
             return OwnImage(file, config.image_batch)
+        loading("timm")
         from extract.encoders.image.named import NamedImage  # timm: 5 s
 
         return NamedImage(config.image, self.weights["image"], self.compute, config.image_batch)
@@ -147,15 +148,3 @@ def _probability(joint: JointEncoder) -> Probability:
             "probability of one. Take a model with a bias of its logits, such as SigLIP, or --joint-edges cosine"
         )
     return Probability(joint.logits.scale, joint.logits.bias)
-
-
-def _weights(config: ExtractConfig) -> dict[Role, Weights]:
-    """Return by role where its weights come from.  Raises WeightsError for a folder that is not there."""
-    options = {role: config.weights_of(role) for role in ROLES}
-    online = "pretrained" in options.values()
-    return {
-        role: sources.parse(
-            text, online=online, option="--weights" if text == config.weights else f"--{OPTIONS[role]}-weights"
-        )
-        for role, text in options.items()
-    }

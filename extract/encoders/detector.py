@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from common.output import loading
 from extract.encoders.base import NONE, Columns, Encoder, ImageEncoder
 from extract.encoders.compute import Compute, seeded, tame
 from extract.weights import torchvision_files
@@ -135,6 +136,7 @@ def outward(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]
 
 
 def _load(path: Path | None, weights: Weights, version: str) -> torch.nn.Module:
+    loading("torchvision")
     from torchvision.models import detection
 
     with seeded():

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from common.output import loading
 from extract.encoders.base import ImageEncoder
 from extract.encoders.compute import Compute, seeded, tame
 from extract.weights import torchvision_files
@@ -88,6 +89,7 @@ def _pixels(image: Image.Image, side: int) -> torch.Tensor:
 
 
 def _load(path: Path | None, tiny: bool) -> torch.nn.Module:
+    loading("torchvision")
     from torchvision.models import resnet, resnet152
 
     with seeded():

@@ -6,10 +6,8 @@ from typing import Any
 from cache import kinds
 from cache.kinds import KINDS, Source
 from cache.names import PartName
-from cache.quantized import LEVELS
 from cache.schema import SEQUENCES, TABLES
 from cache.writing.writer import PartPlan, codes_of, columns_of, feature_type
-from common.errors import ConfigError
 from common.output import say
 from extract import images
 from extract.config import ExtractConfig
@@ -70,11 +68,7 @@ def plan(
             "makes both"
         )
         del made[name]
-    if config.storage in LEVELS and not any(part.quantized for part in made.values()):
-        raise ConfigError(
-            f"--storage {config.storage} is for tokens, regions, patches and crops, and no head that reads some is "
-            "named: add --for ghmfc, or leave --storage out"
-        )
+    config.refuse_idle_storage(made)
     return dict(sorted(made.items(), key=lambda item: TABLES.index(item[1].table)))
 
 

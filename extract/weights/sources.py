@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache.kinds import ROLES, Role
 from common.errors import WeightsError
 from common.paths import is_file, is_folder
-from extract.config import RANDOM
+from extract.config import OPTIONS, RANDOM, ExtractConfig
 
 SEED = 0
 RESIDUAL_GAIN = 0.2  # untrained batch norms do not normalize: at gain 1 fifty blocks overflow float16
@@ -83,6 +84,16 @@ def parse(text: str, *, online: bool = False, option: str = "--weights") -> Weig
     if not is_folder(Path(text)):
         raise WeightsError(f"{option} {text}: no such folder, and not one of pretrained, {', '.join(RANDOM)}")
     return Weights("files", Path(text))
+
+
+def by_role(config: ExtractConfig) -> dict[Role, Weights]:
+    """Return by role where its weights come from.  Raises WeightsError for a folder that is not there."""
+    options = {role: config.weights_of(role) for role in ROLES}
+    online = "pretrained" in options.values()
+    return {
+        role: parse(text, online=online, option="--weights" if text == config.weights else f"--{OPTIONS[role]}-weights")
+        for role, text in options.items()
+    }
 
 
 def sha256_file(path: Path) -> str:

@@ -94,3 +94,25 @@ def test_the_command_lines_of_before_run_the_same_commands():
         assert (done.exit_code, done.stdout.split("\n")[0]) == (0, f"Usage: {usage}")
     for app, words in ((cli.PROGRAM, ["trian"]), (train.cli.app, ["swep"])):
         assert "Did you mean" in CliRunner().invoke(app, words).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["extract", "--text-pooling", "max"], "'--text-pooling': .*'auto', 'cls', 'mean', 'last'"),
+        (["extract", "--limit", "many"], "'--limit': .*integer"),
+        (["extract", "--limti", "3"], "No such option: --limti .*--limit"),
+        (["extract", "--limit"], "'--limit' requires an argument"),
+        (["extract", "--limit", "3", "--limit", "4"], "--limit is given twice: leave one out"),
+        (["describe"], "Missing option '--contact'"),
+        (["synth"], "Missing argument 'OUT'"),
+        (["info", "a", "b"], "unexpected extra argument"),
+        (["trian"], "No such command 'trian'"),
+        (["train", "--seeds", "x"], "--seeds.*each a whole number"),
+    ],
+)
+def test_what_click_refuses_is_one_line_as_any_error(words, told):
+    done = melcache(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert re.fullmatch(rf"error: .*{told}.* Options: melcache( {words[0]})? --help\n", done.stderr), done.stderr
+    assert melcache().stderr.startswith("Usage: ") or melcache().stdout.startswith("Usage: ")

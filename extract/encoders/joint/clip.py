@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from common.errors import WeightsError
+from common.output import loading
 from extract.encoders.compute import Compute, seeded
 from extract.encoders.joint.base import JointEncoder, Logits
 from extract.encoders.joint.kept import kept
@@ -109,6 +110,7 @@ class Clip(JointEncoder):
 
     @cached_property
     def _tokenizer(self) -> Any:
+        loading("open_clip")
         from open_clip.tokenizer import SimpleTokenizer  # its vocabulary is inside the package
 
         return SimpleTokenizer(context_length=CONTEXT)
@@ -123,6 +125,7 @@ class Clip(JointEncoder):
 
 
 def _load(path: Path | None, tiny: bool) -> torch.nn.Module:
+    loading("open_clip")
     import open_clip
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 

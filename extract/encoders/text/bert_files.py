@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from common.errors import WeightsError
+from common.output import loading
 from common.paths import is_file, is_special
 from extract.encoders.compute import seeded
 from extract.weights import states
@@ -31,6 +32,7 @@ def load(path: Path | None, config: dict[str, Any]) -> torch.nn.Module:
 
     Raises WeightsError, before anything large is made, for a file that lacks a weight or is of other sizes.
     """
+    loading("transformers")
     from transformers import BertConfig, BertModel  # 12-18 s: only when there is something to encode
 
     if path is None:

@@ -1,0 +1,100 @@
+"""How an extraction begins: the release, the remote's answer, the cache in the folder; nothing here needs an encoder.
+
+What is wrong with these is told at once, before torch and the encoders' libraries are imported, which takes seconds.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache import kinds
+from cache.writing.draft import Draft
+from common import own_file
+from common.errors import ConfigError, DatasetError, WeightsError
+from common.output import say
+from common.paths import check_writable, is_folder
+from common.records import Dataset
+from extract import datasets
+from extract.attributes import faces
+from extract.computing import coverage
+from extract.config import NONE, OPTIONS, ExtractConfig
+from extract.planning import rows
+from extract.reading import descriptions
+from extract.remote import Shared
+from extract.siblings import Siblings
+from extract.weights import sources
+
+PATHS = ("/", "./", "../", "~", "local-dir:")  # what an encoder's name begins with that can be a folder alone
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The records of a release, limited where that is asked, what is finished, the caches beside, and a remote."""
+
+    release: Dataset
+    draft: Draft
+    siblings: Siblings
+    shared: Shared
+
+
+def begin(config: ExtractConfig) -> Begun:
+    """Read what there is.  Raises MelcacheError for whatever no encoder is needed to see; nothing is written."""
+    shared = Shared(config)  # first: a bad URL stops at once, and the weights may switch the Hub's library off
+    _stop_if_no_encoder(config)
+    if not config.plan:
+        check_writable(config.folder)
+    release = datasets.load(config.dataset, config.source)
+    _tell_doubts(config, release)
+    if config.descriptions not in (None, NONE):
+        release = descriptions.add(release, config.descriptions)
+    if config.faces not in (None, NONE):
+        asked = {"gender": config.infer_gender, "race": config.infer_race}
+        release = faces.add(release, config.faces, config.objects, **asked)
+    draft, siblings = Draft(config.folder), Siblings(config)
+    _stop_if_forgotten(config, release, draft)
+    config.refuse_idle_storage({*config.demanded, *draft.parts})
+    if config.limit:
+        release = rows.limit(release, config.limit)
+    else:
+        coverage.stop_if_absent(release, config.max_missing)  # before minutes of fuzzy matching
+    return Begun(release, draft, siblings, shared)
+
+
+def _stop_if_no_encoder(config: ExtractConfig) -> None:
+    """Raise WeightsError for a folder of weights or of a model that is not there, ConfigError for such a file."""
+    for role in sources.by_role(config):
+        name, option = config.named(role) or "", f"--{OPTIONS[role]}"
+        if (path := config.own(role)) is not None:
+            own_file.read(path, option)
+        elif name.startswith(PATHS) and not is_folder(Path(name.removeprefix(PATHS[-1])).expanduser()):
+            raise WeightsError(f"{option} {name}: no such folder. Expected the folder of a model, or a model's name")
+
+
+def _tell_doubts(config: ExtractConfig, release: Dataset) -> None:
+    """Say what in a release is probably a mistake.  Raises DatasetError for the first with --strict."""
+    if release.doubts and config.strict:
+        raise DatasetError(f"{release.doubts[0]}, which --strict refuses. {release.doubts[-1]}")
+    for doubt in release.doubts:
+        say(f"warning: {doubt}")
+
+
+def _stop_if_forgotten(config: ExtractConfig, release: Dataset, draft: Draft) -> None:
+    """Raise ConfigError for an option that made columns of the cache in the folder and is not given now.
+
+    That cache may also be one that has grown, which --limit would replace.
+    """
+    had = {
+        "descriptions": any(
+            column in entry.columns
+            for part, entry in draft.parts.items()
+            for column in kinds.columns_with("descriptions", part)
+        ),
+        "faces": any("faces" in draft.parts[part].recipe for part in kinds.reading("faces") if part in draft.parts),
+    }
+    has = {"descriptions": any(entity.description for entity in release.entities), "faces": config.faces is not None}
+    for option in (name for name in had if had[name] and not has[name] and getattr(config, name) is None):
+        raise ConfigError(
+            f"the cache in {config.folder} was made with {option}; give --{option} again, or --{option} none to remove "
+            "them"
+        )
+    if config.limit and draft.before is not None and len(draft.before.generations or ()) > 1:
+        raise ConfigError(f"--limit would replace the grown cache in {config.folder}; give it another --name")
