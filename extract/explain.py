@@ -1,5 +1,7 @@
 """`--explain`: why a part is computed although one of its name was made before, here or where the remote is."""
 
+import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +24,15 @@ from extract.planning.shards import Plan
 from extract.preparation import Job
 
 LONGEST = 60  # characters of a value
+WIDTH, LEAST = 100, 40  # columns of the table, and at least of its reasons
+HASH = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{8,}\b")  # of which eight digits tell two apart
 
 
 @dataclass(frozen=True)
 class EarlierCache:
-    """A cache that was made before, and where its files are."""
+    """A cache that was made before, and where its files are; `name` is what tables call it."""
 
+    name: str
     where: str
     manifest: Manifest
     files: Remote
@@ -41,19 +46,22 @@ class EarlierCache:
 
 
 def reasons(job: Job, todo: Sequence[Todo]) -> list[dict[str, str]]:
-    """Return part, where one of its name is, and why it does not serve, for every part that is computed."""
+    """Return of every part that is computed where one of its name is, and why that does not serve: one reason a line."""
     plan, draft, shared, earlier = job.plan, job.draft, job.shared, []
     if draft.before is not None:
-        earlier.append(EarlierCache(str(draft.folder), draft.before, Folder(draft.folder)))
+        earlier.append(EarlierCache("this cache", str(draft.folder), draft.before, Folder(draft.folder)))
     if shared.remote is not None and shared.manifest is not None:
-        earlier.append(EarlierCache(shared.url, shared.manifest, shared.remote))
-    earlier += [EarlierCache(str(one.folder), one.manifest, Folder(one.folder)) for one in job.siblings.lenders]
+        earlier.append(EarlierCache("remote", shared.url, shared.manifest, shared.remote))
+    earlier += [
+        EarlierCache(f"sibling {one.name}", str(one.folder), one.manifest, Folder(one.folder))
+        for one in job.siblings.lenders
+    ]
     ranges: dict[str, list[Todo]] = defaultdict(list)
     for item in todo:
         for part in dict.fromkeys(shard.part.name for shard in item.missing):
             ranges[part].append(item)
     return [
-        {"part": part, "where": there.where, "why": _why(plan, part, ranges[part], there)}
+        {"part": part, "name": there.name, "where": there.where, "why": _why(plan, part, ranges[part], there)}
         for part in plan.parts
         if part in ranges
         for there in earlier
@@ -67,8 +75,22 @@ def report(found: Sequence[dict[str, str]], lent: Mapping[PartName, Mapping[str,
     lines = [table(("not computed", "from sibling", "shards"), given), ""] if given else []
     if not found:
         return "\n".join([*lines, "no part is computed again that is present locally or in the remote\n"])
-    rows = [tuple(reason.values()) for reason in found]
+    beside = sum(max(len(reason[name]) for reason in found) + 2 for name in ("part", "name"))
+    rows: list[tuple[str, str, str]] = []
+    for reason in found:
+        told = _wrapped(reason["why"], max(LEAST, WIDTH - beside))
+        rows += zip((reason["part"], *[""] * len(told)), (reason["name"], *[""] * len(told)), told, strict=False)
     return "\n".join([*lines, table(("recomputed", "present in", "because"), rows) + "\n"])
+
+
+def _wrapped(why: str, width: int) -> list[str]:
+    """Return reasons as lines of a cell, hashes short."""
+    short = HASH.sub(r"\1", why)
+    return [
+        line
+        for reason in short.split("\n")
+        for line in textwrap.wrap(reason, width, subsequent_indent="  ", break_on_hyphens=False)
+    ]
 
 
 def _why(plan: Plan, part: PartName, ranges: Sequence[Todo], earlier: EarlierCache) -> str:
@@ -92,7 +114,7 @@ def _changed(changes: Sequence[tuple[str, Any, Any]]) -> str:
     recipe = [change for change in changes if not change[0].startswith("inputs.")]
     recipe = [change for change in recipe if not change[0].startswith("columns.")] or recipe
     told = [f"{name} changed from {_short(then)} to {_short(now)}" for name, now, then in recipe]
-    return "; ".join([*told, *([f"its inputs changed: {', '.join(derived)}"] if derived else [])])
+    return "\n".join([*told, *([f"its inputs changed: {', '.join(derived)}"] if derived else [])])
 
 
 def _short(value: Any) -> str:

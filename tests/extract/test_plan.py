@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import melcache
 from cache.sharing import push
 from common.errors import ConfigError
-from extract import pipeline, plan
+from extract import explain, pipeline, plan
 from extract.cli import app
 from extract.forecast import calibration
 from extract.preparation import prepare
@@ -196,3 +196,24 @@ def test_json_is_json_and_the_table_has_a_line_per_part(release, tmp_path):
 def test_a_plan_is_not_for_publishing(tmp_path):
     with pytest.raises(ConfigError, match="--push with --plan"):
         config(tmp_path, tmp_path, push=True, plan=True, remote="team")
+
+
+def test_reasons_are_readable_at_a_hundred_columns_and_whole_in_json():
+    here, there = "3fa2b1c9" * 8, "0" * 56 + "8812fd03"
+    why = f"encoder.weights changed from '{here}' to '{there}'\nits inputs changed: {', '.join(['entity.image'] * 9)}"
+    far = {"name": "remote", "where": "s3://a-bucket/" + "deep/" * 20, "why": "encoder.objects changed from 3 to 2"}
+    near = {"name": "sibling wikidiverse-siglip2", "where": "/a/path", "why": why}
+    told = explain.report([{"part": "entity_joint_token.states"} | near, {"part": "entity.image"} | far], {})
+    header, _, *lines = told.splitlines()
+    assert max(map(len, told.splitlines())) <= 100 and "deep" not in told and "/a/path" not in told
+    reason = header.index("because")
+    cells = [line[reason:] for line in lines]
+    assert lines[0].split()[:3] == ["entity_joint_token.states", "sibling", "wikidiverse-siglip2"]
+    assert " ".join(cells).startswith("encoder.weights changed from '3fa2b1c9' to   '00000000'")
+    assert [line.split()[0] for line in cells if not line.startswith(" ")] == [
+        "encoder.weights",
+        "its",
+        "encoder.objects",
+    ]
+    assert " ".join(cells).count("entity.image") == 9
+    assert lines[-1].split(None, 2) == ["entity.image", "remote", "encoder.objects changed from 3 to 2"]

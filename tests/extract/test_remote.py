@@ -463,16 +463,26 @@ def test_a_record_of_seconds_is_read_strictly(team):
 def why(release, shards, capsys, **changes):
     pipeline.run(config(release, shards, explain=True, **changes))
     lines = capsys.readouterr().out.split("\n\n")[0].splitlines()
-    return [line.split(None, 2) for line in lines[2:]] if lines[0].startswith("recomputed") else lines[0]
+    assert all(len(line) <= 100 for line in lines)
+    if not lines[0].startswith("recomputed"):
+        return lines[0]
+    begins = [found.start() for found in re.finditer(r"-+", lines[1])]  # of the columns
+    rows = []
+    for line in lines[2:]:
+        part, where, reason = (line[a:b].strip() for a, b in zip(begins, [*begins[1:], None], strict=True))
+        if part:
+            rows.append([part, where, reason])
+        else:
+            rows[-1][2] += f" {reason}"
+    return rows
 
 
 def test_a_recipe_that_differs_is_named_field_by_field(release, team, tmp_path, capsys):
     lines = why(release, tmp_path, capsys, remote=str(team[1]), objects=2)
-    where = str(team[1])
     assert lines == [
-        ["entity.objects", where, "encoder.objects changed from 3 to 2"],
-        ["mention.objects", where, "encoder.objects changed from 3 to 2"],
-        ["pair.alignment", where, "its inputs changed: entity.objects, mention.objects"],
+        ["entity.objects", "remote", "encoder.objects changed from 3 to 2"],
+        ["mention.objects", "remote", "encoder.objects changed from 3 to 2"],
+        ["pair.alignment", "remote", "its inputs changed: entity.objects, mention.objects"],
     ]
 
 
@@ -497,7 +507,7 @@ def test_a_damaged_shard_here_is_named(release, team, tmp_path, capsys):
     [line] = why(release, tmp_path, capsys)
     assert line == [
         "mention.text",
-        str(tmp_path / "world"),
+        "this cache",
         "1 of 2 ranges: listed, but their files are missing, damaged, numbered differently, or could not be fetched",
     ]
 
