@@ -12,19 +12,22 @@ from common.by_make import spelled
 from common.foreign import printable
 
 LINE_SECONDS = 30.0
+TOLD_SECONDS, TOLD_SHARE = 1.0, 0.02  # of work, before which an ETA would be a guess of hours
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 _quiet = False
 
 
 class Progress:
-    """Count work done: a tqdm bar on a terminal, elsewhere one plain line every 30 seconds.
+    """Count work done: a tqdm bar on a terminal, elsewhere one plain line every 30 seconds; with an ETA once there is one.
 
     `total` and `advance` count in `unit`s; the unit B is shown as kB, MB or GB.
     """
 
     def __init__(self, total: int, label: str, unit: str, done: int = 0) -> None:
         self._total, self._label, self._unit = total, label, unit
-        self._done = self._began = done
-        self._start = self._said = time.monotonic()
+        self._done = done
+        self._first: tuple[float, int] | None = None  # when the first work was done, and how much
+        self._said = time.monotonic()
         terminal = console.err().isatty() and not _quiet
         self._bar = (
             tqdm(
@@ -35,6 +38,7 @@ class Progress:
                 unit=unit,
                 unit_scale=unit == "B",
                 leave=False,
+                bar_format=BAR,
             )
             if terminal
             else None
@@ -50,11 +54,13 @@ class Progress:
     def advance(self, count: int = 1) -> None:
         """Report `count` more units done."""
         self._done += count
+        self._first = self._first or (time.monotonic(), self._done)  # libraries and weights were loaded before
         if self._bar is not None:
+            self._bar.set_postfix_str(self._remaining(), refresh=False)
             self._bar.update(count)
         elif time.monotonic() - self._said >= LINE_SECONDS:
             self._said = time.monotonic()
-            say(f"{self._label}: {self._so_far()}, {self._remaining()} left")
+            say(", ".join(filter(None, (f"{self._label}: {self._so_far()}", self._remaining()))))
 
     def _so_far(self) -> str:
         if self._unit == "B":
@@ -62,8 +68,12 @@ class Progress:
         return f"{self._done:,} of {self._total:,} {self._unit}"
 
     def _remaining(self) -> str:
-        rate = (self._done - self._began) / (time.monotonic() - self._start)
-        return duration((self._total - self._done) / rate) if rate > 0 else "unknown time"
+        """Return the time left, "" while the work since the first tells too little of the rest."""
+        began, before = self._first or (0.0, self._done)
+        seconds, done = time.monotonic() - began, self._done - before
+        if seconds < TOLD_SECONDS or done < max(1, TOLD_SHARE * self._total):
+            return ""
+        return f"{duration((self._total - self._done) / done * seconds)} left"
 
 
 def say(text: str) -> None:

@@ -46,7 +46,7 @@ class EarlierCache:
 
 
 def reasons(job: Job, todo: Sequence[Todo]) -> list[dict[str, str]]:
-    """Return of every part that is computed where one of its name is, and why that does not serve: one reason a line."""
+    """Return of every part that is computed where one of its name is, and why that does not serve, a reason a line."""
     plan, draft, shared, earlier = job.plan, job.draft, job.shared, []
     if draft.before is not None:
         earlier.append(EarlierCache("this cache", str(draft.folder), draft.before, Folder(draft.folder)))

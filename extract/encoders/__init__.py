@@ -1,5 +1,6 @@
 """All encoders of one extraction; building them finds and hashes the weights, nothing is loaded until needed."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -45,6 +46,7 @@ class Encoders:
         self.joint: JointEncoder = self._joint(config)
         self.image: ImageEncoder = self._image(config)
         self.objects = self._objects(config)
+        self._tell_apart()
         self.probability = _probability(self.joint) if config.joint_edges == "probability" else None
 
     def _file(self, role: Role, needed: tuple[str, ...]) -> EncoderFile | None:
@@ -99,6 +101,13 @@ class Encoders:
     def by_role(self) -> dict[str, Encoder]:
         """The encoders in the order of roles."""
         return {"text": self.text, "joint": self.joint, "image": self.image, "objects": self.objects}
+
+    def _tell_apart(self) -> None:
+        """Add the role to names that two encoders have: tables count and time by name."""
+        counts = Counter(encoder.name for encoder in self.by_role.values())
+        for role, encoder in self.by_role.items():
+            if counts[encoder.name] > 1:
+                encoder.name = f"{encoder.name} ({role})"
 
     @property
     def origins(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ CONFIG = "config.json"
 DESCRIBING = ["*.json", "*.txt", "*.model"]
 # a file of weights, or the index of several; the first that is there is taken
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+LOCAL = "local-dir:"  # may stand before a folder
+NAMELESS = (
+    "model",
+    "models",
+    "weights",
+    "checkpoint",
+    "main",
+)  # what a folder is called that says nothing of its model
 DENSE = "*_Dense"  # folders of modules of sentence-transformers that have weights of their own
 MAX_JSON = 64 << 20  # bytes; a model's index of a thousand files has some
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)(?:@(\w[\w./-]*))?")
@@ -58,6 +67,20 @@ def origin(folder: Path) -> str | None:
     if kind != "models" or folder.parent.name != "snapshots" or not _COMMIT.fullmatch(folder.name):
         return None
     return f"{name.replace('--', '/')}@{folder.name}"
+
+
+def called(asked: str) -> str:
+    """Return how tables call an encoder that an option names: by its name, and one in a folder by the folder's.
+
+    A folder of the Hub's cache goes by the model's name, one that says nothing by that of the folder above, too.
+    """
+    local = asked.removeprefix(LOCAL)
+    if local == asked and not is_folder(Path(asked).expanduser()):
+        return asked
+    folder = Path(os.path.abspath(Path(local).expanduser()))
+    if (known := origin(folder)) is not None:
+        return known.partition("@")[0]
+    return "/".join(folder.parts[-2:]) if folder.name in NAMELESS else folder.name
 
 
 def _download(name: str, revision: str | None, *, trained: bool) -> Path:

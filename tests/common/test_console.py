@@ -1,5 +1,6 @@
 """What is printed never ends the work: ASCII, Latin-1, closed, full and broken streams, and bars on a lost terminal."""
 
+import io
 import os
 import pty
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from common import console
+from common import console, output
 from common.errors import CacheError, MelcacheError
 
 ROOT = Path(__file__).parents[2]
@@ -147,3 +148,50 @@ def test_output_is_whole_where_nothing_was_made_ready():
     app = typer.Typer()
     app.command()(lambda: console.show("±"))
     assert CliRunner().invoke(app, []).stdout == "±\n"
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    found = Clock()
+    monkeypatch.setattr(output, "time", found)
+    return found
+
+
+def test_no_time_is_left_before_work_tells_it(clock, capsys):
+    """The weights take a minute and the first batch one more, of which a rate of hours came."""
+    with output.Progress(1000, "mention", "rows") as progress:
+        for seconds, rows in ((120, 8), (31, 8), (40, 12), (0.5, 2), (2, 8), (31, 124)):
+            clock.now += seconds
+            progress.advance(rows)
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == ["mention: 8 of 1,000 rows", "mention: 16 of 1,000 rows"]
+    assert said[2] == "mention: 28 of 1,000 rows, 57 min 31 s left"  # 20 rows in 71 s
+    assert said[3] == "mention: 162 of 1,000 rows, 9 min 29 s left" and len(said) == 4  # 154 in 104.5 s
+
+
+def test_a_bar_has_no_eta_either_before_work_tells_it(clock, monkeypatch):
+    bars = []
+
+    class Bar(output.tqdm):
+        def __init__(self, **given):
+            super().__init__(**given | {"file": io.StringIO(), "mininterval": 0})
+            bars.append(self)
+
+    monkeypatch.setattr(output, "tqdm", Bar)
+    monkeypatch.setattr(output.console, "err", lambda: type("Terminal", (), {"isatty": lambda self: True})())
+    with output.Progress(100, "entity", "rows") as progress:
+        clock.now += 60
+        progress.advance(1)
+        assert "left" not in str(bars[0]) and "<" not in str(bars[0]) and "1/100" in str(bars[0])
+        clock.now += 10
+        progress.advance(9)
+        assert str(bars[0]).endswith(", 1 min 40 s left]")

@@ -34,7 +34,7 @@ from extract.encoders.text import bert_files, toy_vocabulary
 from extract.encoders.text.bert import Bert
 from extract.planning import candidate_lists, row_order, rows
 from extract.planning.shards import Plan
-from extract.weights import sources, states, torchvision_files
+from extract.weights import hub_files, sources, states, torchvision_files
 from tests.worlds import entity_record, extract_config, mention_record, write_release
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -422,3 +422,31 @@ def test_other_bert_weights_change_the_parts_of_bert_and_alignment_only(weight_f
     source.save_pretrained(weight_files / "bert-base-cased", state_dict=state)
     after = fingerprints()
     assert {name for name in before if before[name] != after[name]} == {"entity.text", "mention.text", "pair.alignment"}
+
+
+def test_tables_call_an_encoder_by_its_name_or_its_folders(tmp_path, monkeypatch):
+    snapshot = tmp_path / "hub/models--BAAI--bge-base-en-v1.5/snapshots" / ("0a" * 20)
+    for folder in (snapshot, tmp_path / "my-siglip", tmp_path / "minilm/model"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "my-siglip")
+    called = {
+        str(tmp_path / "my-siglip"): "my-siglip",
+        f"local-dir:{tmp_path}/my-siglip/": "my-siglip",
+        "../my-siglip": "my-siglip",
+        ".": "my-siglip",
+        str(tmp_path / "minilm/model"): "minilm/model",
+        str(snapshot): "BAAI/bge-base-en-v1.5",
+        "BAAI/bge-m3": "BAAI/bge-m3",
+        "hf-hub:timm/ViT-B-16-SigLIP2": "hf-hub:timm/ViT-B-16-SigLIP2",
+        "ViT-L-14:openai": "ViT-L-14:openai",
+    }
+    assert {asked: hub_files.called(asked) for asked in called} == called
+
+
+def test_two_encoders_of_one_name_are_told_apart_in_tables():
+    encoders = Encoders(ExtractConfig(weights="random-tiny", device="cpu"))
+    before = {role: encoder.name for role, encoder in encoders.by_role.items()}
+    encoders.joint.name = encoders.image.name = "my-siglip"
+    encoders._tell_apart()
+    found = {role: encoder.name for role, encoder in encoders.by_role.items()}
+    assert found == before | {"joint": "my-siglip (joint)", "image": "my-siglip (image)"}

@@ -26,7 +26,7 @@ class NamedImage(ImageEncoder):
 
     def __init__(self, asked: str, weights: Weights, compute: Compute, batch: int) -> None:
         super().__init__(batch)
-        self.name, self._compute = asked, compute
+        self.name, self._asked, self._compute = hub_files.called(asked), asked, compute
         found = timm_files.find(asked, weights)
         self._described = model = TimmModel(found, tiny=weights.tiny)
         self.width, self.regions = model.shape.width, model.shape.regions
@@ -50,7 +50,7 @@ class NamedImage(ImageEncoder):
         shape = self._described.shape
         if not shape.regions:
             raise ConfigError(
-                f"--image {self.name}: its last features are no grid as wide as its vector ({shape.width}), so it has "
+                f"--image {self._asked}: its last features are no grid as wide as its vector ({shape.width}), so it has "
                 "no regions, which a head of --for reads. Take another model, or another head"
             )
         kept = f"patch tokens but {shape.prefix} before them" if shape.layout == "NLC" else "feature map"

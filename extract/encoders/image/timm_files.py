@@ -15,7 +15,7 @@ from extract.weights import hub_files
 from extract.weights.sources import Wanted, Weights, reachable
 
 FILES = ("model.safetensors", "pytorch_model.bin")
-LOCAL, HUB = "local-dir:", "hf-hub:"
+LOCAL, HUB = hub_files.LOCAL, "hf-hub:"
 DEEPEST, LARGEST = 1_000, 1 << 20  # numbers that a config.json may say: of layers, and any other
 
 

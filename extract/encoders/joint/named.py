@@ -30,17 +30,18 @@ class NamedJoint(JointEncoder):
 
     def __init__(self, config: ExtractConfig, weights: Weights, compute: Compute) -> None:
         super().__init__(compute, config.text_batch, config.image_batch)
-        self.name = str(config.joint)
-        found = open_clip_files.find(self.name, weights)
+        self._asked = asked = str(config.joint)
+        self.name = hub_files.called(asked)
+        found = open_clip_files.find(asked, weights)
         text = found.config.get("text_cfg")
         text = text if isinstance(text, dict) else {}
         tower = _named(found, text.get("hf_model_name"), "the text tower")
-        self._towers = Towers(self.name, found, tower, tiny=weights.tiny)
+        self._towers = Towers(asked, found, tower, tiny=weights.tiny)
         own = found.folder is not None and any(is_file(found.folder / file) for file in TOKENIZERS)
         wanted = text.get("hf_tokenizer_name")
         folder = found.folder if own and wanted else _named(found, wanted, "the tokenizer")
-        self._words = Words(self.name, text, folder)
-        self._preprocess = _preprocess(self.name, found)
+        self._words = Words(asked, text, folder)
+        self._preprocess = _preprocess(asked, found)
         self.width, self.logits = self._towers.width, self._towers.logits()
         self.tokens_recipe = self._words.recipe
         libraries = self._towers.libraries
@@ -109,9 +110,9 @@ class NamedJoint(JointEncoder):
                 tried = model.encode_text(ids), model.encode_image(torch.zeros(1, 3, *size, device=ids.device))
         except states.UNREADABLE as error:
             said = " ".join(str(error).split())[:200]
-            raise WeightsError(f"{self.name} cannot encode a text and a picture of {size}: {said}") from error
+            raise WeightsError(f"{self._asked} cannot encode a text and a picture of {size}: {said}") from error
         if wrong := [found.shape[-1] for found in tried if found.shape[-1:] != (self.width,)]:
-            raise WeightsError(f"{self.name} makes vectors of width {wrong[0]}, and its config says {self.width}")
+            raise WeightsError(f"{self._asked} makes vectors of width {wrong[0]}, and its config says {self.width}")
         return model
 
     @cached_property

@@ -26,8 +26,9 @@ class NamedText(TextEncoder):
 
     def __init__(self, config: ExtractConfig, weights: Weights, compute: Compute) -> None:
         super().__init__(compute, config.text_tokens or compute.tokens)
-        self.name, self._trained = str(config.text), not weights.random
-        self._folder = hub_files.find(self.name, weights.folder, "text", trained=self._trained)
+        asked, self._trained = str(config.text), not weights.random
+        self.name = hub_files.called(asked)
+        self._folder = hub_files.find(asked, weights.folder, "text", trained=self._trained)
         self.origin = hub_files.origin(self._folder)
         self._described = model = TextModel(self._folder, tiny=weights.tiny)
         self._tokenizer, self._model = Tokenizer(model), None
