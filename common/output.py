@@ -18,7 +18,7 @@ _quiet = False
 
 
 class Progress:
-    """Count work done: a tqdm bar on a terminal, elsewhere one plain line every 30 seconds; with an ETA once there is one.
+    """Count work done: a tqdm bar on a terminal, elsewhere a plain line every 30 seconds; its ETA comes late.
 
     `total` and `advance` count in `unit`s; the unit B is shown as kB, MB or GB.
     """

@@ -47,7 +47,7 @@ class Encoders:
         self.image: ImageEncoder = self._image(config)
         self.objects = self._objects(config)
         self._tell_apart()
-        self.probability = _probability(self.joint) if config.joint_edges == "probability" else None
+        self.probability = _probability(str(config.joint), self.joint) if config.joint_edges == "probability" else None
 
     def _file(self, role: Role, needed: tuple[str, ...]) -> EncoderFile | None:
         """Return the user's own encoder of a role, with what a role needs of it; None where it is no file."""
@@ -149,11 +149,11 @@ class Encoders:
         return Attributes(self.joint.encode_texts, temperature=self.joint.logits.scale, **asked)
 
 
-def _probability(joint: JointEncoder) -> Probability:
+def _probability(asked: str, joint: JointEncoder) -> Probability:
     """Return what makes probabilities of a joint encoder's cosines.  Raises ConfigError for one without them."""
     if joint.logits.bias is None:
         raise ConfigError(
-            f"--joint-edges probability: {joint.name} was trained to choose among many pairs (softmax) and gives no "
+            f"--joint-edges probability: {asked} was trained to choose among many pairs (softmax) and gives no "
             "probability of one. Take a model with a bias of its logits, such as SigLIP, or --joint-edges cosine"
         )
     return Probability(joint.logits.scale, joint.logits.bias)

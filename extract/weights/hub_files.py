@@ -11,6 +11,7 @@ from cache.fingerprint import digest
 from cache.kinds import Role
 from common.errors import WeightsError
 from common.paths import is_file, is_folder, is_special
+from extract.config import OPTIONS
 from extract.weights import states
 from extract.weights.sources import reachable, sha256_file
 
@@ -29,16 +30,14 @@ NAMELESS = (
 DENSE = "*_Dense"  # folders of modules of sentence-transformers that have weights of their own
 MAX_JSON = 64 << 20  # bytes; a model's index of a thousand files has some
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)(?:@(\w[\w./-]*))?")
-# of a role; its first word is that of the option
-_WORDS = {"text": "text encoder", "image": "image encoder", "joint": "joint encoder", "objects": "detector"}
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def find(name: str, under: Path | None, role: Role, *, trained: bool) -> Path:
+def find(name: str, under: Path | None, what: str, *, trained: bool) -> Path:
     """Return the folder of a model that is named, or that is itself a folder; with its weights where it is `trained`.
 
     A name on the Hub may end in `@` and a revision: a branch, a tag or a commit. `under` is a folder of models that
-    is looked into instead of the Hub. Raises WeightsError, which names the role.
+    is looked into instead of the Hub. Raises WeightsError, which says `what` it is.
     """
     looked = [Path(name).expanduser(), *([] if under is None else [under / name, under / name.rpartition("/")[2]])]
     for folder in looked:
@@ -47,7 +46,7 @@ def find(name: str, under: Path | None, role: Role, *, trained: bool) -> Path:
     model = _NAME.fullmatch(name)
     if under is not None or model is None:
         raise WeightsError(
-            f"no {_WORDS[role]} {name}: looked for a folder at {', '.join(map(str, looked))}. Expected such a folder, "
+            f"no {what} {name}: looked for a folder at {', '.join(map(str, looked))}. Expected such a folder, "
             "or with --weights pretrained or random-tiny the name of a model at https://huggingface.co"
         )
     try:
@@ -55,7 +54,7 @@ def find(name: str, under: Path | None, role: Role, *, trained: bool) -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(
-            f"no {_WORDS[role]} {name}: no such folder, not in the download cache, and not to be had at "
+            f"no {what} {name}: no such folder, not in the download cache, and not to be had at "
             f"https://huggingface.co/{model[1]} ({reason}). Expected a model's name as it stands there, or a folder of "
             "its files"
         ) from error
@@ -161,8 +160,8 @@ def _weights_of(folder: Path, role: Role) -> list[Path]:
     there = next((folder / name for name in WEIGHTS if is_file(folder / name)), None)
     if there is None:
         raise WeightsError(
-            f"no weights in {folder}: expected model.safetensors or pytorch_model.bin. --{_WORDS[role].split()[0]}"
-            "-weights random-tiny tries things out without"
+            f"no weights in {folder}: expected model.safetensors or pytorch_model.bin. --{OPTIONS[role]}-weights "
+            "random-tiny tries things out without"
         )
     if there.suffix != ".json":
         return [there]

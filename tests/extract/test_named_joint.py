@@ -80,6 +80,18 @@ def local(folder, **options):
     return named(f"local-dir:{folder}", **options)
 
 
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No network, and nothing in the download cache."""
+
+    def unreachable(host):
+        raise OSError(f"{host} cannot be reached")
+
+    for module in (open_clip_files, hub_files):
+        monkeypatch.setattr(module, "reachable", unreachable)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
 def pictures():
     random = np.random.default_rng(0)
     return [Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8)) for size in ((40, 70), (33, 32), (90, 31))]
@@ -205,11 +217,13 @@ def test_a_recipe_without_numbers_for_probabilities_is_refused(told):
         Probability.of({"joint_edges": told})
 
 
-@pytest.mark.parametrize("joint", [None, "clip"])
-def test_probabilities_of_a_model_without_them_are_refused_at_planning(folders, joint):
-    options = {} if joint is None else {"joint": f"local-dir:{folders[joint]}"}
-    config = ExtractConfig(weights="random-tiny", joint_edges="probability", **options)
-    with pytest.raises(ConfigError, match=r"--joint-edges probability: (CLIP|local-dir.*) was trained to choose"):
+def test_probabilities_of_a_model_without_them_are_refused_at_planning(folders):
+    with pytest.raises(
+        ConfigError, match="--joint-edges probability: CLIP, the joint encoder without --joint, gives no"
+    ):
+        ExtractConfig(weights="random-tiny", joint_edges="probability")
+    config = ExtractConfig(weights="random-tiny", joint_edges="probability", joint=f"local-dir:{folders['clip']}")
+    with pytest.raises(ConfigError, match=r"--joint-edges probability: local-dir:/.* was trained to choose"):
         Encoders(config)
 
 
@@ -349,6 +363,28 @@ def test_models_of_open_clips_own_become_toys_of_their_classes(spec):
     assert sum(parameter.numel() for parameter in encoder.model.parameters()) < 2e7
 
 
+@pytest.mark.parametrize("kind", ["random-tiny", "random-full"])
+@pytest.mark.parametrize("spec", ["ViT-B-16-SigLIP2:webli", "ViT-B-16-SigLIP:webli"])
+def test_a_tokenizer_that_is_not_to_be_had_is_a_toy_where_weights_are_random(offline, spec, kind, capsys):
+    encoder = named(spec, joint_weights=kind)
+    wanted = open_clip.get_model_config(spec.partition(":")[0])["text_cfg"]["hf_tokenizer_name"]
+    assert f"the tokenizer {wanted} is not to be had: as weights are random, a toy of" in capsys.readouterr().err
+    counts = [encoder.count(text, 64) for text in ("harbor", "harbor castle", "harbor castle \u6771\u4eac")]
+    assert counts[0] < counts[1] < counts[2] and encoder.is_cut("harbor " * 80)
+    assert encoder.ids(["harbor"]).shape == (1, encoder.recipe["limit"])
+    if kind == "random-tiny":
+        assert encoder.encode_texts(["harbor", "castle"]).shape == (2, 64)
+
+
+def test_with_trained_weights_a_tokenizer_that_is_not_to_be_had_is_named_as_one(offline, copied):
+    folder = copied("siglip")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(
+        WeightsError, match="the tokenizer of the joint encoder is words, and there is no tokenizer words"
+    ):
+        local(folder)
+
+
 def code_of_its_own(folder):
     edit_tower("text_cfg", hf_model_name="tower")(folder)
     edit(lambda told: told.update(model_type="mine", auto_map={"AutoModel": "x.Y"}), "config.json")(folder / "tower")
@@ -422,13 +458,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("spec", NAMES)
-def test_a_name_that_is_none_or_without_network_is_one_line(spec, monkeypatch, tmp_path):
-    def unreachable(host):
-        raise OSError(f"{host} cannot be reached")
-
-    for module in (open_clip_files, hub_files):
-        monkeypatch.setattr(module, "reachable", unreachable)
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_a_name_that_is_none_or_without_network_is_one_line(spec, offline):
     options = {"joint_weights": "random-tiny"} if spec.startswith("coca") else {}
     with pytest.raises((WeightsError, ConfigError), match=NAMES[spec]) as error:
         named(spec, **options)

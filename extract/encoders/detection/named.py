@@ -30,7 +30,7 @@ class NamedObjects(Detector):
     def __init__(self, config: ExtractConfig, weights: Weights, compute: Compute, image: ImageEncoder) -> None:
         super().__init__(compute, image, config.objects)
         self._trained, self._threshold = not weights.random, 0.0 if weights.random else THRESHOLD
-        folder = hub_files.find(config.detector, weights.folder, "objects", trained=self._trained)
+        folder = hub_files.find(config.detector, weights.folder, "detector", trained=self._trained)
         self._described = model = DetectorModel(folder, tiny=weights.tiny)
         self.origin, self._processor = hub_files.origin(folder), model.processor()
         self._categories = Categories(model.config.id2label, folder)

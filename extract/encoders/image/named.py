@@ -50,8 +50,8 @@ class NamedImage(ImageEncoder):
         shape = self._described.shape
         if not shape.regions:
             raise ConfigError(
-                f"--image {self._asked}: its last features are no grid as wide as its vector ({shape.width}), so it has "
-                "no regions, which a head of --for reads. Take another model, or another head"
+                f"--image {self._asked}: its last features are no grid as wide as its vector ({shape.width}), so it "
+                "has no regions, which a head of --for reads. Take another model, or another head"
             )
         kept = f"patch tokens but {shape.prefix} before them" if shape.layout == "NLC" else "feature map"
         return super().recipe_of(part) | {"layer": f"last {kept}, row by row"}

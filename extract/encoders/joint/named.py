@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -12,14 +11,13 @@ from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preproc
 from PIL import Image
 
 from common.errors import WeightsError
-from common.paths import is_file, is_folder
 from extract.config import ExtractConfig
 from extract.encoders.compute import Compute
+from extract.encoders.joint import hub_parts
 from extract.encoders.joint.base import JointEncoder
 from extract.encoders.joint.kept import kept
 from extract.encoders.joint.towers import Towers
 from extract.encoders.joint.words import Words
-from extract.encoders.text.model import TOKENIZERS
 from extract.weights import hub_files, open_clip_files, states
 from extract.weights.open_clip_files import Found
 from extract.weights.sources import Weights, random_identity, sha256_file
@@ -35,12 +33,9 @@ class NamedJoint(JointEncoder):
         found = open_clip_files.find(asked, weights)
         text = found.config.get("text_cfg")
         text = text if isinstance(text, dict) else {}
-        tower = _named(found, text.get("hf_model_name"), "the text tower")
-        self._towers = Towers(asked, found, tower, tiny=weights.tiny)
-        own = found.folder is not None and any(is_file(found.folder / file) for file in TOKENIZERS)
-        wanted = text.get("hf_tokenizer_name")
-        folder = found.folder if own and wanted else _named(found, wanted, "the tokenizer")
-        self._words = Words(asked, text, folder)
+        self._towers = Towers(asked, found, hub_parts.tower(found, text), tiny=weights.tiny)
+        with hub_parts.tokenizer(found, text) as folder:
+            self._words = Words(asked, text, folder)
         self._preprocess = _preprocess(asked, found)
         self.width, self.logits = self._towers.width, self._towers.logits()
         self.tokens_recipe = self._words.recipe
@@ -120,22 +115,6 @@ class NamedJoint(JointEncoder):
         """The function from a picture to what the model reads of it, (3, H, W)."""
         found: Callable[[Image.Image], torch.Tensor] = image_transform_v2(PreprocessCfg(**self._preprocess), False)
         return found
-
-
-def _named(found: Found, wanted: object, what: str) -> Path | None:
-    """Return the folder of what a config names beside its model, None where it names nothing.
-
-    It may be a folder, or lie in the model's own; else it is the Hub's.
-    """
-    if not wanted:
-        return None
-    places = [] if found.folder is None else [found.folder / str(wanted), found.folder / Path(str(wanted)).name]
-    if there := next(filter(is_folder, places), None):
-        return there
-    try:
-        return hub_files.find(str(wanted), None, "text", trained=False)
-    except WeightsError as error:
-        raise WeightsError(f"{what} of the joint encoder is {wanted}, and there is {error}") from error
 
 
 def _preprocess(name: str, found: Found) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class NamedText(TextEncoder):
         super().__init__(compute, config.text_tokens or compute.tokens)
         asked, self._trained = str(config.text), not weights.random
         self.name = hub_files.called(asked)
-        self._folder = hub_files.find(asked, weights.folder, "text", trained=self._trained)
+        self._folder = hub_files.find(asked, weights.folder, "text encoder", trained=self._trained)
         self.origin = hub_files.origin(self._folder)
         self._described = model = TextModel(self._folder, tiny=weights.tiny)
         self._tokenizer, self._model = Tokenizer(model), None
