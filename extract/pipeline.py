@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from cache import store
+from cache.store import claims
 from cache.writing.draft import Draft
 from common import console
 from common.output import duration, say
@@ -39,6 +40,7 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
         elsewhere = [*job.siblings.taken, *shared.taken]
         history = provenance.of(draft, elsewhere, work.clock.seconds, encoders, time.monotonic() - start)
         identity = draft.finish(about, history)
+        claims.clear(config.folder)
     console.show(coverage.report(job.release, plan.lists, counts))
     for line in work.counters().splitlines():
         say(line)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cache import manifests, store
 from cache.schema import PARTS
-from cache.store import lacking, temporary_names
+from cache.store import claims, lacking, temporary_names
 from cache.store.temporary_names import TemporaryName
 from cache.writing import checksums
 from common.errors import CacheError
@@ -114,6 +114,8 @@ def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
                 begun = TemporaryName.parse(path.name)
                 new = begun is not None and bool(begun.content) and status.st_mtime_ns >= finished
                 yield Leftover(name, status.st_size, WORK if new else TEMPORARY, new and not unfinished)
+            elif path.name.startswith(claims.PREFIX) and claims.void(path):
+                yield Leftover(name, status.st_size, TEMPORARY)
             elif place != folder and BESIDE.fullmatch(path.name) and beside is not None and name not in beside:
                 yield Leftover(name, status.st_size, OTHER)
 

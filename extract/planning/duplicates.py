@@ -75,6 +75,17 @@ class Owners:
         owners = self._of_mention_picture if kinds.mentions_alone(part) else self._of_picture[part.table]
         return owners.get(self.pictures[part.table][row][0])
 
+    def asked(self, table: str, row: int) -> Iterator[Row]:
+        """Yield the rows, of whatever table, that own what a row of entity or mention has."""
+        if table == "entity":
+            yield Row(table, self.of_entity_text(row))
+        for text in self._rows.texts(table, row).values():
+            slot = self.of_text(table, text)
+            yield Row(slot.column.table, slot.row)
+        for part in kinds.reading("picture", table):
+            if (owner := self.of_picture(part, row)) is not None:
+                yield owner
+
 
 def _in_turn(generations: Sequence[tuple[int, int]]) -> Iterator[Row]:
     """Yield all rows: of each generation its entities, then its mentions."""

@@ -1,5 +1,6 @@
 """melcache gc: what belongs to no cache goes, what a cache, a person or a living process has stays."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,7 +18,8 @@ from cache.checks import gc
 from cache.cli import app
 from cache.remotes.folder import Folder
 from cache.sharing import pull, push
-from cache.store import temporary_names
+from cache.store import claims, temporary_names
+from cache.store.claims import Claims
 from cache.store.resumable_file import Growing
 from cache.store.temporary_names import TemporaryName
 from cache.writing import checksums
@@ -158,6 +160,16 @@ def test_temporary_files_of_the_dead_go_and_of_the_living_stay(toy):
     found = {file.file for file in gc.collect(toy, delete=True).files}
     assert found == {dead.name, stranger.name}
     assert mine.exists() and theirs.exists() and not dead.exists() and not stranger.exists()
+
+
+def test_claims_of_the_dead_go_and_of_the_living_stay(toy):
+    dead, strange = toy / f"{claims.PREFIX}entity-00000", toy / f"{claims.PREFIX}pair-00001"
+    dead.write_text(str(dataclasses.replace(TemporaryName.new(), start=1)))  # this process began later
+    strange.write_text(str(TemporaryName.new()).replace(temporary_names._here().boot, "0123456789ab"))
+    with Claims(toy).held("mention", 2) as mine:
+        assert mine
+        assert {file.file for file in gc.collect(toy, delete=True).files} == {dead.name}
+        assert strange.exists() and (toy / f"{claims.PREFIX}mention-00002").exists()
 
 
 def test_what_a_pull_would_go_on_from_stays_while_it_is_new(toy):

@@ -1,0 +1,120 @@
+"""Who computes which range: files that save several extractors from doing the same work.
+
+A claim decides nothing: finished shards are the only truth, and who ignores a claim computes the same bytes. It is
+dropped when its range is done. One whose process has ended on this machine is void at once (its pid, its start, or the
+lock it held); one of another machine when its file has not changed for QUIET seconds of the watcher's own clock, since
+a live one is touched every BEAT seconds: no two clocks need to agree.
+"""
+
+import contextlib
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from cache import store
+from cache.store import lacking
+from cache.store.temporary_names import TemporaryName, abandoned
+from common.errors import CacheError
+from common.paths import names
+
+PREFIX = ".claim-"
+BEAT, QUIET = 10.0, 60.0
+LONGEST = 400  # bytes of a claim
+
+
+class Claims:
+    """This process's claims in a folder, and what it sees of others'.  In a `with` block they are kept alive."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._name = folder, str(TemporaryName.new())
+        self._held: dict[Path, int] = {}
+        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}  # what a file was, since when
+        self._ended = threading.Event()
+        self._beating = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._beating.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._beating.join()
+        for path in list(self._held):
+            self._drop(path)
+
+    @contextlib.contextmanager
+    def held(self, table: str, index: int) -> Iterator[bool]:
+        """Claim a range in the block: whether it is this process's.  A folder that takes no claim refuses none."""
+        path = self._folder / f"{PREFIX}{table}-{index:05d}"
+        mine = self._take(path)
+        try:
+            yield mine
+        finally:
+            if mine:
+                self._drop(path)
+
+    def _take(self, path: Path) -> bool:
+        for _ in range(2):
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            except FileExistsError:
+                if not self._void(path):
+                    return False
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            except OSError:  # full, or not ours to write to: the shard itself will say so
+                return True
+            else:
+                self._held[path] = descriptor
+                with contextlib.suppress(OSError):
+                    lacking.lock(descriptor, None)  # before its first byte, by which others know that it is held
+                    os.write(descriptor, self._name.encode())
+                return True
+        return True  # it cannot be removed
+
+    def _void(self, path: Path) -> bool:
+        """Whether the process of a claim has ended, or has not been heard of for long."""
+        now = time.monotonic()
+        try:
+            found = path.lstat()
+            as_it_is = (found.st_ino, found.st_mtime_ns)
+            was, since = self._seen.get(path, (as_it_is, now))
+            self._seen[path] = (as_it_is, since if was == as_it_is else now)
+        except OSError:  # dropped meanwhile
+            return True
+        return void(path) or now - self._seen[path][1] > QUIET
+
+    def _drop(self, path: Path) -> None:
+        descriptor = self._held.pop(path, None)
+        if descriptor is None:  # computed without
+            return
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), path.lstat()):  # else another has taken it over
+                path.unlink()
+        os.close(descriptor)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT):
+            for descriptor in list(self._held.values()):
+                with contextlib.suppress(OSError):
+                    os.utime(descriptor)
+
+
+def void(path: Path) -> bool:
+    """Whether a claim's process is known to have ended, or the file is no claim."""
+    try:
+        return abandoned(path, store.read_regular(path, LONGEST).decode("ascii", "replace"), math.inf)
+    except (OSError, CacheError):
+        return True
+
+
+def clear(folder: Path) -> None:
+    """Remove all claims of a folder whose every shard is there: nobody has work left."""
+    for name in names(folder):
+        if name.startswith(PREFIX):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()

@@ -1,0 +1,272 @@
+"""Several extractors on one cache divide its ranges: each computed once, taken over from the dead, waited for else."""
+
+import os
+import signal
+import threading
+import time
+from functools import partial
+
+import pytest
+
+import melcache
+from cache.store import claims
+from cache.store.claims import PREFIX, Claims
+from cache.store.temporary_names import TemporaryName
+from cache.writing import checksums
+from extract import pipeline
+from extract.computing import missing_shards
+from extract.preparation import prepare
+from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
+from torture.processes import child, in_a_namespace
+
+pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
+PICTURES = ("red.png", "green.png", "blue.png")
+COUNT = 18
+config = partial(extract_config, candidates=2, shard_rows=3)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """Rows that repeat texts and pictures of rows far before them, so that ranges copy from each other."""
+    folder = tmp_path_factory.mktemp("release")
+    write_pictures(folder, dict(zip(PICTURES, [(40, 30), (33, 50), (64, 48)], strict=True)))
+    entities = [(f"Place {i % 7}", f"text {i % 5}", PICTURES[i % 3]) for i in range(COUNT)]
+    mentions = [(f"We saw Place {i % 7} today", f"Place {i % 7}", PICTURES[i * 5 % 3]) for i in range(COUNT)]
+    return write_release(
+        folder,
+        [mention_record(i, *mention, gold=f"e{i % 7}", caption=f"c{i}") for i, mention in enumerate(mentions)],
+        [entity_record(i, *entity) for i, entity in enumerate(entities)],
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(release, tmp_path_factory):
+    """The id of the cache that one process makes, and how many ranges it computes."""
+    made = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(missing_shards.Work, "_finish", noting(made.append))
+        found = melcache.open(pipeline.run(config(release, tmp_path_factory.mktemp("alone"))))
+    return found.id, len(made)
+
+
+def noting(note):
+    """Return Work._finish that notes which ranges are computed, and not only looked at."""
+    real = missing_shards.Work._finish
+
+    def finish(work, rows):
+        if any(part in rows for part in work.plan.parts):
+            note(f"{rows.table} {rows.start}")
+        real(work, rows)
+
+    return finish
+
+
+def work(release, folder, log, delay=0.0, name="one"):
+    """Extract in this process; a line of `log`, after the worker's name, for each range that is computed."""
+    real = noting(lambda line: os.write(descriptor, f"{name} {line}\n".encode()))
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def finish(work, rows):
+        real(work, rows)
+        time.sleep(delay)
+
+    missing_shards.Work._finish = finish
+    pipeline.run(config(release, folder))
+
+
+def lines(log):
+    return [line.split(" ", 1)[1] for line in log.read_text().splitlines()]
+
+
+def left(folder):
+    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("contained", [False, True], ids=["processes", "containers"])
+def test_workers_divide_the_ranges_and_make_the_cache_of_one(release, alone, tmp_path, contained):
+    identity, ranges = alone
+    begin = [partial(work, release, tmp_path, tmp_path / "log", 0.02, name) for name in "abcd"]
+    pids = [child(partial(in_a_namespace, one) if contained else one) for one in begin]
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 4
+    computed = lines(tmp_path / "log")
+    assert melcache.open(tmp_path / "world").id == identity
+    assert len(set(computed)) == ranges and len(computed) <= ranges + 4
+    workers = {line.split()[0] for line in (tmp_path / "log").read_text().splitlines()}
+    assert len(workers) > 1, "one did it all"
+    assert left(tmp_path / "world") == []
+
+
+def test_what_a_killed_worker_was_at_is_taken_over_at_once(release, alone, tmp_path, monkeypatch):
+    identity, ranges = alone
+    monkeypatch.setattr(claims, "QUIET", 3600.0)
+    victim = child(partial(work, release, tmp_path, tmp_path / "log", 3600.0))
+    while not (tmp_path / "log").exists() or not lines(tmp_path / "log"):
+        time.sleep(0.01)
+    folder = tmp_path / "world"
+    while not any(name.startswith(PREFIX) for name in os.listdir(folder)):
+        time.sleep(0.01)
+    os.kill(victim, signal.SIGKILL)
+    os.waitpid(victim, 0)
+    assert left(folder)
+    survivor = child(partial(work, release, tmp_path, tmp_path / "log"))
+    assert os.waitpid(survivor, 0)[1] == 0
+    assert melcache.open(folder).id == identity and left(folder) == []
+    assert len(lines(tmp_path / "log")) <= ranges + 1
+
+
+def test_a_range_that_another_is_at_is_waited_for_and_not_computed(release, alone, tmp_path, monkeypatch, capsys):
+    """The other finishes the first range of entities, of which later ones copy, after we have looked twice."""
+    monkeypatch.setattr(missing_shards, "POLL", 0.01)
+    identity, ranges = alone
+    made, sleeps, folder = [], [], tmp_path / "world"
+    folder.mkdir()
+    monkeypatch.setattr(missing_shards.Work, "_finish", noting(made.append))
+    theirs = Claims(folder)
+    claimed = theirs.held("entity", 0)
+    assert claimed.__enter__()
+
+    def sleep(seconds):
+        sleeps.append((seconds, list(made)))
+        if len(sleeps) == 2:
+            pipeline_of_another(release, tmp_path, folder)
+            claimed.__exit__(None, None, None)
+
+    monkeypatch.setattr(missing_shards.time, "sleep", sleep)
+    pipeline.run(config(release, tmp_path))
+    assert melcache.open(folder).id == identity
+    assert "entity 0" not in made and len(made) == ranges - 1
+    assert sleeps[0][1] == [], "every later range copies from the first"
+    assert "entity: 6 ranges are being computed by other processes; waiting" in capsys.readouterr().err
+
+
+def pipeline_of_another(release, tmp_path, folder):
+    """Put the shards of the first range of entities there, as another process would."""
+    there = tmp_path / "there"
+    pid = child(lambda: pipeline.run(config(release, there)))
+    assert os.waitpid(pid, 0)[1] == 0
+    for shard in melcache.open(there / "world").manifest.shards:
+        if shard.part.table == "entity" and shard.start == 0:
+            os.link(there / "world" / shard.file, folder / shard.file)
+            checksums.note(folder, shard.file, shard.sha256)
+
+
+class Machine:
+    """A claim as a worker on another machine holds it."""
+
+    def __init__(self, folder):
+        self.path = folder / f"{PREFIX}entity-00000"
+        name = str(TemporaryName.new()).replace(os.uname().nodename.replace("-", "_")[:40], "elsewhere")
+        self.path.write_text(".partial-elsewhere.0123456789ab.1-" + name.split("-", 2)[2])
+
+    def beat(self, at=None):
+        """Touch it, by a clock that may be an hour off."""
+        os.utime(self.path, ns=(at or time.time_ns(),) * 2)
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_claim_of_another_machine_holds_while_it_beats_by_whatever_clock(tmp_path, monkeypatch, hours):
+    now = [1000.0]
+    monkeypatch.setattr(claims.time, "monotonic", lambda: now[0])
+    other, ours = Machine(tmp_path), Claims(tmp_path)
+    clock = time.time_ns() + hours * 3600 * 10**9
+    for beat in range(20):
+        other.beat(clock + beat * 10**10)
+        now[0] += claims.BEAT
+        with ours.held("entity", 0) as mine:
+            assert not mine
+    now[0] += claims.QUIET - 1
+    with ours.held("entity", 0) as mine:
+        assert not mine
+    now[0] += 2
+    with ours.held("entity", 0) as mine:
+        assert mine
+    assert not other.path.exists()
+
+
+def test_claims_are_touched_while_they_are_held_and_gone_behind_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    with Claims(tmp_path) as ours, ours.held("mention", 3) as mine:
+        assert mine
+        path, stamps = tmp_path / f"{PREFIX}mention-00003", set()
+        until = time.monotonic() + 30
+        while len(stamps) < 3 and time.monotonic() < until:
+            stamps.add(path.stat().st_mtime_ns)
+        assert len(stamps) == 3
+        with Claims(tmp_path).held("mention", 3) as theirs:
+            assert not theirs
+    assert left(tmp_path) == []
+
+
+def test_one_thread_claims_what_others_ask_for(tmp_path):
+    """Of many that ask at once exactly one has it."""
+    barrier, won = threading.Barrier(8), []
+
+    def ask():
+        with Claims(tmp_path) as ours:
+            barrier.wait()
+            with ours.held("pair", 0) as mine:
+                won.append(mine)
+                barrier.wait()
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(won) == 1
+
+
+@pytest.mark.parametrize("what", ["folder", "link", "fifo", "garbage", "huge", "empty"])
+def test_what_is_no_claim_stops_nobody(tmp_path, monkeypatch, what):
+    path, now = tmp_path / f"{PREFIX}entity-00000", [0.0]
+    monkeypatch.setattr(claims.time, "monotonic", lambda: now[0])
+    {
+        "folder": path.mkdir,
+        "link": lambda: path.symlink_to("/nowhere"),
+        "fifo": lambda: os.mkfifo(path),
+        "garbage": lambda: path.write_bytes(b"\xff\0garbage"),
+        "huge": lambda: path.write_bytes(bytes(1 << 20)),
+        "empty": path.touch,
+    }[what]()
+    ours, asked = Claims(tmp_path), []
+    for now[0] in (0.0, claims.QUIET + 1):
+        with ours.held("entity", 0) as mine:
+            asked.append(mine)
+    assert asked == [what in ("folder", "link", "fifo", "huge"), True]
+    assert left(tmp_path) == ([path.name] if what == "folder" else [])
+
+
+def test_a_folder_that_takes_no_claim_is_worked_in_all_the_same(release, alone, tmp_path, monkeypatch):
+    real = os.open
+
+    def opened(path, *rest, **more):
+        if PREFIX in str(path):
+            raise OSError(28, "No space left on device")
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(claims.os, "open", opened)
+    assert melcache.open(pipeline.run(config(release, tmp_path))).id == alone[0]
+
+
+def test_ranges_that_copy_from_another_are_known(release, tmp_path):
+    """By an oracle of sets: what of a range an earlier range of its table has first, and no entity."""
+    job = prepare(config(release, tmp_path))
+    work = missing_shards.Work(job.plan, job.encoders, job.draft, config(release, tmp_path))
+    rows, found = job.plan.rows, []
+
+    def texts(table, start, stop):
+        return {text for row in range(start, stop) for text in rows.texts(table, row).values()}
+
+    def pictures(table, start, stop):
+        return {record.image.path.read_bytes() for record in rows.records(table)[start:stop]}
+
+    for table, of_entities in (("entity", set()), ("mention", texts("entity", 0, COUNT))):
+        for index, (start, stop) in enumerate(job.plan.borders[table]):
+            mine = texts(table, start, stop) - of_entities | pictures(table, start, stop)
+            for other, (begin, end) in enumerate(job.plan.borders[table][:index]):
+                theirs = texts(table, begin, end) | pictures(table, begin, end)
+                first = theirs - texts(table, 0, begin) - pictures(table, 0, begin)
+                copies = work._copies(missing_shards.Todo(table, index, []), {other})
+                assert copies == bool(mine & first), (table, index, other)
+                found.append(copies)
+    assert 0 < sum(found) < len(found)
