@@ -32,7 +32,7 @@ def _whole(number: Any) -> Any:
 # 7.0 is an integer in a JSON schema
 Place = Annotated[int, Field(ge=0, le=LONGEST_TEXT), BeforeValidator(_whole)]
 Top = Annotated[int, Field(ge=1, le=MOST_TOP), BeforeValidator(_whole)]
-BASE64 = {
+BASE64: dict[str, Any] = {
     "contentEncoding": "base64",
     "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
 }
