@@ -12,18 +12,18 @@ from common import own_file
 from common.errors import ConfigError, DatasetError, WeightsError
 from common.output import say
 from common.paths import check_writable, is_folder
-from common.records import Dataset
+from common.records import SPLITS, Dataset
 from extract import datasets
 from extract.attributes import faces
 from extract.computing import coverage
-from extract.config import NONE, OPTIONS, ExtractConfig
+from extract.config import LOCAL, NONE, OPTIONS, ExtractConfig
 from extract.planning import rows
 from extract.reading import descriptions
 from extract.remote import Shared
 from extract.siblings import Siblings
 from extract.weights import sources
 
-PATHS = ("/", "./", "../", "~", "local-dir:")  # what an encoder's name begins with that can be a folder alone
+PATHS = ("/", "./", "../", "~", LOCAL)  # what an encoder's name begins with that can be a folder alone
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def begin(config: ExtractConfig) -> Begun:
     _stop_if_forgotten(config, release, draft)
     config.refuse_idle_storage({*config.demanded, *draft.parts})
     if config.limit:
-        release = rows.limit(release, config.limit)
+        whole, release = release, rows.limit(release, config.limit)
+        _tell_lost_splits(config, whole, release)
     else:
         coverage.stop_if_absent(release, config.max_missing)  # before minutes of fuzzy matching
     return Begun(release, draft, siblings, shared)
@@ -65,7 +66,7 @@ def _stop_if_no_encoder(config: ExtractConfig) -> None:
         name, option = config.named(role) or "", f"--{OPTIONS[role]}"
         if (path := config.own(role)) is not None:
             own_file.read(path, option)
-        elif name.startswith(PATHS) and not is_folder(Path(name.removeprefix(PATHS[-1])).expanduser()):
+        elif name.startswith(PATHS) and not is_folder(Path(name.removeprefix(LOCAL)).expanduser()):
             raise WeightsError(f"{option} {name}: no such folder. Expected the folder of a model, or a model's name")
 
 
@@ -98,3 +99,20 @@ def _stop_if_forgotten(config: ExtractConfig, release: Dataset, draft: Draft) ->
         )
     if config.limit and draft.before is not None and len(draft.before.generations or ()) > 1:
         raise ConfigError(f"--limit would replace the grown cache in {config.folder}; give it another --name")
+
+
+def _tell_lost_splits(config: ExtractConfig, whole: Dataset, kept: Dataset) -> None:
+    """Say which splits of a release have no mention among the first captions, and how many captions would have some."""
+    captions = {caption: number for number, caption in enumerate(dict.fromkeys(m.caption for m in whole.mentions), 1)}
+    begins: dict[str, int] = {}
+    for mention in whole.mentions:
+        for bit, name in enumerate(SPLITS):
+            if mention.splits >> bit & 1:
+                begins[name] = min(begins.get(name, len(captions)), captions[mention.caption])
+    last = len({mention.caption for mention in kept.mentions})
+    if lost := [name for name in begins if begins[name] > last]:
+        enough = max(begins[name] for name in lost)
+        say(
+            f"warning: --limit {config.limit} keeps no mention of {' and '.join(lost)}, so that no head can be trained "
+            f"and tested on this cache. --limit {enough} has some of each split"
+        )

@@ -15,7 +15,7 @@ from cache.schema import CHOICES, READS
 from common import places
 from common.errors import ConfigError
 from common.options import knob
-from common.paths import DATA, SHARDS, check_name
+from common.paths import DATA, SHARDS, check_name, is_folder
 from common.words import nearest, one_of
 from extract.datasets import ADAPTERS
 
@@ -23,6 +23,7 @@ NONE = Path("none")  # of --descriptions and --faces: without, though the cache 
 LONGEST = 1 << 20  # tokens of a text
 DETECTORS = ("v1", "v2")  # torchvision's
 RANDOM = ("random-tiny", "random-full")
+LOCAL = "local-dir:"  # may stand before a model's folder
 # how options call a role
 OPTIONS: dict[Role, str] = {"text": "text", "joint": "joint", "image": "image", "objects": "detector"}
 CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
@@ -217,11 +218,16 @@ class ExtractConfig:
         name = self.named(role)
         return Path(name) if name is not None and name.endswith(".py") else None
 
+    def in_folder(self, role: Role) -> bool:
+        """Whether a role is filled by a model in a folder that is named."""
+        name = self.named(role) or ""
+        return name.startswith(LOCAL) or (name != "" and is_folder(Path(name).expanduser()))
+
     def weights_of(self, role: Role) -> str:
         """Return where the weights of a role come from, as --weights says it.
 
-        Random weights of the papers' encoders say nothing of a model that is named, and no weights of theirs of an
-        encoder of the user's own.
+        Random weights of the papers' encoders say nothing of a model that is named, and no weights of theirs anything
+        of a model in a folder or of an encoder of the user's own.
         """
         given = {
             "text": self.text_weights,
@@ -229,7 +235,7 @@ class ExtractConfig:
             "joint": self.joint_weights,
             "objects": self.detector_weights,
         }[role]
-        others = self.weights in RANDOM or self.own(role)
+        others = self.weights in RANDOM or self.own(role) or self.in_folder(role)
         if given is not None or self.named(role) is None or not others:
             return self.weights if given is None else given
         return "pretrained"

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,20 @@ from cache.fingerprint import digest
 from cache.kinds import Role
 from common.errors import WeightsError
 from common.paths import is_file, is_folder, is_special
-from extract.config import OPTIONS
+from extract.config import LOCAL, OPTIONS
 from extract.weights import states
-from extract.weights.sources import reachable, sha256_file
+from extract.weights.sources import Weights, reachable, sha256_file
 
 CONFIG = "config.json"
 DESCRIBING = ["*.json", "*.txt", "*.model"]
+WORDS: dict[Role, str] = {
+    "text": "text encoder",
+    "image": "image encoder",
+    "joint": "joint encoder",
+    "objects": "detector",
+}
 # a file of weights, or the index of several; the first that is there is taken
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-LOCAL = "local-dir:"  # may stand before a folder
 NAMELESS = (
     "model",
     "models",
@@ -33,20 +39,49 @@ _NAME = re.compile(r"([A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)(?:@(\w[\w./-]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def find(name: str, under: Path | None, what: str, *, trained: bool) -> Path:
+@dataclass(frozen=True)
+class Place:
+    """Where a model's files lie, and where its weights do."""
+
+    folder: Path
+    weights: Path
+
+
+def find(asked: str, weights: Weights, role: Role) -> Place:
+    """Return where the model of a role lies that an option names, as the role's weights are asked for.
+
+    A folder of weights that is given has the weights, whatever else the model's own folder has. Raises WeightsError.
+    """
+    trained, what = not weights.random, WORDS[role]
+    folder = Path(asked).expanduser()
+    if weights.folder is None:
+        folder = located(asked, what, trained=trained)
+        return Place(folder, folder)
+    if not is_folder(folder):
+        if (found := next((place for place in weights.places(asked) if is_file(place / CONFIG)), None)) is None:
+            looked = ", ".join(map(str, (folder, *weights.places(asked))))
+            raise WeightsError(
+                f"no {what} {asked}: looked for a folder with {CONFIG} at {looked}. Expected such a folder, or with "
+                "--weights pretrained or random-tiny the name of a model at https://huggingface.co"
+            )
+        return Place(found, found)
+    places = weights.places(os.path.basename(os.path.abspath(folder)))
+    there = next((place for place in places if any(is_file(place / file) for file in WEIGHTS)), places[-1])
+    return Place(folder, there)
+
+
+def located(name: str, what: str, *, trained: bool) -> Path:
     """Return the folder of a model that is named, or that is itself a folder; with its weights where it is `trained`.
 
-    A name on the Hub may end in `@` and a revision: a branch, a tag or a commit. `under` is a folder of models that
-    is looked into instead of the Hub. Raises WeightsError, which says `what` it is.
+    A name on the Hub may end in `@` and a revision: a branch, a tag or a commit. Raises WeightsError, which says `what`
+    it is.
     """
-    looked = [Path(name).expanduser(), *([] if under is None else [under / name, under / name.rpartition("/")[2]])]
-    for folder in looked:
-        if is_folder(folder):
-            return folder
+    if is_folder(folder := Path(name).expanduser()):
+        return folder
     model = _NAME.fullmatch(name)
-    if under is not None or model is None:
+    if model is None:
         raise WeightsError(
-            f"no {what} {name}: looked for a folder at {', '.join(map(str, looked))}. Expected such a folder, "
+            f"no {what} {name}: looked for a folder at {folder}. Expected such a folder, "
             "or with --weights pretrained or random-tiny the name of a model at https://huggingface.co"
         )
     try:

@@ -1,5 +1,6 @@
 """Files of an open_clip model: by its library's name, on the Hub, or in a folder.  Nothing in them is run."""
 
+import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -42,7 +43,10 @@ def find(spec: str, weights: Weights) -> Found:
     if colon and kind in ("hf-hub", "local-dir"):
         if not name:
             raise ConfigError(f"--joint {spec}: expected {FORMS}")
-        return _of_folder(_folder(spec, name, weights, hub=kind == "hf-hub"), trained=not weights.random)
+        folder = _folder(spec, name, weights, hub=kind == "hf-hub")
+        given = kind == "local-dir" and weights.folder is not None and is_folder(Path(name).expanduser())
+        places = weights.places(Path(os.path.abspath(folder)).name) if given else [folder]
+        return _of_folder(folder, places, trained=not weights.random)
     if is_folder(Path(spec).expanduser()):
         raise ConfigError(f"--joint {spec} is a folder: say local-dir:{spec}")
     return _of_library(kind, name, weights)
@@ -78,7 +82,7 @@ def _in_folder(model: str, weights: Weights) -> Path | None:
     """Return the file of weights in --joint-weights FOLDER, None where weights are open_clip's own download."""
     if weights.folder is None:
         return None
-    looked = [folder / name for folder in (weights.folder, weights.folder / model) for name in WEIGHTS]
+    looked = [folder / name for folder in weights.places(model) for name in WEIGHTS]
     found = next((path for path in looked if is_file(path)), None)
     if found is None:
         raise WeightsError(f"no weights of {model}: looked at {', '.join(map(str, looked))}")
@@ -116,10 +120,10 @@ def _cached(repository: str, files: Sequence[str], url: str) -> Path | None:
 
 def _folder(spec: str, name: str, weights: Weights, *, hub: bool) -> Path:
     """Return the folder of a model's files, which for one on the Hub is the Hub's own cache."""
-    under = [] if weights.folder is None else [weights.folder / name, weights.folder / name.rpartition("/")[2]]
+    under = weights.places(name.strip("/"))
     looked = under if hub else [Path(name).expanduser(), *under]
     for folder in looked:
-        if is_folder(folder):
+        if is_folder(folder) and (folder != weights.folder or is_file(folder / CONFIG)):
             return folder
     if not hub or looked:
         raise WeightsError(f"--joint {spec}: no folder at {', '.join(map(str, looked))}")
@@ -154,19 +158,19 @@ def _snapshot(name: str, *, trained: bool) -> Path:
     return folder
 
 
-def _of_folder(folder: Path, *, trained: bool) -> Found:
-    """Return the model whose files a folder holds."""
+def _of_folder(folder: Path, places: Sequence[Path], *, trained: bool) -> Found:
+    """Return the model whose files a folder holds, its weights in the first of some places that has them."""
     if not is_file(folder / CONFIG):
         raise WeightsError(f"{folder} holds no model of open_clip: it has no {CONFIG}{_what(folder)}")
     told = hub_files.read_object(folder / CONFIG)
     config, preprocess = told.get("model_cfg"), told.get("preprocess_cfg", {})
     if not isinstance(config, dict) or not isinstance(preprocess, dict):
         raise WeightsError(f"{folder / CONFIG} has no object model_cfg, which says what the model is")
-    path = next((folder / name for name in WEIGHTS if is_file(folder / name)), None)
+    path = next((place / name for place in places for name in WEIGHTS if is_file(place / name)), None)
     if trained and path is None:
         raise WeightsError(
-            f"no weights in {folder}: expected {' or '.join(WEIGHTS)}. --joint-weights random-tiny tries things out "
-            "without"
+            f"no weights in {' or '.join(map(str, places))}: expected {' or '.join(WEIGHTS)}. --joint-weights "
+            "random-tiny tries things out without"
         )
     return Found(deepcopy(config), preprocess, path if trained else None, folder)
 

@@ -49,6 +49,13 @@ class Weights:
         """The encoders are of the real classes but of toy size."""
         return self.kind == "random-tiny"
 
+    def places(self, *names: str) -> list[Path]:
+        """Return where in the folder a model's file of weights may lie: in folders of its names, or in it itself."""
+        if self.folder is None:
+            return []
+        inside = [self.folder / name for name in dict.fromkeys((*names, *(name.rpartition("/")[2] for name in names)))]
+        return [*inside, self.folder]
+
     def find(self, wanted: Wanted, download: Callable[[], Path]) -> Path:
         """Return the checked local file.  Raises WeightsError naming every place looked at and the file wanted."""
         looked: list[str] = []

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from common import output
-from tests.worlds import entity_record, mention_record, write_release
+from extract.beginning import begin
+from tests.worlds import entity_record, extract_config, mention_record, write_release
 
 ROOT = Path(__file__).parent.parent.parent
 # options, and what the one line must say; {there} is a release that is whole, {folder} a folder of the test's
@@ -72,3 +73,21 @@ def test_an_import_of_seconds_is_said_once_and_before(capsys, monkeypatch):
     assert capsys.readouterr().err == "loading tokenize ...\n"
     output.loading("json", "re")
     assert capsys.readouterr().err == ""
+
+
+def test_a_limit_that_leaves_a_split_empty_says_so_and_what_would_not(tmp_path, capsys):
+    splits = ["train", "train", "valid", "train", "test", "test"]
+    mentions = [mention_record(i, f"a {i}", "a", gold="e0", split=split) for i, split in enumerate(splits)]
+    write_release(tmp_path / "r", mentions, [entity_record(0, "a", "")])
+    said = {}
+    for limit in (1, 3, 5, None):
+        begun = begin(extract_config(tmp_path / "r", tmp_path / "s", limit=limit))
+        assert [mention.id for mention in begun.release.mentions] == [m["id"] for m in mentions[:limit]]
+        said[limit] = capsys.readouterr().err
+    end = "so that no head can be trained and tested on this cache. --limit 5 has some of each split\n"
+    assert said == {
+        1: f"warning: --limit 1 keeps no mention of valid and test, {end}",
+        3: f"warning: --limit 3 keeps no mention of test, {end}",
+        5: "",
+        None: "",
+    }

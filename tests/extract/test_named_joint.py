@@ -1,5 +1,6 @@
 """Joint encoders by name: every family against open_clip's own functions, one text or picture at a time."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from timm.models import _hub
 from typer.testing import CliRunner
 
 import cache as melcache
@@ -24,7 +26,7 @@ from extract.encoders.compute import Compute
 from extract.encoders.joint.named import NamedJoint
 from extract.encoders.packed_linear import PackedLinear
 from extract.weights import hub_files, open_clip_files, sources
-from tests.extract import joint_models, models
+from tests.extract import detector_models, joint_models, models
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 from train import loop
 from train.cli import app
@@ -618,3 +620,63 @@ def test_a_head_of_ones_own_learns_from_tokens_and_patches_of_both_sides(folders
     assert run.exit_code == 0, run.output
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     assert found["model"] == "both_sides" and found["seeds"][0]["test"]["top1"] in (0, 1)
+
+
+# --- one rule of weights for all four roles: docs/encoders.md
+
+OPTION = {"text": "text", "image": "image", "joint": "joint", "objects": "detector"}
+
+
+def saved(role, folder):
+    """Write a tiny model that fills a role into a folder, and return its file of weights."""
+    if role == "text":
+        models.save("bert", folder)
+    elif role == "image":
+        _hub.save_for_hf(timm.create_model("test_vit"), folder, safe_serialization=True)
+    elif role == "joint":
+        joint_models.save("clip", folder)
+    else:
+        detector_models.save("detr", folder)
+    [file] = folder.glob("*.safetensors")
+    return file
+
+
+def of_weights(role, name, **options):
+    """Return what the recipe of a role's encoder says of its weights."""
+    prefix = "local-dir:" if role == "joint" else ""
+    given = {OPTION[role]: f"{prefix}{name}"} | {f"{OPTION[role]}_weights": options.pop("own", None)} | options
+    config = ExtractConfig(**{"weights": "random-tiny", "device": "cpu"} | given)
+    return Encoders(config).by_role[role].recipe["weights"]
+
+
+@pytest.mark.parametrize("role", OPTION)
+def test_a_folder_of_weights_given_for_a_role_has_its_weights_and_others_say_nothing_of_a_folder(role, tmp_path):
+    """What digest stands in the recipe is hashed here, of files that differ in one number."""
+    file = saved(role, tmp_path / "mine")
+    others, named = tmp_path / "others", tmp_path / "others/mine"
+    for number, place in enumerate((others, named), 1):
+        place.mkdir()
+        state = load_file(file)
+        next(iter(state.values())).flatten()[0] += number
+        save_file(state, place / file.name, {"format": "pt"})
+    digest = {
+        place: hashlib.sha256((place / file.name).read_bytes()).hexdigest() for place in (file.parent, others, named)
+    }
+    assert len(set(digest.values())) == 3
+    assert of_weights(role, file.parent) == digest[file.parent]
+    assert of_weights(role, file.parent, own=str(others)) == digest[named]
+    (named / file.name).unlink()
+    assert of_weights(role, file.parent, own=str(others)) == digest[others]
+    (others / file.name).unlink()
+    with pytest.raises(WeightsError, match=f"no weights .*{others}") as error:
+        of_weights(role, file.parent, own=str(others))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("role", OPTION)
+def test_weights_of_the_papers_encoders_are_not_those_of_a_model_in_a_folder(role, tmp_path):
+    folder, there = {OPTION[role]: str(tmp_path)}, str(tmp_path / "papers")
+    assert ExtractConfig(**folder, weights=there).weights_of(role) == "pretrained"
+    assert ExtractConfig(**folder, weights=there, **{f"{OPTION[role]}_weights": "w"}).weights_of(role) == "w"
+    name = {OPTION[role]: "someone/else"}
+    assert ExtractConfig(**name, weights=there).weights_of(role) == there

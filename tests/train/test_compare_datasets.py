@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 import cache as melcache
 from cache import manifests
 from cache.kinds import KINDS
+from cache.names import PartName
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from tests.studies import cells
@@ -19,7 +21,7 @@ from train import loop
 from train.cli import app
 from train.config import CompareConfig
 from train.data import shared_mentions
-from train.studies import costs
+from train.studies import costs, plot
 from train.studies.significance import approximate_randomization, holm
 
 SEEDS = (0, 1)
@@ -267,3 +269,41 @@ def test_heads_that_read_nothing_that_differs_are_told_and_not_tested(shards, st
 
 def test_the_folder_is_named_by_all():
     assert str(CompareConfig(datasets=("wikimel", "x/wikidiverse")).folder) == "runs/wikimel+wikidiverse-compare"
+
+
+def reader_of(weights, name=None, **encoder):
+    recipe = {"encoder": encoder | {"weights": weights}, "columns": {"sentence": {"dtype": "<f2", "shape": [384]}}}
+    noted = {} if name is None else {"encoders": {"text": f"{name}@{'0a' * 20}"}}
+    provenance = SimpleNamespace(noted=noted, seconds_of=lambda part, rows: 1.5)
+    parts = {"entity.text": SimpleNamespace(recipe=recipe, inputs={})}
+    manifest = SimpleNamespace(parts={PartName(n): part for n, part in parts.items()}, provenance=provenance,
+        tables={"entity": 3}, shards=[], bytes=9)  # fmt: skip
+    return SimpleNamespace(id="1", manifest=manifest)
+
+
+def test_an_encoder_is_called_by_what_a_reader_knows_and_by_digits_only_where_two_are_alike():
+    bert = {"encoder": "AutoModel BertModel"}
+    readers = {
+        "minilm": reader_of("5" * 64, **bert),
+        "tuned": reader_of("6" * 64, **bert),
+        "bge": reader_of("7" * 64, "BAAI/bge-base-en-v1.5", **bert),
+        "dinov2": reader_of("8" * 64, encoder="timm VisionTransformer", architecture="vit_small_patch14_dinov2"),
+        "toy": reader_of("random-tiny, seed 0, torch 2", **bert),
+    }
+    found = {one["name"]: one["roles"]["text"] for one in costs.of_extractions(readers)}
+    assert {name: role["encoder"] for name, role in found.items()} == {
+        "minilm": "AutoModel BertModel, 384 wide, weights 555555555555",
+        "tuned": "AutoModel BertModel, 384 wide, weights 666666666666",
+        "bge": "BAAI/bge-base-en-v1.5, 384 wide",
+        "dinov2": "timm VisionTransformer, vit_small_patch14_dinov2, 384 wide",
+        "toy": "AutoModel BertModel, 384 wide, random-tiny",
+    }
+    assert found["bge"]["differs"] == ["encoder.weights"] and found["bge"]["seconds"] == 1.5
+
+
+def test_that_nothing_is_drawn_is_said_once(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    plot._lacks.cache_clear()
+    for name in ("one", "two", "both"):
+        plot.draw({}, tmp_path / name)
+    assert capsys.readouterr().err.count("matplotlib") == 1

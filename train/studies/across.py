@@ -115,7 +115,7 @@ def _summarized(compared: Sequence[Compared]) -> dict[str, Any]:
         "mentions": float(kept.sum()),
         "base": first.name,
         "warnings": list(dict.fromkeys(_warnings(compared, kept))),
-        "caches": [{"name": one.name} | costs.of_extraction(one.reader, first.reader) for one in compared],
+        "caches": costs.of_extractions({one.name: one.reader for one in compared}),
         "systems": [],
         "entries": entries,
         "not_run": [

@@ -5,6 +5,7 @@ of matrices and vectors, attention and norms. Activations, masks and sums are le
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cache import Reader
 from cache.checks import diff
-from cache.kinds import KINDS, ROLES
+from cache.kinds import KINDS, ROLES, Role
 from common.errors import CacheError
 from common.output import table
 from train.config import TrainConfig, resolved
@@ -26,6 +27,7 @@ from train.studies.tables import Section
 Shape = tuple[int, ...]
 MILLION = 1e6
 DIGITS = 12  # of the sha256 of weights
+LONGEST = 80  # characters of a name that a manifest notes
 
 
 def count_all(reader: Reader, heads: Mapping[str, HeadConfig]) -> dict[str, Any]:
@@ -144,33 +146,64 @@ UNSEEN = {
 }
 
 
-def of_extraction(reader: Reader, base: Reader) -> dict[str, Any]:
-    """Return a cache's id, its bytes, and by role encoder, bytes and seconds, None where these are not known.
+def of_extractions(readers: Mapping[str, Reader]) -> list[dict[str, Any]]:
+    """Return of each cache (name: reader) its name, id and bytes, and by role encoder, bytes and seconds.
 
-    And in which fields of its recipe the role `differs` from that of the cache `base`.
+    Seconds are None where they are not known. A role also says in which fields of its recipe it `differs` from the first
+    cache's. Where two encoders of a role would look alike, digits of their weights tell them apart.
     """
-    manifest, roles = reader.manifest, {}
+    base, found = next(iter(readers.values())), []
+    for name, reader in readers.items():
+        roles = {role: told for role in ROLES if (told := _of_role(reader, base, role)) is not None}
+        found.append({"name": name, "cache_id": reader.id, "bytes": reader.manifest.bytes, "roles": roles})
     for role in ROLES:
-        parts = [part for part in manifest.parts if KINDS[part].role == role]
-        taken = [manifest.provenance.seconds_of(part, manifest.tables[part.table]) for part in parts]
-        known = [seconds for seconds in taken if seconds is not None]
-        both = [(manifest.parts[part], base.manifest.parts[part]) for part in parts if part in base.manifest.parts]
-        fields = dict.fromkeys(field for now, then in both for field, *_ in diff.changes(now, then))
-        told = [field for field in fields if not field.startswith("columns.")]  # those follow from others, if any
-        if parts:
-            roles[role] = {
-                "encoder": _called(manifest.parts[parts[0]].recipe.get("encoder")),
-                "differs": told or list(fields),
-                "seconds": round(sum(known), 2) if len(known) == len(parts) else None,
-                "bytes": sum(shard.bytes for shard in manifest.shards if shard.part in parts),
-            }
-    return {"cache_id": reader.id, "bytes": manifest.bytes, "roles": roles}
+        told = [cache["roles"][role] for cache in found if role in cache["roles"]]
+        digests = defaultdict(set)
+        for one in told:
+            digests[one["encoder"]].add(one["weights"])
+        for one in told:
+            if len(digests[one["encoder"]]) > 1:
+                one["encoder"] += f", weights {one['weights'][:DIGITS]}"
+    return found
 
 
-def _called(encoder: Any) -> str:
-    """Return an encoder of a recipe in a few words: its class, its architecture, and the digits of its weights."""
-    if not isinstance(encoder, Mapping):
-        return "-"
-    words = [encoder[key] for key in ("encoder", "architecture") if isinstance(encoder.get(key), str)]
+def _of_role(reader: Reader, base: Reader, role: Role) -> dict[str, Any] | None:
+    """Return what a cache says of a role; None where it has no part of it."""
+    manifest = reader.manifest
+    parts = [part for part in manifest.parts if KINDS[part].role == role]
+    if not parts:
+        return None
+    taken = [manifest.provenance.seconds_of(part, manifest.tables[part.table]) for part in parts]
+    known = [seconds for seconds in taken if seconds is not None]
+    both = [(manifest.parts[part], base.manifest.parts[part]) for part in parts if part in base.manifest.parts]
+    fields = dict.fromkeys(field for now, then in both for field, *_ in diff.changes(now, then))
+    told = [field for field in fields if not field.startswith("columns.")]  # those follow from others, if any
+    recipe = manifest.parts[parts[0]].recipe.get("encoder")
+    encoder = recipe if isinstance(recipe, Mapping) else {}
+    noted = manifest.provenance.noted.get("encoders")
+    name = noted.get(role) if isinstance(noted, Mapping) else None
+    return {
+        "encoder": _called(encoder, name if isinstance(name, str) else "", _width(manifest.parts[parts[0]].recipe)),
+        "weights": str(encoder.get("weights", "-")),
+        "differs": told or list(fields),
+        "seconds": round(sum(known), 2) if len(known) == len(parts) else None,
+        "bytes": sum(shard.bytes for shard in manifest.shards if shard.part in parts),
+    }
+
+
+def _called(encoder: Mapping[str, Any], name: str, width: int | None) -> str:
+    """Return an encoder in a few words: its name on the Hub, or its class and architecture; its width, and if random."""
+    own = [encoder[key] for key in ("encoder", "architecture") if isinstance(encoder.get(key), str)]
+    words = [name.partition("@")[0][:LONGEST]] if name else own
+    words += [f"{width} wide"] if width else []
     weights = encoder.get("weights")
-    return ", ".join([*words, *([weights.partition(",")[0][:DIGITS]] if isinstance(weights, str) else [])])
+    kind = weights.partition(",")[0] if isinstance(weights, str) else ""
+    return ", ".join([*words, *([kind] if kind.startswith("random-") else [])]) or "-"
+
+
+def _width(recipe: Mapping[str, Any]) -> int | None:
+    """Return the width of the vectors of a part, None where its recipe tells none."""
+    columns = recipe.get("columns")
+    specs = columns.values() if isinstance(columns, Mapping) else ()
+    shapes = [spec.get("shape") for spec in specs if isinstance(spec, Mapping)]
+    return next((shape[-1] for shape in shapes if isinstance(shape, list) and len(shape) == 1), None)

@@ -1,5 +1,6 @@
 """A picture of a comparison: Top-1 of each head with its interval, and the published number."""
 
+import functools
 import io
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,16 @@ def draw(found: dict[str, Any], path: Path) -> None:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError:
-        say(f"no picture {path}.png: that needs matplotlib (make setup EXTRAS=plot)")
+        _lacks()
         return
     with rc_context({"text.parse_math": False, "text.usetex": False}):  # names may hold $
         _draw(found, path, Figure(figsize=(7, 1.4 + 0.32 * len(found["entries"])), layout="constrained"))
+
+
+@functools.cache
+def _lacks() -> None:
+    """Say once that nothing is drawn: a study of three caches would say it of each, and of all."""
+    say("no pictures of Top-1 are drawn: they need matplotlib (make setup EXTRAS=plot)")
 
 
 def _draw(found: dict[str, Any], path: Path, figure: Any) -> None:

@@ -11,6 +11,7 @@ from common.paths import is_file
 from extract.encoders.compute import seeded
 from extract.encoders.detection import backbones, toys
 from extract.weights import hub_files, hub_models
+from extract.weights.hub_files import Place
 
 FAMILIES = "detr, conditional_detr, deformable_detr, rt_detr, rt_detr_v2, d_fine, yolos"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -21,9 +22,10 @@ LARGEST = 1 << 22  # of any number in config.json
 class DetectorModel:
     """A model as its folder describes it; nothing large is read.  Raises WeightsError, in one line, if it is none."""
 
-    def __init__(self, folder: Path, *, tiny: bool = False) -> None:
+    def __init__(self, place: Place, *, tiny: bool = False) -> None:
         from transformers import MODEL_FOR_OBJECT_DETECTION_MAPPING
 
+        folder, self._weights = place.folder, place.weights
         self.folder, self._tiny = folder, tiny
         self.raw = hub_files.read_object(folder / hub_files.CONFIG)
         kind = hub_models.family(folder, self.raw, FAMILIES)
@@ -80,7 +82,7 @@ class DetectorModel:
         with seeded():
             if not trained:
                 return hub_models.random(self.made, self.config, None, self.folder)
-            return hub_models.filled(self.made, self.config, None, self.folder, "objects")
+            return hub_models.filled(self.made, self.config, None, self._weights, "objects")
 
 
 def decisive_of(processor: Any) -> dict[str, Any]:

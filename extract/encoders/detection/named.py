@@ -30,14 +30,14 @@ class NamedObjects(Detector):
     def __init__(self, config: ExtractConfig, weights: Weights, compute: Compute, image: ImageEncoder) -> None:
         super().__init__(compute, image, config.objects)
         self._trained, self._threshold = not weights.random, 0.0 if weights.random else THRESHOLD
-        folder = hub_files.find(config.detector, weights.folder, "detector", trained=self._trained)
-        self._described = model = DetectorModel(folder, tiny=weights.tiny)
-        self.origin, self._processor = hub_files.origin(folder), model.processor()
-        self._categories = Categories(model.config.id2label, folder)
+        place = hub_files.find(config.detector, weights, "objects")
+        self._described = model = DetectorModel(place, tiny=weights.tiny)
+        self.origin, self._processor = hub_files.origin(place.weights), model.processor()
+        self._categories = Categories(model.config.id2label, place.folder)
         self.recipe: dict[str, Any] = {
             "encoder": f"AutoModelForObjectDetection {model.made.__name__}",
             "library": library("transformers", *(["timm"] if model.timm else [])),
-            "weights": hub_files.identity(folder, "objects")
+            "weights": hub_files.identity(place.weights, "objects")
             if self._trained
             else random_identity(weights.kind, "transformers"),
             "config": digest(model.decisive),

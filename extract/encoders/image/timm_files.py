@@ -1,5 +1,6 @@
 """Where a timm model's config and weights lie: timm's own table, a folder, or the Hub.  Nothing in them is run."""
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 from common.errors import WeightsError
 from common.paths import is_file, is_folder
 from common.words import nearest
+from extract.config import LOCAL
 from extract.weights import hub_files
 from extract.weights.sources import Wanted, Weights, reachable
 
 FILES = ("model.safetensors", "pytorch_model.bin")
-LOCAL, HUB = hub_files.LOCAL, "hf-hub:"
+HUB = "hf-hub:"
 DEEPEST, LARGEST = 1_000, 1 << 20  # numbers that a config.json may say: of layers, and any other
 
 
@@ -32,14 +34,19 @@ def find(asked: str, weights: Weights) -> Found:
     folder = Path(asked.removeprefix(LOCAL)).expanduser()
     if asked.startswith(LOCAL) or (is_folder(folder) and not timm.is_model(asked)):
         name = _described(folder)
-        return Found(name, None if weights.random else _in_folders([weights.folder or folder], asked))
+        return Found(
+            name,
+            None
+            if weights.random
+            else _in_folders(weights.places(Path(os.path.abspath(folder)).name) or [folder], asked),
+        )
     if asked.startswith((HUB, "timm/")):
         return _of_hub(asked.removeprefix(HUB), weights)
     config = _known(asked)
     if weights.random:
         return Found(asked, None)
     if weights.folder is not None:
-        file = _in_folders([weights.folder / asked, weights.folder / asked.partition(".")[0], weights.folder], asked)
+        file = _in_folders(weights.places(asked, asked.partition(".")[0]), asked)
         if not is_file(file.with_name(hub_files.CONFIG)):
             return Found(asked, file)
         return Found(_same(_described(file.parent), asked), file)
@@ -117,8 +124,7 @@ def _in_folders(folders: list[Path], asked: str) -> Path:
 def _of_hub(repository: str, weights: Weights) -> Found:
     """Return a model of the Hub, from the folder of weights where one is given, else from the Hub or its cache."""
     if weights.folder is not None:
-        inside = [weights.folder / repository, weights.folder / repository.rpartition("/")[2], weights.folder]
-        file = _in_folders(inside, repository)
+        file = _in_folders(weights.places(repository), repository)
         return Found(_described(file.parent), file)
     folder = _fetched(repository, (hub_files.CONFIG,)).parent
     described = _described(folder)

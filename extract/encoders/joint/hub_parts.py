@@ -63,7 +63,7 @@ def _named(found: Found, wanted: object, what: str) -> Path | None:
     if there := next(filter(is_folder, places), None):
         return there
     try:
-        return hub_files.find(str(wanted), None, what, trained=False)
+        return hub_files.located(str(wanted), what, trained=False)
     except WeightsError as error:
         raise WeightsError(f"the {what} of the joint encoder is {wanted}, and there is {error}") from error
 

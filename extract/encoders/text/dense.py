@@ -35,8 +35,11 @@ class Dense:
         return ACTIVATIONS[self.activation](self.weight @ vector + self.bias)
 
 
-def read(folder: Path) -> Dense:
-    """Return the module of a folder.  Raises WeightsError for one that does more, or weights that do not fit."""
+def read(folder: Path, weights: Path) -> Dense:
+    """Return the module of a folder, its weights in another or the same.
+
+    Raises WeightsError for one that does more, or weights that do not fit.
+    """
     config = read_object(folder / "config.json")
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
     short = activation.removeprefix("torch.nn.modules.")
@@ -45,9 +48,9 @@ def read(folder: Path) -> Dense:
             f"{folder}/config.json asks for {activation!r:.60} of {config.get(WHERE[0], SENTENCE)!r:.40}; melcache "
             f"computes {' and '.join(ACTIVATIONS)} of the text's vector. Take another model"
         )
-    path = next((folder / name for name in FILES if is_file(folder / name)), None)
+    path = next((weights / name for name in FILES if is_file(weights / name)), None)
     if path is None:
-        raise WeightsError(f"no weights in {folder}: expected {' or '.join(FILES)}. Download the model again")
+        raise WeightsError(f"no weights in {weights}: expected {' or '.join(FILES)}. Download the model again")
     weight, bias = _weights(path, config)
     return Dense(weight, bias, short, f"dense {len(weight)} {short} {sha256_file(path)}")
 

@@ -10,6 +10,7 @@ from common.errors import WeightsError
 from common.paths import is_file
 from extract.encoders.compute import seeded
 from extract.weights import hub_files, hub_models
+from extract.weights.hub_files import Place
 
 TINY: dict[str, Any] = {
     "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
@@ -30,9 +31,10 @@ SHIFTED = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "ro
 class TextModel:
     """A model as its folder describes it; nothing large is read.  Raises WeightsError, in one line, if it is none."""
 
-    def __init__(self, folder: Path, *, tiny: bool = False) -> None:
+    def __init__(self, place: Place, *, tiny: bool = False) -> None:
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING
 
+        folder, self._weights = place.folder, place.weights
         self.folder = folder
         self.raw = hub_files.read_object(folder / hub_files.CONFIG)
         kind = hub_models.family(folder, self.raw, FAMILIES)
@@ -111,7 +113,7 @@ class TextModel:
         with seeded():
             if not trained:
                 return hub_models.random(self.made, self.config, self.attention, self.folder)
-            return hub_models.filled(self.made, self.config, self.attention, self.folder, "text", spare="pooler")
+            return hub_models.filled(self.made, self.config, self.attention, self._weights, "text", spare="pooler")
 
 
 def _installed(package: str) -> bool:

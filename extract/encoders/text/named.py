@@ -28,13 +28,13 @@ class NamedText(TextEncoder):
         super().__init__(compute, config.text_tokens or compute.tokens)
         asked, self._trained = str(config.text), not weights.random
         self.name = hub_files.called(asked)
-        self._folder = hub_files.find(asked, weights.folder, "text encoder", trained=self._trained)
-        self.origin = hub_files.origin(self._folder)
-        self._described = model = TextModel(self._folder, tiny=weights.tiny)
+        place = hub_files.find(asked, weights, "text")
+        self._folder, self.origin = place.folder, hub_files.origin(place.weights)
+        self._described = model = TextModel(place, tiny=weights.tiny)
         self._tokenizer, self._model = Tokenizer(model), None
         self.width, self.most, self.pad = model.config.hidden_size, self._tokenizer.most, self._tokenizer.pad
         self.pooling = pooling.of(
-            self._folder, config.text_pooling, self.width, decoder=model.decoder, opened=self._tokenizer.opened
+            place, config.text_pooling, self.width, decoder=model.decoder, opened=self._tokenizer.opened
         )
         self._prompts = {
             "name": _chosen(config.passage_prompt, self._folder, pooling.PASSAGE),
@@ -45,7 +45,7 @@ class NamedText(TextEncoder):
         self.recipe: dict[str, Any] = self._tokenizer.recipe | {
             "encoder": f"AutoModel {model.made.__name__}",
             "library": library("transformers"),
-            "weights": hub_files.identity(self._folder, "text")
+            "weights": hub_files.identity(place.weights, "text")
             if self._trained
             else random_identity(weights.kind, "transformers"),
             "config": digest(model.decisive),

@@ -11,7 +11,7 @@ from common.errors import WeightsError
 from common.paths import is_file
 from extract.encoders.text import dense
 from extract.encoders.text.dense import Dense
-from extract.weights.hub_files import read_json, read_object
+from extract.weights.hub_files import Place, read_json, read_object
 
 Mode = Literal["cls", "mean", "last"]
 Modules = list[tuple[str, Path]]
@@ -61,13 +61,13 @@ class Pooling:
         return ", ".join([self.mode, *layers, *normalized, *([] if self.prompted else ["without prompt"])])
 
 
-def of(folder: Path, asked: str, width: int, *, decoder: bool, opened: bool) -> Pooling:
+def of(place: Place, asked: str, width: int, *, decoder: bool, opened: bool) -> Pooling:
     """Return the pooling of a model: `asked`, or with "auto" what its folder says, else [CLS] for an encoder.
 
     `width` (D) is the model's. `opened` says that its texts begin with a special token. Raises WeightsError for what
     the model lacks.
     """
-    modules = _modules(folder)
+    folder, modules = place.folder, _modules(place.folder)
     config = _pooling_config(modules)
     if asked != "auto":
         mode = MODES[asked]
@@ -86,17 +86,17 @@ def of(folder: Path, asked: str, width: int, *, decoder: bool, opened: bool) -> 
             "seen the text. Pass --text-pooling last or mean"
         )
     prompted = (config or {}).get("include_prompt", True) is not False
-    return Pooling(mode, any(kind == "Normalize" for kind, _ in modules), prompted, _layers(modules, width, folder))
+    return Pooling(mode, any(kind == "Normalize" for kind, _ in modules), prompted, _layers(modules, width, place))
 
 
-def _layers(modules: Modules, width: int, folder: Path) -> tuple[Dense, ...]:
+def _layers(modules: Modules, width: int, place: Place) -> tuple[Dense, ...]:
     """Return the Dense modules.  Raises WeightsError where they do not follow each other, from D numbers to D."""
-    layers = tuple(dense.read(path) for kind, path in modules if kind == "Dense")
+    layers = tuple(dense.read(path, place.weights / path.name) for kind, path in modules if kind == "Dense")
     widths = [width, *(size for layer in layers for size in layer.weight.shape[::-1]), width]
     if any(before != after for before, after in zip(widths[::2], widths[1::2], strict=True)):
         raise WeightsError(
-            f"{folder} makes {widths[-2]} numbers of a text and {width} of a token, by layers of {widths[1:-1]}; a "
-            "cache has one width of both. Take another model"
+            f"{place.folder} makes {widths[-2]} numbers of a text and {width} of a token, by layers of {widths[1:-1]}; "
+            "a cache has one width of both. Take another model"
         )
     return layers
 
