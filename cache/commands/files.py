@@ -124,7 +124,7 @@ class SynthConfig:
     candidates: int | None = knob(None, "C instead of the shape's")
     signal: float = knob(0.5, "S: 0 is pure noise, 0.1 and more separates gold")
     seed: int = knob(0, "of all random numbers")
-    head: str = knob("drin", "the head whose columns are written", flag="--for")
+    head: str = knob("drin", "heads whose columns are written, and parts on demand: drin,mention.patches", flag="--for")
     text_width: int = knob(768, "D")
     image_width: int = knob(2048, "V")
     joint_width: int = knob(512, "P")

@@ -2,8 +2,9 @@
 
 Entity vectors are Gaussian noise and edges uniform in [0, 0.1). With signal S a mention's vectors are sqrt(s) times
 those of its gold entity plus sqrt(1 - s) times fresh noise, s = min(S, 1), and gold's four edges are raised by S, to 1
-at most, so that from S = 0.1 on each edge alone tells gold from the others. With S = 0 nothing does. The random numbers
-of a column depend on the seed and the column alone.
+at most, so that from S = 0.1 on each edge alone tells gold from the others. With S = 0 nothing does. States and patches
+of both sides are sqrt(s) times one vector of the entity, or of gold, plus noise. The random numbers of a column depend
+on the seed and the column alone.
 """
 
 import hashlib
@@ -14,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from cache import manifests
+from cache import kinds, manifests
 from cache.edges import EDGES
 from cache.fingerprint import content_hash, shard_key
 from cache.kinds import KINDS, SIZES
 from cache.names import ColumnName, PartName
 from cache.quantized import Storage
-from cache.schema import CHOICES, READS, SEQUENCES
+from cache.schema import CHOICES, HOMES, READS, SEQUENCES
 from cache.writing.draft import Draft
 from cache.writing.writer import PartPlan, Shard, ShardPlan, codes_of, columns_of, feature_type
 from common.errors import ConfigError
@@ -36,6 +37,7 @@ SHAPES = {
 TOKENS = (8, 32)  # of a sentence: fewest, most
 SPLIT_SHARES = (0.8, 0.1, 0.1)
 SHARD_ROWS = 8192
+BOTH_SIDES = ("states", "patches")  # kinds of many vectors a row, of which mentions' resemble entities'
 SOURCE = "melcache synth"
 EDITION = 3  # raise it whenever the numbers made change: finished shards of an older one are then not taken
 MOST_ROWS, WIDEST = (1 << 31) - 1, 1 << 24  # rows are named by int32; the largest axis of a manifest
@@ -59,8 +61,9 @@ class Synthetic:
     storage: Storage = "float16"
 
     def __post_init__(self) -> None:
-        if unknown := set(self.head.split(",")) - READS.keys():
-            raise ConfigError(f"--for {self.head}: {min(unknown)} is none of {one_of(min(unknown), READS)}")
+        known = (*READS, *kinds.on_demand())
+        if unknown := set(self.head.split(",")).difference(known):
+            raise ConfigError(f"--for {self.head}: {min(unknown)} is none of {one_of(min(unknown), known)}")
         if not 0 <= self.signal <= 100:
             raise ConfigError(f"--signal {self.signal:g}: 0 is pure noise, 0.1 and more separates gold")
         widths = (self.text_width, self.image_width, self.joint_width, self.regions)
@@ -87,8 +90,12 @@ def write(folder: Path, wanted: Synthetic) -> str:
     if exists(folder / manifests.NAME) and manifests.load(folder).dataset.source != SOURCE:
         raise ConfigError(f"{folder} holds a cache that was not synthesized; choose another place")
     draft = Draft(folder)
-    read = [column for head in wanted.head.split(",") for column in (*READS[head], *CHOICES.get(head, ()))]
-    names = [*map(ColumnName, dict.fromkeys([*read, "mention.ids.gold", "pair.candidates.lexical_gold"]))]
+    names = [
+        *map(
+            ColumnName,
+            dict.fromkeys([*_read(wanted.head.split(",")), "mention.ids.gold", "pair.candidates.lexical_gold"]),
+        )
+    ]
     parts = {part: tuple(n.column for n in names if n.part == part) for part in _parts(names)}
     lists = _Lists(wanted)
     sizes = SIZES | {"D": wanted.text_width, "V": wanted.image_width, "P": wanted.joint_width, "R": wanted.regions}
@@ -112,6 +119,16 @@ def write(folder: Path, wanted: Synthetic) -> str:
                 draft.save(shard)
     sequences = {table: lists.rows(table) for table in SEQUENCES if any(part.table == table for part in parts)}
     return draft.finish(_about(folder.name, wanted, lists, sequences), {"producer": "melcache synth"})
+
+
+def _read(asked: list[str]) -> Iterator[str]:
+    """Yield the columns that heads read, those of DRIN where none is asked for, then all of parts on demand."""
+    heads = [name for name in asked if name in READS] or ["drin"]
+    for head in heads:
+        yield from (*READS[head], *CHOICES.get(head, ()))
+    for part in kinds.on_demand():
+        if part in kinds.demanded(set(asked).difference(READS)):
+            yield from (part.column(name) for name in KINDS[part].columns)
 
 
 def _parts(names: list[ColumnName]) -> list[PartName]:
@@ -158,11 +175,16 @@ class _Lists:
         rng = self._rng("sequences")  # every mention has a sentence of its own
         self.counts = rng.integers(TOKENS[0], TOKENS[1] + 1, n).astype(np.int32)
         self.starts = rng.integers(1, self.counts - 2).astype(np.int32)
+        self._entity_counts = self._rng("entity sequences").integers(TOKENS[0], TOKENS[1] + 1, e).astype(np.int32)
+
+    def counts_of(self, table: str) -> np.ndarray:
+        """Return how many tokens each row of a table has, (N,) or (E,) int32."""
+        return self._entity_counts if table == "entity" else self.counts
 
     def rows(self, table: str) -> int:
         """Return how many rows a table has."""
         if table in SEQUENCES:
-            return int(self.counts.sum())
+            return int(self.counts_of(HOMES[table]).sum())
         return self._wanted.entities if table == "entity" else self._wanted.mentions
 
     def column(self, name: ColumnName, spec: tuple[str, tuple[int, ...]]) -> np.ndarray:
@@ -179,7 +201,8 @@ class _Lists:
         if name in fixed:
             return fixed[name]
         if part in SEQUENCES.values():
-            return self.counts if column == "count" else (self.counts.cumsum() - self.counts).astype(np.int32)
+            counts = self.counts_of(part.table)
+            return counts if column == "count" else (counts.cumsum() - counts).astype(np.int32)
         if name == "pair.candidates.lexical_gold":
             return self.column(name.part.column("lexical"), spec)[np.arange(len(self.gold)), self.gold]
         dtype, shape = spec
@@ -195,11 +218,16 @@ class _Lists:
             return np.array([f"s{row}" for row in named], dtype)
         if part == "pair.alignment" or column == "lexical":
             return self._edges(name)
+        if column.endswith("_probabilities"):
+            return self._rng(name).uniform(0, 1, (count, *shape)).astype(dtype)
         values = np.empty((count, *shape), np.float16)
         source, signal = KINDS[part].like.get(column), min(1.0, self._wanted.signal)
-        golds = self.gold_row
+        if source is None and part.kind in BOTH_SIDES and column == "vector":
+            source = part.kind  # a vector of the entity that no column holds
+        home = HOMES.get(part.table, part.table)
+        golds: np.ndarray = np.arange(self._wanted.entities) if home == "entity" else self.gold_row
         if part.table in SEQUENCES:
-            golds = np.repeat(golds, self.counts)  # each token resembles the gold of its mention
+            golds = np.repeat(golds, self.counts_of(home))  # each token resembles the gold of its mention
         for begin, noise in self._normal(name, count, shape):
             values[begin : begin + len(noise)] = noise if source is None else np.sqrt(1 - signal) * noise
         if source is not None and signal:

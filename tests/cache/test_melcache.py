@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import melcache
+from cache import kinds
 from cache.cli import app, main
 from cache.schema import READS
 from cache.writing.synth import Synthetic, write
@@ -121,3 +122,36 @@ def test_a_missing_cache_is_one_line_and_exit_2(monkeypatch, capsys, tmp_path):
     )
     synthetic_cache(tmp_path / "shards/toy")
     assert invoke("info", "nothing").stderr.endswith("--name nothing, or choose from: toy\n")
+
+
+SIDES = {"states": "joint_token.states,entity_joint_token.states", "patches": "mention.patches,entity.patches"}
+
+
+def averaged(reader, part, table):
+    """The mean of a row's vectors, of a grid or of as many tokens as the row has."""
+    values = reader.column(f"{part}.vector").astype(np.float32)
+    if values.ndim == 3:
+        return values.mean(1)
+    first, count = (reader.column(f"{table}.joint_tokens.{name}") for name in ("first", "count"))
+    assert (first == np.cumsum(count) - count).all() and first[-1] + count[-1] == len(values)
+    return np.stack([values[begin : begin + rows].mean(0) for begin, rows in zip(first, count, strict=True)])
+
+
+@pytest.mark.parametrize("kind", SIDES)
+def test_tokens_and_patches_of_both_sides_are_synthesized_and_resemble_each_other(kind, tmp_path):
+    done = invoke("synth", tmp_path / "s", "--for", SIDES[kind], "--mentions", 20, "--entities", 15, "--candidates", 4,
+        "--text-width", 8, "--image-width", 8, "--signal", 0.5)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    reader = melcache.open(tmp_path / "s")
+    assert set(SIDES[kind].split(",")) < set(reader.manifest.parts) and "pair.alignment" in reader.manifest.parts
+    assert invoke("verify", tmp_path / "s").exit_code == 0
+    of_mentions, of_entities = SIDES[kind].split(",")
+    mine, theirs = averaged(reader, of_mentions, "mention"), averaged(reader, of_entities, "entity")
+    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (mine, theirs)]
+    assert ((unit[0] @ unit[1].T).argmax(1) == reader.column("mention.ids.gold")).all()
+
+
+def test_any_part_on_demand_can_be_synthesized(tmp_path):
+    write(tmp_path / "s", Synthetic(10, 5, 3, 0.5, 0, ",".join(kinds.on_demand()), regions=2, **SIZE))
+    assert set(kinds.on_demand()) < set(melcache.open(tmp_path / "s").manifest.parts)
+    assert invoke("verify", tmp_path / "s").exit_code == 0

@@ -155,12 +155,11 @@ def test_costs_are_what_the_manifests_note(shards, tmp_path):
     }
     manifests.save(folder, {name: value for name, value in manifest.items() if name not in ("id", "digest")})
     reader = melcache.open(folder)
-    told = costs.of_extraction(reader, reader)
+    told, other = costs.of_extractions({"weak": reader, "strong": melcache.open(shards / "strong")})
     assert {role: one["seconds"] for role, one in told["roles"].items()} == {
         role: 20.0 * sum(KINDS[part].role == role for part in parts) for role in ("text", "joint")
     }
-    strong = costs.of_extraction(melcache.open(shards / "strong"), reader)["roles"]
-    assert (strong["text"]["differs"], told["roles"]["text"]["differs"]) == (["signal"], [])
+    assert (other["roles"]["text"]["differs"], told["roles"]["text"]["differs"]) == (["signal"], [])
     text = [shard.bytes for shard in reader.manifest.shards if shard.part.kind == "text"]
     assert told["roles"]["text"]["bytes"] == sum(text) and told["bytes"] == reader.manifest.bytes
 

@@ -149,7 +149,7 @@ UNSEEN = {
 def of_extractions(readers: Mapping[str, Reader]) -> list[dict[str, Any]]:
     """Return of each cache (name: reader) its name, id and bytes, and by role encoder, bytes and seconds.
 
-    Seconds are None where they are not known. A role also says in which fields of its recipe it `differs` from the first
+    Seconds are None where they are not known. A role also says in which fields its recipe `differs` from the first
     cache's. Where two encoders of a role would look alike, digits of their weights tell them apart.
     """
     base, found = next(iter(readers.values())), []
@@ -192,7 +192,7 @@ def _of_role(reader: Reader, base: Reader, role: Role) -> dict[str, Any] | None:
 
 
 def _called(encoder: Mapping[str, Any], name: str, width: int | None) -> str:
-    """Return an encoder in a few words: its name on the Hub, or its class and architecture; its width, and if random."""
+    """Return an encoder in a few words: its name on the Hub, else class and architecture; its width; whether random."""
     own = [encoder[key] for key in ("encoder", "architecture") if isinstance(encoder.get(key), str)]
     words = [name.partition("@")[0][:LONGEST]] if name else own
     words += [f"{width} wide"] if width else []
