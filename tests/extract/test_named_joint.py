@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -23,8 +24,11 @@ from extract import images, pipeline
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.encoders.compute import Compute
+from extract.encoders.detection.model import PROCESSORS
+from extract.encoders.image import timm_files
 from extract.encoders.joint.named import NamedJoint
 from extract.encoders.packed_linear import PackedLinear
+from extract.encoders.text.model import TOKENIZERS
 from extract.weights import hub_files, open_clip_files, sources
 from tests.extract import detector_models, joint_models, models
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
@@ -671,6 +675,20 @@ def test_a_folder_of_weights_given_for_a_role_has_its_weights_and_others_say_not
     with pytest.raises(WeightsError, match=f"no weights .*{others}") as error:
         of_weights(role, file.parent, own=str(others))
     assert "\n" not in str(error.value)
+
+
+def test_the_documents_name_the_files_of_a_models_folder():
+    text = (Path(__file__).parents[2] / "docs/encoders.md").read_text()
+    rows = {line.split(" | ")[0].strip("| "): line for line in text.split("## Files and weights")[1].splitlines()[:7]}
+    weights = hub_files.WEIGHTS[::2]
+    needed = {
+        "text": ("config.json", *TOKENIZERS[:3], *weights, "modules.json"),
+        "image": ("config.json", *timm_files.FILES, timm_files.HUB),
+        "joint": (open_clip_files.CONFIG, *open_clip_files.WEIGHTS, TOKENIZERS[0]),
+        "objects": ("config.json", *PROCESSORS, *weights),
+    }
+    for role, names in needed.items():
+        assert [name for name in names if name not in rows[role]] == [], role
 
 
 @pytest.mark.parametrize("role", OPTION)
