@@ -2,7 +2,8 @@
 
 from common import console, output
 from common.commands import Command, program
-from extract.config import DescribeConfig, ExtractConfig
+from extract.config import ExtractConfig
+from extract.describe.config import DescribeConfig
 
 
 def extract(config: ExtractConfig) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cache import fingerprint, store
-from cache.manifests.checks import MAX_SIGNS, TEXT, check, is_text, parse
+from cache.manifests.checks import MAX_SIGNS, check, parse
 from cache.manifests.entries import Manifest
+from cache.manifests.fields import TEXT, is_text
 from common.errors import CacheError, ConfigError
 from common.paths import MANIFEST, exists
 

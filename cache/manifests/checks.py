@@ -1,30 +1,25 @@
-"""What is checked of a manifest that a stranger may have written: its text, every field, every column's place."""
+"""What is checked of a manifest that a stranger may have written: its text, and that its fields fit each other."""
 
 import json
 import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from cache import fingerprint
 from cache.kinds import quantizable
+from cache.manifests import fields
+from cache.manifests.fields import check_fields
 from cache.names import PartName
 from cache.quantized import READ_TYPE, SCALE, SCALE_TYPE, TYPES, kind_of, stored
-from cache.schema import OPTIONAL, PARTS, TABLES, VERSION
+from cache.schema import PARTS, VERSION
 from common.errors import CacheError
 
 MAX_SIGNS = 3 << 17  # brackets and commas; a shard has at most fifty
 MAX_DEPTH = 8
-MAX_COUNT = 1 << 50
-TEXT = 10_000  # characters
-DTYPES = ("<f2", "<f4", "<i4", "|i1", "|u1", "|b1")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # one that nothing closes takes all the rest
 _INSIDE = bytes(set(range(256)) - set(b"[]{},"))  # all but what separates values
-
-Check = Callable[[Any], bool]
-NONE: dict[str, Check] = {}
 
 
 def parse(data: bytes, where: str, *, signs: int = 0, ascii_only: bool = True) -> dict[str, Any]:
@@ -60,9 +55,9 @@ def check(manifest: dict[str, Any], where: str) -> None:
         raise CacheError(f"{where} is not a melcache manifest")
     if version != VERSION:
         raise CacheError(f"{where} has format version {version}, this melcache reads {VERSION}: update melcache")
-    _fields(manifest, _MANIFEST, where, _OPTIONAL)
+    check_fields(manifest, fields.MANIFEST, where, fields.MORE)
     for name, part in manifest["parts"].items():
-        _fields(part, _PART, f"{where}: parts")
+        check_fields(part, fields.PART, f"{where}: parts")
         if not part["columns"]:
             raise CacheError(f"{where}: part {name!r} has no column")
         if name not in PARTS or not set(part["columns"]) <= set(PARTS[name]) | _scales(part):
@@ -70,12 +65,12 @@ def check(manifest: dict[str, Any], where: str) -> None:
         if part["fingerprint"] != fingerprint.digest({"recipe": part["recipe"], "inputs": part["inputs"]}):
             raise CacheError(f"{where}: part {name}: its fingerprint is not that of its recipe")
         for column, spec in part["columns"].items():
-            _fields(spec, _SPEC, f"{where}: column {name}.{column}", _WIDTH)
+            check_fields(spec, fields.SPEC, f"{where}: column {name}.{column}", fields.WIDTH)
         for column in filter(PARTS[name].get, part["columns"]):
             _check_column(manifest, name, column, f"{where}: column {name}.{column}")
     _check_widths(manifest["parts"], where)
     for shard in manifest["shards"]:
-        _fields(shard, _SHARD, f"{where}: shards")
+        check_fields(shard, fields.SHARD, f"{where}: shards")
         _check_shard(shard, manifest["parts"], where)
     _check_rows(manifest, where)
 
@@ -145,7 +140,7 @@ def _check_shard(shard: dict[str, Any], parts: dict[str, Any], where: str) -> No
         raise CacheError(f"{here}: the file name does not fit its part and key")
     taken = []
     for name, place in shard["columns"].items():
-        _fields(place, _PLACE, f"{here}: column {name}")
+        check_fields(place, fields.PLACE, f"{here}: column {name}")
         dtype = np.dtype(columns[name]["dtype"])
         taken.append((place["offset"], place["offset"] + shard["rows"] * dtype.itemsize * _product(columns[name])))
     taken.sort()
@@ -187,14 +182,6 @@ def _product(spec: dict[str, Any]) -> int:
     return product
 
 
-def _fields(value: Any, wanted: dict[str, Check], where: str, more: dict[str, Check] = NONE) -> None:
-    if not isinstance(value, dict) or set(value) - set(more) != set(wanted):
-        raise CacheError(f"{where}: expected an object with exactly the fields {', '.join(sorted(wanted))}")
-    for field, good in (wanted | more).items():
-        if field in value and not good(value[field]):
-            raise CacheError(f"{where}: field {field!r} is not what the format allows")
-
-
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
@@ -211,119 +198,3 @@ def _finite(text: str) -> float:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not allowed")
-
-
-def _count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MAX_COUNT
-
-
-def _counts(value: Any) -> bool:
-    return isinstance(value, dict) and all(is_text(key) and _count(item) for key, item in value.items())
-
-
-def _hex(digits: int) -> Check:
-    pattern = re.compile(f"[0-9a-f]{{{digits}}}")
-    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
-
-
-def is_text(value: Any) -> bool:
-    """Whether it is a text that a manifest may hold."""
-    return isinstance(value, str) and len(value) <= TEXT and value.isprintable()
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(is_text, value))
-
-
-def _file(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[a-z0-9_.]+-[0-9]{5,}\.[0-9a-f]{12}\.h5", value) is not None
-
-
-def _dtype(value: Any) -> bool:
-    return isinstance(value, str) and (value in DTYPES or re.fullmatch(r"\|S[1-9][0-9]{0,5}", value) is not None)
-
-
-def _shape(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= 3 and all(type(n) is int and 0 < n <= 1 << 24 for n in value)
-
-
-def _limit(value: Any) -> bool:
-    return value is None or type(value) in (int, float)
-
-
-def _seconds(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value <= MAX_COUNT
-
-
-def _generations(value: Any) -> bool:
-    """Whether it is how many rows entity and mention had after each extraction."""
-    pairs = isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
-    return pairs and all(_count(count) for pair in value for count in pair)
-
-
-def _rates(value: Any) -> bool:
-    """Return whether a value notes of parts how many seconds computing how many of their rows took."""
-    return isinstance(value, dict) and all(
-        _part_name(part)
-        and isinstance(noted, dict)
-        and set(noted) == {"seconds", "rows"}
-        and _seconds(noted["seconds"])
-        and _count(noted["rows"])
-        for part, noted in value.items()
-    )
-
-
-def _object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _part_name(value: Any) -> bool:
-    return isinstance(value, str) and value in PARTS
-
-
-_MANIFEST: dict[str, Check] = {
-    "format": is_text,
-    "version": _count,
-    "dataset": lambda value: (
-        isinstance(value, dict)
-        and set(value) == {"name", "content", "licence", "source"}
-        and _hex(64)(value["content"])
-        and all(map(is_text, value.values()))
-    ),
-    "tables": lambda value: (
-        _counts(value)
-        and set(TABLES) - set(OPTIONAL) <= set(value) <= set(TABLES)
-        and all(value.values())
-        and value["mention"] == value["pair"]
-    ),
-    "candidates": _count,
-    "splits": _counts,
-    "coverage": _counts,
-    "warnings": _texts,
-    "parts": lambda value: _object(value) and len(value) > 0,
-    "shards": lambda value: isinstance(value, list) and len(value) <= 1_000_000,
-    "provenance": lambda value: (
-        isinstance(value, dict)
-        and is_text(value.get("made", ""))
-        and _seconds(value.get("seconds", 0))
-        and _rates(value.get("parts", {}))
-        and ("of" not in value or _hex(64)(value["of"]))
-    ),
-    "id": _hex(64),
-    "digest": _hex(64),
-}
-_OPTIONAL: dict[str, Check] = {"generations": _generations}
-_PART: dict[str, Check] = {"recipe": _object, "inputs": _object, "fingerprint": _hex(64), "columns": _object}
-_SPEC: dict[str, Check] = {"dtype": _dtype, "shape": _shape}
-_WIDTH: dict[str, Check] = {"width": lambda value: type(value) is int and 0 < value <= 1 << 24}
-_SHARD: dict[str, Check] = {
-    "part": _part_name,
-    "file": _file,
-    "start": _count,
-    "rows": lambda value: _count(value) and value > 0,
-    "bytes": _count,
-    "sha256": _hex(64),
-    "key": _hex(64),
-    "columns": _object,
-}
-_PLACE: dict[str, Check] = {"offset": _count, "xxh3": _hex(32), "min": _limit, "max": _limit}

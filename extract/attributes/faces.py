@@ -16,7 +16,7 @@ from common.errors import DatasetError
 from common.paths import is_folder, names
 from common.records import Dataset, Face
 from extract.attributes import prompts
-from extract.reading import readers
+from extract.reading import picture_folders, readers
 
 OLDEST = 150  # years
 CUT_OUT = re.compile(r"(.+)_(\d+)")
@@ -75,7 +75,7 @@ def _by_picture(results: Found, pictures: dict[str, Path], path: Path) -> tuple[
 
 
 def _name(picture: Path) -> str:
-    return readers.composed(picture.stem)
+    return picture_folders.composed(picture.stem)
 
 
 def _kept(face: Face, asked: dict[str, bool], where: str) -> Face:
@@ -112,7 +112,7 @@ def load_deepface(path: Path) -> dict[str, list[Face]]:
     faces: dict[str, list[Face]] = {}
     for (name, where), found in results.items():
         stem, suffix = os.path.splitext(name)
-        picture = readers.composed(stem if suffix.lower() in readers.SUFFIXES else name)
+        picture = picture_folders.composed(stem if suffix.lower() in picture_folders.SUFFIXES else name)
         if picture in faces:
             raise DatasetError(f"{where}: picture {picture!r} is listed already, under another suffix")
         faces[picture] = [_face(face, where) for face in (found if isinstance(found, list) else [found])]

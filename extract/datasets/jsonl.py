@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 
 from common.errors import DatasetError
 from common.records import SPLITS, Dataset, Entity, Image, Mention
-from extract.reading import readers
+from extract.reading import picture_folders, readers
 
 SOURCE = "your own data"
 LICENCE = "unknown"
@@ -57,14 +57,14 @@ def load(data: Path) -> Dataset:
 
 def read_mentions(path: Path, counts: Counter) -> Iterator[tuple[str, Mention]]:
     """Yield where each mention of a file stands, and the mention; its picture is beside the file.  Raises as `load`."""
-    tree = readers.Tree(path.parent)
+    tree = picture_folders.Tree(path.parent)
     for where, record in _records(path, MENTION_FIELDS):
         yield where, _mention(record, where, tree, counts)
 
 
 def read_entities(path: Path) -> Iterator[Entity]:
     """Yield the entities of a file, whose pictures are beside it.  Raises as `load`."""
-    tree = readers.Tree(path.parent)
+    tree = picture_folders.Tree(path.parent)
     for where, record in _records(path, ENTITY_FIELDS):
         yield _entity(record, where, tree)
 
@@ -98,7 +98,7 @@ def _records(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
         yield where, record
 
 
-def _mention(record: dict, where: str, tree: readers.Tree, counts: Counter) -> Mention:
+def _mention(record: dict, where: str, tree: picture_folders.Tree, counts: Counter) -> Mention:
     sentence = readers.expect(record.get("text"), str, "text", where)
     surface, start, end = _span(record, sentence, where, counts)
     candidates, split = record.get("candidates"), record.get("split")
@@ -146,7 +146,7 @@ def _doubts(places: Sequence[str], mentions: Sequence[Mention], known: set[str])
     return found
 
 
-def _entity(record: dict, where: str, tree: readers.Tree) -> Entity:
+def _entity(record: dict, where: str, tree: picture_folders.Tree) -> Entity:
     if readers.gold_of(record["id"], "id", where) is None:
         raise DatasetError(
             f"{where}: id {record['id']!r} means that a mention has no entity (nil). Give the entity another"
@@ -182,7 +182,7 @@ def _span(record: dict, sentence: str, where: str, counts: Counter) -> tuple[str
     return sentence[start:end], start, end
 
 
-def _image(value: object, where: str, tree: readers.Tree) -> Image | None:
+def _image(value: object, where: str, tree: picture_folders.Tree) -> Image | None:
     """Return the picture at a relative path.  One outside the folder could be any file of this machine."""
     if value is None:
         return None

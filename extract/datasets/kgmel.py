@@ -17,7 +17,7 @@ from typing import Any
 
 from common.errors import DatasetError
 from common.records import Dataset, Entity, Image, Mention
-from extract.reading import readers
+from extract.reading import picture_folders, readers
 
 SOURCE = "https://github.com/juyeonnn/KGMEL"
 FOLDERS = ("", "dataset/", "data/dataset/")
@@ -50,7 +50,7 @@ def rows(file: Path, lists: Path, name: str, counts: Counter) -> list[Row]:
 def load(data: Path, name: str, records: list[Row], counts: Counter, licence: str, origin: str) -> Dataset:
     """Return the records of dataset `name`, which KGMEL has from `origin`."""
     places = (f"{folder}image/{name}" for folder in FOLDERS)
-    pictures = readers.pictures_in(data, "images", *places, "mention_image")
+    pictures = picture_folders.pictures_in(data, "images", *places, "mention_image")
     blanks = _blanks(data, name)
     entities: dict[str, Entity] = {}
     mentions: list[Mention] = []

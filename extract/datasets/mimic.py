@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from common.errors import DatasetError
 from common.records import Dataset, Entity, Image, Mention, split_mask
-from extract.reading import readers
+from extract.reading import picture_folders, readers
 
 SOURCE = "https://github.com/pengfei-luo/MIMIC"
 LICENCE = "none stated; after MELBench (MIT) and WikiDiverse (CC BY-SA 4.0)"
@@ -40,15 +40,15 @@ def load(data: Path) -> Dataset:
         named = " and ".join(family.rstrip("_") or "{train,dev,test}.json" for family in found)
         raise DatasetError(f"{data} holds {named}, expected one release. Give each its own folder")
     counts: Counter = Counter()
-    entities = _entities(knowledge, readers.Pictures(data / "kb_image"), counts)
-    pictures = readers.pictures_in(data, "mention_image", "mention_images")
+    entities = _entities(knowledge, picture_folders.Pictures(data / "kb_image"), counts)
+    pictures = picture_folders.pictures_in(data, "mention_image", "mention_images")
     mentions = [
         mention for split, path in families[found[0]].items() for mention in _mentions(path, split, pictures, counts)
     ]
     return readers.finish("mimic", mentions, entities, counts, {}, LICENCE, SOURCE)
 
 
-def _entities(path: Path, pictures: readers.Pictures, counts: Counter) -> list[Entity]:
+def _entities(path: Path, pictures: picture_folders.Pictures, counts: Counter) -> list[Entity]:
     """Return the entities; of two with the same qid the first, and none for nil."""
     entities: dict[str, Entity] = {}
     for row, record in enumerate(readers.read_json(path, list)):
@@ -68,7 +68,7 @@ def _entities(path: Path, pictures: readers.Pictures, counts: Counter) -> list[E
     return list(entities.values())
 
 
-def _mentions(path: Path, split: str, pictures: readers.Pictures, counts: Counter) -> list[Mention]:
+def _mentions(path: Path, split: str, pictures: picture_folders.Pictures, counts: Counter) -> list[Mention]:
     mentions = []
     captions: dict[tuple[str, str], str] = {}
     for row, record in enumerate(readers.read_json(path, list)):
@@ -97,7 +97,7 @@ def _mentions(path: Path, split: str, pictures: readers.Pictures, counts: Counte
     return mentions
 
 
-def _picture(path: str, pictures: readers.Pictures) -> Image:
+def _picture(path: str, pictures: picture_folders.Pictures) -> Image:
     """Return the picture that a release names, perhaps converted: `KVQAimgs/7.png` is mention_image/7.jpg."""
     name = path.rsplit("/", 1)[-1]
     return pictures.find(name, name.split(".")[0] + ".jpg")

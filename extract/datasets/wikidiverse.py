@@ -32,7 +32,7 @@ from common.errors import DatasetError
 from common.paths import is_folder
 from common.records import Dataset, Entity, Image, Mention, split_mask
 from extract.datasets import kgmel
-from extract.reading import packed, readers
+from extract.reading import packed, picture_folders, readers
 
 SOURCE = "https://github.com/wangxw5/wikiDiverse"
 LICENCE = "CC BY-SA 4.0"
@@ -145,7 +145,7 @@ def _page(url: str, titles: dict[str, str]) -> str | None:
     if readers.gold_of(url, "url", "") is None:
         return None
     title = unquote(_encoded_title(url)).partition("#")[0]  # #, encoded or not, is in no title
-    title = readers.composed(" ".join(title.replace("_", " ").split()))
+    title = picture_folders.composed(" ".join(title.replace("_", " ").split()))
     title = title if "://" in title else QUERY.sub("", title)
     id = " ".join(title.replace("-", " ").split()) or title
     if not id:
@@ -178,7 +178,7 @@ def _entities(data: Path, titles: dict[str, str]) -> list[Entity]:
     descriptions, urls = (
         _lookup(readers.find(data, f"entities/{table}", table), titles, header) for table, header in tables
     )
-    pictures = readers.Pictures(data / "images", _digest)
+    pictures = picture_folders.Pictures(data / "images", _digest)
     entities = []
     for id, title in titles.items():
         description = descriptions.get(id, "")
@@ -208,16 +208,16 @@ def _lookup(path: Path | None, titles: dict[str, str], header: int) -> dict[str,
     return found
 
 
-def _mention_pictures(data: Path) -> readers.Pictures:
+def _mention_pictures(data: Path) -> picture_folders.Pictures:
     folder = next((name for name in ("wikinewsImgs", "images") if is_folder(data / name)), "images")
-    return readers.Pictures(data / folder, _digest)
+    return picture_folders.Pictures(data / folder, _digest)
 
 
 def _digest(name: str) -> str:
     return name[:32]
 
 
-def _picture(url: str, pictures: readers.Pictures) -> Image | None:
+def _picture(url: str, pictures: picture_folders.Pictures) -> Image | None:
     """Return the picture of a url: named by the md5 of its last segment, as written there (not unquoted)."""
     segment = url.strip().rsplit("/", 1)[-1]
     if not segment:
@@ -227,7 +227,7 @@ def _picture(url: str, pictures: readers.Pictures) -> Image | None:
     return pictures.find(digest + (".png" if suffix.lower() == ".svg" else suffix))
 
 
-def _first_picture(urls: str, pictures: readers.Pictures) -> Image | None:
+def _first_picture(urls: str, pictures: picture_folders.Pictures) -> Image | None:
     """Return the first of an entity's pictures that is there, else the first."""
     images = [image for url in urls.split("[AND]") if (image := _picture(url, pictures))]
     there = (image for image in images if image.path and image.path.name in pictures.names)

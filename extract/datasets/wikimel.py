@@ -34,7 +34,7 @@ from common.errors import DatasetError
 from common.paths import is_folder
 from common.records import SPLITS, Dataset, Entity, Image, Mention, split_mask
 from extract.datasets import kgmel
-from extract.reading import packed, readers
+from extract.reading import packed, picture_folders, readers
 
 SIDE_FOLDERS = ("", "input_data/", "entities/", "candidates/", "candidates/top100/", "mentions/")
 PICTURE_FOLDERS = ("images", "mentions/KVQAimgs", "KVQAimgs", "mention_image", "mention_images")
@@ -105,7 +105,7 @@ def _load(data: Path, layout: Layout, rows: Rows, counts: Counter) -> Dataset:
     if not (names or texts or alone):
         raise _missing(data, layout, ("qid2ne.json", "qid2abs.json"))
     by_id, by_surface = _candidates(data, counts)
-    pictures = readers.pictures_in(data, *PICTURE_FOLDERS)
+    pictures = picture_folders.pictures_in(data, *PICTURE_FOLDERS)
     mentions: list[Mention] = []
     gold_names: dict[str, str] = {}
     for key, (row, splits, where) in rows.items():
@@ -147,7 +147,7 @@ def _rows(data: Path, layout: Layout, counts: Counter) -> Rows:
     if whole is None:
         return rows
     lists = _side(data, "splits.json")
-    if lists is None and not whole.name.startswith(readers.without_suffix(layout.melbench)):
+    if lists is None and not whole.name.startswith(picture_folders.without_suffix(layout.melbench)):
         raise _missing(data, layout, (f"splits.json, to split {whole.name}",))
     masks = readers.read_split_ids(lists) if lists else {}
     for key, row in readers.read_json(whole, dict).items():
@@ -195,7 +195,7 @@ def _annotations(key: str, row: dict, where: str) -> Iterator[tuple[str, str, st
         yield id, surface, gold, readers.expect(name or gold or "", str, "entities", where)
 
 
-def _picture(caption: str, row: dict, where: str, pictures: readers.Pictures) -> Image:
+def _picture(caption: str, row: dict, where: str, pictures: picture_folders.Pictures) -> Image:
     """Return a caption's picture: named after its id, except where the record lists files (Richpedia's later crawl)."""
     listed = readers.strings(row.get("img_list") or [], "img_list", where)
     return pictures.find(listed[0].rsplit("/", 1)[-1] if listed else f"{caption}.jpg")
@@ -228,7 +228,7 @@ def _entities(data: Path, names: Path | None, texts: Path | None) -> list[Entity
     folders = [data / folder for folder in ENTITY_PICTURE_FOLDERS if is_folder(data / folder)]
     if not folders and is_folder(data / "entities"):  # a layout that has pictures: say that they are missing
         folders = [data / ENTITY_PICTURE_FOLDERS[0]]
-    pictures = readers.Pictures(folders[0]) if folders else None
+    pictures = picture_folders.Pictures(folders[0]) if folders else None
     text, name, description = (_strings_of(path) for path in (texts, names, longer))
     return [
         Entity(

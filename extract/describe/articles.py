@@ -27,7 +27,7 @@ from common.foreign import printable
 from common.output import Progress, duration
 from common.records import Entity
 from extract import datasets
-from extract.config import DescribeConfig
+from extract.describe.config import DescribeConfig
 from extract.describe.output_file import OutputFile, Record
 from extract.describe.wikipedia import UnansweredError, Wiki
 

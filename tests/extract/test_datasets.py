@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from common.errors import DatasetError
 from common.records import Entity, Image, Mention, split_mask
 from extract.datasets import ADAPTERS, jsonl, load
-from extract.reading import readers
+from extract.reading import picture_folders, readers
 from tests.worlds import write_files
 
 ROOT = Path(__file__).parents[2]
@@ -198,7 +198,7 @@ def test_a_byte_order_mark_alone_is_an_empty_line(tmp_path):
 
 def test_picture_is_found_under_another_suffix_and_else_expected_under_its_own(tmp_path):
     write_files(tmp_path, dict.fromkeys(("a.png", "b.jpg", "b.png", "c.part", "d.JPEG"), b""))
-    pictures = readers.Pictures(tmp_path)
+    pictures = picture_folders.Pictures(tmp_path)
     found = {name: pictures.find(name).path.name for name in ("a.jpg", "b.png", "b.gif", "c.jpg", "d.jpg", "e.jpg")}
     assert found == {
         "a.jpg": "a.png",
@@ -213,7 +213,7 @@ def test_picture_is_found_under_another_suffix_and_else_expected_under_its_own(t
 
 @pytest.mark.parametrize("name", ["", "..", "a\0b.jpg", "é" * 130 + ".jpg"])
 def test_name_that_no_file_can_have_gives_no_path(tmp_path, name):
-    assert readers.Pictures(tmp_path).find(name) == Image(None, "name")
+    assert picture_folders.Pictures(tmp_path).find(name) == Image(None, "name")
 
 
 CAFE, DECOMPOSED = "caf\u00e9", "cafe\u0301"
@@ -224,14 +224,14 @@ CAFE, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_picture_is_found_however_a_mac_wrote_its_accents(tmp_path, asked, there, suffix):
     write_files(tmp_path, {f"{there}{suffix}": b"", f"{there}.gif": b"", "cafe.jpg": b""})
-    pictures = readers.Pictures(tmp_path)
+    pictures = picture_folders.Pictures(tmp_path)
     assert pictures.find(f"{asked}.jpg") == Image(tmp_path / f"{there}{suffix}")
     assert pictures.find(f"{asked}.gif") == Image(tmp_path / f"{there}.gif")  # as named, though the other comes first
 
 
 def test_of_two_pictures_whose_names_differ_in_that_alone_each_is_found(tmp_path):
     write_files(tmp_path, dict.fromkeys((f"{CAFE}.jpg", f"{DECOMPOSED}.jpg"), b""))
-    pictures = readers.Pictures(tmp_path)
+    pictures = picture_folders.Pictures(tmp_path)
     assert [pictures.find(f"{name}.jpg").path.name for name in (CAFE, DECOMPOSED)] == [
         f"{CAFE}.jpg",
         f"{DECOMPOSED}.jpg",

@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 from common.errors import ConfigError, DatasetError, NetworkError
 from common.records import Dataset, Entity
 from extract.cli import app
-from extract.config import DescribeConfig
 from extract.datasets import load
 from extract.describe import articles, output_file, wikipedia
+from extract.describe.config import DescribeConfig
 from extract.reading import descriptions
 from tests.worlds import write_release
 

@@ -379,7 +379,7 @@ def manifests_without_bounds(patch):
 
 
 def fields_are_not_checked(patch):
-    patch.setattr(manifest_checks, "_fields", lambda *given: None)
+    patch.setattr(manifest_checks, "check_fields", lambda *given: None)
 
 
 def half_pictures_pass(patch):

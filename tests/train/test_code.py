@@ -19,6 +19,7 @@ SILENT = {
     "cache.manifests",
     "cache.manifests.checks",
     "cache.manifests.entries",
+    "cache.manifests.fields",
     "cache.partial_cache",
     "cache.store",
     "cache.store.lacking",
