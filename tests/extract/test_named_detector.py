@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import cache as melcache
 from common.errors import ConfigError, NotFiniteError, WeightsError
@@ -22,6 +22,7 @@ from extract.encoders.detection.named import NamedObjects
 from extract.encoders.resnet import ResNet
 from extract.weights import hub_files, sources
 from tests.extract import detector_models
+from tests.extract.bad_models import edit_json, edit_state, flat, refused, remove
 from tests.extract.models import save, write
 from tests.worlds import entity_record, extract_config, mention_record, write_release
 from train import loop
@@ -108,7 +109,7 @@ def test_weights_go_by_their_published_names(folders):
 
 def test_a_weak_object_is_none(copied, named):
     folder = copied("detr")
-    _state(lambda state: state[BIAS][-1:].add_(10))(folder)  # of the class that stands for nothing
+    edit_state(lambda state: state[BIAS][-1:].add_(10))(folder)  # of the class that stands for nothing
     scores = named(folder, objects=12).encode(PICTURES[:3])["scores"]
     assert scores.max() > 0.05 and not ((scores > 0) & (scores <= 0.05)).any() and (scores == 0).any()
 
@@ -149,36 +150,6 @@ def test_persons_of_a_model_with_classes_of_its_own_stay_persons(copied, named):
     assert "COCO's by name, 89 others as 91 + the model's number" in named(folder).recipe["labels"]
 
 
-def flat(value, path=()):
-    """Yield the path and value of everything in a recipe that is no mapping."""
-    for name, inner in value.items():
-        if isinstance(inner, dict):
-            yield from flat(inner, (*path, name))
-        else:
-            yield ".".join((*path, name)), inner
-
-
-def _edit(name, **values):
-    def edit(folder):
-        found = json.loads((folder / name).read_text()) | values
-        write(folder / name, {key: value for key, value in found.items() if value is not None})
-
-    return edit
-
-
-def _state(change):
-    def edit(folder):
-        state = load_file(folder / "model.safetensors")
-        change(state)
-        save_file(state, folder / "model.safetensors", {"format": "pt"})
-
-    return edit
-
-
-def _remove(name):
-    return lambda folder: (folder / name).unlink()
-
-
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 BIAS = "class_labels_classifier.bias"
 BOX = "bbox_predictor.layers.2.bias"
@@ -188,15 +159,15 @@ OTHER = {str(i): f"thing {i}" for i in range(91)}
 @pytest.mark.parametrize(
     ("change", "options", "leaves"),
     [
-        (_state(lambda state: state[BIAS].add_(1)), {}, {"weights"}),
-        (_edit(CONFIG, activation_function="gelu"), {}, {"config"}),
-        (_edit(CONFIG, id2label=OTHER), {}, {"labels"}),
-        (_edit(CONFIG, id2label=OTHER | {"1": "thing"}), {}, {"labels"}),
-        (_edit(PROCESSOR, image_mean=[0.5, 0.5, 0.5]), {}, {"processor"}),
-        (_edit(PROCESSOR, size={"height": 64, "width": 64}), {}, {"processor"}),
-        (_edit(PROCESSOR, image_processor_type="YolosImageProcessor"), {}, {"processor"}),
-        (_edit(CONFIG, _name_or_path="x", transformers_version="9"), {}, set()),
-        (_edit(PROCESSOR, processor_class="x"), {}, set()),
+        (edit_state(lambda state: state[BIAS].add_(1)), {}, {"weights"}),
+        (edit_json(CONFIG, activation_function="gelu"), {}, {"config"}),
+        (edit_json(CONFIG, id2label=OTHER), {}, {"labels"}),
+        (edit_json(CONFIG, id2label=OTHER | {"1": "thing"}), {}, {"labels"}),
+        (edit_json(PROCESSOR, image_mean=[0.5, 0.5, 0.5]), {}, {"processor"}),
+        (edit_json(PROCESSOR, size={"height": 64, "width": 64}), {}, {"processor"}),
+        (edit_json(PROCESSOR, image_processor_type="YolosImageProcessor"), {}, {"processor"}),
+        (edit_json(CONFIG, _name_or_path="x", transformers_version="9"), {}, set()),
+        (edit_json(PROCESSOR, processor_class="x"), {}, set()),
         (None, {"objects": 2}, {"objects"}),
         (None, {"detector_weights": "random-full"}, {"weights", "threshold"}),
         (None, {}, set()),
@@ -239,7 +210,7 @@ def test_no_backbone_is_fetched(copied, named, monkeypatch, more):
     folder, asked = copied("detr"), []
     old = {"backbone": "resnet18", "use_timm_backbone": True, "use_pretrained_backbone": True, "backbone_config": None}
     old |= more
-    _edit(CONFIG, **old)(folder)
+    edit_json(CONFIG, **old)(folder)
     encoder = named(folder, detector_weights="random-full")
     import timm
 
@@ -252,55 +223,55 @@ def test_no_backbone_is_fetched(copied, named, monkeypatch, more):
 
 
 BAD = {
-    "no config": ("detr", _remove(CONFIG), WeightsError, r"cannot read .*config\.json"),
-    "no processor": ("detr", _remove(PROCESSOR), WeightsError, r"no image processor in .*preprocessor_config\.json"),
+    "no config": ("detr", remove(CONFIG), WeightsError, r"cannot read .*config\.json"),
+    "no processor": ("detr", remove(PROCESSOR), WeightsError, r"no image processor in .*preprocessor_config\.json"),
     "broken processor": (
         "detr", lambda f: (f / PROCESSOR).write_text("{"), WeightsError, "does not hold an image processor"
     ),
     "processor of another kind": (
-        "detr", _edit(PROCESSOR, image_processor_type="CLIPImageProcessor"), WeightsError, "CLIPImageProcessor, which"
+        "detr", edit_json(PROCESSOR, image_processor_type="CLIPImageProcessor"), WeightsError, "ImageProcessor, which"
     ),
     "code of its own": (
-        "detr", _edit(CONFIG, model_type="mine", auto_map={"AutoModel": "x.Y"}), WeightsError, "does not run"
+        "detr", edit_json(CONFIG, model_type="mine", auto_map={"AutoModel": "x.Y"}), WeightsError, "does not run"
     ),
-    "family": ("detr", _edit(CONFIG, model_type="mine"), WeightsError, "family 'mine', .* such as detr"),
-    "no detector": ("detr", _edit(CONFIG, model_type="vit"), WeightsError, "family vit, which detects no objects"),
-    "huge": ("detr", _edit(CONFIG, num_queries=1 << 40), WeightsError, "num_queries is 1099511627776"),
-    "a type": ("detr", _edit(CONFIG, num_queries="x"), WeightsError, "num_queries"),
-    "layers": ("detr", _edit(CONFIG, encoder_layers=1 << 20), WeightsError, "1048576|as many layers"),
+    "family": ("detr", edit_json(CONFIG, model_type="mine"), WeightsError, "family 'mine', .* such as detr"),
+    "no detector": ("detr", edit_json(CONFIG, model_type="vit"), WeightsError, "family vit, which detects no objects"),
+    "huge": ("detr", edit_json(CONFIG, num_queries=1 << 40), WeightsError, "num_queries is 1099511627776"),
+    "a type": ("detr", edit_json(CONFIG, num_queries="x"), WeightsError, "num_queries"),
+    "layers": ("detr", edit_json(CONFIG, encoder_layers=1 << 20), WeightsError, "1048576|as many layers"),
     "another model's backbone": (
         "detr",
-        _edit(CONFIG, backbone="microsoft/resnet-50", use_timm_backbone=False, backbone_config=None),
+        edit_json(CONFIG, backbone="microsoft/resnet-50", use_timm_backbone=False, backbone_config=None),
         WeightsError,
         "takes its backbone from another model, 'microsoft/resnet-50'. Expected backbone_config",
     ),
     "backbone_kwargs": (
         "detr",
-        _edit(CONFIG, backbone="resnet18", backbone_kwargs={"checkpoint_path": "x"}, backbone_config=None),
+        edit_json(CONFIG, backbone="resnet18", backbone_kwargs={"checkpoint_path": "x"}, backbone_config=None),
         WeightsError,
         "takes its backbone from another model, 'resnet18'.*than in_chans",
     ),
     "backbone of a family without": (
         "rt_detr",
-        _edit(CONFIG, backbone="resnet18", backbone_config=None),
+        edit_json(CONFIG, backbone="resnet18", backbone_config=None),
         WeightsError,
         "takes its backbone from another model, 'resnet18'",
     ),
     "no weights": (
-        "detr", _remove("model.safetensors"), WeightsError, "no weights in .*--detector-weights random-tiny tries"
+        "detr", remove("model.safetensors"), WeightsError, "no weights in .*--detector-weights random-tiny tries"
     ),
     "no safetensors": ("detr", lambda f: (f / "model.safetensors").write_text("x"), WeightsError, "not hold the w"),
-    "lost weight": ("detr", _state(lambda s: s.pop(BIAS)), WeightsError, "lack 1 of DetrForObjectDetection"),
-    "a shape": ("detr", _state(lambda s: s.update({BIAS: torch.zeros(3)})), WeightsError, "does not hold the weights"),
+    "lost weight": ("detr", edit_state(lambda s: s.pop(BIAS)), WeightsError, "lack 1 of DetrForObjectDetection"),
+    "a shape": ("detr", edit_state(lambda s: s.update({BIAS: torch.zeros(3)})), WeightsError, "not hold the weights"),
     "another head": (
-        "detr", _edit(CONFIG, id2label={"0": "x", "1": "y"}), WeightsError, "does not hold the weights of its config"
+        "detr", edit_json(CONFIG, id2label={"0": "x", "1": "y"}), WeightsError, "not hold the weights of its config"
     ),
     "a layer more": (
-        "detr", _edit(CONFIG, decoder_layers=1), WeightsError, "have beyond its config.json 2. of DetrForObject"
+        "detr", edit_json(CONFIG, decoder_layers=1), WeightsError, "have beyond its config.json 2. of DetrForObject"
     ),
-    "NaN": ("detr", _state(lambda s: s[BIAS].fill_(torch.nan)), NotFiniteError, "gives NaN .*--precision fp32"),
-    "NaN of boxes": ("detr", _state(lambda s: s[BOX].fill_(torch.nan)), NotFiniteError, "gives NaN .*--precision fp32"),
-    "labels": ("detr", _edit(CONFIG, num_labels=1 << 21, id2label=None), WeightsError, "num_labels is 2097152, which"),
+    "NaN": ("detr", edit_state(lambda s: s[BIAS].fill_(torch.nan)), NotFiniteError, "gives NaN .*--precision fp32"),
+    "NaN of boxes": ("detr", edit_state(lambda s: s[BOX].fill_(torch.nan)), NotFiniteError, "NaN .*--precision fp32"),
+    "labels": ("detr", edit_json(CONFIG, num_labels=1 << 21, id2label=None), WeightsError, "num_labels is 2097152"),
     "weights of another family": (
         "yolos", lambda f: shutil.copy(f.parent / "detr.safetensors", f / "model.safetensors"), WeightsError, "lack "
     ),
@@ -313,9 +284,8 @@ def test_a_model_that_cannot_be_used_is_one_line(folders, copied, named, case):
     folder = copied(family)
     shutil.copy(folders["detr"] / "model.safetensors", folder.parent / "detr.safetensors")
     change(folder)
-    with pytest.raises(kind, match=message) as error:
+    with refused(message, kind):
         named(folder).encode(PICTURES[:1])
-    assert "\n" not in str(error.value) and len(str(error.value)) < 600
 
 
 def test_a_text_model_is_no_detector(named, tmp_path):
@@ -325,7 +295,7 @@ def test_a_text_model_is_no_detector(named, tmp_path):
 
 def test_a_family_without_a_toy_says_which_have_one(copied, named):
     folder = copied("detr")
-    _edit(CONFIG, model_type="d_fine")(folder)
+    edit_json(CONFIG, model_type="d_fine")(folder)
     with pytest.raises(WeightsError, match=r"family d_fine, of which there is no toy; there are detr, .*random-full"):
         named(folder, detector_weights="random-tiny")
 

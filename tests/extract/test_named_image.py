@@ -12,7 +12,6 @@ import timm
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from timm.models import _hub
 
 import cache as melcache
@@ -23,6 +22,7 @@ from extract.encoders.compute import Compute
 from extract.encoders.image import timm_files
 from extract.encoders.image.named import NamedImage
 from extract.weights.sources import Weights
+from tests.extract.bad_models import edit_state, flat, refused
 from tests.worlds import extract_config, write_cities
 from train import loop
 from train.config import TrainConfig, resolved
@@ -107,15 +107,6 @@ def test_what_is_pooled_is_the_mean_of_the_regions_or_a_token_of_its_own(folders
     assert tokens.shape[1] == 1 + 4 + 9  # the class, the registers, the patches
 
 
-def flat(value, path=()):
-    """Yield the path and value of everything in a recipe that is no mapping."""
-    for name, inner in value.items():
-        if isinstance(inner, dict):
-            yield from flat(inner, (*path, name))
-        else:
-            yield ".".join((*path, name)), inner
-
-
 def edit_config(**values):
     def edit(folder):
         path = folder / "config.json"
@@ -126,15 +117,6 @@ def edit_config(**values):
         path.write_text(json.dumps(found | outer))
 
     return edit
-
-
-def edit_state(edit):
-    def edited(folder):
-        state = load_file(folder / "model.safetensors")
-        edit(state)
-        save_file(state, folder / "model.safetensors", {"format": "pt"})
-
-    return edited
 
 
 LEAVES = {
@@ -226,7 +208,10 @@ BAD = {
     "no safetensors": (lambda folder: (folder / "model.safetensors").write_text("x"), "does not hold the weights"),
     "lost": (edit_state(lambda state: state.pop("layer1.0.conv1.weight")), 'Missing key.* "layer1.0.conv1'),
     "foreign": (edit_state(lambda state: state.update({"more": torch.zeros(2)})), 'Unexpected key.* "more'),
-    "shape": (edit_state(lambda state: state.update({"bn1.bias": torch.zeros(2)})), "size mismatch for bn1.bias"),
+    "shape": (
+        edit_state(lambda state: state.update({"bn1.bias": torch.zeros(2)})),
+        "size mismatch for bn1.bias",
+    ),
 }
 
 
@@ -235,9 +220,8 @@ def test_a_folder_that_holds_no_model_of_timm_is_one_line(copied, case):
     change, message = BAD[case]
     folder = copied(RESNET)
     change(folder)
-    with pytest.raises(WeightsError, match=message) as error:
+    with refused(message):
         named(folder).encode(pictures())
-    assert "\n" not in str(error.value) and len(str(error.value)) < 600
 
 
 @pytest.mark.parametrize("name", ["vit_small_patch16_224", REGISTERS, "swin_tiny_patch4_window7_224"])

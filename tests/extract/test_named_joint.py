@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from extract.encoders.packed_linear import PackedLinear
 from extract.encoders.text.model import TOKENIZERS
 from extract.weights import hub_files, open_clip_files, sources
 from tests.extract import detector_models, joint_models, models
+from tests.extract.bad_models import edit_state, flat, refused, remove, written
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 from train import loop
 from train.cli import app
@@ -233,15 +235,6 @@ def test_probabilities_of_a_model_without_them_are_refused_at_planning(folders):
         Encoders(config)
 
 
-def flat(value, path=()):
-    """Yield the path and value of everything in a recipe that is no mapping."""
-    for name, inner in value.items():
-        if isinstance(inner, dict):
-            yield from flat(inner, (*path, name))
-        else:
-            yield ".".join((*path, name)), inner
-
-
 PARTS = ("entity.joint", "joint_token.joint", "mention.crops", "mention.joint_tokens")
 
 
@@ -265,25 +258,11 @@ def edit_model(**values):
     return edit(lambda told: told["model_cfg"].update(values))
 
 
+edit_weights = partial(edit_state, file="open_clip_model.safetensors")
+
+
 def edit_tower(part, **values):
     return edit(lambda told: told["model_cfg"][part].update(values))
-
-
-def edit_state(change):
-    def edited(folder):
-        state = load_file(folder / "open_clip_model.safetensors")
-        change(state)
-        save_file(state, folder / "open_clip_model.safetensors")
-
-    return edited
-
-
-def remove(*names):
-    return lambda folder: [(folder / name).unlink() for name in names]
-
-
-def written(name, text):
-    return lambda folder: (folder / name).write_text(text, encoding="utf-8")
 
 
 def on(leaf, parts=PARTS[:3]):
@@ -293,9 +272,9 @@ def on(leaf, parts=PARTS[:3]):
 @pytest.mark.parametrize(
     ("change", "options", "leaves"),
     [
-        (edit_state(lambda s: s["text.ln_final.bias"].add_(1)), {}, on("weights")),
-        (edit_state(lambda s: s["logit_scale"].add_(1)), {}, on("weights") | on("logits.scale")),
-        (edit_state(lambda s: s["logit_bias"].add_(1)), {}, on("weights") | on("logits.bias")),
+        (edit_weights(lambda s: s["text.ln_final.bias"].add_(1)), {}, on("weights")),
+        (edit_weights(lambda s: s["logit_scale"].add_(1)), {}, on("weights") | on("logits.scale")),
+        (edit_weights(lambda s: s["logit_bias"].add_(1)), {}, on("weights") | on("logits.bias")),
         (edit_tower("text_cfg", norm_kwargs={"eps": 1e-3}), {}, on("config")),
         (edit_tower("vision_cfg", timm_drop=0.5), {}, set()),
         (edit_model(init_logit_bias=-5), {}, set()),
@@ -422,15 +401,15 @@ BAD = {
     "pictures": ("clip", edit(lambda told: told.update(preprocess_cfg={"resize_mode": "x"})), "pictures cannot be"),
     "no weights": ("clip", remove("open_clip_model.safetensors"), "no weights in .*expected open_clip_model"),
     "no safetensors": ("clip", written("open_clip_model.safetensors", "no"), "does not hold the weights of"),
-    "no scale": ("clip", edit_state(lambda s: s.pop("logit_scale")), "its logits have no scale"),
-    "no number": ("clip", edit_state(lambda s: s["logit_scale"].fill_(torch.nan)), "its logits have scale nan"),
-    "lost weight": ("clip", edit_state(lambda s: s.pop("ln_final.bias")), "does not hold .*ln_final.bias"),
-    "foreign weight": ("clip", edit_state(lambda s: s.update(x=torch.zeros(2))), 'does not hold the weights of .*"x"'),
+    "no scale": ("clip", edit_weights(lambda s: s.pop("logit_scale")), "its logits have no scale"),
+    "no number": ("clip", edit_weights(lambda s: s["logit_scale"].fill_(torch.nan)), "its logits have scale nan"),
+    "lost weight": ("clip", edit_weights(lambda s: s.pop("ln_final.bias")), "does not hold .*ln_final.bias"),
+    "foreign weight": ("clip", edit_weights(lambda s: s.update(x=torch.zeros(2))), 'does not hold the weights .*"x"'),
     # open_clip itself resizes the first two, and takes zeros for the third
     "positions": ("clip", edit_tower("text_cfg", context_length=14), "does not hold .*positional_embedding"),
     "grid": ("clip", edit_tower("vision_cfg", image_size=64), "does not hold .*positional_embedding"),
-    "no bias": ("siglip", edit_state(lambda s: s.pop("logit_bias")), "does not hold the weights of .*logit_bias"),
-    "few words": ("multilingual", lambda f: (edit_tower("text_cfg", vocab_size=2)(f), edit_state(
+    "no bias": ("siglip", edit_weights(lambda s: s.pop("logit_bias")), "does not hold the weights of .*logit_bias"),
+    "few words": ("multilingual", lambda f: (edit_tower("text_cfg", vocab_size=2)(f), edit_weights(
         lambda s: s.update({WORDS: s[WORDS][:2].clone()}))(f)), "cannot encode a text"),
     "few positions": ("bert", edit_tower("text_cfg", context_length=99), "cannot encode a text and a picture"),
 }  # fmt: skip
@@ -444,9 +423,8 @@ def test_a_model_that_cannot_be_used_is_one_line(copied, case):
     family, change, message = BAD[case]
     folder = copied(family)
     change(folder)
-    with pytest.raises(WeightsError, match=message) as error:
+    with refused(message):
         local(folder).encode_texts(["harbor castle"])
-    assert "\n" not in str(error.value) and len(str(error.value)) < 700
 
 
 NAMES = {

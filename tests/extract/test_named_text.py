@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from fnmatch import fnmatch
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from extract.encoders.text.named import NamedText
 from extract.encoders.text.pooling import Pooling
 from extract.weights import hub_files, sources
 from tests.extract import models
+from tests.extract.bad_models import edit_json, edit_state, flat, refused, remove, written
 from tests.worlds import entity_record, extract_config, mention_record, write_release
 from train import loop
 from train.config import TrainConfig
@@ -173,15 +175,6 @@ def test_a_mean_without_the_prompt_leaves_out_its_tokens(copied, library):
     assert encoder.recipe_of("entity.text")["prompt"] == ""
 
 
-def flat(value, path=()):
-    """Yield the path and value of everything in a recipe that is no mapping."""
-    for name, inner in value.items():
-        if isinstance(inner, dict):
-            yield from flat(inner, (*path, name))
-        else:
-            yield ".".join((*path, name)), inner
-
-
 def recipes(encoder):
     return {part: dict(flat(encoder.recipe_of(part))) for part in ("entity.text", "mention.text", "mention.tokens")}
 
@@ -287,30 +280,7 @@ def test_a_pooler_without_weights_is_left_out(copied, library):
     np.testing.assert_allclose(batch.pooler[place], library("roberta", "harbor")[0][0], atol=1e-5)
 
 
-def _edit_config(**values):
-    def edit(folder):
-        found = json.loads((folder / "config.json").read_text()) | values
-        models.write(folder / "config.json", {name: value for name, value in found.items() if value is not None})
-
-    return edit
-
-
-def _edit_state(edit):
-    def edited(folder):
-        state = load_file(folder / "model.safetensors")
-        edit(state)
-        save_file(state, folder / "model.safetensors", {"format": "pt"})
-
-    return edited
-
-
-def _remove(*names):
-    def removed(folder):
-        for name in names:
-            path = folder / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    return removed
+_edit_config = partial(edit_json, "config.json")
 
 
 def _edit_words(edit):
@@ -321,10 +291,6 @@ def _edit_words(edit):
         path.write_text(json.dumps(found), encoding="utf-8")
 
     return change
-
-
-def _text(name, text):
-    return lambda folder: (folder / name).write_text(text, encoding="utf-8")
 
 
 UNKNOWN = [{"type": "sentence_transformers.models.Transformer"}, {"type": "sentence_transformers.models.LSTM"}]
@@ -439,9 +405,9 @@ def test_a_revision_that_is_not_there_is_one_line(monkeypatch):
 
 
 BAD = {
-    "no config": ("bert", _remove("config.json"), {}, "cannot read .*config.json"),
-    "no JSON": ("bert", _text("config.json", "{"), {}, "cannot read .*config.json"),
-    "no object": ("bert", _text("config.json", "[]"), {}, "not a JSON object"),
+    "no config": ("bert", remove("config.json"), {}, "cannot read .*config.json"),
+    "no JSON": ("bert", written("config.json", "{"), {}, "cannot read .*config.json"),
+    "no object": ("bert", written("config.json", "[]"), {}, "not a JSON object"),
     "code of its own": ("bert", _edit_config(model_type="mine", auto_map={"AutoModel": "x.Y"}), {}, "does not run"),
     "family": ("bert", _edit_config(model_type="mine"), {}, "family 'mine', .* such as bert"),
     "no family": ("bert", _edit_config(model_type=None), {}, "family None"),
@@ -450,44 +416,54 @@ BAD = {
     "huge": ("bert", _edit_config(hidden_size=1 << 40), {}, "hidden_size is 1099511627776"),
     "layers": ("bert", _edit_config(num_hidden_layers=1 << 20), {}, "does not hold the weights"),
     "a type": ("bert", _edit_config(hidden_size="x"), {}, "hidden_size"),
-    "no tokenizer": ("bert", _remove("tokenizer.json"), {}, "no tokenizer in .*: expected one of tokenizer.json"),
+    "no tokenizer": (
+        "bert",
+        remove("tokenizer.json"),
+        {},
+        "no tokenizer in .*: expected one of tokenizer.json",
+    ),
     "sentencepiece alone": (
         "bert",
         lambda folder: (folder / "tokenizer.json").rename(folder / "spm.model"),
         {},
         r"its tokenizer in spm\.model alone, .*pip install sentencepiece protobuf",
     ),
-    "broken tokenizer": ("bert", _text("tokenizer.json", '{"model": 3}'), {}, "does not hold a tokenizer"),
-    "no weights": ("bert", _remove("model.safetensors"), {}, "no weights in .*model.safetensors"),
+    "broken tokenizer": ("bert", written("tokenizer.json", '{"model": 3}'), {}, "does not hold a tokenizer"),
+    "no weights": ("bert", remove("model.safetensors"), {}, "no weights in .*model.safetensors"),
     "lost weight": (
         "bert",
-        _edit_state(lambda s: s.pop("encoder.layer.1.output.dense.weight")),
+        edit_state(lambda s: s.pop("encoder.layer.1.output.dense.weight")),
         {},
         "lack 1 of BertModel",
     ),
     "another layer": (
         "bert",
-        _edit_state(lambda s: s.update({"encoder.layer.2.output.dense.weight": torch.zeros(2)})),
+        edit_state(lambda s: s.update({"encoder.layer.2.output.dense.weight": torch.zeros(2)})),
         {},
         "have beyond its config.json 1 of BertModel",
     ),
     "a shape": (
         "bert",
-        _edit_state(lambda s: s.update({"encoder.layer.1.output.dense.weight": torch.zeros(2)})),
+        edit_state(lambda s: s.update({"encoder.layer.1.output.dense.weight": torch.zeros(2)})),
         {},
         "does not hold the weights of its config.json",
     ),
-    "no safetensors": ("bert", _text("model.safetensors", "no"), {}, "does not hold the weights"),
+    "no safetensors": ("bert", written("model.safetensors", "no"), {}, "does not hold the weights"),
     "few words": (
         "bert",
         lambda folder: (
             _edit_config(vocab_size=9)(folder),
-            _edit_state(lambda s: s.update({W: s[W][:9].clone()}))(folder),
+            edit_state(lambda s: s.update({W: s[W][:9].clone()}))(folder),
         ),
         {},
         "has 9 words, and its tokenizer makes word",
     ),
-    "decoder": ("qwen3", _remove("modules.json"), {}, "a decoder that does not say .*--text-pooling last or mean"),
+    "decoder": (
+        "qwen3",
+        remove("modules.json"),
+        {},
+        "a decoder that does not say .*--text-pooling last or mean",
+    ),
     "decoder's [CLS]": ("qwen3", None, {"text_pooling": "cls"}, "has no .CLS.: a decoder"),
     "module": ("bert", lambda folder: models.write(folder / "modules.json", UNKNOWN), {}, "has a module 'LSTM'"),
     "order": ("bert", lambda folder: models.write(folder / "modules.json", TURNED), {}, "in the order Normalize, Pool"),
@@ -528,8 +504,8 @@ BAD = {
         {},
         "pools by pooling_mode_max_tokens; .*--text-pooling",
     ),
-    "no pooling": ("bert", _remove("1_Pooling"), {}, "cannot read .*1_Pooling"),
-    "endless numbers": ("bert", _text("config.json", '{"a": 1e400}'), {}, "cannot read .*it holds 1e400"),
+    "no pooling": ("bert", remove("1_Pooling"), {}, "cannot read .*1_Pooling"),
+    "endless numbers": ("bert", written("config.json", '{"a": 1e400}'), {}, "cannot read .*it holds 1e400"),
     "a FIFO of weights": (
         "bert",
         lambda folder: (
@@ -592,9 +568,8 @@ def test_a_model_that_cannot_be_used_is_one_line(copied, case):
     folder = copied(family)
     if change is not None:
         change(folder)
-    with pytest.raises((WeightsError, ConfigError), match=message) as error:
+    with refused(message, (WeightsError, ConfigError)):
         list(named(folder, **options).encode(["harbor castle", "harbor"], 62))
-    assert "\n" not in str(error.value) and len(str(error.value)) < 600
 
 
 @pytest.mark.parametrize("name", ["./absent", "/absent/model", "a/b/c"])
