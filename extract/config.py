@@ -25,6 +25,7 @@ RANDOM = ("random-tiny", "random-full")
 LOCAL = "local-dir:"  # may stand before a model's folder
 # how options call a role
 OPTIONS: dict[Role, str] = {"text": "text", "joint": "joint", "image": "image", "objects": "detector"}
+CANDIDATE_SOURCES = ("names", "text", "joint")
 CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
 
 
@@ -63,6 +64,11 @@ class ExtractConfig:
     reorder: bool = knob(False, "number all rows anew; without it rows of the existing cache keep their numbers")
     candidates: int | None = knob(
         None, "list length where the release has no lists (default: 100; wikidiverse 10, demo 5)"
+    )
+    candidates_from: tuple[str, ...] = knob(
+        (),
+        "what retrieves candidates, in place of the release's lists: names, text or joint (by cosine of the cache's "
+        "vectors), or several, text,names, fused by reciprocal rank (default: names)",
     )
     device: str = knob("auto", "cpu, cuda or auto", panel="Machine")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = knob(
@@ -166,6 +172,12 @@ class ExtractConfig:
                 )
         if self.text is None or self.own("text"):
             self._refuse_text_options()
+        for place, name in enumerate(self.candidates_from):
+            if name not in CANDIDATE_SOURCES or name in self.candidates_from[:place]:
+                wrong = (
+                    "stands there twice" if name in CANDIDATE_SOURCES else f"is none of {', '.join(CANDIDATE_SOURCES)}"
+                )
+                raise ConfigError(f"--candidates-from {','.join(self.candidates_from)}: {name} {wrong}")
         if self.joint is None and self.joint_edges == "probability":
             raise ConfigError(
                 "--joint-edges probability: CLIP, the joint encoder without --joint, gives no probability of one pair. "

@@ -13,8 +13,8 @@ from extract.beginning import Begun
 from extract.computing import coverage, provenance
 from extract.computing.missing_shards import Work
 from extract.config import ExtractConfig
-from extract.planning.shards import missing
-from extract.preparation import described, prepare
+from extract.planning.shards import RANGED, missing
+from extract.preparation import described, prepare, with_lists
 
 
 def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
@@ -25,16 +25,21 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
     """
     start = time.monotonic()
     job = prepare(config, begun)
-    plan, draft, encoders, shared = job.plan, job.draft, job.encoders, job.shared
+    draft, encoders, shared = job.draft, job.encoders, job.shared
     with store.together(config.folder):
         draft.sweep()
-        work = Work(plan, encoders, draft, config)
-        todo = missing(plan, draft.adopt)
-        _tell_wrong(draft)
-        todo = shared.take(job.siblings.take(todo, draft), draft)
-        if config.explain:
-            console.show(explain.report(explain.reasons(job, todo), job.siblings.lent))
-        work.do(todo)
+        work = Work(job.plan, encoders, draft, config)
+        for tables in (RANGED[:2], RANGED[2:]) if config.candidates_from else (RANGED,):
+            if tables == RANGED[2:]:
+                job = with_lists(config, job)
+                work.go_by(job.plan)
+            todo = missing(job.plan, draft.adopt, tables)
+            _tell_wrong(draft)
+            todo = shared.take(job.siblings.take(todo, draft), draft)
+            if config.explain:
+                console.show(explain.report(explain.reasons(job, todo), job.siblings.lent))
+            work.do(todo)
+        plan = job.plan
         counts = coverage.count(job.release, plan.lists, draft)
         about = described(config, job) | {"coverage": counts}
         elsewhere = [*job.siblings.taken, *shared.taken]

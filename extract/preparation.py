@@ -1,7 +1,8 @@
 """What stands before an extraction: its encoders, candidate lists and rows, and the plan of every shard."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from cache import fingerprint, manifests
@@ -45,7 +46,9 @@ def prepare(config: ExtractConfig, begun: Begun | None = None) -> Job:
         else siblings.order(release, row_order.later(row_order.EarlierRows.of(config.folder), shared.order(release)))
     )
     release, layout = row_order.arrange(release, earlier, config.shard_rows)
-    listed = candidate_lists.make(release, config.list_length)
+    waiting = bool(config.candidates_from) and not config.limit  # for the vectors that lists are made by
+    making = candidate_lists.blank if waiting else partial(candidate_lists.make, anew=bool(config.candidates_from))
+    listed = making(release, config.list_length)
     if config.limit:
         release, listed = candidate_lists.keep_needed(release, listed)
         coverage.stop_if_absent(release, config.max_missing)
@@ -56,6 +59,14 @@ def prepare(config: ExtractConfig, begun: Begun | None = None) -> Job:
     job = Job(release, encoders, draft, plan, siblings, shared)
     manifests.foresee(described(config, job) | {"coverage": release.counts})
     return job
+
+
+def with_lists(config: ExtractConfig, job: Job) -> Job:
+    """Return the job with the lists that --candidates-from asks for, once entities and mentions are encoded."""
+    lists = candidate_lists.by_sources(job.release, config.list_length, config.candidates_from, job.draft)
+    plan = Plan(config, job.plan.rows, lists, job.encoders, job.draft.listed)
+    job.draft.examine(Trust(plan).problem)
+    return replace(job, plan=plan)
 
 
 def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from cache.reader import Reader
 from common.errors import ConfigError
-from extract.planning import retrieval
+from extract.retrieval import by_name
 
 RETRIEVED = "rapidfuzz"  # how the origin of lists begins that an extraction has retrieved
 
@@ -22,7 +22,7 @@ class CandidateLists:
         self._reader, self._names, self._rows, self._grown = reader, names, rows, grown
         self._length = min(reader.manifest.candidates, len(names))
         self._known = {name: reader.column(f"pair.candidates.{name}") for name in ("candidates", "lexical")}
-        self._prepared = retrieval.Names(names, list(rows))
+        self._prepared = by_name.Names(names, list(rows))
         origin = str(reader.manifest.parts["pair.candidates"].recipe.get("origin"))
         self.released = not origin.startswith(RETRIEVED)
 
@@ -45,7 +45,7 @@ class CandidateLists:
             if rows is not None and len(rows):
                 found[place, : len(rows)] = rows
                 names = [self._names[row] for row in rows]
-                scores[place, : len(rows)] = retrieval.lexical([surfaces[place]], names, np.arange(len(rows))[None])[0]
+                scores[place, : len(rows)] = by_name.lexical([surfaces[place]], names, np.arange(len(rows))[None])[0]
             elif rows is None and known[place] >= 0 and not self._grown:
                 held = self._known["candidates"].shape[1]
                 found[place, :held] = self._known["candidates"][known[place]]

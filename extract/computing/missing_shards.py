@@ -30,6 +30,10 @@ class Work:
         self.pictures = Pictures(plan, encoders, config)
         self.derived = Derived(plan, encoders, draft)
 
+    def go_by(self, plan: Plan) -> None:
+        """Go on by a plan that differs in the lists alone: only pairs are left."""
+        self.plan, self.derived = plan, Derived(plan, self.encoders, self.draft)
+
     def do(self, todo: list[Todo]) -> None:
         """Compute what is missing, a table at a time, but for what other processes do meanwhile."""
         with Claims(self.draft.folder) as claims:

@@ -1,15 +1,17 @@
-"""Candidate lists as rows of the entity table: the release's own, or retrieved by name."""
+"""Candidate lists as rows of the entity table: the release's own, or retrieved by name or by vectors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cache.schema import UNLABELED
+from cache.writing.draft import Draft
 from common.errors import DatasetError
 from common.output import Progress, say
 from common.records import Dataset
-from extract.planning import retrieval
 from extract.planning.rows import gold_rows
+from extract.retrieval import by_name, by_vectors
 
 RECALLS = (1, 10, 100)
 
@@ -35,27 +37,27 @@ class Lists:
     def recalls(self) -> dict[str, float | None]:
         """Return recall@k over all labeled mentions, nil gold counted as a miss; None where none is labeled."""
         ks = [k for k in RECALLS if k < self.candidates.shape[1]] + [self.candidates.shape[1]]
-        found = retrieval.recall_at_k(self.gold[self.gold != UNLABELED], ks) if self.labeled else [None] * len(ks)
+        found = by_name.recall_at_k(self.gold[self.gold != UNLABELED], ks) if self.labeled else [None] * len(ks)
         return dict(zip((f"recall@{k}" for k in ks), found, strict=True))
 
 
-def make(dataset: Dataset, length: int) -> Lists:
-    """Take the released lists where every mention has one, else retrieve `length` entities by name."""
+def make(dataset: Dataset, length: int, *, anew: bool = False) -> Lists:
+    """Take the released lists where every mention has one, else, or `anew`, retrieve `length` entities by name."""
     names = [entity.name for entity in dataset.entities]
     surfaces = [mention.surface for mention in dataset.mentions]
     rows = {entity.id: row for row, entity in enumerate(dataset.entities)}
     listed = sum(mention.candidates is not None for mention in dataset.mentions)
-    if 0 < listed < len(dataset.mentions):
+    if 0 < listed < len(dataset.mentions) and not anew:
         raise DatasetError(
             f"{listed:,} of {len(dataset.mentions):,} mentions have a candidate list and the others none. Give all of "
             "them one (it may be empty), or none"
         )
-    if listed:
+    if listed and not anew:
         found = _released(dataset, rows)
-        scores, origin = retrieval.lexical(surfaces, names, found), "the release"
+        scores, origin = by_name.lexical(surfaces, names, found), "the release"
     else:
         with Progress(len(set(surfaces)), "candidates", "strings") as progress:
-            found, scores = retrieval.retrieve(
+            found, scores = by_name.retrieve(
                 surfaces,
                 names,
                 min(length, len(names)),
@@ -63,8 +65,53 @@ def make(dataset: Dataset, length: int) -> Lists:
                 ids=[entity.id for entity in dataset.entities],
             )
         origin = "rapidfuzz token_set_ratio of names, ties by name and id"
+    return _lists(dataset, rows, found, scores, origin)
+
+
+def blank(dataset: Dataset, length: int) -> Lists:
+    """Return lists without candidates, `length` places each, for what is planned before vectors are there."""
+    count, places = len(dataset.mentions), min(length, len(dataset.entities))
+    gold = np.full(count, -1, np.int32)
+    scores = np.zeros((count, places), np.float32)
+    return Lists(np.full((count, places), -1, np.int32), gold, scores, scores[:, 0].copy(), "")
+
+
+def by_sources(dataset: Dataset, length: int, sources: Sequence[str], draft: Draft) -> Lists:
+    """Retrieve `length` entities by each of the sources, whose vectors a draft holds, and fuse them."""
+    names, ids = [entity.name for entity in dataset.entities], [entity.id for entity in dataset.entities]
+    surfaces = [mention.surface for mention in dataset.mentions]
+    order, width = by_vectors.place_of(names, ids), min(length, len(names))
+    depth = width if len(sources) == 1 else min(by_vectors.DEPTH * width, len(names))
+    lists = []
+    for source in sources:
+        if source == by_vectors.NAMES:
+            with Progress(len(set(surfaces)), "candidates by names", "strings") as progress:
+                lists.append(by_name.retrieve(surfaces, names, depth, progress.advance, ids=ids)[0])
+        else:
+            vectors = _vectors(draft, source)
+            with Progress(len(surfaces), f"candidates by {source}", "mentions") as progress:
+                lists.append(by_vectors.by_cosine(*vectors, depth, order, progress.advance))
+    found = lists[0] if len(lists) == 1 else by_vectors.fused(lists, width, order)
+    scores = by_name.lexical(surfaces, names, found)
+    rows = {entity.id: row for row, entity in enumerate(dataset.entities)}
+    return _lists(dataset, rows, found, scores, by_vectors.origin(sources))
+
+
+def _vectors(draft: Draft, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a source compares: of mentions (N, D), a span's sentence where it was not found, and of entities."""
+    mention, entity = by_vectors.VECTORS[source]
+    mentions = draft.column(mention)
+    if source == "text":
+        lost = ~draft.column("mention.text.found")
+        mentions[lost] = draft.column("mention.text.sentence")[lost]
+    return mentions, draft.column(entity)
+
+
+def _lists(dataset: Dataset, rows: dict[str, int], found: np.ndarray, scores: np.ndarray, origin: str) -> Lists:
+    names = [entity.name for entity in dataset.entities]
+    surfaces = [mention.surface for mention in dataset.mentions]
     golds = gold_rows(dataset.mentions, rows)
-    own = retrieval.lexical(surfaces, names, golds[:, None])[:, 0]
+    own = by_name.lexical(surfaces, names, golds[:, None])[:, 0]
     return Lists(found, positions(found, golds), scores, own, origin)
 
 

@@ -1,7 +1,7 @@
 """What an extraction must produce: every part, and every shard's place and key, before anything is encoded."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
@@ -105,10 +105,10 @@ class Plan:
 RANGED = ("entity", "mention", "pair")  # in the order of what derives from what; tokens are made with mentions
 
 
-def missing(plan: Plan, finished: Callable[[ShardPlan], bool]) -> list[Todo]:
-    """Return every range of a plan with those of its shards that are not finished."""
+def missing(plan: Plan, finished: Callable[[ShardPlan], bool], tables: Sequence[str] = RANGED) -> list[Todo]:
+    """Return every range of tables of a plan with those of its shards that are not finished."""
     return [
         Todo(table, index, [shard for shard in shards if not finished(shard)])
-        for table in RANGED
+        for table in tables
         for index, shards in enumerate(plan.shards(table))
     ]

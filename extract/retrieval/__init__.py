@@ -1,0 +1,1 @@
+"""Candidate entities: by name, by vectors, and both together."""

@@ -1,0 +1,155 @@
+"""Candidates by vectors and by several sources: exact lists, ties by name and id, whatever the order of rows."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import melcache
+from cache.checks.verify import verify
+from common.errors import ConfigError
+from extract import pipeline
+from extract.retrieval import by_name, by_vectors
+from extract.retrieval.by_vectors import VECTORS, by_cosine, fused, place_of
+from tests.worlds import entity_record, extract_config, mention_record, write_release
+
+pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
+
+
+def steps(vectors):
+    """Unit vectors as whole steps of the grid."""
+    units = vectors.astype(np.float64) / np.maximum(np.linalg.norm(vectors.astype(np.float64), axis=1), 1e-300)[:, None]
+    return np.rint(units * 2**25).astype(np.int64)
+
+
+@pytest.mark.parametrize(("block", "chunk", "more"), [(512, 8192, 32), (3, 7, 0), (5, 1, 2)])
+@pytest.mark.parametrize("k", [1, 6, 40, 60])
+def test_nearest_entities_are_those_of_integers(monkeypatch, block, chunk, more, k):
+    for name, value in (("BLOCK", block), ("CHUNK", chunk), ("MORE", more)):
+        monkeypatch.setattr(by_vectors, name, value)
+    rng = np.random.default_rng(0)
+    mentions, entities = rng.normal(size=(11, 9)).astype(np.float16), rng.normal(size=(40, 9)).astype(np.float16)
+    entities[5:25] = entities[5]  # they tie
+    entities[30], mentions[3] = 0, 0
+    order, told = rng.permutation(40), []
+    scores = steps(mentions) @ steps(entities).T
+    expected = [sorted(range(40), key=lambda e, row=row: (-row[e], order[e]))[:k] for row in scores]
+    assert by_cosine(mentions, entities, k, order, told.append).tolist() == expected
+    assert sum(told) == 11
+
+
+def test_lists_do_not_depend_on_the_order_of_rows():
+    rng = np.random.default_rng(1)
+    mentions, entities = rng.normal(size=(6, 4)), rng.integers(-1, 2, (30, 4)).astype(np.float32)
+    names, ids = [f"name {i % 7}" for i in range(30)], [f"Q{i}" for i in range(30)]
+    moved = rng.permutation(30)
+    first = by_cosine(mentions, entities, 9, place_of(names, ids), int)
+    place = place_of([names[i] for i in moved], [ids[i] for i in moved])
+    second = by_cosine(mentions, entities[moved], 9, place, int)
+    assert [[ids[e] for e in row] for row in first] == [[ids[moved[e]] for e in row] for row in second]
+
+
+def test_fusion_is_the_sum_of_reciprocal_ranks():
+    one, two = np.array([[4, 2, 0, -1]], np.int32), np.array([[2, 3]], np.int32)
+    order = np.array([9, 8, 7, 1, 6])
+    scores = {4: 1 / 61, 2: 1 / 62 + 1 / 61, 0: 1 / 63, 3: 1 / 62}
+    expected = sorted(scores, key=lambda entity: (-scores[entity], order[entity]))
+    assert fused([one, two], 6, order).tolist() == [[*expected, -1, -1]]
+    assert fused([one, two], 2, order).tolist() == [expected[:2]]
+    alike = np.array([[0, 3]], np.int32), np.array([[3, 0]], np.int32)
+    assert fused(alike, 2, order).tolist() == [[3, 0]], "a tie goes by name and id"
+
+
+NAMES = ["Paris", "Lyon", "Rome", "Oslo", "Bonn", "Bern", "Riga"]
+config = partial(extract_config, candidates=3, shard_rows=3)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """Mentions with lists of their own; the last one's span stands nowhere in its sentence."""
+    mentions = [(f"a day in {name}", name) for name in NAMES] + [("nothing here", "Paris")]
+    listed = {"candidates": ["e1", "e2"]}
+    return write_release(
+        tmp_path_factory.mktemp("release"),
+        [mention_record(i, *mention, gold=f"e{i % 7}", **listed) for i, mention in enumerate(mentions)],
+        [entity_record(i, name, f"the city of {name}") for i, name in enumerate(NAMES)],
+    )
+
+
+def lists_of(path):
+    reader = melcache.open(path)
+    return reader, reader.column("pair.candidates.candidates").tolist()
+
+
+def expected_of(reader, mention, entity, k=3):
+    """By integers: the nearest of all entities, ties by name and id."""
+    vectors = reader.read(mention)
+    if mention.endswith("span"):
+        lost = ~reader.column("mention.text.found")
+        assert lost.any()
+        vectors[lost] = reader.read("mention.text.sentence")[lost]
+    scores = steps(vectors) @ steps(reader.read(entity)).T
+    names, ids = reader.strings("entity.ids.name"), reader.strings("entity.ids.id")
+    return [sorted(range(len(names)), key=lambda e, row=row: (-row[e], names[e], ids[e]))[:k] for row in scores]
+
+
+@pytest.mark.parametrize("source", ["text", "joint"])
+def test_lists_by_vectors_are_those_of_the_cache(release, tmp_path, source, capsys):
+    reader, found = lists_of(pipeline.run(config(release, tmp_path, candidates_from=(source,))))
+    assert found == expected_of(reader, *VECTORS[source])
+    said = reader.manifest.parts["pair.candidates"].recipe["origin"]
+    assert said == f"cosine of {' and '.join(VECTORS[source])}, ties by name and id"
+    assert said in capsys.readouterr().out
+    again = lists_of(pipeline.run(config(release, tmp_path, candidates_from=(source,))))
+    assert (again[0].id, again[1]) == (reader.id, found) and "shards computed" not in capsys.readouterr().err
+
+
+def test_sources_are_fused_and_replace_what_the_release_lists(release, tmp_path):
+    paths = {name: tmp_path / name for name in ("own", "names", "text", "both")}
+    given = {"own": (), "names": ("names",), "text": ("text",), "both": ("text", "names")}
+    found = {name: lists_of(pipeline.run(config(release, paths[name], candidates_from=given[name]))) for name in paths}
+    assert found["own"][1][0] == [1, 2]
+    reader, names = found["names"]
+    assert [row[0] for row in names] == [*range(7), 0] and reader.manifest.candidates == 3
+    deep = (
+        expected_of(reader, *VECTORS["text"], k=7),
+        by_name.retrieve(reader.strings("mention.ids.surface"), NAMES, 7, ids=reader.strings("entity.ids.id"))[
+            0
+        ].tolist(),
+    )
+    order = sorted(range(7), key=NAMES.__getitem__)
+    for row, got in enumerate(found["both"][1]):
+        score = {e: sum(1 / (61 + ranked[row].index(e)) for ranked in deep) for e in range(7)}
+        assert got == sorted(score, key=lambda e, score=score: (-score[e], order.index(e)))[:3]
+    assert len({reader.id for reader, _ in found.values()}) == 4
+
+
+def test_only_pairs_differ_from_the_cache_beside(release, tmp_path, watched):
+    pipeline.run(config(release, tmp_path, name="one"))
+    two = melcache.open(pipeline.run(config(release, tmp_path, name="two", candidates_from=("text",))))
+    one = melcache.open(tmp_path / "one")
+    assert sum(watched[-1].encoders.text.counts.values()) == 0 and watched[-1].draft.made == 6
+    differ = {part for part in one.manifest.parts if one.manifest.parts[part] != two.manifest.parts[part]}
+    assert differ == {"pair.candidates", "pair.alignment"}
+    assert verify(tmp_path / "two")
+
+
+def test_a_cache_whose_lists_change_in_its_folder_is_that_of_a_new_one(release, tmp_path):
+    for sources in ((), ("text",), ("joint", "names"), ("text",)):
+        here = melcache.open(pipeline.run(config(release, tmp_path / "here", candidates_from=sources)))
+        there = tmp_path / "-".join(("new", *sources))
+        assert here.id == melcache.open(pipeline.run(config(release, there, candidates_from=sources))).id
+
+
+def test_a_limited_extraction_ranks_the_entities_that_it_keeps(release, tmp_path):
+    _, found = lists_of(pipeline.run(config(release, tmp_path, limit=2, candidates_from=("text",))))
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [(("names", "bm25"), "bm25 is none of names, text, joint"), (("text", "text"), "stands there twice")],
+)
+def test_sources_that_are_none_are_refused(release, tmp_path, sources, said):
+    with pytest.raises(ConfigError, match=said):
+        config(release, tmp_path, candidates_from=sources)
