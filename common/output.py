@@ -1,8 +1,9 @@
 """What a person sees: progress with an ETA, and tables of plain text."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 from tqdm import tqdm
@@ -15,6 +16,7 @@ LINE_SECONDS = 30.0
 TOLD_SECONDS, TOLD_SHARE = 1.0, 0.02  # of work, before which an ETA would be a guess of hours
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 _quiet = False
+_spent_loading = 0.0  # seconds
 
 
 class Progress:
@@ -54,7 +56,7 @@ class Progress:
     def advance(self, count: int = 1) -> None:
         """Report `count` more units done."""
         self._done += count
-        self._first = self._first or (time.monotonic(), self._done)  # libraries and weights were loaded before
+        self._first = self._first or (_working(), self._done)  # weights were loaded before
         if self._bar is not None:
             self._bar.set_postfix_str(self._remaining(), refresh=False)
             self._bar.update(count)
@@ -70,10 +72,15 @@ class Progress:
     def _remaining(self) -> str:
         """Return the time left, "" while the work since the first tells too little of the rest."""
         began, before = self._first or (0.0, self._done)
-        seconds, done = time.monotonic() - began, self._done - before
+        seconds, done = _working() - began, self._done - before
         if seconds < TOLD_SECONDS or done < max(1, TOLD_SHARE * self._total):
             return ""
         return f"{duration((self._total - self._done) / done * seconds)} left"
+
+
+def _working() -> float:
+    """Return a time that stands still while libraries are loaded."""
+    return time.monotonic() - _spent_loading
 
 
 def say(text: str) -> None:
@@ -82,10 +89,20 @@ def say(text: str) -> None:
         tqdm.write(printable(spelled(text)), file=console.err())
 
 
-def loading(*libraries: str) -> None:
-    """Say which libraries are imported next, which takes seconds; nothing of those that have been."""
+@contextlib.contextmanager
+def loading(*libraries: str) -> Iterator[None]:
+    """Say which libraries the block imports, which takes seconds; nothing of those that have been.
+
+    What passes in it is no work: no progress under way counts it.
+    """
+    global _spent_loading
     if new := [name for name in libraries if name not in sys.modules]:
         say(f"loading {', '.join(new)} ...")
+    begin = time.monotonic()
+    try:
+        yield
+    finally:
+        _spent_loading += time.monotonic() - begin
 
 
 def be_quiet() -> None:

@@ -15,8 +15,8 @@ def extract(config: ExtractConfig) -> None:
     from extract.beginning import begin
 
     begun = begin(config)  # with all errors that need no encoder
-    output.loading("torch")
-    from extract import pipeline, plan
+    with output.loading("torch"):
+        from extract import pipeline, plan
 
     if config.plan:
         plan.show(config, begun)

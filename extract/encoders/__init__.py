@@ -61,8 +61,10 @@ class Encoders:
             return Bert(self.weights["text"], self.compute, config.text_batch)
         if file := self._file("text", OwnText.needed):
             return OwnText(file, config.text_batch)
-        loading("transformers")
-        from extract.encoders.text.named import NamedText  # transformers: 12-18 s, and the default has no need of it
+        with loading("transformers"):
+            from extract.encoders.text.named import (
+                NamedText,
+            )  # transformers: 12-18 s, and the default has no need of it
 
         return NamedText(config, self.weights["text"], self.compute)
 
@@ -72,8 +74,8 @@ class Encoders:
             return Objects(weights, self.compute, self.image, config.detector, config.objects)
         if file := self._file("objects", OwnObjects.needed):
             return OwnObjects(file, self.image, config.objects)
-        loading("transformers")
-        from extract.encoders.detection.named import NamedObjects
+        with loading("transformers"):
+            from extract.encoders.detection.named import NamedObjects
 
         return NamedObjects(config, weights, self.compute, self.image)
 
@@ -82,8 +84,8 @@ class Encoders:
             return Clip(self.weights["joint"], self.compute, config.text_batch, config.image_batch)
         if file := self._file("joint", OwnJoint.needed):
             return OwnJoint(file, config.text_batch, config.image_batch)
-        loading("open_clip")
-        from extract.encoders.joint.named import NamedJoint  # open_clip: as with transformers
+        with loading("open_clip"):
+            from extract.encoders.joint.named import NamedJoint  # open_clip: as with transformers
 
         return NamedJoint(config, self.weights["joint"], self.compute)
 
@@ -92,8 +94,8 @@ class Encoders:
             return ResNet(self.weights["image"], self.compute, config.image_batch)
         if file := self._file("image", OwnImage.needed):
             return OwnImage(file, config.image_batch)
-        loading("timm")
-        from extract.encoders.image.named import NamedImage  # timm: 5 s
+        with loading("timm"):
+            from extract.encoders.image.named import NamedImage  # timm: 5 s
 
         return NamedImage(config.image, self.weights["image"], self.compute, config.image_batch)
 

@@ -136,8 +136,8 @@ def outward(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]
 
 
 def _load(path: Path | None, weights: Weights, version: str) -> torch.nn.Module:
-    loading("torchvision")
-    from torchvision.models import detection
+    with loading("torchvision"):
+        from torchvision.models import detection
 
     with seeded():
         if weights.tiny:

@@ -89,8 +89,8 @@ def _pixels(image: Image.Image, side: int) -> torch.Tensor:
 
 
 def _load(path: Path | None, tiny: bool) -> torch.nn.Module:
-    loading("torchvision")
-    from torchvision.models import resnet, resnet152
+    with loading("torchvision"):
+        from torchvision.models import resnet, resnet152
 
     with seeded():
         model = resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1]) if tiny else resnet152(weights=None)

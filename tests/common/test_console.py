@@ -171,10 +171,12 @@ def test_no_time_is_left_before_work_tells_it(clock, capsys):
     with output.Progress(1000, "mention", "rows") as progress:
         for seconds, rows in ((120, 8), (31, 8), (40, 12), (0.5, 2), (2, 8), (31, 124)):
             clock.now += seconds
+            with output.loading("json"):
+                clock.now += 0.1 if rows == 8 else 0  # a library that is loaded midway is no work
             progress.advance(rows)
     said = capsys.readouterr().err.splitlines()
     assert said[:2] == ["mention: 8 of 1,000 rows", "mention: 16 of 1,000 rows"]
-    assert said[2] == "mention: 28 of 1,000 rows, 57 min 31 s left"  # 20 rows in 71 s
+    assert said[2] == "mention: 28 of 1,000 rows, 57 min 31 s left"  # 20 rows in 71 s and 0.1 s of loading
     assert said[3] == "mention: 162 of 1,000 rows, 9 min 29 s left" and len(said) == 4  # 154 in 104.5 s
 
 

@@ -69,9 +69,10 @@ def test_what_needs_no_encoder_is_refused_in_one_line_before_torch_is_imported(t
 
 def test_an_import_of_seconds_is_said_once_and_before(capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "tokenize", raising=False)
-    output.loading("json", "tokenize")
-    assert capsys.readouterr().err == "loading tokenize ...\n"
-    output.loading("json", "re")
+    with output.loading("json", "tokenize"):
+        assert capsys.readouterr().err == "loading tokenize ...\n"
+    with output.loading("json", "re"):
+        pass
     assert capsys.readouterr().err == ""
 
 

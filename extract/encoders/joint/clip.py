@@ -110,8 +110,8 @@ class Clip(JointEncoder):
 
     @cached_property
     def _tokenizer(self) -> Any:
-        loading("open_clip")
-        from open_clip.tokenizer import SimpleTokenizer  # its vocabulary is inside the package
+        with loading("open_clip"):
+            from open_clip.tokenizer import SimpleTokenizer  # its vocabulary is inside the package
 
         return SimpleTokenizer(context_length=CONTEXT)
 
@@ -125,9 +125,9 @@ class Clip(JointEncoder):
 
 
 def _load(path: Path | None, tiny: bool) -> torch.nn.Module:
-    loading("open_clip")
-    import open_clip
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    with loading("open_clip"):
+        import open_clip
+        from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
     with seeded():
         if tiny:

@@ -32,8 +32,8 @@ def load(path: Path | None, config: dict[str, Any]) -> torch.nn.Module:
 
     Raises WeightsError, before anything large is made, for a file that lacks a weight or is of other sizes.
     """
-    loading("transformers")
-    from transformers import BertConfig, BertModel  # 12-18 s: only when there is something to encode
+    with loading("transformers"):
+        from transformers import BertConfig, BertModel  # 12-18 s: only when there is something to encode
 
     if path is None:
         with seeded():
