@@ -9,6 +9,7 @@ from cache.edges import EDGES
 from cache.names import ColumnName
 from cache.writing.draft import Draft
 from cache.writing.writer import PartPlan, Shard, ShardPlan, columns_of
+from report.config import ReportConfig
 from tests.worlds import write_pictures, write_release
 from train import loop
 from train.config import TrainConfig
@@ -123,3 +124,9 @@ def train(folder):
     for model, head, seeds in (("bert", JointConfig(width=4), (0,)), ("drin", DrinConfig(width=4), (0, 1))):
         loop.fit(TrainConfig(model=model, run=folder / model, seeds=seeds, **known), head)
     return [folder / "bert", folder / "drin"]
+
+
+def config(world, out, *runs, **changes):
+    """The config of a report on runs of a world, both where none is named."""
+    known = {"release": world / "release", "adapter": "jsonl", "device": "cpu"}
+    return ReportConfig(run=[world / run for run in runs or ("bert", "drin")], out=out, **known | changes)

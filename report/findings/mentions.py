@@ -192,7 +192,8 @@ def listed(card: Mapping[str, Any], page: int) -> list[Any]:
         before, behind = "", sentence.before[: 2 * AROUND]
     gold = card["gold"] or {"name": "", "id": ""}
     said = [[own["outcome"], round(own["sure"], 3), own["marks"]] for own in card["runs"].values()]
-    return [card["anchor"], page, card["id"], before, surface, behind, gold["name"], said]
+    lost = int(sentence is not None and not sentence.marked)
+    return [card["anchor"], page, card["id"], before, surface, behind, gold["name"], said, lost]
 
 
 def counted(looked: Looked) -> dict[int, dict[str, dict[str, int]]]:

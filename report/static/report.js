@@ -1,5 +1,6 @@
 // The list of mentions beside one of them: filters, search and keys. A row of melcacheList is
-// [anchor, page, id, before, surface, behind, gold, [[outcome, probability, [mark, ...]], ...]], a run after the other.
+// [anchor, page, id, before, surface, behind, gold, [[outcome, probability, [mark, ...]], ...], lost]: a run after the
+// other; lost: the mention does not stand in its sentence, which is all `behind`.
 // Texts are put into the page as text, never as HTML. The state of the filters stands in the address.
 "use strict";
 
@@ -19,8 +20,8 @@ function melcacheList(rows) {
 addEventListener("DOMContentLoaded", () => {
   const list = document.querySelector(".list"), form = list.querySelector("form"), rows = list.querySelector(".rows");
   const count = list.querySelector(".count"), earlier = list.querySelector(".earlier"), later = list.querySelector(".later");
-  const page = Number(list.dataset.page), keys = document.querySelector("dialog.keys");
-  let matching = [], chosen = null, first = 0;
+  const page = Number(list.dataset.page), keys = document.querySelector("dialog.keys"), main = document.querySelector("main");
+  let matching = [], chosen = null, first = 0, keyed = false;
 
   const failed = (said) => said[0] !== "right";
   const file = (number) => `mentions-${String(number).padStart(3, "0")}.html`;
@@ -57,7 +58,7 @@ addEventListener("DOMContentLoaded", () => {
     words.className = "words";
     words.dir = "auto";
     mark.textContent = row[4];
-    words.append(row[3], mark, row[5]);
+    words.append(row[3], mark, row[8] ? ": " : "", row[5]);
     link.append(signs, words);
     line.append(link);
     return line;
@@ -69,12 +70,14 @@ addEventListener("DOMContentLoaded", () => {
     if (first >= matching.length) first = 0;
     const shown = matching.slice(first, first + MOST);
     rows.start = first + 1;
+    const focused = rows.contains(document.activeElement);
     rows.replaceChildren(...shown.map((row, n) => item(row, first + n)));
     const range = matching.length > MOST ? `, ${first + 1} to ${first + shown.length} listed` : "";
     count.textContent = `${matching.length.toLocaleString("en")} of ${all.length.toLocaleString("en")} mentions${range}`;
     earlier.disabled = first === 0;
     later.disabled = first + MOST >= matching.length;
     const current = rows.querySelector("[aria-current]");
+    if (current && focused) current.focus({ preventScroll: true });
     if (current) rows.scrollTop = current.offsetTop - rows.offsetTop - rows.clientHeight / 3;
   }
 
@@ -82,6 +85,9 @@ addEventListener("DOMContentLoaded", () => {
     document.querySelector(".card.chosen")?.classList.remove("chosen");
     chosen = row;
     document.getElementById(row[0]).classList.add("chosen");
+    main.scrollTop = 0;
+    if (keyed) document.querySelector(".card.chosen h2 a").focus({ preventScroll: true });
+    keyed = false;
     draw();
   }
 
@@ -129,6 +135,7 @@ addEventListener("DOMContentLoaded", () => {
     if (event.key === "Escape" && typing === form.q) form.q.blur();
     if (typing || event.ctrlKey || event.metaKey || event.altKey || !(event.key in actions)) return;
     event.preventDefault();
+    keyed = true; // who goes by key is led to the mention, who clicks in the list stays there
     actions[event.key]();
   });
   addEventListener("hashchange", () => { const row = byAddress(); if (row) show(row); });
@@ -149,6 +156,9 @@ addEventListener("DOMContentLoaded", () => {
   for (const [name, value] of new URLSearchParams(location.search)) if (form[name]) form[name].value = value;
   list.hidden = false;
   matching = all.filter(matches);
-  const start = byAddress() || matching.find((row) => row[1] === page) || all.find((row) => row[1] === page);
-  if (start) show(start); else draw();
+  const here = (row) => row[1] === page;
+  const start = byAddress() || matching.find(here) || matching[0];
+  if (start && here(start)) show(start);
+  else if (start) location.replace(address(start)); // the first that the filters of a link let through is elsewhere
+  else draw();
 });

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 36
+FEW = 30  # points of a line, each drawn: counted ones, such as epochs
 MOST_POINTS = 200  # of a line; a curve of 5,000 steps has no more to show
 
 
@@ -46,8 +47,9 @@ class Chart:
 
 def drawn(title: str, about: str, across: str, upward: str, lines: Sequence[Line], form: str = "{:.1f}") -> Chart:
     """Return lines as a chart, with the numbers of each point in `rows`: line, x, y.  There is at least one point."""
+    dots = max(len(line.points) for line in lines) <= FEW
     xs, ys = ([point[axis] for line in lines for point in line.points] for axis in (0, 1))
-    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
+    x_ticks, y_ticks = ticks(min(xs), max(xs), 1 if dots else 0), ticks(min(ys), max(ys))
     x_low, x_high = min(x_ticks[0], *xs), max(x_ticks[-1], *xs)
     y_low, y_high = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
 
@@ -64,14 +66,14 @@ def drawn(title: str, about: str, across: str, upward: str, lines: Sequence[Line
         [(y(value), f"{value:g}") for value in y_ticks],
         [(line.name, line.style, " ".join(f"{x(a)},{y(b)}" for a, b in points)) for line, points in kept],
         list({line.style: (line.run, line.style) for line in lines}.values()),
-        max(len(line.points) for line in lines) <= 30,
+        dots,
         [(line.name, f"{a:g}", form.format(b)) for line, points in kept for a, b in thinned(points, 20)],
     )  # fmt: skip
 
 
-def ticks(low: float, high: float) -> list[float]:
-    """Return 3 to 7 round numbers that span low to high."""
-    span = (high - low) or abs(high) or 1.0
+def ticks(low: float, high: float, least: float = 0) -> list[float]:
+    """Return 2 to 7 round numbers that span low to high, at least so far apart."""
+    span = max((high - low) or abs(high) or 1.0, 4 * least)
     unit = 10.0 ** math.floor(math.log10(span / 4))
     step = next(unit * factor for factor in (1, 2, 5, 10) if span / (unit * factor) <= 5)
     first = math.floor(low / step + 1e-9)

@@ -17,8 +17,10 @@ from report.config import ReportConfig
 from report.findings import answers, overview
 from report.writing import folder, pages, thumbnails
 from tests import reports
+from tests.reports import config
 from train.run_folder import run_files
 
+ADDRESS = re.compile(r"#[\w~.-]+|(static|data|pictures)/[\w.-]+|[\w-]+\.html(\?[\w=&-]+)?|data:,")
 VOID = {"meta", "link", "img", "input", "br"}
 
 
@@ -46,30 +48,18 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
-@pytest.fixture(scope="session")
-def world(tmp_path_factory):
-    """A folder with a cache, its release and two runs; tests only read it."""
-    place = tmp_path_factory.mktemp("world")
-    reports.world(place)
-    reports.train(place)
-    return place
-
-
-def config(world, out, *runs, **changes):
-    known = {"release": world / "release", "adapter": "jsonl", "device": "cpu"}
-    return ReportConfig(run=[world / run for run in runs or ("bert", "drin")], out=out, **known | changes)
-
-
-@pytest.fixture(scope="session")
-def made(world, tmp_path_factory):
-    """The report of both runs; tests only read it."""
-    out = tmp_path_factory.mktemp("made") / "report"
-    build.report(config(world, out))
-    return out
-
-
 def read(path):
     return Page(path.read_text())
+
+
+def cards(out):
+    """The pages of mentions, one after the other."""
+    return [read(path) for path in sorted(out.glob("mentions-*.html"))]
+
+
+def texts(out):
+    """All texts of the pages of mentions."""
+    return "".join(text for page in cards(out) for text in page.texts)
 
 
 def listed(out):
@@ -113,7 +103,7 @@ def test_the_summary_shows_the_numbers_of_results_and_of_compare(world, made):
 
 def test_texts_of_strangers_are_texts_in_every_page(made):
     files = sorted(made.rglob("*.html"))
-    assert [path.name for path in files] == ["index.html", "mentions-001.html"]
+    assert [path.name for path in files] == ["index.html", *(f"mentions-00{n}.html" for n in (1, 2, 3))]
     for path in files:
         page, text = read(path), path.read_text()
         assert not any(turn in text for turn in "\u202e\u2066\u2028")
@@ -126,18 +116,22 @@ def test_texts_of_strangers_are_texts_in_every_page(made):
             assert not any(name.startswith("on") or name == "style" for name in given), (tag, given)
             for name in ("href", "src"):
                 if name in given:
-                    assert re.fullmatch(r"#[\w~.-]+|(static|data|pictures)/[\w.-]+|[\w-]+\.html|data:,", given[name]), (
-                        given
-                    )
+                    assert re.fullmatch(
+                        r"#[\w~.-]+|(static|data|pictures)/[\w.-]+|[\w-]+\.html(\?[\w=&-]+)?|data:,", given[name]
+                    ), given
         shown = "".join(page.texts)
         assert ("<script>boom()</script>" in shown and "<b>none</b>" in shown) or path.name != "index.html"
-    shown = "".join(read(made / "mentions-001.html").texts)
+    shown = texts(made)
     for string in reports.HOSTILE:
         assert pages.clean(string) in shown
 
 
 def test_every_mention_has_a_place_of_its_own_that_the_list_leads_to(made):
-    ids = [given["id"] for tag, given in read(made / "mentions-001.html").elements if tag == "article"]
+    articles = [[given["id"] for tag, given in page.elements if tag == "article"] for page in cards(made)]
+    ids = [name for page in articles for name in page]
+    assert [len(page) for page in articles] == [5, 5, 2] and [row[1] for row in listed(made)] == [1] * 5 + [2] * 5 + [
+        3
+    ] * 2
     assert len(set(ids)) == 12 and [row[0] for row in listed(made)] == ids
     assert all(re.fullmatch(r"[\w~.-]+", name) for name in ids)
     assert len({pages.anchor(name) for name in ("a~20b", "a b", "a%20b", "a+b", "\udce9", "?")}) == 5
@@ -145,8 +139,8 @@ def test_every_mention_has_a_place_of_its_own_that_the_list_leads_to(made):
 
 def test_small_pictures_are_small_bare_and_made_by_the_guard_alone(made, world):
     files = sorted((made / "pictures").iterdir())
-    page = read(made / "mentions-001.html")
-    used = {given["src"] for tag, given in page.elements if tag == "img"}
+    shown = [given for page in cards(made) for tag, given in page.elements if tag == "img"]
+    used = {given["src"] for given in shown}
     assert {f"pictures/{path.name}" for path in files} == used and len(
         files
     ) <= 8  # not the bomb, the text, the cut one
@@ -155,7 +149,7 @@ def test_small_pictures_are_small_bare_and_made_by_the_guard_alone(made, world):
             assert picture.format == "JPEG" and max(picture.size) <= thumbnails.SIDE
             assert not picture.getexif() and "comment" not in picture.info and "icc_profile" not in picture.info
         assert path.stat().st_size < 5_000
-    assert "alt" in next(given for tag, given in page.elements if tag == "img")
+    assert all(given["alt"] and given["loading"] == "lazy" for given in shown)
 
 
 def test_metadata_of_a_picture_does_not_travel(tmp_path):
@@ -185,7 +179,7 @@ def test_without_a_release_or_pictures_pages_say_so_and_show_strings(world, tmp_
     build.report(config(world, tmp_path / "bare", "bert", release=None, adapter=None))
     text = "".join(read(tmp_path / "bare/index.html").texts)
     assert "The release is not there (--release FOLDER)" in text and not (tmp_path / "bare/pictures").exists()
-    assert "s24" in "".join(read(tmp_path / "bare/mentions-001.html").texts)
+    assert "s24" in texts(tmp_path / "bare")
     build.report(config(world, tmp_path / "plain", "bert", thumbnails=False))
     assert not (tmp_path / "plain/pictures").exists()
     with pytest.raises(DatasetError, match=r"mentions\.jsonl"):
