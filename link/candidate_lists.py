@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from cache.names import PartName
 from cache.reader import Reader
 from common.errors import ConfigError
 from extract.retrieval import by_name
@@ -23,7 +24,7 @@ class CandidateLists:
         self._length = min(reader.manifest.candidates, len(names))
         self._known = {name: reader.column(f"pair.candidates.{name}") for name in ("candidates", "lexical")}
         self._prepared = by_name.Names(names, list(rows))
-        origin = str(reader.manifest.parts["pair.candidates"].recipe.get("origin"))
+        origin = str(reader.manifest.parts[PartName("pair.candidates")].recipe.get("origin"))
         self.released = not origin.startswith(RETRIEVED)
 
     def of(

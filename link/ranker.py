@@ -78,7 +78,6 @@ class Ranker:
         aligned = self._aligned.mention_columns if self._aligned else []
         return list(dict.fromkeys([*self._table.mention_columns, *aligned]))
 
-    @torch.no_grad()
     def rank(
         self,
         columns: Mapping[str, np.ndarray],
@@ -90,29 +89,28 @@ class Ranker:
         """Return n mentions ranked: their `columns` (n, ...), candidates (n, C) and string scores of these (n, C).
 
         `known` (n,) are the rows of those that the cache has, -1 of others: what train says of a string is without what
-        the mention itself meant there.
-
-        Raises NotFiniteError for scores that are not finite.
+        the mention itself meant there. Raises NotFiniteError for scores that are not finite.
         """
         device, rows = self._table.device, torch.arange(len(candidates))
         listed, at = torch.from_numpy(candidates).to(device), torch.from_numpy(known).to(device)
         pairs: dict[str, Tensor] = {LEXICAL: torch.from_numpy(strings).to(device)}
-        edges = None
         if self._aligned is not None:
             there = self._aligned.with_mentions(columns, surfaces, at, listed, pairs)
-            edges = computed_edges.edges(there, rows, torch.from_numpy(candidates.astype(np.int64)))
-            pairs[ALIGNMENT] = edges
+            pairs[ALIGNMENT] = computed_edges.edges(there, rows, torch.from_numpy(candidates.astype(np.int64)))
         table = self._table.with_mentions(columns, surfaces, at, listed, pairs)
-        split = Split(table, rows, self._entities, listed.clamp(min=0).long())
-        found = [
-            ranking.scores(head, split, projected) for head, projected in zip(self._heads, self._projected, strict=True)
-        ]
-        scores = torch.stack(found).mean(0).masked_fill(~table.present, -torch.inf).cpu().numpy()
+        scores = self._scores(Split(table, rows, self._entities, listed.clamp(min=0).long()))
         if not np.isfinite(scores[candidates >= 0]).all():
             raise NotFiniteError("scores are not finite: the weights are not those of a training")
         shares = calibration.probabilities(scores, self.temperature)
-        known = None if edges is None else edges.flatten(2).cpu().numpy()
-        return Ranked(table, candidates, scores, shares, strings, known)
+        edges = pairs[ALIGNMENT].flatten(2).cpu().numpy() if ALIGNMENT in pairs else None
+        return Ranked(table, candidates, scores, shares, strings, edges)
+
+    def _scores(self, split: Split) -> np.ndarray:
+        """Return the scores of candidates, (n, C), mean over the seeds, -inf for padding."""
+        heads = zip(self._heads, self._projected, strict=True)
+        mean = torch.stack([ranking.scores(head, split, projected) for head, projected in heads]).mean(0)
+        found: np.ndarray = mean.masked_fill(~split.table.present, -torch.inf).cpu().numpy()
+        return found
 
     def about(self) -> dict[str, Any]:
         """Return the seeds, the number of entities, and the temperature."""

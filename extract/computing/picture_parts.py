@@ -2,10 +2,11 @@
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -19,21 +20,28 @@ from extract.computing import coverage
 from extract.computing.row_range import Range
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
+from extract.encoders.base import Columns
 from extract.planning.duplicates import Slot
 from extract.planning.shards import Plan
 
 OK = IMAGE_STATUS.index("ok")
+NONE: Mapping[str, Columns] = MappingProxyType({})
 
 
 class Pictures:
-    """The image encoders at work on a plan.  `decoded` counts pictures."""
+    """The image encoders at work on a plan.  `decoded` counts pictures.
 
-    def __init__(self, plan: Plan, encoders: Encoders, config: ExtractConfig) -> None:
+    `neutrals` are what they make of the neutral picture by kind of part, where that is known from another plan.
+    """
+
+    def __init__(
+        self, plan: Plan, encoders: Encoders, config: ExtractConfig, neutrals: Mapping[str, Columns] = NONE
+    ) -> None:
         self._plan, self._encoders, self._config = plan, encoders, config
         self.decoded = 0
         self._verdicts: dict[bytes, int] = {}  # by content hash: what decoding said
         self._unplaced = plan.rows.unplaced()
-        self._neutrals: dict[str, dict[str, np.ndarray]] = {}  # by kind of part
+        self.neutrals = dict(neutrals)
         self._stop_if_too_many()
 
     def fill(self, rows: Range) -> None:
@@ -98,7 +106,7 @@ class Pictures:
                 rows.copy(name.column(column), copied)
                 if not there.all():
                     dtype, shape = part.columns[column]
-                    value = self._neutrals[name.kind][column] if KINDS[name].neutral else np.zeros((1, *shape), dtype)
+                    value = self.neutrals[name.kind][column] if KINDS[name].neutral else np.zeros((1, *shape), dtype)
                     rows.put(name.column(column), everything[~there], value)
             if KINDS[name].neutral:
                 rows.put(name.column("present"), everything, there)
@@ -130,9 +138,9 @@ class Pictures:
 
     def _make_neutrals(self, parts: list[PartName]) -> None:
         """Encode the one picture that stands where there is none, for the kinds of part that have not yet."""
-        missing = [part for part in parts if part.kind not in self._neutrals]
+        missing = [part for part in parts if part.kind not in self.neutrals]
         made = self._encoders.pictures([images.neutral()], missing)
-        self._neutrals |= {part.kind: columns for part, columns in made.items()}
+        self.neutrals |= {part.kind: columns for part, columns in made.items()}
 
     def _stop_if_too_many(self) -> None:
         """Raise CoverageError as soon as too many distinct pictures have turned out unusable."""

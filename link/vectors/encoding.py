@@ -22,6 +22,7 @@ from extract.computing.picture_parts import Pictures
 from extract.computing.row_range import Range
 from extract.computing.text_parts import Texts
 from extract.encoders import OPTIONS, Encoders
+from extract.encoders.base import Columns
 from extract.planning.candidate_lists import Lists
 from extract.planning.layout import Layout
 from extract.planning.rows import Rows
@@ -50,6 +51,7 @@ class Encoding:
         self.encoders = Encoders(self.config)
         self._threads = torch.get_num_threads()  # one for toys
         torch.set_num_threads(before)
+        self._neutrals: dict[str, Columns] = {}
         self._check(reader)
 
     def contents(self, mentions: Sequence[Mention]) -> tuple[list[bytes], list[str]]:
@@ -99,7 +101,9 @@ class Encoding:
         torch.set_num_threads(self._threads)
         try:
             Texts(plan, self.encoders, self.config).fill(rows)
-            Pictures(plan, self.encoders, self.config).fill(rows)
+            pictures = Pictures(plan, self.encoders, self.config, self._neutrals)
+            pictures.fill(rows)
+            self._neutrals = pictures.neutrals
             Derived(plan, self.encoders, draft).fill(rows)  # type: ignore[arg-type] # it asks a draft for columns alone
         finally:
             torch.set_num_threads(before)

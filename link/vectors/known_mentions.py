@@ -6,6 +6,7 @@ import numpy as np
 
 from cache.kinds import IMAGE_STATUS
 from cache.names import ColumnName
+from cache.quantized import Quantized
 from cache.reader import Reader
 from cache.schema import SEQUENCES
 from link.vectors.encoding import Drafted
@@ -20,7 +21,7 @@ class KnownMentions:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._rows: dict[bytes, list[int]] = {}
-        self._maps: dict[str, list[tuple[int, np.ndarray]]] = {}
+        self._maps: dict[str, list[tuple[int, np.ndarray | Quantized]]] = {}
         if {*CONTENTS, ID} <= set(reader.columns):
             self._ids = reader.strings(ID)
             for row, content in enumerate(np.concatenate([reader.column(name) for name in CONTENTS], 1)):
@@ -49,8 +50,10 @@ class KnownMentions:
         by_table: dict[str, list[ColumnName]] = {}
         for name in map(ColumnName, names):
             by_table.setdefault(name.table, []).append(name)
-        found = {name: self._of_mentions(name, rows, places, drafted) for name in by_table.pop("mention", [])}
-        moved = {}
+        found: dict[str, np.ndarray] = {
+            name: self._of_mentions(name, rows, places, drafted) for name in by_table.pop("mention", [])
+        }
+        moved: dict[str, np.ndarray] = {}
         for table, columns in by_table.items():
             first, count = (SEQUENCES[table].column(place) for place in ("first", "count"))
             tokens = [np.arange(f, f + c) for f, c in zip(found[first], found[count], strict=True)]

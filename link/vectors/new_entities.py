@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from cache.names import ColumnName
 from cache.reader import Reader
 from common.errors import ConfigError
@@ -42,7 +44,7 @@ def grown(reader: Reader, entities: Sequence[Entity], columns: Sequence[str], en
     """Return the reader with the columns of new entities behind those of its own."""
     names = [*IDS, *(name for name in columns if ColumnName(name).table == "entity")]
     described = "entity.joint.description" in names
-    parts: dict[str, list] = {name: [] for name in names}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     unusable = 0
     for begin in range(0, len(entities), AT_ONCE):
         some = entities[begin : begin + AT_ONCE]
