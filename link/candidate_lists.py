@@ -1,4 +1,4 @@
-"""Which entities are ranked for a mention: given ids, the cache's own list, or the entities with the nearest names."""
+"""Which entities are ranked for a mention: given ids, the cache's own list, or those that its retrieval finds."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,51 +7,72 @@ import numpy as np
 from cache.names import PartName
 from cache.reader import Reader
 from common.errors import ConfigError
-from extract.retrieval import by_name
+from extract.retrieval import by_name, sources
+from extract.retrieval.by_vectors import NAMES
+from extract.retrieval.sources import Sources
 
-RETRIEVED = "rapidfuzz"  # how the origin of lists begins that an extraction has retrieved
+CANDIDATES = PartName("pair.candidates")
+
+
+def retrieval_of(reader: Reader) -> tuple[str, ...] | None:
+    """Return what retrieved the lists of a cache, None where they are a release's own."""
+    return sources.named(str(reader.manifest.parts[CANDIDATES].recipe.get("origin")))
 
 
 class CandidateLists:
-    """The lists of mentions.  `released`: those of the cache are the release's own, not retrieved.
+    """The lists of mentions, `names` and `rows` being those of all entities; as long as those of the cache.
 
-    `names` and `rows` are those of all entities, `length` is that of the cache's lists. With `grown` entities that the
-    cache does not have its lists are not used.
+    Where the cache's are a release's own, others are retrieved by name. With `grown` entities, that the cache does not
+    have, its lists are not used.
     """
 
     def __init__(self, reader: Reader, names: Sequence[str], rows: Mapping[str, int], *, grown: bool) -> None:
         self._reader, self._names, self._rows, self._grown = reader, names, rows, grown
-        self._length = min(reader.manifest.candidates, len(names))
-        self._known = {name: reader.column(f"pair.candidates.{name}") for name in ("candidates", "lexical")}
-        self._prepared = by_name.Names(names, list(rows))
-        origin = str(reader.manifest.parts[PartName("pair.candidates")].recipe.get("origin"))
-        self.released = not origin.startswith(RETRIEVED)
+        self._length = reader.manifest.candidates
+        self._known = {name: reader.column(f"{CANDIDATES}.{name}") for name in ("candidates", "lexical")}
+        by = retrieval_of(reader) or (NAMES,)
+        self._retrieval = Sources(by, names, list(rows), reader.column)
+        self.columns = [name for name in sources.columns(by) if name.startswith("mention.")]
 
     def of(
-        self, surfaces: Sequence[str], known: np.ndarray, given: Sequence[Sequence[str] | None], where: Sequence[str]
+        self,
+        surfaces: Sequence[str],
+        columns: Mapping[str, np.ndarray],
+        known: np.ndarray,
+        given: Sequence[Sequence[str] | None],
+        where: Sequence[str],
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of the candidates of n mentions, int32 (n, C), -1 = padding, and their string scores (n, C).
 
-        `known` (n,) are rows in the cache, -1 where it does not have the mention; `given` ids come before all else.
-        Raises ConfigError, saying `where`, for an id that no entity has.
+        `columns` (n, ...) are those that are named so, `known` (n,) rows in the cache, -1 where it does not have the
+        mention; `given` ids come before all else. Raises ConfigError, saying `where`, for an id that no entity has.
         """
         lists = [None if ids is None else self._given(ids, place) for ids, place in zip(given, where, strict=True)]
-        width = max([self._reader.manifest.candidates, *(len(rows) for rows in lists if rows is not None)])
+        width = max([self._length, *(len(rows) for rows in lists if rows is not None)])
         found, scores = np.full((len(surfaces), width), -1, np.int32), np.zeros((len(surfaces), width), np.float32)
-        asked = [place for place, rows in enumerate(lists) if rows is None and (self._grown or known[place] < 0)]
-        best = self._prepared.best([surfaces[place] for place in asked], self._length) if asked else ((), ())
-        for place, rows, values in zip(asked, *best, strict=True):
-            found[place, : len(rows)], scores[place, : len(rows)] = rows, values
-        for place, rows in enumerate(lists):
-            if rows is not None and len(rows):
-                found[place, : len(rows)] = rows
-                names = [self._names[row] for row in rows]
-                scores[place, : len(rows)] = by_name.lexical([surfaces[place]], names, np.arange(len(rows))[None])[0]
-            elif rows is None and known[place] >= 0 and not self._grown:
-                held = self._known["candidates"].shape[1]
-                found[place, :held] = self._known["candidates"][known[place]]
-                scores[place, :held] = self._known["lexical"][known[place]]
+        listed = {place: rows for place, rows in enumerate(lists) if rows is not None}
+        held = [place for place in range(len(lists)) if known[place] >= 0 and not self._grown and lists[place] is None]
+        asked = sorted({*range(len(lists))} - {*listed, *held})
+        for place, rows in listed.items():
+            found[place, : len(rows)] = rows
+        if asked:
+            of = {name: columns[name][asked] for name in self.columns}
+            best = self._retrieval.best([surfaces[place] for place in asked], of.__getitem__, self._length, _ignore)
+            found[asked, : best.shape[1]] = best
+        for place in (*listed, *asked):
+            scores[place] = self._strings(surfaces[place], found[place])
+        places = slice(self._known["candidates"].shape[1])
+        found[held, places] = self._known["candidates"][known[held]]
+        scores[held, places] = self._known["lexical"][known[held]]
         return found, scores
+
+    def _strings(self, surface: str, rows: np.ndarray) -> np.ndarray:
+        """Return the string scores of a mention's candidates (C,)."""
+        there = np.flatnonzero(rows >= 0)
+        scores = np.zeros(len(rows), np.float32)
+        names = [self._names[row] for row in rows[there].tolist()]
+        scores[there] = by_name.lexical([surface], names, np.arange(len(names))[None])[0]
+        return scores
 
     def _given(self, ids: Sequence[str], where: str) -> list[int]:
         if isinstance(ids, str) or not all(isinstance(id, str) for id in ids):
@@ -60,3 +81,7 @@ class CandidateLists:
             more = f" ({len(lost) - 1:,} more are none)" if lost[1:] else ""
             raise ConfigError(f"{where}: candidate {lost[0]!r:.60} is no entity of the cache{more}. Expected its ids")
         return [self._rows[id] for id in dict.fromkeys(ids)]
+
+
+def _ignore(source: str, count: int) -> None:
+    """Tell nobody how many mentions are done."""

@@ -6,8 +6,8 @@ from common import console
 from common.errors import ConfigError, CoverageError
 from common.output import Progress, say
 from link.config import LinkConfig
-from link.linker import Linker
-from link.questions import from_file
+from link.opened_run import OpenedRun
+from link.questions import check, from_file
 from link.records import Link, NewMention
 from link.show import show
 
@@ -15,6 +15,10 @@ from link.show import show
 def link(config: LinkConfig) -> None:
     """Link what the config names, and print it."""
     asked = _asked(config)
+    check(asked)
+    OpenedRun.of(config.run, config.dataset, config.shards)
+    from link.linker import Linker  # torch: what is wrong so far was told without it
+
     linker = Linker.load(
         config.run,
         shards=config.shards,

@@ -11,8 +11,9 @@ import numpy as np
 from cache.names import ColumnName
 from common.output import say
 from common.records import Entity, Mention
+from extract.retrieval import sources
 from link import release_entities
-from link.candidate_lists import CandidateLists
+from link.candidate_lists import CandidateLists, retrieval_of
 from link.opened_run import OpenedRun
 from link.questions import label, records
 from link.ranker import Ranker
@@ -36,7 +37,7 @@ class Linker:
         self._rows = {id: row for row, id in enumerate(self._ids)}
         self._known = KnownMentions(run.reader)
         self._lists = CandidateLists(reader, self._names, self._rows, grown=bool(new))
-        if self._lists.released:
+        if retrieval_of(reader) is None:
             say("the lists of this cache are the release's own; those of new mentions are retrieved by name")
 
     @classmethod
@@ -63,12 +64,12 @@ class Linker:
         opened = OpenedRun.of(Path(run), dataset, None if shards is None else Path(shards))
         asked = Asked(weights, dict(encoders or {}), dict(encoder_weights or {}))
         new = new_entities.read(None if entities is None else Path(entities), opened.reader)
-        columns = opened.columns()
+        columns = dict.fromkeys([*opened.columns(), *sources.columns(retrieval_of(opened.reader) or ())])
         opened.check_recipes(columns)
         tables = ("mention", "token", "joint_token", *(["entity"] if new else []))
         parts = {part for name in columns if (part := ColumnName(name).part).table in tables}
         encoding = Encoding(opened.reader, parts, asked, device)
-        reader = new_entities.grown(opened.reader, new, columns, encoding) if new else opened.reader
+        reader = new_entities.grown(opened.reader, new, [*columns], encoding) if new else opened.reader
         ranker = Ranker(opened, reader, str(seed), device)
         return cls(opened, ranker, encoding, new, None if release is None else Path(release))
 
@@ -113,10 +114,10 @@ class Linker:
             places, drafted = self._encoded(asked, known)
         surfaces = [record.surface for record in asked]
         given = [mention.candidates for mention in mentions]
-        candidates, strings = self._lists.of(
-            surfaces, known, given, [label(*pair) for pair in enumerate(mentions, begin)]
-        )
-        columns = self._known.columns(self._ranker.columns, known, places, drafted)
+        names = dict.fromkeys([*self._ranker.columns, *self._lists.columns])
+        columns = self._known.columns([*names], known, places, drafted)
+        where = [label(*pair) for pair in enumerate(mentions, begin)]
+        candidates, strings = self._lists.of(surfaces, columns, known, given, where)
         ranked = self._ranker.rank(columns, surfaces, known, candidates, strings)
         decoded = drafted.pictures("mention") if drafted else []
         found = []

@@ -47,7 +47,7 @@ class OpenedRun:
         told = results["config"]
         where = find_cache(dataset or told["dataset"], Path(shards or told["shards"]))
         opened = cls(run, results, cache.open(where))
-        opened._check_dataset()
+        opened._tell_dataset()
         return opened
 
     def columns(self) -> list[str]:
@@ -59,13 +59,11 @@ class OpenedRun:
         edges = any(ColumnName(name).part == ALIGNMENT for name in found)
         return list(dict.fromkeys([*found, *(ALIGNMENT_READS if edges else ())]))
 
-    def _check_dataset(self) -> None:
+    def _tell_dataset(self) -> None:
+        """Say that entities are of another dataset than the run's: with the same recipes a head compares those, too."""
         name = self.reader.manifest.dataset.name
         if name != self.results["dataset"]:
-            raise ConfigError(
-                f"{self.folder} was trained on {self.results['dataset']:.60}, and {self.reader.path} is of {name:.60}. "
-                "Say where its cache is with --dataset and --shards"
-            )
+            say(f"warning: {self.folder} was trained on {self.results['dataset']}, and links among entities of {name}")
 
     def check_recipes(self, columns: Iterable[str]) -> None:
         """Raise CacheError where features were made by other recipes than those that the head was trained on.
@@ -87,10 +85,10 @@ class OpenedRun:
             self._check_part(part, known.get(part))
 
     def _check_part(self, part: PartName, trained: str | None) -> None:
-        now = self.reader.manifest.parts[part].fingerprint
+        now = self.reader.manifest.parts[part].origin
         if trained != now:
             raise CacheError(
-                f"{self.reader.path}: {part} is made by another recipe (fingerprint {now[:12]}) than the one that "
+                f"{self.reader.path}: {part} is made by another recipe ({now[:12]}) than the one that "
                 f"{self.folder} was trained on ({str(trained)[:12]}). Name the cache of the run with --dataset and "
                 "--shards, or train on this one"
             )

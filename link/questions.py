@@ -35,6 +35,12 @@ def _new(mention: Mention) -> NewMention:
     return NewMention(mention.sentence, *where, picture, mention.candidates, mention.id)
 
 
+def check(mentions: Sequence[NewMention]) -> None:
+    """Raise ConfigError, naming it, for a mention whose place in its text is not known."""
+    for place, asked in enumerate(mentions):
+        _span(asked, label(place, asked))
+
+
 def label(place: int, asked: NewMention) -> str:
     """Return how messages call a mention: by its id, else by its place."""
     return f"mention {place + 1}" if asked.id is None else f"mention {asked.id!r:.60}"

@@ -83,8 +83,8 @@ def results_of(run: Run, lexical: dict[str, Any], seeds: list[dict[str, Any]]) -
     `candidates` entities, at most, were ranked for a mention; `ranked` says which (protocols.Ranking.among).
     `watched` is the protocol that the epoch was chosen under. `lexical` always ranks the lists. `ties` holds test's
     means under the two other rules; `seconds` is the sum of what the seeds took, interruptions left out. `split` says
-    on which split the numbers are (splits.describe), `parts` the fingerprints of the cache's; of a head without weights
-    valid may be missing. `unlabeled` mentions count nowhere. `digest` covers all other fields.
+    on which split the numbers are (splits.describe), `parts` by which recipes the cache's were made; of a head without
+    weights valid may be missing. `unlabeled` mentions count nowhere. `digest` covers all other fields.
     """
     config, head, reader, data = run.config, run.head, run.reader, run.data
     measured = tuple(data.splits)
@@ -98,7 +98,7 @@ def results_of(run: Run, lexical: dict[str, Any], seeds: list[dict[str, Any]]) -
         "protocol": PROTOCOLS[config.protocol],
         "tie_rule": TIE_RULE,
         "cache_id": reader.id,
-        "parts": {name: part.fingerprint for name, part in reader.manifest.parts.items()},
+        "parts": {name: part.origin for name, part in reader.manifest.parts.items()},
         "warnings": [*reader.manifest.warnings, *(head.warnings if head else ()), *data.warnings],
         "candidates": data.ranked,
         "entities": data.table.entity_count,

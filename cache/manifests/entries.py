@@ -7,6 +7,7 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
+from cache.fingerprint import digest
 from cache.names import ColumnName, PartName
 from cache.quantized import READ_TYPE, SCALE
 from cache.schema import VERSION
@@ -75,6 +76,12 @@ class PartEntry:
         """The columns without the scales of codes, which are read with the codes."""
         scales = {name + SCALE for name, spec in self.columns.items() if spec.width is not None}
         return {name: spec for name, spec in self.columns.items() if name not in scales}
+
+    @property
+    def origin(self) -> str:
+        """The sha256 of what decides its numbers: recipe and inputs, whatever the stored types and lengths of lists."""
+        recipe = {name: value for name, value in self.recipe.items() if name != "columns"}
+        return digest({"recipe": recipe, "inputs": dict(self.inputs)})
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:

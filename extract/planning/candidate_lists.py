@@ -12,6 +12,7 @@ from common.output import Progress, say
 from common.records import Dataset
 from extract.planning.rows import gold_rows
 from extract.retrieval import by_name, by_vectors
+from extract.retrieval.sources import Sources
 
 RECALLS = (1, 10, 100)
 
@@ -80,31 +81,13 @@ def by_sources(dataset: Dataset, length: int, sources: Sequence[str], draft: Dra
     """Retrieve `length` entities by each of the sources, whose vectors a draft holds, and fuse them."""
     names, ids = [entity.name for entity in dataset.entities], [entity.id for entity in dataset.entities]
     surfaces = [mention.surface for mention in dataset.mentions]
-    order, width = by_vectors.place_of(names, ids), min(length, len(names))
-    depth = width if len(sources) == 1 else min(by_vectors.DEPTH * width, len(names))
-    lists = []
-    for source in sources:
-        if source == by_vectors.NAMES:
-            with Progress(len(set(surfaces)), "candidates by names", "strings") as progress:
-                lists.append(by_name.retrieve(surfaces, names, depth, progress.advance, ids=ids)[0])
-        else:
-            vectors = _vectors(draft, source)
-            with Progress(len(surfaces), f"candidates by {source}", "mentions") as progress:
-                lists.append(by_vectors.by_cosine(*vectors, depth, order, progress.advance))
-    found = lists[0] if len(lists) == 1 else by_vectors.fused(lists, width, order)
+    retrieval = Sources(sources, names, ids, draft.column)
+    steps = {source: len(set(surfaces)) if source == by_vectors.NAMES else len(surfaces) for source in sources}
+    with Progress(sum(steps.values()), f"candidates by {' and '.join(sources)}", "mentions") as progress:
+        found = retrieval.best(surfaces, draft.column, length, lambda source, count: progress.advance(count))
     scores = by_name.lexical(surfaces, names, found)
     rows = {entity.id: row for row, entity in enumerate(dataset.entities)}
     return _lists(dataset, rows, found, scores, by_vectors.origin(sources))
-
-
-def _vectors(draft: Draft, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a source compares: of mentions (N, D), a span's sentence where it was not found, and of entities."""
-    mention, entity = by_vectors.VECTORS[source]
-    mentions = draft.column(mention)
-    if source == "text":
-        lost = ~draft.column("mention.text.found")
-        mentions[lost] = draft.column("mention.text.sentence")[lost]
-    return mentions, draft.column(entity)
 
 
 def _lists(dataset: Dataset, rows: dict[str, int], found: np.ndarray, scores: np.ndarray, origin: str) -> Lists:

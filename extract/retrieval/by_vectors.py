@@ -23,31 +23,42 @@ BLOCK, CHUNK = 512, 8_192  # mentions and entities compared at a time
 MORE = 32  # scores that are looked at beside the k highest
 
 
+class Nearest:
+    """Vectors of entities (E, D), prepared to be compared with many; `order` (E,) is their place where they tie."""
+
+    def __init__(self, entities: np.ndarray, order: np.ndarray) -> None:
+        self._by_order = np.argsort(order)
+        self._entities = torch.from_numpy(_unit(entities)[self._by_order])
+
+    def best(self, mentions: np.ndarray, k: int, told: Callable[[int], None]) -> np.ndarray:
+        """Return the k entities nearest to each mention (N, D) by cosine, best first: rows (N, k) int32.
+
+        Products of vectors on the grid are exact, so the lists depend on the vectors alone. `told` hears of mentions
+        that are done.
+        """
+        left, right = torch.from_numpy(_unit(mentions)), self._entities
+        width = min(k, len(right))
+        found = np.empty((len(mentions), width), np.int32)
+        for begin in range(0, len(left), BLOCK):
+            block = left[begin : begin + BLOCK].double()
+            best = torch.empty(len(block), 0, dtype=torch.float64)
+            places = torch.empty(len(block), 0, dtype=torch.int64)
+            for start in range(0, len(right), CHUNK):
+                scores = block @ right[start : start + CHUNK].double().T
+                best = torch.cat([best, scores], 1)
+                places = torch.cat([places, torch.arange(start, start + scores.shape[1]).expand_as(scores)], 1)
+                best, chosen = _highest(best, width)
+                places = places.gather(1, chosen)
+            found[begin : begin + len(block)] = self._by_order[places.numpy()]
+            told(len(block))
+        return found
+
+
 def by_cosine(
     mentions: np.ndarray, entities: np.ndarray, k: int, order: np.ndarray, told: Callable[[int], None]
 ) -> np.ndarray:
-    """Return the k entities nearest to each mention by cosine, best first: rows (N, k) int32.
-
-    mentions (N, D), entities (E, D); `order` (E,) is every entity's place where scores tie. Products of vectors on the
-    grid are exact, so the lists depend on the vectors alone. `told` hears of mentions that are done.
-    """
-    left = torch.from_numpy(_unit(mentions))
-    by_order = np.argsort(order)
-    right = torch.from_numpy(_unit(entities)[by_order])
-    width, found = min(k, len(entities)), np.empty((len(mentions), min(k, len(entities))), np.int32)
-    for begin in range(0, len(left), BLOCK):
-        block = left[begin : begin + BLOCK].double()
-        best = torch.empty(len(block), 0, dtype=torch.float64)
-        places = torch.empty(len(block), 0, dtype=torch.int64)
-        for start in range(0, len(right), CHUNK):
-            scores = block @ right[start : start + CHUNK].double().T
-            best = torch.cat([best, scores], 1)
-            places = torch.cat([places, torch.arange(start, start + scores.shape[1]).expand_as(scores)], 1)
-            best, chosen = _highest(best, width)
-            places = places.gather(1, chosen)
-        found[begin : begin + len(block)] = by_order[places.numpy()]
-        told(len(block))
-    return found
+    """Return the k entities nearest to each mention, as Nearest.best does: (N, D), (E, D), (E,) -> (N, k) int32."""
+    return Nearest(entities, order).best(mentions, k, told)
 
 
 def fused(lists: Sequence[np.ndarray], k: int, order: np.ndarray) -> np.ndarray:

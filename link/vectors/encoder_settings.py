@@ -9,8 +9,7 @@ from cache.kinds import KINDS, ROLES, Role
 from cache.manifests.entries import Manifest
 from cache.names import PartName
 from common.errors import ConfigError
-from extract.config import RANDOM, ExtractConfig
-from extract.encoders import OPTIONS
+from extract.config import OPTIONS, RANDOM, ExtractConfig
 from extract.encoders.text.pooling import MODES
 
 # how recipes call the papers' encoders, which no option names

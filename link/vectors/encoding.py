@@ -21,7 +21,8 @@ from extract.computing.part_clock import Clock
 from extract.computing.picture_parts import Pictures
 from extract.computing.row_range import Range
 from extract.computing.text_parts import Texts
-from extract.encoders import OPTIONS, Encoders
+from extract.config import OPTIONS
+from extract.encoders import Encoders
 from extract.encoders.base import Columns
 from extract.planning.candidate_lists import Lists
 from extract.planning.layout import Layout

@@ -81,6 +81,12 @@ def test_a_mistake_is_one_line(link, words, match, monkeypatch, tmp_path):
     assert len(lines) == 1 and match in lines[0], done.stderr
 
 
+def test_what_needs_no_encoder_is_told_before_one_is_loaded(link, monkeypatch):
+    monkeypatch.setattr("link.linker.Linker.load", None)
+    assert "does not stand in the text" in link("--text", "a b", "--mention", "c").stderr
+    assert "No cache for" in link("--text", "a b", "--mention", "a", "--dataset", "none").stderr
+
+
 def test_the_example_runs(world, monkeypatch, capsys):
     words = [str(world.run("drin")), "Oslo", str(world.release / "images/green.png")]
     monkeypatch.setattr(sys, "argv", ["link_mentions.py", *words])

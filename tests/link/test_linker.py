@@ -181,3 +181,21 @@ def test_runs_that_cannot_link_are_one_line(world, tmp_path, model, match):
         Linker.load(run, device="cpu")
     with pytest.raises(ConfigError, match="no finished run"):
         Linker.load(tmp_path / "nothing", device="cpu")
+
+
+def test_candidates_are_those_that_the_caches_own_retrieval_finds(world, tmp_path, monkeypatch):
+    options = {"candidates": 3, "candidates_from": ("text", "names")}
+    cache = pipeline.run(extract_config(world.release, world.cache.parent, name="by-text", **options))
+    linker, asked = Linker.load(world.run("drin"), dataset=str(cache), device="cpu"), world.asked()
+    known = linker.link(asked, top=0)
+    reader = melcache.open(cache)
+    ids, listed = reader.strings("entity.ids.id"), reader.column("pair.candidates.candidates")
+    rows = {id: row for row, id in enumerate(reader.strings("mention.ids.id"))}
+    for link in known:
+        assert {c.id for c in link.candidates} == {ids[e] for e in listed[rows[link.known]] if e >= 0}
+    monkeypatch.setattr(linker._known, "row", lambda content, id: -1)
+    made = linker.link(asked, top=0)
+    assert [answers([link]).keys() for link in made] == [answers([link]).keys() for link in known]
+    assert (
+        sum({c.id for c in a.candidates} == {c.id for c in b.candidates} for a, b in zip(made, known, strict=True)) > 20
+    )

@@ -53,7 +53,7 @@ def half_done(value: Any) -> dict[str, Any]:
 
 def results(value: Any) -> dict[str, Any]:
     """Check the content of results.json."""
-    _fields(value, _RESULTS, "it", {"parts": _fingerprints})
+    _fields(value, _RESULTS, "it", {"parts": _digests})
     for seed in value["seeds"]:
         seed_result(seed)
     if len({seed["seed"] for seed in value["seeds"]}) != len(value["seeds"]):
@@ -134,7 +134,7 @@ def _hex(digits: int) -> Check:
     return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _fingerprints(value: Any) -> bool:
+def _digests(value: Any) -> bool:
     return isinstance(value, dict) and all(_text(name) and _hex(64)(held) for name, held in value.items())
 
 
