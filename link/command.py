@@ -1,25 +1,38 @@
 """`melcache link`: one mention or a file of them, linked and printed."""
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from common import console
 from common.errors import ConfigError, CoverageError
 from common.output import Progress, say
-from link.config import LinkConfig
+from link.config import LinkConfig, LoadConfig
 from link.opened_run import OpenedRun
 from link.questions import check, from_file
 from link.records import Link, NewMention
 from link.show import show
+
+if TYPE_CHECKING:
+    from link.linker import Linker
 
 
 def link(config: LinkConfig) -> None:
     """Link what the config names, and print it."""
     asked = _asked(config)
     check(asked)
+    linker = load(config)
+    with Progress(len(asked), "link", "mentions") as progress:
+        found = linker.link(asked, top=config.top, nil_below=config.nil_below, done=progress.advance)
+    _tell_pictures(config, found)
+    console.present([one.as_json() for one in found], lambda _: show(found), as_json=config.json)
+
+
+def load(config: LoadConfig) -> "Linker":
+    """Return the linker that options ask for."""
     OpenedRun.of(config.run, config.dataset, config.shards)
     from link.linker import Linker  # torch: what is wrong so far was told without it
 
-    linker = Linker.load(
+    return Linker.load(
         config.run,
         shards=config.shards,
         dataset=config.dataset,
@@ -31,10 +44,6 @@ def link(config: LinkConfig) -> None:
         seed=config.seed,
         device=config.device,
     )
-    with Progress(len(asked), "link", "mentions") as progress:
-        found = linker.link(asked, top=config.top, nil_below=config.nil_below, done=progress.advance)
-    _tell_pictures(config, found)
-    console.present([one.as_json() for one in found], lambda _: show(found), as_json=config.json)
 
 
 def _asked(config: LinkConfig) -> list[NewMention]:

@@ -1,6 +1,7 @@
 """The application: every address, what it takes and what it answers."""
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Request, Response
@@ -105,10 +106,11 @@ def application(linker: Links, config: ServeConfig) -> Served:
 
 
 def about(linker: Any) -> Mapping[str, Any]:
-    """Return what strangers may know of a run: of its folder the name alone."""
+    """Return what strangers may know of a run: its name, not its folder."""
     told = linker.about
-    run = str(told["run"]).replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return {"run": run} | {name: told[name] for name in ("dataset", "cache_id", "entities")}
+    return {"run": PurePath(told["run"]).name} | {
+        name: told[name] for name in ("model", "dataset", "cache_id", "entities")
+    }
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

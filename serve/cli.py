@@ -16,31 +16,11 @@ def serve(config: ServeConfig) -> None:
     """
     if missing := [name for name in NEEDS if find_spec(name) is None]:
         raise ConfigError(f"serve needs {missing[0]}: make setup EXTRAS=serve, or pip install 'melcache[serve]'")
-    from link.linker import Linker  # torch, and what no other command needs: not for --help
+    from link import command  # torch, and what no other command needs: not for --help
     from serve import server
 
     with server.bound(config) as listening:  # before the encoders are loaded: a port that is taken is known at once
-        linker = Linker.load(
-            config.run,
-            shards=config.shards,
-            dataset=config.dataset,
-            weights=config.weights,
-            encoders=_by_role(config.encoder, "--encoder"),
-            encoder_weights=_by_role(config.encoder_weights, "--encoder-weights"),
-            entities=config.entities,
-            release=config.release,
-            seed=config.seed,
-            device=config.device,
-        )
-        server.serve(linker, config, listening)
+        server.serve(server.warm(command.load(config)), config, listening)
 
 
-def _by_role(given: list[str], flag: str) -> dict[str, str]:
-    pairs = [text.partition("=") for text in given]
-    for role, equals, value in pairs:
-        if not (role and equals and value):
-            raise ConfigError(f"{flag} {role}{equals}{value}: expected ROLE=VALUE")
-    return {role: value for role, _, value in pairs}
-
-
-COMMANDS = (Command("serve", "Look at a run", ServeConfig, serve, kept="nothing was served yet"),)
+COMMANDS = (Command("serve", "Use a run", ServeConfig, serve, kept="nothing was served yet"),)

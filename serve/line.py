@@ -109,7 +109,8 @@ class Line:
 
     async def _link(self, batch: Sequence[_Ticket]) -> None:
         """Answer each ticket of a batch. One that cannot be linked fails alone: the others are linked without it."""
-        mentions = [mention for ticket in batch for mention in ticket.mentions]
+        # ids are names that clients give: the linker has no use for them, and two clients may give the same
+        mentions = [replace(mention, id=None) for ticket in batch for mention in ticket.mentions]
         top, begun = max(ticket.top for ticket in batch), time.monotonic()
         work = asyncio.get_running_loop().run_in_executor(self._thread, _linked, self._linker, mentions, top)
         await asyncio.wait([work])
@@ -121,7 +122,7 @@ class Line:
             return
         found = iter(() if error else work.result())
         for ticket in batch:
-            links = [_cut(next(found), ticket) for _ in ticket.mentions] if error is None else []
+            links = [_cut(next(found), mention, ticket) for mention in ticket.mentions] if error is None else []
             if ticket.answer.done():  # its client has gone
                 continue
             if error is None:
@@ -134,7 +135,7 @@ def _linked(linker: Links, mentions: Sequence[NewMention], top: int) -> list[Lin
     return linker.link(mentions, top=top)
 
 
-def _cut(link: Link, ticket: _Ticket) -> Link:
-    """Return a link with as many candidates as its own request asked for, and abstaining as that does."""
+def _cut(link: Link, mention: NewMention, ticket: _Ticket) -> Link:
+    """Return the link of a mention as its own request asked for it: so many candidates, abstaining below so much."""
     unsure = bool(link.candidates) and link.candidates[0].probability < ticket.nil_below
-    return replace(link, candidates=link.candidates[: ticket.top], nil=link.nil or unsure)
+    return replace(link, mention=mention, candidates=link.candidates[: ticket.top], nil=link.nil or unsure)

@@ -130,6 +130,7 @@ class Health(BaseModel):
 
     status: str
     run: str
+    model: str
     dataset: str
     cache_id: str
     entities: int

@@ -11,6 +11,7 @@ import uvicorn
 
 from common import console
 from common.errors import ConfigError
+from link.records import NewMention
 from serve.app import application
 from serve.config import ServeConfig
 from serve.door.connections import connection_class
@@ -73,11 +74,18 @@ def address_of(listening: socket.socket, host: str) -> str:
     return f"http://{name}:{port}"
 
 
+def warm(linker: Links) -> Links:
+    """Link a mention, so that encoders and the release are loaded before anybody waits.  Raises MelcacheError."""
+    linker.link([NewMention("warm", "warm")], top=1)
+    return linker
+
+
 def serve(linker: Links, config: ServeConfig, listening: socket.socket) -> None:
     """Answer until SIGINT or SIGTERM."""
     if not is_loopback(config.host):
         console.tell(f"warning: {config.host} is not of this machine alone, and nobody is asked who he is")
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # not a line for each request that is no HTTP
+    for name in ("uvicorn.error", "python_multipart"):  # not a line for each request that is no HTTP, or no form
+        logging.getLogger(name).setLevel(logging.ERROR)
     app = application(linker, config)
     settings = uvicorn.Config(
         app,

@@ -30,6 +30,7 @@ class FakeLinker:
         self.seconds = seconds
         self.about = {
             "run": "/home/someone/runs/demo",
+            "model": "drin",
             "dataset": "demo",
             "cache_id": "0123456789abcdef",
             "entities": 5,

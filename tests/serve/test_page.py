@@ -39,7 +39,7 @@ def text_of(html):
 def test_the_page_says_what_is_served_and_nothing_of_this_machine(client):
     page = client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert "Run demo, dataset demo, 5 entities" in page.text and "someone" not in page.text
+    assert "Run demo (drin), dataset demo, 5 entities" in page.text and "someone" not in page.text
     for name in re.findall(r'(?:src|href)="([^"]+)"', page.text):
         assert name.startswith(("/", "#")), name
     for name in ("page.css", "page.js", "icon.svg"):

@@ -108,6 +108,15 @@ def test_half_bodies_and_broken_chunks_leave_nothing_behind(port):
     assert works(port)
 
 
+def test_a_form_that_is_none_is_refused_without_a_line_on_the_terminal(port):
+    form = (
+        post(b"--x\r\n{: }\r\n")
+        .replace(b"/api/link", b"/")
+        .replace(b"application/json", b"multipart/form-data; boundary=x")
+    )
+    assert said_to(port, form).startswith(b"HTTP/1.1 422 ")  # that stderr stays empty is seen when the server ends
+
+
 def test_a_body_that_is_too_large_is_answered_though_its_sender_reads_only_then(port):
     assert said_to(port, post(b"x" * 3_000_000)).startswith(b"HTTP/1.1 413 ")
 

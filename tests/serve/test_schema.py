@@ -57,4 +57,4 @@ def test_every_endpoint_keeps_to_its_schema(mode):
         for operation in operations:
             if mode == "POSITIVE" or operation.label not in TAKE_NOTHING:
                 check(operation, mode)
-    assert linker.calls
+    assert linker.calls or mode == "NEGATIVE"
