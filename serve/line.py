@@ -4,11 +4,14 @@ torch is not called from two threads at once, and a batch takes less time than i
 """
 
 import asyncio
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from common.errors import MelcacheError
@@ -109,8 +112,7 @@ class Line:
 
     async def _link(self, batch: Sequence[_Ticket]) -> None:
         """Answer each ticket of a batch. One that cannot be linked fails alone: the others are linked without it."""
-        # ids are names that clients give: the linker has no use for them, and two clients may give the same
-        mentions = [replace(mention, id=None) for ticket in batch for mention in ticket.mentions]
+        mentions = [mention for ticket in batch for mention in ticket.mentions]
         top, begun = max(ticket.top for ticket in batch), time.monotonic()
         work = asyncio.get_running_loop().run_in_executor(self._thread, _linked, self._linker, mentions, top)
         await asyncio.wait([work])
@@ -132,7 +134,20 @@ class Line:
 
 
 def _linked(linker: Links, mentions: Sequence[NewMention], top: int) -> list[Link]:
-    return linker.link(mentions, top=top)
+    """Link mentions without the ids that clients give them: two may give the same."""
+    with ExitStack() as held:
+        asked = [replace(mention, id=None, image=_in_memory(mention.image, held)) for mention in mentions]
+        return linker.link(asked, top=top)
+
+
+def _in_memory(image: Path | str | bytes | None, held: ExitStack) -> Path | str | bytes | None:
+    """Return a picture's bytes as a file that lies in memory alone: on a disk, a kill would leave it there."""
+    if not isinstance(image, bytes) or not hasattr(os, "memfd_create"):
+        return image
+    file = held.enter_context(os.fdopen(os.memfd_create("picture"), "wb"))
+    file.write(image)
+    file.flush()
+    return Path(f"/proc/self/fd/{file.fileno()}")
 
 
 def _cut(link: Link, mention: NewMention, ticket: _Ticket) -> Link:
