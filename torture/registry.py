@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torture.machines import (
+    beside,
     bit_rot,
     ext4,
     failing_disk,
@@ -51,6 +52,9 @@ EXPERIMENTS = {
         50,
         2_000,
         lambda folder, count, seed: kills.run(folder, count, seed, harsh=True),
+    ),
+    "beside": Experiment(
+        "1. The same where shards are shared with a cache beside, which may rot meanwhile", beside.run, 20, 2_000
     ),
     "power": Experiment("2. Done means done: every state that a power cut may leave", power_cuts.run, 1_000, 200_000),
     "ext4": Experiment("2. and 4. The same on a real disk: power cuts, and no room", ext4.run, None, 300),

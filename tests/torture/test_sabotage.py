@@ -21,6 +21,7 @@ from common.errors import CacheError
 from extract import images
 from extract.planning import row_order
 from torture.machines import (
+    beside,
     bit_rot,
     failing_disk,
     kills,
@@ -84,6 +85,10 @@ def rows(folder):
 
 def killed(folder):
     return kills.run(folder, 40, SEED)
+
+
+def shared(folder):
+    return beside.run(folder, 30, SEED)
 
 
 def mutants(folder):
@@ -451,6 +456,21 @@ def results_of_any_type(patch):
         patch.setitem(run_schema._SEED, name, lambda value: True)
 
 
+def what_lies_beside_is_believed(patch):
+    patch.setattr(checksums, "known", lambda folder, file, sha256: True)
+
+
+def what_lies_beside_is_moved(patch):
+    def link(source, target, what="links"):
+        if what == "links":
+            return real(source, target)
+        source.rename(target)
+        return True
+
+    real = lacking.link
+    patch.setattr(lacking, "link", link)
+
+
 class CaughtError(Exception):
     """The first failure that an experiment has found: the rest of it would cost time and tell nothing."""
 
@@ -469,6 +489,8 @@ SABOTAGES = {
     temporaries_of_the_living_are_swept: together,
     a_pid_is_the_same_everywhere: together,
     trust_existence: killed,
+    what_lies_beside_is_believed: shared,
+    what_lies_beside_is_moved: shared,
     trust_the_layout_of_shards: before_the_manifest,
     forget_at_once: killed,
     skip_sha256: rot,
@@ -529,7 +551,7 @@ def notices(sabotage, folder):
     with pytest.MonkeyPatch.context() as patch:
         make_few(patch)
         sabotage(patch)
-        if SABOTAGES[sabotage] not in (together, killed, many):  # which have children to wait for
+        if SABOTAGES[sabotage] not in (together, killed, shared, many):  # which have children to wait for
             patch.setattr(Result, "fail", caught)
         try:
             return bool(SABOTAGES[sabotage](folder).failures)
