@@ -228,6 +228,20 @@ def test_mentions_are_matched_by_id_and_golds_by_the_entitys_whatever_the_order(
     assert not shared_mentions.entities_differ(HERE, there)
 
 
+def test_mentions_of_one_id_and_surface_are_told_apart_by_their_texts():
+    """A cache that has grown has them in another order; one that lacks some has not the first of them."""
+    here, there, fewer = (cached(["m1", "m1", "m2"][-n:], [0] * n, [4] * n) for n in (3, 3, 2))
+    for one, texts in ((here, "abc"), (there, "bac"), (fewer, "bc")):
+        one.columns.append(shared_mentions.CONTENT)
+        contents = np.array([[ord(text)] * 32 for text in texts], np.uint8)
+        one.column = {name: one.column(name) for name in one.columns[:-1]} | {shared_mentions.CONTENT: contents}
+        one.column = one.column.__getitem__
+    rows = shared_mentions.rows_of({"here": here, "there": there})
+    assert rows["here"].tolist() == [0, 1, 2] and rows["there"].tolist() == [1, 0, 2]
+    rows = shared_mentions.rows_of({"here": here, "fewer": fewer})
+    assert rows["here"].tolist() == [2] and rows["fewer"].tolist() == [1]
+
+
 @pytest.mark.parametrize(
     ("there", "message"),
     [

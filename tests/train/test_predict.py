@@ -4,13 +4,15 @@ import csv
 import json
 import math
 import random
+import re
+import shutil
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from cache.writing.synth import Synthetic, write
-from common.errors import ConfigError
+from common.errors import ConfigError, NotFiniteError
 from train import loop
 from train.cli import app
 from train.config import EvaluateConfig, PredictConfig, TrainConfig
@@ -20,6 +22,8 @@ from train.heads.dzmned.config import DzmnedConfig
 from train.heads.joint.config import JointConfig
 from train.heads.ours.config import OursConfig
 from train.judging import calibration, predict, referee
+from train.optimizing import checkpoint
+from train.run_folder import run_files
 
 HEADS = {
     "bert": JointConfig(width=4),
@@ -170,3 +174,46 @@ def test_points_of_the_curve_are_on_it_and_few():
     assert max(np.diff([0, *(cover for cover, _ in points)])) < 2 / 49
     assert calibration.risk_points(np.array([0.5, 0.5]), np.array([1.0, 0.0])) == [[1.0, 0.5]]
     assert calibration.risk_points(np.zeros(0), np.zeros(0)) == []
+
+
+def strange(runs, tmp_path, change):
+    """What predicting with a changed copy of DRIN's run is refused with."""
+    run = shutil.copytree(runs[1]["drin"][0], tmp_path / "run")
+    change(run, runs[1]["bert"][0])
+    with pytest.raises((ConfigError, NotFiniteError)) as error:
+        predicted(run, tmp_path / "out", seed="0")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def another_seed(run, other):
+    (run / "seed-1.safetensors").replace(run / "seed-0.safetensors")
+
+
+def another_run(run, other):
+    shutil.copy(other / "seed-0.safetensors", run)
+
+
+def no_head(run, other):
+    told = json.loads((run / "results.json").read_text())
+    del told["digest"]
+    told["config"]["model"] = "mine"
+    (run / "results.json").write_bytes(run_files.written(run_files.sealed(told)))
+
+
+def endless_weights(run, other):
+    tensors, about, what = checkpoint.load(run / "seed-0.safetensors", lambda file: file.layout)
+    checkpoint.save(run / "seed-0.safetensors", {name: 1e30 * held for name, held in tensors.items()}, about, what)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (another_seed, "seed-0.safetensors is not .*it is of another training than the results beside it"),
+        (another_run, "seed-0.safetensors is not .*it is of another training than the results beside it"),
+        (no_head, "is of the head 'mine', which melcache does not have"),
+        (endless_weights, "scores of .*run are not finite"),
+    ],
+)
+def test_a_run_of_parts_of_others_predicts_nothing(runs, tmp_path, change, message):
+    assert re.search(message, strange(runs, tmp_path, change))

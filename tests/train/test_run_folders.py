@@ -152,6 +152,13 @@ def claims_a_terabyte(path):
     os.truncate(path, 1 << 33)
 
 
+def many_tensors(path):
+    header = json.dumps({f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(30_000)})
+    texts = json.dumps({"__metadata__": dict.fromkeys(("about", "what", "sums", "digest"), "{}")})
+    inner = f"{header[:-1]}, {texts[1:]}".encode()
+    path.write_bytes(len(inner).to_bytes(8, "little") + inner)
+
+
 def claims_a_long_header(path):
     path.write_bytes((1 << 62).to_bytes(8, "little") + bytes(100))
 
@@ -173,6 +180,15 @@ def test_what_is_no_tensor_file_is_refused_before_it_is_read(tmp_path, kind, mon
     with pytest.raises(ConfigError, match=SEED), run_files.open_tensors(tmp_path / SEED):
         pass
     assert sum(read) < 1 << 20
+
+
+def test_a_file_of_more_tensors_than_a_checkpoint_has_is_refused_by_their_number(tmp_path):
+    many_tensors(tmp_path / SEED)
+    with (
+        pytest.raises(ConfigError, match="names 30,000 tensors, which no checkpoint has"),
+        run_files.open_tensors(tmp_path / SEED),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("kind", STRANGE, ids=lambda kind: kind.__name__)
@@ -457,6 +473,7 @@ def test_half_a_training_that_none_can_have_left_is_refused(toy_and_runs, run, c
         (lambda t: t["rows"].neg_(), "holds ranks that no test can have"),
         (lambda t: t["rows"].add_(1 << 40), "ranks of other mentions than its test has"),
         (lambda t: t["better"].fill_(3), "of another training than the results beside it"),
+        (lambda t: t["better"].add_((t["better"] > 0) & (t["better"] < 4)), "of another training"),  # same Top-1
         (lambda t: t.update(better=t["better"].double()), "of F64"),
         (lambda t: t.update({name: tensor[:2] for name, tensor in t.items()}), "expected"),
     ],

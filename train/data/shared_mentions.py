@@ -11,7 +11,10 @@ from common.errors import ConfigError
 from common.foreign import printable
 
 NAMED = ("mention.ids.id", "mention.ids.surface")
-Key = tuple[Any, ...]  # id, surface and the number among mentions of both; in a cache without ids the row
+CONTENT = "mention.ids.content_text"
+# id, surface, of mentions that share both also the text, and the number among those of one key; in a cache without ids
+# the row
+Key = tuple[Any, ...]
 
 
 def rows_of(readers: Mapping[str, Reader]) -> dict[str, np.ndarray]:
@@ -55,8 +58,12 @@ def _keys(reader: Reader) -> Iterator[Key]:
     columns = [reader.column(name).tolist() for name in NAMED if name in reader.columns]
     if NAMED[0] not in reader.columns:
         columns = [[b"row %d" % row for row in range(reader.manifest.tables["mention"])]]
+    named: list[Key] = list(zip(*columns, strict=True))
+    often = {key for key, count in Counter(named).items() if count > 1}
+    contents = reader.column(CONTENT) if CONTENT in reader.columns else None
     seen: Counter[Key] = Counter()
-    for key in zip(*columns, strict=True):
+    for row, name in enumerate(named):
+        key = (*name, bytes(contents[row])) if contents is not None and name in often else name
         seen[key] += 1
         yield (*key, seen[key])
 

@@ -20,7 +20,7 @@ from train.data.row_names import row_names
 from train.data.splits import masks
 from train.data.table import Table
 from train.inspecting import trained_head
-from train.inspecting.finished_run import cache_of
+from train.inspecting.finished_run import cache_of, results_of
 from train.inspecting.trained_head import Trained
 
 ROWS = 256  # mentions whose edges are computed at once
@@ -43,7 +43,7 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
             f"{reader.path} has no mention '{config.mention}'; the first of its {len(ids):,} is '{ids[0]}'"
         )
     row = ids.index(config.mention)
-    trained = trained_head.load(path, reader)
+    trained = trained_head.of_run(config.run, results_of(config.run), reader, config.seed)
     return {
         "mention": config.mention,
         "split": [name for bit, name in enumerate(SPLITS) if masks(reader, about["valid_from"])[row] >> bit & 1],

@@ -1,5 +1,6 @@
 """The head of any finished run, with the weights of one of its seeds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,21 @@ def identity_of(path: Path) -> dict[str, Any]:
     """Return the identity of the run of a seed's file."""
     with run_files.open_tensors(path) as file:
         return run_schema.identity(file.about)
+
+
+def of_run(run: Path, results: Mapping[str, Any] | None, reader: Reader, seed: int | None = None) -> Trained:
+    """Return the head of a run's seed as `load` does, of the training that its results.json, if there, tells of.
+
+    Raises ConfigError for the file of another one.
+    """
+    path = seed_file(run, seed)
+    if results is not None:
+        told = {f"seed-{one['seed']}.safetensors": one for one in results["seeds"]}
+        with run_files.open_tensors(path) as file:
+            alike = all(file.about.get(name) == results[name] for name in ("model", "cache_id"))
+            if not alike or told.get(path.name) != file.what:
+                raise ConfigError("it is of another training than the results beside it")
+    return load(path, reader)
 
 
 def load(path: Path, reader: Reader) -> Trained:

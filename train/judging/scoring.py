@@ -10,12 +10,13 @@ from torch import Tensor
 
 from cache import Reader
 from common import devices
-from common.errors import ConfigError
+from common.errors import ConfigError, NotFiniteError
 from common.options import from_json
 from train.config import TrainConfig
 from train.evaluating import protocols, ranking
 from train.evaluating.untrained_heads import BASELINES
 from train.heads.head_config import HeadConfig
+from train.heads.registry import HEADS
 from train.inspecting import trained_head
 from train.prepare import table_of
 
@@ -39,10 +40,11 @@ class Scorer:
         told = {name: value for name, value in results["config"].items() if name != results["model"]}
         self.config: TrainConfig = from_json(TrainConfig, told)
         self._reader, self._device = reader, devices.choose(device)
+        self._run = run
+        if self.config.model not in HEADS:
+            raise ConfigError(f"{run} is of the head {self.config.model!r:.60}, which melcache does not have")
         entry = protocols.ranking_of(self.config).head
-        self.heads = (
-            [trained_head.load(trained_head.seed_file(run, seed), reader) for seed in seeds] if entry.network else []
-        )
+        self.heads = [trained_head.of_run(run, results, reader, seed) for seed in seeds] if entry.network else []
         head: HeadConfig | None = self.heads[0].config if self.heads else None
         self._ranking = protocols.ranking_of(self.config)
         if self._ranking.among != "list":
@@ -65,5 +67,7 @@ class Scorer:
             scores = torch.stack([ranking.scores(head.model.to(self._device), split) for head in self.heads]).mean(0)
         else:
             scores = BASELINES[self.config.model](self.table, rows).float()
+        if not scores[present].isfinite().all():
+            raise NotFiniteError(f"scores of {self._run} are not finite: its weights are not those of a training")
         entities = self.table.candidates[rows.to(self._device)].where(present, -1)
         return Scored(rows.numpy(), entities.cpu().numpy(), scores.masked_fill(~present, -torch.inf).cpu().numpy())

@@ -5,6 +5,7 @@ run_files). A seed that is finished under the same three is not trained again, o
 others are refused.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from cache import fingerprint, store
 from common import devices, paths
 from common.errors import ConfigError
 from common.output import size
+from train.config import KS
 from train.evaluating.metrics import NEVER, top_k_hits
 from train.run_folder import run_files, run_schema
 from train.run_folder.run_files import UNFINISHED, Layout, TensorFile
@@ -209,10 +211,14 @@ def _check_ranks(found: Mapping[str, Tensor]) -> None:
 
 
 def _gives(found: Mapping[str, Tensor], test: Mapping[str, float]) -> bool:
-    """Whether ranks have the Top-1 and recall that a result says."""
-    there = (found["better"] < NEVER).double().mean()
-    top1 = top_k_hits(found["better"], found["tied"], 1).mean()
-    return not len(found["rows"]) or max(abs(float(top1) - test["top1"]), abs(float(there) - test["recall"])) < 1e-9
+    """Whether ranks have the Top-k, the mean rank and the recall that a result says."""
+    if not len(found["rows"]):
+        return True
+    better, tied = found["better"], found["tied"]
+    there = better < NEVER
+    own = {f"top{k}": top_k_hits(better, tied, k).mean() for k in KS} | {"recall": there.double().mean()}
+    own["mean_rank"] = (2 * better + tied + 2)[there].double().mean() / 2 if there.any() else torch.tensor(0.0)
+    return all(math.isclose(float(value), test[name], rel_tol=1e-9, abs_tol=1e-9) for name, value in own.items())
 
 
 def _listed(seeds: Sequence[int]) -> str:

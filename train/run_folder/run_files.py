@@ -29,6 +29,7 @@ RANKS = re.compile(r"ranks-(0|[1-9][0-9]{0,18})\.safetensors")
 MAX_JSON = 64 << 20  # bytes; 100 seeds of 500 epochs have 30 MB
 MAX_SIGNS = 1 << 21  # brackets and commas: a value takes a hundred bytes once it is parsed
 MAX_RANK = 8
+MAX_TENSORS = 20_000  # of a folder's unfinished seeds: moments and weights of each
 STRANGE = (errno.ENOENT, errno.ENXIO)  # what opening says of no file, of a socket
 SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8, "F64": 8}
 TEXTS = ("about", "what", "sums")
@@ -199,6 +200,8 @@ def _parsed(data: bytes | bytearray) -> dict[str, Any]:
 
 def _layout(header: Mapping[str, Any]) -> Layout:
     """Return type and shape of each tensor that a header names."""
+    if len(header) > MAX_TENSORS:
+        raise ConfigError(f"its header names {len(header):,} tensors, which no checkpoint has")
     found = {}
     for name, spec in header.items():
         if not isinstance(spec, dict) or spec.keys() != {"dtype", "shape", "data_offsets"} or not _is_text(name):
