@@ -14,7 +14,7 @@ from common.errors import WeightsError
 from common.paths import is_file, is_folder, is_special
 from extract.config import LOCAL, OPTIONS
 from extract.weights import states
-from extract.weights.sources import Weights, reachable, sha256_file
+from extract.weights.sources import Weights, reachable
 
 CONFIG = "config.json"
 DESCRIBING = ["*.json", "*.txt", "*.model"]
@@ -34,6 +34,7 @@ NAMELESS = (
     "main",
 )  # what a folder is called that says nothing of its model
 DENSE = "*_Dense"  # folders of modules of sentence-transformers that have weights of their own
+DEEPEST = 100  # levels of objects and lists
 MAX_JSON = 64 << 20  # bytes; a model's index of a thousand files has some
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)(?:@(\w[\w./-]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -148,9 +149,21 @@ def read_json(path: Path) -> Any:
             data = file.read(MAX_JSON + 1)
         if len(data) > MAX_JSON:
             raise ValueError(f"more than {MAX_JSON:,} bytes")
-        return json.loads(data.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+        found = json.loads(data.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+        _refuse_deep(found)
+        return found
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"cannot read {path}: {error}. Download the model again") from error
+
+
+def _refuse_deep(found: Any) -> None:
+    """Raise ValueError for objects and lists in each other of which libraries make no copy."""
+    level = [found]
+    for _ in range(DEEPEST):
+        inner = (held.values() if isinstance(held, dict) else held for held in level if isinstance(held, dict | list))
+        if not (level := [value for values in inner for value in values]):
+            return
+    raise ValueError(f"it is deeper than {DEEPEST} levels")
 
 
 def _refuse(name: str) -> None:
@@ -173,7 +186,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def identity(folder: Path, role: Role) -> str:
     """Return the sha256 of the weights in a folder, 64 hex digits; of those of its files where there are several."""
-    found = [sha256_file(path) for path in _weights_of(folder, role)]
+    found = [states.identity(path, str(folder)) for path in _weights_of(folder, role)]
     return found[0] if len(found) == 1 else digest(found)
 
 

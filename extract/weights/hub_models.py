@@ -1,7 +1,9 @@
 """Models of transformers in folders: their family, config and weights, read strictly; no code of theirs is run."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ REMARKS = {
 # of config.json, too: what a model returns beside its last layer, and how
 ASKED = {"return_dict": True, "output_hidden_states": False, "output_attentions": False}
 BROKEN = (*states.UNREADABLE, ImportError, StrictDataclassError)
+DEEPEST = 1 << 10  # layers of a model with random weights
 COUNTER = "num_batches_tracked"  # of batch norms: no number depends on it
 
 
@@ -51,7 +54,8 @@ def config(folder: Path, kind: str, raw: dict[str, Any]) -> Any:
             f"{folder}/config.json: num_labels is {labels!s:.40}, which no {kind} has. Download it again"
         )
     try:
-        return made.from_dict(raw | ASKED)
+        with quiet():
+            return made.from_dict(raw | ASKED)
     except BROKEN as error:
         raise unfit(folder, f"a config.json of {kind}", error) from error
 
@@ -66,12 +70,31 @@ def random(made: Any, described: Any, attention: str | None, folder: Path) -> to
 
     Raises WeightsError for a config of which no model comes.
     """
+    if (count := layers(described.to_dict())) > DEEPEST:
+        raise unfit(folder, "a model of its config.json", f"{count:,} layers")
+    with torch.device("meta"):
+        states.refuse_unaffordable(_made(made, described, attention, folder), str(folder))
+    return _made(made, described, attention, folder)
+
+
+def _made(made: Any, described: Any, attention: str | None, folder: Path) -> torch.nn.Module:
     try:
         with quiet():
-            model: torch.nn.Module = made._from_config(described, attn_implementation=attention, dtype=torch.float32)
+            model: torch.nn.Module = made._from_config(
+                deepcopy(described), attn_implementation=attention, dtype=torch.float32
+            )
     except BROKEN as error:
         raise unfit(folder, "a model of its config.json", error) from error
     return model
+
+
+def layers(told: Any, name: str = "") -> int:
+    """Return the most layers that a config says of one stack of a model or of its backbone."""
+    if isinstance(told, dict):
+        return max((layers(value, key) for key, value in told.items() if isinstance(key, str)), default=0)
+    if name == "depths" and isinstance(told, list | tuple):
+        return sum(count for count in told if type(count) is int)
+    return told if type(told) is int and name.endswith("layers") else 0
 
 
 def filled(
@@ -82,8 +105,10 @@ def filled(
     Raises WeightsError where weights are missing, of another shape, or of a layer that config.json does not have.
     """
     state = hub_files.read_state(folder, made.__name__, role)
-    if getattr(described, "num_hidden_layers", 0) > len(state):
-        raise unfit(folder, "the weights of its config.json", f"{len(state)} weights for as many layers")
+    if (count := layers(described.to_dict())) > len(state):
+        raise unfit(folder, "the weights of its config.json", f"{len(state)} weights for {count:,} layers")
+    with torch.device("meta"):
+        states.refuse_larger(_made(made, described, attention, folder), state, folder, made.__name__)
     try:
         with quiet():
             model, told = made.from_pretrained(
@@ -110,14 +135,15 @@ def filled(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from printing: what does not fit is raised."""
+    """Keep transformers from printing and warning: what does not fit is raised."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         logging.set_verbosity(level)
         if bar:

@@ -1,6 +1,7 @@
 """Detectors by name: every family against transformers' own calls on one picture, classes, recipes and bad input."""
 
 import json
+import os
 import re
 import shutil
 
@@ -218,7 +219,7 @@ def test_no_backbone_is_fetched(copied, named, monkeypatch, more):
     monkeypatch.setattr(timm, "create_model", lambda *names, **given: asked.append(given) or make(*names, **given))
     assert encoder.encode(PICTURES[:1])["scores"].all()
     assert asked and not any(given["pretrained"] for given in asked)
-    assert [given["out_indices"] for given in asked] == [[1, 2, 3, 4]]
+    assert all(given["out_indices"] == [1, 2, 3, 4] for given in asked)
     assert encoder.recipe["library"].startswith("transformers 5, timm ")
 
 
@@ -226,7 +227,7 @@ BAD = {
     "no config": ("detr", remove(CONFIG), WeightsError, r"cannot read .*config\.json"),
     "no processor": ("detr", remove(PROCESSOR), WeightsError, r"no image processor in .*preprocessor_config\.json"),
     "broken processor": (
-        "detr", lambda f: (f / PROCESSOR).write_text("{"), WeightsError, "does not hold an image processor"
+        "detr", edit_json(PROCESSOR, size="x"), WeightsError, "does not hold an image processor"
     ),
     "processor of another kind": (
         "detr", edit_json(PROCESSOR, image_processor_type="CLIPImageProcessor"), WeightsError, "ImageProcessor, which"
@@ -238,7 +239,40 @@ BAD = {
     "no detector": ("detr", edit_json(CONFIG, model_type="vit"), WeightsError, "family vit, which detects no objects"),
     "huge": ("detr", edit_json(CONFIG, num_queries=1 << 40), WeightsError, "num_queries is 1099511627776"),
     "a type": ("detr", edit_json(CONFIG, num_queries="x"), WeightsError, "num_queries"),
-    "layers": ("detr", edit_json(CONFIG, encoder_layers=1 << 20), WeightsError, "1048576|as many layers"),
+    "layers": ("detr", edit_json(CONFIG, encoder_layers=1 << 20), WeightsError, "weights for 1,048,576 layers"),
+    "layers of the decoder": ("detr", edit_json(CONFIG, decoder_layers=1 << 20), WeightsError, "for 1,048,576 layers"),
+    "layers of stages": (
+        "detr", edit_json(CONFIG, backbone_config=detector_models.RESNET | {"depths": [100] * 4}), WeightsError,
+        "weights for 400 layers",
+    ),
+    "larger": ("detr", edit_json(CONFIG, d_model=1 << 11), WeightsError, "numbers where the model has"),
+    "heads": ("detr", edit_json(CONFIG, encoder_attention_heads=5), WeightsError, "a detector that looks at pictures"),
+    "dropout": ("detr", edit_json(CONFIG, dropout=5), WeightsError, "a detector that looks at pictures: dropout prob"),
+    "deep": (
+        "detr", edit_json(CONFIG, backbone_config=json.loads('{"a":' * 200 + "1" + "}" * 200)), WeightsError, "deeper"
+    ),
+    "hollow": ("detr", lambda f: os.truncate(f / "model.safetensors", 1 << 36), WeightsError, "not hold the weights"),
+    "backbone on the Hub": (
+        "rt_detr", edit_json(CONFIG, backbone_config={"model_type": "timm_backbone", "backbone": "hf-hub:a/b"}),
+        WeightsError, "its backbone is 'hf-hub:a/b', expected the name of a model of timm",
+    ),
+    "backbone that is no name": (
+        "detr", edit_json(CONFIG, backbone=["x"], backbone_config=None), WeightsError, r"its backbone is \['x'\], exp"
+    ),
+    "processor without numbers": (
+        "detr", lambda f: (f / PROCESSOR).write_text('{"rescale_factor": NaN}'), WeightsError, "it holds NaN"
+    ),
+    "another processor's file": (
+        "detr", lambda f: os.truncate(shutil.copy(f / PROCESSOR, f / "processor_config.json"), 1 << 30), WeightsError,
+        "cannot read .*processor_config.json: more than",
+    ),
+    "large pictures": (
+        "detr", edit_json(PROCESSOR, size={"height": 9000, "width": 9000}), WeightsError, "pictures of 9000 pixels"
+    ),
+    "padded pictures": (
+        "detr", edit_json(PROCESSOR, pad_size={"height": 9000, "width": 9000}), WeightsError, "pictures of 9000 pixels"
+    ),
+    "pictures as they are": ("detr", edit_json(PROCESSOR, do_resize=False), WeightsError, "pictures of inf pixels"),
     "another model's backbone": (
         "detr",
         edit_json(CONFIG, backbone="microsoft/resnet-50", use_timm_backbone=False, backbone_config=None),

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import cache as melcache
 from cache.edges import EDGES, Probability
+from common import memory
 from common.errors import CacheError, ConfigError, WeightsError
 from extract import images, pipeline
 from extract.config import ExtractConfig
@@ -353,7 +354,7 @@ def test_models_of_open_clips_own_become_toys_of_their_classes(spec):
 def test_a_tokenizer_that_is_not_to_be_had_is_a_toy_where_weights_are_random(offline, spec, kind, capsys):
     encoder = named(spec, joint_weights=kind)
     wanted = open_clip.get_model_config(spec.partition(":")[0])["text_cfg"]["hf_tokenizer_name"]
-    assert f"the tokenizer {wanted} is not to be had: as weights are random, a toy of" in capsys.readouterr().err
+    assert f"the tokenizer {wanted!r} is not to be had: as weights are random, a toy of" in capsys.readouterr().err
     counts = [encoder.count(text, 64) for text in ("harbor", "harbor castle", "harbor castle \u6771\u4eac")]
     assert counts[0] < counts[1] < counts[2] and encoder.is_cut("harbor " * 80)
     assert encoder.ids(["harbor"]).shape == (1, encoder.recipe["limit"])
@@ -375,6 +376,14 @@ def code_of_its_own(folder):
     edit(lambda told: told.update(model_type="mine", auto_map={"AutoModel": "x.Y"}), "config.json")(folder / "tower")
 
 
+def tower_of(**changes):
+    def change(folder):
+        edit_tower("text_cfg", hf_model_name="tower")(folder)
+        edit(lambda told: told.update(changes), "config.json")(folder / "tower")
+
+    return change
+
+
 BAD = {
     "no config": ("clip", remove("open_clip_config.json"), "holds no model of open_clip: it has no open_clip_config"),
     "a text encoder": ("bert", lambda f: shutil.copy(f / "tower/config.json", f) and remove("open_clip_config.json")(f),
@@ -385,7 +394,10 @@ BAD = {
     "captions": ("clip", edit_model(multimodal_cfg={}), "is a CoCa, which writes captions"),
     "huge": ("clip", edit_tower("text_cfg", width=1 << 40), "width is 1,099,511,627,776, which no model has"),
     "deep": ("clip", edit_tower("vision_cfg", layers=1 << 12), "layers is 4,096, which no model has"),
-    "deeper than its weights": ("clip", edit_tower("text_cfg", layers=1000), r"weights for \[2, 1000\] layers"),
+    "stages": ("clip", edit_tower("vision_cfg", layers=[100] * 4), "layers is 400, which no model has"),
+    "deeper than its weights": ("clip", edit_tower("text_cfg", layers=200), r"weights for \[2, 200, 0\] layers"),
+    "larger": ("clip", edit_tower("vision_cfg", width=1 << 12), "numbers where the model has"),
+    "wide": ("clip", edit_tower("vision_cfg", mlp_ratio=1e4), "numbers where the model has"),
     "an option": ("clip", edit_tower("text_cfg", mine=1), "no model that open_clip can build.*'mine'"),
     "a type": ("clip", edit_model(embed_dim="x"), "embed_dim is 'x', expected the width"),
     "unknown tower": ("siglip", edit_tower("vision_cfg", timm_model_name="vit_x"), "for 'vit_x', which timm"),
@@ -397,12 +409,28 @@ BAD = {
     "random words": ("clip", edit_tower("text_cfg", tokenizer_kwargs={"reduction_mask": "random"}), "of it clean al"),
     "no tokenizer": ("siglip", remove("tokenizer.json"), "the tokenizer of the joint encoder is words, and"),
     "broken tokenizer": ("siglip", written("tokenizer.json", '{"model": 3}'), "does not hold a tokenizer"),
-    "endless": ("clip", edit_tower("text_cfg", context_length=1 << 20), "1048576 tokens in mode None"),
+    "endless": ("clip", edit_tower("text_cfg", context_length=1 << 14), "16384 tokens in mode None"),
+    "large pictures": ("clip", edit_tower("vision_cfg", image_size=1 << 14), "more than 2,048 pixels a side"),
+    "no pooling": ("clip", edit_tower("vision_cfg", pool_type="none"), r"makes \(1, 5, 20\) of a text or a picture"),
+    "no end": ("multilingual", edit_tower("text_cfg", eos_id=None), "eos_id is None, and its tokenizer has no such"),
+    "an end elsewhere": ("multilingual", edit_tower("text_cfg", eos_id=1 << 20), "eos_id is 1048576, and its tokeni"),
+    "an end before": ("multilingual", edit_tower("text_cfg", eos_id=-1), "eos_id is -1, and its tokenizer has no su"),
+    "lines": ("bert", edit_tower("text_cfg", hf_model_name="a\nb"), r"tower of the joint encoder is 'a\\nb', expected"),
+    "long": ("bert", edit_tower("text_cfg", hf_model_name="x" * 999), "tower of the joint encoder is .x+.*, expected"),
+    "a type of the tower": ("bert", tower_of(hidden_size="x"), "does not hold a config.json of bert: .*hidden_size"),
+    "a type of family": ("bert", tower_of(model_type=["bert"]), r"is of family \['bert'\]. Expected one that open"),
+    "a deep tower": ("bert", tower_of(num_hidden_layers=1 << 20), "layers is 1,048,576, which no model has"),
+    "a deeper tower": ("bert", tower_of(num_hidden_layers=250), r"weights for \[2, 0, 250\] layers"),
+    "a huge tower": ("bert", tower_of(vocab_size=10**400), "vocab_size is 1[,0]+, which no model has"),
+    "labels": ("bert", tower_of(num_labels=1 << 21), "num_labels is 2097152, which no bert has"),
+    "true": ("clip", edit_model(embed_dim=True), "embed_dim is True, expected the width"),
     "pictures": ("clip", edit(lambda told: told.update(preprocess_cfg={"resize_mode": "x"})), "pictures cannot be"),
     "no weights": ("clip", remove("open_clip_model.safetensors"), "no weights in .*expected open_clip_model"),
     "no safetensors": ("clip", written("open_clip_model.safetensors", "no"), "does not hold the weights of"),
     "no scale": ("clip", edit_weights(lambda s: s.pop("logit_scale")), "its logits have no scale"),
     "no number": ("clip", edit_weights(lambda s: s["logit_scale"].fill_(torch.nan)), "its logits have scale nan"),
+    "codes": ("clip", edit_weights(lambda s: s.update({k: v.to(torch.int8) for k, v in s.items()})), "torch.int8,"),
+    "complex": ("clip", edit_weights(lambda s: s.update({WORDS: s[WORDS].to(torch.complex64)})), "torch.complex64"),
     "lost weight": ("clip", edit_weights(lambda s: s.pop("ln_final.bias")), "does not hold .*ln_final.bias"),
     "foreign weight": ("clip", edit_weights(lambda s: s.update(x=torch.zeros(2))), 'does not hold the weights .*"x"'),
     # open_clip itself resizes the first two, and takes zeros for the third
@@ -425,6 +453,24 @@ def test_a_model_that_cannot_be_used_is_one_line(copied, case):
     change(folder)
     with refused(message):
         local(folder).encode_texts(["harbor castle"])
+
+
+def test_what_a_config_has_returned_beside_vectors_changes_none(folders, copied):
+    folder = copied("clip")
+    for tower in ("vision_cfg", "text_cfg"):
+        edit_tower(tower, output_tokens=True)(folder)
+    plain, other = local(folders["clip"]), local(folder)
+    assert plain.recipe == other.recipe
+    assert (plain.encode_texts(["harbor"]) == other.encode_texts(["harbor"])).all()
+    assert (plain.encode_images(pictures()) == other.encode_images(pictures())).all()
+
+
+def test_random_weights_that_no_memory_holds_are_one_line(copied, monkeypatch):
+    folder = copied("clip")
+    edit_tower("vision_cfg", width=1 << 12)(folder)
+    monkeypatch.setattr(memory, "free", lambda: 1 << 28)
+    with pytest.raises(WeightsError, match=r"random weights of .*clip take 1,6.* bytes, and 268,435,456 are free"):
+        local(folder, joint_weights="random-full").encode_texts(["harbor"])
 
 
 NAMES = {

@@ -18,9 +18,13 @@ KWARGS |= {"output_stride": "output_stride"}
 def settled(kind: str, raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return a config.json whose backbone is described in it.  Raises WeightsError for one that another model has."""
     rest = {name: value for name, value in raw.items() if name not in KEYS}
-    if raw.get("backbone_config") is not None:
-        return rest | {"backbone_config": raw["backbone_config"]}
-    name, given = raw.get("backbone"), raw.get("backbone_kwargs") or {}
+    described = raw.get("backbone_config")
+    name = described.get("backbone") if isinstance(described, dict) else raw.get("backbone")
+    if name is not None and (not isinstance(name, str) or ":" in name):  # hf-hub:NAME, which timm would fetch
+        raise WeightsError(f"{folder}/config.json: its backbone is {name!r:.60}, expected the name of a model of timm")
+    if described is not None:
+        return rest | {"backbone_config": described}
+    given = raw.get("backbone_kwargs") or {}
     if name is None:
         return rest
     timm = raw.get("use_timm_backbone", True) and isinstance(given, dict) and set(given) <= set(KWARGS)

@@ -1,5 +1,6 @@
 """A Hugging Face detector of any family: its config, its image processor, and its weights, loaded strictly."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ FAMILIES = "detr, conditional_detr, deformable_detr, rt_detr, rt_detr_v2, d_fine
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 PROCESSOR_REMARKS = ("auto_map", "processor_class", "_name_or_path", "transformers_version")
 LARGEST = 1 << 22  # of any number in config.json
+LONGEST_SIDE = 2048  # pixels, of a picture that a detector looks at
 
 
 class DetectorModel:
@@ -56,10 +58,13 @@ class DetectorModel:
         """Return what makes tensors of pictures, and boxes of outputs.  Raises WeightsError."""
         from transformers import AutoImageProcessor
 
-        if not any(is_file(self.folder / name) for name in PROCESSORS):
+        there = [self.folder / name for name in PROCESSORS if is_file(self.folder / name)]
+        if not there:
             raise WeightsError(
                 f"no image processor in {self.folder}: expected {' or '.join(PROCESSORS)}. Download the model again"
             )
+        for path in there:
+            hub_files.read_object(path)  # transformers reads it whatever its size, and takes NaN
         try:
             with hub_models.quiet():
                 found = AutoImageProcessor.from_pretrained(
@@ -71,6 +76,11 @@ class DetectorModel:
             raise WeightsError(
                 f"{self.folder} has the image processor {type(found).__name__}, which makes no boxes. Take the files "
                 "of one detector"
+            )
+        if (sides := _sides(found)) > LONGEST_SIDE:
+            raise WeightsError(
+                f"the image processor in {self.folder} makes pictures of {sides:g} pixels a side, expected at most "
+                f"{LONGEST_SIDE:,}. Download the model again"
             )
         return found
 
@@ -89,6 +99,14 @@ def decisive_of(processor: Any) -> dict[str, Any]:
     """Return what of an image processor decides the numbers, its class included."""
     known = {name: value for name, value in processor.to_dict().items() if name not in PROCESSOR_REMARKS}
     return known | {"image_processor_type": type(processor).__name__}
+
+
+def _sides(processor: Any) -> float:
+    """Return the longest side that an image processor makes of a picture; one that does not resize sets no limit."""
+    if not getattr(processor, "do_resize", True):
+        return math.inf
+    sizes = (getattr(processor, name, None) or {} for name in ("size", "pad_size", "crop_size"))
+    return max((side for size in sizes for _, side in _numbers(dict(size))), default=0)
 
 
 def _refuse_huge(raw: dict[str, Any], folder: Path) -> None:

@@ -17,7 +17,7 @@ from extract.encoders.compute import Compute
 from extract.encoders.detection.categories import Categories
 from extract.encoders.detection.model import DetectorModel, decisive_of
 from extract.encoders.detector import THRESHOLD, Detector
-from extract.weights import hub_files
+from extract.weights import hub_files, hub_models
 from extract.weights.sources import Weights, library, random_identity
 
 Inputs = dict[str, torch.Tensor]
@@ -56,6 +56,15 @@ class NamedObjects(Detector):
         Pictures of one size pass together, so that none is padded and no picture's objects depend on another's.
         """
         wide = [_widened(image) for image in images]
+        try:
+            found = self._found(wide)
+        except hub_models.BROKEN as error:  # of what a config or a processor says
+            raise hub_models.unfit(self._described.folder, "a detector that looks at pictures", error) from error
+        self.counts["pictures"] += len(images)
+        return [self._sorted(found[i], image.size) for i, image in enumerate(images)]
+
+    def _found(self, wide: Sequence[Image.Image]) -> dict[int, Inputs]:
+        """Return by picture what the model's own processor makes of its outputs."""
         inputs = [self._processor(images=[image], return_tensors="pt") for image in wide]
         together: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for i, tensors in enumerate(inputs):
@@ -64,8 +73,7 @@ class NamedObjects(Detector):
         for places in together.values():
             stacked = {name: torch.cat([inputs[i][name] for i in places]) for name in inputs[places[0]]}
             found |= zip(places, self._pass(stacked, [wide[i].size for i in places]), strict=True)
-        self.counts["pictures"] += len(images)
-        return [self._sorted(found[i], image.size) for i, image in enumerate(images)]
+        return found
 
     def _pass(self, inputs: Inputs, sizes: Sequence[tuple[int, int]]) -> list[Inputs]:
         with self._compute.autocast():

@@ -17,8 +17,8 @@ from extract.encoders.compute import Compute
 from extract.encoders.image import timm_files
 from extract.encoders.image.timm_model import TimmModel
 from extract.images import MAX_ASPECT
-from extract.weights import hub_files
-from extract.weights.sources import Weights, random_identity, sha256_file
+from extract.weights import hub_files, states
+from extract.weights.sources import Weights, random_identity
 
 
 class NamedImage(ImageEncoder):
@@ -36,7 +36,9 @@ class NamedImage(ImageEncoder):
             "architecture": model.architecture,
             "arguments": digest(_plain(model.arguments)),
             "library": f"timm {timm.__version__.partition('.')[0]}",
-            "weights": sha256_file(found.weights) if found.weights else random_identity(weights.kind, "timm"),
+            "weights": states.identity(found.weights, found.name)
+            if found.weights
+            else random_identity(weights.kind, "timm"),
             "preprocessing": _plain(model.preprocessing) | {"aspect": f"middle of what is longer than {MAX_ASPECT}:1"},
             "pooling": f"{model.pooling}, before the classifier",
             "compute": compute.precision,

@@ -30,7 +30,6 @@ TINY: dict[str, dict[str, Any]] = {
 }
 TINY_SIDE = 64
 CROPPED, LONGEST_SIDE = (0.1, 10.0), 8192  # share of a resized picture that is read, and pixels of it
-LARGEST = 4  # times the numbers of a file of weights that a model may have, before so many are made
 _BROKEN = (*states.UNREADABLE, ImportError)
 
 
@@ -71,12 +70,11 @@ class TimmModel:
         """Return the model with its weights, or with random ones.  Raises WeightsError where they do not fit."""
         path = self.found.weights
         if path is None:
+            states.refuse_unaffordable(self._described(self._more), self.found.name)
             with seeded(), _quiet():
                 return timm.create_model(self.found.name, num_classes=0, **self._more)
         state, described = states.read(path, self.found.name), self._described({})
-        made, there = (sum(tensor.numel() for tensor in held) for held in (described.parameters(), state.values()))
-        if made > LARGEST * there:
-            raise states.unfit(path, self.architecture, f"{there:,} numbers where the model has {made:,}")
+        states.refuse_larger(described, state, path, self.architecture)
         failed: list[Exception] = []
         for classes in _classes(described.pretrained_cfg, state):
             told = {"state_dict": dict(state), "source": None, "num_classes": classes, "label_offset": 0}

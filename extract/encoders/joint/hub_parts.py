@@ -17,6 +17,7 @@ from extract.encoders.text.model import TOKENIZERS
 from extract.weights import hub_files
 from extract.weights.open_clip_files import Found
 
+LONGEST_NAME = 300
 # of a toy; [CLS] and [SEP] also begin and end what a model of mode clips reads
 SPECIAL = {
     "unk_token": "[UNK]", "pad_token": "[PAD]", "mask_token": "[MASK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
@@ -44,7 +45,7 @@ def tokenizer(found: Found, text: Mapping[str, Any]) -> Iterator[Path | None]:
         size = text.get("vocab_size", 0)
         if found.weights is not None or not isinstance(size, int) or len(words) > size:
             raise
-        say(f"the tokenizer {wanted} is not to be had: as weights are random, a toy of {len(words):,} words stands in")
+        say(f"the tokenizer {wanted!r:.99} is not to be had: as weights are random, a toy of {len(words):,} words is")
         with tempfile.TemporaryDirectory() as place:
             _write(words, Path(place))
             yield Path(place)
@@ -59,11 +60,13 @@ def _named(found: Found, wanted: object, what: str) -> Path | None:
     """
     if not wanted:
         return None
-    places = [] if found.folder is None else [found.folder / str(wanted), found.folder / Path(str(wanted)).name]
+    if not isinstance(wanted, str) or not wanted.isprintable() or len(wanted) > LONGEST_NAME:
+        raise WeightsError(f"the {what} of the joint encoder is {wanted!r:.60}, expected a model's name or a folder")
+    places = [] if found.folder is None else [found.folder / wanted, found.folder / Path(wanted).name]
     if there := next(filter(is_folder, places), None):
         return there
     try:
-        return hub_files.located(str(wanted), what, trained=False)
+        return hub_files.located(wanted, what, trained=False)
     except WeightsError as error:
         raise WeightsError(f"the {what} of the joint encoder is {wanted}, and there is {error}") from error
 

@@ -20,7 +20,9 @@ from extract.encoders.joint.towers import Towers
 from extract.encoders.joint.words import Words
 from extract.weights import hub_files, open_clip_files, states
 from extract.weights.open_clip_files import Found
-from extract.weights.sources import Weights, random_identity, sha256_file
+from extract.weights.sources import Weights, random_identity
+
+LONGEST_SIDE = 2048  # pixels of a picture that a model reads
 
 
 class NamedJoint(JointEncoder):
@@ -46,7 +48,7 @@ class NamedJoint(JointEncoder):
                 f"{name} {version.partition('.')[0]}"
                 for name, version in ({"open_clip": open_clip.__version__} | libraries).items()
             ),
-            "weights": sha256_file(found.weights)
+            "weights": states.identity(found.weights, self.name)
             if found.weights
             else random_identity(weights.kind, "open_clip_torch", *libraries),
             "config": self._towers.decisive,
@@ -106,8 +108,11 @@ class NamedJoint(JointEncoder):
         except states.UNREADABLE as error:
             said = " ".join(str(error).split())[:200]
             raise WeightsError(f"{self._asked} cannot encode a text and a picture of {size}: {said}") from error
-        if wrong := [found.shape[-1] for found in tried if found.shape[-1:] != (self.width,)]:
-            raise WeightsError(f"{self._asked} makes vectors of width {wrong[0]}, and its config says {self.width}")
+        if wrong := [tuple(found.shape) for found in tried if found.shape != (1, self.width)]:
+            raise WeightsError(
+                f"{self._asked} makes {wrong[0]} of a text or a picture, and its config says one vector of width "
+                f"{self.width}"
+            )
         return model
 
     @cached_property
@@ -123,6 +128,8 @@ def _preprocess(name: str, found: Found) -> dict[str, Any]:
     size = found.config["vision_cfg"].get("image_size", 224)
     told["size"] = list(size) if isinstance(size, (list, tuple)) else [size, size]
     try:
+        if max(told["size"]) > LONGEST_SIDE:
+            raise ValueError(f"more than {LONGEST_SIDE:,} pixels a side")
         image_transform_v2(PreprocessCfg(**told), is_train=False)(Image.new("RGB", (4, 3)))
     except (*states.UNREADABLE, AssertionError) as error:
         said = " ".join(str(error).split())[:200] or type(error).__name__

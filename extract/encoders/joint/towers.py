@@ -3,6 +3,7 @@
 import json
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
@@ -22,11 +23,11 @@ from common.errors import WeightsError
 from extract.encoders.compute import seeded
 from extract.encoders.joint import patches
 from extract.encoders.joint.base import Logits
-from extract.weights import hub_files, states
+from extract.weights import hub_files, hub_models, states
 from extract.weights.open_clip_files import Found
 
 LARGEST = 1 << 22  # of a number in a config
-DEEPEST = 1 << 10  # layers
+DEEPEST = 1 << 8  # layers
 WIDTH = 64  # of a toy
 # what of a config changes no vector once weights are there: how training began, what it dropped, what is printed
 REMARKS = {
@@ -55,7 +56,7 @@ _HUGGING_FACE = {
     "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
     "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "initializer_range": 0.1,
 }  # fmt: skip
-_FAILS = (*states.UNREADABLE, ImportError)
+_FAILS = hub_models.BROKEN
 
 
 class Towers:
@@ -116,30 +117,43 @@ class Towers:
         Nothing is computed: the image tower sees a picture (H, W) on no device.
         """
         try:
-            with _quiet(), torch.device("meta"), torch.inference_mode():
+            with torch.device("meta"), torch.inference_mode():
                 visual = self._built().visual.eval()
                 grid = patches.see(visual, torch.zeros(1, 3, *picture))[1].shape
         except _FAILS as error:
             raise self._unfit(f"its image tower shows no patches: {error}") from error
         width = self._config["text_cfg"].get("width", 512)
         if self._text is not None:
-            width = self._text[arch_dict[self._text["model_type"]]["config_names"]["width"]]
+            name = arch_dict[self._text["model_type"]]["config_names"]["width"]
+            if (width := self._text.get(name)) is None:
+                raise self._unfit(f"config.json of its text tower has no {name}")
         return {"L": width, "I": grid[2], "G": grid[1]}
 
     def load(self) -> torch.nn.Module:
         """Return the model with its weights, or with random ones.  Raises WeightsError if weights do not fit."""
         state = None if self._path is None else _plain(states.read(self._path, self._name))
-        layers = [self._config[part].get("layers", 0) for part in ("vision_cfg", "text_cfg")]
-        if state is not None and any(isinstance(count, int) and count > len(state) for count in layers):
-            raise self._unfit(f"{len(state)} weights for {layers} layers")
+        if state is not None and self._path is not None:
+            layers = [_layers(self._config[part]) for part in ("vision_cfg", "text_cfg")]
+            layers.append(hub_models.layers(self._text))
+            if max(layers) > len(state):
+                raise self._unfit(f"{len(state)} weights for {layers} layers")
+            states.refuse_larger(self._described(), state, self._path, self._name)
+        else:
+            states.refuse_unaffordable(self._described(), self._name)
         model = self._built().float()  # a config may ask for half
         if state is not None and self._path is not None:
             states.fill(model, _as_named_now(state, model), self._path, self._name)
         return model
 
+    def _described(self) -> torch.nn.Module:
+        """Return the model without any numbers in it."""
+        with torch.device("meta"):
+            return self._built()
+
     def _built(self) -> torch.nn.Module:
         config = deepcopy(self._config)
-        config["vision_cfg"]["timm_model_pretrained"] = False
+        config["vision_cfg"] |= {"timm_model_pretrained": False, "output_tokens": False}
+        config["text_cfg"]["output_tokens"] = False
         with seeded(), _quiet(), nullcontext() if self._text is None else tempfile.TemporaryDirectory() as folder:
             if self._text is not None:
                 (Path(folder) / hub_files.CONFIG).write_text(json.dumps(self._text))
@@ -175,14 +189,25 @@ def _check(name: str, config: Mapping[str, Any]) -> None:
             raise WeightsError(f"{name} has no tower for {tower} ({part}). Expected a model of texts and pictures")
     if "multimodal_cfg" in config:
         raise WeightsError(f"{name} is a CoCa, which writes captions. Expected a model such as CLIP or SigLIP")
-    if not isinstance(config.get("embed_dim"), int):
+    for part in ("vision_cfg", "text_cfg"):
+        _refuse_huge(name, _layers(config[part]), config)
+    if type(config.get("embed_dim")) is not int:
         raise WeightsError(f"{name}: embed_dim is {config.get('embed_dim')!r:.40}, expected the width of its vectors")
-    for key, value in _numbers(config):
-        if value > (DEEPEST if key == "layers" else LARGEST):
-            raise WeightsError(f"{name}: {key} is {value:,}, which no model has. Download it again")
     model = config["vision_cfg"].get("timm_model_name")
     if model and (not isinstance(model, str) or not timm.is_model(model)):
         raise WeightsError(f"{name}: its pictures are for {model!r:.60}, which timm {timm.__version__} does not have")
+
+
+def _refuse_huge(name: str, layers: float, config: Mapping[str, Any]) -> None:
+    """Raise WeightsError for more layers, or for a larger number, than a model has."""
+    for key, value in (("layers", layers), *_numbers(config)):
+        if value > (DEEPEST if key == "layers" else LARGEST):
+            raise WeightsError(f"{name}: {key} is {f'{value:,}':.40}, which no model has. Download it again")
+
+
+def _layers(tower: Mapping[str, Any]) -> float:
+    """Return how many layers a tower's config says, of all stages where there is a list of them."""
+    return sum(count for _, count in _numbers(tower.get("layers", 0)))
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
@@ -201,13 +226,16 @@ def _text_config(folder: Path) -> dict[str, Any]:
     """Return config.json of a text tower.  Raises WeightsError for a family that open_clip does not take."""
     raw = hub_files.read_object(folder / hub_files.CONFIG)
     kind = raw.get("model_type")
-    if kind in arch_dict and kind in CONFIG_MAPPING:
-        return {name: value for name, value in raw.items() if name != "auto_map"}
-    own = ", and needs code of its own (auto_map), which melcache does not run" if raw.get("auto_map") else ""
-    raise WeightsError(
-        f"{folder} is of family {kind!r:.40}{own}. Expected one that open_clip takes as a text tower: "
-        f"{', '.join(arch_dict)}"
-    )
+    if not isinstance(kind, str) or kind not in arch_dict or kind not in CONFIG_MAPPING:
+        own = ", and needs code of its own (auto_map), which melcache does not run" if raw.get("auto_map") else ""
+        raise WeightsError(
+            f"{folder} is of family {kind!r:.40}{own}. Expected one that open_clip takes as a text tower: "
+            f"{', '.join(arch_dict)}"
+        )
+    told = {name: value for name, value in raw.items() if name != "auto_map"}
+    _refuse_huge(str(folder / hub_files.CONFIG), hub_models.layers(told), told)
+    hub_models.config(folder, kind, told)  # of right types
+    return told
 
 
 def _some(path: Path, name: str, wanted: tuple[str, ...]) -> dict[str, Any]:
@@ -265,6 +293,7 @@ def _quiet() -> Iterator[None]:
     """Keep libraries from warning of random weights, as they are until they are filled."""
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         logging.disable(logging.NOTSET)

@@ -1,5 +1,6 @@
 """How an open_clip model reads a text: its own tokenizer, cleaning and limit, as open_clip's get_tokenizer has them."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from extract.encoders.text.model import TOKENIZERS
 from extract.weights import states
 
 LIMIT = 77  # tokens, of a model that says none
-MOST = 1 << 16
+MOST = 1 << 13  # of which a model keeps the square, its mask
 CLEANING = ("whitespace", "lower", "canonicalize")
 # what a config may ask of a tokenizer: nothing else, as the rest goes to transformers, trust_remote_code included
 OPTIONS = ("clean", "strip_sep_token", "language")
@@ -28,6 +29,7 @@ class Words:
     """
 
     def __init__(self, name: str, config: Mapping[str, Any], folder: Path | None) -> None:
+        self._name = name
         options, mode = _options(name, config), config.get("tokenizer_mode")
         self.most = config.get("context_length", LIMIT)
         if type(self.most) is not int or not 3 < self.most <= MOST or mode not in MODES:
@@ -84,9 +86,12 @@ class Words:
         ids = self._words.tokenizer(self._words.clean_fn(text), add_special_tokens=not bare).input_ids
         return len(ids) + 2 * bare
 
-    def _without(self, end: int, clean: Callable[[str], str]) -> Callable[[str], str]:
+    def _without(self, end: object, clean: Callable[[str], str]) -> Callable[[str], str]:
         """Return `clean` that also takes the end token out of a text: for the model the text would end there."""
-        spelled = self._words.tokenizer.convert_ids_to_tokens(end)
+        known = type(end) is int and 0 <= end < len(self._words.tokenizer)
+        spelled = self._words.tokenizer.convert_ids_to_tokens(end) if known else None
+        if not spelled:
+            raise WeightsError(f"{self._name}: eos_id is {end!r:.40}, and its tokenizer has no such token")
         return lambda text: clean(text).replace(spelled, " ")
 
     def _inner(self, text: str) -> list[int]:
@@ -119,7 +124,8 @@ def _of_files(name: str, folder: Path, most: int, mode: str | None, options: Map
         )
     safe = {"trust_remote_code": False, "local_files_only": True}
     try:
-        words = HFTokenizer(str(folder), context_length=most, tokenizer_mode=mode, **options, **safe)
+        with warnings.catch_warnings(action="ignore"):  # of a language that it does not have
+            words = HFTokenizer(str(folder), context_length=most, tokenizer_mode=mode, **options, **safe)
         if not words.tokenizer.is_fast:
             raise ValueError("it is not a fast one")
         words(["x"])
