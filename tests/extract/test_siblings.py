@@ -371,7 +371,7 @@ def test_a_kill_midway_leaves_what_continues_to_the_same_cache(
 ):
     """Killed when the first shared file has its name and is not looked at yet, or when the first range is computed."""
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "missing", lambda plan, finished: missing(plan, lambda shard: False))
+        patched.setattr(pipeline, "missing", lambda plan, finished, *more: missing(plan, lambda shard: False, *more))
         patched.setattr(owner, step, killed)
         with pytest.raises(Killed):
             pipeline.run(config(release, tmp_path, **OTHER))
