@@ -12,7 +12,7 @@ import uvicorn
 from common import console
 from common.errors import ConfigError
 from link.records import NewMention
-from serve.app import application
+from serve.app import Served, application
 from serve.config import ServeConfig
 from serve.door.connections import connection_class
 from serve.door.gate import ARRIVAL, is_loopback
@@ -84,10 +84,19 @@ def serve(linker: Links, config: ServeConfig, listening: socket.socket) -> None:
     """Answer until SIGINT or SIGTERM."""
     if not is_loopback(config.host):
         console.tell(f"warning: {config.host} is not of this machine alone, and nobody is asked who he is")
+    app = application(linker, config)
+    try:
+        Server(settings(app, config), address_of(listening, config.host)).run(sockets=[listening])
+    finally:
+        app.close()
+        listening.close()
+
+
+def settings(app: Served, config: ServeConfig) -> uvicorn.Config:
+    """Return how uvicorn serves an application."""
     for name in ("uvicorn.error", "python_multipart"):  # not a line for each request that is no HTTP, or no form
         logging.getLogger(name).setLevel(logging.ERROR)
-    app = application(linker, config)
-    settings = uvicorn.Config(
+    return uvicorn.Config(
         app,
         http=connection_class(config.patience + 2 * ARRIVAL),
         ws="none",
@@ -99,8 +108,3 @@ def serve(linker: Links, config: ServeConfig, listening: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=LAST,
     )
-    try:
-        Server(settings, address_of(listening, config.host)).run(sockets=[listening])
-    finally:
-        app.close()
-        listening.close()

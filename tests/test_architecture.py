@@ -25,7 +25,7 @@ ALLOWED = {
     "melcache": {"common", "cache", "extract", "link", "report.cli", "serve", "train", "numpy", "typer"},
     "report": {"common", "cache", "extract.datasets", "extract.images", "train", "numpy", "torch", "PIL", "jinja2"},
     "torture": {  # extract.images only: no encoder
-        "common", "cache", "extract", "numpy", "h5py", "xxhash", "PIL", "safetensors",
+        "common", "cache", "extract", "link", "serve", "numpy", "h5py", "xxhash", "PIL", "safetensors", "uvicorn",
         "train.run_folder.run_files", "train.run_folder.run_schema",
     },
 }  # fmt: skip

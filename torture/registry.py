@@ -22,6 +22,7 @@ from torture.strangers import (
     strange_files,
     strange_manifests,
     strange_remotes,
+    strange_requests,
     strange_run_folders,
     strange_types,
 )
@@ -103,4 +104,5 @@ EXPERIMENTS = {
         200_000,
     ),
     "remotes": Experiment("12. A remote never ends an extraction", strange_remotes.run, 10, 2_000),
+    "requests": Experiment("13. A server answers whatever it is sent, and goes on", strange_requests.run, 150, 10_000),
 }

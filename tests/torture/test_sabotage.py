@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import pytest
 from PIL import Image, ImageFile
+from starlette.responses import PlainTextResponse
 
 from cache import manifests, reader, store
 from cache.checks import hdf5_gate, verify
@@ -20,6 +21,7 @@ from cache.writing import checksums, draft, limits, writer
 from common.errors import CacheError
 from extract import images
 from extract.planning import row_order
+from serve import answers, form, refusals
 from torture.machines import (
     beside,
     bit_rot,
@@ -37,6 +39,7 @@ from torture.strangers import (
     strange_files,
     strange_manifests,
     strange_remotes,
+    strange_requests,
     strange_run_folders,
     strange_types,
 )
@@ -128,6 +131,10 @@ def descriptor_of(path, flags):
 
 def runs(folder):
     return strange_run_folders.run(folder, 400, SEED)
+
+
+def requests(folder):
+    return strange_requests.run(folder, 150, SEED)
 
 
 def no_fsync_of_files(patch):
@@ -471,6 +478,20 @@ def what_lies_beside_is_moved(patch):
     patch.setattr(lacking, "link", link)
 
 
+def paths_are_told(patch):
+    patch.setattr(answers, "without_paths", lambda text: text)
+
+
+def forms_are_believed(patch):
+    patch.setattr(form, "MultiPartException", KeyError)
+
+
+def refusals_are_words(patch):
+    patch.setattr(
+        refusals, "JSONResponse", lambda told, status, headers: PlainTextResponse(told["error"], status, headers)
+    )
+
+
 class CaughtError(Exception):
     """The first failure that an experiment has found: the rest of it would cost time and tell nothing."""
 
@@ -528,6 +549,9 @@ SABOTAGES = {
     orders_are_believed: odd,
     a_drip_is_awaited: odd,
     strange_answers_escape: odd,
+    paths_are_told: requests,
+    forms_are_believed: requests,
+    refusals_are_words: requests,
 }
 
 

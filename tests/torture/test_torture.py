@@ -12,7 +12,7 @@ from torture.tiny_cache import Result
 LEAST = {
     "kills": 50, "beside": 20, "power": 600, "rot": 2_000, "unlisted": 50, "disk": 200, "lacks": 75, "together": 2,
     "files": 25, "mutants": 1_000, "types": 300, "manifests": 100, "fields": 1_000, "pictures": 2_060, "numbers": 150,
-    "readers": 8, "runs": 2_700, "remotes": 65,
+    "readers": 8, "runs": 2_700, "remotes": 65, "requests": 150,
 }  # fmt: skip
 SEED = 20_261
 SMALL = {name: experiment for name, experiment in EXPERIMENTS.items() if experiment.small is not None}
