@@ -376,6 +376,11 @@ def code_of_its_own(folder):
     edit(lambda told: told.update(model_type="mine", auto_map={"AutoModel": "x.Y"}), "config.json")(folder / "tower")
 
 
+def special(count):
+    single = [{"SpecialToken": {"id": "<s>", "type_id": 0}}] * count + [{"Sequence": {"id": "A", "type_id": 0}}]
+    return edit(lambda told: told["post_processor"].update(single=single), "tokenizer.json")
+
+
 def tower_of(**changes):
     def change(folder):
         edit_tower("text_cfg", hf_model_name="tower")(folder)
@@ -409,6 +414,7 @@ BAD = {
     "random words": ("clip", edit_tower("text_cfg", tokenizer_kwargs={"reduction_mask": "random"}), "of it clean al"),
     "no tokenizer": ("siglip", remove("tokenizer.json"), "the tokenizer of the joint encoder is words, and"),
     "broken tokenizer": ("siglip", written("tokenizer.json", '{"model": 3}'), "does not hold a tokenizer"),
+    "many special tokens": ("multilingual", special(40), "does not hold a tokenizer of .*tensor"),
     "endless": ("clip", edit_tower("text_cfg", context_length=1 << 14), "16384 tokens in mode None"),
     "large pictures": ("clip", edit_tower("vision_cfg", image_size=1 << 14), "more than 2,048 pixels a side"),
     "no pooling": ("clip", edit_tower("vision_cfg", pool_type="none"), r"makes \(1, 5, 20\) of a text or a picture"),

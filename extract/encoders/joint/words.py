@@ -128,7 +128,8 @@ def _of_files(name: str, folder: Path, most: int, mode: str | None, options: Map
             words = HFTokenizer(str(folder), context_length=most, tokenizer_mode=mode, **options, **safe)
         if not words.tokenizer.is_fast:
             raise ValueError("it is not a fast one")
-        words(["x"])
+        if words(["x", "x " * most]).shape != (2, most):
+            raise ValueError("its texts are not all of one length")
     except Exception as error:
         if not isinstance(error, (*states.UNREADABLE, ImportError)) and type(error) is not Exception:
             raise  # tokenizers raises nothing narrower than Exception
