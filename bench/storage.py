@@ -26,9 +26,9 @@ from train.evaluating.metrics import per_mention, ranks
 from train.heads.head_config import HeadConfig
 from train.heads.models import built
 from train.heads.registry import HEADS
+from train.judging.significance import paired_bootstrap
 from train.prepare import table_of
 from train.run import opened
-from train.studies.significance import paired_bootstrap
 
 BATCH, ROWS = 64, 4096
 

@@ -63,7 +63,8 @@ class Ranker:
         mapped = run.results | {"config": run.results["config"] | {"resident": "mmap"}}
         self.reader, self.seeds = reader, seeds_of(run.folder, run.results, seed)
         scorer = Scorer(run.folder, mapped, reader, self.seeds, device)
-        self._heads, self._table = [head.model.to(scorer.table.device) for head in scorer.heads], scorer.table
+        self._table = scorer.heads.table
+        self._heads = [head.model.to(self._table.device) for head in scorer.heads.trained]
         self._aligned = None
         if ALIGNMENT in self._table.pairs():
             self._aligned = computed_edges.table_of(reader, "mmap", self._table.device)

@@ -13,8 +13,10 @@ from common.errors import NotFiniteError
 from common.output import Progress, say
 from train import results
 from train.config import TrainConfig
+from train.evaluating import protocols
 from train.evaluating.metrics import TieRule
-from train.evaluating.ranking import evaluate, measure, rank, rank_baseline
+from train.evaluating.ranking import kept, measure, rank_baseline, ranked, ranked_by_baseline
+from train.heads.base import Head
 from train.heads.head_config import HeadConfig
 from train.heads.models import built
 from train.optimizing.checkpoint import Half
@@ -71,7 +73,7 @@ def fit_seeds(
         say(f"seeds {', '.join(map(str, seeds))} continue after epoch {training.epoch} of {config.epochs}")
     elif training.stack.model(0).starts_as_it_is:
         for i in range(len(seeds)):
-            training.begin(i, _validate(run, training, i))
+            training.begin(i, *_validate(run, training, i))
     curves.begin(seeds, training.history)
     step = _step(run, training)
     before, count = training.seconds, len(data.rows)
@@ -84,7 +86,7 @@ def fit_seeds(
             training.epoch += 1
             _check(run, training, losses)
             for i in training.going():
-                training.record(i, float(losses[:, i].sum()) / count, _validate(run, training, i))
+                training.record(i, float(losses[:, i].sum()) / count, *_validate(run, training, i))
                 curves.add(seeds[i], training.history[i][-1])
             training.seconds = before + time.monotonic() - start
             passed(len(seeds))
@@ -143,10 +145,15 @@ def _step(run: Run, training: Training) -> Step | CapturedStep:
     return CapturedStep(step, table, [*training.stack.parameters.values(), *training.adam.state().values()])
 
 
-def _validate(run: Run, training: Training, position: int) -> dict[str, float]:
-    """Return a seed's metrics on valid.  Raises NotFiniteError if its last step of the epoch has diverged."""
+def _validate(run: Run, training: Training, position: int) -> tuple[dict[str, float], Tensor | None]:
+    """Return a seed's metrics on valid, and its scores there as ranking.ranked has them.
+
+    Raises NotFiniteError if its last step of the epoch has diverged.
+    """
+    watched = run.data.watched
     try:
-        return evaluate(training.stack.model(position), run.data.watched, run.world)
+        ranks, scores = ranked(training.stack.model(position), watched, run.world)
+        return measure(watched, ranks), scores
     except NotFiniteError as error:
         raise NotFiniteError(
             f"the scores of seed {training.seeds[position]} on valid are not finite after epoch {training.epoch} "
@@ -163,8 +170,12 @@ def _measure(run: Run, baseline: str, split: str) -> dict[str, float]:
 def _untrained(run: Run) -> dict[str, Any]:
     """Return the result of a head without weights, in the form of a seed's."""
     start, model, data = time.monotonic(), run.config.model, run.data
-    tested = _tested(run, 0, rank_baseline(model, data.splits["test"], data.table, run.world))
-    valid = {name: _measure(run, model, name) for name in data.splits if name == "valid"}
+    ranks, scores = {}, {}
+    for name, split in data.splits.items():
+        ranks[name], scores[name] = ranked_by_baseline(model, split, data.table, run.world)
+    _keep_scores(run, 0, model, scores)
+    tested = _tested(run, 0, ranks["test"])
+    valid = {name: measure(data.splits[name], ranks[name]) for name in data.splits if name == "valid"}
     seconds = round(time.monotonic() - start, 2)
     return {"seed": 0, "epoch": 0, **valid, **tested, "seconds": seconds, "history": []}
 
@@ -175,6 +186,16 @@ def _tested(run: Run, seed: int, ranks: tuple[Tensor, Tensor]) -> dict[str, Any]
     if run.world.first:
         run.checkpoints.keep_ranks(seed, {"rows": test.rows, "better": better, "tied": tied})
     return {"test": measure(test, ranks), "ties": {rule: measure(test, ranks, rule) for rule in OTHER_RULES}}
+
+
+def _keep_scores(run: Run, seed: int, head: Head | str, scores: dict[str, Tensor | None]) -> None:
+    """Keep a seed's scores, by split; those of the best entities where all were ranked."""
+    named = protocols.ranking_of(run.config).among != "list"
+    found = {name: kept(head, run.data.splits[name], scored, run.world, named=named) for name, scored in scores.items()}
+    if run.world.first:
+        run.checkpoints.keep_scores(
+            seed, {f"{split}.{name}": tensor for split, own in found.items() for name, tensor in own.items()}
+        )
 
 
 def _check(run: Run, training: Training, losses: Tensor) -> None:
@@ -200,12 +221,16 @@ def _finish(run: Run, training: Training, position: int) -> dict[str, Any]:
     data, model, state = run.data, training.stack.model(position), training.best(position)
     model.load_state_dict(state)
     epoch, seed = training.best_epoch[position], training.seeds[position]
-    ranks = rank(model, data.splits["test"], run.world)
-    valid = training.valid(position)
+    valid, scored = training.valid(position), training.scores[position]
+    if data.watched is not data.splits["valid"]:
+        ranks, scored = ranked(model, data.splits["valid"], run.world)
+        valid = measure(data.splits["valid"], ranks)
+    ranks, tested = ranked(model, data.splits["test"], run.world)
+    _keep_scores(run, seed, model, {"valid": scored, "test": tested})
     result = {
         "seed": seed,
         "epoch": epoch,
-        "valid": valid if data.watched is data.splits["valid"] else evaluate(model, data.splits["valid"], run.world),
+        "valid": valid,
         **_tested(run, seed, ranks),
         "seconds": round(training.seconds / len(training.seeds), 2),
         "history": training.history[position],

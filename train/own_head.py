@@ -53,6 +53,13 @@ def resolve_all(config: CompareConfig) -> CompareConfig:
     return dataclasses.replace(config, models=models, baseline=names.get(config.baseline or "", config.baseline))
 
 
+def load_for(file: str, run: Path, model: str) -> None:
+    """Make the head in a file known, of which a run is; its head is called `model`.  Raises ConfigError."""
+    if not file.endswith(".py") or Path(file).stem != model:
+        raise ConfigError(f"--model {file}: {run} is of the head {model:.60}; expected its file, {model:.60}.py")
+    _known(Path(file))
+
+
 def shared(entries: Sequence[Entry], options: Sequence[str]) -> dict[str, list[str]]:
     """Return which options (KNOB=VALUE) each head has, by its name.  Raises ConfigError for one that none has."""
     every = sorted({name for entry in entries for name in entry.options})

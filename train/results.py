@@ -15,6 +15,7 @@ from train.config import PROTOCOLS
 from train.data import splits
 from train.data.ambiguity import TOLD
 from train.evaluating import protocols
+from train.judging import confidence
 from train.run import Run
 from train.run_folder import run_files
 
@@ -84,7 +85,8 @@ def results_of(run: Run, lexical: dict[str, Any], seeds: list[dict[str, Any]]) -
     `watched` is the protocol that the epoch was chosen under. `lexical` always ranks the lists. `ties` holds test's
     means under the two other rules; `seconds` is the sum of what the seeds took, interruptions left out. `split` says
     on which split the numbers are (splits.describe), `parts` by which recipes the cache's were made; of a head without
-    weights valid may be missing. `unlabeled` mentions count nowhere. `digest` covers all other fields.
+    weights valid may be missing. `unlabeled` mentions count nowhere. `confidence` is what judging.confidence says of the
+    scores that the seeds kept, None where one kept none. `digest` covers all other fields.
     """
     config, head, reader, data = run.config, run.head, run.reader, run.data
     measured = tuple(data.splits)
@@ -114,6 +116,7 @@ def results_of(run: Run, lexical: dict[str, Any], seeds: list[dict[str, Any]]) -
         "seeds": seeds,
         "seconds": round(sum(seed["seconds"] for seed in seeds), 2),
     }
+    found["confidence"] = confidence.of_run(config.folder, found, reader) if run.world.first else None
     return run_files.sealed(found)
 
 
@@ -155,12 +158,30 @@ def show(found: dict[str, Any], folder: Path) -> str:
         f"Top-1 with gold last among ties {100 * found['ties']['pessimistic']['top1']:.1f}, "
         f"first {100 * found['ties']['optimistic']['top1']:.1f}",
         f"{TOLD}: {test['ambiguous']:,.0f} of the mentions, recall ceiling {100 * test['recall_of_ambiguous']:.1f}",
+        *_confidence_lines(found),
         f"cache {found['cache_id'][:16]}..., {splits.told(found['split'])}; "
         f"best epochs {', '.join(str(s['epoch']) for s in found['seeds'])}"
         f"{'' if found['watched'] == found['protocol'] else ' under ' + found['watched']}; "
         f"trained in {duration(found['seconds'])}; details in {folder}/results.json",
     ]
     return "\n".join([lines[0], *map(printable, [*lines[1:], *(f"warning: {w}" for w in found["warnings"])])])
+
+
+def _confidence_lines(found: dict[str, Any]) -> list[str]:
+    """Return a line on how far probabilities are to be believed, and on mentions without gold in the cache."""
+    if (told := found.get("confidence")) is None:
+        return []
+    of, nil = told["mean"], told["seeds"][0]["nil"]
+    line = (
+        f"confidence at temperature {of['temperature']:.3g} (fitted on valid): expected calibration error "
+        f"{percent(of['ece'])}, area under risk and coverage {percent(of['area_under_risk'])}"
+    )
+    if nil:
+        line += (
+            f"; abstaining below {of['nil_below']:.2g}: right on {percent(of['nil_accuracy'])} of {nil:,.0f} mentions "
+            f"without gold in the cache, on {percent(of['accuracy_with_nil'])} of all"
+        )
+    return [line]
 
 
 def _among(found: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 import melcache
 from common.errors import CacheError, ConfigError
@@ -26,7 +25,7 @@ def scored(world, model):
     reader = melcache.open(world.cache)
     run = world.run(model)
     rows = np.arange(reader.manifest.tables["mention"])
-    found = Scorer(run, results_of(run), reader, [0], "cpu").scored(torch.from_numpy(rows))
+    found = Scorer(run, results_of(run), reader, [0], "cpu").scored(rows)
     ids, entities = reader.strings("mention.ids.id"), reader.strings("entity.ids.id")
     return {
         ids[row]: {entities[e]: float(s) for e, s in zip(listed, scores, strict=True) if e >= 0}

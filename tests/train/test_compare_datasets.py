@@ -21,8 +21,8 @@ from train import loop
 from train.cli import app
 from train.config import CompareConfig
 from train.data import shared_mentions
+from train.judging.significance import approximate_randomization, holm
 from train.studies import costs, plot
-from train.studies.significance import approximate_randomization, holm
 
 SEEDS = (0, 1)
 OPTIONS = [

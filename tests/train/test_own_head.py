@@ -17,6 +17,7 @@ from extract.config import ExtractConfig
 from tests.worlds import signal_cache
 from train import own_head
 from train.cli import app
+from train.heads.registry import HEADS
 
 pytestmark = pytest.mark.usefixtures("heads_forgotten")
 DOCUMENT = Path(__file__).parents[2] / "CONTRIBUTING.md"
@@ -300,3 +301,32 @@ def test_a_head_file_reads_one_alignment_of_four(toy_cache, tmp_path):
     found = json.loads((tmp_path / "run" / "results.json").read_text())["mean"]["test"]
     assert found["top1_of_retrieved"] == pytest.approx(sum(best) / len(best))
     assert own_head._companions((column,)) == [f"pair.alignment.{edge}" for edge in EDGES]
+
+
+def test_a_run_of_ones_own_head_is_predicted_and_judged(learnable, tmp_path):
+    """From its kept scores without its file, and with the file anew; the head itself is then known to nobody."""
+    file, run, said = head_file(tmp_path), tmp_path / "run", tmp_path / "said"
+    assert train(file, learnable, run, "--option", "width=16").exit_code == 0
+    own = json.loads((run / "results.json").read_text())["seeds"][0]["test"]
+
+    def predicted(*options):
+        HEADS.pop("my_head", None)
+        done = CliRunner().invoke(app, ["predict", "--run", str(run), "--out", str(said), "--top", "0", *options])
+        assert "Traceback" not in done.output
+        return done
+
+    def judged():
+        done = CliRunner().invoke(app, ["evaluate", "--predictions", str(said), "--dataset", str(learnable), "--json"])
+        return json.loads(done.stdout)["metrics"]
+
+    assert predicted().exit_code == 0
+    assert {name: judged()[name] for name in own} == own
+    (run / "scores-0.safetensors").unlink()
+    lost = predicted()
+    assert lost.exit_code == 2 and "name its file with --model my_head.py" in lost.output
+    assert predicted("--model", str(file)).exit_code == 0
+    assert {name: judged()[name] for name in own} == own
+    other = predicted("--model", str(head_file(tmp_path, name="other.py")))
+    assert other.exit_code == 2 and "expected its file, my_head.py" in other.output
+    changed = head_file(tmp_path, example() + "\n# changed\nX = 1\n")
+    assert "was trained by other code" in predicted("--model", str(changed)).output

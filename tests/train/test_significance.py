@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from train.evaluating import metrics
-from train.studies.significance import approximate_randomization, holm, paired_bootstrap
+from train.judging.significance import approximate_randomization, holm, paired_bootstrap
 
 
 def pairs(rng, n, gain=0.0):

@@ -90,6 +90,8 @@ def results() -> dict[str, Any]:
     kept |= {"std": by_split, "ties": seed_result()["ties"], "seeds": [seed_result()], "seconds": 0.5}
     kept |= {"split": {"digest": "c" * 64, "known": None, "valid_from": "train:0.1"}}
     kept |= {"unlabeled": {"train": 0, "valid": 0, "test": 3}}
+    sure = dict.fromkeys(run_schema.CONFIDENCE, 0.5)
+    kept |= {"confidence": {"seeds": [sure | {"seed": 0, "risk_coverage": [[0.5, 0.25], [1.0, 0.5]]}], "mean": sure}}
     return kept | {"config": {"dataset": "toy", "shards": "shards"}}
 
 
@@ -143,7 +145,11 @@ def _told(scratch: Path, rng: random.Random, result: Result) -> None:
         result.fail(f"{make.__name__}: {name} may be {holder[name]!r} in place of {before!r}")
 
 
-EITHER = (("known", {type(None), str}), ("valid_from", {type(None), str}))  # a text, or none
+EITHER = (  # or none
+    ("known", {type(None), str}),
+    ("valid_from", {type(None), str}),
+    ("confidence", {type(None), dict}),
+)
 ALIKE = ({float}, {int}, {float, int}, {str}, {list}, {bool})
 
 

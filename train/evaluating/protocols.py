@@ -93,7 +93,8 @@ def splits(
     """Return valid and test, ready to be ranked; `complete` is done to lists other than the table's."""
     names = ("valid", "test")
     if ranking.among == "best":
-        table = complete(_reranked(ranking, reader, table, world))
+        rows = torch.cat([table.rows(name) for name in names]).unique()
+        table = complete(reranked(ranking, reader, table, rows, world))
     elif ranking.among == "all":
         return {name: AmongAll(table, table.rows(name)) for name in names}
     return {name: split_of(table, name, ranking.protocol) for name in names}
@@ -134,12 +135,11 @@ def unlisted(ranking: Ranking, table: Table) -> Table:
     return table.with_lists(candidates, torch.zeros_like(table.gold), pairs if known else {})
 
 
-def _reranked(ranking: Ranking, reader: Reader, table: Table, world: World) -> Table:
-    """Return the table with new lists for valid and test: the entities with the highest alignment scores."""
+def reranked(ranking: Ranking, reader: Reader, table: Table, rows: Tensor, world: World) -> Table:
+    """Return the table with new lists for mention rows (n,), in host memory: what aligns with each of them best."""
     k = min(ranking.rerank or table.places, table.entity_count)
-    say(f"looking for the {k} of {table.entity_count:,} entities that each mention of valid and test aligns with best")
+    say(f"looking for the {k} of {table.entity_count:,} entities that each of {len(rows):,} mentions aligns with best")
     aligned = computed_edges.table_of(reader, ranking.resident, table.device)
-    rows = torch.cat([table.rows("valid"), table.rows("test")]).unique()
     there = rows.to(table.device)
     with naming_columns(aligned):
         best = whole_kb.nearest(computed_edges.towers(aligned), aligned, rows, k, world)

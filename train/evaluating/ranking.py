@@ -9,8 +9,8 @@ from torch import Tensor
 from common import devices
 from train.data.batch import Batch
 from train.data.table import Table
-from train.evaluating import metrics, whole_kb
-from train.evaluating.untrained_heads import BASELINES, OF_ALL
+from train.evaluating import best_entities, metrics, whole_kb
+from train.evaluating.untrained_heads import BASELINES, BEST_OF_ALL, OF_ALL
 from train.heads.base import Head
 from train.processes import World
 
@@ -59,13 +59,18 @@ def split_among(table: Table, rows: Tensor) -> Split:
     return Split(table, rows, entities.long().cpu(), places)
 
 
-@torch.no_grad()  # not inference_mode, whose tensors a head could never use in training
 def rank(model: Head, split: Split | AmongAll, world: World) -> tuple[Tensor, Tensor]:
     """Return metrics.ranks of a split's mentions, (n,) twice; in float32, whatever the precision of training."""
+    return ranked(model, split, world)[0]
+
+
+@torch.no_grad()  # not inference_mode, whose tensors a head could never use in training
+def ranked(model: Head, split: Split | AmongAll, world: World) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+    """Return `rank`, and what was compared: scores (n, C) float32, padding -inf; among all entities None."""
     was_training = model.training
     model.eval()
     if isinstance(split, AmongAll):
-        found = whole_kb.ranks(whole_kb.towers_of(model, split.table), split.table, split.rows, world)
+        found = whole_kb.ranks(whole_kb.towers_of(model, split.table), split.table, split.rows, world), None
     else:
         found = _rank_candidates(model, split, world)
     model.train(was_training)
@@ -90,11 +95,19 @@ def rank_baseline(name: str, split: Split | AmongAll, listed: Table, world: Worl
 
     The string score is known of `listed` candidates alone: whatever the split, it ranks those.
     """
+    return ranked_by_baseline(name, split, listed, world)[0]
+
+
+def ranked_by_baseline(
+    name: str, split: Split | AmongAll, listed: Table, world: World
+) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+    """Return `rank_baseline`, and what was compared, as `ranked` does."""
     if isinstance(split, AmongAll) and name in OF_ALL:
-        return OF_ALL[name](split.table, split.rows, world)
+        return OF_ALL[name](split.table, split.rows, world), None
     table = listed if name == "lexical" else split.table
     there = split.rows.to(table.device)
-    return metrics.ranks(BASELINES[name](table, split.rows), table.gold[there], table.present[there])
+    found, present = BASELINES[name](table, split.rows), table.present[there]
+    return metrics.ranks(found, table.gold[there], present), found.float().masked_fill(~present, -torch.inf)
 
 
 @torch.no_grad()
@@ -109,13 +122,40 @@ def scores(model: Head, split: Split, projected: Tensor | None = None) -> Tensor
     return found
 
 
-def _rank_candidates(model: Head, split: Split, world: World) -> tuple[Tensor, Tensor]:
+def kept(
+    head: Head | str, split: Split | AmongAll, scored: Tensor | None, world: World, *, named: bool
+) -> dict[str, Tensor]:
+    """Return what a run keeps of a split: its mention `rows`, and the `scores` that were compared, (n, C).
+
+    `head` is a network, or a baseline; `scored` are these scores, where they are known. Where all entities were ranked
+    the best are kept. Where lists are not the cache's own (`named`), their `entities` are, (n, C) int32, -1 = padding.
+    """
+    if isinstance(split, AmongAll) and scored is None:
+        if isinstance(head, str):
+            entities, best = BEST_OF_ALL[head](split.table, split.rows, world)
+        else:
+            towers = whole_kb.towers_of(head.eval(), split.table)
+            entities, best = best_entities.best(towers, split.table, split.rows, world)
+        return {"rows": split.rows, "scores": best, "entities": entities.int()}
+    if scored is None:
+        assert isinstance(head, Head) and isinstance(split, Split), "a baseline's scores are known"
+        scored = ranked(head, split, world)[1]
+    assert scored is not None, "lists have scores"
+    there = split.rows.to(split.table.device)
+    lists = {"entities": split.table.candidates[there, : split.table.places]} if named else {}
+    return {"rows": split.rows, "scores": scored[:, : split.table.places]} | lists
+
+
+def _rank_candidates(model: Head, split: Split, world: World) -> tuple[tuple[Tensor, Tensor], Tensor]:
     better = torch.zeros(len(split.rows), dtype=torch.int64, device=split.table.device)
     tied = torch.zeros_like(better)
+    found = torch.zeros(len(split.rows), split.table.candidates.shape[1], device=split.table.device)
     for there, scored, batch in _scored(model, split, torch.arange(len(split.rows))[world.rank :: world.size]):
         better[there], tied[there] = metrics.ranks(scored, batch.gold, batch.present)
+        found[there] = scored.float().masked_fill(~batch.present, -torch.inf)
     world.add([better, tied])
-    return better, tied
+    world.add([found])
+    return (better, tied), found
 
 
 def _scored(

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from train.data.table import Table
-from train.evaluating import whole_kb
+from train.evaluating import best_entities, whole_kb
 from train.evaluating.metrics import NEVER
 from train.layers.products import SMALLEST_NORM
 from train.processes import World
@@ -45,6 +45,24 @@ def prior_of_all(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tens
     return better.where(gold >= 0, NEVER), tied.where(gold >= 0, 0)
 
 
+def best_by_prior(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tensor]:
+    """Return best_entities.best: what the mention's string meant in train; all others tie at 0, and so are none."""
+    seen, counts = _meanings(table)
+    order = counts.argsort(descending=True, stable=True)
+    order = order[(seen // table.entity_count)[order].argsort(stable=True)]
+    seen, counts = seen[order], counts[order]
+    strings, surface = seen // table.entity_count, table.column("mention.ids.surface")[rows.to(table.device)]
+    first, last = (torch.searchsorted(strings, surface, right=right) for right in (False, True))
+    places = first[:, None] + torch.arange(best_entities.KEPT + 1, device=table.device)
+    there, places = places < last[:, None], places.clamp(max=max(0, len(seen) - 1))
+    if not len(seen):  # all of train is nil
+        seen, counts = first.new_zeros(1), first.new_zeros(1)
+    return best_entities.whole_ties(
+        (seen % table.entity_count)[places].masked_fill(~there, -1),
+        counts[places].double().masked_fill(~there, -torch.inf),
+    )
+
+
 def _meanings(table: Table) -> tuple[Tensor, Tensor]:
     """Return the pairs of string and entity that train has, as string * E + entity, ascending, and how often."""
     surface, gold = table.column("mention.ids.surface"), table.column("mention.ids.gold").long()
@@ -76,14 +94,22 @@ def clip(table: Table, rows: Tensor) -> Tensor:
 
 def clip_of_all(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tensor]:
     """Return metrics.ranks among all entities."""
+    return whole_kb.ranks(_towers(table), table, rows, world)
 
+
+def best_by_clip(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tensor]:
+    """Return best_entities.best."""
+    return best_entities.best(_towers(table), table, rows, world)
+
+
+def _towers(table: Table) -> whole_kb.Towers:
     def mentions(those: Tensor) -> Tensor:
         return _side(table, those, ("mention.joint.mention_sentence", "mention.joint.image"))
 
     def entities(those: Tensor) -> Tensor:
         return _side(table, those, ("entity.joint.text", "entity.joint.image"))
 
-    return whole_kb.ranks(whole_kb.Towers(mentions, entities), table, rows, world)
+    return whole_kb.Towers(mentions, entities)
 
 
 def _side(table: Table, rows: Tensor, columns: tuple[str, str]) -> Tensor:
@@ -98,3 +124,4 @@ def _cosines(mention: Tensor, entities: Tensor) -> Tensor:
 
 BASELINES = {"lexical": lexical, "prior": prior, "clip": clip}
 OF_ALL = {"prior": prior_of_all, "clip": clip_of_all}
+BEST_OF_ALL = {"prior": best_by_prior, "clip": best_by_clip}

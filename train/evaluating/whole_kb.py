@@ -176,3 +176,24 @@ def _vectors(towers: Towers, table: Table, kind: str, rows: Tensor) -> Tensor:
 
 def _unit(vectors: Tensor) -> Tensor:
     return functional.normalize(vectors.float(), dim=-1, eps=SMALLEST_NORM)
+
+
+def blocks(
+    towers: Towers, table: Table, rows: Tensor, label: str
+) -> Iterator[tuple[Tensor, int, Tensor, Tensor, Tensor | None]]:
+    """Yield places (b,) among mention rows (n,), the first of some entity rows (c,), and what their scores are made of.
+
+    That is their vectors (b, D) and (c, D), and what is added (b, c), if anything is.
+    """
+    groups, size = _groups(torch.arange(len(rows))), BLOCK[table.device.type] // (1 if towers.pairs is None else PAIRS)
+    with _progress(groups, table, label) as progress:
+        for group in groups:
+            mentions, there = _vectors(towers, table, "mention", rows[group]), group.to(table.device)
+            for begin, entities in _chunks(towers, table):
+                columns = torch.arange(begin, begin + len(entities), device=table.device)
+                for block in torch.arange(len(group), device=table.device).split(size):
+                    places, added = there[block], None
+                    if towers.pairs is not None:
+                        added = towers.pairs(rows.to(table.device)[places], columns)
+                    yield places, begin, mentions[block], entities, added
+                progress.advance()

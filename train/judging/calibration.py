@@ -1,7 +1,8 @@
 """How sure a head is: a temperature that makes scores probabilities, and how far these are to be believed.
 
 Guo et al., On Calibration of Modern Neural Networks (2017): one temperature, fitted on valid by the likelihood of gold;
-the expected calibration error over bins of equal width. Risk and coverage as in El-Yaniv and Wiener (2010).
+the expected calibration error over bins of equal width. Risk and coverage as in El-Yaniv and Wiener (2010), the area
+under their curve as in Geifman, Uziel and El-Yaniv, Bias-Reduced Uncertainty Estimation for Deep Classifiers (2019).
 """
 
 import numpy as np
@@ -74,13 +75,6 @@ def risk_points(confidence: np.ndarray, right: np.ndarray, most: int = 101) -> l
 
 
 def area_under_risk(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the mean risk over all coverages, lower is better; of equally sure ones each share has the same risk."""
+    """Return the mean, over mentions, of the risk of answering those that are at least as sure; lower is better."""
     coverage, risk = risk_coverage(confidence, right)
-    widths = np.diff(coverage, prepend=0.0)
-    wrong = risk * coverage
-    before = np.concatenate([[0.0], wrong[:-1]])
-    start = np.concatenate([[0.0], coverage[:-1]])
-    slope = (wrong - before) / widths
-    # integral of (before + slope (c - start)) / c over c in (start, start + width]
-    logs = np.log(np.where(start > 0, (start + widths) / np.where(start > 0, start, 1), 1.0))
-    return float((slope * widths + (before - slope * start) * logs).sum())
+    return float((risk * np.diff(coverage, prepend=0.0)).sum())

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from cache import Reader, store
 from cache.names import ColumnName
@@ -16,12 +15,14 @@ from cache.schema import UNLABELED
 from common.errors import ConfigError
 from common.output import percent, say
 from common.records import split_mask
+from train import own_head
 from train.config import PredictConfig
 from train.data import splits
 from train.data.row_names import row_names
 from train.inspecting.finished_run import cache_of, results_of
-from train.judging import calibration
-from train.judging.scoring import Scored, Scorer
+from train.judging import calibration, confidence, stored_scores
+from train.judging.scoring import Scorer
+from train.judging.stored_scores import Scored
 
 MEAN = "mean"
 FLAT = ("mention", "caption", "surface", "gold", "rank", "candidate", "name", "score", "probability")
@@ -33,12 +34,14 @@ def predict(config: PredictConfig) -> Record:
     results = results_of(config.run)
     if results is None:
         raise ConfigError(f"{config.run} holds no finished run: no results.json. `melcache train` writes one")
+    if config.model is not None:
+        own_head.load_for(config.model, config.run, results["model"])
     reader = cache_of(config, results["cache_id"])
     seeds = seeds_of(config.run, results, config.seed)
     scorer = Scorer(config.run, results, reader, seeds, config.device)
     warm, told = temperature_of(scorer, reader, results)
     rows = _rows(reader, results, config.split)
-    records = _records(reader, scorer.scored(torch.from_numpy(rows)), warm, config)
+    records = _records(reader, scorer.scored(rows), warm, config)
     store.publish(config.out, FORMATS[config.format](list(records), results), replace=True)
     return {"out": str(config.out), "run": str(config.run), "name": results["name"], "seeds": seeds,
             "split": config.split, "mentions": len(rows), "temperature": warm, **told}  # fmt: skip
@@ -47,6 +50,8 @@ def predict(config: PredictConfig) -> Record:
 def show(found: Record) -> str:
     """Return what was written, in a line."""
     sure = "" if found["ece"] is None else f"; expected calibration error on valid {percent(found['ece'])}%"
+    if found["nil_below"]:
+        sure += f"; of mentions without gold there most are told by --nil-below {found['nil_below']:.3g}"
     return (
         f"{found['out']}: {found['mentions']:,} mentions of {found['split']} by {found['name']}, "
         f"temperature {found['temperature']:.3g}{sure}"
@@ -73,23 +78,16 @@ def _rows(reader: Reader, results: Record, split: str) -> np.ndarray:
 
 
 def temperature_of(scorer: Scorer, reader: Reader, results: Record) -> tuple[float, Record]:
-    """Return the temperature that fits valid best, and the calibration error there; 1 and none without valid golds."""
+    """Return the temperature that fits valid best, and what it is worth there; 1 without valid golds."""
     rows = _rows_of_valid(reader, results)
     if not len(rows):
         say("no labeled mention in valid: probabilities are those of temperature 1")
-        return 1.0, {"ece": None}
-    found = scorer.scored(torch.from_numpy(rows))
-    golds = np.asarray(reader.column("mention.ids.gold"))[rows]
-    hits = (found.entities == golds[:, None]) & (golds[:, None] >= 0)
-    warm = calibration.temperature(found.scores, np.where(hits.any(1), hits.argmax(1), -1))
-    shares = calibration.probabilities(found.scores, warm)
-    best = found.scores.argmax(1)
-    right = hits[np.arange(len(rows)), best].astype(float)
-    sure = shares[np.arange(len(rows)), best]
-    return warm, {
-        "ece": calibration.expected_calibration_error(sure, right),
-        "area_under_risk": calibration.area_under_risk(sure, right),
-    }
+        return 1.0, {"ece": None, "nil_below": 0.0}
+    found = scorer.scored(rows)
+    warm = calibration.temperature(found.scores, stored_scores.golds_of(reader, found))
+    sure, right, nil = confidence.confidence_of(reader, found, warm)
+    told = {name: value for name, value in confidence.calibrated(sure, right).items() if name != "risk_coverage"}
+    return warm, told | {"nil_below": confidence.nil_threshold(sure, right, nil)}
 
 
 def _rows_of_valid(reader: Reader, results: Record) -> np.ndarray:

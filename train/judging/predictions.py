@@ -5,7 +5,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from common.paths import is_file
 
 LONGEST = 1 << 24  # characters of a line
 TREC_FIELDS = 6  # query Q0 document rank score tag
+ROUNDING = 1e-6  # by which a sum of probabilities may miss 1
 SELECTED = ("train", "valid", "test", "unknown")
 EXPECTED = (
     'expected {"mention": ID, "candidates": [{"id": ID, "score": NUMBER}, ...]}, or the six fields of a TREC run: '
@@ -25,10 +26,15 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Ranked:
-    """The candidates of one mention: the ids of entities, and their scores, float64 (n,), larger is better."""
+    """The candidates of one mention: the ids of entities, and their scores, float64 (n,), larger is better.
+
+    `confidence` is the probability of the best one, and `nil` whether the system abstains, where it says so.
+    """
 
     ids: tuple[str, ...]
     scores: np.ndarray
+    confidence: float | None = None
+    nil: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,10 @@ def _json_lines(path: Path, first: tuple[int, str], lines: Iterator[tuple[int, s
             raise ConfigError(f"{path}, line {number}: {EXPECTED}")
         if mention in lists:
             raise ConfigError(f"{path}, line {number}: mention '{mention:.60}' stands there twice; expected once")
-        lists[mention] = _ranked(candidates, f"{path}, line {number}, mention '{mention:.60}'")
+        if not isinstance(nil := found.get("nil"), bool | None):
+            raise ConfigError(f"{path}, line {number}: nil is {nil!r:.40}; expected true or false")
+        where = f"{path}, line {number}, mention '{mention:.60}'"
+        lists[mention] = replace(_ranked(candidates, where), confidence=_confidence(candidates, where), nil=nil)
     selected = str(about.get("selected_on", "unknown")) if named else "unknown"
     return Predictions(path, str(about.get("system", path.stem)) if named else path.stem, _selected(selected), lists)
 
@@ -119,6 +128,20 @@ def _ranked(candidates: list[Any], where: str) -> Ranked:
         if not isinstance(name, str) or type(score) not in (int, float):
             raise ConfigError(f"{where}: a candidate is not {{'id': ID, 'score': NUMBER}}")
     return _checked([name for name, _ in pairs], [score for _, score in pairs], where)
+
+
+def _confidence(candidates: list[Any], where: str) -> float | None:
+    """Return the largest probability in a line; None if it has none."""
+    found = [item.get("probability") if isinstance(item, dict) else None for item in candidates]
+    if all(value is None for value in found):
+        return None
+    for item, value in zip(candidates, found, strict=True):
+        if type(value) not in (int, float) or not 0 <= value <= 1 + ROUNDING:
+            name = item.get("id") if isinstance(item, dict) else item
+            raise ConfigError(
+                f"{where}: the probability of candidate '{name!s:.60}' is {value!r:.40}; all have one, 0 to 1, or none"
+            )
+    return float(max(found))
 
 
 def _checked(ids: list[str], scores: list[float], where: str) -> Ranked:

@@ -24,10 +24,10 @@ from train.data.row_names import row_names
 from train.evaluating import metrics
 from train.inspecting.finished_run import results_of
 from train.inspecting.slices import SLICINGS
-from train.judging import predictions
+from train.judging import confidence, predictions
 from train.judging.predictions import Predictions, Ranked
+from train.judging.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
 from train.optimizing import checkpoint
-from train.studies.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
 
 TESTED = ("top1", "top5", "mrr")
 LETTERS = {"A": "retrieved", "B": "injected", "C": "whole-kb", "D": "given"}
@@ -64,6 +64,7 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
         "slices": _slices(reader, rows, better, tied),
         "against": None if config.against is None else str(config.against),
         "differences": _differences(config, reader, rows, protocol, values) if config.against else {},
+        "confidence": _confidence(found, reader, rows, values[:, TESTED.index("top1")]),
     }
 
 
@@ -135,6 +136,21 @@ def _check_mentions(found: Predictions, wanted: list[str], known: set[str]) -> N
             f"{found.path} lacks {len(lost):,} of the {len(wanted):,} mentions, first '{lost[0]:.60}'. A mention "
             "without an answer counts, too: give it an empty list of candidates"
         )
+
+
+def _confidence(found: Predictions, reader: Reader, rows: np.ndarray, right: np.ndarray) -> dict[str, Any] | None:
+    """Return what judging.confidence measures of a system that says probabilities, or on which mentions it abstains."""
+    ids = row_names(reader, "mention.ids.id")
+    lists = [found.lists[ids[row]] for row in rows]
+    told: dict[str, Any] = {}
+    if any(own.confidence is not None for own in lists) and all(
+        own.confidence is not None or not own.ids for own in lists
+    ):
+        told |= confidence.calibrated(np.array([own.confidence or 0.0 for own in lists]), right)
+    if any(own.nil is not None for own in lists):
+        abstains = np.array([not own.ids if own.nil is None else own.nil for own in lists])
+        told |= confidence.abstaining(right, confidence.nils(reader, rows), abstains)
+    return told or None
 
 
 def _intervals(values: np.ndarray) -> dict[str, list[float]]:

@@ -1,6 +1,6 @@
-"""The scores of a finished run: those of each mention's candidates, by each of its seeds."""
+"""The scores of a finished run: those that its seeds kept, and for other mentions those that its heads give again."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,62 +12,148 @@ from cache import Reader
 from common import devices
 from common.errors import ConfigError, NotFiniteError
 from common.options import from_json
+from common.output import say
 from train.config import TrainConfig
-from train.evaluating import protocols, ranking
-from train.evaluating.untrained_heads import BASELINES
+from train.evaluating import best_entities, protocols, ranking, whole_kb
+from train.evaluating.untrained_heads import BASELINES, BEST_OF_ALL
+from train.evaluating.whole_kb import Towers
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
 from train.inspecting import trained_head
+from train.inspecting.trained_head import Trained
+from train.judging import stored_scores
+from train.judging.stored_scores import Scored
 from train.prepare import table_of
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Mention rows (n,), the entities (n, C) of their lists, -1 = padding, and their scores (n, C), -inf there."""
-
-    rows: np.ndarray
-    entities: np.ndarray
-    scores: np.ndarray
+from train.processes import World
+from train.run import code_of
 
 
 class Scorer:
-    """A run whose heads score again, as its test did; `seeds` are those that are asked for.
+    """A run that scores, as its test did; `seeds` are those whose mean counts.
 
     Raises ConfigError for a run without weights of them.
     """
 
     def __init__(self, run: Path, results: dict[str, Any], reader: Reader, seeds: list[int], device: str) -> None:
-        told = {name: value for name, value in results["config"].items() if name != results["model"]}
+        model = results["model"]
+        told = {name: value for name, value in results["config"].items() if name != model}
         self.config: TrainConfig = from_json(TrainConfig, told)
-        self._reader, self._device = reader, devices.choose(device)
-        self._run = run
-        if self.config.model not in HEADS:
-            raise ConfigError(f"{run} is of the head {self.config.model!r:.60}, which melcache does not have")
-        entry = protocols.ranking_of(self.config).head
-        self.heads = [trained_head.of_run(run, results, reader, seed) for seed in seeds] if entry.network else []
-        head: HeadConfig | None = self.heads[0].config if self.heads else None
-        self._ranking = protocols.ranking_of(self.config)
-        if self._ranking.among != "list":
-            raise ConfigError(
-                f"{run} ranks all entities (--protocol whole-kb), and predictions are of lists. Train it under another "
-                "--protocol"
-            )
-        if head is not None and head.leak_gold:
+        if results["config"].get(model, {}).get("leak_gold"):
             raise ConfigError(f"{run} was tested with gold in its graph (--leak-gold): what it predicts is not of use")
-        self.table = table_of(self.config, head, reader, self._device)
-        if self.config.protocol == "injected":
+        self._ranked, self._protocol = results["ranked"], results["protocol"]
+        self._kept = [stored_scores.read(run, results, reader, seed) for seed in seeds]
+        self._anew: Callable[[], Heads] = lambda: Heads(run, results, self.config, reader, seeds, device)
+        self._loaded: Heads | None = None
+
+    @property
+    def heads(self) -> "Heads":
+        """The run's heads, which are loaded when they are asked for."""
+        self._loaded = self._loaded or self._anew()
+        return self._loaded
+
+    def scored(self, rows: np.ndarray) -> Scored:
+        """Return the candidates of mention rows (n,), ascending, and their scores, mean over the seeds."""
+        found = self._known(rows)
+        left = np.setdiff1d(rows, [] if found is None else found.rows)
+        if not len(left):
+            assert found is not None, "of no mention nobody asks"
+            return found
+        return _joined(found, self.heads.scored(torch.from_numpy(left)))
+
+    def _known(self, rows: np.ndarray) -> Scored | None:
+        """Return what the seeds kept of these rows; None where they kept none, or lists that have no mean."""
+        splits = [name for name in ("valid", "test") if all(name in own for own in self._kept)]
+        if self._ranked == stored_scores.ALL and len(self._kept) > 1:  # each has lists of its own
+            splits = []
+        found = None
+        for name in splits:
+            every = [own[name] for own in self._kept]
+            first, inside = every[0], np.isin(every[0].rows, rows)
+            if any(not np.array_equal(own.entities, first.entities) for own in every):
+                continue
+            mean = np.stack([own.scores[inside] for own in every]).mean(0)
+            found = _joined(found, Scored(first.rows[inside], first.entities[inside], mean))
+        return found if found is not None and len(found.rows) else None
+
+
+class Heads:
+    """The heads of some seeds, with their weights, which score again; `trained`, and the `table` that they read."""
+
+    def __init__(
+        self, run: Path, results: dict[str, Any], config: TrainConfig, reader: Reader, seeds: list[int], device: str
+    ) -> None:
+        if config.model not in HEADS:
+            raise ConfigError(
+                f"{run} is of the head {config.model!r:.60}, which melcache does not have, and kept no scores of these "
+                f"mentions: name its file with --model {config.model:.60}.py"
+            )
+        self._run, self._config, self._reader, self._device = run, config, reader, devices.choose(device)
+        self._ranking = protocols.ranking_of(config)
+        self.trained: list[Trained] = []
+        if self._ranking.head.network:
+            self.trained = [trained_head.of_run(run, results, reader, seed) for seed in seeds]
+            if self.trained[0].about["code"] != code_of(config.model):
+                say(f"{run} was trained by other code or under another torch: last digits of scores may differ")
+        head: HeadConfig | None = self.trained[0].config if self.trained else None
+        self.table = table_of(config, head, reader, self._device)
+        if config.protocol == "injected":
             self.table = protocols.injected(self._ranking, reader, self.table)
 
     @torch.no_grad()
     def scored(self, rows: Tensor) -> Scored:
         """Return the candidates of mention rows (n,), host memory, and their scores, mean over the seeds."""
-        split = ranking.split_among(self.table, rows)
-        present = self.table.present[rows.to(self._device)]
-        if self.heads:
-            scores = torch.stack([ranking.scores(head.model.to(self._device), split) for head in self.heads]).mean(0)
+        if self._ranking.among == "all":
+            entities, scores = self._best(rows)
+            return Scored(rows.numpy(), entities.cpu().numpy(), scores.cpu().numpy())
+        table = self.table
+        if self._ranking.among == "best":
+            table = protocols.reranked(self._ranking, self._reader, table, rows, World())
+        there = rows.to(self._device)
+        split, present = ranking.split_among(table, rows), table.present[there]
+        if self.trained:
+            scores = torch.stack([ranking.scores(h.model.to(self._device), split) for h in self.trained]).mean(0)
         else:
-            scores = BASELINES[self.config.model](self.table, rows).float()
+            scores = BASELINES[self._config.model](table, rows).float()
         if not scores[present].isfinite().all():
             raise NotFiniteError(f"scores of {self._run} are not finite: its weights are not those of a training")
-        entities = self.table.candidates[rows.to(self._device)].where(present, -1)
-        return Scored(rows.numpy(), entities.cpu().numpy(), scores.masked_fill(~present, -torch.inf).cpu().numpy())
+        scores = scores.masked_fill(~present, -torch.inf)[:, : table.places]
+        entities = table.candidates[there].where(present, -1)[:, : table.places]
+        return Scored(rows.numpy(), entities.long().cpu().numpy(), scores.cpu().numpy())
+
+    def _best(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.trained:
+            return BEST_OF_ALL[self._config.model](self.table, rows, World())
+        every = [whole_kb.towers_of(head.model.to(self._device), self.table) for head in self.trained]
+        entities, scores = best_entities.best(_side_by_side(every), self.table, rows, World())
+        return entities, scores / len(every)
+
+
+def _side_by_side(every: list[Towers]) -> Towers:
+    """Return towers whose score is the sum of others' scores."""
+    if len(every) == 1:
+        return every[0]
+
+    def mentions(rows: Tensor) -> Tensor:
+        return torch.cat([towers.mentions(rows) for towers in every], -1)
+
+    def entities(rows: Tensor) -> Tensor:
+        return torch.cat([towers.entities(rows) for towers in every], -1)
+
+    def pairs(rows: Tensor, those: Tensor) -> Tensor:
+        added = [towers.pairs(rows, those) for towers in every if towers.pairs is not None]
+        return torch.stack(added).sum(0)
+
+    return Towers(mentions, entities, pairs if every[0].pairs is not None else None)
+
+
+def _joined(first: Scored | None, second: Scored) -> Scored:
+    """Return the mentions of both, each once, in order."""
+    if first is None:
+        return second
+    new = ~np.isin(second.rows, first.rows)
+    rows = np.concatenate([first.rows, second.rows[new]])
+    order = np.argsort(rows)
+    entities, scores = (
+        np.concatenate([getattr(first, name), getattr(second, name)[new]])[order] for name in ("entities", "scores")
+    )
+    return Scored(rows[order], entities, scores)

@@ -34,6 +34,7 @@ def _tables(found: dict[str, Any]) -> str:
     ]
     if found["unknown_candidates"]:
         lines.append(f"{found['unknown_candidates']:,} candidates are no entities of the cache: they count as wrong")
+    lines += _confidence_lines(found["confidence"])
     lines += _difference_lines(found["differences"], found["against"])
     for title, slices in found["slices"].items():
         own = [
@@ -41,6 +42,19 @@ def _tables(found: dict[str, Any]) -> str:
         ]
         lines += ["", table((title, "mentions", *SLICED), own)]
     return "\n".join(map(str, lines))
+
+
+def _confidence_lines(told: dict[str, Any] | None) -> list[str]:
+    lines = []
+    if told and "ece" in told:
+        ece, area = (percent(told[name]) for name in ("ece", "area_under_risk"))
+        lines.append(f"confidence: expected calibration error {ece}, area under risk and coverage {area}")
+    if told and "nil" in told:
+        lines.append(
+            f"abstains on {percent(told['abstained'])} of the mentions: right on {percent(told['nil_accuracy'])} of "
+            f"the {told['nil']:,.0f} without gold in the cache, and on {percent(told['accuracy_with_nil'])} of all"
+        )
+    return lines
 
 
 def _difference_lines(differences: dict[str, Any], against: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: a checkpoint and the ranks on test per finished seed, and the seeds in training.
+"""What a run leaves on disk: a checkpoint, the ranks on test and the scores of each seed, and the seeds in training.
 
 All are safetensors files; their metadata says of which config, cache and code they are, and holds checksums (see
 run_files). A seed that is finished under the same three is not trained again, one that is half done is continued, and
@@ -115,9 +115,9 @@ class Checkpoints:
         """Remove what a killed process left behind, and with `fresh` all that was trained."""
         store.sweep(self.folder)
         if fresh:
-            ranked = run_files.names(self.folder, run_files.RANKS).values()
+            ranked = [run_files.names(self.folder, kind) for kind in (run_files.RANKS, run_files.SCORES)]
             known = (self.folder / name for name in (run_files.RESULTS, run_files.CURVES))
-            for path in (*self._files(), *known, *ranked):
+            for path in (*self._files(), *known, *(path for found in ranked for path in found.values())):
                 run_files.remove(path)
 
     def check(self) -> None:
@@ -133,10 +133,13 @@ class Checkpoints:
         """Return the results of the finished seeds.
 
         With the `layout` of the head's weights, these are compared with it and with their checksums first, and so are
-        the ranks beside them. Raises ConfigError for what is damaged or is no result.
+        the ranks and scores beside them. Raises ConfigError for what is damaged or is no result.
         """
         found = {}
-        ranked = run_files.names(self.folder, run_files.RANKS) if layout is not None else {}
+        ranked, scored = (
+            run_files.names(self.folder, kind) if layout is not None else {}
+            for kind in (run_files.RANKS, run_files.SCORES)
+        )
         for seed, path in run_files.names(self.folder, run_files.SEED).items():
             with run_files.open_tensors(path) as file:
                 run_schema.identity(file.about)
@@ -148,11 +151,20 @@ class Checkpoints:
                     file.verify()
             if seed in ranked:
                 ranks(self.folder, found[seed], self._about)
+            if seed in scored:
+                with run_files.open_tensors(scored[seed]) as file:
+                    file.verify()
+                    if file.about != self._about or file.what != {"seed": seed}:
+                        raise ConfigError("it holds scores of another training")
         return found
 
     def keep_ranks(self, seed: int, ranks: dict[str, Tensor]) -> None:
         """Keep a seed's ranks on test: `rows` (n,) of mentions, and `better`, `tied` as metrics.ranks gives them."""
         save(self.folder / f"ranks-{seed}.safetensors", ranks, self._about, {"seed": seed})
+
+    def keep_scores(self, seed: int, scores: dict[str, Tensor]) -> None:
+        """Keep a seed's scores on valid and test: of each split what ranking.kept returns, as `test.rows` and so on."""
+        save(self.folder / f"scores-{seed}.safetensors", scores, self._about, {"seed": seed})
 
     def finish(self, result: dict[str, Any], state: dict[str, Tensor]) -> None:
         """Keep a seed's result and the weights of its best epoch."""

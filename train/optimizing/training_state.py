@@ -47,7 +47,8 @@ class Training:
     """Seeds in training after `epoch` epochs: weights, optimizer, random states, history, best weights.
 
     `history`, `best` and `untrained`, the metrics of valid before the first epoch where that may be selected, hold one
-    entry per seed; `best[i]["state"]` lives on the device.
+    entry per seed; `best[i]["state"]` lives on the device. So do `scores`, which valid had at the best epoch (n, C):
+    no checkpoint holds them, and None stands for what is not known.
     """
 
     def __init__(self, plan: Plan, build: Callable[[], Head], seeds: tuple[int, ...], device: torch.device) -> None:
@@ -57,6 +58,7 @@ class Training:
         self.adam = Adam(list(self.stack.parameters.values()), plan.schedule, stacked=len(seeds) > 1)
         self.history: list[list[dict[str, Any]]] = [[] for _ in seeds]
         self.best_epoch, self.untrained = [0] * len(seeds), [None] * len(seeds)
+        self.scores: list[Tensor | None] = [None] * len(seeds)
         self._best = [{n: t.clone() for n, t in self.stack.state(i).items()} for i in range(len(seeds))]
         self._orders = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._kept, self._keeping = time.monotonic(), 0.0
@@ -70,16 +72,16 @@ class Training:
         waited = [len(history) - best for history, best in zip(self.history, self.best_epoch, strict=True)]
         return [i for i, epochs in enumerate(waited) if not 0 < self._plan.patience <= epochs]
 
-    def begin(self, position: int, valid: dict[str, float]) -> None:
-        """Let a seed's weights as they are before the first epoch be selected, with these metrics of valid."""
-        self.untrained[position] = valid
+    def begin(self, position: int, valid: dict[str, float], scores: Tensor | None) -> None:
+        """Let a seed's weights as they are before the first epoch be selected; metrics and scores are of valid."""
+        self.untrained[position], self.scores[position] = valid, scores
 
     def valid(self, position: int) -> dict[str, float]:
         """Return the metrics of valid of a seed's best epoch."""
         epoch = self.best_epoch[position]
         return self.history[position][epoch - 1]["valid"] if epoch else self.untrained[position]
 
-    def record(self, position: int, loss: float, valid: dict[str, float]) -> None:
+    def record(self, position: int, loss: float, valid: dict[str, float], scores: Tensor | None) -> None:
         """Add an epoch to a seed's history and keep its weights if it is the best so far (the earliest wins)."""
         history = self.history[position]
         sign = -1 if self._plan.select in LOWER_IS_BETTER else 1
@@ -87,7 +89,7 @@ class Training:
         values = [sign * metrics[self._plan.select] for metrics in known if metrics is not None]
         history.append({"epoch": self.epoch, "loss": loss, "valid": valid})
         if sign * valid[self._plan.select] > max(values, default=-math.inf):
-            self.best_epoch[position] = self.epoch
+            self.best_epoch[position], self.scores[position] = self.epoch, scores
             for name, tensor in self.stack.state(position).items():
                 self._best[position][name].copy_(tensor)
 

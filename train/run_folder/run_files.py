@@ -20,18 +20,21 @@ from typing import Any
 import numpy as np
 
 from cache import fingerprint, manifests, store
+from cache.store import lacking
 from common import paths
 from common.errors import CacheError, ConfigError, DeniedError
 
 RESULTS, CURVES, UNFINISHED = "results.json", "metrics.jsonl", "unfinished.safetensors"
 SEED = re.compile(r"seed-(0|[1-9][0-9]{0,18})\.safetensors")
 RANKS = re.compile(r"ranks-(0|[1-9][0-9]{0,18})\.safetensors")
+SCORES = re.compile(r"scores-(0|[1-9][0-9]{0,18})\.safetensors")
 MAX_JSON = 64 << 20  # bytes; 100 seeds of 500 epochs have 30 MB
 MAX_SIGNS = 1 << 21  # brackets and commas: a value takes a hundred bytes once it is parsed
 MAX_RANK = 8
 MAX_TENSORS = 20_000  # of a folder's unfinished seeds: moments and weights of each
 STRANGE = (errno.ENOENT, errno.ENXIO)  # what opening says of no file, of a socket
 SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8, "F64": 8}
+NUMBERS = {"I32": np.int32, "F32": np.float32, "I64": np.int64, "F64": np.float64}  # of what is mapped
 TEXTS = ("about", "what", "sums")
 
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]  # type, as safetensors names it, and shape of each tensor by name
@@ -127,6 +130,22 @@ class TensorFile:
             raise ConfigError(f"the numbers of {name} are not those that were written: their checksum differs")
         return np.frombuffer(found, np.uint8)
 
+    def mapped(self, name: str) -> np.ndarray:
+        """Return a tensor of 32 or 64 bits as an array that maps the file.
+
+        Raises ConfigError if there is none of that name, or if its bytes have changed.
+        """
+        tensor = self.stored.get(name)
+        if tensor is None or tensor.dtype not in NUMBERS:
+            raise ConfigError(f"it lacks {name}, or has it of another type than {', '.join(NUMBERS)}")
+        if tensor.begin == tensor.stop:
+            return np.zeros(tensor.shape, NUMBERS[tensor.dtype])
+        held = np.frombuffer(lacking.mapped(self._descriptor, tensor.stop), np.uint8)[tensor.begin :]
+        if fingerprint.checksum(held) != tensor.checksum:
+            raise ConfigError(f"the numbers of {name} are not those that were written: their checksum differs")
+        found: np.ndarray = held.view(NUMBERS[tensor.dtype]).reshape(tensor.shape)
+        return found
+
     def verify(self) -> None:
         """Raise ConfigError unless all tensors are as they were written."""
         for name in self.stored:
@@ -178,6 +197,8 @@ def naming(path: Path, wanted: str = "what melcache wrote") -> Iterator[None]:
 
 
 def _way_out(path: Path) -> str:
+    if SCORES.fullmatch(path.name):
+        return "Remove it: whatever reads it computes its numbers anew from the weights"
     if path.name == RESULTS:
         return "Remove it, and train again with the same options, which writes it anew from the finished seeds"
     if of := SEED.fullmatch(path.name) or RANKS.fullmatch(path.name):  # ranks come with the training of their seed

@@ -16,6 +16,16 @@ from train.config import KS, OBJECTIVES, PROTOCOLS
 Check = Callable[[Any], bool]
 MAX_TEXT, MAX_PATH = 10_000, 4_096
 METRICS = (*(f"top{k}" for k in KS), "mrr", "recall", "top1_of_retrieved", "top1_of_ambiguous", "recall_of_ambiguous")
+CONFIDENCE = (
+    "temperature",
+    "nil_below",
+    "ece",
+    "area_under_risk",
+    "abstained",
+    "nil",
+    "nil_accuracy",
+    "accuracy_with_nil",
+)
 NONE: dict[str, Check] = {}
 
 
@@ -53,7 +63,7 @@ def half_done(value: Any) -> dict[str, Any]:
 
 def results(value: Any) -> dict[str, Any]:
     """Check the content of results.json."""
-    _fields(value, _RESULTS, "it", {"parts": _digests})
+    _fields(value, _RESULTS, "it", {"parts": _digests, "confidence": _confidence})
     for seed in value["seeds"]:
         seed_result(seed)
     if len({seed["seed"] for seed in value["seeds"]}) != len(value["seeds"]):
@@ -175,6 +185,23 @@ def _split(value: Any) -> bool:
 
 def _unlabeled(value: Any) -> bool:
     return isinstance(value, dict) and all(_count(value.get(split)) for split in SPLITS)
+
+
+def _confidence(value: Any) -> bool:
+    """Whether it is what judging.confidence returns, or None."""
+    if value is None:
+        return True
+    seeds, mean = (value.get(name) for name in ("seeds", "mean")) if isinstance(value, dict) else (None, None)
+    if not isinstance(seeds, list) or not seeds or not all(isinstance(found, dict) for found in (mean, *seeds)):
+        return False
+    numbers = all(_positive(found.get(name)) for found in (mean, *seeds) for name in CONFIDENCE)
+    return numbers and all(_count(seed.get("seed")) and _points(seed.get("risk_coverage")) for seed in seeds)
+
+
+def _points(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(point, list) and len(point) == 2 and all(map(_fraction, point)) for point in value
+    )
 
 
 def _ties(value: Any) -> bool:

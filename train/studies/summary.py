@@ -12,9 +12,9 @@ from train.config import SeriesConfig
 from train.data import splits
 from train.data.ambiguity import ambiguous
 from train.evaluating import metrics
+from train.judging.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
 from train.optimizing import checkpoint
 from train.studies.runs import Outcome
-from train.studies.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
 
 TESTED = ("top1", "mrr")  # metrics with intervals and p
 AMBIGUOUS = "top1_of_ambiguous"  # the same of Top-1, over the ambiguous mentions alone
