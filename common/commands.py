@@ -9,13 +9,14 @@ from typing import Annotated, Any, ClassVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from common import console
+from common import console, output
 from common.errors import ConfigError
 from common.help_pages import WIDTH, write_groups
 from common.options import Given, knobs
 from common.parameters import parameter, value
 
 REFUSED: Any = typer.BadParameter.__base__  # click's, or that of the copy of click that typer has
+TALK = {"quiet": "say nothing but the result and errors", "verbose": "say more of how the work goes"}
 KEPT = "what was finished is kept, the same command continues"
 
 
@@ -23,6 +24,7 @@ KEPT = "what was finished is kept, the same command continues"
 class Command:
     """A command by its `name`: what `run` does with a `config`, under which `panel` help lists it, what Ctrl-C leaves.
 
+    One that takes `long` says how far it is: --quiet and --verbose bid it say less or more.
     `run` has a docstring, which is the help, and one argument per class of knobs: the config, and of each class that
     `more` returns for the words behind the command what was Given of it. The first gives the defaults that are shown, a
     knob of the others that is not given stays at the default of its class.
@@ -35,6 +37,7 @@ class Command:
     kept: str = KEPT
     more: Callable[[Sequence[str]], Sequence[type]] = lambda words: ()
     epilog: str | None = None
+    long: bool = False
 
 
 @contextlib.contextmanager
@@ -139,6 +142,11 @@ def _register(app: typer.Typer, command: Command, more: Sequence[type]) -> None:
     app.command(command.name, cls=_Single, rich_help_panel=command.panel, epilog=command.epilog)(_entry(command, more))
 
 
+def _flag(name: str, said: str) -> inspect.Parameter:
+    option = typer.Option(f"--{name}", f"-{name[0]}", help=said)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option])
+
+
 def _tell_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -159,6 +167,10 @@ def _entry(command: Command, more: Sequence[type]) -> Callable[..., None]:
     owners = [knobs(config) for config in (command.config, *more)]
 
     def entry(**given: Any) -> None:
+        talk = {name: bool(given.pop(name, False)) for name in TALK}
+        if all(talk.values()):
+            raise typer.BadParameter("--quiet and --verbose exclude each other: leave one out")
+        output.speak(**talk)
         values = [
             {key: value(given[key], field, hint) for key, (field, hint) in owned.items() if given.get(key) is not None}
             for owned in owners
@@ -174,6 +186,8 @@ def _entry(command: Command, more: Sequence[type]) -> Callable[..., None]:
         for key, (field, hint) in owned.items():
             others = [other[key] for other in owners if key in other] if position > 0 else []
             parameters.setdefault(key, parameter(field, hint, others))
+    if command.long:
+        parameters |= {name: _flag(name, said) for name, said in TALK.items()}
     entry.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined] # typer reads it
     entry.__annotations__ = {p.name: p.annotation for p in parameters.values()}
     entry.__doc__ = command.run.__doc__

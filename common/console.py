@@ -10,6 +10,7 @@ import errno
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
@@ -20,8 +21,9 @@ from common.foreign import printable, printable_lines
 
 NO_MEMORY = "this needs more memory than the process may use: raise the limit (ulimit -v)"
 LACKS = ("DefaultCPUAllocator: can't allocate memory", "can't start new thread")  # in RuntimeErrors
+MARKED = re.compile(r"(?<!\S)[-+]?[0-9][0-9.]*( ± [0-9.]+)?[*†]")  # a number with a sign behind it
 LOST = 4  # exit code where all went well but the printing
-PLAIN = {"±": "+-", "\ufffd": "?"}  # what stands for a character of ours that the terminal does not have
+PLAIN = {"±": "+-", "†": "+", "\ufffd": "?"}  # what stands for a character of ours that the terminal does not have
 # what the system says of a file or of itself: no fault of the program, so no traceback
 REFUSALS = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOTCONN,
@@ -92,6 +94,20 @@ def show(text: str) -> None:
     stream = out()
     stream.write(f"{printable_lines(text)}\n")
     stream.flush()
+
+
+def is_terminal() -> bool:
+    """Whether results go to a terminal, and not to a pipe or file."""
+    return bool(out().isatty())
+
+
+def show_marked(text: str) -> None:
+    """Print lines of a result, numbers with a sign behind them (output.BEST) in bold; NO_COLOR and pipes have none."""
+    lines = printable_lines(text)
+    if is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        lines = MARKED.sub("\x1b[1m\\g<0>\x1b[0m", lines)
+    out().write(f"{lines}\n")
+    out().flush()
 
 
 def show_json(value: Any) -> None:

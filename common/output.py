@@ -12,17 +12,19 @@ from common import console
 from common.by_make import spelled
 from common.foreign import printable
 
-LINE_SECONDS = 30.0
+LINE_SECONDS, VERBOSE_SECONDS = 30.0, 2.0
+BEST, SIGNIFICANT = "*", "†"  # signs in tables on a terminal; lines below explain both
 TOLD_SECONDS, TOLD_SHARE = 1.0, 0.02  # of work, before which an ETA would be a guess of hours
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
-_quiet = False
+_quiet, _verbose = False, False
 _spent_loading = 0.0  # seconds
 
 
 class Progress:
     """Count work done: a tqdm bar on a terminal, elsewhere a plain line every 30 seconds; its ETA comes late.
 
-    `total` and `advance` count in `unit`s; the unit B is shown as kB, MB or GB.
+    `total` and `advance` count in `unit`s; the unit B is shown as kB, MB or GB. Behind both stands what `note` says;
+    with --verbose plain lines come every 2 seconds.
     """
 
     def __init__(self, total: int, label: str, unit: str, done: int = 0) -> None:
@@ -30,6 +32,7 @@ class Progress:
         self._done = done
         self._first: tuple[float, int] | None = None  # when the first work was done, and how much
         self._said = time.monotonic()
+        self._note = ""
         terminal = console.err().isatty() and not _quiet
         self._bar = (
             tqdm(
@@ -58,11 +61,22 @@ class Progress:
         self._done += count
         self._first = self._first or (_working(), self._done)  # weights were loaded before
         if self._bar is not None:
-            self._bar.set_postfix_str(self._remaining(), refresh=False)
+            self._bar.set_postfix_str(self._behind(), refresh=False)
             self._bar.update(count)
-        elif time.monotonic() - self._said >= LINE_SECONDS:
+        elif time.monotonic() - self._said >= (VERBOSE_SECONDS if _verbose else LINE_SECONDS):
             self._said = time.monotonic()
-            say(", ".join(filter(None, (f"{self._label}: {self._so_far()}", self._remaining()))))
+            say(", ".join(filter(None, (f"{self._label}: {self._so_far()}", self._behind()))))
+
+    def note(self, text: str) -> None:
+        """Say how the work goes, behind how far it is; with --verbose in a line of its own, too."""
+        self._note = printable(text)
+        if _verbose:
+            say(f"{self._label}: {text}")
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._behind())
+
+    def _behind(self) -> str:
+        return "; ".join(filter(None, (self._remaining(), self._note)))
 
     def _so_far(self) -> str:
         if self._unit == "B":
@@ -109,6 +123,22 @@ def be_quiet() -> None:
     """Say nothing from now on: of several processes one speaks."""
     global _quiet
     _quiet = True
+
+
+def speak(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Say what a command was asked to say: no progress, as much as there is, or what is usual."""
+    global _quiet, _verbose
+    _quiet, _verbose = quiet, verbose
+
+
+def starred(cells: Sequence[str], values: Sequence[float | None]) -> list[str]:
+    """Return the cells of a column, a star behind those with the highest value, a blank behind others and "-"."""
+    known = [None if cell == "-" else value for cell, value in zip(cells, values, strict=True)]
+    highest = max((value for value in known if value is not None), default=None)
+    return [
+        cell + (BEST if value is not None and value == highest else " ")
+        for cell, value in zip(cells, known, strict=True)
+    ]
 
 
 def duration(seconds: float) -> str:

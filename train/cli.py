@@ -34,7 +34,7 @@ def train(config: TrainConfig, *heads: Given) -> None:
 
     found = loop.fit(config, head)
     if processes.speaks():
-        console.show(results.show(found, config.folder))
+        console.show_marked(results.show(found, config.folder, marked=console.is_terminal()))
 
 
 def sweep(config: SweepConfig, *heads: Given) -> None:
@@ -58,7 +58,8 @@ def compare(config: CompareConfig, *heads: Given) -> None:
     models = config.models or OURS
     models = models if config.baseline in (None, *models) else (config.baseline, *models)
     study = across if config.datasets else compare
-    console.show(study.show(study.compare(config, _heads(models, heads, config.option)), config))
+    found = study.compare(config, _heads(models, heads, config.option))
+    console.show_marked(study.show(found, config, marked=console.is_terminal()))
 
 
 def ablate(config: AblateConfig, *heads: Given) -> None:
@@ -196,10 +197,10 @@ def _named(words: Sequence[str]) -> Iterator[str]:
 TRAIN, RUN = "Train heads", "Look at a run"  # as `melcache --help` groups commands
 OWN = {"more": knobs_of, "epilog": "Each head has options of its own: melcache train --model drin --help"}
 COMMANDS = (
-    Command("train", TRAIN, TrainConfig, train, **OWN),
-    Command("compare", TRAIN, CompareConfig, compare, **OWN),
-    Command("ablate", TRAIN, AblateConfig, ablate, **OWN),
-    Command("sweep", TRAIN, SweepConfig, sweep, **OWN),
+    Command("train", TRAIN, TrainConfig, train, **OWN, long=True),
+    Command("compare", TRAIN, CompareConfig, compare, **OWN, long=True),
+    Command("ablate", TRAIN, AblateConfig, ablate, **OWN, long=True),
+    Command("sweep", TRAIN, SweepConfig, sweep, **OWN, long=True),
     Command("costs", TRAIN, CostsConfig, costs, **OWN),
     Command("doctor", "Look at a cache", DoctorConfig, doctor),
     Command("explain", RUN, ExplainConfig, explain),

@@ -71,7 +71,7 @@ class TrainConfig:
     with_lexical: bool = knob(False, "add the string score, both weights learned, from the string matcher on")
     option: list[str] = knob(
         (),
-        "an option of a head of your own; items of a list joined by +, repeat it for more",
+        "an option of a head of your own, items of lists joined by +; repeatable",
         metavar="KNOB=VALUE",
         machine=True,
     )

@@ -88,6 +88,7 @@ def fit_seeds(
             for i in training.going():
                 training.record(i, float(losses[:, i].sum()) / count, *_validate(run, training, i))
                 curves.add(seeds[i], training.history[i][-1])
+            progress.note(results.so_far(run, training.history, training.best_epoch))
             training.seconds = before + time.monotonic() - start
             passed(len(seeds))
             if run.world.first:

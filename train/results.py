@@ -9,9 +9,9 @@ from cache import store
 from common.errors import ConfigError
 from common.foreign import printable
 from common.options import as_json
-from common.output import duration, percent, say, table
+from common.output import BEST, duration, percent, say, starred, table
 from common.records import SPLITS
-from train.config import PROTOCOLS
+from train.config import LOWER_IS_BETTER, PROTOCOLS
 from train.data import splits
 from train.data.ambiguity import TOLD
 from train.evaluating import protocols
@@ -78,6 +78,26 @@ def _summary_writer(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
+def so_far(run: Run, history: list[list[dict[str, Any]]], best: list[int]) -> str:
+    """Return how seeds in training stand: epoch 3 of 10, loss 0.0421, valid top1 63.5, best 65.0 (epoch 2).
+
+    Of several seeds the means, over those that go on; `best` (S,) are their best epochs so far, 0 = before the first.
+    """
+    last, metric = max(map(len, history)), run.config.select
+    going = [(known, epoch) for known, epoch in zip(history, best, strict=True) if len(known) == last]
+    loss = statistics.fmean(known[-1]["loss"] for known, _ in going)
+    now = statistics.fmean(known[-1]["valid"][metric] for known, _ in going)
+    text = f"epoch {last} of {run.config.epochs}, loss {loss:.4g}, valid {metric} {_shown(metric, now)}"
+    if all(epoch for _, epoch in going):
+        highest = statistics.fmean(known[epoch - 1]["valid"][metric] for known, epoch in going)
+        text += f", best {_shown(metric, highest)}" + (f" (epoch {best[0]})" if len(history) == 1 else "")
+    return text
+
+
+def _shown(metric: str, value: float) -> str:
+    return f"{value:.2f}" if metric in LOWER_IS_BETTER else percent(value)
+
+
 def results_of(run: Run, lexical: dict[str, Any], seeds: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the content of results.json: metrics are fractions, `std` is that of the sample (0 for one seed).
 
@@ -136,8 +156,11 @@ def save(folder: Path, found: dict[str, Any]) -> None:
     store.publish(folder / run_files.RESULTS, run_files.written(found), replace=True)
 
 
-def show(found: dict[str, Any], folder: Path) -> str:
-    """Return the table of a run: the head and the lexical baseline on test, with everything a number needs."""
+def show(found: dict[str, Any], folder: Path, *, marked: bool = False) -> str:
+    """Return the table of a run: the head and the lexical baseline on test, with everything a number needs.
+
+    With `marked` stars stand at the best of each column, where both rank the same.
+    """
     test, spread, first = found["mean"]["test"], found["std"]["test"], found["lexical"]["test"]
     shown = [
         name for name in SHOWN if not name.startswith("top") or int(name[3:]) < found["candidates"] or name == "top1"
@@ -149,8 +172,12 @@ def show(found: dict[str, Any], folder: Path) -> str:
     rows = [("lexical, in its list" if whole else "lexical", *(f"{100 * first[m]:.1f}" for m in shown), "-")]
     if found["model"] != "lexical":
         rows.append((found["name"], *head, str(len(found["seeds"])) if found["seeds"][0]["history"] else "-"))
+    if marked := marked and len(rows) > 1 and not whole:
+        columns = [starred([row[i] for row in rows], [of[m] for of in (first, test)]) for i, m in enumerate(shown, 1)]
+        rows = [(row[0], *cells, row[-1]) for row, cells in zip(rows, zip(*columns, strict=True), strict=True)]
     lines = [
         table((f"{found['dataset']} test, %", *(name.removeprefix("top1_of_") for name in shown), "seeds"), rows),
+        *[f"{BEST} the best of its column"] * marked,
         f"protocol {found['protocol']}, {_among(found)}, {found['tie_rule']} ties, "
         f"{test['mentions']:,.0f} mentions{splits.uncounted(found['unlabeled'])}; "
         f"recall ceiling {100 * test['recall']:.1f}; "

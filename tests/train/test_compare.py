@@ -19,7 +19,7 @@ from train.config import CompareConfig
 from train.data import ambiguity, table
 from train.heads.registry import HEADS
 from train.optimizing.checkpoint import Checkpoints
-from train.studies import plot, published, published_rows, runs, tables
+from train.studies import compare, plot, published, published_rows, runs, tables
 
 
 def trained(models="bert,drin", seeds="0,1", epochs=2):
@@ -226,6 +226,23 @@ def test_the_table_the_markdown_and_the_json_agree(uninterrupted_study):
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown if line.startswith("|")]
     assert table[2:5] == [list(row.values()) for row in rows.values()]
     assert table[5][:2] == ["published system", "top1"] and len(table) == 7 + len(found["systems"])
+
+
+def test_on_a_terminal_the_best_and_what_is_significant_are_marked(uninterrupted_study):
+    run, text = uninterrupted_study
+    found = written(run)
+    for entry, p in zip(found["entries"], (None, 0.0499, 0.0501), strict=True):  # of lexical, bert and drin
+        if p is not None:
+            entry["difference"]["top1"]["holm"] = p
+    shown = compare.show(found, CompareConfig(run=run), marked=True)
+    table = cells(shown)
+    tops = {entry["head"]: entry["mean"]["test"]["top1"] for entry in found["entries"]}
+    assert {name for name, row in table.items() if row["top1"].endswith("*")} == {
+        name for name, top in tops.items() if top == max(tops.values())
+    }
+    assert [row["p"] for row in table.values()] == ["-", "0.0499†", "0.0501"]
+    assert "* the best of its column; † top1 differs from that of lexical: p below 0.05" in shown
+    assert "*" not in text and "†" not in text
 
 
 def test_top1_on_ambiguous_mentions_stands_beside_with_its_own_interval_and_p(wikidiverse, tmp_path, monkeypatch):

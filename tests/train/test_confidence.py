@@ -3,6 +3,8 @@
 import itertools
 import json
 import random
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -180,3 +182,30 @@ def test_systems_that_say_less_are_judged_by_what_they_say(trained, tmp_path):
     share = np.mean(golds[rows] >= 0)
     assert sure["confidence"]["ece"] == pytest.approx(abs(share - 0.75))
     assert sure["confidence"]["risk_coverage"] == [[1.0, pytest.approx(1 - share)]]
+
+
+def test_a_terminals_table_marks_the_best_and_a_pipes_does_not(trained):
+    _, run, found = trained
+    plain, marked = results.show(found, run), results.show(found, run, marked=True)
+    assert "*" not in plain and "* the best of its column" in marked
+    first, test = found["lexical"]["test"], found["mean"]["test"]
+    rows = [line for line in marked.splitlines() if line.startswith(("lexical", "bert"))][:2]
+    shown = ("top1", "top1_of_ambiguous", "top3", "top5", "mrr")
+    best = [[of[m] == max(first[m], test[m]) for m in shown] for of in (first, test)]
+    for row, stars in zip(rows, best, strict=True):
+        assert [cell.endswith("*") for cell in re.split(r"  +", row)[1 : 1 + len(shown)]] == stars
+
+
+def test_how_seeds_stand_is_said_of_those_that_go_on():
+    """Of two seeds the means of those in the last epoch; the best epoch is named of one alone."""
+
+    def epoch(loss, top1):
+        return {"loss": loss, "valid": {"top1": top1}}
+
+    run = SimpleNamespace(config=SimpleNamespace(select="top1", epochs=9))
+    one = [epoch(0.5, 0.25), epoch(0.4, 0.2)]
+    assert results.so_far(run, [one], [1]) == "epoch 2 of 9, loss 0.4, valid top1 20.0, best 25.0 (epoch 1)"
+    two = [one, [epoch(0.3, 0.35), epoch(0.2, 0.45)]]
+    assert results.so_far(run, two, [1, 2]) == "epoch 2 of 9, loss 0.3, valid top1 32.5, best 35.0"
+    assert results.so_far(run, [one, two[1][:1]], [1, 1]) == "epoch 2 of 9, loss 0.4, valid top1 20.0, best 25.0"
+    assert results.so_far(run, [one], [0]) == "epoch 2 of 9, loss 0.4, valid top1 20.0"

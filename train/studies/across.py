@@ -84,10 +84,11 @@ def compare(config: CompareConfig, heads: Mapping[str, HeadConfig | None]) -> di
     return found
 
 
-def show(found: dict[str, Any], config: CompareConfig) -> str:
-    """Return the tables of a comparison."""
+def show(found: dict[str, Any], config: CompareConfig, *, marked: bool = False) -> str:
+    """Return the tables of a comparison; `marked` as tables.standing has it."""
     details = f"details in {config.folder}/{NAME}.json, those of each cache in folders beside it"
-    return f"{tables.as_text(*_content(found))}\n{details}"
+    sections, notes = _content(found, marked=marked)
+    return f"{tables.as_text(sections, [*([tables.signs(found)] if marked else []), *notes])}\n{details}"
 
 
 def _summarized(compared: Sequence[Compared]) -> dict[str, Any]:
@@ -186,9 +187,14 @@ def _warnings(compared: Sequence[Compared], kept: np.ndarray) -> Iterator[str]:
         yield from one.found["warnings"]
 
 
-def _content(found: dict[str, Any]) -> tuple[list[tables.Section], list[str]]:
+def _content(found: dict[str, Any], *, marked: bool = False) -> tuple[list[tables.Section], list[str]]:
     what = "head: cache"
-    sections = [_by_cache(found), tables.standing(found, what), *tables.on_ambiguous(found, what), _costs(found)]
+    sections = [
+        _by_cache(found),
+        tables.standing(found, what, marked=marked),
+        *tables.on_ambiguous(found, what),
+        _costs(found),
+    ]
     told = (
         f"the first table: Top-1 on the shared mentions, and how far it is from that of {found['base']}; * where that "
         f"differs from 0 (corrected p < {SIGNIFICANT}), = where the head reads nothing that differs"

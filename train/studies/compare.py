@@ -49,9 +49,13 @@ def measured(
     return found, outcomes
 
 
-def show(found: dict[str, Any], config: CompareConfig) -> str:
-    """Return the table of a comparison."""
-    return tables.as_text(*_content(found)) + f"\ndetails in {config.folder}/{NAME}.json, the table in {NAME}.md"
+def show(found: dict[str, Any], config: CompareConfig, *, marked: bool = False) -> str:
+    """Return the table of a comparison; `marked` as tables.standing has it."""
+    sections, notes = _content(found, marked=marked)
+    return (
+        tables.as_text(sections, [*([tables.signs(found)] if marked else []), *notes])
+        + f"\ndetails in {config.folder}/{NAME}.json, the table in {NAME}.md"
+    )
 
 
 def _baseline(config: CompareConfig, heads: Mapping[str, HeadConfig | None], reader: cache.Reader) -> str:
@@ -73,7 +77,9 @@ def _run(config: CompareConfig, model: str, head: HeadConfig | None) -> runs.Var
     return runs.Variant(model, runs.part(config, config.folder / model, changes), head)
 
 
-def _content(found: dict[str, Any]) -> tuple[list[tables.Section], list[str]]:
-    return [tables.standing(found, "head"), *tables.on_ambiguous(found, "head"), *tables.systems(found)], tables.notes(
-        found
-    )
+def _content(found: dict[str, Any], *, marked: bool = False) -> tuple[list[tables.Section], list[str]]:
+    return [
+        tables.standing(found, "head", marked=marked),
+        *tables.on_ambiguous(found, "head"),
+        *tables.systems(found),
+    ], tables.notes(found)

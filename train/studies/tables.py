@@ -20,6 +20,7 @@ OTHERS = (
     "whose gold is among them. No difference from {base} is given where a head ranks others: that would "
     "compare what is ranked, not heads"
 )
+SMALL = 0.05  # p
 SHORT, LONG = ("top1", "top3", "top5", "mrr"), ("top1", "top5", "top10", "top20", "mrr")  # DRIN Table 2
 
 
@@ -60,11 +61,11 @@ def columns(candidates: int) -> tuple[str, ...]:
     return tuple(metric for metric in SHORT if metric in ("top1", "mrr") or int(metric[3:]) < candidates)
 
 
-def standing(found: dict[str, Any], what: str) -> Section:
+def standing(found: dict[str, Any], what: str, *, marked: bool = False) -> Section:
     """Return a row per run: its metrics on test, the published Top-1, the difference from the base, and its p.
 
     Beside Top-1 stands that on ambiguous mentions. Where runs rank different entities, also which, and the recall
-    ceiling.
+    ceiling. With `marked` signs stand at the best of each metric, where all rank the same, and at each small p.
     """
     top, *more = columns(_most(found))
     shown, mixed = (top, AMBIGUOUS, *more), _mixed(found)
@@ -84,6 +85,8 @@ def standing(found: dict[str, Any], what: str) -> Section:
     ended = [
         (entry["head"], *(_among(entry, found) if mixed else ()), *_row(entry, shown)) for entry in found["entries"]
     ]
+    if marked:
+        ended = _marked(ended, found, header, () if mixed else shown)
     others = [
         (
             other["name"],
@@ -94,6 +97,28 @@ def standing(found: dict[str, Any], what: str) -> Section:
         for other in found["not_run"]
     ]
     return Section(header, (*ended, *others))
+
+
+def _marked(
+    rows: list[tuple[str, ...]], found: dict[str, Any], header: tuple[str, ...], shown: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Return rows with a star at the best of each metric of `shown`, which stand first, and a sign at each small p."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    for place, metric in enumerate(shown, 1):
+        values = [entry["mean"]["test"][metric] for entry in found["entries"]]
+        columns[place] = output.starred(columns[place], values)
+    differs = [entry["difference"] for entry in found["entries"]]
+    small = [of is not None and of["top1"]["holm"] < SMALL for of in differs]
+    place = header.index("p")
+    cells = zip(columns[place], small, strict=True)
+    columns[place] = [cell + (output.SIGNIFICANT if low else " ") for cell, low in cells]
+    return list(zip(*columns, strict=True))
+
+
+def signs(found: dict[str, Any]) -> str:
+    """Return what the signs in `standing` mean."""
+    best, small = output.BEST, output.SIGNIFICANT
+    return f"{best} the best of its column; {small} top1 differs from that of {found['base']}: p below {SMALL}"
 
 
 def on_ambiguous(found: dict[str, Any], what: str) -> list[Section]:
