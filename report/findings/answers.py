@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cache import Reader
 from common.errors import ConfigError
 from report.config import ReportConfig
 from train.config import PROTOCOLS, SlicesConfig
-from train.evaluating import metrics, ranking
+from train.evaluating import metrics
 from train.heads.registry import HEADS
 from train.inspecting import explain, trained_head
 from train.inspecting.finished_run import cache_of, results_of
-from train.judging import calibration
-from train.judging.scoring import Scored, Scorer
+from train.judging import calibration, stored_scores
+from train.judging.scoring import Scorer
+from train.judging.stored_scores import Scored
 
 MEAN = "mean"
 
@@ -74,19 +74,19 @@ def unanswered(run: FinishedRun) -> str | None:
     if run.results["model"] not in HEADS:
         return f"{run.results['name']} is a head by file, which is not loaded again"
     if run.results["protocol"] == PROTOCOLS["whole-kb"]:
-        return f"{run.results['name']} ranked all entities, and what it ranked is not kept"
+        return f"{run.results['name']} ranked other entities than those of lists"
     return None
 
 
 def of_run(run: FinishedRun, config: ReportConfig) -> Answers:
     """Return what a run answers to the mentions that its test counted, the only place where a report scores."""
     scorer = Scorer(run.folder, run.results, run.reader, _seeds(run, config.seed), config.device)
-    rows = {name: ranking.rows_of(scorer.table, name, scorer.config.protocol) for name in ("valid", "test")}
-    warm = 1.0
-    if len(rows["valid"]):
-        found = scorer.scored(rows["valid"])
-        warm = calibration.temperature(found.scores, _golds(scorer, rows["valid"]))
-    return _ordered(scorer.scored(rows["test"]), _golds(scorer, rows["test"]), warm)
+    warm, rows = 1.0, scorer.counted("valid")
+    if len(rows):
+        found = scorer.scored(rows)
+        warm = calibration.temperature(found.scores, stored_scores.golds_of(run.reader, found))
+    found = scorer.scored(scorer.counted("test"))
+    return _ordered(found, stored_scores.golds_of(run.reader, found), warm)
 
 
 def edges_of(run: FinishedRun, config: ReportConfig, answers: Answers) -> np.ndarray | None:
@@ -111,12 +111,6 @@ def _seeds(run: FinishedRun, wanted: str) -> list[int]:
     if not wanted.isdecimal() or int(wanted) not in there:
         raise ConfigError(f"--seed {wanted}: {run.folder} has {', '.join(map(str, there))}, or give mean")
     return [int(wanted)]
-
-
-def _golds(scorer: Scorer, rows: Tensor) -> np.ndarray:
-    """Return the place of gold in the list of mention rows (n,), -1 = not there."""
-    found: np.ndarray = scorer.table.gold[rows.to(scorer.table.device)].cpu().numpy()
-    return found
 
 
 def _ordered(found: Scored, gold: np.ndarray, warm: float) -> Answers:

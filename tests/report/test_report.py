@@ -198,7 +198,7 @@ def test_a_run_over_all_entities_says_that_its_lists_are_not_kept(world, tmp_pat
     loop.fit(run, JointConfig(width=4))
     build.report(config(world, tmp_path / "out", tmp_path / "whole"))
     text = "".join(read(tmp_path / "out/index.html").texts)
-    assert "ranked all entities, and what it ranked is not kept: mentions are not shown" in text
+    assert "ranked other entities than those of lists: mentions are not shown" in text
     assert [path.name for path in (tmp_path / "out").glob("*.html")] == ["index.html"]
     with pytest.raises(ConfigError, match="another protocol"):
         build.report(config(world, tmp_path / "two", "bert", tmp_path / "whole"))

@@ -51,6 +51,13 @@ class Scorer:
         self._loaded = self._loaded or self._anew()
         return self._loaded
 
+    def counted(self, split: str) -> np.ndarray:
+        """Return the mention rows (n,) of valid or test that the run's numbers are of."""
+        if self._kept[0]:
+            return self._kept[0][split].rows if split in self._kept[0] else np.arange(0)
+        rows: np.ndarray = ranking.rows_of(self.heads.table, split, self.config.protocol).numpy()
+        return rows
+
     def scored(self, rows: np.ndarray) -> Scored:
         """Return the candidates of mention rows (n,), ascending, and their scores, mean over the seeds."""
         found = self._known(rows)
