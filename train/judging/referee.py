@@ -64,6 +64,7 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
         "slices": _slices(reader, rows, better, tied),
         "against": None if config.against is None else str(config.against),
         "differences": _differences(config, reader, rows, protocol, values) if config.against else {},
+        "warnings": _warnings(config.selected_on or found.selected_on, config.split),
         "confidence": _confidence(found, reader, rows, values[:, TESTED.index("top1")]),
     }
 
@@ -136,6 +137,15 @@ def _check_mentions(found: Predictions, wanted: list[str], known: set[str]) -> N
             f"{found.path} lacks {len(lost):,} of the {len(wanted):,} mentions, first '{lost[0]:.60}'. A mention "
             "without an answer counts, too: give it an empty list of candidates"
         )
+
+
+def _warnings(selected_on: str, split: str) -> list[str]:
+    if selected_on != split:
+        return []
+    return [
+        f"selected on the very mentions that it is judged on ({split}): the best of what was tried, which says nothing "
+        "of new mentions"
+    ]
 
 
 def _confidence(found: Predictions, reader: Reader, rows: np.ndarray, right: np.ndarray) -> dict[str, Any] | None:

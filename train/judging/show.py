@@ -28,6 +28,7 @@ def _tables(found: dict[str, Any]) -> str:
         f"%; {found['dataset']} {found['split']['name']}, {found['mentions']:,} mentions; protocol "
         f"{found['protocol']}, {found['tie_rule']} ties; selected on {found['selected_on']}",
         splits.told(found["split"]),
+        *(f"warning: {warning}" for warning in found["warnings"]),
         f"95% intervals: {ends}",
         f"candidates each: {apart['mean']:.1f} ({apart['least']} to {apart['most']}); a constant scorer would have "
         f"top1 {percent(measured['chance_top1'])}: adjusted top1 is 0 there, and 100 where all is right",
