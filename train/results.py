@@ -105,8 +105,8 @@ def results_of(run: Run, lexical: dict[str, Any], seeds: list[dict[str, Any]]) -
     `watched` is the protocol that the epoch was chosen under. `lexical` always ranks the lists. `ties` holds test's
     means under the two other rules; `seconds` is the sum of what the seeds took, interruptions left out. `split` says
     on which split the numbers are (splits.describe), `parts` by which recipes the cache's were made; of a head without
-    weights valid may be missing. `unlabeled` mentions count nowhere. `confidence` is what judging.confidence says of the
-    scores that the seeds kept, None where one kept none. `digest` covers all other fields.
+    weights valid may be missing. `unlabeled` mentions count nowhere. `confidence` is what judging.confidence says of
+    the scores that the seeds kept, None where one kept none. `digest` covers all other fields.
     """
     config, head, reader, data = run.config, run.head, run.reader, run.data
     measured = tuple(data.splits)

@@ -176,8 +176,8 @@ def test_points_of_the_curve_are_on_it_and_few():
 
 
 def strange(runs, tmp_path, change):
-    """What predicting with a changed copy of DRIN's run is refused with."""
-    run = shutil.copytree(runs[1]["drin"][0], tmp_path / "run")
+    """What predicting with a changed copy of DRIN's run is refused with, if it kept no scores."""
+    run = shutil.copytree(runs[1]["drin"][0], tmp_path / "run", ignore=shutil.ignore_patterns("scores-*"))
     change(run, runs[1]["bert"][0])
     with pytest.raises((ConfigError, NotFiniteError)) as error:
         predicted(run, tmp_path / "out", seed="0")

@@ -159,6 +159,10 @@ def test_mentions_without_kept_scores_are_scored_beside_those_with(run, tmp_path
                 assert scores[line["mention"], candidate["id"]] == pytest.approx(candidate["score"], abs=1e-6)
 
 
+def test_of_another_cache_no_scores_were_kept(run, edges):
+    assert stored_scores.read(run, finished_run.results_of(run), melcache.open(edges), 0) == {}
+
+
 def test_kept_scores_map_the_file_and_take_four_bytes_a_candidate(run, cache):
     reader, results = melcache.open(cache), finished_run.results_of(run)
     found = stored_scores.read(run, results, reader, 0)

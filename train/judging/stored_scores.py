@@ -34,11 +34,12 @@ class Scored:
 def read(run: Path, results: dict[str, Any], reader: Reader, seed: int) -> dict[str, Scored]:
     """Return the scores that a seed kept, by split: test, and valid where that was measured; {} if it kept none.
 
-    `results` is the checked content of results.json, `reader` its cache. Arrays map the file. Raises ConfigError for
-    what is damaged, of another training, or of other mentions or lists than the cache has.
+    `results` is the checked content of results.json, `reader` its cache; of another one, be it that one grown, nothing
+    was kept. Arrays map the file. Raises ConfigError for what is damaged, of another training, or of other mentions or
+    lists than the cache has.
     """
     path = run / f"scores-{seed}.safetensors"
-    if not paths.exists(path):
+    if reader.id != results["cache_id"] or not paths.exists(path):
         return {}
     tested = next(result["test"] for result in results["seeds"] if result["seed"] == seed)
     with run_files.open_tensors(run / f"ranks-{seed}.safetensors") as file:
