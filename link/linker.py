@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from cache.names import ColumnName
+from cache.names import ColumnName, PartName
+from common.errors import ConfigError
 from common.output import say
 from common.records import Entity, Mention
 from extract.retrieval import sources
@@ -23,6 +24,7 @@ from link.vectors.encoder_settings import Asked
 from link.vectors.encoding import Drafted, Encoding
 from link.vectors.known_mentions import KnownMentions
 
+IDS = PartName("mention.ids")
 AT_ONCE = 256  # mentions that are encoded and ranked together
 
 
@@ -71,6 +73,10 @@ class Linker:
         encoding = Encoding(opened.reader, parts, asked, device)
         reader = new_entities.grown(opened.reader, new, [*columns], encoding) if new else opened.reader
         ranker = Ranker(opened, reader, str(seed), device)
+        if {ColumnName(name).part for name in ranker.columns} - {*encoding.parts, IDS}:
+            raise ConfigError(
+                f"{run}: results.json and the weights are of heads with other options. Train it with --fresh"
+            )
         return cls(opened, ranker, encoding, new, None if release is None else Path(release))
 
     def link(

@@ -16,6 +16,7 @@ from common.output import say
 from common.paths import find_cache
 from train.heads.registry import HEADS
 from train.inspecting.finished_run import results_of
+from train.run_folder import run_files
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,11 @@ class OpenedRun:
         """Return the columns that the head reads, and those that edges which it reads are made of."""
         entry = HEADS[self.results["model"]]
         assert entry.config is not None, "a head with weights has options"
-        head = from_json(entry.config, self.results["config"][entry.name])
+        own = self.results["config"].get(entry.name)
+        with run_files.naming(self.folder / run_files.RESULTS):
+            if not isinstance(own, dict):
+                raise ConfigError("it does not say with which options its head was trained")
+            head = from_json(entry.config, own)
         found = [name for name in (*entry.reads, *head.more) if name not in head.absent]
         edges = any(ColumnName(name).part == ALIGNMENT for name in found)
         return list(dict.fromkeys([*found, *(ALIGNMENT_READS if edges else ())]))

@@ -16,6 +16,12 @@ from extract.encoders.text.pooling import MODES
 PAPERS: dict[Role, str] = {
     "text": r"transformers BertModel", "joint": r"open_clip", "image": r"torchvision .*", "objects": r"torchvision .*",
 }  # fmt: skip
+PRECISIONS = ("fp32", "bf16", "fp16")
+OBJECTS = PartName("mention.objects")
+ON_HUB = re.compile(
+    r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)@[0-9a-f]{40}"
+)  # as manifests name where encoders are from
+HUB: dict[Role, str] = {"image": "hf-hub:", "joint": "hf-hub:"}  # before such a name, where an option wants it
 COUNTS = ("texts", "tokens", "pictures")  # what recipes say a call of an encoder takes
 SECOND = "_v2"  # of torchvision's two detectors
 
@@ -64,9 +70,9 @@ def config_of(manifest: Manifest, parts: Collection[PartName], asked: Asked, **m
             values[option] = name
         elif role == "objects" and str(recipe.get("encoder")).endswith(SECOND):
             values[option] = "v2"
-        values |= _counted(recipe) | {"precision": recipe.get("compute", "fp32")}
+        values |= _counted(recipe) | {"precision": recipe["compute"]}
         if role == "objects":
-            values["objects"] = recipe.get("objects", 3)
+            values["objects"] = manifest.parts[OBJECTS].columns["scores"].shape[0]
     values |= dict(_read_of(manifest, named="text" in values)) | {"storage": _storage(manifest, parts)}
     return ExtractConfig(**values, heads=tuple(part for part in parts if KINDS[part].on_demand), **machine)
 
@@ -76,9 +82,10 @@ def _told(manifest: Manifest) -> dict[Role, Mapping[str, Any]]:
     found: dict[Role, Mapping[str, Any]] = {}
     for name, part in manifest.parts.items():
         recipe, role = part.recipe.get("encoder"), KINDS[name].role
-        if role and isinstance(recipe, dict) and "compute" in recipe:  # crops have theirs one deeper, places none
+        if role and isinstance(recipe, dict) and recipe.get("compute") in PRECISIONS:  # crops have theirs one deeper
             found.setdefault(role, recipe)
-    if "objects" in found and isinstance(resnet := found["objects"].get("resnet"), dict):
+    resnet = found["objects"].get("resnet") if "objects" in found else None
+    if isinstance(resnet, dict) and resnet.get("compute") in PRECISIONS:
         found.setdefault("image", resnet)
     return found
 
@@ -96,8 +103,9 @@ def _name(manifest: Manifest, role: Role, recipe: Mapping[str, Any], asked: Aske
     if option in asked.names or re.fullmatch(PAPERS[role], str(recipe.get("encoder"))):
         return asked.names.get(option)
     origins = manifest.provenance.noted.get("encoders")
-    if isinstance(origins, dict) and isinstance(origin := origins.get(role), str):
-        return origin.partition("@")[0]
+    origin = str(origins.get(role)) if isinstance(origins, dict) else ""
+    if (found := ON_HUB.fullmatch(origin)) and not found[1].endswith(".py"):  # what a stranger wrote names no file
+        return f"{HUB.get(role, '')}{found[1]}"
     kind, weights = (str(recipe.get(name))[:40] for name in ("encoder", "weights"))
     raise ConfigError(
         f"the {option} encoder of the cache of {manifest.dataset.name} was named when it was made, and the cache does "
@@ -110,7 +118,7 @@ def _counted(recipe: Mapping[str, Any]) -> dict[str, int]:
     """Return how much a call takes: `64 texts and 16 pictures of one shard in row order`."""
     told = {what: count for count, what in re.findall(r"(\d{1,9}) (\w+)", str(recipe.get("batch")))}
     options = {"texts": "text_batch", "tokens": "text_tokens", "pictures": "image_batch"}
-    return {options[what]: int(told[what]) for what in COUNTS if what in told}
+    return {options[what]: int(told[what]) for what in COUNTS if int(told.get(what, 0)) > 0}
 
 
 def _read_of(manifest: Manifest, *, named: bool) -> Iterator[tuple[str, Any]]:

@@ -79,6 +79,37 @@ def test_a_manifest_that_says_nothing_of_an_encoder_is_one_line():
         Asked(names={"words": "x"})
 
 
+@pytest.mark.parametrize(
+    ("recipe", "match"),
+    [
+        ({"compute": "fp8"}, "does not say how its text encoder works"),
+        ({"encoder": "AutoModel Evil", "weights": "0" * 64}, r"was named .* --encoder text=NAME"),
+        ({"batch": "0 texts", "weights": 7}, None),
+    ],
+)
+@pytest.mark.parametrize("origin", ["evil.py@" + "0" * 40, "../evil@" + "0" * 40, "/tmp/x@1", 7, {"text": 1}])
+def test_what_a_strangers_manifest_says_of_encoders_names_no_file(recipe, match, origin):
+    held = manifest(ExtractConfig(dataset="jsonl", weights="random-tiny", remote="", device="cpu"))
+    part = held.parts["mention.text"]
+    told = part.recipe | {"encoder": part.recipe["encoder"] | recipe}
+    held.parts = {"mention.text": replace(part, recipe=told)}
+    held.provenance = Provenance({"encoders": {"text": origin}}, {})
+    if match is None:
+        assert config_of(held, ["mention.text"], Asked(), device="cpu", candidates=5).text is None
+    else:
+        with pytest.raises(ConfigError, match=match):
+            config_of(held, ["mention.text"], Asked(), device="cpu", candidates=5)
+
+
+def test_the_name_of_a_model_of_the_hub_is_taken_from_the_manifest():
+    held = manifest(ExtractConfig(dataset="jsonl", weights="random-tiny", remote="", device="cpu"))
+    part = held.parts["mention.text"]
+    told = part.recipe | {"encoder": part.recipe["encoder"] | {"encoder": "AutoModel BertModel"}}
+    held.parts = {"mention.text": replace(part, recipe=told)}
+    held.provenance = Provenance({"encoders": {"text": "BAAI/bge-m3@" + "5" * 40}}, {})
+    assert config_of(held, ["mention.text"], Asked(), device="cpu", candidates=5).text == "BAAI/bge-m3"
+
+
 @pytest.fixture(scope="module")
 def named(world, tmp_path_factory):
     """A text encoder in a folder, and a run on a cache beside the world's that it made."""
