@@ -120,7 +120,7 @@ def write(folder: Path) -> None:
     """Write the world to a new folder: records, pictures and checksums.  It is the same one every time."""
     rng = np.random.default_rng(SEED)
     (folder / "images").mkdir(parents=True)
-    things = _things(rng)
+    things = draw_things(rng)
     entities = [
         Entity(thing.id, thing.name, thing.fill(DESCRIPTION), _photograph(rng, thing, folder, thing.id))
         for thing in things
@@ -131,7 +131,7 @@ def write(folder: Path) -> None:
     (folder / SUMS).write_text(_sums(folder), encoding="utf-8", newline="\n")
 
 
-def _things(rng: np.random.Generator) -> list[Thing]:
+def draw_things(rng: np.random.Generator) -> list[Thing]:
     """Return all things; the namesakes of one name differ in every fact."""
     things = []
     for name in NAMES:
