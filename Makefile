@@ -12,11 +12,11 @@ TAKES_setup := EXTRAS
 TAKES_demo := SHARDS
 TAKES_extract := DATASET DATA SHARDS NAME WEIGHTS MAX_MISSING LIMIT DEVICE FOR TEXT IMAGE JOINT DETECTOR DESCRIPTIONS REMOTE PUSH PLAN EXPLAIN ARGS
 TAKES_describe := DATASET DATA DESCRIPTIONS CONTACT ARGS
-TAKES_train := DATASET SHARDS MODEL EPOCHS SEEDS DEVICE RUN ARGS
-TAKES_reproduce := DATASET DATASETS SHARDS MODELS EPOCHS SEEDS DEVICE RUN ARGS
+TAKES_train := DATASET SHARDS MODEL EPOCHS SEEDS DEVICE RUN REPORT ARGS
+TAKES_reproduce := DATASET DATASETS SHARDS MODELS EPOCHS SEEDS DEVICE RUN REPORT ARGS
 TAKES_bench := RECORD
 TAKES_torture := RECORD SEED ONLY CASES
-SWITCHES := PUSH PLAN EXPLAIN
+SWITCHES := PUSH PLAN EXPLAIN REPORT
 ON := 1 yes Yes YES true True TRUE
 OFF := 0 no No NO false False FALSE
 GOALS := $(or $(MAKECMDGOALS),help)
@@ -67,6 +67,7 @@ help:
 	@echo "make train DATASET=... MODEL=drin   a cache to an accuracy; also SHARDS EPOCHS SEEDS DEVICE RUN"
 	@echo "make reproduce DATASET=...          every head and five seeds, beside the published numbers; also SHARDS"
 	@echo "                                    MODELS=drin,bert SEEDS EPOCHS DEVICE RUN; DATASETS=a,b: encoder by head"
+	@echo "                                    REPORT=1, also of train: then pages to look at, in report/ of its folder"
 	@echo "                                    extract, train, reproduce take any other option in ARGS='--patience 5'"
 	@echo "make bench RECORD=docs/benchmarks.md  measure the trainer here; RECORD writes the figures down"
 	@echo "make torture RECORD=docs/reliability.md  break caches, for an hour; also SEED ONLY=kills,rot CASES=1000"
@@ -80,7 +81,8 @@ $(READY): requirements.lock pyproject.toml setup.sh $(if $(EXTRAS),FORCE)
 
 demo: $(READY)
 	@$(PYTHON) -m melcache extract --dataset demo --shards "$$SHARDS" --weights random-tiny
-	@$(PYTHON) -m melcache train --dataset demo --shards "$$SHARDS" --model drin --seeds 0,1,2 --width 128 --run runs/demo --fresh
+	@$(PYTHON) -m melcache train --dataset demo --shards "$$SHARDS" --model drin --seeds 0,1,2 --width 128 --run runs/demo --fresh \
+	  --report
 
 extract: $(READY)
 	@$(PYTHON) -m melcache extract --dataset "$$DATASET" --data "$$DATA" --shards "$$SHARDS" --weights "$$WEIGHTS" \
@@ -94,11 +96,13 @@ describe: $(READY)
 	  --out "$${DESCRIPTIONS:-$${DATA%/}.descriptions.jsonl}" $(ARGS)
 
 train: $(READY)
-	@$(PYTHON) -m melcache train --dataset "$$DATASET" --shards "$$SHARDS" --model "$$MODEL" --device "$$DEVICE" $(GIVEN) $(ARGS)
+	@$(PYTHON) -m melcache train --dataset "$$DATASET" --shards "$$SHARDS" --model "$$MODEL" --device "$$DEVICE" $(GIVEN) \
+	  $(call switch,REPORT,report) $(ARGS)
 
 reproduce: $(READY)
 	@$(PYTHON) -m melcache compare --dataset "$$DATASET" --shards "$$SHARDS" --device "$$DEVICE" \
-	  $${DATASETS:+--datasets "$$DATASETS"} $${MODELS:+--models "$$MODELS"} $(GIVEN) $(ARGS)
+	  $${DATASETS:+--datasets "$$DATASETS"} $${MODELS:+--models "$$MODELS"} $(GIVEN) \
+	  $(call switch,REPORT,report) $(ARGS)
 
 test: $(READY)
 	@$(PYTHON) -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal

@@ -9,7 +9,7 @@ from common.foreign import make, shell
 TARGETS = "MELCACHE_TARGETS"  # in the environment, of our Makefile: "extract:DATASET,DATA train:DATASET,..."
 TARGET_OF = {"compare": "reproduce"}  # of a command, where its name is another
 TAKEN = "MELCACHE_MAKE"  # in the environment: the variables that the target of our Makefile takes
-SWITCHES = ("PUSH", "PLAN", "EXPLAIN")
+SWITCHES = ("PUSH", "PLAN", "EXPLAIN", "REPORT")
 OPTION = re.compile(r"(?<![\w/=-])--([a-z][a-z-]*[a-z])")
 COMMAND = re.compile(
     r"\b(?:melcache|make|python -m|torchrun) .*?(?:; |\. |$)"

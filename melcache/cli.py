@@ -19,7 +19,7 @@ COMMANDS = tuple(
         (
             *extract.cli.COMMANDS,
             *cache.cli.COMMANDS,
-            *train.cli.COMMANDS,
+            *map(report.cli.followed, train.cli.COMMANDS),
             *report.cli.COMMANDS,
             *link.cli.COMMANDS,
             *serve.cli.COMMANDS,

@@ -1,8 +1,20 @@
-"""The command of `melcache` that makes reports."""
+"""The command of `melcache` that makes reports, and the option of others that makes one when they are done."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from common import console
 from common.commands import Command
-from report.config import ReportConfig
+from common.errors import ConfigError
+from common.options import Given, knob
+from report.config import MOST_RUNS, ReportConfig
+from report.writing import folder
+from train import own_head
+from train.config import CompareConfig, TrainConfig
 
 
 def report(config: ReportConfig) -> None:
@@ -16,4 +28,49 @@ def report(config: ReportConfig) -> None:
     console.show(build.show(build.report(config)))
 
 
+@dataclasses.dataclass(frozen=True)
+class AfterConfig:
+    """What a command that trains does when it is done."""
+
+    report: bool = knob(False, "then make a report, in report/ of the folder")
+
+
+def followed(command: Command) -> Command:
+    """Return a command with the option --report, where it is one that leaves runs; others as they are."""
+    if command.name not in LEAVES:
+        return command
+    runs = LEAVES[command.name]
+
+    def run(config: TrainConfig, *given: Given) -> None:
+        *others, after = given
+        wanted, out = after.config().report, _folder(config) / "report"
+        if wanted:  # not when hours of training are over
+            folder.check(out)
+            if isinstance(config, CompareConfig) and config.datasets:
+                raise ConfigError("--report shows runs of one cache side by side: leave it out with --datasets")
+        command.run(config, *others)
+        if wanted and os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks
+            report(ReportConfig(run=runs(config), out=out, device=config.device))
+
+    run.__doc__ = command.run.__doc__
+    return dataclasses.replace(command, run=run, more=lambda words: (*command.more(words), AfterConfig))
+
+
+def _folder(config: TrainConfig) -> Path:
+    """Return the folder that a command leaves; that of a head by file has the head's name."""
+    return config.folder if isinstance(config, CompareConfig) else own_head.resolve(config).folder
+
+
+def _trained(config: TrainConfig) -> list[Path]:
+    return [_folder(config)]
+
+
+def _compared(config: TrainConfig) -> list[Path]:
+    """Return the folders of the best runs of a comparison, as many as a report shows."""
+    found: dict[str, Any] = json.loads((config.folder / "compare.json").read_text())
+    best = sorted(found["entries"], key=lambda entry: -entry["mean"]["test"]["top1"])
+    return [Path(entry["run"]) for entry in best[:MOST_RUNS]]
+
+
+LEAVES: dict[str, Callable[[Any], list[Path]]] = {"train": _trained, "compare": _compared}
 COMMANDS = (Command("report", "Look at a run", ReportConfig, report),)

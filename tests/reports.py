@@ -1,5 +1,6 @@
 """A world for reports: a small cache with strings of strangers in every field, its release with pictures, and runs."""
 
+import re
 import struct
 import zlib
 
@@ -130,3 +131,9 @@ def config(world, out, *runs, **changes):
     """The config of a report on runs of a world, both where none is named."""
     known = {"release": world / "release", "adapter": "jsonl", "device": "cpu"}
     return ReportConfig(run=[world / run for run in runs or ("bert", "drin")], out=out, **known | changes)
+
+
+def read_card_runs(out):
+    """The names of the runs that the mentions of a report speak of."""
+    text = (out / "mentions-001.html").read_text()
+    return set(re.findall(r'<span class="letter run\d">[A-D]</span> <bdi>([^<]*)</bdi>\n<select', text))

@@ -60,7 +60,7 @@ def test_messages_name_what_make_takes(checkout, monkeypatch, capsys):
     program(shell, 'printf "[%s]\\n" "$MELCACHE_MAKE"')
     for goal, names in GOALS.items():
         taken = make(checkout, goal)[1][0].split()
-        assert set(names.split()) <= set(taken) <= {*names.split(), "ARGS", "PUSH", "PLAN", "EXPLAIN"}, goal
+        assert set(names.split()) <= set(taken) <= {*names.split(), "ARGS", *by_make.SWITCHES}, goal
     monkeypatch.setenv(by_make.TAKEN, make(checkout, "extract")[1][0])
     shell.write_text(before)
     for said, more in (
@@ -155,6 +155,8 @@ def test_switches_are_yes_or_no_in_any_spelling(checkout):
     assert not asked & set(make(checkout, "extract", "PUSH=0", "PLAN=no", "EXPLAIN=")[1])
     status, words, said = make(checkout, "extract", "PUSH=please")
     assert status and not words and "PUSH=please: expected 1 or 0" in said
+    for goal in ("train", "reproduce"):
+        assert "--report" in make(checkout, goal, "REPORT=1")[1] and "--report" not in make(checkout, goal)[1]
 
 
 @pytest.mark.parametrize(

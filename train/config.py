@@ -47,7 +47,7 @@ class TrainConfig:
     dataset: str = knob("demo", "name of a cache under --shards, or a path to one", machine=True)
     model: str = knob("drin", f"the head: {', '.join(HEADS)}, or FILE.py with one of your own", machine=True)
     epochs: int | None = knob(None, _by_head("passes over the train split", "epochs"))
-    seeds: tuple[int, ...] = knob((0,), "comma-separated; each gives its own initial weights and order", machine=True)
+    seeds: tuple[int, ...] = knob((0,), "with commas; each gives its own initial weights and order", machine=True)
     shards: Path = knob(SHARDS, "folder that holds caches", machine=True)
     run: Path | None = knob(
         None,
@@ -71,7 +71,7 @@ class TrainConfig:
     with_lexical: bool = knob(False, "add the string score, both weights learned, from the string matcher on")
     option: list[str] = knob(
         (),
-        "an option of a head of your own, items of lists joined by +; repeatable",
+        "of a head of your own; items of lists joined by +; repeatable",
         metavar="KNOB=VALUE",
         machine=True,
     )

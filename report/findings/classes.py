@@ -4,6 +4,7 @@ Every mention has exactly one OUTCOME for a run. KINDS are marks that may overla
 another entity was chosen.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from common.records import split_mask
 
+WORD = re.compile(r"\w+")
 RARE = 5  # golds of a train split: fewer are few
 RIGHT, TIED, OTHER, NOT_LISTED, NIL = "right", "tied", "other", "not-listed", "nil"
 OUTCOMES = {
@@ -35,7 +37,11 @@ class Kind:
 
 
 KINDS = {
-    "same-name": Kind("same name", "the entity chosen has gold's name, but for case and spaces", errors=True),
+    "same-name": Kind(
+        "same name",
+        "the entity chosen has gold's name, but for case, punctuation and brackets at its end",
+        errors=True,
+    ),
     "partial-name": Kind(
         "partial name", "all words of one of the two names stand in the other, and the names differ", errors=True
     ),
@@ -74,7 +80,7 @@ def rivals(entities: np.ndarray, gold: np.ndarray) -> np.ndarray:
 
 
 def same_name(one: str, other: str) -> bool:
-    """Return whether two names are equal but for case and spaces."""
+    """Return whether two names are equal but for case, punctuation and brackets at the end: Fred (footballer)."""
     return _words(one) == _words(other)
 
 
@@ -85,7 +91,10 @@ def partial_name(one: str, other: str) -> bool:
 
 
 def _words(name: str) -> list[str]:
-    return name.casefold().split()
+    name = name.strip()
+    if name.endswith(")"):
+        name = name[: name.rfind("(")].strip() or name
+    return WORD.findall(name.casefold()) or name.split()  # a name may be of signs alone
 
 
 def frequencies(gold: np.ndarray, splits: np.ndarray) -> np.ndarray:

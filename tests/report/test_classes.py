@@ -31,6 +31,13 @@ def test_the_rival_is_the_chosen_entity_or_the_best_of_the_others():
         ("York", "New York", False, True),
         ("New York City", "york new", False, True),
         ("york new", "New York", False, True),  # the same words in another order
+        ("Paris, Texas", "paris texas", True, False),
+        ("Fred (footballer, born 1979)", "Fred (singer)", True, False),
+        ("Fred (singer)", "FRED", True, False),
+        ("Fred (singer)", "Fred Astaire", False, True),
+        ("(singer)", "(footballer)", False, False),
+        ("a)", "b)", False, False),
+        ("!!!", "???", False, False),
         ("Yorkshire", "York", False, False),
         ("Paris", "Oslo", False, False),
         ("", "Oslo", False, False),
