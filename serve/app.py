@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
@@ -14,12 +13,12 @@ from starlette.types import Receive, Scope, Send
 
 from common.errors import ConfigError, MelcacheError
 from link.records import EntityCard
-from serve import answers, form, pages, refusals
+from serve import answers, form, pages, refusals, schema
 from serve.config import ServeConfig
 from serve.door.gate import MEGABYTE, Gate, Hosts
 from serve.line import Line, Links
 from serve.refusals import Refusal
-from serve.schema import LONGEST_ID, Answer, Entity, Error, Health, Question, StrictRequest
+from serve.schema import LONGEST_ID, Answer, Entity, Error, Health
 from serve.thumbnails import Thumbnails
 
 OFF: TelemetryConfig = {
@@ -34,6 +33,7 @@ WHY = {
     404: "There is none.",
     408: "The request came too slowly.",
     413: "The request is too large.",
+    415: "The request is no JSON.",
     422: "What is asked cannot be answered.",
     429: "Too many mentions from one address wait.",
     503: "Too many mentions wait, or the answer takes too long.",
@@ -48,19 +48,7 @@ PAGE_ERRORS: dict[int | str, dict[str, Any]] = {
 Id = Annotated[str, Path(min_length=1, max_length=LONGEST_ID, description="The entity's id.")]
 
 
-class _Route(APIRoute):
-    """A route whose JSON is read strictly."""
-
-    def get_route_handler(self) -> Any:
-        handle = super().get_route_handler()
-
-        async def strict(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive))
-
-        return strict
-
-
-api = APIRouter(route_class=_Route)
+api = APIRouter()
 
 
 class Served:
@@ -86,8 +74,7 @@ class Served:
         )
         self.app.state.served, self.app.state.about = self, about(linker)
         self.app.include_router(api)
-        mentions = self.app.openapi()["components"]["schemas"]["Question"]["properties"]["mentions"]
-        mentions["maxItems"] = config.max_mentions  # of the schema that is kept and shown
+        schema.openapi(self.app.openapi(), config.max_mentions)  # which is kept, and shown
         self.gate = Gate(self.app, Hosts(config.host), config.max_request * MEGABYTE, config.patience)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,10 +125,10 @@ async def on_ours(request: Request, error: Exception) -> Response:
     raise error
 
 
-@api.post("/api/link", responses=errors(400, 408, 413, 422, 429, 503))
-async def link(request: Request, question: Question) -> list[Answer]:
+@api.post("/api/link", responses=errors(400, 408, 413, 415, 422, 429, 503), openapi_extra=schema.BODY)
+async def link(request: Request) -> list[Answer]:
     """Link mentions: for each the best entities, with scores, probabilities and evidence."""
-    here = served(request)
+    here, question = served(request), await schema.question(request)
     if len(question.mentions) > here.config.max_mentions:
         raise Refusal(422, f"{len(question.mentions)} mentions at once, expected at most {here.config.max_mentions}")
     mentions = [asked.new_mention() for asked in question.mentions]

@@ -29,7 +29,12 @@ PICTURES = {  # of cache.kinds.IMAGE_STATUS, where there is none to take
     "float_image": "the pixels are not whole numbers",
 }
 _TEMPLATES = Environment(
-    loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=FileSystemLoader(FOLDER),
+    autoescape=True,
+    undefined=StrictUndefined,
+    auto_reload=False,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 
 

@@ -6,23 +6,24 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 from starlette.requests import Request
 
 from link.records import NewMention
-from serve.refusals import Refusal
+from serve.refusals import Refusal, sentence_of
 
 LONGEST_TEXT, LONGEST_MENTION, LONGEST_ID = 10_000, 1_000, 500  # characters
 MOST_CANDIDATES, MOST_TOP = 1_000, 100
 MOST_MARKS = 200_000  # brackets and commas of a request: each may become an object of Python
 
 
-def _decoded(text: str) -> str:
+def _decoded(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
     try:
-        base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise ValueError("expected the bytes of a picture in base64") from None
-    return text
 
 
 def _whole(number: Any) -> Any:
@@ -32,9 +33,17 @@ def _whole(number: Any) -> Any:
 # 7.0 is an integer in a JSON schema
 Place = Annotated[int, Field(ge=0, le=LONGEST_TEXT), BeforeValidator(_whole)]
 Top = Annotated[int, Field(ge=1, le=MOST_TOP), BeforeValidator(_whole)]
-BASE64: dict[str, Any] = {
-    "contentEncoding": "base64",
-    "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+Picture = Annotated[
+    bytes,
+    BeforeValidator(_decoded),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "pattern": BASE64}),
+]
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}},
+    }
 }
 Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 
@@ -60,9 +69,7 @@ class Asked(BaseModel):
     )
     start: Place | None = Field(None, description="Its first character, where the text has it more than once.")
     end: Place | None = Field(None, description="The character behind it.")
-    image: Annotated[str, AfterValidator(_decoded)] | None = Field(
-        None, description="A picture: the bytes of its file in base64.", json_schema_extra=BASE64
-    )
+    image: Picture | None = Field(None, description="A picture: the bytes of its file in base64.")
     candidates: list[Id] | None = Field(
         None, min_length=1, max_length=MOST_CANDIDATES, description="Ids of entities to rank; else they are retrieved."
     )
@@ -76,9 +83,8 @@ class Asked(BaseModel):
 
     def new_mention(self) -> NewMention:
         """Return it as the linker takes it."""
-        picture = None if self.image is None else base64.b64decode(self.image)
         chosen = None if self.candidates is None else tuple(self.candidates)
-        return NewMention(self.text, self.mention, self.start, self.end, picture, chosen, self.id)
+        return NewMention(self.text, self.mention, self.start, self.end, self.image, chosen, self.id)
 
 
 class Question(BaseModel):
@@ -143,21 +149,33 @@ class Error(BaseModel):
     error: str
 
 
-class StrictRequest(Request):
-    """A request whose JSON has each key once and only finite numbers, and is no bomb."""
+async def question(request: Request) -> Question:
+    """Return what a request asks: JSON with each key once, finite numbers alone, and no bomb.  Raises Refusal."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refusal(415, "expected JSON, and content-type: application/json")
+    parsed = [_parsed(b"".join([part async for part in request.stream()]))]
+    try:
+        return Question.model_validate(parsed.pop())
+    except ValidationError as error:
+        told = sentence_of(error.errors(include_url=False, include_context=False, include_input=False))
+        raise Refusal(422, told) from None
 
-    async def json(self) -> Any:
-        """Return the body.  Raises Refusal."""
-        body = await self.body()
-        if sum(map(body.count, (b"[", b"{", b","))) > MOST_MARKS:
-            raise Refusal(
-                413, f"the JSON has more than {MOST_MARKS:,} brackets and commas: ask for fewer mentions at once"
-            )
-        try:
-            return json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_finite)
-        except (ValueError, RecursionError) as error:
-            told = "it is nested too deep" if isinstance(error, RecursionError) else _plain(error)
-            raise Refusal(422, f"the body is no JSON: {told}") from None
+
+def _parsed(body: bytes) -> Any:
+    if sum(map(body.count, (b"[", b"{", b","))) > MOST_MARKS:
+        raise Refusal(413, f"the JSON has more than {MOST_MARKS:,} brackets and commas: ask for fewer mentions at once")
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
+        told = "it is nested too deep" if isinstance(error, RecursionError) else _plain(error)
+        raise Refusal(422, f"the body is no JSON: {told}") from None
+
+
+def openapi(found: dict[str, Any], max_mentions: int) -> None:
+    """Add what `question` reads to an OpenAPI schema."""
+    asked = Question.model_json_schema(ref_template="#/components/schemas/{model}")
+    asked["properties"]["mentions"]["maxItems"] = max_mentions
+    found["components"]["schemas"] |= asked.pop("$defs") | {"Question": asked}
 
 
 def _plain(error: ValueError) -> str:

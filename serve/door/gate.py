@@ -79,12 +79,13 @@ class Gate:
             return
         scope["app"] = self.app
         request, send = Request(scope, receive), _guarded(send)
-        body = bytearray()
+        body, held = bytearray(), 0
         try:
             _check_head(scope)
             self._check_names(request)
             await self._read(request, receive, body)
-            await self._pass(scope, bytes(body), receive, send)
+            held = len(body)
+            await self._pass(scope, _moved(body), receive, send)
         except Refusal as refusal:
             await refusals.response(request, refusal.status_code, refusal.detail, dict(refusal.headers or {}))(
                 scope, receive, send
@@ -92,7 +93,7 @@ class Gate:
         except _GoneError:
             pass
         finally:
-            self._held -= len(body)
+            self._held -= held or len(body)
 
     def _check_names(self, request: Request) -> None:
         hosts = request.headers.getlist("host")
@@ -105,36 +106,43 @@ class Gate:
             raise Refusal(403, "a page of another site may not ask this server")
 
     async def _read(self, request: Request, receive: Receive, body: bytearray) -> None:
-        """Append the request's body to `body`.  Raises Refusal: 413, 408, or 503 where others hold all the memory."""
+        """Append the request's body to `body`.  Raises Refusal: 413, 408, or 503 where others hold all the memory.
+
+        What is refused is let run out: who sends does not read yet, and would miss the answer.
+        """
         declared = request.headers.get("content-length", "0")
-        fits = declared.isdecimal() and len(declared) < 16 and int(declared) <= self._max_body
+        refused = self._refusal(int(declared) if declared.isdecimal() and len(declared) < 16 else self._max_body + 1, 0)
         try:
             async with asyncio.timeout(ARRIVAL):
                 async for chunk in _chunks(receive):
-                    if not fits or len(body) + len(chunk) > self._max_body:
-                        fits = False  # the rest is let run out: who sends does not read yet
-                        continue
-                    if self._held + len(chunk) > HELD * self._max_body:
-                        raise Refusal(503, "other requests hold all the memory there is for bodies: try again later", 1)
-                    body += chunk
-                    self._held += len(chunk)
+                    refused = refused or self._refusal(len(body) + len(chunk), len(chunk))
+                    if refused is None:
+                        body += chunk
+                        self._held += len(chunk)
+                    else:
+                        self._held -= len(body)
+                        body.clear()
         except TimeoutError:
-            raise Refusal(408, f"the request did not arrive within {ARRIVAL:g} s") from None
-        if not fits:
-            raise Refusal(
-                413,
-                f"the request is larger than {self._max_body // MEGABYTE} MB: ask for less, or send smaller pictures",
-            )
+            raise refused or Refusal(408, f"the request did not arrive within {ARRIVAL:g} s") from None
+        if refused is not None:
+            raise refused
 
-    async def _pass(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    def _refusal(self, size: int, more: int) -> Refusal | None:
+        """Return why a body of this size, of which `more` bytes have come, is refused; None if it is not."""
+        if size > self._max_body:
+            most = self._max_body // MEGABYTE
+            return Refusal(413, f"the request is larger than {most} MB: ask for less, or send smaller pictures")
+        if self._held + more > HELD * self._max_body:
+            return Refusal(503, "other requests hold all the memory there is for bodies: try again later", 1)
+        return None
+
+    async def _pass(self, scope: Scope, body: list[bytes], receive: Receive, send: Send) -> None:
         """Let the application answer; who has gone, or does not read the answer, ends it."""
-        whole = asyncio.Event()
         begun = asyncio.Event()
 
         async def replay() -> Message:
-            if not whole.is_set():
-                whole.set()
-                return {"type": "http.request", "body": body, "more_body": False}
+            if body:
+                return {"type": "http.request", "body": body.pop(), "more_body": False}  # and is not kept here
             return await asyncio.Future()  # that the client goes is seen below
 
         async def noting(message: Message) -> None:
@@ -156,6 +164,13 @@ class Gate:
             raise _GoneError
         if answered.cancelled() and not begun.is_set():
             raise Refusal(503, "the answer takes too long: ask for fewer mentions at once, or later", 1)
+
+
+def _moved(body: bytearray) -> list[bytes]:
+    """Return a body as what is taken out once, and empty it: of what is large there is one copy."""
+    found = [bytes(body)]
+    body.clear()
+    return found
 
 
 def _check_head(scope: Scope) -> None:

@@ -49,7 +49,7 @@ class FakeLinker:
         return self.cards.get(id)
 
     def link(self, mentions, *, top=10, nil_below=0.0):
-        self.calls.append(len(mentions))
+        self.calls += [len(mentions)]
         mentions = [replace(mention, image=read(mention.image)) for mention in mentions]
         self.mentions += mentions
         if self.gate is not None:

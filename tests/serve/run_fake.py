@@ -1,6 +1,7 @@
 """Serve a fake linker until told to end: `python -m tests.serve.run_fake FOLDER [OPTION=NUMBER ...]`."""
 
 import sys
+from collections import deque
 from pathlib import Path
 
 from PIL import Image
@@ -21,6 +22,7 @@ def main(folder: str, *options: str) -> None:
     picture = Path(folder) / "picture.jpg"
     Image.new("RGB", (400, 200), "teal").save(picture)
     linker = FakeLinker(picture, given.pop("seconds", 0.0))
+    linker.calls = linker.mentions = deque(maxlen=0)  # it is asked much
     connections.MOST = int(given.pop("most", connections.MOST))
     connections.HEAD = given.pop("head", connections.HEAD)
     config = ServeConfig(Path("runs/demo"), **{"port": 0} | {name: int(value) for name, value in given.items()})

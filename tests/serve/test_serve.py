@@ -14,6 +14,7 @@ from PIL import Image
 from serve import line as lines
 from serve.app import application
 from serve.config import ServeConfig
+from serve.door import gate
 from tests.serve.fake_linker import FakeLinker
 
 HERE = "http://127.0.0.1"
@@ -88,7 +89,7 @@ def test_many_mentions_come_back_in_order_with_their_pictures_read(client, linke
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "field required"),
+        (b"", "the body is no JSON: Expecting value"),
         (b"[" * 100_000, "nested too deep"),
         (b"[" * 300_000, "200,000 brackets"),
         (b'{"mentions": NaN}', "NaN is no number"),
@@ -205,7 +206,7 @@ def test_a_schema_is_there_and_no_page_that_loads_from_elsewhere(client):
     found = client.get("/openapi.json").json()
     assert set(found["paths"]) == {"/", "/api/link", "/api/entity/{id}", "/api/health", "/picture/{id}"}
     answers = found["paths"]["/api/link"]["post"]["responses"]
-    assert set(answers) == {"200", "400", "408", "413", "422", "429", "503"}
+    assert set(answers) == {"200", "400", "408", "413", "415", "422", "429", "503"}
     assert answers["422"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Error"}
     for path in ("/docs", "/redoc"):
         assert client.get(path).status_code == 404
@@ -270,3 +271,19 @@ def test_bounds_of_the_options_are_checked():
     for given, words in (({"port": 70_000}, "--port"), ({"max_waiting": 5}, "would never fit")):
         with pytest.raises(lines.MelcacheError, match=words):
             ServeConfig("runs/demo", **given)
+
+
+def test_bodies_of_all_requests_share_one_memory_and_a_refused_one_is_read_to_its_end(linker, monkeypatch):
+    monkeypatch.setattr(gate, "HELD", 0.5)
+    with asking(linker, max_request=1) as client:
+        took = []
+
+        def parts():
+            for _ in range(9):
+                took.append(1)
+                yield b"x" * 100_000
+
+        reply = client.post("/api/link", content=parts())
+        assert "all the memory" in said(reply, 503) and reply.headers["retry-after"] == "1"
+        assert len(took) == 9 and client.app.gate._held == 0
+        assert client.post("/api/link", json={"mentions": [ASKED]}).status_code == 200

@@ -15,7 +15,7 @@ from common.errors import ConfigError
 from link.records import Candidate, EntityCard, Link, NewMention
 from torture.tiny_cache import Result
 
-EXPECTED = (200, 400, 403, 404, 405, 408, 413, 421, 422, 431)
+EXPECTED = (200, 400, 403, 404, 405, 408, 413, 415, 421, 422, 431)
 MAY_WAIT = ("bytes", "http")  # for what never comes: no answer is none too
 WAIT = 0.3  # seconds for those
 LOOK = 100  # cases between looks at whether a good request is answered
