@@ -104,11 +104,11 @@ class Linker:
 
     @property
     def about(self) -> dict[str, Any]:
-        """The run and its name, dataset, cache_id, seeds, entities, temperature, and candidates of a mention."""
+        """The run and its name, dataset, cache_id, warnings, seeds, entities, temperature, and candidates of a mention."""
         results, reader = self._run.results, self._run.reader
         told = {"run": str(self._run.folder), "name": results["name"], "model": results["model"]}
         told |= {"dataset": results["dataset"], "cache_id": reader.id, "candidates": reader.manifest.candidates}
-        return told | self._ranker.about()
+        return told | {"warnings": list(reader.manifest.warnings)} | self._ranker.about()
 
     def _linked(self, mentions: Sequence[NewMention], begin: int, top: int, nil_below: float) -> list[Link]:
         """Return the answers to mentions that are encoded and ranked together; `begin` came before."""

@@ -96,7 +96,7 @@ def about(linker: Any) -> Mapping[str, Any]:
     """Return what strangers may know of a run: its name, not its folder."""
     told = linker.about
     return {"run": PurePath(told["run"]).name} | {
-        name: told[name] for name in ("model", "dataset", "cache_id", "entities")
+        name: told[name] for name in ("model", "dataset", "cache_id", "entities", "warnings")
     }
 
 

@@ -140,6 +140,7 @@ class Health(BaseModel):
     dataset: str
     cache_id: str
     entities: int
+    warnings: list[str]
     waiting: int
 
 

@@ -43,6 +43,7 @@ class FakeLinker:
             "dataset": "demo",
             "cache_id": "0123456789abcdef",
             "entities": 5,
+            "warnings": ["random <weights>"],
         }
 
     def entity(self, id: str) -> EntityCard | None:

@@ -62,8 +62,8 @@ def test_a_mention_is_selected_a_picture_dropped_and_an_answer_read(browser, pla
         page.keyboard.press("Tab")
         page.click("#link")
         page.wait_for_selector(".candidates")
-        assert page.inner_text("#answer-title") == "“Super G” is Super-G"
-        assert page.inner_text("#status") == "“Super G” is Super-G"
+        assert page.inner_text("#answer-title") == "“Super G” is Super-G (Q0)"
+        assert page.inner_text("#status") == "“Super G” is Super-G (Q0)"
         assert page.evaluate("document.activeElement.id") == "answer"
         assert "no <mark>Super G</mark>" in page.inner_html("blockquote")
         assert "no picture" not in page.inner_text(".candidates li:first-child table")
@@ -102,7 +102,7 @@ def test_without_javascript_the_form_is_sent_and_answered(browser, place):
         page.fill("#mention", "Vail")
         page.set_input_files("#image", folder / "picture.jpg")
         page.click("#link")
-        assert page.inner_text("#answer-title") == "“Vail” is Super-G"
+        assert page.inner_text("#answer-title") == "“Vail” is Super-G (Q0)"
         assert "no picture" not in page.inner_text(".candidates li:first-child table")
         page.fill("#mention", "Super G")
         page.click("#link")

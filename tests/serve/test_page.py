@@ -40,6 +40,7 @@ def test_the_page_says_what_is_served_and_nothing_of_this_machine(client):
     page = client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "Run demo (drin), dataset demo, 5 entities" in page.text and "someone" not in page.text
+    assert "Warning:</strong> random &lt;weights&gt;" in page.text
     for name in re.findall(r'(?:src|href)="([^"]+)"', page.text):
         assert name.startswith(("/", "#")), name
     for name in ("page.css", "page.js", "icon.svg"):
@@ -50,7 +51,7 @@ def test_an_answer_is_words_numbers_and_bars(client, linker):
     page = sent(client, ("a.jpg", b"bytes"))
     assert page.status_code == 200 and linker.mentions[0].image == b"bytes"
     words = text_of(page.text)
-    assert "“Super G” is Super-G" in words and "probability 0.500, score 1" in words
+    assert "“Super G” is Super-G (Q0)" in words and "probability 0.500, score 1" in words
     assert "sentence, entity’s text -0.200" in words and "your picture, entity’s picture 0.700" in words
     assert page.text.count('<rect width="70.0"') == 5 and page.text.count('<rect width="0.0"') == 5
     assert "your picture, entity’s picture no picture" in text_of(sent(client).text)

@@ -74,7 +74,8 @@ class Echo:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.about = {"run": "torture", "model": "none", "dataset": "torture", "cache_id": "0" * 64, "entities": 1}
+        self.about: dict[str, Any] = {"run": "torture", "model": "none", "dataset": "torture", "cache_id": "0" * 64}
+        self.about |= {"entities": 1, "warnings": []}
 
     def entity(self, id: str) -> EntityCard | None:
         """Return the one entity."""
