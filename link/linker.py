@@ -104,7 +104,7 @@ class Linker:
 
     @property
     def about(self) -> dict[str, Any]:
-        """The run and its name, dataset, cache_id, warnings, seeds, entities, temperature, and candidates of a mention."""
+        """The run, its name, dataset, cache_id, warnings, seeds, entities, temperature, and candidates of a mention."""
         results, reader = self._run.results, self._run.reader
         told = {"run": str(self._run.folder), "name": results["name"], "model": results["model"]}
         told |= {"dataset": results["dataset"], "cache_id": reader.id, "candidates": reader.manifest.candidates}
