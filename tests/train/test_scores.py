@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import melcache
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
+from common.options import from_json
 from tests.train import test_protocols
 from tests.train.test_predict import CONFIGS
 from train import loop
@@ -262,6 +263,18 @@ def test_a_kill_while_scores_are_kept_leaves_nothing_half(cache, run, tmp_path, 
                 assert torch.equal(load_file(tmp_path / step / name)[tensor], held)
     fitted(cache, run, "drin", seeds=(0,), fresh=True)
     assert not (run / "scores-1.safetensors").exists()
+
+
+def test_kept_scores_of_valid_are_those_of_the_best_epoch(cache, tmp_path):
+    results = fitted(cache, tmp_path / "run", "bert", seeds=(0, 1, 2), epochs=4)
+    assert any(0 < seed["epoch"] < 4 for seed in results["seeds"])
+    reader = melcache.open(cache)
+    for seed in (0, 1, 2):
+        kept = stored_scores.read(tmp_path / "run", results, reader, seed)["valid"]
+        told = json.loads((tmp_path / "run/results.json").read_text())
+        config = from_json(TrainConfig, {name: value for name, value in told["config"].items() if name != "bert"})
+        anew = scoring.Heads(tmp_path / "run", told, config, reader, [seed], "cpu").scored(torch.tensor(kept.rows))
+        assert np.array_equal(anew.scores, kept.scores) and np.array_equal(anew.entities, kept.entities)
 
 
 def test_the_best_entities_are_those_of_a_sort_and_no_tie_is_cut(monkeypatch):

@@ -16,7 +16,7 @@ from torture.machines.bit_rot import OTHERS, flip
 from torture.tiny_cache import Result, put
 from train.run_folder import run_files, run_schema
 
-SEED, RANKS = "seed-0.safetensors", "ranks-0.safetensors"
+SEED, RANKS, SCORES = "seed-0.safetensors", "ranks-0.safetensors", "scores-0.safetensors"
 VALUES = ("x", "\x1b[2J", None, -1, 0.5, True, [], {}, [[]], {"seed": 0}, 10**40, 1e300)
 
 
@@ -42,7 +42,9 @@ def _files(folder: Path, rng: random.Random) -> dict[Path, bytes]:
     weights = {"mention_text.weight": numbers.normal(size=(5, 4)).astype("f4"), "weight": np.float32(0.5)[None]}
     half = {f"best.0.{name}": values for name, values in weights.items()} | {"random": np.arange(99, dtype="u1")}
     ranks = {"rows": np.arange(7), "better": np.zeros(7, np.int64), "tied": np.ones(7, np.int64)}
+    scores = {"test.rows": np.arange(7), "test.scores": numbers.normal(size=(7, 4)).astype("f4")}
     for name, tensors, what in (
+        (SCORES, scores, {"seed": 0}),
         (SEED, weights, seed_result()),
         (RANKS, ranks, {"seed": 0}),
         (run_files.UNFINISHED, half, half_done()),
