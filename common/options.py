@@ -73,6 +73,20 @@ def as_json(config: Any) -> dict[str, Any]:
     return {} if config is None else {key: _json(key, value) for key, value in dataclasses.asdict(config).items()}
 
 
+def as_words(config: Any) -> list[str]:
+    """Return the options of a command line that make this config: of all knobs that are not at their default."""
+    words = []
+    for field in dataclasses.fields(config):
+        value, flag = getattr(config, field.name), flag_of(field)
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            words += [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return words
+
+
 def from_json(kind: type, values: Mapping[str, Any]) -> Any:
     """Return the config of a class whose `as_json` these values are.  Raises ConfigError for any other value."""
     hints, chosen = get_type_hints(kind), {}

@@ -13,6 +13,7 @@ from extract.beginning import Begun
 from extract.computing import coverage, provenance
 from extract.computing.missing_shards import Work
 from extract.config import ExtractConfig
+from extract.launching import local
 from extract.planning.shards import RANGED, missing
 from extract.preparation import described, prepare, with_lists
 
@@ -38,6 +39,8 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
             todo = shared.take(job.siblings.take(todo, draft), draft)
             if config.explain:
                 console.show(explain.report(explain.reasons(job, todo), job.siblings.lent))
+            if config.processes:
+                local.work(config, sum(len(item.missing) for item in todo))
             work.do(todo)
         plan = job.plan
         counts = coverage.count(job.release, plan.lists, draft)

@@ -1,0 +1,156 @@
+"""--workers-on local:N: processes that divide the ranges, GPUs and cores; what becomes of those that fail."""
+
+import os
+import signal
+import sys
+import time
+from functools import partial
+
+import pytest
+from typer.testing import CliRunner
+
+import melcache
+from common.commands import Command, program
+from common.errors import ConfigError
+from common.options import as_words
+from extract import pipeline
+from extract.config import ExtractConfig
+from extract.launching import local
+from tests.worlds import entity_record, extract_config, mention_record, write_release
+from torture.processes import child
+
+pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
+config = partial(extract_config, candidates=2, shard_rows=2)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    names = [f"Place{i}" for i in range(8)]
+    return write_release(
+        tmp_path_factory.mktemp("release"),
+        [mention_record(i, f"a day in {name}", name, gold=f"e{i}") for i, name in enumerate(names)],
+        [entity_record(i, name, "a place") for i, name in enumerate(names)],
+    )
+
+
+class Forked:
+    """A worker as a fork of this process: importing torch anew takes longer than the test."""
+
+    def __init__(self, work):
+        self.pid, self.returncode = child(work), None
+
+    def poll(self):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def terminate(self):
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+
+    def wait(self):
+        while self.poll() is None:
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def forks(monkeypatch):
+    """Let workers be forks, and note what each was started with."""
+    started = []
+
+    def start(config, environment, log, work=pipeline.run):
+        started.append((config, environment))
+        log.write_text("first\nthe last line")
+        return Forked(lambda: work(config))
+
+    monkeypatch.setattr(local, "start", start)
+    monkeypatch.setattr(local, "LOOK", 0.01)
+    return started
+
+
+def test_processes_make_the_cache_of_one_and_the_launcher_computes_nothing(release, tmp_path, forks, watched):
+    alone = melcache.open(pipeline.run(config(release, tmp_path / "alone")))
+    made = watched[-1].draft.made
+    found = melcache.open(pipeline.run(config(release, tmp_path / "many", workers_on="local:3")))
+    assert found.id == alone.id and made > 0 and watched[-1].draft.made == 0
+    assert len(forks) == 3 and all(given.workers_on is None and given.remote == "" for given, _ in forks)
+    assert not [name for name in os.listdir(tmp_path / "many/world") if name.startswith(".")]
+    pipeline.run(config(release, tmp_path / "many", workers_on="local:3"))
+    assert len(forks) == 3, "nothing is missing, nobody is asked"
+
+
+def test_what_dead_workers_leave_the_launcher_computes(release, tmp_path, forks, monkeypatch, capsys):
+    started = partial(local.start, work=lambda config: os._exit(7))
+    monkeypatch.setattr(local, "start", started)
+    alone = melcache.open(pipeline.run(config(release, tmp_path / "alone")))
+    assert melcache.open(pipeline.run(config(release, tmp_path / "many", workers_on="local:2"))).id == alone.id
+    said = capsys.readouterr().err
+    assert said.count("ended with status 7: the last line") == 2 and "worker 2 of 2" in said
+
+
+def test_an_interrupt_ends_the_workers(release, tmp_path, forks, monkeypatch):
+    monkeypatch.setattr(local, "start", partial(local.start, work=lambda config: time.sleep(600)))
+    workers = []
+
+    def interrupted(folder, these, todo):
+        workers.extend(these)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(config(release, tmp_path, workers_on="local:2"))
+    assert [worker.returncode for worker in workers] == [-signal.SIGTERM] * 2
+
+
+def test_each_worker_has_its_share_of_cores_and_its_gpu(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    found = [local._environment(place, 3) for place in range(3)]
+    assert [given["OMP_NUM_THREADS"] for given in found] == ["5"] * 3
+    assert [given["CUDA_VISIBLE_DEVICES"] for given in found] == ["4", "7", "4"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    assert "CUDA_VISIBLE_DEVICES" not in local._environment(1, 64)
+    assert local._environment(1, 64) == {"OMP_NUM_THREADS": "1"}
+
+
+def given_by(words):
+    """Return the config that the command line makes of words."""
+    found = []
+    command = Command("extract", "Make a cache", ExtractConfig, found.append)
+    said = CliRunner().invoke(program((command,), default="extract"), words, catch_exceptions=False)
+    assert said.exit_code == 0, said.output
+    return found[0]
+
+
+def test_every_knob_reaches_a_worker(release, tmp_path):
+    plain = config(release, tmp_path, max_missing=1.0, remote="")
+    assert given_by(as_words(plain)) == plain
+    odd = config(
+        release, tmp_path, heads=("ghmfc", "dwe"), candidates_from=("text", "names"), limit=3, infer_gender=True,
+        strict=True, text="a model", query_prompt="-- query: ", detector="v2", storage="int8", descriptions=tmp_path / "a b.jsonl",
+    )  # fmt: skip
+    assert given_by(as_words(odd)) == odd
+
+
+def test_a_worker_is_started_with_its_options_and_its_log(release, tmp_path, monkeypatch):
+    """A process of its own, whose interpreter prints what it is given in place of importing torch."""
+    script = tmp_path / "python"
+    script.write_text('#!/bin/sh\nprintf "%s\\n" "$OMP_NUM_THREADS" "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    given = config(release, tmp_path, query_prompt="two words ", text="a model")
+    assert local.start(given, {"OMP_NUM_THREADS": "3"}, tmp_path / "log").wait() == 0
+    threads, *words = (tmp_path / "log").read_text().removesuffix("\n").split("\n")
+    assert (threads, words[:2]) == ("3", ["-m", "extract"]) and given_by(words[2:]) == given
+
+
+@pytest.mark.parametrize("given", ["local", "local:0", "local:-1", "slurm:4", "local:4x", "4", "local:1000"])
+def test_what_is_no_launcher_is_refused(release, tmp_path, given):
+    with pytest.raises(ConfigError, match="expected local:N, such as local:4"):
+        config(release, tmp_path, workers_on=given)
+
+
+def test_a_plan_has_no_workers(release, tmp_path):
+    with pytest.raises(ConfigError, match="a plan computes nothing"):
+        config(release, tmp_path, workers_on="local:2", plan=True)
