@@ -128,7 +128,8 @@ def test_every_knob_reaches_a_worker(release, tmp_path):
     assert given_by(as_words(plain)) == plain
     odd = config(
         release, tmp_path, heads=("ghmfc", "dwe"), candidates_from=("text", "names"), limit=3, infer_gender=True,
-        strict=True, text="a model", query_prompt="-- query: ", detector="v2", storage="int8", descriptions=tmp_path / "a b.jsonl",
+        strict=True, text="a model", query_prompt="-- query: ", detector="v2", storage="int8",
+        descriptions=tmp_path / "a b.jsonl",
     )  # fmt: skip
     assert given_by(as_words(odd)) == odd
 
