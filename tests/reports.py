@@ -83,6 +83,7 @@ def world(folder):
         "pair.candidates.candidates": candidates,
         "pair.candidates.gold": place,
         "pair.candidates.lexical": rng.uniform(0, 1, candidates.shape),
+        "pair.candidates.lexical_gold": rng.uniform(0, 1, MENTIONS),
         **edges,
     }
     write_cache(folder / "cache", columns)

@@ -37,7 +37,7 @@ class Answers:
 
     entities (n, C), best first, -1 = padding, with `scores` (-inf there) and `probabilities` (0 there); `order` (n, C)
     the places of these in the list; `gold` (n,) the place of gold among them, -1 = not there; `right` (n,) whether gold
-    is first, ties in expectation.
+    is first, ties in expectation. `ranked` is that of results.json; `stored`: the lists are the cache's own.
     """
 
     rows: np.ndarray
@@ -48,6 +48,8 @@ class Answers:
     gold: np.ndarray
     right: np.ndarray
     temperature: float
+    ranked: str
+    stored: bool
 
 
 def finished(config: ReportConfig) -> list[FinishedRun]:
@@ -73,8 +75,6 @@ def unanswered(run: FinishedRun) -> str | None:
     """Return why a run cannot say what it answers, None where it can."""
     if run.results["model"] not in HEADS:
         return f"{run.results['name']} is a head by file, which is not loaded again"
-    if run.results["protocol"] == PROTOCOLS["whole-kb"]:
-        return f"{run.results['name']} ranked other entities than those of lists"
     return None
 
 
@@ -86,7 +86,7 @@ def of_run(run: FinishedRun, config: ReportConfig) -> Answers:
         found = scorer.scored(rows)
         warm = calibration.temperature(found.scores, stored_scores.golds_of(run.reader, found))
     found = scorer.scored(scorer.counted("test"))
-    return _ordered(found, stored_scores.golds_of(run.reader, found), warm)
+    return _ordered(found, stored_scores.golds_of(run.reader, found), warm, run.results)
 
 
 def edges_of(run: FinishedRun, config: ReportConfig, answers: Answers) -> np.ndarray | None:
@@ -94,7 +94,7 @@ def edges_of(run: FinishedRun, config: ReportConfig, answers: Answers) -> np.nda
 
     (n, C, L, 4), candidates as `answers` orders them, edges as cache.edges.EDGES; of the first seed that is shown.
     """
-    if run.results["model"] != "drin" or run.results["protocol"] == PROTOCOLS["injected"]:  # other lists than stored
+    if run.results["model"] != "drin" or not answers.stored:
         return None
     seed = _seeds(run, config.seed)[0]
     trained = trained_head.load(trained_head.seed_file(run.folder, seed), run.reader)
@@ -113,7 +113,7 @@ def _seeds(run: FinishedRun, wanted: str) -> list[int]:
     return [int(wanted)]
 
 
-def _ordered(found: Scored, gold: np.ndarray, warm: float) -> Answers:
+def _ordered(found: Scored, gold: np.ndarray, warm: float, results: dict[str, Any]) -> Answers:
     """Return scored lists best first, equal ones in the list's order; gold (n,) is the place in the list."""
     order = np.argsort(-found.scores, axis=1, kind="stable")
     better, tied = metrics.ranks(
@@ -130,4 +130,6 @@ def _ordered(found: Scored, gold: np.ndarray, warm: float) -> Answers:
         gold=places,
         right=metrics.per_mention(better, tied, "top1").numpy(),
         temperature=warm,
+        ranked=results["ranked"],
+        stored=results["ranked"] == "list" and results["protocol"] != PROTOCOLS["injected"],
     )

@@ -62,13 +62,14 @@ RIVAL = (
 )
 
 
-def outcomes(gold: np.ndarray, gold_row: np.ndarray, right: np.ndarray) -> np.ndarray:
+def outcomes(gold: np.ndarray, gold_row: np.ndarray, right: np.ndarray, *, every: bool = False) -> np.ndarray:
     """Return the outcome of each mention, (n,) str.
 
     gold (n,) its place among the candidates or -1; gold_row (n,) its entity, negative: none; right (n,) in [0, 1].
+    Where `every` entity was ranked, a gold that is not among the best was ranked below them.
     """
-    first = [gold_row < 0, gold < 0, right == 1, right > 0]
-    return np.select(first, [NIL, NOT_LISTED, RIGHT, TIED], OTHER)
+    cases = [gold_row < 0, (gold < 0) & (not every), right == 1, right > 0]
+    return np.select(cases, [NIL, NOT_LISTED, RIGHT, TIED], OTHER)
 
 
 def rivals(entities: np.ndarray, gold: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ def looked(reader: Reader, answers: Mapping[int, Answers], edges: Mapping[int, n
     names = row_names(reader, "entity.ids.name")
     outcomes, marks = {}, {}
     for run, own in answers.items():
-        outcomes[run] = classes.outcomes(own.gold, gold_row, own.right)
+        outcomes[run] = classes.outcomes(own.gold, gold_row, own.right, every=own.ranked == "all")
         chosen, wrong = own.entities[:, 0], np.isin(outcomes[run], [classes.OTHER, classes.NOT_LISTED])
         marks[run] = classes.of_names(names, chosen, gold_row, wrong)
         if frequency is not None:
@@ -69,9 +69,12 @@ def _frequency(reader: Reader, rows: np.ndarray) -> np.ndarray | None:
 
 
 def _edges(reader: Reader, own: Answers) -> dict[str, np.ndarray] | None:
-    """Return the cache's text-to-text and image-to-image edges in the order of answers, NaN without both pictures."""
+    """Return the cache's text-to-text and image-to-image edges in the order of answers, NaN without both pictures.
+
+    None of other lists than the cache's, and of a cache without edges.
+    """
     stored = {edge.column: name for edge, name in ((EDGES[0], "text"), (EDGES[3], "picture"))}
-    if not set(stored) <= set(reader.columns):
+    if not own.stored or not set(stored) <= set(reader.columns):
         return None
     found = {
         name: np.take_along_axis(np.array(reader.column(column))[own.rows], own.order, 1)

@@ -6,16 +6,18 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from cache import store
 from cache.store.lacking import AT_FDCWD
 from common.errors import ConfigError
-from common.paths import exists, is_folder, names
+from common.paths import exists, is_folder, names, status
 
 MARK = "report.json"  # what says that a folder is a report
 PREFIX = ".partial-report-"
+STALE_SECONDS = 24 * 3600
 RENAME_EXCHANGE = 2  # linux/fs.h
 
 
@@ -44,6 +46,7 @@ def replaced(target: Path) -> Iterator[Folder]:
     check(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
         private = Path(tempfile.mkdtemp(prefix=PREFIX, dir=target.parent))
         try:
             new = private / "new"  # one deeper: only its owner may read the temporary folder itself
@@ -69,6 +72,14 @@ def check(target: Path) -> None:
         raise ConfigError(f"--out {target} is a file or a link: name a new folder, or one with a report in it")
     if names(target) and not exists(target / MARK):
         raise ConfigError(f"--out {target} holds something else than a report: name a new folder, or empty this one")
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed reports left a day ago."""
+    for name in (name for name in names(parent) if name.startswith(PREFIX)):
+        left = status(parent / name)
+        if left is not None and time.time() - left.st_mtime > STALE_SECONDS:
+            shutil.rmtree(parent / name, ignore_errors=True)
 
 
 def _put(new: Path, target: Path) -> None:

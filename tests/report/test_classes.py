@@ -15,6 +15,8 @@ def test_each_mention_has_the_outcome_of_its_definition():
     gold, gold_row, right = np.array([0, 0, 2, -1, -1]), np.array([7, 7, 7, 7, -1]), np.array([1, 0.5, 0, 0, 0])
     found = classes.outcomes(gold, gold_row, right).tolist()
     assert found == ["right", "tied", "other", "not-listed", "nil"] == list(classes.OUTCOMES)
+    every = classes.outcomes(gold, gold_row, right, every=True).tolist()
+    assert every == ["right", "tied", "other", "other", "nil"]
 
 
 def test_the_rival_is_the_chosen_entity_or_the_best_of_the_others():

@@ -1,9 +1,14 @@
 """Reports: the numbers of results.json, every mention, text of strangers as text, a folder whole or not at all."""
 
 import json
+import os
 import re
 import shlex
+import signal
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,21 +192,65 @@ def test_without_a_release_or_pictures_pages_say_so_and_show_strings(world, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bare", "plain"]
 
 
-def test_a_run_over_all_entities_says_that_its_lists_are_not_kept(world, tmp_path):
+@pytest.mark.parametrize("protocol", ["whole-kb", "injected"])
+def test_runs_that_rank_other_lists_than_the_caches_are_shown_without_its_edges(world, tmp_path, protocol):
     from train import loop
     from train.config import TrainConfig
     from train.heads.joint.config import JointConfig
 
-    run = TrainConfig(
-        dataset=str(world / "cache"), model="bert", run=tmp_path / "whole", epochs=1, device="cpu", protocol="whole-kb"
-    )
-    loop.fit(run, JointConfig(width=4))
-    build.report(config(world, tmp_path / "out", tmp_path / "whole"))
-    text = "".join(read(tmp_path / "out/index.html").texts)
-    assert "ranked other entities than those of lists: mentions are not shown" in text
-    assert [path.name for path in (tmp_path / "out").glob("*.html")] == ["index.html"]
+    known = {"dataset": str(world / "cache"), "epochs": 1, "device": "cpu", "protocol": protocol}
+    model, head = ("bert", JointConfig(width=4)) if protocol == "whole-kb" else ("lexical", None)
+    results = loop.fit(TrainConfig(model=model, run=tmp_path / "run", **known), head)
+    build.report(config(world, tmp_path / "out", tmp_path / "run"))
+    rows = listed(tmp_path / "out")
+    outcomes = [row[7][0][0] for row in rows]
+    assert outcomes.count("right") == round(results["mean"]["test"]["top1"] * 12) and "not-listed" not in outcomes
+    assert not {"text", "picture"} & {mark for row in rows for mark in row[7][0][2]}
     with pytest.raises(ConfigError, match="another protocol"):
-        build.report(config(world, tmp_path / "two", "bert", tmp_path / "whole"))
+        build.report(config(world, tmp_path / "two", "bert", tmp_path / "run"))
+
+
+def test_a_head_by_file_that_is_not_loaded_has_a_summary_alone(world, tmp_path, monkeypatch):
+    monkeypatch.delitem(answers.HEADS, "bert")
+    monkeypatch.setattr(overview, "trained", lambda run: "melcache train")
+    build.report(config(world, tmp_path / "out", "bert"))
+    assert "is a head by file, which is not loaded again: mentions are not shown" in "".join(
+        read(tmp_path / "out/index.html").texts
+    )
+    assert [path.name for path in (tmp_path / "out").glob("*.html")] == ["index.html"]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from report.writing import folder
+with folder.replaced(pathlib.Path(sys.argv[1])) as written:
+    written.write("index.html", "new")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_kill_leaves_the_old_report_and_what_it_left_goes_a_day_later(tmp_path):
+    target = tmp_path / "out"
+    for text in ("first", "old"):
+        with folder.replaced(target) as written:
+            written.write("index.html", text)
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", KILLED, str(target)], cwd=root, timeout=600)
+    assert done.returncode == -signal.SIGKILL and (target / "index.html").read_text() == "old"
+    (left,) = (path for path in tmp_path.iterdir() if path != target)
+    with folder.replaced(target) as written:
+        written.write("index.html", "new")
+    assert left.exists() and (target / "index.html").read_text() == "new"
+    os.utime(left, (0, 0))
+    with folder.replaced(target) as written:
+        written.write("index.html", "newer")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_place_that_cannot_be_made_is_one_line(world, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot write the report .*: Not a directory|File exists"):
+        build.report(config(world, tmp_path / "file/out", "bert"))
 
 
 def test_only_a_report_or_an_empty_folder_is_replaced(world, tmp_path):
