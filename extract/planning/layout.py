@@ -35,7 +35,7 @@ class Sentences:
     @classmethod
     def counted(cls, texts: Sequence[str], cuts: Borders, count: Callable[[str], int]) -> "Sentences":
         """Lay out the texts of rows, grouped by them in each range; `count` is the tokens of one."""
-        begins = np.array([True, *(after != before for before, after in pairwise(texts))])
+        begins = np.array([True, *(after != before for before, after in pairwise(texts))])[: len(texts)]
         begins[[start for start, _ in cuts]] = True
         found = [texts[row] for row in np.flatnonzero(begins)]
         return cls(found, np.cumsum(begins) - 1, np.cumsum([0, *map(count, found)]))

@@ -32,6 +32,8 @@ def read(path: Path | None, reader: Reader) -> list[Entity]:
     if not is_file(path):
         raise ConfigError(f"--entities {path}: there is no such file. Expected JSON lines, as entities.jsonl has them")
     found, known = list(jsonl.read_entities(path)), set(reader.column(IDS[0]).tolist())
+    if not found:
+        raise ConfigError(f"--entities {path} is empty. Expected JSON lines, as entities.jsonl has them")
     if double := [entity.id for entity in found if stored(entity.id) in known]:
         raise ConfigError(
             f"--entities {path}: {len(double):,} of its {len(found):,} entities are in {reader.path} already, first "

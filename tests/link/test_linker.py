@@ -11,7 +11,10 @@ from extract import pipeline
 from link.linker import Linker
 from link.records import NewMention
 from tests.link import world as worlds
-from tests.worlds import entity_record, extract_config, mention_record
+from tests.worlds import entity_record, extract_config, mention_record, write_release
+from train import loop
+from train.config import TrainConfig
+from train.heads.registry import HEADS as KNOWN
 from train.inspecting.finished_run import results_of
 from train.judging.scoring import Scorer
 
@@ -121,6 +124,29 @@ def test_an_entity_that_the_cache_has_is_no_new_one(world):
         world.linker("drin", entities=file)
 
 
+def test_a_file_without_entities_is_one_line(world, tmp_path):
+    (tmp_path / "none.jsonl").write_text("")
+    for name, match in (("none.jsonl", "is empty"), ("absent.jsonl", "there is no such file")):
+        with pytest.raises(ConfigError, match=match):
+            world.linker("drin", entities=tmp_path / name)
+
+
+def test_new_entities_of_a_described_cache_have_a_second_text(world, tmp_path):
+    lines = [record | {"description": f"a long tale of {record['name']}"} for record in worlds.entities()[:4]]
+    release = worlds.write(tmp_path / "release")
+    write_release(release, worlds.mentions(), [*lines, *worlds.entities()[4:]])
+    cache = pipeline.run(extract_config(release, tmp_path / "shards", heads=("dwe",), candidates=4))
+    config = TrainConfig(dataset=str(cache), model="dwe", run=tmp_path / "run", epochs=1, device="cpu")
+    head = KNOWN["dwe"].config(entity_text="description")
+    assert "entity.joint.description" in head.more
+    loop.fit(config, head)
+    more = [entity_record(7, "Lyon", "a red thing"), entity_record(8, "Lyon", "x", description="a tale")]
+    (release / "more.jsonl").write_text("".join(json.dumps(record) + "\n" for record in more))
+    linker = Linker.load(tmp_path / "run", device="cpu", entities=release / "more.jsonl")
+    [link] = linker.link([NewMention("Lyon by night", "Lyon")], top=0)
+    assert {"e7", "e8"} <= {found.id for found in link.candidates}
+
+
 def test_given_candidates_are_ranked_alone_and_unknown_ones_are_named(world):
     linker = world.linker("drin")
     [link] = linker.link([NewMention("Oslo by night", "Oslo", candidates=("e5", "e0", "e5"))])
@@ -172,9 +198,6 @@ def test_runs_that_cannot_link_are_one_line(world, tmp_path, model, match):
     else:
         run = world.runs / model
         if not run.exists():
-            from train import loop
-            from train.config import TrainConfig
-
             loop.fit(TrainConfig(dataset=str(world.cache), model=model, run=run, device="cpu"), None)
     with pytest.raises(ConfigError, match=match):
         Linker.load(run, device="cpu")
