@@ -13,9 +13,8 @@ from extract.config import OPTIONS, RANDOM, ExtractConfig
 from extract.encoders.text.pooling import MODES
 
 # how recipes call the papers' encoders, which no option names
-PAPERS: dict[Role, str] = {
-    "text": r"transformers BertModel", "joint": r"open_clip", "image": r"torchvision .*", "objects": r"torchvision .*",
-}  # fmt: skip
+PAPERS: dict[Role, str] = {"text": "transformers BertModel", "joint": "open_clip"}
+PAPERS_BEGIN: dict[Role, str] = {"image": "torchvision ", "objects": "torchvision "}
 PRECISIONS = ("fp32", "bf16", "fp16")
 OBJECTS = PartName("mention.objects")
 ON_HUB = re.compile(
@@ -100,7 +99,8 @@ def _weights(recipe: Mapping[str, Any], asked: Asked, option: str) -> str:
 def _name(manifest: Manifest, role: Role, recipe: Mapping[str, Any], asked: Asked) -> str | None:
     """Return the encoder that an extraction would have to name, None for the papers'."""
     option = OPTIONS[role]
-    if option in asked.names or re.fullmatch(PAPERS[role], str(recipe.get("encoder"))):
+    encoder, begin = str(recipe.get("encoder")), PAPERS_BEGIN.get(role)
+    if option in asked.names or encoder == PAPERS.get(role) or (begin and encoder.startswith(begin)):
         return asked.names.get(option)
     origins = manifest.provenance.noted.get("encoders")
     origin = str(origins.get(role)) if isinstance(origins, dict) else ""
