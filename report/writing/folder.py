@@ -12,10 +12,11 @@ from pathlib import Path
 
 from cache import store
 from cache.store.lacking import AT_FDCWD
-from common.errors import ConfigError
+from common.errors import CacheError, ConfigError
 from common.paths import exists, is_folder, names, status
 
-MARK = "report.json"  # what says that a folder is a report
+MARK = "report.json"  # what says that a folder is a report, by CONTENT: others write files of that name, too
+CONTENT = json.dumps({"format": "melcache report", "version": 1}) + "\n"
 PREFIX = ".partial-report-"
 STALE_SECONDS = 24 * 3600
 RENAME_EXCHANGE = 2  # linux/fs.h
@@ -52,7 +53,7 @@ def replaced(target: Path) -> Iterator[Folder]:
             new = private / "new"  # one deeper: only its owner may read the temporary folder itself
             new.mkdir()
             yield Folder(new)
-            (new / MARK).write_text(json.dumps({"format": "melcache report", "version": 1}) + "\n")
+            (new / MARK).write_text(CONTENT)
             check(target)
             _put(new, target)
         finally:
@@ -70,7 +71,7 @@ def check(target: Path) -> None:
         return
     if target.is_symlink() or not is_folder(target):
         raise ConfigError(f"--out {target} is a file or a link: name a new folder, or one with a report in it")
-    if names(target) and not exists(target / MARK):
+    if names(target) and not _is_report(target):
         raise ConfigError(f"--out {target} holds something else than a report: name a new folder, or empty this one")
 
 
@@ -80,6 +81,13 @@ def _sweep(parent: Path) -> None:
         left = status(parent / name)
         if left is not None and time.time() - left.st_mtime > STALE_SECONDS:
             shutil.rmtree(parent / name, ignore_errors=True)
+
+
+def _is_report(folder: Path) -> bool:
+    try:
+        return store.read_regular(folder / MARK, 2 * len(CONTENT)) == CONTENT.encode()
+    except (OSError, CacheError):
+        return False
 
 
 def _put(new: Path, target: Path) -> None:

@@ -262,12 +262,15 @@ def test_only_a_report_or_an_empty_folder_is_replaced(world, tmp_path):
     assert (tmp_path / "empty/index.html").read_bytes() == before
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs/thesis.tex").touch()
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others/report.json").write_text("{}")  # of another program
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "empty")
-    for name in ("theirs", "file", "link"):
+    for name in ("theirs", "others", "file", "link"):
         with pytest.raises(ConfigError, match=f"--out .*{name}"):
             build.report(config(world, tmp_path / name, "bert"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "link", "theirs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "link", "others", "theirs"]
+    assert (tmp_path / "others/report.json").read_text() == "{}"
 
 
 def test_a_report_that_fails_midway_leaves_the_old_one(world, tmp_path, monkeypatch):
