@@ -15,7 +15,7 @@ from link.opened_run import OpenedRun
 from train.data.table import LEXICAL, Table
 from train.evaluating import computed_edges, ranking
 from train.evaluating.ranking import Split
-from train.judging import calibration
+from train.judging import calibration, stored_scores
 from train.judging.predict import seeds_of, temperature_of
 from train.judging.scoring import Scorer
 
@@ -109,8 +109,8 @@ class Ranker:
     def _scores(self, split: Split) -> np.ndarray:
         """Return the scores of candidates, (n, C), mean over the seeds, -inf for padding."""
         heads = zip(self._heads, self._projected, strict=True)
-        mean = torch.stack([ranking.scores(head, split, projected) for head, projected in heads]).mean(0)
-        found: np.ndarray = mean.masked_fill(~split.table.present, -torch.inf).cpu().numpy()
+        mean = stored_scores.mean([ranking.scores(head, split, projected).cpu().numpy() for head, projected in heads])
+        found: np.ndarray = np.where(split.table.present.cpu().numpy(), mean, np.float32(-np.inf))
         return found
 
     def about(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from train import loop
 from train.config import TrainConfig
 from train.heads.registry import HEADS as KNOWN
 from train.inspecting.finished_run import results_of
+from train.judging import stored_scores
 from train.judging.scoring import Scorer
 
 pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
@@ -51,6 +52,14 @@ def test_mentions_of_the_dataset_score_as_in_the_batch_evaluation_bit_for_bit(wo
     for link in links:
         assert [c.score for c in link.candidates] == sorted((c.score for c in link.candidates), reverse=True)
         assert sum(c.probability for c in link.candidates) == pytest.approx(1)
+
+
+def test_the_mean_of_seeds_is_that_of_the_batch_evaluation(world, monkeypatch):
+    run, asked = world.run("jmel", seeds=(0, 1)), world.asked()[::5]
+    mean, second = (Linker.load(run, device="cpu", release=world.release, seed=seed) for seed in ("mean", "1"))
+    assert answers(second.link(asked)) != answers(mean.link(asked))
+    monkeypatch.setattr(stored_scores, "mean", lambda every: every[-1])
+    assert answers(second.link(asked)) == answers(mean.link(asked))
 
 
 @pytest.mark.parametrize("model", HEADS)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import melcache
+from cache.edges import rounded
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from common.options import from_json
@@ -16,7 +18,7 @@ from tests.train import test_protocols
 from tests.train.test_predict import CONFIGS
 from train import loop
 from train.config import EvaluateConfig, PredictConfig, TrainConfig
-from train.evaluating import best_entities, metrics, protocols, whole_kb
+from train.evaluating import best_entities, exact_scores, metrics, protocols, whole_kb
 from train.evaluating.whole_kb import Towers
 from train.heads.registry import HEADS
 from train.inspecting import finished_run
@@ -133,6 +135,48 @@ def test_seeds_that_rank_all_entities_have_a_mean(cache, tmp_path):
     both = tables[0].keys() & tables[1].keys() & tables[2].keys()
     assert len(both) > 1000
     assert all(tables[2][key] == (tables[0][key] + tables[1][key]) / 2 for key in both if key[1] >= 0)
+
+
+def test_sums_of_many_heads_over_all_entities_are_exact():
+    """Sums beyond 8 need more bits than float64 has; the oracle adds fractions."""
+    draw = torch.Generator().manual_seed(0)
+    for count in (2, 8, 9, 17):
+        sides = [torch.nn.functional.normalize(torch.randn(40, 16, generator=draw), dim=1) for _ in range(count)]
+        heads = [
+            Towers(
+                side.__getitem__,
+                side.__getitem__,
+                lambda rows, those, n=n: torch.full((len(rows), len(those)), float(n)),
+            )
+            for n, side in enumerate(sides)
+        ]
+        towers, scale = scoring._side_by_side(heads)
+        rows = torch.arange(40)
+        left, right = (rounded(vectors(rows), normal=False) for vectors in (towers.mentions, towers.entities))
+        found = exact_scores.all_exact(left, right, None).diagonal()
+        for n, score in enumerate(found.tolist()):
+            pairs = zip(left[n].tolist(), right[n].tolist(), strict=True)
+            assert Fraction(score) == sum(Fraction(a) * Fraction(b) for a, b in pairs)
+            assert score * scale == pytest.approx(count, abs=1e-5)  # each head's cosine is 1
+        assert torch.equal(towers.pairs(rows, rows) * scale, torch.full((40, 40), count * (count - 1) / 2))
+
+
+def test_the_mean_of_seeds_does_not_depend_on_what_stands_beside_a_mention():
+    scores = list(np.random.default_rng(0).normal(size=(9, 500, 11)).astype(np.float32))
+    every = stored_scores.mean(scores)
+    assert every.dtype == np.float32 and np.allclose(every, np.mean(scores, 0), atol=1e-6)
+    for row in range(500):
+        assert np.array_equal(stored_scores.mean([own[row : row + 1, :1] for own in scores]), every[row : row + 1, :1])
+
+
+def test_kept_scores_and_those_given_again_have_one_mean(run, cache, monkeypatch):
+    monkeypatch.setattr(stored_scores, "mean", lambda every: every[-1])
+    reader, results = melcache.open(cache), finished_run.results_of(run)
+    rows = np.flatnonzero(reader.column("mention.ids.splits") == 4)
+    wanted = scoring.Scorer(run, results, reader, [1], "cpu").scored(rows).scores
+    scorer = scoring.Scorer(run, results, reader, [0, 1], "cpu")
+    for found in (scorer.scored(rows), scorer.heads.scored(torch.from_numpy(rows))):
+        assert np.array_equal(found.scores, wanted)
 
 
 @pytest.mark.parametrize("options", [{}, {"seed": "1"}, {"split": "valid"}, {"format": "trec"}])

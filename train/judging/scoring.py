@@ -1,5 +1,6 @@
 """The scores of a finished run: those that its seeds kept, and for other mentions those that its heads give again."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ class Scorer:
             first, inside = every[0], np.isin(every[0].rows, rows)
             if any(not np.array_equal(own.entities, first.entities) for own in every):
                 continue
-            mean = np.stack([own.scores[inside] for own in every]).mean(0)
+            mean = stored_scores.mean([own.scores[inside] for own in every])
             found = _joined(found, Scored(first.rows[inside], first.entities[inside], mean))
         return found if found is not None and len(found.rows) else None
 
@@ -118,7 +119,8 @@ class Heads:
         there = rows.to(self._device)
         split, present = ranking.split_among(table, rows), table.present[there]
         if self.trained:
-            scores = torch.stack([ranking.scores(h.model.to(self._device), split) for h in self.trained]).mean(0)
+            every = [ranking.scores(h.model.to(self._device), split).cpu().numpy() for h in self.trained]
+            scores = torch.from_numpy(stored_scores.mean(every)).to(self._device)
         else:
             scores = BASELINES[self._config.model](table, rows).float()
         if not scores[present].isfinite().all():
@@ -131,26 +133,31 @@ class Heads:
         if not self.trained:
             return BEST_OF_ALL[self._config.model](self.table, rows, World())
         every = [whole_kb.towers_of(head.model.to(self._device), self.table) for head in self.trained]
-        entities, scores = best_entities.best(_side_by_side(every), self.table, rows, World())
-        return entities, scores / len(every)
+        towers, scale = _side_by_side(every)
+        entities, scores = best_entities.best(towers, self.table, rows, World())
+        return entities, scores * scale / len(every)
 
 
-def _side_by_side(every: list[Towers]) -> Towers:
-    """Return towers whose score is the sum of others' scores."""
+def _side_by_side(every: list[Towers]) -> tuple[Towers, float]:
+    """Return towers whose score is the sum of others' scores divided by a scale, and that scale.
+
+    Of fewer than eight that is 1: sums beyond 8 are no longer exact in float64 (cache.edges).
+    """
+    scale = 2.0 ** max(0, len(every).bit_length() - 3)
     if len(every) == 1:
-        return every[0]
+        return every[0], scale
 
     def mentions(rows: Tensor) -> Tensor:
-        return torch.cat([towers.mentions(rows) for towers in every], -1)
+        return torch.cat([towers.mentions(rows) for towers in every], -1) / scale
 
     def entities(rows: Tensor) -> Tensor:
         return torch.cat([towers.entities(rows) for towers in every], -1)
 
     def pairs(rows: Tensor, those: Tensor) -> Tensor:
         added = [towers.pairs(rows, those) for towers in every if towers.pairs is not None]
-        return torch.stack(added).sum(0)
+        return functools.reduce(torch.add, added) / scale  # torch.sum adds in an order that depends on the place
 
-    return Towers(mentions, entities, pairs if every[0].pairs is not None else None)
+    return Towers(mentions, entities, pairs if every[0].pairs is not None else None), scale
 
 
 def _joined(first: Scored | None, second: Scored) -> Scored:

@@ -4,6 +4,7 @@ Of lists that are the cache's own the file has the scores alone, (n, C) float32;
 the entities, too, and of all entities the 100 best (train/evaluating/best_entities.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,19 @@ def read(run: Path, results: dict[str, Any], reader: Reader, seed: int) -> dict[
         found = {name: _split(file, name, results, reader) for name in names}
         if "test" not in found or not _gives(found["test"], results, reader, tested):
             raise ConfigError("it holds other scores than the results beside it are of")
+    return found
+
+
+def mean(every: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean of the scores of seeds, each (n, C), of the same type.
+
+    They are added in their order: reductions of numpy and torch add in an order that depends on the shape, so that a
+    mention's last bits would depend on those beside it.
+    """
+    total = every[0]
+    for own in every[1:]:
+        total = total + own
+    found: np.ndarray = total / len(every)
     return found
 
 
