@@ -17,6 +17,7 @@ MAX_PIXELS = 64_000_000
 MAX_ASPECT = 50
 MIN_SIDE = 2
 SIDE, GRAY = 224, 128
+THUMBNAIL_QUALITY = 72
 # "JPEG" covers MPO, whose own name raises KeyError in Pillow 13
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", *(("AVIF",) if features.check("avif") else ()))
 
@@ -91,6 +92,19 @@ def decode(data: bytes) -> tuple[Image.Image | None, str]:
         return None, "too_large"
     except _DAMAGE:
         return None, "corrupt"
+
+
+def thumbnail(picture: Image.Image, side: int) -> bytes:
+    """Return a picture of RGB as a JPEG of at most `side` pixels a side, without what its file says beside the pixels.
+
+    The picture itself is made small.
+    """
+    picture.thumbnail((side, side), Image.Resampling.BILINEAR)
+    bare = Image.new("RGB", picture.size)  # Pillow would save a comment of the original, too
+    bare.paste(picture)
+    file = io.BytesIO()
+    bare.save(file, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+    return file.getvalue()
 
 
 def neutral() -> Image.Image:

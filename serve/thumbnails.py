@@ -1,7 +1,6 @@
 """Pictures of entities, small: opened by the guard of extraction, encoded anew without what their files say beside."""
 
 import asyncio
-import io
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,7 +59,4 @@ def small(path: Path) -> bytes | str:
     picture, status = images.decode(data) if status == "ok" else (None, status)
     if picture is None:
         return status
-    picture.thumbnail((SIDE, SIDE))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=85)
-    return file.getvalue()
+    return images.thumbnail(picture, SIDE)

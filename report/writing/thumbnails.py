@@ -1,18 +1,14 @@
 """Small copies of pictures: decoded by the guard of extraction, without metadata, each content once."""
 
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import PIL.Image
 
 from common.output import Progress
 from extract import images
 
 SIDE = 160  # pixels, the longer side: twice what a page shows
-QUALITY = 72
 FOLDER = "pictures"
 DIGITS = 24  # of the content's sha256
 THREADS = 4
@@ -45,9 +41,4 @@ def _small(path: Path) -> tuple[Path, str, bytes | None]:
     picture, _ = images.decode(data)
     if picture is None:
         return path, name, None
-    picture.thumbnail((SIDE, SIDE), PIL.Image.Resampling.BILINEAR)
-    bare = PIL.Image.new("RGB", picture.size)  # a comment or a profile of the original would be saved, too
-    bare.paste(picture)
-    file = io.BytesIO()
-    bare.save(file, "JPEG", quality=QUALITY, optimize=True)
-    return path, name, file.getvalue()
+    return path, name, images.thumbnail(picture, SIDE)
