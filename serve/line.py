@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from common.errors import MelcacheError
 from link.records import EntityCard, Link, NewMention
 from serve.refusals import Refusal
 
@@ -117,7 +116,7 @@ class Line:
         work = asyncio.get_running_loop().run_in_executor(self._thread, _linked, self._linker, mentions, top)
         await asyncio.wait([work])
         self._pace = (time.monotonic() - begun) / len(mentions)
-        if isinstance(error := work.exception(), MelcacheError) and len(batch) > 1:
+        if (error := work.exception()) is not None and len(batch) > 1:  # be it a fault of ours
             for ticket in batch:
                 if not ticket.answer.done():
                     await self._link([ticket])

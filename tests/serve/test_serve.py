@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from common.errors import MelcacheError
 from serve import line as lines
 from serve.app import application
 from serve.config import ServeConfig
@@ -215,7 +216,8 @@ def test_a_schema_is_there_and_no_page_that_loads_from_elsewhere(client):
 # the line
 
 
-def test_mentions_that_wait_are_linked_together_and_a_bad_one_fails_alone(linker):
+@pytest.mark.parametrize(("bad", "told"), [("fail", "mention 1"), ("crash", "a fault of ours")])
+def test_mentions_that_wait_are_linked_together_and_a_bad_one_fails_alone(linker, bad, told):
     linker.gate = threading.Event()
 
     async def ask():
@@ -224,7 +226,7 @@ def test_mentions_that_wait_are_linked_together_and_a_bad_one_fails_alone(linker
         await asyncio.sleep(0.05)
         others = [
             asyncio.create_task(line.link([mention(text)], top, 0.0, "b"))
-            for text, top in (("good", 2), ("fail", 1), ("fine", 1))
+            for text, top in (("good", 2), (bad, 1), ("fine", 1))
         ]
         await asyncio.sleep(0.05)
         assert line.waiting == 4
@@ -237,7 +239,7 @@ def test_mentions_that_wait_are_linked_together_and_a_bad_one_fails_alone(linker
     first, good, failed, fine = asyncio.run(ask())
     assert linker.calls == [1, 3, 1, 1, 1]
     assert [len(first[0].candidates), len(good[0].candidates), len(fine[0].candidates)] == [5, 2, 1]
-    assert good[0].surface == "good" and "mention 1" in str(failed)
+    assert good[0].surface == "good" and told in str(failed)
 
 
 def test_a_full_line_and_a_full_share_are_refused_and_who_waits_too_long_is_left_out(linker):
@@ -269,7 +271,7 @@ def mention(text):
 
 def test_bounds_of_the_options_are_checked():
     for given, words in (({"port": 70_000}, "--port"), ({"max_waiting": 5}, "would never fit")):
-        with pytest.raises(lines.MelcacheError, match=words):
+        with pytest.raises(MelcacheError, match=words):
             ServeConfig("runs/demo", **given)
 
 
