@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import math
 import random
@@ -115,6 +116,24 @@ def test_a_row_a_candidate_and_the_command(runs, tmp_path):
             predict.predict(PredictConfig(**{"run": run, "out": tmp_path / "out"} | options))
     with pytest.raises(ConfigError, match="it is a probability"):
         PredictConfig(run=run, out=tmp_path, nil_below=2)
+
+
+def test_a_mention_without_candidates_is_in_every_form_that_can_say_so(capsys):
+    """It counts as wrong: one that is left out would be missed, or not be counted at all."""
+    some = {"id": "Q1", "name": "one", "score": 0.5, "probability": 1.0}
+    records = [
+        {"mention": name, "gold": "Q1", "rank": None, "nil": not list_, "candidates": list_}
+        for name, list_ in (("a", []), ("b", [some]))
+    ]
+    about = {"name": "x", "seeds": [{"history": []}], "cache_id": "0"}
+    rows = list(csv.DictReader(io.StringIO(predict.FORMATS["csv"](records, about).decode())))
+    assert [tuple(row.values()) for row in rows] == [
+        ("a", "", "", "Q1", "", "True", "", "", "", ""),
+        ("b", "", "", "Q1", "", "False", "Q1", "one", "0.5", "1.0"),
+    ]
+    assert predict.FORMATS["jsonl"](records, about).count(b'"mention"') == 2
+    assert predict.FORMATS["trec"](records, about) == b"b Q0 Q1 1 0.5 x\n"
+    assert "warning: 1 mentions have no candidates" in capsys.readouterr().err
 
 
 def test_the_temperature_is_the_likeliest_of_a_fine_grid():

@@ -25,7 +25,8 @@ from train.judging.scoring import Scorer
 from train.judging.stored_scores import Scored
 
 MEAN = "mean"
-FLAT = ("mention", "caption", "surface", "gold", "rank", "candidate", "name", "score", "probability")
+OF_MENTION = ("mention", "caption", "surface", "gold", "rank", "nil")
+FLAT = (*OF_MENTION, "candidate", "name", "score", "probability")
 Record = dict[str, Any]
 
 
@@ -153,6 +154,10 @@ def _trec(records: list[Record], results: Record) -> bytes:
     for name in (word for record in records for word in (record["mention"], *(c["id"] for c in record["candidates"]))):
         if not name or name.split() != [name]:
             raise ConfigError(f"the id {name!r:.60} holds a space, which a TREC file cannot: use --format jsonl")
+    if empty := sum(not record["candidates"] for record in records):
+        say(
+            f"warning: {empty:,} mentions have no candidates: a TREC run cannot say so, and lacks them (jsonl does not)"
+        )
     lines = (
         f"{record['mention']} Q0 {candidate['id']} {rank} {candidate['score']!r} {system}\n"
         for record in records
@@ -162,10 +167,11 @@ def _trec(records: list[Record], results: Record) -> bytes:
 
 
 def _flat(records: list[Record]) -> Iterator[tuple[Any, ...]]:
+    """Yield a row for each candidate, and one for a mention that has none."""
     for record in records:
-        own = [record["mention"], record.get("caption"), record.get("surface"), record["gold"], record["rank"]]
-        for candidate in record["candidates"]:
-            yield (*own, *(candidate[name] for name in ("id", "name", "score", "probability")))
+        own = [*map(record.get, OF_MENTION)]
+        for candidate in record["candidates"] or [{}]:
+            yield (*own, *(candidate.get(name) for name in ("id", "name", "score", "probability")))
 
 
 def _csv(records: list[Record], results: Record) -> bytes:
