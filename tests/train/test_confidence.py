@@ -133,6 +133,21 @@ def test_the_table_says_how_far_to_believe_it(trained, tmp_path):
     assert "confidence" not in results.show(found | {"confidence": None}, run)
 
 
+def test_nothing_is_said_of_abstention_where_nobody_abstains_and_no_entity_is_missing():
+    told = {"abstained": 0.0, "nil": 0.0, "nil_accuracy": 0.0, "accuracy_with_nil": 0.9}
+    assert show._confidence_lines(told) == []
+    [line] = show._confidence_lines(told | {"abstained": 0.1})
+    assert line.startswith("abstains on 10.0% of the mentions") and line.endswith("and on 90.0% of all")
+    assert show._confidence_lines(told | {"nil": 3.0}) != []
+
+
+@pytest.mark.parametrize(("seeds", "said"), [([0, 1, 2], "the mean scores of 3 seeds"), ([4], "seed 4")])
+def test_predict_says_whose_scores_these_are(seeds, said):
+    found = {"out": "x", "run": "r", "name": "drin", "seeds": seeds, "split": "test", "mentions": 9,
+             "temperature": 1.0, "ece": None, "nil_below": 0.0}  # fmt: skip
+    assert predict.show(found) == f"x: 9 mentions of test by drin, {said}, temperature 1"
+
+
 def test_a_run_without_scores_of_a_seed_has_no_confidence(trained, tmp_path):
     world, run, found = trained
     (run / "scores-1.safetensors").rename(tmp_path / "away")

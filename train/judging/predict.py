@@ -53,8 +53,10 @@ def show(found: Record) -> str:
     sure = "" if found["ece"] is None else f"; expected calibration error on valid {percent(found['ece'])}%"
     if found["nil_below"]:
         sure += f"; of mentions without gold there most are told by --nil-below {found['nil_below']:.3g}"
+    seeds = found["seeds"]
+    by = f"the mean scores of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
     return (
-        f"{found['out']}: {found['mentions']:,} mentions of {found['split']} by {found['name']}, "
+        f"{found['out']}: {found['mentions']:,} mentions of {found['split']} by {found['name']}, {by}, "
         f"temperature {found['temperature']:.3g}{sure}"
     )
 

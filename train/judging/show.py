@@ -50,10 +50,10 @@ def _confidence_lines(told: dict[str, Any] | None) -> list[str]:
     if told and "ece" in told:
         ece, area = (percent(told[name]) for name in ("ece", "area_under_risk"))
         lines.append(f"confidence: expected calibration error {ece}, area under risk and coverage {area}")
-    if told and "nil" in told:
+    if told and "nil" in told and (told["nil"] or told["abstained"]):
         lines.append(
-            f"abstains on {percent(told['abstained'])} of the mentions: right on {percent(told['nil_accuracy'])} of "
-            f"the {told['nil']:,.0f} without gold in the cache, and on {percent(told['accuracy_with_nil'])} of all"
+            f"abstains on {percent(told['abstained'])}% of the mentions: right on {percent(told['nil_accuracy'])}% of "
+            f"the {told['nil']:,.0f} without gold in the cache, and on {percent(told['accuracy_with_nil'])}% of all"
         )
     return lines
 
