@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from common.errors import CoverageError
 from common.output import table
 from common.paths import status
 from common.records import SPLITS, Dataset
-from extract.planning.candidate_lists import Lists
 from extract.reading.readers import NIL_COUNT, UNLABELED_COUNT
+
+if TYPE_CHECKING:
+    from extract.planning.candidate_lists import Lists  # imports torch, and what stands before an extraction must not
 
 
 def stop(unusable: dict[str, int], named: int, max_missing: float, example: Path | None = None) -> None:
@@ -40,7 +43,7 @@ def stop_if_absent(release: Dataset, max_missing: float) -> None:
     stop({"missing": len(absent)}, len(paths), max_missing, min(absent, default=None))
 
 
-def count(release: Dataset, lists: Lists, draft: Draft) -> dict[str, int]:
+def count(release: Dataset, lists: "Lists", draft: Draft) -> dict[str, int]:
     """Return every count of the coverage table, from the release and from what was stored."""
     found = draft.column("mention.text.found")
     given = np.array([mention.start >= 0 for mention in release.mentions])
@@ -67,7 +70,7 @@ def count(release: Dataset, lists: Lists, draft: Draft) -> dict[str, int]:
     return counts
 
 
-def report(release: Dataset, lists: Lists, counts: dict[str, int]) -> str:
+def report(release: Dataset, lists: "Lists", counts: dict[str, int]) -> str:
     """Return the coverage table and the recall of the candidate lists as text."""
     recalls = ", ".join(f"{k} -" if value is None else f"{k} {value:.1%}" for k, value in lists.recalls().items())
     over = "all mentions" if lists.labeled == len(release.mentions) else f"{lists.labeled:,} labeled mentions"

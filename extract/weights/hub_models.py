@@ -94,7 +94,10 @@ def layers(told: Any, name: str = "") -> int:
         return max((layers(value, key) for key, value in told.items() if isinstance(key, str)), default=0)
     if name == "depths" and isinstance(told, list | tuple):
         return sum(count for count in told if type(count) is int)
-    return told if type(told) is int and name.endswith("layers") else 0
+    counts = name.endswith("layers") and not name.startswith(
+        "max_"
+    )  # Qwen's max_window_layers counts none that is there
+    return told if type(told) is int and counts else 0
 
 
 def filled(

@@ -846,7 +846,8 @@ def test_only_what_may_pass_by_itself_is_tried_again(remote, monkeypatch):
 
 def test_progress_is_told_in_bytes_with_the_time_that_is_left(one, remote, here, monkeypatch, capsys):
     push.push(one, str(remote))
-    monkeypatch.setattr(output, "LINE_SECONDS", 0.0)
+    for name in ("LINE_SECONDS", "TOLD_SECONDS"):
+        monkeypatch.setattr(output, name, 0.0)
     pull.pull(here, str(remote))
     total = size(sum(s["bytes"] for s in shards(one)))
     lines = capsys.readouterr().err.splitlines()

@@ -13,7 +13,7 @@ import pytest
 from common.errors import DatasetError, MelcacheError
 from extract import datasets
 from extract.attributes.faces import load_deepface
-from extract.reading import packed, readers
+from extract.reading import packed, picture_folders, readers
 
 ROOT = Path(__file__).parents[2]
 BLANKS = b" " * (1 << 20)
@@ -120,6 +120,6 @@ def test_a_file_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(folder))
 
     (tmp_path / "kb_image").mkdir()
-    monkeypatch.setattr(readers.os, "scandir", forbidden)
+    monkeypatch.setattr(picture_folders.os, "scandir", forbidden)
     with pytest.raises(MelcacheError, match=r"kb_image: Permission denied"):
         datasets.load("mimic", tmp_path)
