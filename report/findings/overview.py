@@ -155,6 +155,12 @@ def confidence(answers: Answers) -> Confidence:
     return Confidence(answers.temperature, ece, calibration.area_under_risk(sure, answers.right))
 
 
+def abstention(runs: Sequence[FinishedRun]) -> dict[int, dict[str, float]]:
+    """Return what results.json says of abstaining on test, means over seeds, by run; nothing of silent ones."""
+    told = {n: run.results.get("confidence") for n, run in enumerate(runs)}
+    return {n: found["mean"] for n, found in told.items() if found}
+
+
 def sliced(runs: Sequence[FinishedRun], config: ReportConfig) -> tuple[list[Section], list[str]]:
     """Return a table for each slicing, Top-1 of each run and of the string matcher; and which are left out, and why."""
     found = [slices.examine(SlicesConfig(run=run.folder, dataset=config.dataset, shards=config.shards)) for run in runs]

@@ -98,6 +98,10 @@ def test_the_summary_shows_the_numbers_of_results_and_of_compare(world, made):
         results = json.loads((world / name / run_files.RESULTS).read_text())
         assert f"{100 * results['mean']['test']['top1']:.1f}" in text and results["cache_id"] in text
         assert results["digest"] in text and results["split"]["digest"] in text
+        sure = results["confidence"]["mean"]
+        measured = [sure["abstained"], sure["accuracy_with_nil"]]
+        assert all(f"{100 * value:.1f}" in text for value in measured) and f"{sure['nil_below']:.3f}" in text
+        assert "Abstaining on test" in text and sure["nil"] == 0
     assert "12 test mentions: " not in text  # this cache lacks what the doctor reads, and the page says so
     assert "what the splits give away was not looked at" in text
     titles = [i for i, (tag, _) in enumerate(page.elements) if tag == "svg"]
