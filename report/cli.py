@@ -1,6 +1,7 @@
 """The command of `melcache` that makes reports, and the option of others that makes one when they are done."""
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -36,7 +37,9 @@ class AfterConfig:
 
 
 def followed(command: Command) -> Command:
-    """Return a command with the option --report, where it is one that leaves runs; others as they are."""
+    """Return a command with the option --report, where it is one that leaves runs, and `predict` with sentences."""
+    if command.name == "predict":
+        return dataclasses.replace(command, run=functools.wraps(command.run)(lambda c: command.run(c, _sentences)))
     if command.name not in LEAVES:
         return command
     runs = LEAVES[command.name]
@@ -54,6 +57,14 @@ def followed(command: Command) -> Command:
 
     run.__doc__ = command.run.__doc__
     return dataclasses.replace(command, run=run, more=lambda words: (*command.more(words), AfterConfig))
+
+
+def _sentences(release: Path, reader: Any) -> dict[str, str]:
+    """Return the sentences of a release by mention id, of those that a cache has.  Raises DatasetError."""
+    from report.findings.release import of_cache
+
+    found = of_cache(ReportConfig(run=[Path()], release=release), reader)
+    return {id: mention.sentence for id, mention in found.mentions.items()}
 
 
 def _folder(config: TrainConfig) -> Path:

@@ -1,6 +1,7 @@
 """The commands of `melcache` that train heads and look at runs, and `python -m train`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import cache
 from common import console
@@ -107,11 +108,11 @@ def evaluate(config: EvaluateConfig) -> None:
         console.present(found, show.form(config), as_json=config.json)
 
 
-def predict(config: PredictConfig) -> None:
+def predict(config: PredictConfig, sentences: Callable[..., Any] | None = None) -> None:
     """Write what a finished run says of each mention: ranked candidates with scores and calibrated probabilities."""
     from train.judging import predict
 
-    console.present(predict.predict(config), predict.show, as_json=config.json)
+    console.present(predict.predict(config, sentences), predict.show, as_json=config.json)
 
 
 def doctor(config: DoctorConfig) -> None:

@@ -336,6 +336,9 @@ class PredictConfig:
     )
     format: Literal["jsonl", "trec", "csv", "parquet"] = knob("jsonl", "JSON lines, a TREC run, or a row a candidate")
     nil_below: float = knob(0.0, "abstain (nil) where the best candidate is less probable than this")
+    release: Path | None = knob(
+        None, "folder of the release, for the sentence of each mention, which a cache does not hold"
+    )
     model: str | None = knob(None, "FILE.py of the run's head, if that is one of your own and must score again")
     device: str = knob("auto", "cpu, cuda or auto")
     dataset: str | None = knob(None, "the run's cache, if it is not where it was")

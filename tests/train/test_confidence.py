@@ -191,7 +191,7 @@ def test_systems_that_say_less_are_judged_by_what_they_say(trained, tmp_path):
     assert plain["confidence"] is None
     knowing = judged(lambda row: {"candidates": [str(golds[row])], "nil": bool(golds[row] < 0)})
     assert knowing["confidence"]["nil_accuracy"] == knowing["confidence"]["accuracy_with_nil"] == 1
-    assert "right on 100.0 of the" in show.form(EvaluateConfig(predictions=said))(knowing)
+    assert "right on 100.0% of the" in show.form(EvaluateConfig(predictions=said))(knowing)
     sure = judged(lambda row: {"candidates": [{"id": str(golds[row]), "score": 1, "probability": 0.75}]})
     assert set(sure["confidence"]) == {"ece", "area_under_risk", "risk_coverage"}
     share = np.mean(golds[rows] >= 0)

@@ -18,6 +18,7 @@ from common.errors import ConfigError, NotFiniteError
 from train import loop
 from train.cli import app
 from train.config import EvaluateConfig, PredictConfig, TrainConfig
+from train.data.row_names import row_names
 from train.heads.registry import HEADS, OURS
 from train.judging import calibration, predict, referee
 from train.optimizing import checkpoint
@@ -235,3 +236,19 @@ def endless_weights(run, other):
 )
 def test_a_run_of_parts_of_others_predicts_nothing(runs, tmp_path, change, message):
     assert re.search(message, strange(runs, tmp_path, change))
+
+
+def test_sentences_of_a_release_stand_in_each_line(runs, tmp_path):
+    asked = []
+
+    def sentences(folder, reader):
+        asked.append((folder, reader.path))
+        return {name: f"a sentence of {name}" for name in row_names(reader, "mention.ids.id")[:-1]}
+
+    config = PredictConfig(run=runs[1]["bert"][0], out=tmp_path / "out", split="all", release=tmp_path / "release")
+    predict.predict(config, sentences)
+    _, *lines = map(json.loads, (tmp_path / "out").read_text().splitlines())
+    assert [line.get("text") for line in lines[:-1]] == [f"a sentence of {line['mention']}" for line in lines[:-1]]
+    assert "text" not in lines[-1] and [folder for folder, _ in asked] == [tmp_path / "release"]
+    with pytest.raises(ConfigError, match="only `melcache predict` reads releases"):
+        predict.predict(config)

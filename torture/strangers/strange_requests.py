@@ -7,6 +7,7 @@ import random
 import resource
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,8 @@ def serving(folder: Path) -> Iterator[int]:
         served = uvicorn.Server(server.settings(app, config))
         thread = threading.Thread(target=served.run, kwargs={"sockets": [listening]})
         thread.start()
+        while thread.is_alive() and not served.started:
+            time.sleep(0.01)
         try:
             yield listening.getsockname()[1]
         finally:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,14 @@ MEAN = "mean"
 OF_MENTION = ("mention", "caption", "surface", "gold", "rank", "nil")
 FLAT = (*OF_MENTION, "candidate", "name", "score", "probability")
 Record = dict[str, Any]
+Sentences = Callable[[Path, Reader], Mapping[str, str]]
 
 
-def predict(config: PredictConfig) -> Record:
-    """Write the file --out; return the run, how many mentions, the temperature and how well it is calibrated."""
+def predict(config: PredictConfig, sentences: Sentences | None = None) -> Record:
+    """Write the file --out; return the run, how many mentions, the temperature and how well it is calibrated.
+
+    `sentences` reads those of a release, by mention id, where the config names one.
+    """
     results = results_of(config.run)
     if results is None:
         raise ConfigError(f"{config.run} holds no finished run: no results.json. `melcache train` writes one")
@@ -42,7 +46,8 @@ def predict(config: PredictConfig) -> Record:
     scorer = Scorer(config.run, results, reader, seeds, config.device)
     warm, told = temperature_of(scorer, reader, results)
     rows = _rows(reader, results, config.split)
-    records = _records(reader, scorer.scored(rows), warm, config)
+    texts = {} if config.release is None else _sentences(sentences)(config.release, reader)
+    records = _records(reader, scorer.scored(rows), warm, texts, config)
     store.publish(config.out, FORMATS[config.format](list(records), results), replace=True)
     return {"out": str(config.out), "run": str(config.run), "name": results["name"], "seeds": seeds,
             "split": config.split, "mentions": len(rows), "temperature": warm, **told}  # fmt: skip
@@ -103,7 +108,15 @@ def _rows_of_valid(reader: Reader, results: Record) -> np.ndarray:
     return rows
 
 
-def _records(reader: Reader, found: Scored, warm: float, config: PredictConfig) -> Iterator[Record]:
+def _sentences(given: Sentences | None) -> Sentences:
+    if given is None:
+        raise ConfigError("--release: only `melcache predict` reads releases, training alone does not")
+    return given
+
+
+def _records(
+    reader: Reader, found: Scored, warm: float, sentences: Mapping[str, str], config: PredictConfig
+) -> Iterator[Record]:
     """Yield what is said of each mention; candidates best first, equal ones in the list's order."""
     mentions, entities = (row_names(reader, f"{table}.ids.id") for table in ("mention", "entity"))
     names = row_names(reader, "entity.ids.name")
@@ -126,6 +139,7 @@ def _records(reader: Reader, found: Scored, warm: float, config: PredictConfig) 
         yield {
             "mention": mentions[row],
             **{name: values[row] for name, values in texts.items() if values is not None},
+            **({"text": sentences[mentions[row]]} if mentions[row] in sentences else {}),
             "gold": entities[gold] if gold >= 0 else None,
             "labeled": gold > UNLABELED,
             "rank": next((n + 1 for n, entity in enumerate(found.entities[place][order]) if entity == gold >= 0), None),
