@@ -214,8 +214,8 @@ def test_runs_that_rank_other_lists_than_the_caches_are_shown_without_its_edges(
         build.report(config(world, tmp_path / "two", "bert", tmp_path / "run"))
 
 
-def test_a_head_by_file_that_is_not_loaded_has_a_summary_alone(world, tmp_path, monkeypatch):
-    monkeypatch.delitem(answers.HEADS, "bert")
+def test_a_head_by_file_that_is_not_loaded_has_a_summary_alone(world, tmp_path, monkeypatch, heads_forgotten):
+    del answers.HEADS["bert"]
     monkeypatch.setattr(overview, "trained", lambda run: "melcache train")
     build.report(config(world, tmp_path / "out", "bert"))
     assert "is a head by file, which is not loaded again: mentions are not shown" in "".join(
