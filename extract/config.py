@@ -198,6 +198,18 @@ class ExtractConfig:
             raise ConfigError("--infer-gender and --infer-race are for heads that read attributes: add --for dwe")
         if self.name is not None:
             check_name(self.name, "--name")
+        self._refuse_sharing()
+        if self.faces not in (None, NONE) and not self.demanded & set(kinds.reading("faces")):
+            raise ConfigError("--faces is for heads that read attributes: add --for dwe")
+        if self.workers_on is not None and not re.fullmatch(r"local:[1-9][0-9]{0,2}", self.workers_on):
+            raise ConfigError(f"--workers-on {self.workers_on}: expected local:N, such as local:4")
+        if self.workers_on is not None and self.plan:
+            raise ConfigError("--workers-on with --plan: a plan computes nothing")
+        if not 0 <= self.max_missing <= 1:
+            raise ConfigError(f"--max-missing is {self.max_missing}; it is a fraction, 0 to 1")
+
+    def _refuse_sharing(self) -> None:
+        """Raise ConfigError for options of a remote or of a plan that do not fit together."""
         there = self.url
         if self.push and self.plan:
             raise ConfigError("--push with --plan: a plan makes nothing to publish")
@@ -209,14 +221,6 @@ class ExtractConfig:
             raise ConfigError("--signers applies to a remote: add --remote URL")
         if self.json and not self.plan:
             raise ConfigError("--json prints a plan: add --plan")
-        if self.faces not in (None, NONE) and not self.demanded & set(kinds.reading("faces")):
-            raise ConfigError("--faces is for heads that read attributes: add --for dwe")
-        if self.workers_on is not None and not re.fullmatch(r"local:[1-9][0-9]{0,2}", self.workers_on):
-            raise ConfigError(f"--workers-on {self.workers_on}: expected local:N, such as local:4")
-        if self.workers_on is not None and self.plan:
-            raise ConfigError("--workers-on with --plan: a plan computes nothing")
-        if not 0 <= self.max_missing <= 1:
-            raise ConfigError(f"--max-missing is {self.max_missing}; it is a fraction, 0 to 1")
 
     def _refuse_text_options(self) -> None:
         """Raise ConfigError for an option of a named text encoder where none is named."""

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -112,7 +113,8 @@ class Linker:
 
     def _linked(self, mentions: Sequence[NewMention], begin: int, top: int, nil_below: float) -> list[Link]:
         """Return the answers to mentions that are encoded and ranked together; `begin` came before."""
-        with tempfile.TemporaryDirectory(prefix="melcache-link-") as folder:
+        held = any(isinstance(mention.image, bytes) for mention in mentions)
+        with tempfile.TemporaryDirectory(prefix="melcache-link-") if held else nullcontext("") as folder:
             asked = list(records(mentions, Path(folder), begin))
             contents, pictures = self._encoding.contents(asked)
             ids = [mention.id for mention in mentions]

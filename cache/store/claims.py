@@ -33,7 +33,7 @@ class Claims:
         self._folder, self._name = folder, str(TemporaryName.new())
         self._held: dict[Path, int] = {}
         self._seen: dict[Path, tuple[tuple[int, int], float]] = {}  # what a file was, since when
-        self._ended = threading.Event()
+        self._lock, self._ended = threading.Lock(), threading.Event()
         self._beating = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Self:
@@ -69,7 +69,8 @@ class Claims:
             except OSError:  # full, or not ours to write to: the shard itself will say so
                 return True
             else:
-                self._held[path] = descriptor
+                with self._lock:
+                    self._held[path] = descriptor
                 with contextlib.suppress(OSError):
                     lacking.lock(descriptor, None)  # before its first byte, by which others know that it is held
                     os.write(descriptor, self._name.encode())
@@ -89,7 +90,8 @@ class Claims:
         return void(path) or now - self._seen[path][1] > QUIET
 
     def _drop(self, path: Path) -> None:
-        descriptor = self._held.pop(path, None)
+        with self._lock:  # not while it is touched: a number may soon be another file's
+            descriptor = self._held.pop(path, None)
         if descriptor is None:  # computed without
             return
         with contextlib.suppress(OSError):
@@ -99,9 +101,10 @@ class Claims:
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT):
-            for descriptor in list(self._held.values()):
-                with contextlib.suppress(OSError):
-                    os.utime(descriptor)
+            with self._lock:
+                for descriptor in self._held.values():
+                    with contextlib.suppress(OSError):
+                        os.utime(descriptor)
 
 
 def void(path: Path) -> bool:

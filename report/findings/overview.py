@@ -49,7 +49,7 @@ def labels(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def standing(runs: Sequence[FinishedRun]) -> tuple[list[Section], list[str]]:
-    """Return the tables of `melcache compare` and their notes, differences from the first run."""
+    """Return the tables of `melcache compare` and their notes, of several runs with differences from the first."""
     outcomes = [
         Outcome(Variant(label, _config(run), _head(run)), run.results)
         for run, label in zip(runs, labels(runs), strict=True)
@@ -60,7 +60,12 @@ def standing(runs: Sequence[FinishedRun]) -> tuple[list[Section], list[str]]:
         entry |= {"published": None, "head": entry["name"]}
     found["systems"] = []
     shown = [tables.standing(found, "run"), *tables.on_ambiguous(found, "run")]
-    return [_with_interval(shown[0], found), *shown[1:]], [note for note in tables.notes(found) if not _warns(note)]
+    shown, notes = [_with_interval(shown[0], found), *shown[1:]], tables.notes(found)
+    if len(runs) == 1:
+        difference = f"top1 - {found['base']}"
+        shown = [_without_difference(section, difference) for section in shown]
+        notes = [note for note in notes if not note.startswith(difference)]
+    return shown, [note for note in notes if not _warns(note)]
 
 
 def _warns(note: str) -> bool:
@@ -77,6 +82,13 @@ def _with_interval(section: Section, found: Mapping[str, Any]) -> Section:
         cells = [row[place] for place in kept]
         lines.append((*cells[: top + 1], end, *cells[top + 1 :]))
     return Section(lines[0], tuple(lines[1:]))
+
+
+def _without_difference(section: Section, difference: str) -> Section:
+    """Return a table without the three columns of a difference: itself, its interval and p."""
+    at = section.header.index(difference)
+    header, *rows = ((*row[:at], *row[at + 3 :]) for row in (section.header, *section.rows))
+    return Section(header, tuple(rows))
 
 
 def _interval(ends: Sequence[float]) -> str:

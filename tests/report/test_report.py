@@ -110,6 +110,16 @@ def test_the_summary_shows_the_numbers_of_results_and_of_compare(world, made):
     )
 
 
+def test_one_run_has_no_differences_and_counts_stand_before_what_they_count(world, tmp_path, made):
+    build.report(config(world, tmp_path / "out", "bert"))
+    alone, both = (" ".join(read(folder / "index.html").texts) for folder in (tmp_path / "out", made))
+    for said in ("Holm-corrected", "top1 - bert"):
+        assert said in both and said not in alone
+    for text in (alone, both):  # a narrow screen shows the first columns
+        row = text[text.index("right") :]
+        assert re.match(r"right\s+\d+\s+[\d.]+%.*?gold alone has the highest score", row, re.DOTALL)
+
+
 def test_texts_of_strangers_are_texts_in_every_page(made):
     files = sorted(made.rglob("*.html"))
     assert [path.name for path in files] == ["index.html", *(f"mentions-00{n}.html" for n in (1, 2, 3))]
