@@ -5,20 +5,18 @@ import ctypes
 import json
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from cache import store
+from cache.store import temporary_names
 from cache.store.lacking import AT_FDCWD
+from cache.store.temporary_names import TemporaryName
 from common.errors import CacheError, ConfigError
-from common.paths import exists, is_folder, names, status
+from common.paths import exists, is_folder, names
 
 MARK = "report.json"  # what says that a folder is a report, by CONTENT: others write files of that name, too
 CONTENT = json.dumps({"format": "melcache report", "version": 1}) + "\n"
-PREFIX = ".partial-report-"
-STALE_SECONDS = 24 * 3600
 RENAME_EXCHANGE = 2  # linux/fs.h
 
 
@@ -48,8 +46,9 @@ def replaced(target: Path) -> Iterator[Folder]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
-        private = Path(tempfile.mkdtemp(prefix=PREFIX, dir=target.parent))
+        private = target.parent / str(TemporaryName.new())
         try:
+            private.mkdir(mode=0o700)
             new = private / "new"  # one deeper: only its owner may read the temporary folder itself
             new.mkdir()
             yield Folder(new)
@@ -76,11 +75,11 @@ def check(target: Path) -> None:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what killed reports left a day ago."""
-    for name in (name for name in names(parent) if name.startswith(PREFIX)):
-        left = status(parent / name)
-        if left is not None and time.time() - left.st_mtime > STALE_SECONDS:
-            shutil.rmtree(parent / name, ignore_errors=True)
+    """Remove the folders that killed reports left."""
+    for path, _ in temporary_names.in_folder(parent):
+        with contextlib.suppress(OSError):  # another was faster
+            if is_folder(path) and not path.is_symlink() and temporary_names.abandoned(path):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_report(folder: Path) -> bool:
