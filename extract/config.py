@@ -1,7 +1,6 @@
 """Every knob of extraction, once; the command line and the manifest derive from it."""
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from common.options import knob
 from common.paths import DATA, SHARDS, check_name, is_folder
 from common.words import nearest, one_of
 from extract.datasets import ADAPTERS
+from workers.engine import WORKERS_ON, Engine
 
 NONE = Path("none")  # of --descriptions and --faces: without, though the cache that is there has some
 LONGEST = 1 << 20  # tokens of a text
@@ -76,11 +76,7 @@ class ExtractConfig:
         "auto", "auto: fp16 on cuda, fp32 on cpu", panel="Machine"
     )
     workers: int = knob(4, "threads that decode images", panel="Machine")
-    workers_on: str | None = knob(
-        None,
-        "local:N: N processes on this machine, which divide the ranges; one for each GPU where there are several",
-        panel="Machine",
-    )
+    workers_on: str | None = knob(None, WORKERS_ON, panel="Machine")
     text: str | None = knob(
         None,
         "text encoder: a Hugging Face model by name, or a folder of one (default: bert-base-cased, as in the papers)",
@@ -201,9 +197,7 @@ class ExtractConfig:
         self._refuse_sharing()
         if self.faces not in (None, NONE) and not self.demanded & set(kinds.reading("faces")):
             raise ConfigError("--faces is for heads that read attributes: add --for dwe")
-        if self.workers_on is not None and not re.fullmatch(r"local:[1-9][0-9]{0,2}", self.workers_on):
-            raise ConfigError(f"--workers-on {self.workers_on}: expected local:N, such as local:4")
-        if self.workers_on is not None and self.plan:
+        if self.engine is not None and self.plan:
             raise ConfigError("--workers-on with --plan: a plan computes nothing")
         if not 0 <= self.max_missing <= 1:
             raise ConfigError(f"--max-missing is {self.max_missing}; it is a fraction, 0 to 1")
@@ -285,9 +279,9 @@ class ExtractConfig:
         return self.entity_tokens if source == "name" else self.sentence_tokens
 
     @property
-    def processes(self) -> int:
-        """How many processes extract beside this one; 0 where it does alone."""
-        return int(self.workers_on.partition(":")[2]) if self.workers_on else 0
+    def engine(self) -> Engine | None:
+        """What starts the processes that extract beside this one; None where it does alone.  Raises ConfigError."""
+        return Engine.of(self.workers_on)
 
     @property
     def source(self) -> Path:

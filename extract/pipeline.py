@@ -10,10 +10,9 @@ from common import console
 from common.output import duration, say
 from extract import explain
 from extract.beginning import Begun
-from extract.computing import coverage, provenance
+from extract.computing import by_workers, coverage, provenance
 from extract.computing.missing_shards import Work
 from extract.config import ExtractConfig
-from extract.launching import local
 from extract.planning.shards import RANGED, missing
 from extract.preparation import described, prepare, with_lists
 
@@ -39,8 +38,8 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
             todo = shared.take(job.siblings.take(todo, draft), draft)
             if config.explain:
                 console.show(explain.report(explain.reasons(job, todo), job.siblings.lent))
-            if config.processes:
-                local.work(config, sum(len(item.missing) for item in todo))
+            if not by_workers.work(config, sum(len(item.missing) for item in todo)):
+                return config.folder
             work.do(todo)
         plan = job.plan
         counts = coverage.count(job.release, plan.lists, draft)

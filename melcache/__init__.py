@@ -59,7 +59,7 @@ HOMES = {
     "train": "train.loop:fit",
     "verify": "cache.checks.verify:verify",
 }
-FOLDERS = ("cache", "common", "extract", "link", "report", "serve", "train")
+FOLDERS = ("cache", "common", "extract", "link", "report", "serve", "train", "workers")
 
 
 @contextlib.contextmanager

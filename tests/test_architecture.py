@@ -13,11 +13,12 @@ STANDARD = set(sys.stdlib_module_names)
 ALLOWED = {
     "common": {"numpy", "tqdm", "typer"},
     "cache": {"common", "numpy", "tqdm", "typer", "xxhash"},
+    "workers": {"common"},
     "extract": {
-        "common", "cache", "numpy", "tqdm", "typer", "torch", "torchvision", "transformers", "tokenizers", "open_clip",
-        "timm", "PIL", "rapidfuzz", "huggingface_hub", "safetensors",
+        "common", "cache", "workers", "numpy", "tqdm", "typer", "torch", "torchvision", "transformers", "tokenizers",
+        "open_clip", "timm", "PIL", "rapidfuzz", "huggingface_hub", "safetensors",
     },
-    "train": {"common", "cache", "numpy", "tqdm", "typer", "torch", "safetensors", "optuna"},
+    "train": {"common", "cache", "workers", "numpy", "tqdm", "typer", "torch", "safetensors", "optuna"},
     "link": {"common", "cache", "extract", "train", "numpy", "tqdm", "typer", "torch"},
     "serve": {
         "common", "link", "extract", "fastapi", "h11", "jinja2", "pydantic", "python_multipart", "starlette", "uvicorn",
@@ -109,6 +110,7 @@ def test_every_folder_imports_only_what_it_may():
         ("cache/remotes/s3.py", "import huggingface_hub"),
         ("common/output.py", "import torch"),
         ("common/paths.py", "import cache"),
+        ("workers/launch.py", "from extract.config import ExtractConfig"),
         ("cache/cli.py", "import melcache"),
         ("melcache/cli.py", "import torch"),
         ("report/build.py", "from extract import pipeline"),

@@ -15,9 +15,10 @@ from common.errors import ConfigError
 from common.options import as_words
 from extract import pipeline
 from extract.config import ExtractConfig
-from extract.launching import local
 from tests.worlds import entity_record, extract_config, mention_record, write_release
 from torture.processes import child
+from workers import local
+from workers.work import command
 
 pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
 config = partial(extract_config, candidates=2, shard_rows=2)
@@ -59,7 +60,9 @@ def forks(monkeypatch):
     """Let workers be forks, and note what each was started with."""
     started = []
 
-    def start(config, environment, log, work=pipeline.run):
+    def start(words, environment, log, work=pipeline.run):
+        assert words[:3] == [sys.executable, "-m", "extract"]
+        config = given_by(words[3:])
         started.append((config, environment))
         log.write_text("first\nthe last line")
         return Forked(lambda: work(config))
@@ -93,7 +96,7 @@ def test_an_interrupt_ends_the_workers(release, tmp_path, forks, monkeypatch):
     monkeypatch.setattr(local, "start", partial(local.start, work=lambda config: time.sleep(600)))
     workers = []
 
-    def interrupted(folder, these, todo):
+    def interrupted(these, task):
         workers.extend(these)
         raise KeyboardInterrupt
 
@@ -141,7 +144,8 @@ def test_a_worker_is_started_with_its_options_and_its_log(release, tmp_path, mon
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     given = config(release, tmp_path, query_prompt="two words ", text="a model")
-    assert local.start(given, {"OMP_NUM_THREADS": "3"}, tmp_path / "log").wait() == 0
+    words = command("extract", tuple(as_words(given)))
+    assert local.start(words, {"OMP_NUM_THREADS": "3"}, tmp_path / "log").wait() == 0
     threads, *words = (tmp_path / "log").read_text().removesuffix("\n").split("\n")
     assert (threads, words[:2]) == ("3", ["-m", "extract"]) and given_by(words[2:]) == given
 

@@ -1,0 +1,71 @@
+"""`--workers-on local:N`: N workers on this machine, one for each GPU where there are several."""
+
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from common.output import Progress, say
+from workers.work import Work, command, last_line, python_path
+
+LOOK = 0.5  # seconds between two looks at the workers
+
+
+def run(count: int, work: Work) -> None:
+    """Let `count` processes work until all have ended.  One that fails costs a line with what it said last."""
+    with tempfile.TemporaryDirectory(prefix="melcache-workers-") as folder:
+        logs = [Path(folder) / f"{place}.log" for place in range(count)]
+        words = command(work.module, work.words)
+        workers = [start(words, _environment(place, count), log) for place, log in enumerate(logs)]
+        try:
+            _wait(workers, work)
+        finally:
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                worker.wait()
+        for place, (worker, log) in enumerate(zip(workers, logs, strict=True)):
+            if worker.returncode:
+                said = last_line(log)
+                say(f"warning: worker {place + 1} of {count} ended with status {worker.returncode}: {said}")
+
+
+def start(words: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a worker, whose output goes to a file."""
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, **environment, "PYTHONPATH": python_path()},
+        )
+
+
+def _wait(workers: list[subprocess.Popen[bytes]], work: Work) -> None:
+    """Wait until all workers have ended, and show how much has come of what there is to do."""
+    with Progress(work.todo, f"{len(workers)} workers", work.unit) as progress:
+        shown = 0
+        while any(worker.poll() is None for worker in workers):
+            time.sleep(LOOK)
+            now = min(work.todo, work.look())
+            progress.advance(now - shown)
+            shown = now
+
+
+def _environment(place: int, count: int) -> dict[str, str]:
+    """Return what a worker's environment says: its share of the cores, and its GPU where there are several."""
+    cores = max(1, len(os.sched_getaffinity(0)) // count)
+    found = {"OMP_NUM_THREADS": str(cores)}
+    if (gpus := _gpus()) and len(gpus) > 1:
+        found["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
+    return found
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none are loaded for it."""
+    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in given.split(",") if name]
+    numbers = sorted(int(path.name[6:]) for path in Path("/dev").glob("nvidia*") if path.name[6:].isdecimal())
+    return [str(place) for place in range(len(numbers))]
