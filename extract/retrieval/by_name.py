@@ -1,15 +1,22 @@
 """Candidate entities of a mention by its string alone: rapidfuzz's token_set_ratio against every name.
 
 Strings are compared after rapidfuzz's default processing (lower case, everything but letters and digits to blanks,
-trimmed). A score is that ratio / 100, in [0, 1] as float32; a string that is empty then scores 0 against all.
+trimmed). A score is that ratio / 100, in [0, 1] as float32; a string that is empty then scores 0 against all. Few names
+are compared with every string, all by an index that leaves out what cannot be among the best (`name_index`): the
+lists are the same.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
-from rapidfuzz import fuzz, process, utils
+from rapidfuzz import fuzz, process
+
+from extract.retrieval.name_index import NameIndex, form, in_unit
 
 CHUNK_BYTES = 32 << 20  # of scores in float64 at a time
+FEW = 10_000  # names for each core: comparing all of them takes as long as the index does
 
 
 class Names:
@@ -19,7 +26,7 @@ class Names:
         ids = ids or [""] * len(names)  # rows may be ordered by history, ids are not
         order = sorted(range(len(names)), key=lambda index: (names[index], ids[index], index))
         self._order = np.array(order, np.int32)
-        self._processed = [utils.default_process(names[index]) for index in order]
+        self._forms = [form(names[index]) for index in order]
 
     def best(
         self, surfaces: Sequence[str], k: int, progress: Callable[[int], None] | None = None, workers: int = -1
@@ -27,24 +34,31 @@ class Names:
         """Return the k best names of each surface: their indices int32 (N, k) and scores float32 (N, k).
 
         Best score first, ties by name, then by id and index, -1 and 0 where there are fewer than k names. Every
-        distinct surface is compared once, on `workers` threads (-1: all cores), which do not change the result;
-        `progress` is told how many more distinct surfaces are done.
+        distinct surface is compared once; `workers` threads (-1: all cores) compare few names, which does not change
+        the result. `progress` is told how many more distinct surfaces are done.
         """
         distinct = {surface: row for row, surface in enumerate(dict.fromkeys(surfaces))}
-        queries = [utils.default_process(surface) for surface in distinct]
-        count = len(self._processed)
-        width = min(k, count)
+        queries = [form(surface) for surface in distinct]
+        width = min(k, len(self._order))
         found = np.full((len(queries), k), -1, np.int32)
         scores = np.zeros((len(queries), k), np.float32)
-        step = max(1, CHUNK_BYTES // (8 * max(1, count)))
+        few = len(self._forms) <= FEW * (workers if workers > 0 else os.cpu_count() or 1)
+        step = max(1, CHUNK_BYTES // (8 * max(1, len(self._forms)))) if few else 1
         for begin in range(0, len(queries) if width else 0, step):
             rows = slice(begin, begin + step)
-            columns, scores[rows, :width] = _best(_compare(queries[rows], self._processed, workers), width)
-            found[rows, :width] = self._order[columns]
+            if few:
+                places, scores[rows, :width] = _best(_compare(queries[rows], self._forms, workers), width)
+            else:
+                places, scores[rows, :width] = self._index.best(queries[begin], width)
+            found[rows, :width] = self._order[places]
             if progress is not None:
-                progress(len(columns))
-        places = np.array([distinct[surface] for surface in surfaces], np.intp)
-        return found[places], scores[places]
+                progress(len(queries[rows]))
+        rows = np.array([distinct[surface] for surface in surfaces], np.intp)
+        return found[rows], scores[rows]
+
+    @cached_property
+    def _index(self) -> NameIndex:
+        return NameIndex(self._forms, np.arange(len(self._forms)), len(self._forms))
 
 
 def retrieve(
@@ -64,14 +78,14 @@ def lexical(surfaces: Sequence[str], names: Sequence[str], candidates: np.ndarra
 
     Padding scores 0.
     """
-    processed = [utils.default_process(name) for name in names]
-    scores = np.zeros(candidates.shape, np.float32)
+    forms = [form(name) for name in names]
+    found = np.zeros(candidates.shape, np.float32)
     for row, (surface, listed) in enumerate(zip(surfaces, candidates, strict=True)):
         there = listed >= 0
-        choices = [processed[index] for index in listed[there]]
+        choices = [forms[index] for index in listed[there]]
         if choices:
-            scores[row, there] = _compare([utils.default_process(surface)], choices, workers=1)
-    return scores
+            found[row, there] = _compare([form(surface)], choices, workers=1)
+    return found
 
 
 def recall_at_k(gold_index: np.ndarray, ks: Sequence[int]) -> list[float]:
@@ -84,9 +98,8 @@ def recall_at_k(gold_index: np.ndarray, ks: Sequence[int]) -> list[float]:
 
 
 def _compare(queries: list[str], choices: list[str], workers: int) -> np.ndarray:
-    # divided in float64: float32(ratio) / 100 differs from float32(ratio / 100) in the last bit
     ratios = process.cdist(queries, choices, scorer=fuzz.token_set_ratio, dtype=np.float64, workers=workers)
-    return (ratios / 100).astype(np.float32)
+    return in_unit(ratios)
 
 
 def _best(scores: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
