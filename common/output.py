@@ -16,7 +16,7 @@ LINE_SECONDS, VERBOSE_SECONDS = 30.0, 2.0
 BEST, SIGNIFICANT = "*", "†"  # signs in tables on a terminal; lines below explain both
 TOLD_SECONDS, TOLD_SHARE = 1.0, 0.02  # of work, before which an ETA would be a guess of hours
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
-_quiet, _verbose = False, False
+_quiet, _verbose, _within = False, False, False
 _spent_loading = 0.0  # seconds
 
 
@@ -33,7 +33,7 @@ class Progress:
         self._first: tuple[float, int] | None = None  # when the first work was done, and how much
         self._said = time.monotonic()
         self._note = ""
-        terminal = console.err().isatty() and not _quiet
+        terminal = console.err().isatty() and not (_quiet or _within)
         self._bar = (
             tqdm(
                 file=console.err(),
@@ -117,6 +117,17 @@ def loading(*libraries: str) -> Iterator[None]:
         yield
     finally:
         _spent_loading += time.monotonic() - begin
+
+
+@contextlib.contextmanager
+def no_bars() -> Iterator[None]:
+    """Draw no bar for what is done inside: it is a step of what another bar counts, or of an answer."""
+    global _within
+    before, _within = _within, True
+    try:
+        yield
+    finally:
+        _within = before
 
 
 def be_quiet() -> None:

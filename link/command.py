@@ -29,7 +29,7 @@ def link(config: LinkConfig) -> None:
 
 def load(config: LoadConfig) -> "Linker":
     """Return the linker that options ask for."""
-    OpenedRun.of(config.run, config.dataset, config.shards)
+    OpenedRun.of(config.run, config.dataset, config.shards, config.model)
     from link.linker import Linker  # torch: what is wrong so far was told without it
 
     return Linker.load(
@@ -41,6 +41,7 @@ def load(config: LoadConfig) -> "Linker":
         encoder_weights=_by_role(config.encoder_weights, "--encoder-weights"),
         entities=config.entities,
         release=config.release,
+        model=config.model,
         seed=config.seed,
         device=config.device,
     )

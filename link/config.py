@@ -18,6 +18,7 @@ class LoadConfig:
     release: Path | None = knob(
         None, "folder of the release, for descriptions and pictures of entities (default: data/<dataset>)"
     )
+    model: str | None = knob(None, "FILE.py of the run's head, where that is your own")
     seed: str = knob("mean", "one of the run's seeds, or mean: the mean of the scores of all", panel=LISTED)
     encoder: list[str] = knob(
         (),

@@ -15,10 +15,10 @@ from common.output import say
 from common.records import Entity, Mention
 from extract.retrieval import sources
 from link import release_entities
-from link.candidate_lists import CandidateLists, retrieval_of
 from link.opened_run import OpenedRun
 from link.questions import label, records
-from link.ranker import Ranker
+from link.ranking.candidate_lists import CandidateLists, retrieval_of
+from link.ranking.ranker import Given, Ranked, Ranker
 from link.records import Candidate, EntityCard, Link, NewMention
 from link.vectors import new_entities
 from link.vectors.encoder_settings import Asked
@@ -40,7 +40,7 @@ class Linker:
         self._rows = {id: row for row, id in enumerate(self._ids)}
         self._known = KnownMentions(run.reader)
         self._lists = CandidateLists(reader, self._names, self._rows, grown=bool(new))
-        if retrieval_of(reader) is None:
+        if run.reads_lists and retrieval_of(reader) is None:
             say("the lists of this cache are the release's own; those of new mentions are retrieved by name")
 
     @classmethod
@@ -55,20 +55,25 @@ class Linker:
         encoder_weights: Mapping[str, str] | None = None,
         entities: Path | str | None = None,
         release: Path | str | None = None,
+        model: Path | str | None = None,
         seed: str | int = "mean",
         device: str = "auto",
     ) -> Self:
         """Return the linker of a finished run.
 
         `encoders` and `encoder_weights` are by role: text, image, joint, detector; needed where extraction named them.
+        `model` is the file of the run's head, where that is the user's own.
         Raises ConfigError for a run or an option that is none, CacheError and WeightsError for a cache or weights that
         are not the run's.
         """
-        opened = OpenedRun.of(Path(run), dataset, None if shards is None else Path(shards))
+        own = None if model is None else str(model)
+        opened = OpenedRun.of(Path(run), dataset, None if shards is None else Path(shards), own)
         asked = Asked(weights, dict(encoders or {}), dict(encoder_weights or {}))
         new = new_entities.read(None if entities is None else Path(entities), opened.reader)
-        columns = dict.fromkeys([*opened.columns(), *sources.columns(retrieval_of(opened.reader) or ())])
+        retrieved = sources.columns(retrieval_of(opened.reader) or ()) if opened.reads_lists else ()
+        columns = dict.fromkeys([*opened.columns(), *retrieved])
         opened.check_recipes(columns)
+        opened.check_weights(str(seed))
         tables = ("mention", "token", "joint_token", *(["entity"] if new else []))
         parts = {part for name in columns if (part := ColumnName(name).part).table in tables}
         encoding = Encoding(opened.reader, parts, asked, device)
@@ -121,20 +126,20 @@ class Linker:
             known = np.array([self._known.row(*pair) for pair in zip(contents, ids, strict=True)], np.int64)
             places, drafted = self._encoded(asked, known)
         surfaces = [record.surface for record in asked]
-        given = [mention.candidates for mention in mentions]
-        names = dict.fromkeys([*self._ranker.columns, *self._lists.columns])
+        names = dict.fromkeys([*self._ranker.columns, *(self._lists.columns if self._run.reads_lists else ())])
         columns = self._known.columns([*names], known, places, drafted)
-        where = [label(*pair) for pair in enumerate(mentions, begin)]
-        candidates, strings = self._lists.of(surfaces, columns, known, given, where)
-        ranked = self._ranker.rank(columns, surfaces, known, candidates, strings)
+        given = [self._lists.given(one.candidates, label(place, one)) for place, one in enumerate(mentions, begin)]
+        ranked = self._ranked(columns, surfaces, known, given)
         decoded = drafted.pictures("mention") if drafted else []
         found = []
         for place, (mention, record) in enumerate(zip(mentions, asked, strict=True)):
-            order = np.argsort(-ranked.scores[place], kind="stable")[: int((candidates[place] >= 0).sum())]
+            listed = ranked.candidates[place]
+            order = np.argsort(-ranked.scores[place], kind="stable")[: int((listed >= 0).sum())]
             shown = order[: top or None]
-            cards = [self._card(row) for row in candidates[place, shown].tolist()]
+            cards = [self._card(row) for row in listed[shown].tolist()]
             values = (ranked.scores[place, shown].tolist(), ranked.shares[place, shown].tolist())
-            best = tuple(map(Candidate, cards, *values, ranked.evidence(place, shown)))
+            strings = self._lists.strings(record.surface, listed[shown])
+            best = tuple(map(Candidate, cards, *values, ranked.evidence(place, shown, strings)))
             row, picture = int(known[place]), pictures[place]
             if picture == "ok":  # so far
                 picture = decoded[places[place]] if row < 0 else self._known.picture(row)
@@ -151,6 +156,17 @@ class Linker:
                 )
             )
         return found
+
+    def _ranked(
+        self, columns: Mapping[str, np.ndarray], surfaces: Sequence[str], known: np.ndarray, given: Given
+    ) -> Ranked:
+        """Return mentions ranked among what the run ranks, or among entities that are given."""
+        if self._run.reads_lists:
+            lists = given if self._ranker.among == "list" else [None] * len(given)
+            found = self._lists.of(surfaces, columns, known, lists)
+        else:
+            found = self._lists.none(len(surfaces))
+        return self._ranker.rank(columns, surfaces, known, *found, given)
 
     def _encoded(self, asked: Sequence[Mention], known: np.ndarray) -> tuple[np.ndarray, Drafted | None]:
         """Return the mentions that are not known, encoded, and where each of all stands among them, (n,)."""

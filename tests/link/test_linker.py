@@ -192,28 +192,6 @@ def test_abstention_and_the_number_of_candidates(world):
     assert not linker.link(asked, nil_below=link.candidates[0].probability)[0].nil
 
 
-@pytest.mark.parametrize(
-    ("model", "match"),
-    [("lexical", "which has no weights"), ("mine.py", "a head of one's own")],
-)
-def test_runs_that_cannot_link_are_one_line(world, tmp_path, model, match):
-    if model.endswith(".py"):
-        results = results_of(world.run("drin")) | {"model": model}
-        from train import results as written
-        from train.run_folder import run_files
-
-        written.save(tmp_path, run_files.sealed({k: v for k, v in results.items() if k != "digest"}))
-        run = tmp_path
-    else:
-        run = world.runs / model
-        if not run.exists():
-            loop.fit(TrainConfig(dataset=str(world.cache), model=model, run=run, device="cpu"), None)
-    with pytest.raises(ConfigError, match=match):
-        Linker.load(run, device="cpu")
-    with pytest.raises(ConfigError, match="no finished run"):
-        Linker.load(tmp_path / "nothing", device="cpu")
-
-
 def test_candidates_are_those_that_the_caches_own_retrieval_finds(world, tmp_path, monkeypatch):
     options = {"candidates": 3, "candidates_from": ("text", "names")}
     cache = pipeline.run(extract_config(world.release, world.cache.parent, name="by-text", **options))

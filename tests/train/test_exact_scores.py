@@ -17,7 +17,7 @@ EVERY = MENTIONS * (PLANTED + 1) + REST
 class Held:
     """Of a table what ranking among all entities asks for."""
 
-    entity_count, candidates, device = EVERY, range(MENTIONS), torch.device("cpu")
+    entity_count, mention_count, device = EVERY, MENTIONS, torch.device("cpu")
 
     def column(self, name):
         """Golds are the first of the entities that stand near them."""

@@ -359,7 +359,7 @@ def test_no_size_of_a_chunk_changes_a_rank(world_cache, monkeypatch, chunk, bloc
 def test_scores_are_sums_without_rounding():
     rng = np.random.default_rng(0)
     vectors = torch.from_numpy(rng.normal(size=(60, 700))).float()
-    table = type("T", (), {"entity_count": 60, "candidates": range(60)})()
+    table = type("T", (), {"entity_count": 60, "mention_count": 60})()
     towers = whole_kb.Towers(lambda rows: whole_kb._unit(vectors[rows]), lambda rows: whole_kb._unit(vectors[rows]))
     held = whole_kb._vectors(towers, table, "entity", torch.arange(60)).double()
     steps = (held * GRID).long()

@@ -150,7 +150,7 @@ def test_sums_of_many_heads_over_all_entities_are_exact():
             )
             for n, side in enumerate(sides)
         ]
-        towers, scale = scoring._side_by_side(heads)
+        towers, scale = scoring.side_by_side(heads)
         rows = torch.arange(40)
         left, right = (rounded(vectors(rows), normal=False) for vectors in (towers.mentions, towers.entities))
         found = exact_scores.all_exact(left, right, None).diagonal()
@@ -326,7 +326,7 @@ def test_the_best_entities_are_those_of_a_sort_and_no_tie_is_cut(monkeypatch):
 
     class World40:
         device = torch.device("cpu")
-        entity_count, candidates = 40, range(25)
+        entity_count, mention_count = 40, 25
 
     vectors = torch.randint(-2, 3, (40, 3), generator=torch.Generator().manual_seed(0)).float()
     mentions = torch.randint(-2, 3, (25, 3), generator=torch.Generator().manual_seed(1)).float()

@@ -5,7 +5,9 @@ Strings are compared as words: runs of letters and digits, whatever their case.
 
 import copy
 import re
+from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -59,7 +61,6 @@ class StringFacts:
         """Return the facts of other mentions in place of these: their strings (n,) and `rows` (n,) here, -1 = none.
 
         Their lists of entities (n, C), -1 = padding, and the string scores of those are on the device, as rows are.
-        What of names is compared with a string that no mention had is known of listed entities alone.
         """
         other, surfaces = copy.copy(self), _words(strings)
         fresh = dict.fromkeys(words for words in surfaces if words not in self._codes)
@@ -68,9 +69,8 @@ class StringFacts:
         other._totals = torch.cat([self._totals, self._totals.new_zeros(len(codes))])
         if codes:
             other._names, other._first, other._last = self._names.clone(), self._first.clone(), self._last.clone()
-        for words, entities in zip(surfaces, listed.tolist(), strict=True):
-            if words in codes:
-                other._name(words, codes[words], [entity for entity in entities if entity >= 0])
+        for words, code in codes.items():
+            self._name(other, words, code)
         other._ask([codes[words] if words in codes else self._codes[words] for words in surfaces], surfaces)
         other._list(listed, scores)
         return other
@@ -86,17 +86,25 @@ class StringFacts:
         self._scores = scores.gather(1, order)
         self._lowest = scores.masked_fill(listed < 0, 1).amin(1) if listed.shape[1] else scores.new_zeros(len(listed))
 
-    def _name(self, words: Words, code: int, entities: Sequence[int]) -> None:
-        """Mark which of the entities have words as their name, at its beginning and at its end."""
-        count = len(words)
-        for entity in entities:
-            name, place = self._words_of[entity], entity * (WORDS + 2) + count
-            if name == words:
-                self._names[entity] = code
-            if count <= WORDS and name[:count] == words:
-                self._first[place] = code
-            if count <= WORDS and name[-count:] == words:
-                self._last[place] = code
+    def _name(self, other: "StringFacts", words: Words, code: int) -> None:
+        """Mark there the entities that have words as their name, at its beginning and at its end."""
+        count, names = len(words), self._words_of
+        begin = [entity for entity in self._by_end[0].get(words[0], ()) if names[entity][:count] == words]
+        end = [entity for entity in self._by_end[1].get(words[-1], ()) if names[entity][-count:] == words]
+        other._names[[entity for entity in begin if len(names[entity]) == count]] = code
+        if count <= WORDS:
+            other._first[[entity * (WORDS + 2) + count for entity in begin]] = code
+            other._last[[entity * (WORDS + 2) + count for entity in end]] = code
+
+    @cached_property
+    def _by_end(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """Return the entities by the first and by the last word of their names."""
+        first, last = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+        for entity, words in enumerate(self._words_of):
+            if words:
+                first[words[0]].append(entity)
+                last[words[-1]].append(entity)
+        return first, last
 
     def of(self, mentions: Tensor, entities: Tensor) -> Tensor:
         """Return FACTS of mention rows (..., B) and entity rows (..., B, C) or (C,): float32 (..., B, C, facts).

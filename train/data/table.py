@@ -39,7 +39,8 @@ AHEAD = 2  # batches that are gathered while one is computed
 class Table:
     """The columns that a head reads, and `more`: features where `resident` says, what belongs to pairs on the device.
 
-    `places` of each list are ranked: all of a cache's. Batches say which entities stand there if `more` names them.
+    `places` of each list are ranked: all of a cache's, which has `mention_count` and `entity_count` rows. Batches say
+    which entities stand there if `more` names them.
     `ambiguous` (N,), in host memory, is of the cache's own lists. `tokens` bounds the length of sequences. With
     `characters` strings are features too: so many of their UTF-8 bytes, 0 behind the last; `valid_from` is
     --valid-from, `reads` as in Reader.require; with `strings` batches hold string_facts. Raises CacheError if a column
@@ -90,7 +91,7 @@ class Table:
         self.present, self.places = self.candidates >= 0, self.candidates.shape[1]
         self.lexical = self._small["pair.candidates.lexical"]
         self.ambiguous = torch.from_numpy(matches(self.candidates.cpu().numpy(), self.lexical.cpu().numpy()) > 1)
-        self.entity_count = reader.manifest.tables["entity"]
+        self.mention_count, self.entity_count = (reader.manifest.tables[name] for name in ("mention", "entity"))
         self._check_golds()
         self._rows = self._by_row()
 

@@ -20,7 +20,7 @@ from cache.edges import (
 from common.errors import NotFiniteError
 from train.data.resident import Resident
 from train.data.table import Table
-from train.evaluating.whole_kb import Towers
+from train.evaluating.whole_kb import Towers, Vectors
 
 PAIRS = 16_384  # whose entity vectors are held at once
 ROWS = 8_192  # entities read at once for their mean
@@ -67,16 +67,22 @@ def towers(table: Table) -> Towers:
     """
     means = {edge.entity: _mean(table, edge.entity) for edge in EDGES if edge.of_entity_picture}
 
-    def mentions(rows: Tensor) -> Tensor:
-        return torch.cat([_there(table, edge.mention, rows) for edge in EDGES], -1)
-
     def entities(rows: Tensor) -> Tensor:
         found = {edge.entity: _there(table, edge.entity, rows) for edge in EDGES}
         for name, mean in means.items():
             found[name] = found[name].sub(mean).where(found[name].any(-1, keepdim=True), 0)
         return torch.cat(list(found.values()), -1)
 
-    return Towers(mentions, entities)
+    return Towers(mentions_of(table), entities)
+
+
+def mentions_of(table: Table) -> Vectors:
+    """Return the mentions' side of `towers`."""
+
+    def mentions(rows: Tensor) -> Tensor:
+        return torch.cat([_there(table, edge.mention, rows) for edge in EDGES], -1)
+
+    return mentions
 
 
 def _known(table: Table, edge: Edge, mentions: Tensor, entities: Tensor) -> np.ndarray:

@@ -24,7 +24,7 @@ def lexical(table: Table, rows: Tensor) -> Tensor:
 def prior(table: Table, rows: Tensor) -> Tensor:
     """Return how often each candidate was meant by the mention's string in train; strings never seen tie at 0."""
     there = rows.to(table.device)
-    return _meant(table, there, table.candidates[there].clamp(min=0).long()).float()
+    return meant(table, _strings(table, rows), table.candidates[there].clamp(min=0).long()).float()
 
 
 def prior_of_all(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tensor]:
@@ -32,7 +32,7 @@ def prior_of_all(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tens
     seen, counts = _meanings(table)
     there = rows.to(table.device)
     gold, surface = table.column("mention.ids.gold").long()[there], table.column("mention.ids.surface")[there]
-    own = _meant(table, there, gold.clamp(min=0)[:, None])[:, 0]
+    own = meant(table, surface, gold.clamp(min=0)[:, None])[:, 0]
     # a string's meanings stand together, those that were meant most often first
     size = 1 + len(table.rows("train"))
     order = ((seen // table.entity_count) * size + size - 1 - counts).sort().values
@@ -47,12 +47,17 @@ def prior_of_all(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tens
 
 def best_by_prior(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tensor]:
     """Return best_entities.best: what the mention's string meant in train; all others tie at 0, and so are none."""
+    return best_meant(table, _strings(table, rows))
+
+
+def best_meant(table: Table, strings: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `best_by_prior` of strings (n,), as `meant` takes them."""
     seen, counts = _meanings(table)
     order = counts.argsort(descending=True, stable=True)
     order = order[(seen // table.entity_count)[order].argsort(stable=True)]
     seen, counts = seen[order], counts[order]
-    strings, surface = seen // table.entity_count, table.column("mention.ids.surface")[rows.to(table.device)]
-    first, last = (torch.searchsorted(strings, surface, right=right) for right in (False, True))
+    told = seen // table.entity_count
+    first, last = (torch.searchsorted(told, strings, right=right) for right in (False, True))
     places = first[:, None] + torch.arange(best_entities.KEPT + 1, device=table.device)
     there, places = places < last[:, None], places.clamp(max=max(0, len(seen) - 1))
     if not len(seen):  # all of train is nil
@@ -71,12 +76,19 @@ def _meanings(table: Table) -> tuple[Tensor, Tensor]:
     return (surface[train] * table.entity_count + gold[train]).unique(return_counts=True)
 
 
-def _meant(table: Table, there: Tensor, entities: Tensor) -> Tensor:
-    """Return how often the strings of mention rows (n,) meant entities (n, k) in train, (n, k)."""
+def _strings(table: Table, rows: Tensor) -> Tensor:
+    return table.column("mention.ids.surface")[rows.to(table.device)]
+
+
+def meant(table: Table, strings: Tensor, entities: Tensor) -> Tensor:
+    """Return how often strings (n,) meant entities (n, k) in train, (n, k).
+
+    A string is its place among the sorted distinct ones of all mentions, -1 where none has it.
+    """
     seen, counts = _meanings(table)
     if not len(seen):  # all of train is nil
         return torch.zeros_like(entities)
-    asked = table.column("mention.ids.surface")[there][:, None] * table.entity_count + entities
+    asked = strings[:, None] * table.entity_count + entities
     place = torch.searchsorted(seen, asked).clamp(max=len(seen) - 1)
     return counts[place].where(seen[place] == asked, 0)
 
@@ -94,15 +106,17 @@ def clip(table: Table, rows: Tensor) -> Tensor:
 
 def clip_of_all(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tensor]:
     """Return metrics.ranks among all entities."""
-    return whole_kb.ranks(_towers(table), table, rows, world)
+    return whole_kb.ranks(towers_of_clip(table), table, rows, world)
 
 
 def best_by_clip(table: Table, rows: Tensor, world: World) -> tuple[Tensor, Tensor]:
     """Return best_entities.best."""
-    return best_entities.best(_towers(table), table, rows, world)
+    return best_entities.best(towers_of_clip(table), table, rows, world)
 
 
-def _towers(table: Table) -> whole_kb.Towers:
+def towers_of_clip(table: Table) -> whole_kb.Towers:
+    """Return towers whose score is `clip`."""
+
     def mentions(those: Tensor) -> Tensor:
         return _side(table, those, ("mention.joint.mention_sentence", "mention.joint.image"))
 

@@ -42,12 +42,14 @@ Pairs = Callable[[Tensor, Tensor], Tensor]
 class Towers:
     """Vectors (n, D) of mention and of entity rows (n,), host memory, whose dot product is the score; |m||e| <= 8.
 
-    `pairs` is what is added: of mention rows (b,) and entity rows (c,) or (b, c), on the device, (b, c).
+    `pairs` is what is added: of mention rows (b,) and entity rows (c,) or (b, c), on the device, (b, c). `known` are
+    the vectors of all entities on the grid, (E, D), where they were computed before.
     """
 
     mentions: Vectors
     entities: Vectors
     pairs: Pairs | None = None
+    known: Tensor | None = None
 
 
 def towers_of(model: Head, table: Table) -> Towers:
@@ -66,6 +68,34 @@ def towers_of(model: Head, table: Table) -> Towers:
         return model.strings(*table.facts(rows, those))
 
     return Towers(mentions, entities, pairs if model.adds_strings else None)
+
+
+@torch.no_grad()
+@exact_scores.full_float32()
+def with_entities(towers: Towers, table: Table, most: int) -> Towers:
+    """Return towers that know the vectors of all entities, where these take no more than `most` bytes."""
+    found, needed = [], 0
+    for _, vectors in _chunks(towers, table):
+        found.append(vectors)
+        needed = vectors[0].nbytes * table.entity_count
+        if needed > most:
+            return towers
+    return replace(towers, known=torch.cat(found))
+
+
+@torch.no_grad()
+@exact_scores.full_float32()
+def scores_of(towers: Towers, table: Table, rows: Tensor, entities: Tensor) -> Tensor:
+    """Return the exact scores, float64 (n, k), of mention rows (n,) with entities (n, k) each, all in host memory."""
+    listed, places = entities.unique(return_inverse=True)
+    vectors = _vectors(towers, table, "entity", listed) if towers.known is None else towers.known[listed]
+    mentions, there, found = _vectors(towers, table, "mention", rows), rows.to(table.device), []
+    for row in range(len(rows)):  # sums of products are exact, in whatever order
+        exact = vectors[places[row]].double() @ mentions[row].double()
+        if towers.pairs is not None:
+            exact += towers.pairs(there[row : row + 1], entities[row : row + 1].to(table.device))[0]
+        found.append(exact)
+    return torch.stack(found)
 
 
 @torch.no_grad()
@@ -157,13 +187,14 @@ def _best(towers: Towers, table: Table, rows: Tensor, k: int, bits: int, progres
 def _chunks(towers: Towers, table: Table) -> Iterator[tuple[int, Tensor]]:
     """Yield first row and vectors (c, D) of all entities, float32."""
     for rows in torch.arange(table.entity_count).split(CHUNK[table.device.type]):
-        yield int(rows[0]), _vectors(towers, table, "entity", rows)
+        begin, end = int(rows[0]), int(rows[-1]) + 1
+        yield begin, _vectors(towers, table, "entity", rows) if towers.known is None else towers.known[begin:end]
 
 
 def _vectors(towers: Towers, table: Table, kind: str, rows: Tensor) -> Tensor:
     """Return the vectors of rows (n,) on the grid, (n, D) float32."""
     vectors = towers.mentions if kind == "mention" else towers.entities
-    count = len(table.candidates) if kind == "mention" else table.entity_count
+    count = table.mention_count if kind == "mention" else table.entity_count
     size, found = min(PIECES[kind], count), []
     for piece in rows.split(size):
         filled = torch.cat([piece, piece[:1].expand(size - len(piece))])  # pieces of one size: see above

@@ -133,12 +133,12 @@ class Heads:
         if not self.trained:
             return BEST_OF_ALL[self._config.model](self.table, rows, World())
         every = [whole_kb.towers_of(head.model.to(self._device), self.table) for head in self.trained]
-        towers, scale = _side_by_side(every)
+        towers, scale = side_by_side(every)
         entities, scores = best_entities.best(towers, self.table, rows, World())
         return entities, scores * scale / len(every)
 
 
-def _side_by_side(every: list[Towers]) -> tuple[Towers, float]:
+def side_by_side(every: list[Towers]) -> tuple[Towers, float]:
     """Return towers whose score is the sum of others' scores divided by a scale, and that scale.
 
     Of fewer than eight that is 1: sums beyond 8 are no longer exact in float64 (cache.edges).

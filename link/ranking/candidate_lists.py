@@ -1,6 +1,7 @@
 """Which entities are ranked for a mention: given ids, the cache's own list, or those that its retrieval finds."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -30,24 +31,21 @@ class CandidateLists:
         self._reader, self._names, self._rows, self._grown = reader, names, rows, grown
         self._length = reader.manifest.candidates
         self._known = {name: reader.column(f"{CANDIDATES}.{name}") for name in ("candidates", "lexical")}
-        by = retrieval_of(reader) or (NAMES,)
-        self._retrieval = Sources(by, names, list(rows), reader.column)
-        self.columns = [name for name in sources.columns(by) if name.startswith("mention.")]
+        self._by = retrieval_of(reader) or (NAMES,)
+        self.columns = [name for name in sources.columns(self._by) if name.startswith("mention.")]
 
     def of(
         self,
         surfaces: Sequence[str],
         columns: Mapping[str, np.ndarray],
         known: np.ndarray,
-        given: Sequence[Sequence[str] | None],
-        where: Sequence[str],
+        lists: Sequence[Sequence[int] | None],
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of the candidates of n mentions, int32 (n, C), -1 = padding, and their string scores (n, C).
 
         `columns` (n, ...) are those that are named so, `known` (n,) rows in the cache, -1 where it does not have the
-        mention; `given` ids come before all else. Raises ConfigError, saying `where`, for an id that no entity has.
+        mention; `lists` of entities that are given come before all else.
         """
-        lists = [None if ids is None else self._given(ids, place) for ids, place in zip(given, where, strict=True)]
         width = max([self._length, *(len(rows) for rows in lists if rows is not None)])
         found, scores = np.full((len(surfaces), width), -1, np.int32), np.zeros((len(surfaces), width), np.float32)
         listed = {place: rows for place, rows in enumerate(lists) if rows is not None}
@@ -60,21 +58,32 @@ class CandidateLists:
             best = self._retrieval.best([surfaces[place] for place in asked], of.__getitem__, self._length, _ignore)
             found[asked, : best.shape[1]] = best
         for place in (*listed, *asked):
-            scores[place] = self._strings(surfaces[place], found[place])
+            scores[place] = self.strings(surfaces[place], found[place])
         places = slice(self._known["candidates"].shape[1])
         found[held, places] = self._known["candidates"][known[held]]
         scores[held, places] = self._known["lexical"][known[held]]
         return found, scores
 
-    def _strings(self, surface: str, rows: np.ndarray) -> np.ndarray:
-        """Return the string scores of a mention's candidates (C,)."""
+    def none(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return `of` where no list has a part in what is ranked."""
+        return np.full((count, self._length), -1, np.int32), np.zeros((count, self._length), np.float32)
+
+    @cached_property
+    def _retrieval(self) -> Sources:
+        return Sources(self._by, self._names, list(self._rows), self._reader.column)
+
+    def strings(self, surface: str, rows: np.ndarray) -> np.ndarray:
+        """Return the string scores of a mention's candidates (C,), 0 for padding."""
         there = np.flatnonzero(rows >= 0)
         scores = np.zeros(len(rows), np.float32)
         names = [self._names[row] for row in rows[there].tolist()]
         scores[there] = by_name.lexical([surface], names, np.arange(len(names))[None])[0]
         return scores
 
-    def _given(self, ids: Sequence[str], where: str) -> list[int]:
+    def given(self, ids: Sequence[str] | None, where: str) -> list[int] | None:
+        """Return the rows of given ids.  Raises ConfigError, saying `where`, for one that no entity has."""
+        if ids is None:
+            return None
         if isinstance(ids, str) or not all(isinstance(id, str) for id in ids):
             raise ConfigError(f"{where}: candidates must be a list of ids of entities")
         if lost := [id for id in ids if id not in self._rows]:

@@ -1,0 +1,1 @@
+"""What of a run ranks mentions: which entities are compared, and by which heads."""
