@@ -17,6 +17,8 @@ from extract import datasets
 from extract.attributes import faces
 from extract.computing import coverage
 from extract.config import LOCAL, NONE, OPTIONS, ExtractConfig
+from extract.plan_files import reading
+from extract.plan_files.reading import PlanFile
 from extract.planning import rows
 from extract.reading import descriptions
 from extract.remote import Shared
@@ -28,12 +30,16 @@ PATHS = ("/", "./", "../", "~", LOCAL)  # what an encoder's name begins with tha
 
 @dataclass(frozen=True)
 class Begun:
-    """The records of a release, limited where that is asked, what is finished, the caches beside, and a remote."""
+    """The records of a release, limited where that is asked, what is finished, the caches beside, and a remote.
+
+    `handed` is the plan of another process that this one goes by.
+    """
 
     release: Dataset
     draft: Draft
     siblings: Siblings
     shared: Shared
+    handed: PlanFile | None = None
 
 
 def begin(config: ExtractConfig) -> Begun:
@@ -42,6 +48,9 @@ def begin(config: ExtractConfig) -> Begun:
     _stop_if_no_encoder(config)
     if not config.plan:
         check_writable(config.folder)
+    if config.by_plan:
+        handed = reading.read(config, config.by_plan)
+        return Begun(handed.release, Draft(config.folder), Siblings(config), shared, handed)
     release = datasets.load(config.dataset, config.source)
     _tell_doubts(config, release)
     if config.descriptions not in (None, NONE):

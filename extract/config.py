@@ -11,6 +11,7 @@ from cache.kinds import Role, Source
 from cache.names import ColumnName
 from cache.quantized import LEVELS, STORAGE, Storage
 from cache.schema import CHOICES, READS
+from cache.store import plans
 from common import places
 from common.errors import ConfigError
 from common.options import knob
@@ -77,6 +78,12 @@ class ExtractConfig:
     )
     workers: int = knob(4, "threads that decode images", panel="Machine")
     workers_on: str | None = knob(None, WORKERS_ON, panel="Machine")
+    by_plan: str | None = knob(
+        None,
+        "go by what another process has planned: the sha256 of its plan, which lies beside the shards. --workers-on "
+        "gives it to its workers",
+        panel="Machine",
+    )
     text: str | None = knob(
         None,
         "text encoder: a Hugging Face model by name, or a folder of one (default: bert-base-cased, as in the papers)",
@@ -199,6 +206,10 @@ class ExtractConfig:
             raise ConfigError("--faces is for heads that read attributes: add --for dwe")
         if self.engine is not None and self.plan:
             raise ConfigError("--workers-on with --plan: a plan computes nothing")
+        if self.by_plan is not None and (self.engine is not None or self.plan):
+            raise ConfigError("--by-plan is for a worker: leave out --workers-on and --plan")
+        if self.by_plan is not None and not plans.DIGEST.fullmatch(self.by_plan):
+            raise ConfigError(f"--by-plan {self.by_plan}: expected the sha256 of a plan, 64 hex digits")
         if not 0 <= self.max_missing <= 1:
             raise ConfigError(f"--max-missing is {self.max_missing}; it is a fraction, 0 to 1")
 

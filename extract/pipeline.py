@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from cache import store
-from cache.store import claims
+from cache.store import claims, plans
 from cache.writing.draft import Draft
 from common import console
 from common.output import duration, say
@@ -14,7 +14,7 @@ from extract.computing import by_workers, coverage, provenance
 from extract.computing.missing_shards import Work
 from extract.config import ExtractConfig
 from extract.planning.shards import RANGED, missing
-from extract.preparation import described, prepare, with_lists
+from extract.preparation import prepare, with_lists
 
 
 def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
@@ -38,16 +38,17 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
             todo = shared.take(job.siblings.take(todo, draft), draft)
             if config.explain:
                 console.show(explain.report(explain.reasons(job, todo), job.siblings.lent))
-            if not by_workers.work(config, sum(len(item.missing) for item in todo)):
+            if not by_workers.work(config, job.handed(config), sum(len(item.missing) for item in todo)):
                 return config.folder
             work.do(todo)
         plan = job.plan
         counts = coverage.count(job.release, plan.lists, draft)
-        about = described(config, job) | {"coverage": counts}
+        about = job.about | {"coverage": counts}
         elsewhere = [*job.siblings.taken, *shared.taken]
         history = provenance.of(draft, elsewhere, work.clock.seconds, encoders, time.monotonic() - start)
         identity = draft.finish(about, history)
         claims.clear(config.folder)
+        plans.clear(config.folder)
     console.show(coverage.report(job.release, plan.lists, counts))
     for line in work.counters().splitlines():
         say(line)

@@ -1,6 +1,6 @@
 """What stands before an extraction: its encoders, candidate lists and rows, and the plan of every shard."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,6 +13,8 @@ from extract.beginning import Begun, begin
 from extract.computing import coverage
 from extract.config import NONE, ExtractConfig
 from extract.encoders import Encoders
+from extract.plan_files import writing
+from extract.plan_files.reading import PlanFile
 from extract.planning import candidate_lists, row_order, rows
 from extract.planning.shards import RANGED, Plan
 from extract.planning.trust import Trust
@@ -24,7 +26,8 @@ from extract.siblings import Siblings
 class Job:
     """What an extraction knows before it computes anything.
 
-    `draft` holds what is finished, `siblings` the caches beside, `shared` a remote.
+    `draft` holds what is finished, `siblings` the caches beside, `shared` a remote; `about` is what the manifest will
+    say about the dataset, but for what is counted in the end.
     """
 
     release: Dataset
@@ -33,11 +36,18 @@ class Job:
     plan: Plan
     siblings: Siblings
     shared: Shared
+    about: dict[str, Any]
+
+    def handed(self, config: ExtractConfig) -> Callable[[], bytes]:
+        """Return what makes the bytes of a plan by which other processes do the same job."""
+        return partial(writing.encoded, config, self.release, self.plan, self.draft.listed, self.about)
 
 
 def prepare(config: ExtractConfig, begun: Begun | None = None) -> Job:
     """Plan every shard of what has `begun`, by default as `begin` does; nothing is written."""
     begun = begun or begin(config)
+    if begun.handed is not None:
+        return _by_plan(config, begun, begun.handed)
     release, draft, siblings, shared = begun.release, begun.draft, begun.siblings, begun.shared
     encoders = Encoders(config)
     earlier = (
@@ -56,9 +66,17 @@ def prepare(config: ExtractConfig, begun: Begun | None = None) -> Job:
     plan = Plan(config, rows.Rows.hashed(release, layout, config.workers), listed, encoders, draft.listed)
     _stop_if_too_many(config, plan)
     draft.examine(Trust(plan).problem)
-    job = Job(release, encoders, draft, plan, siblings, shared)
-    manifests.foresee(described(config, job) | {"coverage": release.counts})
-    return job
+    about = _described(config, release, plan, encoders)
+    manifests.foresee(about | {"coverage": release.counts})
+    return Job(release, encoders, draft, plan, siblings, shared, about)
+
+
+def _by_plan(config: ExtractConfig, begun: Begun, handed: PlanFile) -> Job:
+    """Return the job that another process has planned.  Raises ConfigError if it is not the one of this process."""
+    encoders, lists = Encoders(config), candidate_lists.Lists(**handed.lists, origin=handed.origin)
+    plan = Plan(config, handed.rows, lists, encoders, handed.listed, handed.known)
+    begun.draft.examine(Trust(plan).problem)
+    return Job(begun.release, encoders, begun.draft, plan, begun.siblings, begun.shared, handed.about)
 
 
 def with_lists(config: ExtractConfig, job: Job) -> Job:
@@ -66,7 +84,7 @@ def with_lists(config: ExtractConfig, job: Job) -> Job:
     lists = candidate_lists.by_sources(job.release, config.list_length, config.candidates_from, job.draft)
     plan = Plan(config, job.plan.rows, lists, job.encoders, job.draft.listed)
     job.draft.examine(Trust(plan).problem)
-    return replace(job, plan=plan)
+    return replace(job, plan=plan, about=_described(config, job.release, plan, job.encoders))
 
 
 def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:
@@ -80,9 +98,8 @@ def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:
         )
 
 
-def described(config: ExtractConfig, job: Job) -> dict[str, Any]:
+def _described(config: ExtractConfig, release: Dataset, plan: Plan, encoders: Encoders) -> dict[str, Any]:
     """Return what the manifest says about the dataset."""
-    release, plan = job.release, job.plan
     return {
         "dataset": {
             "name": config.name or config.dataset,
@@ -93,7 +110,7 @@ def described(config: ExtractConfig, job: Job) -> dict[str, Any]:
         "tables": plan.tables(),
         "candidates": plan.lists.candidates.shape[1],
         "splits": {name: sum(m.splits >> bit & 1 for m in release.mentions) for bit, name in enumerate(SPLITS)},
-        "warnings": [*release.warnings, *_warnings(config, plan, job.encoders)],
+        "warnings": [*release.warnings, *_warnings(config, plan, encoders)],
     } | ({} if config.limit else {"generations": [list(rows) for rows in plan.rows.layout.generations]})
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cache import manifests, store
 from cache.schema import PARTS
-from cache.store import claims, lacking, temporary_names
+from cache.store import claims, lacking, plans, temporary_names
 from cache.store.temporary_names import TemporaryName
 from cache.writing import checksums
 from common.errors import CacheError
@@ -114,6 +114,9 @@ def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
                 begun = TemporaryName.parse(path.name)
                 new = begun is not None and bool(begun.content) and status.st_mtime_ns >= finished
                 yield Leftover(name, status.st_size, WORK if new else TEMPORARY, new and not unfinished)
+            elif path.name.startswith(plans.PREFIX) and _void(path):
+                new = status.st_mtime_ns >= finished  # workers that have not begun yet may go by it
+                yield Leftover(name, status.st_size, WORK if new else TEMPORARY, new and not unfinished)
             elif path.name.startswith(claims.PREFIX) and claims.void(path):
                 yield Leftover(name, status.st_size, TEMPORARY)
             elif place != folder and BESIDE.fullmatch(path.name) and beside is not None and name not in beside:
@@ -158,4 +161,10 @@ def _living(folder: Path) -> Iterator[Path]:
 def _dead(path: Path) -> bool:
     with contextlib.suppress(OSError):  # gone meanwhile
         return temporary_names.abandoned(path)
+    return False
+
+
+def _void(plan: Path) -> bool:
+    with contextlib.suppress(OSError):  # gone meanwhile
+        return plans.void(plan, temporary_names.STALE_SECONDS)
     return False

@@ -1,7 +1,9 @@
 """Extraction by several workers: their command line, and how many of the missing shards have come."""
 
 import dataclasses
+from collections.abc import Callable
 
+from cache.store import plans
 from common.options import as_words
 from common.paths import names
 from extract.config import ExtractConfig
@@ -9,27 +11,33 @@ from workers import launch
 from workers.work import Work
 
 
-def work(config: ExtractConfig, todo: int) -> bool:
-    """Let the workers that a config asks for compute the `todo` shards that are missing.
+def work(config: ExtractConfig, plan: Callable[[], bytes], todo: int) -> bool:
+    """Let the workers that a config asks for compute the `todo` shards that are missing, by a plan.
 
     Returns whether to go on, and compute what they have not finished; False where they finish without this process.
     """
     engine = config.engine
-    if engine is None:
+    if engine is None or not todo:
         return True
     last = dataclasses.replace(config, workers_on=None, explain=False)
     alone = dataclasses.replace(last, remote="", push=False, signers=None, require_signed=False)
-    before = _shards(config)
+    file = plans.write(config.folder, plan())
+    before, here = _shards(config), True
     task = Work(
         "extract",
-        tuple(as_words(alone)),
+        tuple(as_words(dataclasses.replace(alone, by_plan=plans.digest_of(file)))),
         tuple(as_words(last)),
         config.folder,
         "shards",
         todo,
         lambda: len(_shards(config) - before),
     )
-    return launch.run(engine, task)
+    try:
+        here = launch.run(engine, task)
+    finally:
+        if here:  # else they need it for as long as they go on
+            file.unlink(missing_ok=True)
+    return here
 
 
 def _shards(config: ExtractConfig) -> set[str]:

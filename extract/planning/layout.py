@@ -33,12 +33,12 @@ class Sentences:
     edges: np.ndarray
 
     @classmethod
-    def counted(cls, texts: Sequence[str], cuts: Borders, count: Callable[[str], int]) -> "Sentences":
-        """Lay out the texts of rows, grouped by them in each range; `count` is the tokens of one."""
+    def counted(cls, texts: Sequence[str], cuts: Borders, counts: Callable[[list[str]], Sequence[int]]) -> "Sentences":
+        """Lay out the texts of rows, grouped by them in each range; `counts` are the tokens of each of some."""
         begins = np.array([True, *(after != before for before, after in pairwise(texts))])[: len(texts)]
         begins[[start for start, _ in cuts]] = True
         found = [texts[row] for row in np.flatnonzero(begins)]
-        return cls(found, np.cumsum(begins) - 1, np.cumsum([0, *map(count, found)]))
+        return cls(found, np.cumsum(begins) - 1, np.cumsum([0, *counts(found)]))
 
     @property
     def rows(self) -> int:

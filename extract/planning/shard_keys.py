@@ -37,7 +37,10 @@ def _faces_content(faces: Sequence[Face]) -> bytes:
 
 
 class Keys:
-    """Keys of all ranges of all parts, which must stand in the order in which they are computed."""
+    """Keys of all ranges of all parts, which must stand in the order in which they are computed.
+
+    `known` are these keys where they have been found before.
+    """
 
     def __init__(
         self,
@@ -47,10 +50,14 @@ class Keys:
         lists: Lists,
         owners: Owners,
         sentences: Mapping[str, Sentences],
+        known: Mapping[str, list[str]] | None = None,
     ) -> None:
         self._borders, self._rows, self._lists = borders, rows, lists
         self._owners, self._sentences = owners, sentences
         self._keys: dict[PartName, list[str]] = {}  # by part; owners come before those that copy them
+        if known is not None:
+            self._keys = {name: known[name] for name in parts}
+            return
         for name, part in parts.items():
             self._keys[name] = []
             for index, (begin, end) in enumerate(borders[home(part.table)]):
@@ -61,6 +68,10 @@ class Keys:
     def of(self, part: str, index: int) -> str:
         """Return the key of a part's rows in a range."""
         return self._keys[part][index]
+
+    def all(self, part: str) -> list[str]:
+        """Return the keys of all ranges of a part."""
+        return self._keys[part]
 
     def contents(self, part: PartName) -> Content:
         """Return the function from a row to the bytes that stand for what the part reads of it.

@@ -16,6 +16,7 @@ from extract.encoders import Encoders
 from extract.planning import recipes
 from extract.planning.candidate_lists import Lists
 from extract.planning.duplicates import Owners
+from extract.planning.known import Known
 from extract.planning.layout import Sentences, pieces
 from extract.planning.rows import Rows
 from extract.planning.shard_keys import Keys, home, piece_key
@@ -28,7 +29,8 @@ class Plan:
     """Parts, ranges of rows that are computed at a time, and the shards of each.
 
     The tokens of sentences belong to the range of mentions that the sentences are of. What an encoder is given
-    together is always of one range. `listed` are the fingerprints of the cache that is there already.
+    together is always of one range. `listed` are the fingerprints of the cache that is there already, `known` is what
+    another process has found. Raises ConfigError where that is of other parts.
     """
 
     def __init__(
@@ -38,19 +40,29 @@ class Plan:
         lists: Lists,
         encoders: Encoders,
         listed: Mapping[PartName, str] = NOTHING,
+        known: Known | None = None,
     ) -> None:
         self.rows, self.lists, self.owners = rows, lists, Owners(rows)
         self.parts = recipes.plan(config, encoders, lists, rows, listed)
-        limit = config.most_tokens("sentences")
+        if known is not None:
+            known.refuse_others(self.parts)
+
+        def counts(part: PartName, texts: list[str]) -> Sequence[int]:
+            limit = config.most_tokens("sentences")
+            return [encoders.of(part).count(text, limit) for text in texts]
+
         self.sentences = {
             table: Sentences.counted(
-                rows.read[part.table], rows.layout.borders[part.table], partial(encoders.of(part).count, limit=limit)
+                rows.read[part.table],
+                rows.layout.borders[part.table],
+                partial(counts, part) if known is None else partial(known.counts, table),
             )
             for table, part in SEQUENCES.items()
             if part in self.parts
         }
         self.borders = rows.layout.borders | {"pair": rows.layout.borders["mention"]}
-        self.keys = Keys(self.parts, self.borders, rows, lists, self.owners, self.sentences)
+        given = (self.parts, self.borders, rows, lists, self.owners, self.sentences)
+        self.keys = Keys(*given, None if known is None else known.keys)
 
     def tables(self) -> dict[str, int]:
         """Return the number of rows of each table."""

@@ -1,0 +1,75 @@
+"""Files beside shards in which one process tells others what is to be made: found by the sha256 of their bytes.
+
+Each is of one writer, whose name it bears, so that two that plan the same do not take it from each other.
+"""
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from cache import store
+from cache.store.temporary_names import PREFIX as TEMPORARY
+from cache.store.temporary_names import TemporaryName, abandoned
+from common.errors import CacheError
+from common.paths import names
+
+PREFIX = ".plan-"
+DIGEST = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(rf"{re.escape(PREFIX)}([0-9a-f]{{64}})-(.+)")
+
+
+def write(folder: Path, data: bytes) -> Path:
+    """Publish a plan and return its file.  Raises CacheError on a full, read-only or failing disk."""
+    writer = str(TemporaryName.new()).removeprefix(TEMPORARY)
+    path = folder / f"{PREFIX}{hashlib.sha256(data).hexdigest()}-{writer}"
+    store.publish(path, data, replace=False)
+    return path
+
+
+def digest_of(path: Path) -> str:
+    """Return the sha256 that a plan's name tells."""
+    found = _NAME.fullmatch(path.name)
+    assert found is not None, "it is the file of a plan"
+    return found[1]
+
+
+def read(folder: Path, digest: str) -> bytes:
+    """Return the bytes that have this sha256.  Raises CacheError where no file has, or it is damaged."""
+    damaged: Path | None = None
+    for path in _in(folder):
+        if digest_of(path) == digest:
+            with store.open_shard(path):
+                data = store.read_regular(path)
+            if hashlib.sha256(data).hexdigest() == digest:
+                return data
+            damaged = path
+    if damaged is not None:
+        raise CacheError(f"{damaged} is damaged: its bytes have another sha256 than its name says. Plan again")
+    raise CacheError(
+        f"no plan {digest[:16]} in {folder}/: either this machine does not see the folder of the process that planned, "
+        "or the extraction has ended meanwhile. Let --shards be one folder that all machines share, or leave out "
+        "--by-plan"
+    )
+
+
+def clear(folder: Path) -> None:
+    """Remove the plans of a folder whose every shard is there, but for those whose writer is seen to live."""
+    for path in _in(folder):
+        with contextlib.suppress(OSError):  # another was faster, or it is a colleague's
+            if void(path, stale=0):
+                path.unlink()
+
+
+def void(path: Path, stale: float) -> bool:
+    """Whether a plan's writer is dead; where that cannot be told, whether the file is older than `stale` seconds.
+
+    Raises OSError if it is gone.
+    """
+    found = _NAME.fullmatch(path.name)
+    return found is None or abandoned(path, TEMPORARY + found[2], stale)
+
+
+def _in(folder: Path) -> Iterator[Path]:
+    return (folder / name for name in names(folder) if _NAME.fullmatch(name))
