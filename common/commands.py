@@ -33,7 +33,7 @@ class Command:
     name: str
     panel: str
     config: type
-    run: Callable[..., None]
+    run: Callable[..., object]
     kept: str = KEPT
     more: Callable[[Sequence[str]], Sequence[type]] = lambda words: ()
     epilog: str | None = None

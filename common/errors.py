@@ -43,6 +43,10 @@ class DeniedError(CacheError):
     """
 
 
+class BusyError(CacheError):
+    """Another process is at work in a folder."""
+
+
 class ConfigError(MelcacheError):
     """Options that do not fit each other or the cache."""
 

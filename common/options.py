@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -75,16 +75,27 @@ def as_json(config: Any) -> dict[str, Any]:
 
 def as_words(config: Any) -> list[str]:
     """Return the options of a command line that make this config: of all knobs that are not at their default."""
-    words = []
-    for field in dataclasses.fields(config):
-        value, flag = getattr(config, field.name), flag_of(field)
-        if value == field.default:
-            continue
-        if isinstance(value, bool):
-            words.append(flag if value else f"--no-{flag[2:]}")
-        else:
-            words += [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    return words
+    given = {field: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return [word for field, value in given.items() if value != field.default for word in _words(field, value)]
+
+
+def given_words(given: Sequence[Given]) -> list[str]:
+    """Return the options of a command line that give these values; a knob that several classes have once."""
+    found = {}
+    for one in given:
+        for name, (field, _) in knobs(one.kind).items():
+            if name in one.values:
+                found[flag_of(field)] = _words(field, one.values[name])
+    return [word for words in found.values() for word in words]
+
+
+def _words(field: dataclasses.Field[Any], value: Any) -> list[str]:
+    flag = flag_of(field)
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag[2:]}"]
+    if isinstance(value, list):
+        return [word for item in value for word in (flag, str(item))]
+    return [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
 
 
 def from_json(kind: type, values: Mapping[str, Any]) -> Any:

@@ -51,7 +51,8 @@ def followed(command: Command) -> Command:
             folder.check(out)
             if isinstance(config, CompareConfig) and config.datasets:
                 raise ConfigError("--report shows runs of one cache side by side: leave it out with --datasets")
-        command.run(config, *others)
+        if command.run(config, *others) is False:  # others end it
+            return
         if wanted and os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks
             report(ReportConfig(run=runs(config), out=out, device=config.device))
 

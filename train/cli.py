@@ -23,6 +23,7 @@ from train.config import (
     SweepConfig,
     TrainConfig,
 )
+from train.dividing.config import WorkersConfig
 from train.heads.head_config import HeadConfig
 from train.heads.registry import CONFIG_CLASSES, HEADS, OURS, TRAINED
 
@@ -38,39 +39,49 @@ def train(config: TrainConfig, *heads: Given) -> None:
         console.show_marked(results.show(found, config.folder, marked=console.is_terminal()))
 
 
-def sweep(config: SweepConfig, *heads: Given) -> None:
+def sweep(config: SweepConfig, *given: Given) -> bool:
     """Search over named knobs; each trial is a run of its own, and the best one on valid is named."""
-    config = own_head.resolve(config)
-    head = _head(config, heads)
+    from train.dividing import division
     from train.searching import sweep
 
-    console.show(sweep.show(sweep.search(config, head), config))
+    config, heads, divided = division.of("sweep", config, given)
+    config = own_head.resolve(config)
+    if (found := sweep.search(config, _head(config, heads), divided)) is not None:
+        console.show(sweep.show(found, config))
+    return found is not None
 
 
-def compare(config: CompareConfig, *heads: Given) -> None:
+def compare(config: CompareConfig, *given: Given) -> bool:
     """Train every head that the cache can feed; one table, with published numbers, intervals and corrected p values.
 
     Each head runs with its own defaults, dwe_authors with its 300 epochs or more; an option given holds for all heads.
     With --datasets caches of one release by different encoders: encoder by head, beside what extraction took.
     """
+    from train.dividing import division
     from train.studies import across, compare
 
+    config, heads, divided = division.of("compare", config, given)
     config = own_head.resolve_all(config)
     models = config.models or OURS
     models = models if config.baseline in (None, *models) else (config.baseline, *models)
     study = across if config.datasets else compare
-    found = study.compare(config, _heads(models, heads, config.option))
-    console.show_marked(study.show(found, config, marked=console.is_terminal()))
+    if (found := study.compare(config, _heads(models, heads, config.option), divided)) is not None:
+        console.show_marked(study.show(found, config, marked=console.is_terminal()))
+    return found is not None
 
 
-def ablate(config: AblateConfig, *heads: Given) -> None:
+def ablate(config: AblateConfig, *given: Given) -> bool:
     """Train a head without each of its parts, as its paper does (DRIN Tables 3 and 4), and count what heads cost."""
+    from train.dividing import division
     from train.studies import ablate
 
+    config, heads, divided = division.of("ablate", config, given)
     if config.option or config.model.endswith(".py"):
         raise ConfigError(f"ablate knows the parts of {', '.join(ablate.known())}, not of a head of your own")
     _head(config, heads)  # refuses what is no option of the head
-    console.show(ablate.show(ablate.ablate(config, _heads(TRAINED, heads)), config))
+    if (found := ablate.ablate(config, _heads(TRAINED, heads), divided)) is not None:
+        console.show(ablate.show(found, config))
+    return found is not None
 
 
 def costs(config: CostsConfig, *heads: Given) -> None:
@@ -195,13 +206,18 @@ def _named(words: Sequence[str]) -> Iterator[str]:
             yield from filter(None, (given if equals else behind).split(","))
 
 
+def _with_workers(words: Sequence[str]) -> Sequence[type]:
+    return (*knobs_of(words), WorkersConfig)
+
+
 TRAIN, RUN = "Train heads", "Look at a run"  # as `melcache --help` groups commands
 OWN = {"more": knobs_of, "epilog": "Each head has options of its own: melcache train --model drin --help"}
+SHARED = OWN | {"more": _with_workers}
 COMMANDS = (
     Command("train", TRAIN, TrainConfig, train, **OWN, long=True),
-    Command("compare", TRAIN, CompareConfig, compare, **OWN, long=True),
-    Command("ablate", TRAIN, AblateConfig, ablate, **OWN, long=True),
-    Command("sweep", TRAIN, SweepConfig, sweep, **OWN, long=True),
+    Command("compare", TRAIN, CompareConfig, compare, **SHARED, long=True),
+    Command("ablate", TRAIN, AblateConfig, ablate, **SHARED, long=True),
+    Command("sweep", TRAIN, SweepConfig, sweep, **SHARED, long=True),
     Command("costs", TRAIN, CostsConfig, costs, **OWN),
     Command("doctor", "Look at a cache", DoctorConfig, doctor),
     Command("explain", RUN, ExplainConfig, explain),

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,8 +53,7 @@ class Curves:
         """Start the file over with what is known of finished seeds and of those that now go on."""
         self._known |= dict(zip(seeds, history, strict=True))
         if self._first:
-            lines = [_line(seed, epoch) for seed, known in self._known.items() for epoch in known]
-            store.publish(self._path, "".join(lines).encode(), replace=True)
+            write_curves(self._path.parent, self._known)
 
     def add(self, seed: int, epoch: dict[str, Any]) -> None:
         """Add an epoch of a seed."""
@@ -64,6 +64,12 @@ class Curves:
             values = {"loss": epoch["loss"]} | {f"valid/{name}": value for name, value in epoch["valid"].items()}
             for name, value in values.items():
                 self._board.add_scalar(f"{name}/seed-{seed}", value, epoch["epoch"])
+
+
+def write_curves(folder: Path, histories: Mapping[int, list[dict[str, Any]]]) -> None:
+    """Write metrics.jsonl: the epochs of each seed, one seed after the other."""
+    lines = [_line(seed, epoch) for seed, history in histories.items() for epoch in history]
+    store.publish(folder / run_files.CURVES, "".join(lines).encode(), replace=True)
 
 
 def _line(seed: int, epoch: dict[str, Any]) -> str:

@@ -19,8 +19,9 @@ from typing import BinaryIO
 from cache.store import lacking, temporary_names
 from cache.store.lacking import sync_directory
 from cache.store.temporary_names import TemporaryName
-from common.errors import CacheError, DeniedError
+from common.errors import BusyError, CacheError, DeniedError
 from common.foreign import shell
+from common.output import say
 from common.paths import denied, exists
 
 HOLLOW = 1 << 30  # bytes from which on a file must be more than holes
@@ -180,27 +181,31 @@ def sweep(folder: Path, *, begun: bool = True) -> int:
     return removed
 
 
-def alone(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold a folder, made if need be, against all other processes at work in it.  Raises CacheError if one is."""
-    return _at_work(folder, fcntl.LOCK_EX)
+def alone(folder: Path, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
+    """Hold a folder, made if need be, against all other processes at work in it.
+
+    Raises BusyError if one is; with `wait` it is waited for, which is said.
+    """
+    return _at_work(folder, fcntl.LOCK_EX, wait)
 
 
-def together(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold a folder with others that only add files, against those that need it `alone`.  Raises CacheError as that."""
-    return _at_work(folder, fcntl.LOCK_SH)
+def together(folder: Path, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
+    """Hold a folder with others that only add files, against those that need it `alone`.  Waits, raises as that."""
+    return _at_work(folder, fcntl.LOCK_SH, wait)
 
 
 @contextlib.contextmanager
-def _at_work(folder: Path, operation: int) -> Iterator[None]:
+def _at_work(folder: Path, operation: int, wait: bool) -> Iterator[None]:
     made = not exists(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise CacheError(f"cannot write to {folder}/: {error.strerror}") from error
-    if not lacking.lock(descriptor, folder, operation):
+    descriptor = _opened(folder)
+    while not lacking.lock(descriptor, folder, operation):
+        if not wait:
+            os.close(descriptor)
+            raise BusyError(f"another process is writing to {folder}/. Wait for it, or use another folder")
+        say(f"another process is writing to {folder}/; waiting for it")
+        lacking.lock(descriptor, None, operation, wait=True)
         os.close(descriptor)
-        raise CacheError(f"another process is writing to {folder}/. Wait for it, or use another folder")
+        made, descriptor = False, _opened(folder)  # who had it may have removed it
     try:
         yield
     finally:
@@ -209,6 +214,15 @@ def _at_work(folder: Path, operation: int) -> Iterator[None]:
             with contextlib.suppress(OSError):  # it holds something
                 folder.rmdir()
         os.close(descriptor)
+
+
+def _opened(folder: Path) -> int:
+    """Return the descriptor of a folder, made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise CacheError(f"cannot write to {folder}/: {error.strerror}") from error
 
 
 @contextlib.contextmanager

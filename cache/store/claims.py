@@ -1,7 +1,7 @@
-"""Who computes which range: files that save several extractors from doing the same work.
+"""Who computes which range, or trains which run: files that save several processes from doing the same work.
 
-A claim decides nothing: finished shards are the only truth, and who ignores a claim computes the same bytes. It is
-dropped when its range is done. One whose process has ended on this machine is void at once (its pid, its start, or the
+A claim decides nothing: finished files are the only truth, and who ignores a claim computes the same bytes. It is
+dropped when its work is done. One whose process has ended on this machine is void at once (its pid, its start, or the
 lock it held); one of another machine when its file has not changed for QUIET seconds of the watcher's own clock, since
 a live one is touched every BEAT seconds: no two clocks need to agree.
 """
@@ -47,15 +47,22 @@ class Claims:
             self._drop(path)
 
     @contextlib.contextmanager
-    def held(self, table: str, index: int) -> Iterator[bool]:
-        """Claim a range in the block: whether it is this process's.  A folder that takes no claim refuses none."""
-        path = self._folder / f"{PREFIX}{table}-{index:05d}"
+    def named(self, name: str) -> Iterator[bool]:
+        """Claim work of that name in the block: whether it is this process's.
+
+        A folder that takes no claim refuses none.
+        """
+        path = self._folder / f"{PREFIX}{name}"
         mine = self._take(path)
         try:
             yield mine
         finally:
             if mine:
                 self._drop(path)
+
+    def held(self, table: str, index: int) -> contextlib.AbstractContextManager[bool]:
+        """Claim a range of a table in the block, as `named` does."""
+        return self.named(f"{table}-{index:05d}")
 
     def _take(self, path: Path) -> bool:
         for _ in range(2):

@@ -67,6 +67,8 @@ def test_compare_shows_its_best_runs_side_by_side(world, tmp_path):
     done = melcache("compare", "--models", "bert,drin,prior", *known, "--run", tmp_path / "c", "--report")
     assert done.exit_code == 0, done.output
     assert read_card_runs(tmp_path / "c/report") == {"bert", "drin", "prior", "lexical"}
+    one = melcache("compare", "--models", "bert", *known, "--run", tmp_path / "d", "--report", "--workers-on", "others")
+    assert one.exit_code == 0 and not (tmp_path / "d/report").exists(), "others end the comparison"
     done = melcache("compare", "--datasets", "a,b", "--report")
     assert done.exit_code == 2 and "leave it out with --datasets" in done.output
 

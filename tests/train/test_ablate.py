@@ -57,6 +57,11 @@ def test_an_ablation_is_drins_tables_3_and_4(wikidiverse, tmp_path):
     again = run_study("ablate", wikidiverse, tmp_path, *options)
     assert "0 of 10 runs to train" in again.stderr
     assert again.stdout == done.stdout
+    for file in (tmp_path / "static-edges").glob("*.*"):
+        file.unlink()
+    one = run_study("ablate", wikidiverse, tmp_path, *options, "--workers-on", "others")
+    assert one.exit_code == 0 and one.stdout == "" and "training static-edges" in one.stderr
+    assert "0 of 10 runs to train" in run_study("ablate", wikidiverse, tmp_path, *options).stderr
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,26 @@ def test_costs_are_what_the_manifests_note(shards, tmp_path):
     assert told["roles"]["text"]["bytes"] == sum(text) and told["bytes"] == reader.manifest.bytes
 
 
+def test_workers_take_the_runs_of_all_caches_before_any_table_is_made(shards, study, tmp_path, monkeypatch):
+    real, trained = loop.fit_seeds, []
+
+    def fit_seeds(run, seeds, *rest):
+        trained.append((run.reader.path.name, run.config.model, *seeds))
+        return real(run, seeds, *rest)
+
+    monkeypatch.setattr(loop, "fit_seeds", fit_seeds)
+    asked = run_across(shards, tmp_path, "weak,strong", "--workers-on", "others")
+    assert asked.exit_code == 0 and asked.stdout == "" and not list(tmp_path.rglob("*.json"))
+    assert sorted(trained) == [(name, "bert", seed) for name in ("strong", "weak") for seed in SEEDS]
+    done = run_across(shards, tmp_path, "weak,strong")
+    assert len(trained) == 4 and not (tmp_path / ".workers").exists()
+    for name in ("weak", "strong"):
+        here, there = (results(run, name, "bert")["seeds"] for run in (tmp_path, study[0]))
+        assert [one | {"seconds": 0} for one in here] == [one | {"seconds": 0} for one in there]
+    tops = [{entry["head"]: entry["mean"] for entry in written(run)["entries"]} for run in (tmp_path, study[0])]
+    assert tops[0] == tops[1] and done.exit_code == 0
+
+
 def test_finished_runs_are_not_trained_again_and_a_cache_can_join(shards, study, tmp_path, monkeypatch):
     run, trained, fit_seeds = shutil.copytree(study[0], tmp_path / "run"), [], loop.fit_seeds
 

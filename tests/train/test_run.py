@@ -15,7 +15,7 @@ from train.heads.drin.config import DrinConfig
 from train.heads.ghmfc.config import GhmfcConfig
 from train.heads.joint.config import JointConfig
 from train.heads.registry import HEADS
-from train.searching import sweep
+from train.searching import shared_trials
 
 DECIDING = """
 epochs batch learning_rate weight_decay warm_up decay clip_norm restart select patience precision protocol rerank
@@ -70,14 +70,14 @@ def test_another_network_under_the_name_of_a_head_is_other_code(reader, monkeypa
 
 
 def test_a_search_with_a_changed_head_of_ones_own_is_another_search(reader, monkeypatch, tmp_path):
-    monkeypatch.setattr(sweep, "find_cache", lambda *given: tmp_path)
-    monkeypatch.setattr(sweep.cache, "open", lambda path: reader)
+    monkeypatch.setattr(shared_trials, "find_cache", lambda *given: tmp_path)
+    monkeypatch.setattr(shared_trials.cache, "open", lambda path: reader)
     own = tmp_path / "own.py"
     monkeypatch.setitem(HEADS, "own", dataclasses.replace(HEADS["bert"], name="own", file=own))
     found = []
     for margin in (0.25, 0.25, 0.5):
         own.write_text(f"margin = {margin}")
-        found.append(sweep._identity(resolved(SweepConfig(model="own")), JointConfig()))
+        found.append(shared_trials.identity_of(resolved(SweepConfig(model="own")), JointConfig()))
     assert found[0] == found[1]
     assert {name for name in found[0] if found[0][name] != found[2][name]} == {"code"}
 

@@ -10,10 +10,11 @@ from common.errors import CacheError, ConfigError
 from common.paths import find_cache
 from common.words import one_of
 from train.config import AblateConfig
+from train.dividing.division import ALONE, Division
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
 from train.run import name_of
-from train.studies import costs, published, runs, summary, tables
+from train.studies import costs, divided, published, runs, summary, tables
 
 NAME, FULL = "ablate", "full"
 
@@ -23,17 +24,22 @@ def known() -> tuple[str, ...]:
     return tuple(name for name, entry in HEADS.items() if entry.ablations is not None)
 
 
-def ablate(config: AblateConfig, heads: Mapping[str, HeadConfig]) -> dict[str, Any]:
+def ablate(config: AblateConfig, heads: Mapping[str, HeadConfig], division: Division = ALONE) -> dict[str, Any] | None:
     """Train what is left of the variants of `config.model` and return what ablate.json holds.
 
     That is what summary.summarize returns, `layers` (DRIN Table 4) and `costs` of all `heads` (name: config).
+    None where the `division` leaves the result to others.
     Raises ConfigError for a head without ablations, and for an option that its ablation varies.
     """
     runs.in_one_process(NAME)
     reader = cache.open(find_cache(config.dataset, config.shards))
     dataset = published.dataset_of(config.published, reader.manifest.dataset.name)
     variants, lacking = _variants(config.model, heads, reader)
-    outcomes = runs.train(config, [_run(config, name, head) for name, head in variants.items()], reader, NAME)
+    planned = [_run(config, name, head) for name, head in variants.items()]
+    if not division.ahead(divided.Runs(config.folder, NAME, [(run, reader) for run in planned]), fresh=config.fresh):
+        return None
+    config = division.rest(config)
+    outcomes = runs.train(config, planned, reader, NAME, wait=division.divided)
     found = summary.summarize(config, outcomes, FULL, reader)
     found |= {"model": config.model, "head": name_of(config, variants[FULL])}
     found["not_run"] += lacking
@@ -46,6 +52,7 @@ def ablate(config: AblateConfig, heads: Mapping[str, HeadConfig]) -> dict[str, A
     found["costs"] = costs.count_all(reader, heads)
     title = f"{found['dataset']}: {found['head']} without its parts"
     tables.write(config.folder, NAME, found, tables.as_markdown(title, *_content(found)))
+    division.done(config.folder)
     return found
 
 

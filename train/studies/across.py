@@ -16,12 +16,12 @@ from common.paths import find_cache
 from train.config import DECISIVE, CompareConfig
 from train.data import shared_mentions
 from train.data.ambiguity import ambiguous
+from train.dividing.division import ALONE, Division
 from train.evaluating import metrics, protocols
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
-from train.run_folder import run_files
-from train.studies import costs, plot, published, runs, summary, tables
-from train.studies.compare import NAME, measured
+from train.studies import costs, divided, plot, published, runs, summary, tables
+from train.studies.compare import NAME, measured, planned
 from train.studies.runs import Outcome
 from train.studies.summary import AMBIGUOUS, TESTED
 
@@ -57,30 +57,40 @@ class Compared:
         return self is not other and keys[0] == keys[1]
 
 
-def compare(config: CompareConfig, heads: Mapping[str, HeadConfig | None]) -> dict[str, Any]:
+def compare(
+    config: CompareConfig, heads: Mapping[str, HeadConfig | None], division: Division = ALONE
+) -> dict[str, Any] | None:
     """Train what is left of the heads (name: config) on each cache and return what compare.json holds.
 
     That has the form of a comparison on one cache (studies.compare), with an entry a head and cache: means over the
     shared mentions, differences from the same head on the first cache, Holm's over all of them. A head that reads
     nothing that differs from the first cache is `same` there and not tested. `caches` says of each by what encoders it
-    is, what they took and how big it is. Raises ConfigError for caches of different releases.
+    is, what they took and how big it is. None where the `division` leaves the result to others.
+    Raises ConfigError for caches of different releases.
     """
     runs.in_one_process(NAME)
     readers = {Path(name).name: cache.open(find_cache(name, config.shards)) for name in config.datasets}
     rows = shared_mentions.rows_of(readers)
+    plans = {
+        name: planned(replace(config, dataset=dataset, datasets=(), run=config.folder / name), heads)
+        for name, dataset in zip(readers, config.datasets, strict=True)
+    }
+    work = divided.Runs(config.folder, NAME, [(run, plan.reader) for plan in plans.values() for run in plan.runs])
+    if not division.ahead(work, fresh=config.fresh):
+        return None
     if config.fresh:
-        for kind in runs.WRITTEN:
-            run_files.remove(config.folder / f"{NAME}.{kind}")
+        runs.forget(config.folder, NAME)
     compared = []
-    for (name, reader), dataset in zip(readers.items(), config.datasets, strict=True):
-        say(f"cache {len(compared) + 1} of {len(readers)}: {name}")
-        own = replace(config, dataset=dataset, datasets=(), run=config.folder / name)
-        compared.append(Compared(name, reader, *measured(own, heads), rows[name]))
+    with division.alone(config.folder):
+        for name, plan in plans.items():
+            say(f"cache {len(compared) + 1} of {len(plans)}: {name}")
+            compared.append(Compared(name, plan.reader, *measured(plan, division), rows[name]))
     found = _summarized(compared)
     published.mark(found)
     text = tables.as_markdown(f"{found['dataset']}: encoders and heads compared", *_content(found))
     tables.write(config.folder, NAME, found, text)
     plot.draw(found, config.folder / NAME)
+    division.done(config.folder)
     return found
 
 

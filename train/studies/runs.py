@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from cache import Reader, store
-from common import devices
 from common.errors import CacheError, ConfigError, NotFiniteError
 from common.output import Progress, say
 from train import loop
 from train.config import SeriesConfig, TrainConfig, resolved
+from train.dividing.tasks import checkpoints_of
 from train.evaluating import protocols
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
-from train.optimizing.checkpoint import Checkpoints
-from train.prepare import with_precision, with_widths
-from train.run import identity
 from train.run_folder import run_files
 
 WRITTEN = ("json", "md", "png", "svg")  # of a series' result
@@ -59,18 +56,20 @@ def in_one_process(command: str) -> None:
         raise ConfigError(f"{command} runs in one process: start it without torchrun")
 
 
-def train(config: SeriesConfig, runs: Sequence[Variant], reader: Reader, command: str) -> list[Outcome]:
+def train(
+    config: SeriesConfig, runs: Sequence[Variant], reader: Reader, command: str, *, wait: bool = False
+) -> list[Outcome]:
     """Train what is left of the runs and return what became of each, in their order.
 
-    `<command>.*` in the folder is the result of all; --fresh removes it, and what the runs' folders hold.
+    `<command>.*` in the folder is the result of all; --fresh removes it, and what the runs' folders hold. With `wait`
+    other processes at work in the folder are waited for.
     Raises ConfigError, before anything is trained, for a folder that holds a run with other options.
     """
-    with store.alone(config.folder):
+    with store.alone(config.folder, wait=wait):
         lacking = {run.name: outcome for run in runs if (outcome := _lacking(run, reader))}
         possible = [run for run in runs if run.name not in lacking]
         if config.fresh:
-            for kind in WRITTEN:
-                run_files.remove(config.folder / f"{command}.{kind}")
+            forget(config.folder, command)
         left = {run.name: _left(run, reader, fresh=config.fresh) for run in possible if run.head is not None}
         _announce(config, command, left, lacking)
         with Progress(sum(left.values()), command, "epochs") as progress:
@@ -85,6 +84,17 @@ def train(config: SeriesConfig, runs: Sequence[Variant], reader: Reader, command
     return [(lacking | ended)[run.name] for run in runs]
 
 
+def forget(folder: Path, command: str) -> None:
+    """Remove the result of a series."""
+    for kind in WRITTEN:
+        run_files.remove(folder / f"{command}.{kind}")
+
+
+def feedable(run: Variant, reader: Reader) -> bool:
+    """Whether the cache has the columns of a run."""
+    return _lacking(run, reader) is None
+
+
 def _lacking(run: Variant, reader: Reader) -> Outcome | None:
     """Return the outcome of a run whose columns the cache lacks; the reason names the commands that get them."""
     try:
@@ -97,12 +107,11 @@ def _lacking(run: Variant, reader: Reader) -> Outcome | None:
 
 def _left(run: Variant, reader: Reader, *, fresh: bool) -> int:
     """Return how many epochs are to be trained, of all seeds.  Raises ConfigError if the folder holds another run."""
-    config = with_precision(run.config, devices.choose(run.config.device))
-    checkpoints = Checkpoints(config.folder, identity(config, with_widths(run.head, reader), reader))
-    with store.alone(config.folder):
+    checkpoints = checkpoints_of(run.config, run.head, reader)
+    with store.alone(run.config.folder):
         checkpoints.tidy(fresh=fresh)
         checkpoints.check()
-    return config.epochs * len(set(config.seeds) - checkpoints.finished().keys())
+    return run.config.epochs * len(set(run.config.seeds) - checkpoints.finished().keys())
 
 
 def _announce(config: SeriesConfig, command: str, left: dict[str, int], lacking: dict[str, Outcome]) -> None:

@@ -1,0 +1,35 @@
+"""The knob of commands whose runs several workers can train.  No torch here.
+
+It is no knob of the runs, whose identity covers the code of train/config.py.
+"""
+
+from dataclasses import dataclass
+
+from common.options import knob
+from workers.engine import WORKERS_ON, Engine
+
+OTHERS = "others"
+
+
+@dataclass(frozen=True)
+class WorkersConfig:
+    """Who trains what is left of several runs."""
+
+    workers_on: str | None = knob(
+        None,
+        f"{WORKERS_ON}. {OTHERS}: be one of several that you start yourself, on machines that share the folder",
+        panel="Machine",
+    )
+
+    def __post_init__(self) -> None:
+        _ = self.engine  # refuses what is none
+
+    @property
+    def one_of_many(self) -> bool:
+        """Whether this process is a worker that others have started."""
+        return self.workers_on == OTHERS
+
+    @property
+    def engine(self) -> Engine | None:
+        """What starts the workers; None where there are none, or others start them.  Raises ConfigError."""
+        return None if self.one_of_many else Engine.of(self.workers_on)
