@@ -29,8 +29,11 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
     with store.together(config.folder):
         draft.sweep()
         work = Work(job.plan, encoders, draft, config)
-        for tables in (RANGED[:2], RANGED[2:]) if config.candidates_from else (RANGED,):
+        for tables in (RANGED[:2], RANGED[2:]) if job.listing else (RANGED,):
             if tables == RANGED[2:]:
+                if config.by_plan:
+                    say("entities and mentions are encoded; the process that planned makes the candidate lists")
+                    return config.folder
                 job = with_lists(config, job)
                 work.go_by(job.plan)
             todo = missing(job.plan, draft.adopt, tables)

@@ -27,7 +27,8 @@ class Job:
     """What an extraction knows before it computes anything.
 
     `draft` holds what is finished, `siblings` the caches beside, `shared` a remote; `about` is what the manifest will
-    say about the dataset, but for what is counted in the end.
+    say about the dataset, but for what is counted in the end. `listing`: lists are made once entities and mentions are
+    encoded.
     """
 
     release: Dataset
@@ -37,10 +38,11 @@ class Job:
     siblings: Siblings
     shared: Shared
     about: dict[str, Any]
+    listing: bool
 
     def handed(self, config: ExtractConfig) -> Callable[[], bytes]:
         """Return what makes the bytes of a plan by which other processes do the same job."""
-        return partial(writing.encoded, config, self.release, self.plan, self.draft.listed, self.about)
+        return partial(writing.encoded, config, self.release, self.plan, self.draft.listed, self.about, self.listing)
 
 
 def prepare(config: ExtractConfig, begun: Begun | None = None) -> Job:
@@ -68,7 +70,7 @@ def prepare(config: ExtractConfig, begun: Begun | None = None) -> Job:
     draft.examine(Trust(plan).problem)
     about = _described(config, release, plan, encoders)
     manifests.foresee(about | {"coverage": release.counts})
-    return Job(release, encoders, draft, plan, siblings, shared, about)
+    return Job(release, encoders, draft, plan, siblings, shared, about, bool(config.candidates_from))
 
 
 def _by_plan(config: ExtractConfig, begun: Begun, handed: PlanFile) -> Job:
@@ -76,7 +78,7 @@ def _by_plan(config: ExtractConfig, begun: Begun, handed: PlanFile) -> Job:
     encoders, lists = Encoders(config), candidate_lists.Lists(**handed.lists, origin=handed.origin)
     plan = Plan(config, handed.rows, lists, encoders, handed.listed, handed.known)
     begun.draft.examine(Trust(plan).problem)
-    return Job(begun.release, encoders, begun.draft, plan, begun.siblings, begun.shared, handed.about)
+    return Job(begun.release, encoders, begun.draft, plan, begun.siblings, begun.shared, handed.about, handed.listing)
 
 
 def with_lists(config: ExtractConfig, job: Job) -> Job:
@@ -84,7 +86,7 @@ def with_lists(config: ExtractConfig, job: Job) -> Job:
     lists = candidate_lists.by_sources(job.release, config.list_length, config.candidates_from, job.draft)
     plan = Plan(config, job.plan.rows, lists, job.encoders, job.draft.listed)
     job.draft.examine(Trust(plan).problem)
-    return replace(job, plan=plan, about=_described(config, job.release, plan, job.encoders))
+    return replace(job, plan=plan, about=_described(config, job.release, plan, job.encoders), listing=False)
 
 
 def _stop_if_too_many(config: ExtractConfig, plan: Plan) -> None:

@@ -12,8 +12,6 @@ import safetensors
 import safetensors.numpy
 
 from cache import manifests
-from cache.kinds import KINDS
-from cache.manifests.fields import check_fields, is_text
 from cache.names import PartName
 from cache.schema import HOMES, SEQUENCES, UNLABELED
 from cache.store import plans
@@ -21,14 +19,13 @@ from common.errors import CacheError, ConfigError
 from common.options import as_json, flag_of
 from common.records import Dataset, Face, Mention
 from extract.config import ExtractConfig
-from extract.plan_files import columns
+from extract.plan_files import columns, documents
 from extract.plan_files.columns import Table
 from extract.planning.known import Known
 from extract.planning.layout import Borders, Layout
 from extract.planning.rows import Rows
 
-FORMAT = "melcache plan 1"
-DOCUMENT = "document"  # the array that holds JSON
+DOCUMENT = "document"  # the array that holds JSON (plan_files.documents)
 SIGNS = 1 << 26  # brackets and commas of it: each face of --faces has some
 LISTS = {"candidates": np.int32, "gold": np.int32, "lexical": np.float32, "lexical_gold": np.float32}
 CODE = ("cache", "common", "extract")  # folders whose code a plan depends on
@@ -45,6 +42,7 @@ class PlanFile:
     """A plan: the release in row order, its rows, the arrays of candidate lists and their origin, and what is known.
 
     `listed` are fingerprints of the parts of the cache that was there, `about` what the manifest says of the dataset.
+    `listing`: the lists are not those of the cache yet, so that only entities and mentions are made by it.
     """
 
     release: Dataset
@@ -54,6 +52,7 @@ class PlanFile:
     known: Known
     listed: Mapping[PartName, str]
     about: dict[str, Any]
+    listing: bool
 
 
 def read(config: ExtractConfig, digest: str) -> PlanFile:
@@ -67,7 +66,7 @@ def read(config: ExtractConfig, digest: str) -> PlanFile:
         document = manifests.parse(arrays.pop(DOCUMENT).tobytes(), where, signs=SIGNS)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
         raise CacheError(f"{where} is not one that melcache writes: {error}") from error
-    _check(document, where)
+    documents.check(document, where)
     _refuse_others(config, document)
     try:
         return _opened(config, document, Table(arrays))
@@ -105,45 +104,6 @@ def _refuse_others(config: ExtractConfig, document: Mapping[str, Any]) -> None:
             )
 
 
-def _check(document: Mapping[str, Any], where: str) -> None:
-    """Raise CacheError for a document that is not of the form that plan_files.writing gives it."""
-    if document.get("format") != FORMAT:
-        raise CacheError(f"{where}: expected format {FORMAT!r}, found {document.get('format')!r:.40}. Plan again")
-
-    def table(value: Any) -> bool:
-        return isinstance(value, dict)
-
-    def text(value: Any) -> bool:
-        return isinstance(value, str)
-
-    def texts(value: Any) -> bool:
-        return isinstance(value, list) and all(map(text, value))
-
-    def counts(value: Any) -> bool:
-        return table(value) and all(type(number) is int for number in value.values())
-
-    top = dict.fromkeys(("options", "release", "about", "parts", "listed"), table)
-    top |= {"format": text, "code": text, "origin": text, "faces": lambda value: value is None or _are_faces(value)}
-    check_fields(document, top, where)
-    about = {"name": text, "licence": text, "source": text, "counts": counts, "warnings": texts, "doubts": texts}
-    check_fields(document["release"], about, f"{where}: release")
-    for name, part in document["parts"].items():
-        if name not in KINDS:
-            raise CacheError(f"{where}: {name!r:.40} is no part")
-        check_fields(part, {"recipe": table, "inputs": table, "fingerprint": is_text}, f"{where}: part {name}")
-    if not all(map(is_text, document["listed"].values())):
-        raise CacheError(f"{where}: listed holds other values than fingerprints")
-
-
-def _are_faces(value: Any) -> bool:
-    kinds = ((float, int), str, str, str)
-    return isinstance(value, list) and all(
-        isinstance(faces, list)
-        and all(isinstance(face, list) and len(face) == 4 and all(map(isinstance, face, kinds)) for face in faces)
-        for faces in value
-    )
-
-
 def _opened(config: ExtractConfig, document: Mapping[str, Any], table: Table) -> PlanFile:
     """Return the plan of a checked document and its arrays.  Raises CacheError for arrays that do not fit together."""
     entities, mentions, pictures = columns.records(table, config.source)
@@ -165,7 +125,7 @@ def _opened(config: ExtractConfig, document: Mapping[str, Any], table: Table) ->
     rows = Rows(entities, mentions, layout, pictures)
     listed = {PartName(name): fingerprint for name, fingerprint in document["listed"].items()}
     lists = _lists(table, len(mentions), len(entities))
-    return PlanFile(release, rows, lists, document["origin"], known, listed, document["about"])
+    return PlanFile(release, rows, lists, document["origin"], known, listed, document["about"], document["listing"])
 
 
 def _lists(table: Table, mentions: int, entities: int) -> dict[str, np.ndarray]:

@@ -11,21 +11,27 @@ from cache.fingerprint import canonical
 from cache.names import PartName
 from common.records import Dataset
 from extract.config import ExtractConfig
-from extract.plan_files import columns, reading
+from extract.plan_files import columns, documents, reading
 from extract.planning.shards import Plan
 
 
 def encoded(
-    config: ExtractConfig, release: Dataset, plan: Plan, listed: Mapping[PartName, str], about: Mapping[str, Any]
+    config: ExtractConfig,
+    release: Dataset,
+    plan: Plan,
+    listed: Mapping[PartName, str],
+    about: Mapping[str, Any],
+    listing: bool,
 ) -> bytes:
     """Return the bytes of a plan's file: equal for equal plans.
 
-    `listed` are fingerprints of the cache that is there, `about` what its manifest will say of the dataset.
+    `listed` are fingerprints of the cache that is there, `about` what its manifest will say of the dataset; `listing`
+    says that the lists are not there yet.
     """
     rows, layout = plan.rows, plan.rows.layout
     entries = {name: part.manifest_entry for name, part in plan.parts.items()}
     document = {
-        "format": reading.FORMAT,
+        "format": documents.FORMAT,
         "code": reading.code(),
         "options": reading.options(config),
         "release": {
@@ -37,6 +43,7 @@ def encoded(
             "doubts": release.doubts,
         },
         "about": about,
+        "listing": listing,
         "parts": {
             name: {"recipe": entry.recipe, "inputs": entry.inputs, "fingerprint": entry.fingerprint}
             for name, entry in entries.items()

@@ -250,6 +250,7 @@ HOSTILE = {
     "faces of too few": document(faces=[]),
     "a face that is none": document(faces=[[[1, 2, 3, 4]]]),
     "a number in place of a text": document(origin=1),
+    "a number in place of a truth": document(listing=1),
 }
 
 
@@ -295,6 +296,24 @@ def test_workers_are_given_the_plan_and_none_is_left(release, alone, tmp_path, f
     folder = pipeline.run(config(release, tmp_path, workers_on="local:2"))
     assert melcache.open(folder).id == alone and hidden(folder) == []
     assert len({worker.by_plan for worker in forks}) == 1 and plans.DIGEST.fullmatch(forks[0].by_plan)
+
+
+def test_lists_by_vectors_are_made_once_between_two_plans(release, tmp_path, forks, monkeypatch):
+    """Workers by the first plan end before pairs, those by the second list nothing; the cache is that of one."""
+    alone = melcache.open(pipeline.run(config(release, tmp_path / "alone", candidates_from=("text", "names")))).id
+    made, listed = tmp_path / "made", candidate_lists.by_sources
+    note = os.open(made, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def by_sources(*given):
+        os.write(note, f"{os.getpid()}\n".encode())
+        return listed(*given)
+
+    monkeypatch.setattr(candidate_lists, "by_sources", by_sources)
+    given = config(release, tmp_path, candidates_from=("text", "names"), workers_on="local:2")
+    assert melcache.open(pipeline.run(given)).id == alone
+    assert made.read_text().split() == [str(os.getpid())]
+    assert [len({worker.by_plan for worker in phase}) for phase in (forks[:2], forks[2:])] == [1, 1]
+    assert len({worker.by_plan for worker in forks}) == 2 and hidden(given.folder) == []
 
 
 def test_two_launchers_at_once_make_one_cache(release, alone, tmp_path, forks):
