@@ -302,6 +302,7 @@ class EvaluateConfig:
         "entities, of which a list is the top; D: as A, over the mentions whose gold the cache's own list holds",
     )
     split: Literal["train", "valid", "test"] = knob("test", "whose mentions are judged")
+    lists_only: bool = knob(False, "C: count no rank of gold that a file states beyond its lists")
     against: Path | None = knob(
         None, "another file of predictions, or the folder of a run, from which paired differences are tested"
     )

@@ -16,7 +16,7 @@ from extract.preparation import prepare
 from tests.worlds import extract_config, write_release
 from train import loop
 from train.cli import app
-from train.config import ExplainConfig, SlicesConfig, TrainConfig
+from train.config import EvaluateConfig, ExplainConfig, PredictConfig, SlicesConfig, TrainConfig
 from train.data import splits
 from train.evaluating.metrics import NEVER
 from train.evaluating.ranking import rank_baseline
@@ -24,6 +24,7 @@ from train.heads.drin.config import DrinConfig
 from train.heads.drin_authors.config import DrinAuthorsConfig
 from train.heads.joint.config import JointConfig
 from train.inspecting import doctor, explain, slices
+from train.judging import predict, referee
 from train.prepare import data_of, table_of
 from train.processes import World
 
@@ -208,8 +209,8 @@ def test_compare_doctor_slices_and_explain_know_what_is_not_labeled(extracted, t
     assert row.endswith("12 (80.0%)")
 
 
-def test_what_was_held_out_is_not_train_to_slices_and_explain(extracted, tmp_path):
-    run(extracted, tmp_path, "drin", DrinConfig(width=4), valid_from="train:0.9", epochs=1)
+def test_what_was_held_out_is_not_train_to_slices_explain_and_evaluate(extracted, tmp_path):
+    own = run(extracted, tmp_path, "drin", DrinConfig(width=4), valid_from="train:0.9", epochs=1)
     masks = dict(zip(extracted.strings("mention.ids.id"), splits.masks(extracted, "train:0.9").tolist(), strict=True))
     seen = {one.get("gold") for one in LINES if masks[one["id"]] == 1}
     golds = [one["gold"] for one in LABELED["test"] if one["gold"] is not None]
@@ -217,6 +218,15 @@ def test_what_was_held_out_is_not_train_to_slices_and_explain(extracted, tmp_pat
     assert 0 < sliced["not seen"]["mentions"] == sum(gold not in seen for gold in golds)
     held = next(name for name, mask in masks.items() if mask == 2)
     assert explain.explain(ExplainConfig(run=tmp_path / "drin", mention=held))["split"] == ["valid"]
+    for split in ("valid", "test"):
+        predict.predict(PredictConfig(run=tmp_path / "drin", out=tmp_path / "said", split=split, top=0, device="cpu"))
+        judged = referee.judge(EvaluateConfig(predictions=tmp_path / "said", dataset=str(extracted.path), split=split))
+        assert judged["metrics"].items() >= own["seeds"][0][split].items()
+    told = judged["slices"]["gold entity in train"]
+    assert {label: of["top1"] for label, of in told.items()} == {
+        label: of["mean"]["top1"] for label, of in sliced.items()
+    }
+    assert judged["split"]["valid_from"] == "train:0.9"
 
 
 def test_compare_runs_what_needs_no_valid_split_and_says_why_the_rest_did_not(extracted, tmp_path):

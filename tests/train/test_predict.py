@@ -58,13 +58,11 @@ def predicted(run, out, **options):
     return predict.predict(PredictConfig(run=run, out=out, device="cpu", **options))
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("form", ["jsonl", "trec"])
-def test_predictions_judged_are_the_runs_own_results(runs, tmp_path, name, form):
+def test_a_trec_run_judged_is_the_runs_own_results(runs, tmp_path):
     cache, found = runs
-    run, results = found[name]
+    run, results = found["drin"]
     for seed in results["seeds"]:
-        predicted(run, tmp_path / "said", seed=str(seed["seed"]), top=0, format=form)
+        predicted(run, tmp_path / "said", seed=str(seed["seed"]), top=0, format="trec")
         judged = referee.judge(EvaluateConfig(predictions=tmp_path / "said", dataset=str(cache)))
         assert {metric: judged["metrics"][metric] for metric in seed["test"]} == seed["test"]
 
@@ -126,11 +124,11 @@ def test_a_mention_without_candidates_is_in_every_form_that_can_say_so(capsys):
         {"mention": name, "gold": "Q1", "rank": None, "nil": not list_, "candidates": list_}
         for name, list_ in (("a", []), ("b", [some]))
     ]
-    about = {"name": "x", "seeds": [{"history": []}], "cache_id": "0"}
+    about = {"name": "x", "seeds": [{"history": []}], "cache_id": "0", "split": {"valid_from": None}}
     rows = list(csv.DictReader(io.StringIO(predict.FORMATS["csv"](records, about).decode())))
     assert [tuple(row.values()) for row in rows] == [
-        ("a", "", "", "Q1", "", "True", "", "", "", ""),
-        ("b", "", "", "Q1", "", "False", "Q1", "one", "0.5", "1.0"),
+        ("a", "", "", "Q1", "", "", "", "True", "", "", "", ""),
+        ("b", "", "", "Q1", "", "", "", "False", "Q1", "one", "0.5", "1.0"),
     ]
     assert predict.FORMATS["jsonl"](records, about).count(b'"mention"') == 2
     assert predict.FORMATS["trec"](records, about) == b"b Q0 Q1 1 0.5 x\n"

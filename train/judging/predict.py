@@ -20,12 +20,12 @@ from train.config import PredictConfig
 from train.data import splits
 from train.data.row_names import row_names
 from train.inspecting.finished_run import cache_of, results_of
-from train.judging import calibration, confidence, stored_scores
+from train.judging import calibration, confidence, gold_rank, stored_scores
 from train.judging.scoring import Scorer
 from train.judging.stored_scores import Scored
 
 MEAN = "mean"
-OF_MENTION = ("mention", "caption", "surface", "gold", "rank", "nil")
+OF_MENTION = ("mention", "caption", "surface", "gold", "rank", "gold_better", "gold_tied", "nil")
 FLAT = (*OF_MENTION, "candidate", "name", "score", "probability")
 Record = dict[str, Any]
 Sentences = Callable[[Path, Reader], Mapping[str, str]]
@@ -47,7 +47,8 @@ def predict(config: PredictConfig, sentences: Sentences | None = None) -> Record
     warm, told = temperature_of(scorer, reader, results)
     rows = _rows(reader, results, config.split)
     texts = {} if config.release is None else _sentences(sentences)(config.release, reader)
-    records = _records(reader, scorer.scored(rows), warm, texts, config)
+    found = scorer.scored(rows)
+    records = _records(reader, found, scorer.gold_ranks(found), warm, texts, config)
     store.publish(config.out, FORMATS[config.format](list(records), results), replace=True)
     return {"out": str(config.out), "run": str(config.run), "name": results["name"], "seeds": seeds,
             "split": config.split, "mentions": len(rows), "temperature": warm, **told}  # fmt: skip
@@ -115,7 +116,12 @@ def _sentences(given: Sentences | None) -> Sentences:
 
 
 def _records(
-    reader: Reader, found: Scored, warm: float, sentences: Mapping[str, str], config: PredictConfig
+    reader: Reader,
+    found: Scored,
+    ranks: tuple[np.ndarray, np.ndarray],
+    warm: float,
+    sentences: Mapping[str, str],
+    config: PredictConfig,
 ) -> Iterator[Record]:
     """Yield what is said of each mention; candidates best first, equal ones in the list's order."""
     mentions, entities = (row_names(reader, f"{table}.ids.id") for table in ("mention", "entity"))
@@ -143,6 +149,7 @@ def _records(
             "gold": entities[gold] if gold >= 0 else None,
             "labeled": gold > UNLABELED,
             "rank": next((n + 1 for n, entity in enumerate(found.entities[place][order]) if entity == gold >= 0), None),
+            **gold_rank.fields(*(int(values[place]) for values in ranks)),
             "nil": abstains,
             "candidates": ranked[: config.top or None],
         }
@@ -161,6 +168,8 @@ def _golds(reader: Reader) -> np.ndarray:
 def _json_lines(records: list[Record], results: Record) -> bytes:
     selected = "valid" if results["seeds"][0]["history"] else "unknown"  # a head without weights is not selected
     first = {"system": results["name"], "selected_on": selected, "cache_id": results["cache_id"]}
+    if (held := results["split"]["valid_from"]) is not None:
+        first["valid_from"] = held
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in (first, *records)).encode()
 
 

@@ -13,38 +13,48 @@ import numpy as np
 
 from common.errors import ConfigError
 from common.paths import is_file
+from train.checks import share_of
 
 LONGEST = 1 << 24  # characters of a line
 TREC_FIELDS = 6  # query Q0 document rank score tag
 ROUNDING = 1e-6  # by which a sum of probabilities may miss 1
+MOST = 1 << 40  # entities
 SELECTED = ("train", "valid", "test", "unknown")
 EXPECTED = (
     'expected {"mention": ID, "candidates": [{"id": ID, "score": NUMBER}, ...]}, or the six fields of a TREC run: '
     "mention Q0 entity rank score name"
 )
 
+Rank = tuple[int, int]  # how many stand above gold, and how many beside it
+
 
 @dataclass(frozen=True)
 class Ranked:
     """The candidates of one mention: the ids of entities, and their scores, float64 (n,), larger is better.
 
-    `confidence` is the probability of the best one, and `nil` whether the system abstains, where it says so.
+    `confidence` is the probability of the best one, `nil` whether the system abstains, and `gold_rank` that among all
+    that it ranked, listed or not, where it says so.
     """
 
     ids: tuple[str, ...]
     scores: np.ndarray
     confidence: float | None = None
     nil: bool | None = None
+    gold_rank: Rank | None = None
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A system's candidates by mention id, its `name`, and the split that it says it was selected on."""
+    """A system's candidates by mention id, its `name`, and the split that it says it was selected on.
+
+    `valid_from` is how valid was held out of train, if it was (data.splits).
+    """
 
     path: Path
     name: str
     selected_on: str
     lists: dict[str, Ranked]
+    valid_from: str | None = None
 
 
 def read(path: Path) -> Predictions:
@@ -85,6 +95,7 @@ def _json_lines(path: Path, first: tuple[int, str], lines: Iterator[tuple[int, s
     lists: dict[str, Ranked] = {}
     about = _object(path, *first)
     named = "mention" not in about and {"system", "selected_on"} & about.keys()
+    told = about if named else {}
     for number, line in (*(() if named else (first,)), *lines):
         found = _object(path, number, line)
         mention, candidates = found.get("mention"), found.get("candidates")
@@ -95,9 +106,10 @@ def _json_lines(path: Path, first: tuple[int, str], lines: Iterator[tuple[int, s
         if not isinstance(nil := found.get("nil"), bool | None):
             raise ConfigError(f"{path}, line {number}: nil is {nil!r:.40}; expected true or false")
         where = f"{path}, line {number}, mention '{mention:.60}'"
-        lists[mention] = replace(_ranked(candidates, where), confidence=_confidence(candidates, where), nil=nil)
-    selected = str(about.get("selected_on", "unknown")) if named else "unknown"
-    return Predictions(path, str(about.get("system", path.stem)) if named else path.stem, _selected(selected), lists)
+        sure, rank = _confidence(candidates, where), _gold_rank(found, where)
+        lists[mention] = replace(_ranked(candidates, where), confidence=sure, nil=nil, gold_rank=rank)
+    selected = _selected(str(told.get("selected_on", "unknown")))
+    return Predictions(path, str(told.get("system", path.stem)), selected, lists, _valid_from(told.get("valid_from")))
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -144,6 +156,19 @@ def _confidence(candidates: list[Any], where: str) -> float | None:
     return float(max(found))
 
 
+def _gold_rank(line: dict[str, Any], where: str) -> Rank | None:
+    """Return what a line states of gold's rank, None if it states nothing."""
+    better, tied = (line.get(name) for name in ("gold_better", "gold_tied"))
+    if better is None and tied is None:
+        return None
+    if type(better) is not int or type(tied) is not int or not (0 <= better < MOST and 0 <= tied < MOST):
+        raise ConfigError(
+            f"{where}: gold_better is {better!r:.40} and gold_tied {tied!r:.40}; expected how many entities have a "
+            "higher score than gold, and how many others the same: both or neither"
+        )
+    return better, tied
+
+
 def _checked(ids: list[str], scores: list[float], where: str) -> Ranked:
     if len(set(ids)) < len(ids):
         twice = next(name for name, count in Counter(ids).items() if count > 1)
@@ -188,3 +213,11 @@ def _selected(split: str) -> str:
     if split not in SELECTED:
         raise ConfigError(f"selected_on is '{split:.40}'; expected one of {', '.join(SELECTED)}")
     return split
+
+
+def _valid_from(said: Any) -> str | None:
+    if said is not None:
+        if not isinstance(said, str):
+            raise ConfigError(f"valid_from is {said!r:.40}; expected a share of train, such as 'train:0.1'")
+        share_of(said)
+    return said

@@ -1,9 +1,11 @@
 """`melcache evaluate`: predictions of any system, ranked and measured as a run of our own is.
 
-Ties count in expectation, hits are by id, and every mention of the split that has a label counts.
+Ties count in expectation, hits are by id, and every mention of the split that has a label counts. The lists decide, and
+beyond them what lines state of gold's rank (judging.gold_rank), which the result tells apart.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,11 @@ from train.data import splits
 from train.data.ambiguity import ambiguous
 from train.data.row_names import row_names
 from train.evaluating import metrics
+from train.inspecting import slices
 from train.inspecting.finished_run import results_of
-from train.inspecting.slices import SLICINGS
-from train.judging import confidence, predictions
-from train.judging.predictions import Predictions, Ranked
+from train.judging import confidence, gold_rank, predictions
+from train.judging.gold_rank import Judged
+from train.judging.predictions import Predictions
 from train.judging.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
 from train.optimizing import checkpoint
 
@@ -43,36 +46,48 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     if missing := [name for name in NEEDED if name not in reader.columns]:
         raise ConfigError(f"{reader.path} lacks {', '.join(missing)}, by which predictions are judged")
     assert config.predictions is not None
-    protocol, found = LETTERS[config.protocol], predictions.read(config.predictions)
-    rows = rows_of(reader, config.split, protocol)
+    protocol, found = LETTERS[config.protocol], _read(config.predictions, config)
+    rows = rows_of(reader, config.split, protocol, found.valid_from)
     better, tied, facts = ranked(found, reader, rows, protocol)
-    values = per_mention(better, tied)
-    measured = metrics.summarize(better, tied, ambiguous=torch.from_numpy(ambiguous(reader)[rows]))
+    values, alone = per_mention(better, tied), facts.pop("alone")
+    hard = torch.from_numpy(ambiguous(reader)[rows])
+    measured = metrics.summarize(better, tied, ambiguous=hard)
     chance = measured["recall"] * facts.pop("chance")
+    selected_on = config.selected_on or found.selected_on
+    differences, warnings = _differences(config, reader, rows, protocol, values) if config.against else ({}, [])
     return {
         "system": config.system or found.name,
-        "selected_on": config.selected_on or found.selected_on,
+        "selected_on": selected_on,
         "dataset": reader.manifest.dataset.name,
         "cache_id": reader.id,
-        "split": {"name": config.split} | splits.describe(reader, None),
+        "split": {"name": config.split} | splits.describe(reader, found.valid_from),
         "protocol": PROTOCOLS[protocol],
         "tie_rule": "expected",
         "metrics": measured
         | {"chance_top1": chance, "adjusted_top1": (measured["top1"] - chance) / (1 - chance) if chance < 1 else 0.0},
+        "metrics_of_lists": metrics.summarize(*alone, ambiguous=hard) if facts["stated_ranks"] else None,
         "intervals": _intervals(values),
         **facts,
-        "slices": _slices(reader, rows, better, tied),
+        "slices": _slices(reader, found.valid_from, rows, better, tied),
         "against": None if config.against is None else str(config.against),
-        "differences": _differences(config, reader, rows, protocol, values) if config.against else {},
-        "warnings": _warnings(config.selected_on or found.selected_on, config.split),
-        "confidence": _confidence(found, reader, rows, values[:, TESTED.index("top1")]),
+        "differences": differences,
+        "warnings": [*_warnings(selected_on, config.split), *_ignored(found, facts), *warnings],
+        "confidence": _confidence(found, reader, rows, per_mention(*alone)[:, TESTED.index("top1")]),
     }
 
 
-def rows_of(reader: Reader, split: str, protocol: str) -> np.ndarray:
+def _read(path: Path, config: EvaluateConfig) -> Predictions:
+    """Return what a file predicts, without the ranks that it states if the lists alone are to decide."""
+    found = predictions.read(path)
+    if not config.lists_only:
+        return found
+    return replace(found, lists={name: replace(own, gold_rank=None) for name, own in found.lists.items()})
+
+
+def rows_of(reader: Reader, split: str, protocol: str, valid_from: str | None = None) -> np.ndarray:
     """Return the rows of the mentions that count: of the split, labeled; with "given" those whose list holds gold."""
     gold = reader.column("pair.candidates.gold")
-    counted = (splits.masks(reader, None) & split_mask(split) > 0) & (gold > UNLABELED)
+    counted = (splits.masks(reader, valid_from) & split_mask(split) > 0) & (gold > UNLABELED)
     if protocol == "given":
         counted &= gold >= 0
     rows: np.ndarray = np.flatnonzero(counted)
@@ -84,29 +99,33 @@ def rows_of(reader: Reader, split: str, protocol: str) -> np.ndarray:
 def ranked(
     found: Predictions, reader: Reader, rows: np.ndarray, protocol: str
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Return metrics.ranks of mention rows (n,), and facts: mean list length, candidates that are no entity, chance."""
+    """Return metrics.ranks of mention rows (n,), and facts: those of the lists `alone`, their lengths, and so on."""
     ids, known = row_names(reader, "mention.ids.id"), row_names(reader, "entity.ids.id")
     golds, entities = reader.column("mention.ids.gold"), set(known)
     _check_mentions(found, [ids[row] for row in rows], set(ids))
-    better, tied = (torch.zeros(len(rows), dtype=torch.int64) for _ in range(2))
-    lengths, strangers, chances = [], 0, []
-    for place, row in enumerate(rows):
-        own = found.lists[ids[row]]
+    judged: list[Judged] = []
+    lengths, strangers, chances, whole = [], 0, [], protocol == "whole-kb"
+    for row in rows:
+        own, where = found.lists[ids[row]], f"{found.path}, mention '{ids[row]:.60}'"
         gold = known[golds[row]] if golds[row] >= 0 else None
         if protocol == "injected" and gold is not None and gold not in own.ids:
             raise ConfigError(
-                f"{found.path}, mention '{ids[row]}': protocol B puts gold into every list, and its gold '{gold}' is "
-                "not there. Judge retrieved lists under --protocol A"
+                f"{where}: protocol B puts gold into every list, and its gold '{gold}' is not there. Judge retrieved "
+                "lists under --protocol A"
             )
-        better[place], tied[place] = _rank(own, gold)
+        judged.append(gold_rank.judge(own, gold, len(known), where, all_ranked=whole))
         lengths.append(len(own.ids))
         strangers += len(set(own.ids) - entities)
-        chances.append(1 / len(known) if protocol == "whole-kb" else 1 / max(1, len(own.ids)))
+        chances.append(1 / len(known) if whole else 1 / max(1, len(own.ids)))
+    better, tied = torch.tensor([one.rank for one in judged]).T
     there = (better < metrics.NEVER).numpy()
     facts = {
         "mentions": len(rows),
         "candidates": {"mean": float(np.mean(lengths)), "least": min(lengths), "most": max(lengths)},
         "unknown_candidates": strangers,
+        "stated_ranks": sum(one.beyond for one in judged),
+        "ignored_ranks": sum(one.ignored for one in judged),
+        "alone": tuple(torch.tensor([one.alone for one in judged]).T),
         "chance": float(np.mean(np.array(chances)[there])) if there.any() else 0.0,
     }
     return better, tied, facts
@@ -115,14 +134,6 @@ def ranked(
 def per_mention(better: Tensor, tied: Tensor) -> np.ndarray:
     """Return TESTED of each mention, float64 (n, M)."""
     return np.stack([metrics.per_mention(better, tied, name).numpy() for name in TESTED], 1)
-
-
-def _rank(own: Ranked, gold: str | None) -> tuple[int, int]:
-    """Return how many candidates stand above gold, and how many beside it; by id: a namesake is another entity."""
-    if gold is None or gold not in own.ids:
-        return metrics.NEVER, 0
-    score = own.scores[own.ids.index(gold)]
-    return int((own.scores > score).sum()), int((own.scores == score).sum()) - 1
 
 
 def _check_mentions(found: Predictions, wanted: list[str], known: set[str]) -> None:
@@ -148,6 +159,15 @@ def _warnings(selected_on: str, split: str) -> list[str]:
     ]
 
 
+def _ignored(found: Predictions, facts: Mapping[str, Any]) -> list[str]:
+    if not facts["ignored_ranks"]:
+        return []
+    return [
+        f"{found.path} states ranks of {facts['ignored_ranks']:,} golds that its lists should hold and do not: they "
+        "count as misses. Write whole lists (`melcache predict --top 0`)"
+    ]
+
+
 def _confidence(found: Predictions, reader: Reader, rows: np.ndarray, right: np.ndarray) -> dict[str, Any] | None:
     """Return what judging.confidence measures of a system that says probabilities, or on which mentions it abstains."""
     ids = row_names(reader, "mention.ids.id")
@@ -168,12 +188,15 @@ def _intervals(values: np.ndarray) -> dict[str, list[float]]:
     return {name: [float(low[i]), float(high[i])] for i, name in enumerate(TESTED)}
 
 
-def _slices(reader: Reader, rows: np.ndarray, better: Tensor, tied: Tensor) -> dict[str, dict[str, dict[str, float]]]:
+def _slices(
+    reader: Reader, valid_from: str | None, rows: np.ndarray, better: Tensor, tied: Tensor
+) -> dict[str, dict[str, dict[str, float]]]:
     """Return metrics by slicing and slice, of the slicings whose columns the cache has."""
     found = {}
-    for slicing in (slicing for some in SLICINGS.values() for slicing in some):
+    known = {slices.SPLITS: splits.masks(reader, valid_from)}
+    for slicing in (slicing for some in slices.SLICINGS.values() for slicing in some):
         if set(slicing.reads) <= set(reader.columns):
-            labels = slicing.label({name: reader.column(name) for name in slicing.reads}, rows)
+            labels = slicing.label({name: reader.column(name) for name in slicing.reads} | known, rows)
             found[slicing.title] = _by_label(labels, better, tied)
     return found
 
@@ -188,14 +211,14 @@ def _by_label(labels: np.ndarray, better: Tensor, tied: Tensor) -> dict[str, dic
 
 def _differences(
     config: EvaluateConfig, reader: Reader, rows: np.ndarray, protocol: str, values: np.ndarray
-) -> dict[str, dict[str, Any]]:
-    """Return by metric the mean difference from the other system, its interval, p by randomization and Holm's."""
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return by metric the mean difference from the other system, its interval, p and Holm's; and warnings of it."""
     assert config.against is not None
-    other = _values_of(config.against, reader, rows, protocol)
+    other, warnings = _values_of(config, config.against, reader, rows, protocol)
     apart = values - other
     low, high, _ = paired_bootstrap(apart)
     p = approximate_randomization(apart).tolist()
-    return {
+    tested = {
         name: {
             "mean": float(apart[:, i].mean()),
             "interval": [float(low[i]), float(high[i])],
@@ -206,12 +229,19 @@ def _differences(
         }
         for i, (name, corrected) in enumerate(zip(TESTED, holm(p), strict=True))
     }
+    return tested, warnings
 
 
-def _values_of(against: Path, reader: Reader, rows: np.ndarray, protocol: str) -> np.ndarray:
-    """Return TESTED of each mention under another system: a file of predictions, or a run of ours, mean over seeds."""
+def _values_of(
+    config: EvaluateConfig, against: Path, reader: Reader, rows: np.ndarray, protocol: str
+) -> tuple[np.ndarray, list[str]]:
+    """Return TESTED of each mention under another system, and warnings: a file, or a run of ours, mean over seeds."""
     if not is_folder(against):
-        return per_mention(*ranked(predictions.read(against), reader, rows, protocol)[:2])
+        other = _read(against, config)
+        better, tied, facts = ranked(other, reader, rows, protocol)
+        stated = facts["stated_ranks"]
+        told = [f"of {stated:,} mentions the rank of gold is as {against} states it"] if stated else []
+        return per_mention(better, tied), [*told, *_ignored(other, facts)]
     results = results_of(against)
     if results is None:
         raise ConfigError(f"--against {against}: no finished run, for it has no results.json")
@@ -221,7 +251,7 @@ def _values_of(against: Path, reader: Reader, rows: np.ndarray, protocol: str) -
     if any(not np.array_equal(seed["rows"].numpy(), rows) for seed in seeds):
         raise ConfigError(f"--against {against} was tested on other mentions than the {len(rows):,} that count here")
     found: np.ndarray = np.mean([per_mention(seed["better"], seed["tied"]) for seed in seeds], 0)
-    return found
+    return found, []
 
 
 def _check_alike(against: Path, results: Mapping[str, Any], reader: Reader, protocol: str) -> None:

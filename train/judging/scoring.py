@@ -15,15 +15,16 @@ from common.errors import ConfigError, NotFiniteError
 from common.options import from_json
 from common.output import say
 from train.config import TrainConfig
-from train.evaluating import best_entities, protocols, ranking, whole_kb
-from train.evaluating.untrained_heads import BASELINES, BEST_OF_ALL
+from train.evaluating import best_entities, metrics, protocols, ranking, whole_kb
+from train.evaluating.untrained_heads import BASELINES, BEST_OF_ALL, OF_ALL
 from train.evaluating.whole_kb import Towers
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
 from train.inspecting import trained_head
 from train.inspecting.trained_head import Trained
-from train.judging import stored_scores
+from train.judging import gold_rank, stored_scores
 from train.judging.stored_scores import Scored
+from train.optimizing import checkpoint
 from train.prepare import table_of
 from train.processes import World
 from train.run import code_of
@@ -41,7 +42,7 @@ class Scorer:
         self.config: TrainConfig = from_json(TrainConfig, told)
         if results["config"].get(model, {}).get("leak_gold"):
             raise ConfigError(f"{run} was tested with gold in its graph (--leak-gold): what it predicts is not of use")
-        self._ranked, self._protocol = results["ranked"], results["protocol"]
+        self._run, self._results, self._reader, self._seeds = run, results, reader, seeds
         self._kept = [stored_scores.read(run, results, reader, seed) for seed in seeds]
         self._anew: Callable[[], Heads] = lambda: Heads(run, results, self.config, reader, seeds, device)
         self._loaded: Heads | None = None
@@ -68,10 +69,33 @@ class Scorer:
             return found
         return _joined(found, self.heads.scored(torch.from_numpy(left)))
 
+    def gold_ranks(self, found: Scored) -> tuple[np.ndarray, np.ndarray]:
+        """Return metrics.ranks of gold, int64 (n,) twice, for what `scored` gave: also behind the end of a list."""
+        better, tied = gold_rank.in_lists(self._reader, found)
+        if self._results["ranked"] != stored_scores.ALL:
+            return better, tied
+        lost = (better == metrics.NEVER) & gold_rank.known(self._reader, found.rows)
+        if lost.any():
+            kept = self._kept_ranks()
+            places = np.searchsorted(kept["rows"], found.rows).clip(max=max(0, len(kept["rows"]) - 1))
+            there = lost & (kept["rows"][places] == found.rows) if len(kept["rows"]) else lost & False
+            better[there], tied[there] = (kept[name][places[there]] for name in ("better", "tied"))
+            if (left := lost & ~there).any():
+                better[left], tied[left] = self.heads.gold_ranks(torch.from_numpy(found.rows[left]))
+        return better, tied
+
+    def _kept_ranks(self) -> dict[str, np.ndarray]:
+        """Return the ranks that a seed kept of test; none for the mean of several, which is another system."""
+        if len(self._seeds) > 1:
+            return {name: np.zeros(0, np.int64) for name in ("rows", "better", "tied")}
+        result = next(one for one in self._results["seeds"] if one["seed"] == self._seeds[0])
+        about = {name: self._results[name] for name in ("model", "cache_id")}
+        return {name: ranks.numpy() for name, ranks in checkpoint.ranks(self._run, result, about).items()}
+
     def _known(self, rows: np.ndarray) -> Scored | None:
         """Return what the seeds kept of these rows; None where they kept none, or lists that have no mean."""
         splits = [name for name in ("valid", "test") if all(name in own for own in self._kept)]
-        if self._ranked == stored_scores.ALL and len(self._kept) > 1:  # each has lists of its own
+        if self._results["ranked"] == stored_scores.ALL and len(self._kept) > 1:  # each has lists of its own
             splits = []
         found = None
         for name in splits:
@@ -129,13 +153,24 @@ class Heads:
         entities = table.candidates[there].where(present, -1)[:, : table.places]
         return Scored(rows.numpy(), entities.long().cpu().numpy(), scores.cpu().numpy())
 
+    @torch.no_grad()
+    def gold_ranks(self, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return metrics.ranks of mention rows (n,), host memory, among all entities, int64 (n,) twice."""
+        if self.trained:
+            better, tied = whole_kb.ranks(self._towers()[0], self.table, rows, World())
+        else:
+            better, tied = OF_ALL[self._config.model](self.table, rows, World())
+        return better.cpu().numpy(), tied.cpu().numpy()
+
     def _best(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         if not self.trained:
             return BEST_OF_ALL[self._config.model](self.table, rows, World())
-        every = [whole_kb.towers_of(head.model.to(self._device), self.table) for head in self.trained]
-        towers, scale = side_by_side(every)
+        towers, scale = self._towers()
         entities, scores = best_entities.best(towers, self.table, rows, World())
-        return entities, scores * scale / len(every)
+        return entities, scores * scale / len(self.trained)
+
+    def _towers(self) -> tuple[Towers, float]:
+        return side_by_side([whole_kb.towers_of(head.model.to(self._device), self.table) for head in self.trained])
 
 
 def side_by_side(every: list[Towers]) -> tuple[Towers, float]:

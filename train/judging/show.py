@@ -30,6 +30,7 @@ def _tables(found: dict[str, Any]) -> str:
         splits.told(found["split"]),
         *(f"warning: {warning}" for warning in found["warnings"]),
         f"95% intervals: {ends}",
+        *_stated_lines(found),
         f"candidates each: {apart['mean']:.1f} ({apart['least']} to {apart['most']}); a constant scorer would have "
         f"top1 {percent(measured['chance_top1'])}: adjusted top1 is 0 there, and 100 where all is right",
     ]
@@ -43,6 +44,17 @@ def _tables(found: dict[str, Any]) -> str:
         ]
         lines += ["", table((title, "mentions", *SLICED), own)]
     return "\n".join(map(str, lines))
+
+
+def _stated_lines(found: dict[str, Any]) -> list[str]:
+    """Return what the lists alone would give, where lines state ranks beyond them."""
+    if (alone := found["metrics_of_lists"]) is None:
+        return []
+    own = ", ".join(f"{name} {percent(alone[name])}" for name in ("top1", "mrr", "recall"))
+    return [
+        f"rank of gold as stated by the file, beyond its lists: {found['stated_ranks']:,} of {found['mentions']:,} "
+        f"mentions; by the lists alone {own} (--lists-only)"
+    ]
 
 
 def _confidence_lines(told: dict[str, Any] | None) -> list[str]:
@@ -74,14 +86,15 @@ def _difference_lines(differences: dict[str, Any], against: str | None) -> list[
 
 
 def _tsv(found: dict[str, Any]) -> str:
-    names = ("system", "dataset", "split", "protocol", "mentions", *COLUMNS)
+    names = ("system", "dataset", "split", "protocol", "mentions", *COLUMNS, "stated_ranks")
     known = {**found, "split": found["split"]["name"]}
     values = [printable(str(known[name])) for name in names[:5]]
-    values += [f"{found['metrics'][name]:.6f}" for name in COLUMNS]
+    values += [*(f"{found['metrics'][name]:.6f}" for name in COLUMNS), str(found["stated_ranks"])]
     return "\t".join(names) + "\n" + "\t".join(values)
 
 
 def _latex(found: dict[str, Any]) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     name = "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in printable(found["system"]))
-    return " & ".join([name, *(percent(found["metrics"][column]) for column in COLUMNS)]) + r" \\"
+    row = " & ".join([name, *(percent(found["metrics"][column]) for column in COLUMNS)]) + r" \\"
+    return row + (f" % {found['stated_ranks']} ranks as stated by the file" if found["stated_ranks"] else "")
