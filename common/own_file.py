@@ -45,3 +45,8 @@ def load(path: Path, prefix: str, option: str, needed: Sequence[str], guide: str
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing)}; see {guide}")
     return module, hashlib.sha256(source).hexdigest()
+
+
+def digest_of(path: Path, option: str) -> str:
+    """Return the sha256 that `load` would, of a file that is not run.  Raises ConfigError where there is none."""
+    return hashlib.sha256(read(path, option)).hexdigest()

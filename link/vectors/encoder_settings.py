@@ -54,7 +54,7 @@ def config_of(manifest: Manifest, parts: Collection[PartName], asked: Asked, **m
     Raises ConfigError for an encoder that was named when the cache was made and is not `asked` for now, and for
     recipes that say too little.
     """
-    told, needed = _told(manifest), roles_of(parts)
+    told, needed = recipes(manifest), roles_of(parts)
     if lost := sorted(needed - told.keys()):
         raise ConfigError(f"the cache of {manifest.dataset.name} does not say how its {lost[0]} encoder works")
     values: dict[str, Any] = {"dataset": "jsonl", "weights": "random-tiny", "max_missing": 1.0, "remote": ""}
@@ -76,7 +76,7 @@ def config_of(manifest: Manifest, parts: Collection[PartName], asked: Asked, **m
     return ExtractConfig(**values, heads=tuple(part for part in parts if KINDS[part].on_demand), **machine)
 
 
-def _told(manifest: Manifest) -> dict[Role, Mapping[str, Any]]:
+def recipes(manifest: Manifest) -> dict[Role, Mapping[str, Any]]:
     """Return the recipe of each encoder that made a part."""
     found: dict[Role, Mapping[str, Any]] = {}
     for name, part in manifest.parts.items():

@@ -1,5 +1,6 @@
 """The encoders of a cache at work on records that it does not hold: the code of an extraction, in memory."""
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -22,16 +23,24 @@ from extract.computing.picture_parts import Pictures
 from extract.computing.row_range import Range
 from extract.computing.text_parts import Texts
 from extract.config import OPTIONS
-from extract.encoders import Encoders
+from extract.encoders import Encoders, of_files
 from extract.encoders.base import Columns
 from extract.planning.candidate_lists import Lists
 from extract.planning.layout import Layout
 from extract.planning.rows import Rows
 from extract.planning.shards import Plan
+from link.vectors import encoder_settings
 from link.vectors.encoder_settings import Asked, config_of
 
 LONGEST = 60  # characters of a value that is shown
-WEIGHTS = "weights"  # the leaf of a recipe that says most
+WEIGHTS = "weights"  # the field of a recipe that says most
+WORDS = {
+    "weights": "weights", "config": "a config.json", "library": "the library", "vocabulary": "a vocabulary",
+    "tokenizer": "a tokenizer", "cut": "texts cut at the", "blank": "how a blank before a text is read",
+    "pooling": "pooling", "compute": "precision", "batch": "calls of", "architecture": "the architecture",
+    "encoder": "the encoder", "code": "code", "prompt": "the prompt", "max_tokens": "texts of at most so many tokens:",
+}  # fmt: skip
+DIGEST = re.compile(r"[0-9a-f]{64}")
 NO_PART = PartEntry({}, {}, "", {})
 
 
@@ -48,6 +57,7 @@ class Encoding:
             raise CacheError(f"{reader.path} lacks {lost[0]}, of which the head's columns are made. Pull it whole")
         self._length = reader.manifest.candidates
         self.config = config_of(reader.manifest, self.parts, asked, device=device, candidates=self._length)
+        self._check_files(reader)
         before = torch.get_num_threads()
         self.encoders = Encoders(self.config)
         self._threads = torch.get_num_threads()  # one for toys
@@ -111,6 +121,15 @@ class Encoding:
         rows.save_all()
         return draft
 
+    def _check_files(self, reader: Reader) -> None:
+        """Raise ConfigError where files alone say that an encoder is not the cache's, before a library is loaded."""
+        every = encoder_settings.recipes(reader.manifest)
+        for role, part in {KINDS[part].role: part for part in self.parts[::-1]}.items():
+            own = of_files.recipe(self.config, role) if role else {}
+            held = every[role] if role else {}
+            if differing := list(recipes(own, {name: held[name] for name in own if name in held})):
+                raise ConfigError(_told(reader, part, differing))
+
     def _check(self, reader: Reader) -> None:
         """Raise ConfigError where a part would be made otherwise than the cache's."""
         described = "description" in reader.manifest.parts.get(PartName("entity.joint"), NO_PART).columns
@@ -166,22 +185,28 @@ def _differences(own: PartEntry, held: PartEntry) -> list[tuple[str, Any, Any]]:
 def _told(reader: Reader, part: PartName, differing: list[tuple[str, Any, Any]]) -> str:
     """Return what differs, and what to do: an encoder that is not the cache's, or a cache of another melcache."""
     field, own, held = next((change for change in differing if change[0].endswith(WEIGHTS)), differing[0])
+    name = field.rpartition(".")[2]
+    if ABSENT in (own, held):
+        knows, lacks = ("this version", "the cache") if held == ABSENT else ("the cache", "this version")
+        return printable(
+            f"{reader.path} was made by another version of melcache: of {part}, {knows} says {_word(name)}, which "
+            f"{lacks} does not know. What is encoded now would not fit it: extract it again, and train on that"
+        )
     more = f" ({len(differing) - 1} more differ)" if len(differing) > 1 else ""
     role = KINDS[part].role
     option = OPTIONS[role] if role else "text"
-    if ABSENT in (own, held):
-        advice = "The cache was made by another version of melcache: extract it again, and train on that"
-    else:
-        advice = (
-            f"Give the encoder that it was made with: --encoder {option}=NAME or FOLDER, --encoder-weights "
-            f"{option}=FOLDER, or --weights"
-        )
     return printable(
-        f"{reader.path}: {part} was made with {field} {_short(held)}, and would be made with {_short(own)} here{more}. "
-        f"{advice}"
+        f"{reader.path}: {part} was made with {_word(name)} {_short(held)}, and here it would be {_short(own)}{more}. "
+        f"Give the encoder that it was made with: --encoder {option}=NAME or FOLDER, --encoder-weights "
+        f"{option}=FOLDER, or --weights"
     )
 
 
+def _word(field: str) -> str:
+    """Return how people call a field of a recipe."""
+    return WORDS.get(field, f"the setting '{field}'")
+
+
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = value[:12] if isinstance(value, str) and DIGEST.fullmatch(value) else repr(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -65,7 +65,7 @@ def test_a_file_of_mentions_keeps_their_ids_and_order(link, world):
         (("--text", "a b", "--mention", "a", "--top", "-1"), "--top is -1"),
         (("--text", "a b", "--mention", "a", "--encoder", "words=x"), "--encoder words: expected one of text, joint"),
         (("--text", "a b", "--mention", "a", "--encoder", "text"), "expected ROLE=VALUE"),
-        (("--text", "a b", "--mention", "a", "--encoder-weights", "text=random-full"), "was made with"),
+        (("--text", "a b", "--mention", "a", "--encoder-weights", "text=random-full"), "was made with weights"),
         (("--text", "a b", "--mention", "a", "--encoder-weights", "image=nowhere"), "nowhere: no such folder"),
         (("--text", "a b", "--mention", "a", "--entities", "none.jsonl"), "--entities none.jsonl: there is no"),
         (("--text", "a b", "--mention", "a", "--shards", "none"), "No cache for"),

@@ -1,5 +1,6 @@
 """The options of an extraction, read back from the recipes that it left; encoders that are not the cache's refused."""
 
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,10 +9,10 @@ import pytest
 
 from cache.kinds import KINDS
 from cache.manifests.entries import Provenance
-from common.errors import CacheError, ConfigError
+from common.errors import ConfigError
 from extract import pipeline
 from extract.config import ExtractConfig
-from extract.encoders import Encoders
+from extract.encoders import Encoders, of_files
 from extract.planning import recipes
 from extract.planning.candidate_lists import Lists
 from extract.planning.layout import Layout
@@ -25,6 +26,11 @@ from train import loop
 from train.config import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
+MINE = """class Encoder:
+    width, limit = 2, 9
+    def tokens(self, text, side): return [1], [(0, 1)]
+    def encode(self, ids, mask): raise AssertionError
+"""
 EMPTY = Rows([], [], Layout({"entity": [], "mention": []}, ((0, 0),)), {})
 
 
@@ -129,15 +135,23 @@ def _drin():
     return DrinConfig(width=4)
 
 
-def test_a_named_encoder_is_asked_for_and_compared(named, world, tmp_path):
+def test_a_named_encoder_is_asked_for_and_compared(named, world, tmp_path, monkeypatch):
     model, run = named
     with pytest.raises(ConfigError, match=r"the text encoder .* was named .* --encoder text=NAME, or the folder"):
         Linker.load(run, device="cpu")
     other = models.save(
         "bert", tmp_path / "other", pooling={"pooling_mode_mean_tokens": True}, prompts={"query": "ask: "}, words=200
     )
-    with pytest.raises(ConfigError, match=r"mention\.text was made with encoder\.\w+ .*--encoder text=NAME or FOLDER"):
-        Linker.load(run, device="cpu", encoders={"text": str(other)})
+    with monkeypatch.context() as patch:  # files say so, before a library is loaded
+        patch.setattr("link.vectors.encoding.Encoders", None)
+        with pytest.raises(
+            ConfigError, match=r"mention\.text was made with weights \w{12}, and here it would be \w{12} "
+        ):
+            Linker.load(run, device="cpu", encoders={"text": str(other)})
+    lower = shutil.copytree(model, tmp_path / "lower")
+    (lower / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    with pytest.raises(ConfigError, match=r"mention\.text was made with a tokenizer .* --encoder text=NAME or FOLDER"):
+        Linker.load(run, device="cpu", encoders={"text": str(lower)})
     linker = Linker.load(run, device="cpu", encoders={"text": str(model)})
     [link] = linker.link([NewMention("Oslo by night, again", "Oslo")])
     assert link.known is None and link.candidates
@@ -147,5 +161,25 @@ def test_a_cache_of_another_version_is_one_line(named, world, monkeypatch):
     model, run = named
     real = recipes._encoded
     monkeypatch.setattr(recipes, "_encoded", lambda *given: real(*given) | {"leaf": 1})
-    with pytest.raises((CacheError, ConfigError), match="made by another version of melcache: extract it again"):
+    told = r"was made by another version of melcache: of mention\.\w+, this version says {}, which the cache does not"
+    with pytest.raises(ConfigError, match=told.format("the setting 'leaf'")) as error:
         Linker.load(run, device="cpu", encoders={"text": str(model)})
+    assert "extract it again, and train on that" in error.value.text
+    monkeypatch.setattr("link.vectors.encoding.Encoders", None)  # what files say is compared before
+    monkeypatch.setattr(of_files, "BLANKS", {"blank": "a word of its own"})
+    with pytest.raises(
+        ConfigError, match=r"how a blank before a text is read 'put in .*, and here it would be 'a word"
+    ):
+        Linker.load(run, device="cpu", encoders={"text": str(model)})
+    monkeypatch.setattr(of_files, "BLANKS", {"blanks": "two"})
+    with pytest.raises(ConfigError, match=told.format("the setting 'blanks'")):
+        Linker.load(run, device="cpu", encoders={"text": str(model)})
+
+
+def test_what_files_say_of_an_encoder_is_part_of_its_recipe(named, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    for asked in (str(named[0]), str(tmp_path / "mine.py")):
+        config = ExtractConfig(dataset="jsonl", weights="random-tiny", remote="", device="cpu", text=asked)
+        told = of_files.recipe(config, "text")
+        assert len(told) > 1 and told.items() <= Encoders(config).text.recipe.items()
+        assert of_files.recipe(config, "joint") == of_files.recipe(config, "image") == {}

@@ -12,6 +12,7 @@ from extract.weights import hub_models
 from extract.weights.hub_files import read_object
 
 BLANK = "\u2581"  # SentencePiece's mark of one
+BLANKS = {"blank": "put in front of a text, it stands for no character"}  # as recipes say it
 ENDLESS = 1 << 24  # tokens, of a model that sets no limit: transformers says 10^30
 
 
@@ -42,7 +43,7 @@ class Tokenizer:
         self.recipe: dict[str, Any] = {
             "tokenizer": digest(self._backend.to_str()),
             "cut": self._side,
-            "blank": "put in front of a text, it stands for no character",
+            **BLANKS,
         }
 
     def _encoded(self, text: str) -> Any:
