@@ -1,0 +1,61 @@
+"""What crosses between host and device in a batch, counted on a stand-in for the device."""
+
+import numpy as np
+import pytest
+import torch
+
+from bench import crossings, extracting
+from bench.crossings import Crossings
+from extract.config import ExtractConfig
+from extract.encoders import Encoders
+
+
+def test_the_stand_in_computes_and_counts_what_crosses():
+    with torch.inference_mode(), Crossings() as counted:
+        there = torch.arange(6.0).to(crossings.device())
+        assert (there.device.type, counted.counts()) == ("standin", {"sent": 1, "fetched": 0, "waits": 1})
+        there += torch.tensor([1.0], device=there.device)
+        assert (counted.sent, counted.sent_bytes) == (2, 28)
+        assert there.view(2, 3).sum(1).cpu().tolist() == [6, 15]
+        assert (counted.fetched, counted.fetched_bytes) == (1, 8)
+        counted.clear()
+        assert there.max().item() == 6 and len(there.nonzero()) == 6 and len(there[there > 3]) == 3
+        assert counted.counts() == {"sent": 0, "fetched": 0, "waits": 3}
+        counted.clear()
+        pinned, plain = (torch.empty(6, pin_memory=pin) for pin in (True, False))
+        pinned.copy_(there, non_blocking=True)
+        assert counted.counts() == {"sent": 0, "fetched": 1, "waits": 0}
+        plain.copy_(there, non_blocking=True)
+        assert counted.counts() == {"sent": 0, "fetched": 2, "waits": 1}
+        with pytest.raises(RuntimeError):
+            there.numpy()
+
+
+def test_a_number_of_the_host_does_not_cross():
+    with torch.inference_mode(), Crossings() as counted:
+        there = torch.zeros(3, device=crossings.device()) + 2
+        assert (there * torch.tensor(0.5)).device == there.device
+        torch.ones(2).to(torch.float64)
+    assert counted.counts() == {"sent": 0, "fetched": 0, "waits": 0}
+
+
+@pytest.fixture(scope="module")
+def counts():
+    encoders = Encoders(ExtractConfig(weights="random-tiny", device="cpu", text_batch=4, image_batch=4))
+    return {row["batch"]: (row["sent"], row["fetched"], row["waits"]) for row in extracting.crossing(encoders)}
+
+
+def test_what_a_batch_of_four_sends_fetches_and_waits_for(counts):
+    found = dict(counts)
+    forced = found.pop("torchvision alone")
+    assert forced[1] == 0 and forced[2] > 4  # it waits for each picture itself
+    detector = np.subtract(found.pop("objects and their crops"), forced)
+    assert found == {
+        "text": (2, 2, 5),
+        "joint, texts": (1, 1, 2),
+        "joint, pictures": (1, 1, 2),
+        "joint, pictures and patches": (1, 2, 3),
+        "image": (1, 1, 2),
+        "image and regions": (1, 2, 3),
+    }
+    assert tuple(detector) == (7, 15, 22)
