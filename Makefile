@@ -10,7 +10,7 @@ DEVICE ?= auto
 # what each target takes; what is not given is the command's own default, or the head's
 TAKES_setup := EXTRAS
 TAKES_demo := SHARDS
-TAKES_extract := DATASET DATA SHARDS NAME WEIGHTS MAX_MISSING LIMIT DEVICE FOR TEXT IMAGE JOINT DETECTOR DESCRIPTIONS WORKERS_ON REMOTE PUSH PLAN EXPLAIN ARGS
+TAKES_extract := DATASET DATA SHARDS NAME WEIGHTS MAX_MISSING LIMIT DEVICE FOR TEXT IMAGE JOINT DETECTOR DESCRIPTIONS WORKERS_ON SLURM REMOTE PUSH PLAN EXPLAIN ARGS
 TAKES_describe := DATASET DATA DESCRIPTIONS CONTACT ARGS
 TAKES_train := DATASET SHARDS MODEL EPOCHS SEEDS DEVICE RUN REPORT ARGS
 TAKES_reproduce := DATASET DATASETS SHARDS MODELS EPOCHS SEEDS DEVICE RUN WORKERS_ON REPORT ARGS
@@ -61,7 +61,8 @@ help:
 	@echo "                                    and FOR=ghmfc,dwe: the parts that only these heads read"
 	@echo "                                    TEXT IMAGE JOINT DETECTOR=name: other encoders than the papers' (docs/encoders.md)"
 	@echo "                                    DESCRIPTIONS=file: longer texts of entities, for DWE+"
-	@echo "                                    WORKERS_ON=local:4: four processes, one for each GPU where there are several"
+	@echo "                                    WORKERS_ON=local:4: four processes, one for each GPU where there are several;"
+	@echo "                                    slurm:8 SLURM='partition=gpu gpus=1', ray (docs/scale.md)"
 	@echo "                                    REMOTE=url: fetch what a teammate has computed; PUSH=1: publish the result"
 	@echo "                                    PLAN=1: only show what there is to do; EXPLAIN=1: and why"
 	@echo "make describe DATASET=... CONTACT=you@example.org   such a file, from Wikipedia"
@@ -91,7 +92,7 @@ extract: $(READY)
 	  --max-missing "$$MAX_MISSING" --device "$$DEVICE" $${LIMIT:+--limit "$$LIMIT"} $${FOR:+--for "$$FOR"} \
 	  $${NAME:+--name "$$NAME"} $${TEXT:+--text "$$TEXT"} $${IMAGE:+--image "$$IMAGE"} $${JOINT:+--joint "$$JOINT"} \
 	  $${DETECTOR:+--detector "$$DETECTOR"} $${DESCRIPTIONS:+--descriptions "$$DESCRIPTIONS"} \
-	  $${WORKERS_ON:+--workers-on "$$WORKERS_ON"} $${REMOTE:+--remote "$$REMOTE"} \
+	  $${WORKERS_ON:+--workers-on "$$WORKERS_ON"} $${SLURM:+--slurm "$$SLURM"} $${REMOTE:+--remote "$$REMOTE"} \
 	  $(call switch,PUSH,push) $(call switch,PLAN,plan) $(call switch,EXPLAIN,explain) $(ARGS)
 
 describe: $(READY)

@@ -11,7 +11,9 @@ import io
 import json
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
@@ -157,6 +159,24 @@ def lines() -> Iterator[None]:
         raise SystemExit(MelcacheError.exit_code) from None
 
 
+@contextlib.contextmanager
+def _in_order() -> Iterator[None]:
+    """Let a SIGTERM in the block end it as an error does: claims and temporary files go, workers are told to end."""
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def run(command: Callable[..., object], name: str) -> None:
     """Run a command line to its end.  Raises SystemExit: with the command's code, or LOST if its result was lost."""
     _fill_gaps()
@@ -164,7 +184,7 @@ def run(command: Callable[..., object], name: str) -> None:
     code: str | int | None = 0
     sys.stdout, sys.stderr = out(), err()
     try:
-        with lines():
+        with _in_order(), lines():
             command(prog_name=name)
     except SystemExit as ended:
         code = ended.code

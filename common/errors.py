@@ -55,5 +55,9 @@ class NetworkError(MelcacheError):
     """A server does not answer, refuses, or answers what nobody asked."""
 
 
+class WorkersError(MelcacheError):
+    """Workers on a cluster have not finished, or what they said cannot be found."""
+
+
 class NotFiniteError(MelcacheError):
     """NaN or infinity where only finite numbers are allowed."""

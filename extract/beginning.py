@@ -24,6 +24,7 @@ from extract.reading import descriptions
 from extract.remote import Shared
 from extract.siblings import Siblings
 from extract.weights import sources
+from workers import launch
 
 PATHS = ("/", "./", "../", "~", LOCAL)  # what an encoder's name begins with that can be a folder alone
 
@@ -46,6 +47,8 @@ def begin(config: ExtractConfig) -> Begun:
     """Read what there is.  Raises MelcacheError for whatever no encoder is needed to see; nothing is written."""
     shared = Shared(config)  # first: a bad URL stops at once, and the weights may switch the Hub's library off
     _stop_if_no_encoder(config)
+    if config.engine is not None:
+        launch.check(config.engine)
     if not config.plan:
         check_writable(config.folder)
     if config.by_plan:

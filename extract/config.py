@@ -18,7 +18,7 @@ from common.options import knob
 from common.paths import DATA, SHARDS, check_name, is_folder
 from common.words import nearest, one_of
 from extract.datasets import ADAPTERS
-from workers.engine import WORKERS_ON, Engine
+from workers.engine import SLURM, WAIT, WORKERS_ON, Engine
 
 NONE = Path("none")  # of --descriptions and --faces: without, though the cache that is there has some
 LONGEST = 1 << 20  # tokens of a text
@@ -78,6 +78,8 @@ class ExtractConfig:
     )
     workers: int = knob(4, "threads that decode images", panel="Machine")
     workers_on: str | None = knob(None, WORKERS_ON, panel="Machine")
+    slurm: str = knob("", SLURM, panel="Machine")
+    wait: bool = knob(False, WAIT, panel="Machine")
     by_plan: str | None = knob(
         None,
         "go by what another process has planned: the sha256 of its plan, which lies beside the shards. --workers-on "
@@ -292,7 +294,7 @@ class ExtractConfig:
     @property
     def engine(self) -> Engine | None:
         """What starts the processes that extract beside this one; None where it does alone.  Raises ConfigError."""
-        return Engine.of(self.workers_on)
+        return Engine.of(self.workers_on, self.slurm, self.wait)
 
     @property
     def source(self) -> Path:

@@ -26,14 +26,18 @@ ALLOWED = {
     "melcache": {"common", "cache", "extract", "link", "report.cli", "serve", "train", "numpy", "typer"},
     "report": {"common", "cache", "extract.datasets", "extract.images", "train", "numpy", "torch", "PIL", "jinja2"},
     "torture": {  # extract.images only: no encoder
-        "common", "cache", "extract", "link", "serve", "numpy", "h5py", "xxhash", "PIL", "safetensors", "uvicorn",
-        "train.run_folder.run_files", "train.run_folder.run_schema",
+        "common", "cache", "extract", "link", "serve", "workers", "numpy", "h5py", "xxhash", "PIL", "safetensors",
+        "uvicorn", "train.run_folder.run_files", "train.run_folder.run_schema",
     },
 }  # fmt: skip
 ONLY_HERE = {
     "common/devices.py": {"torch"},
     "cache/writing/writer.py": {"h5py"},
     "cache/checks/hdf5_gate.py": {"h5py"},  # in a child process
+    "torture/clusters/ray_cluster.py": {"ray"},
+    "workers/ray.py": {"ray"},
+    "workers/slurm.py": {"submitit"},
+    "workers/slurm_job.py": {"submitit"},
     "cache/remotes/object_store.py": {"fsspec"},
     "cache/remotes/s3.py": {"fsspec", "s3fs", "botocore", "aiohttp"},
     "cache/remotes/gcs.py": {"fsspec", "gcsfs", "google", "aiohttp"},

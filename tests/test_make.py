@@ -111,7 +111,7 @@ def test_commands_are_suggested_as_they_are_typed(checkout, monkeypatch):
 
 GOALS = {
     "extract": "DATASET DATA SHARDS NAME WEIGHTS MAX_MISSING LIMIT DEVICE FOR TEXT IMAGE JOINT DETECTOR "
-    "DESCRIPTIONS WORKERS_ON REMOTE",
+    "DESCRIPTIONS WORKERS_ON SLURM REMOTE",
     "describe": "DATASET DATA DESCRIPTIONS CONTACT",
     "train": "DATASET SHARDS MODEL EPOCHS SEEDS DEVICE RUN",
     "reproduce": "DATASET DATASETS SHARDS MODELS EPOCHS SEEDS DEVICE RUN WORKERS_ON",
@@ -215,7 +215,7 @@ def test_extras_are_checked_installed_within_the_lock_and_remembered(fresh):
     program(fresh / "programs/uv", UV)
     path = f"{fresh}/programs:{fresh}/tools"
     status, _, said = make(fresh, "setup", "EXTRAS=s3,tensorbord", PATH=path)
-    known = "extract gcs hf pandas plot s3 serve sweep tensorboard"
+    known = "extract gcs hf pandas plot ray s3 serve slurm sweep tensorboard"
     assert status and f"EXTRAS=tensorbord: expected some of: {known}" in said
     installed = "--constraint][requirements.lock][--requirement][pyproject.toml]"
     words = "".join(make(fresh, "setup", "EXTRAS=s3, plot", PATH=path)[1])

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from torture.clusters import engines
 from torture.machines import (
     beside,
     bit_rot,
@@ -105,4 +106,10 @@ EXPERIMENTS = {
     ),
     "remotes": Experiment("12. A remote never ends an extraction", strange_remotes.run, 10, 2_000),
     "requests": Experiment("13. A server answers whatever it is sent, and goes on", strange_requests.run, 150, 10_000),
+    "clusters": Experiment(
+        "14. Workers may die, be preempted or canceled: the cache is that of one, and nothing is left behind",
+        engines.run,
+        None,
+        3,
+    ),
 }

@@ -7,13 +7,15 @@ import time
 from pathlib import Path
 
 from common.output import Progress, say
+from workers.engine import Engine
 from workers.work import Work, command, last_line, python_path
 
 LOOK = 0.5  # seconds between two looks at the workers
 
 
-def run(count: int, work: Work) -> None:
-    """Let `count` processes work until all have ended.  One that fails costs a line with what it said last."""
+def run(engine: Engine, work: Work) -> None:
+    """Let processes work until all have ended.  One that fails costs a line with what it said last."""
+    count = engine.count
     with tempfile.TemporaryDirectory(prefix="melcache-workers-") as folder:
         logs = [Path(folder) / f"{place}.log" for place in range(count)]
         words = command(work.module, work.words)

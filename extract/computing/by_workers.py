@@ -19,10 +19,10 @@ def work(config: ExtractConfig, plan: Callable[[], bytes], todo: int) -> bool:
     engine = config.engine
     if engine is None or not todo:
         return True
-    last = dataclasses.replace(config, workers_on=None, explain=False)
+    last = dataclasses.replace(config, workers_on=None, slurm="", wait=False, explain=False)
     alone = dataclasses.replace(last, remote="", push=False, signers=None, require_signed=False)
     file = plans.write(config.folder, plan())
-    before, here = _shards(config), True
+    before, gone = _shards(config), False
     task = Work(
         "extract",
         tuple(as_words(dataclasses.replace(alone, by_plan=plans.digest_of(file)))),
@@ -33,11 +33,16 @@ def work(config: ExtractConfig, plan: Callable[[], bytes], todo: int) -> bool:
         lambda: len(_shards(config) - before),
     )
     try:
-        here = launch.run(engine, task)
+        ended = launch.run(engine, task)
+    except KeyboardInterrupt:
+        gone = engine.kind == "slurm"
+        raise
+    else:
+        gone = not ended
     finally:
-        if here:  # else they need it for as long as they go on
+        if not gone:  # else they need it for as long as they go on
             file.unlink(missing_ok=True)
-    return here
+    return ended
 
 
 def _shards(config: ExtractConfig) -> set[str]:

@@ -33,7 +33,8 @@ CODE = ("cache", "common", "extract")  # folders whose code a plan depends on
 ELSEWHERE = {
     "by_plan", "data", "descriptions", "detector", "detector_weights", "device", "explain", "faces", "image",
     "image_weights", "joint", "joint_weights", "json", "name", "plan", "precision", "push", "remote", "reorder",
-    "require_signed", "shards", "signers", "text", "text_tokens", "text_weights", "weights", "workers", "workers_on",
+    "require_signed", "shards", "signers", "slurm", "text", "text_tokens", "text_weights", "wait", "weights", "workers",
+    "workers_on",
 }  # fmt: skip
 
 

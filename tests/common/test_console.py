@@ -3,8 +3,10 @@
 import io
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from common import console, output
 from common.errors import CacheError, MelcacheError
+from torture.processes import child
 
 ROOT = Path(__file__).parents[2]
 WORK = """
@@ -197,3 +200,24 @@ def test_a_bar_has_no_eta_either_before_work_tells_it(clock, monkeypatch):
         clock.now += 10
         progress.advance(9)
         assert str(bars[0]).endswith(", 1 min 40 s left]")
+
+
+def test_a_sigterm_ends_a_command_in_order(tmp_path):
+    """Claims are dropped, temporary files removed, workers told to end."""
+
+    def work(prog_name):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # and again meanwhile
+            (tmp_path / "removed").touch()
+
+    def command():
+        try:
+            console.run(work, "x")
+        except SystemExit as ended:
+            (tmp_path / "code").write_text(str(ended.code))
+
+    _, status = os.waitpid(child(command), 0)
+    assert status == 0 and (tmp_path / "code").read_text() == "143" and (tmp_path / "removed").exists()

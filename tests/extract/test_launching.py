@@ -11,13 +11,14 @@ from typer.testing import CliRunner
 
 import melcache
 from common.commands import Command, program
-from common.errors import ConfigError
+from common.errors import ConfigError, WorkersError
 from common.options import as_words
+from common.paths import names
 from extract import pipeline
 from extract.config import ExtractConfig
 from tests.worlds import entity_record, extract_config, mention_record, write_release
 from torture.processes import child
-from workers import local
+from workers import launch, local
 from workers.work import command
 
 pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
@@ -26,11 +27,11 @@ config = partial(extract_config, candidates=2, shard_rows=2)
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    names = [f"Place{i}" for i in range(8)]
+    places = [f"Place{i}" for i in range(8)]
     return write_release(
         tmp_path_factory.mktemp("release"),
-        [mention_record(i, f"a day in {name}", name, gold=f"e{i}") for i, name in enumerate(names)],
-        [entity_record(i, name, "a place") for i, name in enumerate(names)],
+        [mention_record(i, f"a day in {name}", name, gold=f"e{i}") for i, name in enumerate(places)],
+        [entity_record(i, name, "a place") for i, name in enumerate(places)],
     )
 
 
@@ -150,10 +151,37 @@ def test_a_worker_is_started_with_its_options_and_its_log(release, tmp_path, mon
     assert (threads, words[:2]) == ("3", ["-m", "extract"]) and given_by(words[2:]) == given
 
 
-@pytest.mark.parametrize("given", ["local", "local:0", "local:-1", "slurm:4", "local:4x", "4", "local:1000"])
-def test_what_is_no_launcher_is_refused(release, tmp_path, given):
-    with pytest.raises(ConfigError, match="expected local:N, such as local:4"):
-        config(release, tmp_path, workers_on=given)
+def test_what_is_no_engine_is_refused_before_anything_is_read(release, tmp_path):
+    with pytest.raises(ConfigError, match=r"--workers-on local:0: expected local:N, slurm:N, ray, ray:N"):
+        config(release, tmp_path, workers_on="local:0")
+    with pytest.raises(ConfigError, match=r"--slurm: array is set by melcache"):
+        config(release, tmp_path, workers_on="slurm:2", slurm="array=1-9")
+
+
+def test_jobs_that_go_on_by_themselves_finish_and_keep_their_plan(release, tmp_path, monkeypatch, watched):
+    tasks = []
+    monkeypatch.setattr(launch, "check", lambda engine: None)
+    monkeypatch.setattr(launch, "run", lambda engine, work: tasks.append((engine, work)))
+    folder = pipeline.run(config(release, tmp_path, workers_on="slurm:2", slurm="partition=gpu"))
+    [(engine, work)] = tasks
+    assert (engine.kind, engine.count, engine.options) == ("slurm", 2, (("partition", "gpu"),))
+    assert watched[-1].draft.made == 0 and not (folder / "manifest.json").exists()
+    worker, last = given_by(list(work.words)), given_by(list(work.finish))
+    assert worker.by_plan and worker.workers_on is None and last.workers_on is None and last.slurm == ""
+    assert melcache.open(pipeline.run(worker)).id == melcache.open(pipeline.run(config(release, tmp_path / "alone"))).id
+
+
+@pytest.mark.parametrize(("error", "kept"), [(KeyboardInterrupt, True), (ConfigError, False), (WorkersError, False)])
+def test_a_plan_goes_with_the_jobs_that_need_it(release, tmp_path, monkeypatch, error, kept):
+    def stopped(engine, work):
+        raise error
+
+    monkeypatch.setattr(launch, "check", lambda engine: None)
+    monkeypatch.setattr(launch, "run", stopped)
+    given = config(release, tmp_path, workers_on="slurm:2", wait=True)
+    with pytest.raises(error):
+        pipeline.run(given)
+    assert any(name.startswith(".plan-") for name in names(given.folder)) is kept
 
 
 def test_a_plan_has_no_workers(release, tmp_path):

@@ -48,7 +48,7 @@ OTHERS = {
     "workers", "shard_rows", "remote", "push", "explain", "plan", "json", "strict", "require_signed", "signers",
     "text", "text_pooling", "text_weights", "query_prompt", "passage_prompt", "image", "image_weights", "joint",
     "joint_weights", "joint_edges", "detector_weights", "text_tokens", "candidates_from",
-    "workers_on", "by_plan",
+    "workers_on", "slurm", "wait", "by_plan",
 }  # fmt: skip
 
 

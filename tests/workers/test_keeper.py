@@ -1,0 +1,63 @@
+"""A worker where an engine has put it: started again where a signal has ended it, and never without its parent."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from torture.processes import child
+from workers import keeper, ray_task
+from workers.keeper import keep
+
+
+def lines(path):
+    return path.read_text().split() if path.exists() else []
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "starts"),
+    [
+        ("exit 0", 0, 1),
+        ("exit 3", 3, 1),
+        ("kill -KILL $$", -9, 1 + keeper.AGAIN),
+        ("exit 143", 143, 1 + keeper.AGAIN),  # a SIGTERM, after which it has ended in order
+        ("kill -USR2 $$; exit 5", 5, 1),  # which tells a job, not its worker, of a preemption
+        ('test $(wc -l < "$LOG") = 2 || kill -KILL $$', 0, 2),
+    ],
+)
+def test_a_worker_that_a_signal_ends_is_started_again(tmp_path, script, status, starts):
+    log, again = tmp_path / "log", []
+    words = ["/bin/sh", "-c", f'pwd >> "$LOG"; {script}']
+    assert keep(words, {"LOG": str(log)}, str(tmp_path), before_again=lambda: again.append(1)) == status
+    assert lines(log) == [str(tmp_path)] * starts and len(again) == starts - 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_worker_outlives_its_parent(tmp_path, number):
+    log = tmp_path / "log"
+    words = ["/bin/sh", "-c", f"echo $$ >> {log}; exec sleep 60"]
+    parent = child(lambda: keep(words, {}, str(tmp_path)))
+    while not lines(log):
+        time.sleep(0.01)
+    os.kill(parent, number)
+    os.waitpid(parent, 0)
+    ends = time.monotonic() + 20
+    while os.path.exists(f"/proc/{lines(log)[0]}/cwd") and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert not os.path.exists(f"/proc/{lines(log)[0]}/cwd")
+
+
+def test_a_task_tells_its_status_and_its_last_line(tmp_path):
+    code = "import sys; print('first'); sys.exit('last word ' + sys.argv[1])"
+    found = ray_task.work(["-c", code, "x" * 600], {}, str(tmp_path), str(tmp_path), 3)
+    assert found == (1, ("last word " + "x" * 600)[: ray_task.TAIL])
+    assert sys.executable and "first" in (tmp_path / "3.log").read_text()
+
+
+def test_a_node_that_does_not_see_the_shared_folder_says_so(tmp_path):
+    status, said = ray_task.work(["-c", "0"], {}, str(tmp_path), str(tmp_path / "logs"), 0)
+    assert status == 1 and said.endswith(
+        f"has no folder {tmp_path}/logs: it must lie on a file system that all nodes share"
+    )

@@ -1,0 +1,71 @@
+"""Workers on Ray: shares of a cluster, and what cannot be used is one line.  Real clusters: torture/clusters/."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from common.errors import ConfigError
+from workers import launch, ray
+from workers.engine import Engine
+from workers.work import Work
+
+
+def cluster(*nodes):
+    return SimpleNamespace(nodes=lambda: [{"Alive": alive, "Resources": found} for alive, found in nodes])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "count", "expected"),
+    [
+        ([(True, {"CPU": 8.0}), (True, {"CPU": 4.0})], 0, (2, 4, 0.0)),  # one for each node
+        ([(True, {"CPU": 8.0, "GPU": 2.0}), (True, {"CPU": 8.0, "GPU": 2.0})], 0, (4, 4, 1.0)),  # for each GPU
+        ([(True, {"CPU": 8.0, "GPU": 1.0})], 3, (3, 2, 0.333)),  # which they share
+        ([(True, {"CPU": 2.0}), (False, {"CPU": 64.0, "GPU": 8.0})], 5, (5, 1, 0.0)),
+        ([(True, {}), (True, {"CPU": 3.0})], 0, (1, 3, 0.0)),  # a head without work
+    ],
+)
+def test_each_worker_has_its_share_of_the_cluster(nodes, count, expected):
+    assert ray._shares(cluster(*nodes), count) == expected
+
+
+def test_a_cluster_without_cores_is_refused():
+    with pytest.raises(ConfigError, match="no node of the cluster has a CPU for work"):
+        ray._shares(cluster((True, {"GPU": 1.0})), 0)
+
+
+def test_workers_get_variables_of_melcache_and_of_weights_and_no_secrets(monkeypatch):
+    for name in ("MELCACHE_REMOTE", "HF_HOME", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "RAY_ADDRESS"):
+        monkeypatch.setenv(name, "x")
+    found = ray._variables(3)
+    assert found.keys() >= {"MELCACHE_REMOTE", "HF_HOME", "PYTHONPATH", "OMP_NUM_THREADS"}
+    assert found["OMP_NUM_THREADS"] == "3" and not found.keys() & {"HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "RAY_ADDRESS"}
+
+
+def work(tmp_path):
+    return Work("extract", (), (), tmp_path / "world", "shards", 3, lambda: 0)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs Ray: make setup EXTRAS=ray"):
+        launch.check(Engine("ray", 0))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n\nThis process"),
+        ConnectionError("Could not find any running Ray instance."),
+        ValueError("bad address"),
+    ],
+)
+def test_a_cluster_that_cannot_be_used_is_one_line(tmp_path, monkeypatch, error):
+    def init(**given):
+        raise error
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(ConfigError, match=r"--workers-on ray:head:6379: ") as refused:
+        ray.run(Engine("ray", 0, "head:6379"), work(tmp_path))
+    assert "\n" not in str(refused.value) and str(error).split()[-1] in str(refused.value)
+    assert not list(tmp_path.iterdir())

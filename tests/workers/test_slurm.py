@@ -1,0 +1,224 @@
+"""Jobs of Slurm: submitted, watched, ended; its commands are scripts here.  Real ones: torture/clusters/."""
+
+import os
+import re
+import time
+
+import pytest
+
+from common.errors import ConfigError, WorkersError
+from torture.processes import child
+from workers import launch, slurm
+from workers.engine import Engine
+from workers.slurm_job import DONE, FAILED, FINISHED, Copy
+from workers.work import Work
+
+OTHERS = {  # what each command does; "$STATE" is a folder
+    "sbatch": 'n=$(ls "$STATE" | grep -c script); cp "$1" "$STATE/script$n"; echo "Submitted batch job $((n + 41))"',
+    "srun": ":",
+    "squeue": ":",
+    "scancel": 'echo "$@" >> "$STATE/canceled"',
+}
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A function that lets commands of Slurm do other things; it returns the folder with what was submitted."""
+    programs, state = tmp_path / "programs", tmp_path / "state"
+    programs.mkdir()
+    state.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("STATE", str(state))
+    monkeypatch.setattr(slurm, "LOOK", 0.01)
+
+    def doing(**commands):
+        for name, text in (OTHERS | commands).items():
+            (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+            (programs / name).chmod(0o755)
+        return state
+
+    return doing
+
+
+@pytest.fixture
+def submitit():
+    return pytest.importorskip("submitit")
+
+
+def work(tmp_path, come=lambda: 0):
+    folder = tmp_path / "shards/world"
+    return Work("extract", ("--by-plan", "d"), ("--push",), folder, "shards", 3, come)
+
+
+def logs(tmp_path):
+    return sorted((tmp_path / "shards").glob(".workers-world-*"))
+
+
+def test_without_slurm_or_submitit_a_line_says_what_to_do(cluster, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ConfigError, match=r"sbatch was not found. Run this on a host that submits jobs"):
+        launch.check(Engine("slurm", 2))
+    cluster()
+    monkeypatch.undo()
+    cluster()
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs submitit: make setup EXTRAS=slurm"):
+        launch.check(Engine("slurm", 2))
+
+
+def test_an_array_of_workers_and_a_job_behind_it_are_submitted(submitit, cluster, tmp_path, capsys):
+    state = cluster()
+    options = (("partition", "gpu"), ("time", "1-0"), ("gres", "gpu:a100:1"), ("exclusive", ""))
+    assert slurm.run(Engine("slurm", 4, options=options), work(tmp_path)) is False
+    array, last = ((state / f"script{place}").read_text() for place in (0, 1))
+    for script in (array, last):
+        given = set(re.findall(r"#SBATCH --(.*)", script))
+        assert {"partition=gpu", "time=1-0", "gres=gpu:a100:1", "exclusive", "requeue", "signal=USR2@90"} <= given
+        assert "job-name=melcache-world" in given and "open-mode=append" in given
+    assert "#SBATCH --array=0-3%4\n" in array and "--dependency" not in array
+    assert "#SBATCH --dependency=afterany:41\n" in last and "--array" not in last
+    said = capsys.readouterr().err
+    assert (
+        "4 workers as job 41, and job 42" in said and "Watch: squeue --jobs 41,42" in said and "scancel 41 42" in said
+    )
+    copies = [submitit.core.utils.DelayedSubmission.load(path) for path in sorted(logs(tmp_path)[0].glob("*.pkl"))]
+    assert [copy.function.words[1:] for copy in copies] == [["-m", "extract", "--by-plan", "d"]] * 4 + [
+        ["-m", "extract", "--push"]
+    ]
+    assert [copy.function.last for copy in copies] == [False] * 4 + [True]
+    assert {copy.function.folder for copy in copies} == {os.getcwd()}
+
+
+def test_what_sbatch_says_is_one_line_and_nothing_stays(submitit, cluster, tmp_path, capfd):
+    refusal = "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed"
+    cluster(sbatch=f"printf '{refusal}' >&2; exit 1")
+    with pytest.raises(ConfigError, match=r"Slurm refuses the job: invalid partition specified: x; Batch job") as error:
+        slurm.run(Engine("slurm", 2), work(tmp_path))
+    assert "\n" not in str(error.value) and capfd.readouterr().err == "" and logs(tmp_path) == []
+
+
+def test_workers_without_a_last_job_are_canceled(submitit, cluster, tmp_path):
+    state = cluster(sbatch=f'test -e "$STATE/script0" && {{ echo "no more jobs" >&2; exit 1; }}; {OTHERS["sbatch"]}')
+    with pytest.raises(ConfigError, match="Slurm refuses the job: no more jobs"):
+        slurm.run(Engine("slurm", 2), work(tmp_path))
+    assert (state / "canceled").read_text() == "41\n" and logs(tmp_path) == []
+
+
+def test_a_folder_whose_name_slurm_would_change_is_refused(cluster, tmp_path):
+    cluster()
+    with pytest.raises(ConfigError, match="may not hold a %"):
+        slurm.run(Engine("slurm", 2), work(tmp_path / "100%"))
+
+
+# two looks at a busy queue, one at which it does not answer, and then it has forgotten the jobs
+QUEUE = """n=$(cat "$STATE/looks" 2>/dev/null || echo 0); echo $((n + 1)) > "$STATE/looks"
+case "$*$n" in
+*%F*) exit 0;;
+*1|*2) printf 'RUNNING\\nRUNNING\\nPENDING\\n';;
+*3) echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1;;
+*) echo "slurm_load_jobs error: Invalid job id specified" >&2; {end}; exit 1;;
+esac"""
+
+
+def waited(cluster, tmp_path, end):
+    state = cluster(squeue=QUEUE.format(end=end))
+    assert slurm.run(Engine("slurm", 2, wait=True), work(tmp_path, lambda: 3)) is True
+    return int((state / "looks").read_text())
+
+
+def test_wait_ends_when_the_queue_is_empty_and_all_is_finished(submitit, cluster, tmp_path):
+    assert waited(cluster, tmp_path, f"rm -r {tmp_path}/shards/.workers-*") == 5
+
+
+def test_workers_that_failed_are_told_although_all_is_finished(submitit, cluster, tmp_path, capsys):
+    there = f"{tmp_path}/shards/.workers-*"
+    waited(cluster, tmp_path, f"cd {there}; touch {FINISHED} {FAILED}77")
+    assert "1 workers have failed, the first in job 77; what they said is in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("log", "said"), [("first\nout of memory\n", "out of memory"), (None, "it has said nothing; do its nodes share")]
+)
+def test_what_is_not_finished_is_an_error_with_the_last_line(submitit, cluster, tmp_path, log, said):
+    write = "" if log is None else f"cd {tmp_path}/shards/.workers-*; printf '{log}' > 42_0_log.out"
+    with pytest.raises(WorkersError, match=f"job 42 has not finished: {said}.*The same command continues"):
+        waited(cluster, tmp_path, write or ":")
+
+
+def test_an_interrupt_leaves_the_jobs_and_says_how_to_end_them(submitit, cluster, tmp_path, monkeypatch, capsys):
+    cluster(squeue="echo RUNNING")
+
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: interrupted(seconds) if seconds == slurm.LOOK else None)
+    with pytest.raises(KeyboardInterrupt):
+        slurm.run(Engine("slurm", 2, wait=True), work(tmp_path))
+    assert "the jobs go on. Watch: squeue --jobs 41,42. End: scancel 41 42" in capsys.readouterr().err
+    assert len(logs(tmp_path)) == 1
+
+
+def test_what_earlier_jobs_said_goes_once_the_queue_has_none_of_them(cluster, tmp_path):
+    shards = tmp_path / "shards"
+    for name, file in (("old", "7_0_log.out"), ("queued", "8_1_submitted.pkl"), ("new", "")):
+        (shards / f".workers-world-{name}").mkdir(parents=True)
+        if file:
+            (shards / f".workers-world-{name}" / file).touch()
+    cluster(squeue="exit 1")
+    slurm._sweep(shards, "world")
+    assert len(logs(tmp_path)) == 3, "nobody knows what the queue has"
+    cluster(squeue="echo 8 12")
+    slurm._sweep(shards, "world")
+    assert [path.name for path in logs(tmp_path)] == [".workers-world-new", ".workers-world-queued"]
+
+
+def job(tmp_path, script, last=False, **environment):
+    """Run what a job runs in a process of its own; return its exit status and the folder of jobs."""
+    jobs = tmp_path / "jobs"
+    jobs.mkdir(exist_ok=True)
+
+    def run():
+        os.environ.pop("OMP_NUM_THREADS", None)
+        os.environ.update(environment)
+        Copy(["/bin/sh", "-c", script], {"GIVEN": "x"}, str(tmp_path), str(jobs), last)()
+
+    with open(os.devnull, "wb") as nothing:
+        saved = os.dup(2)
+        os.dup2(nothing.fileno(), 2)
+        _, status = os.waitpid(child(run), 0)
+        os.dup2(saved, 2)
+        os.close(saved)
+    return os.waitstatus_to_exitcode(status), jobs
+
+
+def test_a_worker_that_has_nothing_left_to_do_lets_the_others_go(cluster, tmp_path):
+    state = cluster()
+    script = 'test "$OMP_NUM_THREADS$GIVEN" = 6x'
+    status, jobs = job(tmp_path, script, SLURM_ARRAY_JOB_ID="41", SLURM_CPUS_PER_TASK="6")
+    assert status == 0 and (state / "canceled").read_text() == "--state=PENDING 41\n"
+    assert [path.name for path in jobs.iterdir()] == [DONE]
+    assert job(tmp_path, "touch begun; exit 1")[0] == 0 and not (tmp_path / "begun").exists(), "it came late"
+
+
+def test_a_worker_that_fails_is_noted_and_the_last_job_keeps_what_it_said(cluster, tmp_path):
+    cluster()
+    status, jobs = job(tmp_path, "exit 2", SLURM_JOB_ID="43")
+    assert status == 1 and [path.name for path in jobs.iterdir()] == [f"{FAILED}43"]
+    status, jobs = job(tmp_path, "exit 0", last=True)
+    assert status == 0 and {path.name for path in jobs.iterdir()} == {f"{FAILED}43", FINISHED, DONE}
+
+
+def test_the_last_job_removes_what_all_said_where_all_went_well(cluster, tmp_path):
+    cluster()
+    job(tmp_path, "exit 0")
+    status, jobs = job(tmp_path, "exit 0", last=True)
+    assert status == 0 and not jobs.exists()
+    status, jobs = job(tmp_path, "exit 2", last=True)
+    assert status == 1 and jobs.exists()
+
+
+def test_a_job_that_is_bidden_to_end_does_not_begin_again(cluster, tmp_path):
+    cluster()
+    status, _ = job(tmp_path, "echo >> begun; kill -TERM $PPID; kill -TERM $$")
+    assert status == 1 and (tmp_path / "begun").read_text() == "\n"

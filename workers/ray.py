@@ -1,0 +1,111 @@
+"""`--workers-on ray`: a task of Ray core for each worker, of which only words and the end of its log travel.
+
+Ray starts a task whose process or node has died on another one; what is computed goes to the shared folder alone.
+"""
+
+import contextlib
+import importlib.util
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from common.errors import ConfigError
+from common.output import Progress, say
+from workers import keeper, ray_task
+from workers.engine import Engine
+from workers.work import LOGS, Work, python_path
+
+LOOK = 0.5  # seconds between two looks at the tasks
+AGAIN = 3  # times that Ray starts a task again whose process or node has died
+# begin the names of variables that workers get
+PASSED = ("MELCACHE_", "HF_HOME", "HF_HUB_", "TORCH_HOME", "XDG_CACHE_HOME")
+
+
+def check() -> None:
+    """Raise ConfigError where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError("--workers-on ray needs Ray: make setup EXTRAS=ray, or pip install 'melcache[ray]'")
+
+
+def run(engine: Engine, work: Work) -> None:
+    """Let tasks of Ray work until all have ended.  One that fails costs a line with what it said last.
+
+    Raises ConfigError where the cluster is not there or another version's.
+    """
+    parent = work.folder.absolute().parent
+    with _connected(engine.address) as ray:
+        count, cores, gpus = _shares(ray, engine.count)
+        parent.mkdir(parents=True, exist_ok=True)
+        logs = tempfile.mkdtemp(prefix=f"{LOGS}{work.folder.name}-", dir=parent)
+        try:
+            for module in (keeper, ray_task):
+                ray.cloudpickle.register_pickle_by_value(module)
+            task = ray.remote(ray_task.work).options(
+                num_cpus=cores, num_gpus=gpus, max_retries=AGAIN, scheduling_strategy="SPREAD"
+            )
+            words, variables, here = ["-m", work.module, *work.words], _variables(cores), os.getcwd()
+            tasks = [task.remote(words, variables, here, logs, place) for place in range(count)]
+            _wait(ray, tasks, work)
+        finally:
+            shutil.rmtree(logs, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """Yield Ray, connected to a cluster; where none is named, to the one of this machine, or one of its own."""
+    import ray
+
+    try:
+        ray.init(address=address or None, log_to_driver=False, logging_level="CRITICAL")
+    except (RuntimeError, ConnectionError, ValueError, TimeoutError) as error:
+        where = f":{address}" if address else ""
+        said = " ".join(str(error).split())
+        raise ConfigError(f"--workers-on ray{where}: {said:.500}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _shares(ray: Any, count: int) -> tuple[int, int, float]:
+    """Return how many workers there are, and the cores and the GPUs of each."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    if not nodes:
+        raise ConfigError("--workers-on ray: no node of the cluster has a CPU for work")
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    count = count or gpus or len(nodes)
+    on_one = math.ceil(count / len(nodes))
+    cores = max(1, int(min(node["CPU"] for node in nodes)) // on_one)
+    return count, cores, min(1.0, math.floor(1000 * gpus / count) / 1000)
+
+
+def _variables(cores: int) -> dict[str, str]:
+    """Return what the environment of a worker says: this one's of melcache and of weights, and its share of cores."""
+    passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED)}
+    return passed | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(cores)}
+
+
+def _wait(ray: Any, tasks: list[Any], work: Work) -> None:
+    """Wait until all tasks have ended, and show how much has come of what there is to do."""
+    waiting, shown = list(tasks), 0
+    with Progress(work.todo, f"{len(tasks)} workers on Ray", work.unit) as progress:
+        while waiting:
+            ended, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=LOOK)
+            for task in ended:
+                _tell(ray, task, f"{tasks.index(task) + 1} of {len(tasks)}")
+            now = min(work.todo, work.look())
+            progress.advance(now - shown)
+            shown = now
+
+
+def _tell(ray: Any, task: Any, who: str) -> None:
+    """Say what a worker said last, where it has failed."""
+    try:
+        status, said = ray.get(task)
+    except ray.exceptions.RayError as error:
+        status, said = "unknown", " ".join(str(error).split())[: ray_task.TAIL]
+    if status:
+        say(f"warning: worker {who} ended with status {status}: {said}")

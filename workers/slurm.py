@@ -1,0 +1,156 @@
+"""`--workers-on slurm:N`: an array job of N workers through submitit, and a job behind it that finishes."""
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.errors import ConfigError, WorkersError
+from common.output import Progress, say
+from common.paths import exists, names
+from workers import slurm_options
+from workers.engine import Engine
+from workers.slurm_job import FAILED, FINISHED, Copy
+from workers.work import LOGS, Work, command, last_line, python_path
+
+LOOK = 5.0  # seconds between two looks at the queue
+TIMES = 1_000  # that a job may come to its time limit and go on
+STEPS = 'test -z "$SLURM_CPUS_PER_TASK" || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK'  # since Slurm 22.05
+
+
+def check() -> None:
+    """Raise ConfigError where no job can be submitted."""
+    if shutil.which("sbatch") is None:
+        raise ConfigError(
+            "--workers-on slurm: sbatch was not found. Run this on a host that submits jobs to Slurm; elsewhere there "
+            "are local:N and ray"
+        )
+    if importlib.util.find_spec("submitit") is None:
+        raise ConfigError(
+            "--workers-on slurm needs submitit: make setup EXTRAS=slurm, or pip install 'melcache[slurm]'"
+        )
+
+
+def run(engine: Engine, work: Work) -> bool:
+    """Submit the workers and the job that finishes; return whether that has ended, which only --wait waits for.
+
+    Raises ConfigError where Slurm or submitit is missing or refuses the jobs, WorkersError where they do not finish.
+    """
+    parent = work.folder.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent, work.folder.name)
+    folder = Path(tempfile.mkdtemp(prefix=f"{LOGS}{work.folder.name}-", dir=parent))
+    if "%" in str(folder):  # which Slurm replaces in names of logs
+        folder.rmdir()
+        raise ConfigError(f"--workers-on slurm: {parent} and the name of what is made there may not hold a %")
+    try:
+        array = _submit(engine, work, folder, [Copy(*_told(work, work.words), str(folder))] * engine.count)
+        try:
+            last = _submit(engine, work, folder, [Copy(*_told(work, work.finish), str(folder), last=True)], array)
+        except BaseException:
+            subprocess.run(["scancel", array], capture_output=True)
+            raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    say(
+        f"submitted {engine.count} workers as job {array}, and job {last}, which finishes behind them. "
+        f"Watch: squeue --jobs {array},{last}; what they say: {folder}. End: scancel {array} {last}"
+    )
+    if engine.wait:
+        _wait((array, last), work)
+        _check(folder, last)
+    return engine.wait
+
+
+def _told(work: Work, words: tuple[str, ...]) -> tuple[list[str], dict[str, str], str]:
+    return command(work.module, words), {"PYTHONPATH": python_path()}, os.getcwd()
+
+
+def _submit(engine: Engine, work: Work, folder: Path, copies: Sequence[Copy], behind: str = "") -> str:
+    """Submit copies as one job, an array where they are several, and return its number."""
+    import submitit
+
+    options: dict[str, Any] = {key: value or True for key, value in engine.options}
+    limit = str(options.get("time", slurm_options.TIME))
+    options |= {"time": limit, "requeue": True, "job_name": options.pop("job-name", f"melcache-{work.folder.name}")}
+    if behind:
+        options["dependency"] = f"afterany:{behind}"
+    executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=TIMES)
+    executor.update_parameters(
+        time=slurm_options.minutes(limit),
+        setup=[f"export PYTHONPATH={shlex.quote(python_path())}", STEPS],
+        array_parallelism=len(copies),
+        wckey=None,
+        stderr_to_stdout=True,
+        additional_parameters=options,
+    )
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises
+            jobs = executor.submit_array(copies)
+    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+        said = "; ".join(line.removeprefix("sbatch: error: ").strip() for line in str(error).splitlines() if line)
+        raise ConfigError(f"Slurm refuses the job: {said}. Its options are those of --slurm") from None
+    return str(jobs[0].job_id).partition("_")[0]
+
+
+def _wait(jobs: tuple[str, str], work: Work) -> None:
+    """Wait until the queue has none of the jobs, and show how much has come of what there is to do."""
+    try:
+        with Progress(work.todo, "Slurm", work.unit) as progress:
+            shown, told = 0, ""
+            while (states := _queued(jobs)) is None or states:
+                now = min(work.todo, work.look())
+                progress.advance(now - shown)
+                shown = now
+                note = ", ".join(f"{count} {state.lower()}" for state, count in sorted((states or {}).items()))
+                if note and note != told:
+                    progress.note(f"jobs: {note}")
+                    told = note
+                time.sleep(LOOK)
+            progress.advance(min(work.todo, work.look()) - shown)
+    except KeyboardInterrupt:
+        say(f"the jobs go on. Watch: squeue --jobs {','.join(jobs)}. End: scancel {' '.join(jobs)}")
+        raise
+
+
+def _queued(jobs: tuple[str, ...]) -> Counter[str] | None:
+    """Return how many jobs the queue has in each state; None where it does not answer."""
+    words = ["squeue", "--noheader", "--array", f"--jobs={','.join(jobs)}", "--format=%T"]
+    asked = subprocess.run(words, capture_output=True, text=True)
+    if asked.returncode and "Invalid job id" not in asked.stderr:  # else all have been forgotten
+        return None
+    return Counter(asked.stdout.split())
+
+
+def _check(folder: Path, last: str) -> None:
+    """Raise WorkersError where the last job has not finished; tell of workers that failed, and leave what they said."""
+    there = [name for name in names(folder) if not name.startswith(".nfs")]
+    log = folder / f"{last}_0_log.out"
+    if there and FINISHED not in there:
+        said = last_line(log) if exists(log) else "it has said nothing; do its nodes share this folder?"
+        raise WorkersError(f"job {last} has not finished: {said}. Logs: {folder}. The same command continues")
+    if failed := [name.removeprefix(FAILED) for name in there if name.startswith(FAILED)]:
+        say(f"warning: {len(failed)} workers have failed, the first in job {failed[0]}; what they said is in {folder}")
+
+
+def _sweep(parent: Path, name: str) -> None:
+    """Remove what the jobs of earlier commands said, where the queue has none of them any more."""
+    asked = subprocess.run(["squeue", "--noheader", "--array", "--format=%F %A"], capture_output=True, text=True)
+    if asked.returncode:
+        return
+    queued = set(asked.stdout.split())
+    for folder in (parent / found for found in names(parent) if found.startswith(f"{LOGS}{name}-")):
+        jobs = {found[1] for file in names(folder) if (found := re.match(r"([0-9]+)_", file))}
+        if jobs and not jobs & queued:  # one without jobs is being submitted
+            shutil.rmtree(folder, ignore_errors=True)
