@@ -4,12 +4,15 @@ Tensors on the stand-in say that they are on a device of that name, as those on 
 that computes; operators of the stand-in and of the host do not mix but where torch lets a number of the host take part.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from extract.encoders import transfer
 
 NAME = "standin"
 # what a host waits for, beside copies: how many numbers come out, or a number itself
@@ -63,12 +66,14 @@ class Crossings(TorchDispatchMode):
         device()
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=...) then comes by here
         torch.__future__.set_overwrite_module_params_on_conversion(True)
+        self._mark, transfer.mark = transfer.mark, self._waited
         found: Crossings = super().__enter__()
         return found
 
     def __exit__(self, *error: Any) -> None:
         torch._C._set_only_lift_cpu_tensors(False)
         torch.__future__.set_overwrite_module_params_on_conversion(False)
+        transfer.mark = self._mark
         super().__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -89,6 +94,14 @@ class Crossings(TorchDispatchMode):
         if written is not None and written.is_write:  # in place
             return args[0]
         return tree_map(lambda leaf: OnDevice(leaf) if onto and isinstance(leaf, torch.Tensor) else leaf, found)
+
+    def _waited(self) -> Callable[[], None]:
+        """Stand for transfer.mark."""
+
+        def wait() -> None:
+            self.waits += 1
+
+        return wait
 
     def _copied(self, name: str, args: Any, kwargs: dict[str, Any], onto: bool) -> bool:
         """Count a copy if it crosses; return whether its result is on the stand-in."""

@@ -24,6 +24,7 @@ from extract.config import ExtractConfig
 from extract.encoders.compute import Compute
 from extract.encoders.text import toy_vocabulary
 from extract.encoders.text.named import NamedText
+from extract.encoders.transfer import Fetched
 from extract.weights import sources
 
 # MiniLM-L6-H384: sentence-transformers/all-MiniLM-L6-v2
@@ -57,10 +58,10 @@ class Timed(NamedText):
 
     seconds = 0.0
 
-    def vectors(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return what the model makes of a batch."""
+    def begun(self, ids: np.ndarray, mask: np.ndarray) -> Fetched:
+        """Begin what the model makes of a batch."""
         begin = time.perf_counter()
-        found = super().vectors(ids, mask)
+        found = super().begun(ids, mask)
         self.seconds += time.perf_counter() - begin
         return found
 

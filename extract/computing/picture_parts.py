@@ -2,14 +2,14 @@
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from PIL import Image
 
 from cache import kinds
 from cache.kinds import IMAGE_STATUS, KINDS
@@ -21,11 +21,21 @@ from extract.computing.row_range import Range
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.encoders.base import Columns
+from extract.encoders.pixels import Picture, Read
 from extract.planning.duplicates import Slot
 from extract.planning.shards import Plan
 
 OK = IMAGE_STATUS.index("ok")
 NONE: Mapping[str, Columns] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A batch that an encoder has: the rows of its pictures, the parts that it is for, and what waits for columns."""
+
+    at: list[int]
+    together: list[PartName]
+    finish: Callable[[], dict[PartName, dict[str, np.ndarray]]]
 
 
 class Pictures:
@@ -74,20 +84,21 @@ class Pictures:
 
     def _encode(self, rows: Range, wanted: list[int], parts: list[PartName]) -> None:
         """Decode the pictures of some rows and store what each part makes of them."""
-        stream = self._decode(rows.table, wanted)
+        passes, flight = kinds.passes(parts), deque[Pass]()
+        stream = self._decode(rows.table, wanted, self._encoders.reads(parts) if wanted else [])
         while batch := list(islice(stream, self._config.image_batch)):
-            at = [row for row, image in batch if image is not None]
-            decoded = [image for _, image in batch if image is not None]
+            at = [row for row, picture in batch if picture is not None]
+            decoded = [picture for _, picture in batch if picture is not None]
             rows.spent(*parts)  # decoding serves all of them
-            for together in kinds.passes(parts) if decoded else []:
+            for together in passes if decoded else []:
+                if any(KINDS[part].inputs for part in together):
+                    _store(rows, flight, 0)
                 stored = self._stored(rows, at, together)
-                made = self._encoders.pictures(decoded, together, stored)
-                rows.spent(*together)
-                for part, columns in made.items():
-                    for column, values in columns.items():
-                        rows.put(part.column(column), at, values)
+                flight.append(Pass(at, together, self._encoders.launched(decoded, together, stored)))
+                _store(rows, flight, len(passes) * self._encoders.compute.ahead)
             for part in parts:
                 rows.tick(part, len(batch))
+        _store(rows, flight, 0)
 
     def _stored(self, rows: Range, at: list[int], parts: list[PartName]) -> dict[str, np.ndarray]:
         """Return the stored columns that parts of one pass derive from."""
@@ -111,26 +122,29 @@ class Pictures:
             if KINDS[name].neutral:
                 rows.put(name.column("present"), everything, there)
 
-    def _decode(self, table: str, rows: list[int]) -> Iterator[tuple[int, Image.Image | None]]:
-        """Yield each row's decoded picture in order, None where it cannot be decoded; a few ahead in threads."""
+    def _decode(self, table: str, rows: list[int], reads: Sequence[Read]) -> Iterator[tuple[int, Picture | None]]:
+        """Yield each row's decoded picture in order, None where it cannot be decoded; a few ahead in threads.
+
+        `reads` are what encoders read of it, which threads make too.
+        """
         records = self._plan.rows.records(table)
         with ThreadPoolExecutor(self._config.workers) as pool:
-            ahead: deque[tuple[int, Future[tuple[Image.Image | None, str, bytes]]]] = deque()
+            ahead: deque[tuple[int, Future[tuple[Picture | None, str, bytes]]]] = deque()
             waiting = iter(rows)
             while True:
                 for row in islice(waiting, 2 * self._config.image_batch - len(ahead)):
-                    ahead.append((row, pool.submit(_open, records[row].image.path)))
+                    ahead.append((row, pool.submit(_open, records[row].image.path, reads)))
                 if not ahead:
                     return
                 row, future = ahead.popleft()
-                image, status, content = future.result()
+                picture, status, content = future.result()
                 if content != self._plan.owners.pictures[table][row][0]:
                     raise DatasetError(
                         f"{records[row].image.path} changed while it was being read. Run the command again"
                     )
                 self._verdicts[content] = IMAGE_STATUS.index(status)
                 self.decoded += 1
-                yield row, image
+                yield row, picture
 
     def _status(self, table: str, row: int) -> int:
         content, status = self._plan.owners.pictures[table][row]
@@ -154,10 +168,21 @@ class Pictures:
         coverage.stop(unusable, len(self._plan.rows.pictures) + self._unplaced, self._config.max_missing)
 
 
-def _open(path: Path) -> tuple[Image.Image | None, str, bytes]:
+def _store(rows: Range, flight: deque[Pass], ahead: int) -> None:
+    """Store what passes made, in order, until only so many are still in flight."""
+    while len(flight) > ahead:
+        done = flight.popleft()
+        made = done.finish()
+        rows.spent(*done.together)
+        for part, columns in made.items():
+            for column, values in columns.items():
+                rows.put(part.column(column), done.at, values)
+
+
+def _open(path: Path, reads: Sequence[Read]) -> tuple[Picture | None, str, bytes]:
     data, status = images.read(path)
     content = hashlib.sha256(data).digest()
     if status != "ok":
         return None, status, content
     image, status = images.decode(data)
-    return image, status, content
+    return None if image is None else Picture(image).prepared(reads), status, content

@@ -1,13 +1,12 @@
 """All encoders of one extraction; building them finds and hashes the weights, nothing is loaded until needed."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from cache.edges import Probability
 from cache.kinds import KINDS, Role, passes
@@ -24,6 +23,7 @@ from extract.encoders.joint.clip import Clip
 from extract.encoders.own.encoder_file import EncoderFile
 from extract.encoders.own.pictures import OwnImage, OwnObjects
 from extract.encoders.own.texts import OwnJoint, OwnText
+from extract.encoders.pixels import Read, Seen
 from extract.encoders.resnet import ResNet
 from extract.encoders.text.batches import TextEncoder
 from extract.encoders.text.bert import Bert
@@ -41,7 +41,7 @@ class Encoders:
         if all(weights.tiny for weights in self.weights.values()):
             torch.set_num_threads(1)  # threads that wait for each other made toy models up to 140 times slower
         devices.cap_threads()
-        self.compute = Compute.choose(devices.choose(config.device), config.precision)
+        self.compute = Compute.choose(devices.choose(config.device), config.precision, config.workers)
         self.text: TextEncoder = self._text(config)
         self.joint: JointEncoder = self._joint(config)
         self.image: ImageEncoder = self._image(config)
@@ -123,19 +123,26 @@ class Encoders:
             raise ConfigError(f"part {part} has role {role!r}, expected one of {', '.join(known)}: see cache/kinds.py")
         return known[role]
 
-    def pictures(
-        self, images: Sequence[Image.Image], parts: Sequence[PartName], stored: Columns = NONE
-    ) -> dict[PartName, dict[str, np.ndarray]]:
-        """Return by part the columns of n decoded RGB pictures; parts of one pass together.
+    def pictures(self, images: Sequence[Seen], parts: Sequence[PartName]) -> dict[PartName, dict[str, np.ndarray]]:
+        """Return by part the columns of n decoded RGB pictures; parts of one pass together."""
+        made = [self.launched(images, together)() for together in passes(parts)]
+        return {part: columns for found in made for part, columns in found.items()}
+
+    def launched(
+        self, images: Sequence[Seen], together: Sequence[PartName], stored: Columns = NONE
+    ) -> Callable[[], dict[PartName, dict[str, np.ndarray]]]:
+        """Begin one pass over n decoded RGB pictures; the function that is returned waits for its columns by part.
 
         `stored` are the columns (n, ...) of what the parts derive from.
         """
-        made: dict[PartName, dict[str, np.ndarray]] = {}
-        for together in passes(parts):
-            names = {part.kind: part for part in together}
-            found = self.of(together[0]).columns(images, list(names), stored)
-            made |= {part: found[kind] for kind, part in names.items()}
-        return made
+        names = {part.kind: part for part in together}
+        finish = self.of(together[0]).launched(images, list(names), stored)
+        return lambda: {names[kind]: columns for kind, columns in finish().items()}
+
+    def reads(self, parts: Sequence[PartName]) -> list[Read]:
+        """Return what passes for parts read of a picture, which threads may make ahead."""
+        found = [self.of(part).reads([part.kind]) for part in parts]
+        return list(dict.fromkeys(read for reads in found for read in reads))
 
     def sizes(self) -> dict[str, int]:
         """Return the widths behind the axis letters of the schema."""

@@ -1,17 +1,20 @@
 """What planning, computing, forecasting and counting ask of every encoder, whatever its role."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from cache.kinds import Source
+from extract.encoders import transfer
+from extract.encoders.compute import Compute
+from extract.encoders.pixels import Read, Seen
 
 Columns = Mapping[str, np.ndarray]  # values (n, ...) of n pictures, by column of a part
+Made = dict[str, dict[str, np.ndarray]]  # the same, by kind of part
 NONE: Columns = MappingProxyType({})
 
 
@@ -34,14 +37,20 @@ class Encoder:
         """Return what decides the numbers of a part that the encoder makes, but for what the part reads."""
         return {"encoder": self.recipe}
 
-    def columns(
-        self, images: Sequence[Image.Image], kinds: Sequence[str], stored: Columns = NONE
-    ) -> dict[str, dict[str, np.ndarray]]:
+    def columns(self, images: Sequence[Seen], kinds: Sequence[str], stored: Columns = NONE) -> Made:
         """Return by kind of part the columns of n RGB pictures that one pass gives.
 
         `stored` are the columns (n, ...) that these kinds derive from.
         """
+        return self.launched(images, kinds, stored)()
+
+    def launched(self, images: Sequence[Seen], kinds: Sequence[str], stored: Columns = NONE) -> Callable[[], Made]:
+        """Hand pictures to the device; the function that is returned waits for what `columns` gives."""
         raise NotImplementedError(f"{self.name} makes nothing of pictures")
+
+    def reads(self, kinds: Sequence[str]) -> Sequence[Read]:
+        """Return what a pass for these kinds reads of a picture, which threads may make ahead."""
+        return ()
 
     def count(self, text: str, limit: int) -> int:
         """Return how many tokens of a text are read, at most `limit` where the encoder has no limit of its own."""
@@ -61,50 +70,55 @@ class ImageEncoder(Encoder):
 
     regions: int
 
-    def __init__(self, batch: int) -> None:
+    def __init__(self, compute: Compute, batch: int) -> None:
         super().__init__("pictures", "crops")
-        self._batch = batch
+        self._compute, self._batch = compute, batch
 
-    def features(self, images: Sequence[Image.Image]) -> Any:
+    def features(self, images: Sequence[Seen]) -> Any:
         """Return what the network makes of a batch of RGB pictures, before pooling."""
         raise NotImplementedError
 
-    def pooled(self, features: Any) -> np.ndarray:
-        """Return the vectors of the pictures of a batch: float32 (b, V)."""
+    def pooled(self, features: Any) -> transfer.Numbers:
+        """Return the vectors of the pictures of a batch: (b, V)."""
         raise NotImplementedError
 
-    def places(self, features: Any) -> np.ndarray:
-        """Return the vectors of their regions, row by row: float32 (b, R, V)."""
+    def places(self, features: Any) -> transfer.Numbers:
+        """Return the vectors of their regions, row by row: (b, R, V)."""
         raise NotImplementedError
 
-    def columns(
-        self, images: Sequence[Image.Image], kinds: Sequence[str], stored: Columns = NONE
-    ) -> dict[str, dict[str, np.ndarray]]:
-        """Return the columns of kinds image and regions, from one pass."""
-        if "regions" not in kinds:
-            return {"image": {"vector": self.encode(images)}}
-        pooled, regions = self.encode_regions(images)
-        made = {"image": {"vector": pooled}, "regions": {"vector": regions}}
-        return {kind: made[kind] for kind in kinds}
+    def launched(self, images: Sequence[Seen], kinds: Sequence[str], stored: Columns = NONE) -> Callable[[], Made]:
+        """Begin the columns of kinds image and regions, of one pass."""
+        finish = self._begun(images, "pictures", regions="regions" in kinds)
 
-    @torch.inference_mode()
-    def encode(self, images: Sequence[Image.Image], counted: str = "pictures") -> np.ndarray:
+        def made() -> Made:
+            columns = dict(zip(("image", "regions"), finish(), strict=False))
+            return {kind: {"vector": columns[kind]} for kind in kinds}
+
+        return made
+
+    def encode(self, images: Sequence[Seen], counted: str = "pictures") -> np.ndarray:
         """Return the pooled vectors of RGB pictures: n pictures -> float32 (n, V)."""
-        pooled = [self.pooled(features) for features in self._passes(images, counted)]
-        return np.concatenate([np.zeros((0, self.width), np.float32), *pooled])
+        return self.begun(images, counted)()
+
+    def begun(self, images: Sequence[Seen], counted: str = "pictures") -> Callable[[], np.ndarray]:
+        """Hand pictures to the device; the function that is returned waits for what `encode` gives."""
+        finish = self._begun(images, counted)
+        return lambda: finish()[0]
+
+    def encode_regions(self, images: Sequence[Seen]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `encode` does, and the regions: n pictures -> (n, V), (n, R, V)."""
+        pooled, regions = self._begun(images, "pictures", regions=True)()
+        return pooled, regions
 
     @torch.inference_mode()
-    def encode_regions(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `encode` does, and the regions: n pictures -> (n, V), (n, R, V)."""
-        pooled, regions = [np.zeros((0, self.width), np.float32)], [np.zeros((0, self.regions, self.width), np.float32)]
-        for features in self._passes(images, "pictures"):
-            pooled.append(self.pooled(features))
-            regions.append(self.places(features))
-        return np.concatenate(pooled), np.concatenate(regions)
-
-    def _passes(self, images: Sequence[Image.Image], counted: str) -> Iterator[Any]:
+    def _begun(self, images: Sequence[Seen], counted: str, *, regions: bool = False) -> Callable[[], list[np.ndarray]]:
+        """Begin all passes over pictures: their vectors, and with `regions` those of their places."""
+        shapes = [(0, self.width), (0, self.regions, self.width)][: 1 + regions]
+        passes = [[np.zeros(shape, np.float32) for shape in shapes].copy]
         for begin in range(0, len(images), self._batch):
             batch = images[begin : begin + self._batch]
             features = self.features(batch)
+            more = [self.places(features)] if regions else []
+            passes.append(transfer.fetch(self.pooled(features), *more))
             self.counts[counted] += len(batch)
-            yield features
+        return lambda: [np.concatenate(of) for of in zip(*(fetched() for fetched in passes), strict=True)]

@@ -1,27 +1,48 @@
 """How encoders compute: device, precision, and random weights that stay finite."""
 
 import contextlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import torch
 
 from extract.encoders import packed_linear
 from extract.weights.sources import RESIDUAL_GAIN, SEED
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
 class Compute:
-    """Device and precision of every encoder; `precision` is "fp32", "bf16" or "fp16"."""
+    """Device and precision of every encoder; `precision` is "fp32", "bf16" or "fp16", `workers` are threads beside."""
 
     device: torch.device
     precision: str
+    workers: int = 1
 
     @classmethod
-    def choose(cls, device: torch.device, precision: str) -> "Compute":
+    def choose(cls, device: torch.device, precision: str, workers: int = 1) -> "Compute":
         """Resolve "auto": fp16 on CUDA (features are stored as float16), fp32 elsewhere."""
         if precision == "auto":
             precision = "fp16" if device.type == "cuda" else "fp32"
-        return cls(device, precision)
+        return cls(device, precision, workers)
+
+    @property
+    def ahead(self) -> int:
+        """How many batches the device is given before the numbers of one are read: it has one while another is read."""
+        return 0 if self.device.type == "cpu" else 1
+
+    def each(self, make: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return what threads make of items, in their order."""
+        return list(self._threads.map(make, items)) if self.workers > 1 else [make(item) for item in items]
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.workers)
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
         """Return the autocast context; nothing for fp32."""

@@ -1,21 +1,27 @@
-"""The objects that the detector found, cut out of their pictures (DWE)."""
+"""What is in boxes of pictures, cut out in threads: the objects that a detector found."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
-from extract.encoders.detector import outward
+from extract.encoders.compute import Compute
+from extract.encoders.pixels import Picture, Read, Seen, plain
 
 RECIPE = "stored boxes rounded outwards in pixels of the decoded picture, then as CLIP's pictures"
 
 
-def cut(
-    images: Sequence[Image.Image], boxes: np.ndarray, labels: np.ndarray
-) -> tuple[list[tuple[int, int]], list[Image.Image]]:
-    """Return the place (row, k) and the picture of each object of n pictures: boxes (n, K, 4), labels (n, K).
+def cut(found: Sequence[tuple[Seen, np.ndarray]], reads: Sequence[Read], compute: Compute) -> list[Picture]:
+    """Return what is in n boxes (4,), each of a picture, and what is read of it."""
 
-    There is not an object where the label is 0.
-    """
-    places = [(int(row), int(k)) for row, k in np.argwhere(labels > 0)]
-    return places, [images[row].crop(outward(boxes[row, k], images[row].size)) for row, k in places]
+    def one(of: tuple[Seen, np.ndarray]) -> Picture:
+        image = plain(of[0])
+        return Picture(image.crop(outward(of[1], image.size))).prepared(reads)
+
+    return compute.each(one, found)
+
+
+def outward(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return a box as whole pixels inside a picture of `size` (width, height), at least one pixel each way."""
+    left, top = (int(np.clip(np.floor(box[i]), 0, size[i] - 1)) for i in (0, 1))
+    right, bottom = (int(np.clip(np.ceil(box[i + 2]), low + 1, size[i])) for i, low in ((0, left), (1, top)))
+    return left, top, right, bottom

@@ -1,17 +1,18 @@
 """The best K objects of a picture and Eq. 11's one vector that stands for them; Faster-RCNN R50-FPN finds them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from common.output import loading
-from extract.encoders.base import NONE, Columns, Encoder, ImageEncoder
+from extract.encoders import crops, transfer
+from extract.encoders.base import NONE, Columns, Encoder, ImageEncoder, Made
 from extract.encoders.compute import Compute, seeded, tame
+from extract.encoders.pixels import Seen, plain
 from extract.weights import torchvision_files
 from extract.weights.sources import Wanted, Weights, random_identity, sha256_file
 
@@ -28,6 +29,8 @@ FILES = {
     ),
 }
 THRESHOLD = 0.05  # torchvision's default
+FOUND = ("boxes", "scores", "labels")
+Found = dict[str, np.ndarray]  # of one picture, by these names
 
 
 class Detector(Encoder):
@@ -49,18 +52,16 @@ class Detector(Encoder):
             "compute": self._compute.precision,
         }
 
-    def _detect(self, images: Sequence[Image.Image]) -> list[dict[str, np.ndarray]]:
+    def _detect(self, images: Sequence[Seen]) -> list[Found]:
         """Return by picture the boxes (n, 4) inside it, scores and labels (n,) of what is found, best score first."""
         raise NotImplementedError(f"{self.name} finds nothing")
 
-    def columns(
-        self, images: Sequence[Image.Image], kinds: Sequence[str], stored: Columns = NONE
-    ) -> dict[str, dict[str, np.ndarray]]:
-        """Return the columns of kind objects."""
-        return {"objects": self.encode(images)}
-
-    def encode(self, images: Sequence[Image.Image]) -> dict[str, np.ndarray]:
+    def encode(self, images: Sequence[Seen]) -> dict[str, np.ndarray]:
         """Return columns for n RGB pictures: boxes (n, K, 4), scores, labels (n, K), summary (n, V)."""
+        return self.launched(images, ["objects"])()["objects"]
+
+    def launched(self, images: Sequence[Seen], kinds: Sequence[str], stored: Columns = NONE) -> Callable[[], Made]:
+        """Begin the columns of kind objects: what is found is known, and the vectors of its crops are on their way."""
         count = len(images)
         found = {
             "boxes": np.zeros((count, self.keep, 4), np.float32),
@@ -68,20 +69,21 @@ class Detector(Encoder):
             "labels": np.zeros((count, self.keep), np.int32),
             "summary": np.zeros((count, self.width), np.float32),
         }
-        crops: list[Image.Image] = []
-        owners: list[tuple[int, int]] = []
-        for row, (image, detection) in enumerate(zip(images, self._detect(images), strict=True)):
-            for k in range(min(self.keep, len(detection["scores"]))):
-                found["boxes"][row, k] = detection["boxes"][k]
-                found["scores"][row, k] = detection["scores"][k]
-                found["labels"][row, k] = detection["labels"][k]
-                crops.append(image.crop(outward(detection["boxes"][k], image.size)))
-                owners.append((row, k))
-        vectors = self._image.encode(crops, "crops")
-        for row in range(count):
-            mine = [i for i, (owner, _) in enumerate(owners) if owner == row]
-            found["summary"][row] = summary(vectors[mine], found["scores"][row, : len(mine)])
-        return found
+        kept = []
+        for row, detection in enumerate(self._detect(images)):
+            kept.append(min(self.keep, len(detection["scores"])))
+            for name, values in detection.items():
+                found[name][row, : kept[row]] = values[: kept[row]]
+        boxes = [(image, box) for row, image in enumerate(images) for box in found["boxes"][row, : kept[row]]]
+        finish = self._image.begun(crops.cut(boxes, self._image.reads(("image",)), self._compute), "crops")
+
+        def made() -> Made:
+            vectors = np.split(finish(), np.cumsum(kept)[:-1])
+            for row, mine in enumerate(vectors):
+                found["summary"][row] = summary(mine, found["scores"][row, : len(mine)])
+            return {"objects": found}
+
+        return made
 
 
 class Objects(Detector):
@@ -101,14 +103,15 @@ class Objects(Detector):
         }
 
     @torch.inference_mode()
-    def _detect(self, images: Sequence[Image.Image]) -> list[dict[str, np.ndarray]]:
+    def _detect(self, images: Sequence[Seen]) -> list[Found]:
         """Return by picture the boxes (n, 4) inside it, scores and labels (n,) of what is found, best score first."""
-        device = self._compute.device
-        pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1).to(device).float() / 255 for image in images]
+        there = transfer.send([np.asarray(plain(image)) for image in images], self._compute.device)
+        pixels = [picture.permute(2, 0, 1).float() / 255 for picture in there]
         with self._compute.autocast():
             detections = self._model(pixels)
         self.counts["pictures"] += len(images)
-        return [{key: value.float().cpu().numpy() for key, value in detection.items()} for detection in detections]
+        fetched = iter(transfer.fetch(*(found[name] for found in detections for name in FOUND))())
+        return [{name: next(fetched) for name in FOUND} for _ in detections]
 
     @cached_property
     def _model(self) -> torch.nn.Module:
@@ -126,13 +129,6 @@ def summary(vectors: np.ndarray, scores: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     units = vectors / np.where(norms > 0, norms, 1)
     return (scores[:, None] * units).sum(0) / total
-
-
-def outward(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return a box as whole pixels inside a picture of `size` (width, height), at least one pixel each way."""
-    left, top = (int(np.clip(np.floor(box[i]), 0, size[i] - 1)) for i in (0, 1))
-    right, bottom = (int(np.clip(np.ceil(box[i + 2]), low + 1, size[i])) for i, low in ((0, left), (1, top)))
-    return left, top, right, bottom
 
 
 def _load(path: Path | None, weights: Weights, version: str) -> torch.nn.Module:

@@ -11,6 +11,7 @@ from PIL import Image
 from common.output import loading
 from extract.encoders.base import ImageEncoder
 from extract.encoders.compute import Compute, seeded, tame
+from extract.encoders.pixels import Pixels, Read, Seen
 from extract.weights import torchvision_files
 from extract.weights.sources import Wanted, Weights, random_identity, sha256_file
 
@@ -27,8 +28,8 @@ class ResNet(ImageEncoder):
     name = "ResNet"
 
     def __init__(self, weights: Weights, compute: Compute, batch: int) -> None:
-        super().__init__(batch)
-        self._weights, self._compute = weights, compute
+        super().__init__(compute, batch)
+        self._weights, self._pixels = weights, Pixels(self._resized, MEAN, STD)
         self._path: Path | None = None
         self._side = TINY_SIDE if weights.tiny else SIDE
         if not weights.random:
@@ -54,25 +55,32 @@ class ResNet(ImageEncoder):
         """R, the places of the last feature map."""
         return (self._side // STRIDE) ** 2
 
-    def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+    def reads(self, kinds: Sequence[str]) -> Sequence[Read]:
+        """Return what makes a picture as large as it is read."""
+        return (self._pixels.read,)
+
+    def features(self, images: Sequence[Seen]) -> torch.Tensor:
         """Return the last feature maps of pictures, (b, V, h, w)."""
-        pixels = torch.stack([_pixels(image, self._side) for image in images])
+        pixels = self._pixels.batch(images, self._compute.device)
         with self._compute.autocast():
             model = self._loaded()
-            x = pixels.to(self._compute.device, memory_format=torch.channels_last)
+            x = pixels.contiguous(memory_format=torch.channels_last)
             x = model.maxpool(model.relu(model.bn1(model.conv1(x))))
             maps: torch.Tensor = model.layer4(model.layer3(model.layer2(model.layer1(x))))
         return maps
 
-    def pooled(self, features: torch.Tensor) -> np.ndarray:
+    def pooled(self, features: torch.Tensor) -> torch.Tensor:
         """Return the mean over each map."""
         with self._compute.autocast():
-            pooled = self._loaded().avgpool(features).flatten(1)
-        return pooled.float().cpu().numpy()
+            pooled: torch.Tensor = self._loaded().avgpool(features).flatten(1)
+        return pooled
 
-    def places(self, features: torch.Tensor) -> np.ndarray:
+    def places(self, features: torch.Tensor) -> torch.Tensor:
         """Return each place of the maps, row by row."""
-        return features.flatten(2).transpose(1, 2).float().cpu().numpy()
+        return features.flatten(2).transpose(1, 2)
+
+    def _resized(self, image: Image.Image) -> np.ndarray:
+        return np.asarray(image.resize((self._side, self._side), Image.Resampling.BICUBIC))  # Pillow always antialiases
 
     def _loaded(self) -> torch.nn.Module:
         if self._model is None:
@@ -80,12 +88,6 @@ class ResNet(ImageEncoder):
                 memory_format=torch.channels_last
             )
         return self._model
-
-
-def _pixels(image: Image.Image, side: int) -> torch.Tensor:
-    resized = image.resize((side, side), Image.Resampling.BICUBIC)  # Pillow always antialiases
-    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float().div_(255)
-    return pixels.sub_(torch.tensor(MEAN)[:, None, None]).div_(torch.tensor(STD)[:, None, None])
 
 
 def _load(path: Path | None, tiny: bool) -> torch.nn.Module:

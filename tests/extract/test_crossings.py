@@ -45,17 +45,11 @@ def counts():
     return {row["batch"]: (row["sent"], row["fetched"], row["waits"]) for row in extracting.crossing(encoders)}
 
 
-def test_what_a_batch_of_four_sends_fetches_and_waits_for(counts):
+def test_a_batch_is_sent_once_fetched_once_and_waited_for_once(counts):
     found = dict(counts)
     forced = found.pop("torchvision alone")
     assert forced[1] == 0 and forced[2] > 4  # it waits for each picture itself
     detector = np.subtract(found.pop("objects and their crops"), forced)
-    assert found == {
-        "text": (2, 2, 5),
-        "joint, texts": (1, 1, 2),
-        "joint, pictures": (1, 1, 2),
-        "joint, pictures and patches": (1, 2, 3),
-        "image": (1, 1, 2),
-        "image and regions": (1, 2, 3),
-    }
-    assert tuple(detector) == (7, 15, 22)
+    assert tuple(detector) == (1 + 3, 1 + 3, 1 + 3)  # its batch of pictures, and three batches of crops
+    assert found.pop("text") == (1, 1, 2)  # transformers asks whether any token is padding
+    assert set(found.values()) == {(1, 1, 1)} and len(found) == 5

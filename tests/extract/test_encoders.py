@@ -15,8 +15,10 @@ from extract.attributes.by_clip import Attributes
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.encoders.compute import Compute
-from extract.encoders.detector import Objects, outward, summary
+from extract.encoders.crops import outward
+from extract.encoders.detector import Objects, summary
 from extract.encoders.joint.clip import ARCHITECTURE, Clip
+from extract.encoders.pixels import plain
 from extract.encoders.resnet import SIDE
 from extract.encoders.text import toy_vocabulary
 from extract.weights.sources import parse
@@ -251,10 +253,12 @@ def detector(encoders, monkeypatch):
     """The objects encoder with a detector that finds what a test says, and the crops that ResNet was given."""
     given, crops = [], []
     objects = Objects(parse("random-tiny"), encoders.compute, encoders.image, "v1", 3)
-    encode = encoders.image.encode
+    begun = encoders.image.begun
     monkeypatch.setattr(objects, "_detect", lambda images: given)
     monkeypatch.setattr(
-        encoders.image, "encode", lambda images, counted="pictures": crops.extend(images) or encode(images)
+        encoders.image,
+        "begun",
+        lambda images, counted="pictures": (counted == "crops" and crops.extend(map(plain, images))) or begun(images),
     )
     return objects, given, crops
 

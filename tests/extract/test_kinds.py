@@ -35,17 +35,17 @@ def planted(monkeypatch, name, part):
 @pytest.fixture
 def encoded(monkeypatch):
     """The two kinds and what their encoders do for them."""
-    columns, of = ResNet.columns, Encoded.of
+    launched, of = ResNet.launched, Encoded.of
 
     def seen(self, images, kinds, stored=None):
-        return (
-            {"thumbnail": {"image": 2 * self.encode(images)}} if "thumbnail" in kinds else columns(self, images, kinds)
-        )
+        if "thumbnail" not in kinds:
+            return launched(self, images, kinds)
+        return lambda: {"thumbnail": {"image": 2 * self.encode(images)}}
 
     def read(self, part):
         return {"most": 2 * self.cls, "truncated": self.truncated} if part == "entity.title" else of(self, part)
 
-    monkeypatch.setattr(ResNet, "columns", seen)
+    monkeypatch.setattr(ResNet, "launched", seen)
     monkeypatch.setattr(Encoded, "of", read)
     for name, part in (("entity.title", TITLE), ("entity.thumbnail", THUMBNAIL), ("mention.thumbnail", THUMBNAIL)):
         planted(monkeypatch, name, part)

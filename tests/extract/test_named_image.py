@@ -21,6 +21,8 @@ from extract.encoders import Encoders
 from extract.encoders.compute import Compute
 from extract.encoders.image import timm_files
 from extract.encoders.image.named import NamedImage
+from extract.encoders.image.named import _bounded as bounded
+from extract.encoders.pixels import Pixels
 from extract.weights.sources import Weights
 from tests.extract.bad_models import edit_state, flat, refused
 from tests.worlds import extract_config, write_cities
@@ -322,8 +324,8 @@ def test_a_crop_that_is_longer_than_any_picture_is_read_in_the_middle(folders):
     long = Image.new("RGB", (5000, 2))
     long.paste((250, 20, 90), (2450, 0, 2550, 2))
     middle = long.crop((2450, 0, 2550, 2))
-    transform, seen = encoder._transform, []
-    encoder._transform = lambda image: seen.append(image.size) or transform(image)
+    transform, seen = encoder._described.transform(), []
+    encoder._pixels = Pixels.of(transform, lambda image: seen.append(bounded(image).size) or bounded(image))
     assert (encoder.encode([long], "crops") == encoder.encode([middle], "crops")).all()
     assert encoder.counts["crops"] == 2 and seen == [(100, 2), (100, 2)]  # scaled, the whole would be 79 megapixels
 

@@ -410,7 +410,7 @@ def test_time_counts_for_the_part_that_it_was_spent_on(release, tmp_path, monkey
     slow(Bert, "_encode", 1)
     slow(Clip, "encode_texts", 10)
     slow(Clip, "_seen", 100)
-    slow(ResNet, "encode", 1000)  # of pictures, and of the crops of objects
+    slow(ResNet, "_begun", 1000)  # of pictures, and of the crops of objects
     slow(Objects, "_detect", 10000)
     parts = melcache.open(pipeline.run(config(release, tmp_path, shard_rows=9))).manifest.provenance.rates
     assert {part: rate.seconds for part, rate in parts.items() if rate.seconds} == {

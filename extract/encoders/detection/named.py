@@ -12,15 +12,19 @@ from PIL import Image
 from cache.fingerprint import digest
 from common.errors import NotFiniteError
 from extract.config import ExtractConfig
+from extract.encoders import transfer
 from extract.encoders.base import ImageEncoder
 from extract.encoders.compute import Compute
 from extract.encoders.detection.categories import Categories
 from extract.encoders.detection.model import DetectorModel, decisive_of
-from extract.encoders.detector import THRESHOLD, Detector
+from extract.encoders.detector import THRESHOLD, Detector, Found
+from extract.encoders.pixels import Read, Seen, read_of
 from extract.weights import hub_files, hub_models
 from extract.weights.sources import Weights, library, random_identity
 
-Inputs = dict[str, torch.Tensor]
+Inputs = dict[str, np.ndarray]
+Result = dict[str, torch.Tensor]  # of one picture
+SIZE = "size"
 THINNEST = 16  # long side / short side: thinner ones have less than a pixel, or than a patch, once they are resized
 
 
@@ -49,49 +53,66 @@ class NamedObjects(Detector):
             **self.crops_recipe(),
         }
 
+    def reads(self, kinds: Sequence[str]) -> Sequence[Read]:
+        """Return what the model's own processor makes of a picture."""
+        return (self._inputs,)
+
     @torch.inference_mode()
-    def _detect(self, images: Sequence[Image.Image]) -> list[dict[str, np.ndarray]]:
+    def _detect(self, images: Sequence[Seen]) -> list[Found]:
         """Return by picture the boxes (n, 4) inside it, scores and labels (n,) of what is found, best score first.
 
         Pictures of one size pass together, so that none is padded and no picture's objects depend on another's.
         """
-        wide = [_widened(image) for image in images]
         try:
-            found = self._found(wide)
+            found = self._found(images)
         except hub_models.BROKEN as error:  # of what a config or a processor says
             raise hub_models.unfit(self._described.folder, "a detector that looks at pictures", error) from error
         self.counts["pictures"] += len(images)
         return [self._sorted(found[i], image.size) for i, image in enumerate(images)]
 
-    def _found(self, wide: Sequence[Image.Image]) -> dict[int, Inputs]:
-        """Return by picture what the model's own processor makes of its outputs."""
-        inputs = [self._processor(images=[image], return_tensors="pt") for image in wide]
+    def _inputs(self, image: Image.Image) -> Inputs:
+        """Return what the processor makes of a picture, arrays (1, ...), and `size` (1, 2), as high and wide it was."""
+        wide = _widened(image)
+        made = self._processor(images=[wide], return_tensors="pt")
+        return {name: tensor.numpy() for name, tensor in made.items()} | {SIZE: np.array([[wide.height, wide.width]])}
+
+    def _found(self, images: Sequence[Seen]) -> dict[int, Result]:
+        """Return by picture what the model's own processor makes of its outputs, all of which come back at once."""
+        inputs = [read_of(image, self._inputs) for image in images]
         together: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for i, tensors in enumerate(inputs):
-            together[tuple(tensors["pixel_values"].shape)].append(i)
-        found: dict[int, dict[str, np.ndarray]] = {}
+        for i, arrays in enumerate(inputs):
+            together[arrays["pixel_values"].shape].append(i)
+        sizes, passes = [], []
         for places in together.values():
-            stacked = {name: torch.cat([inputs[i][name] for i in places]) for name in inputs[places[0]]}
-            found |= zip(places, self._pass(stacked, [wide[i].size for i in places]), strict=True)
+            stacked = {name: np.concatenate([inputs[i][name] for i in places]) for name in inputs[places[0]]}
+            sizes.append(stacked.pop(SIZE))
+            passes.append(self._pass(stacked))
+        fetched = iter(transfer.fetch(*(values for made in passes for values in (made.logits, made.pred_boxes)))())
+        found: dict[int, Result] = {}
+        for places, size, made in zip(together.values(), sizes, passes, strict=True):
+            made.logits, made.pred_boxes = (torch.from_numpy(next(fetched)) for _ in range(2))
+            found |= zip(places, self._read(made, size), strict=True)
         return found
 
-    def _pass(self, inputs: Inputs, sizes: Sequence[tuple[int, int]]) -> list[Inputs]:
+    def _pass(self, inputs: Inputs) -> Any:
         with self._compute.autocast():
-            outputs = self._model(**{name: tensor.to(self._compute.device) for name, tensor in inputs.items()})
-        if not (torch.isfinite(outputs.logits).all() and torch.isfinite(outputs.pred_boxes).all()):
+            there = {name: transfer.send([array], self._compute.device)[0] for name, array in inputs.items()}
+            return self._model(**there)
+
+    def _read(self, made: Any, sizes: np.ndarray) -> list[Result]:
+        """Return what outputs, which are on the host, say of pictures of sizes (b, 2).  Raises NotFiniteError."""
+        if not (torch.isfinite(made.logits).all() and torch.isfinite(made.pred_boxes).all()):
             raise NotFiniteError(
                 f"{self._described.folder} gives NaN or infinity for a picture at {self._compute.precision}. Pass "
                 "--precision fp32, or take another detector"
             )
-        outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
-        heights = [(height, width) for width, height in sizes]
-        found: list[Inputs] = self._processor.post_process_object_detection(
-            outputs, threshold=self._threshold, target_sizes=heights
+        found: list[Result] = self._processor.post_process_object_detection(
+            made, threshold=self._threshold, target_sizes=[(int(height), int(width)) for height, width in sizes]
         )
         return found
 
-    def _sorted(self, found: Inputs, size: tuple[int, int]) -> dict[str, np.ndarray]:
-        boxes, scores, labels = (found[name].cpu().numpy() for name in ("boxes", "scores", "labels"))
+    def _sorted(self, found: Result, size: tuple[int, int]) -> Found:
+        boxes, scores, labels = (found[name].numpy() for name in ("boxes", "scores", "labels"))
         boxes = np.clip(boxes, 0, np.array([*size, *size], np.float32))
         stored = self._categories.stored[labels]
         inside = (boxes[:, 2:] > boxes[:, :2]).all(1)

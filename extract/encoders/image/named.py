@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import timm
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -16,6 +14,7 @@ from extract.encoders.base import ImageEncoder
 from extract.encoders.compute import Compute
 from extract.encoders.image import timm_files
 from extract.encoders.image.timm_model import TimmModel
+from extract.encoders.pixels import Pixels, Read, Seen
 from extract.images import MAX_ASPECT
 from extract.weights import hub_files, states
 from extract.weights.sources import Weights, random_identity
@@ -25,8 +24,8 @@ class NamedImage(ImageEncoder):
     """The image encoder that --image names.  Raises WeightsError, in one line, for a model that it cannot be."""
 
     def __init__(self, asked: str, weights: Weights, compute: Compute, batch: int) -> None:
-        super().__init__(batch)
-        self.name, self._asked, self._compute = hub_files.called(asked), asked, compute
+        super().__init__(compute, batch)
+        self.name, self._asked = hub_files.called(asked), asked
         found = timm_files.find(asked, weights)
         self._described = model = TimmModel(found, tiny=weights.tiny)
         self.width, self.regions = model.shape.width, model.shape.regions
@@ -58,30 +57,34 @@ class NamedImage(ImageEncoder):
         kept = f"patch tokens but {shape.prefix} before them" if shape.layout == "NLC" else "feature map"
         return super().recipe_of(part) | {"layer": f"last {kept}, row by row"}
 
-    def features(self, images: Sequence[Image.Image]) -> Tensor:
+    def reads(self, kinds: Sequence[str]) -> Sequence[Read]:
+        """Return what makes a picture as large as it is read."""
+        return (self._pixels.read,)
+
+    def features(self, images: Sequence[Seen]) -> Tensor:
         """Return timm's forward_features of pictures."""
-        pixels = torch.stack([self._transform(_bounded(image)) for image in images])
+        pixels = self._pixels.batch(images, self._compute.device)
         with self._compute.autocast():
-            features: Tensor = self._model.forward_features(pixels.to(self._compute.device))
+            features: Tensor = self._model.forward_features(pixels)
         return features
 
-    def pooled(self, features: Tensor) -> np.ndarray:
+    def pooled(self, features: Tensor) -> Tensor:
         """Return timm's forward_head without the classifier."""
         with self._compute.autocast():
-            pooled = self._model.forward_head(features, pre_logits=True)
-        return pooled.float().cpu().numpy()
+            pooled: Tensor = self._model.forward_head(features, pre_logits=True)
+        return pooled
 
-    def places(self, features: Tensor) -> np.ndarray:
+    def places(self, features: Tensor) -> Tensor:
         """Return the places of the last feature map, or the patch tokens."""
-        return self._described.regions(features).float().cpu().numpy()
+        return self._described.regions(features)
 
     @cached_property
     def _model(self) -> Any:
         return self._compute.place_packed(self._described.load())
 
     @cached_property
-    def _transform(self) -> Any:
-        return self._described.transform()
+    def _pixels(self) -> Pixels:
+        return Pixels.of(self._described.transform(), _bounded)
 
 
 def _bounded(image: Image.Image) -> Image.Image:

@@ -9,13 +9,14 @@ from PIL import Image
 from cache.kinds import LABELS
 from common.errors import ConfigError
 from extract.encoders.base import ImageEncoder
-from extract.encoders.detector import Detector
+from extract.encoders.detector import Detector, Found
 from extract.encoders.own.encoder_file import EncoderFile
+from extract.encoders.pixels import Seen, plain
 
 
-def copies(images: Sequence[Image.Image]) -> list[Image.Image]:
+def copies(images: Sequence[Seen]) -> list[Image.Image]:
     """Return copies of pictures: what a file does to them (thumbnail, paste) no other encoder shall see."""
-    return [image.copy() for image in images]
+    return [plain(image).copy() for image in images]
 
 
 class OwnImage(ImageEncoder):
@@ -24,7 +25,7 @@ class OwnImage(ImageEncoder):
     needed = ("width", "encode_images")
 
     def __init__(self, file: EncoderFile, batch: int) -> None:
-        super().__init__(batch)
+        super().__init__(file.compute, batch)
         self._file, self.name = file, file.path.name
         self.width, self.regions = file.number("width"), file.number("regions") if file.has("regions") else 0
         self.recipe = file.recipe(f"{batch} pictures of one shard in row order")
@@ -37,15 +38,15 @@ class OwnImage(ImageEncoder):
             )
         return super().recipe_of(part)
 
-    def features(self, images: Sequence[Image.Image]) -> Sequence[Image.Image]:
+    def features(self, images: Sequence[Seen]) -> Sequence[Seen]:
         """Return the pictures themselves: the file does the rest."""
         return images
 
-    def pooled(self, features: Sequence[Image.Image]) -> np.ndarray:
+    def pooled(self, features: Sequence[Seen]) -> np.ndarray:
         """Return what encode_images gives."""
         return self._file.array("encode_images", (len(features), self.width), copies(features))
 
-    def places(self, features: Sequence[Image.Image]) -> np.ndarray:
+    def places(self, features: Sequence[Seen]) -> np.ndarray:
         """Return what encode_regions gives."""
         return self._file.array("encode_regions", (len(features), self.regions, self.width), copies(features))
 
@@ -60,12 +61,12 @@ class OwnObjects(Detector):
         self._file, self.name = file, file.path.name
         self.recipe = file.recipe("pictures of one batch together") | self.crops_recipe()
 
-    def _detect(self, images: Sequence[Image.Image]) -> list[dict[str, np.ndarray]]:
+    def _detect(self, images: Sequence[Seen]) -> list[Found]:
         found = self._file.several(self._file.call("detect", copies(images)), "detect", len(images))
         self.counts["pictures"] += len(images)
         return [self._checked(*given) for given in zip(found, images, strict=True)]
 
-    def _checked(self, value: Any, image: Image.Image) -> dict[str, np.ndarray]:
+    def _checked(self, value: Any, image: Seen) -> Found:
         """Return what was found in a picture, best first; boxes end at its edges."""
         boxes, scores, labels = self._file.several(value, "detect", 3)
         labels = self._file.checked(labels, "detect", (None,))

@@ -4,16 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 
 from cache.kinds import Source
 from common.errors import ConfigError
-from extract.encoders.joint.base import JointEncoder, Logits
+from extract.encoders import transfer
+from extract.encoders.joint.base import NO_PATCHES, JointEncoder, Logits
 from extract.encoders.own.encoder_file import EncoderFile
 from extract.encoders.own.pictures import copies
+from extract.encoders.pixels import Read, Seen
 from extract.encoders.text.batches import TextEncoder
 from extract.encoders.text.tokens import Tokens
+from extract.encoders.transfer import Fetched
 
 VECTORS, TOKENS = ("entity.joint", "mention.joint", "mention.crops"), ("joint_token.joint", "mention.joint_tokens")
 
@@ -47,10 +48,9 @@ class OwnText(TextEncoder):
         inner = (own[0], own[-1] + 1) if own else (0, len(spans))
         return Tokens(ids, spans, inner, cut)
 
-    def vectors(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[np.ndarray, None]:
+    def begun(self, ids: np.ndarray, mask: np.ndarray) -> Fetched:
         """Return what encode gives of ids and mask (b, T)."""
-        device = self._compute.device
-        return self._file.array("encode", (*ids.shape, self.width), ids.to(device), mask.to(device)), None
+        return transfer.fetch(self._file.array("encode", (*ids.shape, self.width), *self._sent(ids, mask)))
 
     def pooled(self, states: np.ndarray, tokens: Tokens) -> np.ndarray:
         """Return what pool gives of the states (T, D) of a text, or the first of them."""
@@ -91,16 +91,20 @@ class OwnJoint(JointEncoder):
             "--for. Take --joint NAME for it"
         )
 
+    def reads(self, kinds: Sequence[str]) -> Sequence[Read]:
+        """Nothing: the file does it all."""
+        return ()
+
     def _seen(
-        self, images: Sequence[Image.Image], counted: str, *, grids: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, images: Sequence[Seen], counted: str, *, grids: bool = False
+    ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         """Return what encode_images gives: n pictures -> float32 (n, P), and no patches."""
         made = [np.zeros((0, self.width), np.float32)]
         for begin in range(0, len(images), self._image_batch):
             batch = copies(images[begin : begin + self._image_batch])
             made.append(self._file.array("encode_images", (len(batch), self.width), batch))
             self.counts[counted] += len(batch)
-        return np.concatenate(made), np.zeros((0, 1, 1), np.float32)
+        return lambda: (np.concatenate(made), NO_PATCHES)
 
     def encode_texts(self, texts: Sequence[str], done: Callable[[], None] = lambda: None) -> np.ndarray:
         """Return what encode_texts gives: n texts -> float32 (n, P)."""

@@ -8,9 +8,12 @@ import numpy as np
 import torch
 
 from cache.kinds import Source
+from extract.encoders import transfer
 from extract.encoders.base import Encoder
 from extract.encoders.compute import Compute
+from extract.encoders.flight import in_flight
 from extract.encoders.text.tokens import Span, Tokens
+from extract.encoders.transfer import Fetched
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,13 @@ class TextEncoder(Encoder):
         """Return the tokens of a text, cut at `limit` and at the encoder's own limit; a cut text keeps its last one."""
         raise NotImplementedError
 
-    def vectors(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the last layer (b, T, D) of ids and mask (b, T), and what the model's pooler makes of it (b, D)."""
+    def begun(self, ids: np.ndarray, mask: np.ndarray) -> Fetched:
+        """Begin the last layer (b, T, D) of ids and mask (b, T), and what the model's pooler, if any, makes of it."""
         raise NotImplementedError
+
+    def _sent(self, ids: np.ndarray, mask: np.ndarray) -> list[torch.Tensor]:
+        """Return ids and mask on the device, copied there at once."""
+        return transfer.send([ids, mask], self._compute.device)
 
     def pooled(self, states: np.ndarray, tokens: Tokens) -> np.ndarray:
         """Return the vector (D,) of a text from its last layer (T, D): [CLS]."""
@@ -100,8 +107,10 @@ class TextEncoder(Encoder):
         """
         tokens = [self.tokens(text, limit, source) for text in texts]
         order = sorted(range(len(texts)), key=lambda i: (len(tokens[i].ids), i))
-        for index in self._batches(order, [len(item.ids) for item in tokens]):
-            yield self._encode([tokens[i] for i in index], index, [spans[i] if spans else () for i in index])
+        batches = list(self._batches(order, [len(item.ids) for item in tokens]))
+        begun = (self._begun([tokens[i] for i in index]) for index in batches)
+        for index, found in zip(batches, in_flight(begun, self._compute.ahead), strict=True):
+            yield self._encode(found, [tokens[i] for i in index], index, [spans[i] if spans else () for i in index])
 
     def _batches(self, order: list[int], lengths: list[int]) -> Iterator[list[int]]:
         """Yield the texts of each call, in `order`, that of their `lengths` in tokens."""
@@ -109,13 +118,17 @@ class TextEncoder(Encoder):
             yield order[begin : begin + self._batch]
 
     @torch.inference_mode()
-    def _encode(self, tokens: list[Tokens], index: list[int], spans: list[Sequence[Span]]) -> Encoded:
+    def _begun(self, tokens: list[Tokens]) -> Fetched:
         length = max(len(item.ids) for item in tokens)
-        ids = torch.full((len(tokens), length), self.pad, dtype=torch.long)
-        mask = torch.zeros(len(tokens), length, dtype=torch.long)
+        ids, mask = np.full((len(tokens), length), self.pad), np.zeros((len(tokens), length), np.int64)
         for row, item in enumerate(tokens):
-            ids[row, : len(item.ids)], mask[row, : len(item.ids)] = torch.tensor(item.ids), 1
-        hidden, pooler = self.vectors(ids, mask)
+            ids[row, : len(item.ids)], mask[row, : len(item.ids)] = item.ids, 1
+        return self.begun(ids, mask)
+
+    def _encode(
+        self, found: list[np.ndarray], tokens: list[Tokens], index: list[int], spans: list[Sequence[Span]]
+    ) -> Encoded:
+        hidden, pooler = (*found, None)[:2]
         self.counts["texts"] += len(index)
         states = [row[: len(item.ids)] for row, item in zip(hidden, tokens, strict=True)]
         means = np.stack([_mean(vectors, item.inner) for vectors, item in zip(states, tokens, strict=True)])

@@ -10,10 +10,12 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from cache.fingerprint import digest
 from cache.kinds import Source
 from common.errors import WeightsError
+from extract.encoders import transfer
 from extract.encoders.compute import Compute
 from extract.encoders.text import bert_files, toy_vocabulary
 from extract.encoders.text.batches import TextEncoder
 from extract.encoders.text.tokens import Tokens
+from extract.encoders.transfer import Fetched
 from extract.weights.sources import Weights, random_identity, sha256_file
 
 
@@ -60,13 +62,14 @@ class Bert(TextEncoder):
         ids = [*item.ids, self._separator] if cut else item.ids
         return Tokens(ids, item.offsets, (1, len(ids) - 1) if len(ids) > 2 else (0, 1), cut)
 
-    def vectors(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return BERT's last layer and its pooler's output."""
-        model, device = self._loaded(), self._compute.device
+    def begun(self, ids: np.ndarray, mask: np.ndarray) -> Fetched:
+        """Begin BERT's last layer and its pooler's output."""
+        model = self._loaded()
         self._refuse_unknown(int(ids.max()), ids.shape[1])
+        there, there_mask = self._sent(ids, mask)
         with self._compute.autocast():
-            output = model(input_ids=ids.to(device), attention_mask=mask.to(device))
-        return output.last_hidden_state.float().cpu().numpy(), output.pooler_output.float().cpu().numpy()
+            output = model(input_ids=there, attention_mask=there_mask)
+        return transfer.fetch(output.last_hidden_state, output.pooler_output)
 
     def _refuse_unknown(self, word: int, length: int) -> None:
         """Raise WeightsError for a word or a length that the model has no vector of: files that do not fit together."""

@@ -11,12 +11,14 @@ from cache.kinds import KINDS, Source
 from cache.names import PartName
 from common.errors import ConfigError, WeightsError
 from extract.config import ExtractConfig
+from extract.encoders import transfer
 from extract.encoders.compute import Compute
 from extract.encoders.text import pooling
 from extract.encoders.text.batches import TextEncoder
 from extract.encoders.text.model import TextModel
 from extract.encoders.text.tokenizer import Tokenizer
 from extract.encoders.text.tokens import Tokens
+from extract.encoders.transfer import Fetched
 from extract.weights import hub_files
 from extract.weights.sources import Weights, library, random_identity
 
@@ -65,18 +67,19 @@ class NamedText(TextEncoder):
         """Return the tokens of a text behind the prompt of its side, cut at `limit` and at the model's own limit."""
         return self._tokenizer.tokens(text, limit, self._prompts[_side(source)])
 
-    def vectors(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the model's last layer, and its pooler's output where it has a trained one."""
-        model, device = self._loaded(), self._compute.device
+    def begun(self, ids: np.ndarray, mask: np.ndarray) -> Fetched:
+        """Begin the model's last layer, and its pooler's output where it has a trained one."""
+        model = self._loaded()
         words = self._described.config.vocab_size
         if (word := next((int(n) for n in (ids.max(), ids.min()) if not 0 <= n < words), None)) is not None:
             raise WeightsError(
                 f"{self._folder} has {words:,} words, and its tokenizer makes word {word:,}. Take both from one model"
             )
+        there, there_mask = self._sent(ids, mask)
         with self._compute.autocast():
-            output = model(input_ids=ids.to(device), attention_mask=mask.to(device))
+            output = model(input_ids=there, attention_mask=there_mask)
         pooler = getattr(output, "pooler_output", None)
-        return output.last_hidden_state.float().cpu().numpy(), None if pooler is None else pooler.float().cpu().numpy()
+        return transfer.fetch(output.last_hidden_state, *([] if pooler is None else [pooler]))
 
     def pooled(self, states: np.ndarray, tokens: Tokens) -> np.ndarray:
         """Return the vector (D,) of a text as the model pools it."""

@@ -1,0 +1,68 @@
+"""Between host and device: one copy there, one back, and no wait for it before the numbers are read."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+Numbers = torch.Tensor | np.ndarray
+Fetched = Callable[[], list[np.ndarray]]
+
+
+def send(arrays: Sequence[np.ndarray], device: torch.device) -> list[torch.Tensor]:
+    """Return n arrays of one type and any shapes on the device, copied there at once: views of one buffer."""
+    sizes = [array.size for array in arrays]
+    buffer = _host(sum(sizes), _dtype(arrays[0]), device)
+    flat = buffer.numpy()
+    for array, end in zip(arrays, np.cumsum(sizes), strict=True):
+        flat[end - array.size : end] = array.reshape(-1)
+    pieces = buffer.to(device, non_blocking=True).split(sizes)
+    return [piece.view(array.shape) for piece, array in zip(pieces, arrays, strict=True)]
+
+
+def send_stacked(arrays: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
+    """Return n arrays of one type and shape on the device, copied there at once: (n, ...)."""
+    first = arrays[0]
+    buffer = _host(first.size * len(arrays), _dtype(first), device).view(len(arrays), *first.shape)
+    np.stack(arrays, out=buffer.numpy())
+    return buffer.to(device, non_blocking=True)
+
+
+def fetch(*given: Numbers) -> Fetched:
+    """Begin to copy tensors to the host at once; the function that is returned waits for them: float32 arrays.
+
+    What is on the host already stays as it is.
+    """
+    there = [values for values in given if isinstance(values, torch.Tensor)]
+    if not there or there[0].device.type == "cpu":
+        here = [values.float().numpy() if isinstance(values, torch.Tensor) else values for values in given]
+        return lambda: here
+    flat = torch.cat([values.float().reshape(-1) for values in there]) if len(there) > 1 else there[0].float()
+    host = _host(flat.numel(), torch.float32, flat.device).view(flat.shape)
+    host.copy_(flat, non_blocking=True)
+    return _awaited(host.view(-1), [values.shape for values in there], mark())
+
+
+def mark() -> Callable[[], None]:
+    """Return the function that waits until the device has done what it was asked for until now."""
+    event = torch.cuda.Event()
+    event.record()
+    return event.synchronize
+
+
+def _awaited(host: torch.Tensor, shapes: list[torch.Size], wait: Callable[[], None]) -> Fetched:
+    def fetched() -> list[np.ndarray]:
+        wait()
+        pieces = host.split([shape.numel() for shape in shapes])
+        return [piece.view(shape).numpy() for piece, shape in zip(pieces, shapes, strict=True)]
+
+    return fetched
+
+
+def _host(numbers: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return memory of the host, from which a device that is not the host copies without making it wait."""
+    return torch.empty(numbers, dtype=dtype, pin_memory=device.type != "cpu")
+
+
+def _dtype(array: np.ndarray) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, array.dtype)).dtype
