@@ -4,6 +4,7 @@ import bisect
 import contextlib
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from cache.store.claims import Claims
 from cache.writing.draft import Draft
@@ -19,6 +20,7 @@ from extract.encoders import Encoders
 from extract.planning.shards import RANGED, Plan
 
 POLL = 0.5  # seconds between two looks at what others compute
+SOON = 0.05  # at a range that is copied from: it was begun before
 
 
 class Work:
@@ -39,47 +41,19 @@ class Work:
         with Claims(self.draft.folder) as claims:
             for name in RANGED:
                 ranges = [item for item in todo if item.table == name]
-                counts = [self._rows(item) * len(_parts(item.missing)) for item in ranges]
+                counts = [self.rows(item) * len(_parts(item.missing)) for item in ranges]
                 with Progress(sum(counts), name, "rows") as progress:
-                    self._share(ranges, claims, progress.advance)
+                    Sharing(self, ranges, claims, progress.advance).finish()
 
-    def _share(self, ranges: list[Todo], claims: Claims, advance: Callable[[int], None]) -> None:
-        """Finish all ranges of a table: what others are at is waited for, or taken over where they have ended."""
-        waiting, told = ranges, False
-        while waiting:
-            left: list[Todo] = []
-            for item in waiting:
-                if not self._take(item, left, claims, advance):
-                    left.append(item)
-            if len(left) == len(waiting):
-                if not told:
-                    say(f"{ranges[0].table}: {len(left):,} ranges are being computed by other processes; waiting")
-                told = True
-                time.sleep(POLL)
-            waiting = left
-
-    def _take(self, item: Todo, before: list[Todo], claims: Claims, advance: Callable[[int], None]) -> bool:
-        """Finish a range unless another process is at it, or at one `before` it whose rows this one copies."""
-        if item.missing and before and self._copies(item, {other.index for other in before}):
-            return False
-        with claims.held(item.table, item.index) if item.missing else contextlib.nullcontext(True) as mine:
-            if not mine:
-                return False
-            missing = [shard for shard in item.missing if not self.draft.adopt(shard)]
-            advance(self._rows(item) * len(_parts(item.missing) - _parts(missing)))
-            self.clock.start()
-            self._finish(Range(self.plan, self.draft, item.table, item.index, missing, advance, self.clock))
-        return True
-
-    def _copies(self, item: Todo, unfinished: set[int]) -> bool:
-        """Whether a range has something that a row of an unfinished range of its table owns."""
-        if item.table == "pair":
-            return False
-        start, stop = self.plan.borders[item.table][item.index]
-        owners = {owner.row for row in range(start, stop) for owner in self.plan.owners.asked(item.table, row)
-                  if owner.table == item.table and not start <= owner.row < stop}  # fmt: skip
-        stops = [stop for _, stop in self.plan.borders[item.table]]
-        return not unfinished.isdisjoint(bisect.bisect_right(stops, row) for row in owners)
+    def copied(self, table: str, index: int) -> list[int]:
+        """Return the other ranges of its table that own something of a range's rows, which come before it."""
+        if table == "pair":
+            return []
+        start, stop = self.plan.borders[table][index]
+        owners = {owner.row for row in range(start, stop) for owner in self.plan.owners.asked(table, row)
+                  if owner.table == table and not start <= owner.row < stop}  # fmt: skip
+        stops = [stop for _, stop in self.plan.borders[table]]
+        return sorted({bisect.bisect_right(stops, row) for row in owners})
 
     def counters(self) -> str:
         """Return as a table how much each encoder has encoded, and where the shards are from; without zeros."""
@@ -90,16 +64,68 @@ class Work:
         counts |= {"shards of caches beside": self.draft.taken, "shards present locally": self.draft.kept}
         return table(("done", "count"), [(what, f"{count:,}") for what, count in counts.items() if count])
 
-    def _rows(self, item: Todo) -> int:
+    def rows(self, item: Todo) -> int:
+        """Return how many rows a range has."""
         start, stop = self.plan.borders[item.table][item.index]
         return stop - start
 
     def _finish(self, rows: Range) -> None:
+        """Compute a range: first what it owns, which depends on no other range of its table."""
         if rows.table != "pair":
             self.texts.fill(rows)
             self.pictures.fill(rows)
+            rows.settle()
         self.derived.fill(rows)
         rows.save_all()
+
+
+class Sharing:
+    """The ranges of one table, which this process and others finish; `done` are those that are finished."""
+
+    def __init__(self, work: Work, ranges: list[Todo], claims: Claims, advance: Callable[[int], None]) -> None:
+        self._work, self._ranges, self._claims, self._advance = work, ranges, claims, advance
+        self._by_index = {item.index: item for item in ranges}
+        self._done: set[int] = set()
+
+    def finish(self) -> None:
+        """Finish all: what others are at is waited for, or taken over where they have ended."""
+        waiting, told = self._ranges, False
+        while waiting:
+            left = [item for item in waiting if not self._take(item)]
+            if len(left) == len(waiting):
+                if not told:
+                    table = left[0].table
+                    say(f"{table}: {len(left):,} ranges are being computed by other processes; waiting")
+                told = True
+                time.sleep(POLL)
+            waiting = left
+
+    def _take(self, item: Todo) -> bool:
+        """Finish a range unless another process is at it; return whether it is finished."""
+        if item.index in self._done:
+            return True
+        work = self._work
+        with self._claims.held(item.table, item.index) if item.missing else contextlib.nullcontext(True) as mine:
+            if not mine:
+                return False
+            missing = [shard for shard in item.missing if not work.draft.adopt(shard)]
+            self._advance(work.rows(item) * len(_parts(item.missing) - _parts(missing)))
+            work.clock.start()
+            ready = partial(self._await, item)
+            work._finish(
+                Range(work.plan, work.draft, item.table, item.index, missing, self._advance, work.clock, ready)
+            )
+        self._done.add(item.index)
+        return True
+
+    def _await(self, item: Todo) -> None:
+        """Wait for the ranges that one copies from, and finish those of them that nobody is at.
+
+        They stand before it, and so do those that they wait for: somebody always goes on.
+        """
+        for other in self._work.copied(item.table, item.index):
+            while not self._take(self._by_index[other]):
+                time.sleep(SOON)
 
 
 def _parts(shards: Iterable[ShardPlan]) -> set[str]:

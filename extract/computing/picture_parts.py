@@ -5,6 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -55,7 +56,7 @@ class Pictures:
         self._stop_if_too_many()
 
     def fill(self, rows: Range) -> None:
-        """Fill every missing picture column of a range, the reason codes of its ids included."""
+        """Encode every picture that the range owns; what else its columns hold, reason codes included, comes later."""
         table, owners = rows.table, self._plan.owners
         parts = [part for part in kinds.reading("picture", table) if part in rows]
         if not parts and f"{table}.ids" not in rows:
@@ -63,6 +64,11 @@ class Pictures:
             return
         self._encode(rows, [row for row in rows.rows if owners.owns_picture(table, row)], parts)
         self._stop_if_too_many()
+        rows.later(partial(self._rest, rows, parts), f"{table}.ids", *parts)
+
+    def _rest(self, rows: Range, parts: list[PartName]) -> None:
+        """Fill what takes the verdicts on all pictures of the range, those that other ranges own among them."""
+        table, owners = rows.table, self._plan.owners
         statuses = np.array([self._status(table, row) for row in rows.rows], np.uint8)
         rows.put(f"{table}.ids.image_status", rows.rows, statuses)
         if (statuses != OK).any():

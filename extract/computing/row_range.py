@@ -19,7 +19,8 @@ class Range:
     """Rows `start` to `stop` of a table, and its parts of which some shard is not there yet: `part in range`.
 
     Rows are counted as in their table. `advance` is told how many rows of how many parts are done, `clock` for which
-    part time was spent: storing a value ends what was done for it.
+    part time was spent: storing a value ends what was done for it. `ready` is called before anything is copied from
+    other ranges: they are finished when it returns.
     """
 
     def __init__(
@@ -31,8 +32,11 @@ class Range:
         missing: list[ShardPlan],
         advance: Callable[[int], None],
         clock: Clock,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
-        self.table = table
+        self.table, self._ready = table, ready
+        self._owed: list[Callable[[], None]] = []
+        self._owing: set[str] = set()
         self.start, self.stop = plan.borders[table][index]
         self._draft, self._advance, self._clock = draft, advance, clock
         self._missing: dict[str, list[ShardPlan]] = {}
@@ -86,6 +90,20 @@ class Range:
                 rows, sources = zip(*pairs[begin : begin + COPIED], strict=True)
                 self.put(column, rows, self.get(owner_column, sources))
 
+    def later(self, step: Callable[[], None], *parts: str) -> None:
+        """Leave to `settle` what copies from other ranges, which may not be finished; until then no part is saved."""
+        self._owed.append(step)
+        self._owing.update(parts)
+
+    def settle(self) -> None:
+        """Do what was left for later, when the ranges that are copied from are finished."""
+        if self._owed:
+            self._ready()
+            self._clock.start()
+        self._owing.clear()
+        while self._owed:
+            self._owed.pop(0)()
+
     def tick(self, part: str, rows: int) -> None:
         """Report rows of a part as done, but never more than the range has."""
         if part in self._whole:
@@ -94,9 +112,9 @@ class Range:
             self._advance(self._done[part] - done)
 
     def save(self, *parts: str) -> None:
-        """Publish the missing shards of those of the parts that are in the range."""
+        """Publish the missing shards of those of the parts that are in the range and whole."""
         for part in parts:
-            if part in self._whole:
+            if part in self._whole and part not in self._owing:
                 for shard in self._missing[part]:
                     self._draft.save(self._whole[part].cut(shard))
                 self._clock.mark(part)

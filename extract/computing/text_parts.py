@@ -1,5 +1,7 @@
 """Fill what the text and the joint encoder make of texts: each distinct one once."""
 
+from functools import partial
+
 import numpy as np
 
 from cache import kinds
@@ -20,7 +22,7 @@ class Texts:
         self._plan, self._encoders, self._config = plan, encoders, config
 
     def fill(self, rows: Range) -> None:
-        """Fill every missing text column of a range; publish the parts that are whole with it."""
+        """Encode every text that the range owns; publish the parts that are whole with it, leave copies for later."""
         for part in _missing(rows, "name"):
             self._names(rows, part)
         if sentences := _missing(rows, "sentence", "sentences", role="text"):
@@ -45,8 +47,10 @@ class Texts:
             for column, values in batch.of(part).items():
                 rows.put(part.column(column), at, values)
             rows.tick(part, len(at))
-        for column in map(part.column, self._plan.parts[part].columns):
-            rows.copy(column, {row: Slot(column, owner) for row, owner in owners.items() if owner != row})
+        if repeats := {row: owner for row, owner in owners.items() if owner != row}:
+            for column in map(part.column, self._plan.parts[part].columns):
+                copies = {row: Slot(column, owner) for row, owner in repeats.items()}
+                rows.later(partial(rows.copy, column, copies), part)
 
     def _sentences(self, rows: Range, parts: list[PartName]) -> None:
         """Fill the parts of mentions and of tokens that are missing from one pass over the sentences."""
@@ -107,7 +111,7 @@ class Texts:
             if owner != slot:
                 copies.setdefault(slot.column, {})[slot.row] = owner
         for column, slots in copies.items():
-            rows.copy(column, slots)
+            rows.later(partial(rows.copy, column, slots), part)
         cut = {slot.row for slot, text in texts.items() if self._encoders.joint.is_cut(text)}
         rows.put(part.column("truncated"), rows.rows, np.array([row in cut for row in rows.rows]))
 

@@ -114,6 +114,7 @@ class Encoding:
             Texts(plan, self.encoders, self.config).fill(rows)
             pictures = Pictures(plan, self.encoders, self.config, self._neutrals)
             pictures.fill(rows)
+            rows.settle()
             self._neutrals = pictures.neutrals
             Derived(plan, self.encoders, draft).fill(rows)  # type: ignore[arg-type] # it asks a draft for columns alone
         finally:

@@ -112,19 +112,25 @@ def test_what_a_killed_worker_was_at_is_taken_over_at_once(release, alone, tmp_p
     assert len(lines(tmp_path / "log")) <= ranges + 1
 
 
-def test_a_range_that_another_is_at_is_waited_for_and_not_computed(release, alone, tmp_path, monkeypatch, capsys):
+def test_what_a_range_owns_is_encoded_before_another_that_it_copies_from_is_waited_for(
+    release, alone, tmp_path, monkeypatch
+):
     """The other finishes the first range of entities, of which later ones copy, after we have looked twice."""
-    monkeypatch.setattr(missing_shards, "POLL", 0.01)
     identity, ranges = alone
     made, sleeps, folder = [], [], tmp_path / "world"
     folder.mkdir()
     monkeypatch.setattr(missing_shards.Work, "_finish", noting(made.append))
+    encoded = []
+    real = missing_shards.Texts.fill
+    monkeypatch.setattr(
+        missing_shards.Texts, "fill", lambda texts, rows: (real(texts, rows), encoded.append(rows.start))
+    )
     theirs = Claims(folder)
     claimed = theirs.held("entity", 0)
     assert claimed.__enter__()
 
     def sleep(seconds):
-        sleeps.append((seconds, list(made)))
+        sleeps.append((seconds, list(made), list(encoded)))
         if len(sleeps) == 2:
             pipeline_of_another(release, tmp_path, folder)
             claimed.__exit__(None, None, None)
@@ -133,8 +139,45 @@ def test_a_range_that_another_is_at_is_waited_for_and_not_computed(release, alon
     pipeline.run(config(release, tmp_path))
     assert melcache.open(folder).id == identity
     assert "entity 0" not in made and len(made) == ranges - 1
-    assert sleeps[0][1] == [], "every later range copies from the first"
-    assert "entity: 6 ranges are being computed by other processes; waiting" in capsys.readouterr().err
+    assert sleeps == [(missing_shards.SOON, ["entity 3"], [3])] * 2, "it is begun, and copies from the first"
+
+
+def test_ranges_that_others_are_at_are_waited_for_and_not_computed(release, alone, tmp_path, monkeypatch, capsys):
+    identity, ranges = alone
+    made, sleeps, folder = [], [], tmp_path / "world"
+    folder.mkdir()
+    monkeypatch.setattr(missing_shards.Work, "_finish", noting(made.append))
+    theirs = Claims(folder)
+    claimed = theirs.held("pair", 1)
+    assert claimed.__enter__()
+
+    def sleep(seconds):
+        sleeps.append((seconds, len(made)))
+        if len(sleeps) == 2:
+            claimed.__exit__(None, None, None)
+
+    monkeypatch.setattr(missing_shards.time, "sleep", sleep)
+    pipeline.run(config(release, tmp_path))
+    assert melcache.open(folder).id == identity and len(made) == ranges
+    assert sleeps == [(missing_shards.POLL, ranges - 1)] * 2
+    assert "pair: 1 ranges are being computed by other processes; waiting" in capsys.readouterr().err
+
+
+def test_a_range_that_is_copied_from_and_that_nobody_is_at_is_computed_in_between(
+    release, alone, tmp_path, monkeypatch
+):
+    """Its worker dies while another, which has encoded a later range, waits for it."""
+    identity, ranges = alone
+    made, folder = [], tmp_path / "world"
+    folder.mkdir()
+    monkeypatch.setattr(missing_shards.Work, "_finish", noting(made.append))
+    theirs = Claims(folder)
+    claimed = theirs.held("entity", 0)
+    assert claimed.__enter__()
+    monkeypatch.setattr(missing_shards.time, "sleep", lambda seconds: claimed.__exit__(None, None, None))
+    pipeline.run(config(release, tmp_path))
+    assert melcache.open(folder).id == identity and made[:2] == ["entity 3", "entity 0"]
+    assert len(made) == ranges == len(set(made))
 
 
 def pipeline_of_another(release, tmp_path, folder):
@@ -264,7 +307,7 @@ def test_ranges_that_copy_from_another_are_known(release, tmp_path):
             for other, (begin, end) in enumerate(job.plan.borders[table][:index]):
                 theirs = texts(table, begin, end) | pictures(table, begin, end)
                 first = theirs - texts(table, 0, begin) - pictures(table, 0, begin)
-                copies = work._copies(missing_shards.Todo(table, index, []), {other})
+                copies = other in work.copied(table, index)
                 assert copies == bool(mine & first), (table, index, other)
                 found.append(copies)
     assert 0 < sum(found) < len(found)
