@@ -1,5 +1,6 @@
 """The records that every dataset adapter produces, whatever its release looks like."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,7 +69,7 @@ class Mention:
 
 @dataclass(slots=True)
 class Dataset:
-    """A whole release as records.
+    """A whole release as records.  Entities may be made whenever they are asked for (extract.reading.entity_columns).
 
     `counts` are the adapter's own findings (`spans not found`, `gold is nil`, ...), printed in the coverage
     table; `licence` and `source` travel with every cache made from it, and `warnings`, which every output of such a
@@ -77,7 +78,7 @@ class Dataset:
 
     name: str
     mentions: list[Mention]
-    entities: list[Entity]
+    entities: Sequence[Entity]
     licence: str = "unknown"
     source: str = "unknown"
     counts: dict[str, int] = field(default_factory=dict)

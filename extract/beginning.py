@@ -21,6 +21,7 @@ from extract.plan_files import reading
 from extract.plan_files.reading import PlanFile
 from extract.planning import rows
 from extract.reading import descriptions
+from extract.reading.entity_columns import field
 from extract.remote import Shared
 from extract.siblings import Siblings
 from extract.weights import sources
@@ -103,7 +104,7 @@ def _stop_if_forgotten(config: ExtractConfig, release: Dataset, draft: Draft) ->
         ),
         "faces": any("faces" in draft.parts[part].recipe for part in kinds.reading("faces") if part in draft.parts),
     }
-    has = {"descriptions": any(entity.description for entity in release.entities), "faces": config.faces is not None}
+    has = {"descriptions": any(field(release.entities, "description")), "faces": config.faces is not None}
     for option in (name for name in had if had[name] and not has[name] and getattr(config, name) is None):
         raise ConfigError(
             f"the cache in {config.folder} was made with {option}; give --{option} again, or --{option} none to remove "

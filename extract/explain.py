@@ -127,7 +127,7 @@ def _rows(plan: Plan, part: PartName, ranges: Sequence[Todo], earlier: EarlierCa
     owner = "entity" if part.startswith("entity") else "mention"
     rows = [row for item in ranges for row in range(*plan.borders[item.table][item.index])]
     places = {name: row for row, name in enumerate(earlier.column(f"{owner}.ids.id").tolist())}
-    names = plan.rows.ids[f"{owner}.ids"]["id"].tolist()
+    names = plan.rows.ids[f"{owner}.ids"]["id"][:].tolist()
     held = [_contents(earlier.column(f"{owner}.ids.{column}")) for column in KINDS[part].contents]
     mine = list(_mine(plan, part, owner))
     at = {row: places.get(names[row]) for row in rows}
@@ -158,7 +158,7 @@ def _mine(plan: Plan, part: PartName, owner: str) -> Iterator[list[bytes]]:
     """Yield what the columns of ids that stand for what a part reads of a row hold here."""
     for column in KINDS[part].contents:
         text = column == "content_text"
-        yield plan.rows.text_content[owner] if text else [content for content, _ in plan.owners.pictures[owner]]
+        yield _contents((plan.rows.text_content if text else plan.rows.picture_content)[owner])
 
 
 def _contents(column: np.ndarray) -> list[bytes]:

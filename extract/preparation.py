@@ -105,7 +105,7 @@ def _described(config: ExtractConfig, release: Dataset, plan: Plan, encoders: En
     return {
         "dataset": {
             "name": config.name or config.dataset,
-            "content": fingerprint.digest([content.hex() for content in plan.content()]),
+            "content": fingerprint.digest_of_list(content.hex() for content in plan.content()),
             "licence": release.licence,
             "source": release.source,
         },

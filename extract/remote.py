@@ -24,8 +24,9 @@ from common.foreign import printable, shell
 from common.output import duration, say, size
 from common.records import Dataset
 from extract.config import ExtractConfig
-from extract.planning import row_order, rows
+from extract.planning import row_order
 from extract.planning.row_order import EarlierRows
+from extract.reading import string_columns
 
 FAILURES = 3  # shards that the remote fails to deliver before it is asked no more: a single failure may be that file's
 
@@ -64,7 +65,7 @@ class Shared:
             manifest = next(alike, self.manifest)
             if not row_order.worth(manifest, counts, self._config):
                 return None
-            most = {table: rows.MOST_BYTES * manifest.tables[table] for table in row_order.ORDERED}
+            most = {table: string_columns.MOST_BYTES * manifest.tables[table] for table in row_order.ORDERED}
             return EarlierRows.told(
                 manifest, lambda part: remote_shards.column(remote, manifest, part.column("id"), most[part.table])
             )

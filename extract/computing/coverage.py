@@ -1,6 +1,7 @@
 """What of a release is there and what is not: the table at the end of an extraction, and the stop before it."""
 
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from common.errors import CoverageError
 from common.output import table
 from common.paths import status
 from common.records import SPLITS, Dataset
+from extract.reading.entity_columns import pictures
 from extract.reading.readers import NIL_COUNT, UNLABELED_COUNT
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ def stop_if_absent(release: Dataset, max_missing: float) -> None:
 
     Raises DeniedError for a picture in a folder that this user may not look into: it may well be there.
     """
-    paths = {r.image.path for r in (*release.entities, *release.mentions) if r.image is not None and r.image.path}
+    named = chain(*map(pictures, (release.entities, release.mentions)))
+    paths = {image.path for image in named if image is not None and image.path}
     absent = [path for path in paths if status(path) is None]
     stop({"missing": len(absent)}, len(paths), max_missing, min(absent, default=None))
 

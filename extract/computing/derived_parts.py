@@ -43,10 +43,8 @@ class Derived:
         part, at = f"{rows.table}.ids", slice(rows.start, rows.stop)
         for column, values in self._plan.rows.ids[part].items():
             rows.put(f"{part}.{column}", rows.rows, values[at])
-        texts = self._plan.rows.text_content[rows.table][at]
-        pictures = [content for content, _ in self._plan.owners.pictures[rows.table][at]]
-        for column, contents in (("content_text", texts), ("content_image", pictures)):
-            rows.put(f"{part}.{column}", rows.rows, np.frombuffer(b"".join(contents), np.uint8).reshape(-1, 32))
+        rows.put(f"{part}.content_text", rows.rows, self._plan.rows.text_content[rows.table][at])
+        rows.put(f"{part}.content_image", rows.rows, self._plan.rows.picture_content[rows.table][at])
 
     def _attributes(self, rows: Range) -> None:
         """Say what CLIP's stored vectors tell of scenes and faces; zeros without a picture, and where no person is.

@@ -86,7 +86,7 @@ class Pictures:
     def _remember(self, rows: Range) -> None:
         statuses = rows.get(f"{rows.table}.ids.image_status", rows.rows)
         for row, status in zip(rows.rows, statuses.tolist(), strict=True):
-            self._verdicts.setdefault(self._plan.owners.pictures[rows.table][row][0], status)
+            self._verdicts.setdefault(self._content(rows.table, row), status)
 
     def _encode(self, rows: Range, wanted: list[int], parts: list[PartName]) -> None:
         """Decode the pictures of some rows and store what each part makes of them."""
@@ -144,7 +144,7 @@ class Pictures:
                     return
                 row, future = ahead.popleft()
                 picture, status, content = future.result()
-                if content != self._plan.owners.pictures[table][row][0]:
+                if content != self._content(table, row):
                     raise DatasetError(
                         f"{records[row].image.path} changed while it was being read. Run the command again"
                     )
@@ -153,8 +153,11 @@ class Pictures:
                 yield row, picture
 
     def _status(self, table: str, row: int) -> int:
-        content, status = self._plan.owners.pictures[table][row]
-        return self._verdicts[content] if status == OK else status
+        status = int(self._plan.rows.picture_status[table][row])
+        return self._verdicts[self._content(table, row)] if status == OK else status
+
+    def _content(self, table: str, row: int) -> bytes:
+        return self._plan.rows.picture_content[table][row].tobytes()
 
     def _make_neutrals(self, parts: list[PartName]) -> None:
         """Encode the one picture that stands where there is none, for the kinds of part that have not yet."""

@@ -100,7 +100,7 @@ class Texts:
             for row in rows.rows
             for column, text in self._plan.rows.texts(rows.table, row).items()
         }
-        owners = {slot: self._plan.owners.of_text(rows.table, text) for slot, text in texts.items()}
+        owners = {slot: self._plan.owners.of_text(rows.table, slot.row, slot.column.column) for slot in texts}
         own = [slot for slot, owner in owners.items() if owner == slot]
         vectors = self._encoders.joint.encode_texts([texts[slot] for slot in own], lambda: rows.tick(part, 0))
         for column in dict.fromkeys(slot.column for slot in texts):

@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 from common.errors import DatasetError
 from common.records import SPLITS, Dataset, Entity, Image, Mention
 from extract.reading import picture_folders, readers
+from extract.reading.entity_columns import Entities, field
 
 SOURCE = "your own data"
 LICENCE = "unknown"
@@ -50,8 +51,9 @@ def load(data: Path) -> Dataset:
     for where, mention in read_mentions(files["mentions.jsonl"], counts):
         places.append(where)
         mentions.append(mention)
-    entities = list(read_entities(files["entities.jsonl"]))
-    doubts = _doubts(places, mentions, {entity.id for entity in entities})
+    entities = Entities(read_entities(files["entities.jsonl"]))
+    named = {id for mention in mentions for id in (mention.gold, *(mention.candidates or ()))}
+    doubts = _doubts(places, mentions, named.intersection(field(entities, "id")))
     return replace(readers.finish("jsonl", mentions, entities, counts, {}, LICENCE, SOURCE), doubts=doubts)
 
 
@@ -85,17 +87,18 @@ def write(data: Path, mentions: Iterable[Mention], entities: Iterable[Entity]) -
 
 def _records(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
     """Yield the records of a file, whose ids must differ."""
-    first: dict[str, str] = {}
+    seen = readers.Seen()
     for where, record in readers.read_jsonl(path):
         if unknown := [field for field in record if field not in fields]:
             raise DatasetError(f"{where}: unknown field {unknown[0]!r}, expected: {', '.join(fields)}")
         id = readers.expect(record.get("id"), str, "id", where)
         if not id.strip():
             raise DatasetError(f"{where}: id {id!r} is empty, expected a name of its own")
-        if id in first:
-            raise DatasetError(f"{where}: id {id!r} is already used in {first[id]}")
-        first[id] = where
+        seen.add(id)
         yield where, record
+    if twice := seen.twice((record["id"], where) for where, record in readers.read_jsonl(path)):
+        id, first, where = twice
+        raise DatasetError(f"{where}: id {id!r} is already used in {first}")
 
 
 def _mention(record: dict, where: str, tree: picture_folders.Tree, counts: Counter) -> Mention:

@@ -15,7 +15,7 @@ from cache.names import PartName
 from extract import images
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
-from extract.forecast.workload import Workload
+from extract.forecast.workload import Texts, Workload
 
 BATCHES = 4  # of texts that are timed, so that short and long ones are among them
 ENOUGH, LEAST, MOST = 2.0, 2, 16  # seconds of pictures, and how many batches of them
@@ -25,6 +25,7 @@ DECODING = "decoding"
 TEXTS: dict[Source, str] = {"name": "entities", "sentence": "sentences", "texts": "texts", "sentences": "tokens"}
 SEEN: dict[Source, str] = {"picture": "pictures"}
 Item = TypeVar("Item")
+Items = TypeVar("Items", Texts, list[Path])
 
 
 class Calibration:
@@ -34,11 +35,11 @@ class Calibration:
         self.measured: dict[str, dict[str, Any]] = {}
         self._config, self._encoders, self._items = config, encoders, items
         self._batch = config.image_batch if encoders.compute.device.type == "cuda" else PICTURES
-        for (name, role, source), texts in self._by_speed(items.text_items, TEXTS).items():
+        for (name, role, source), texts in self._by_speed(items.text_items, TEXTS, Texts).items():
             run = encoders.by_role[role].texts_of(source, config.most_tokens(source))
             self._measure(name, [_spread(texts, BATCHES * config.text_batch)], run)
         batches = self._decoded() if items.decoded else []
-        for name, role, source in self._by_speed(items.picture_items, SEEN):
+        for name, role, source in self._by_speed(items.picture_items, SEEN, list):
             usual = [part for part in kinds.reading(source) if KINDS[part].role == role and not KINDS[part].inputs]
             self._measure(name, batches, partial(encoders.pictures, parts=usual[:1]))
 
@@ -72,13 +73,13 @@ class Calibration:
         return encoder.name if alone else f"{encoder.name}, {words[source]}", made.role, source
 
     def _by_speed(
-        self, items: dict[str, list[Item]], words: Mapping[Source, str]
-    ) -> dict[tuple[str, str, Source], list[Item]]:
+        self, items: Mapping[str, Items], words: Mapping[Source, str], empty: Callable[[], Items]
+    ) -> dict[tuple[str, str, Source], Items]:
         """Return the items of parts by name of their speed, role and what is read, without those that have none."""
-        found: dict[tuple[str, str, Source], list[Item]] = {}
+        found: dict[tuple[str, str, Source], Items] = {}
         for part, mine in items.items():
             if mine:
-                found.setdefault(self._speed(part, words), []).extend(mine)
+                found.setdefault(self._speed(part, words), empty()).extend(mine)
         return found
 
     def _measure(self, name: str, batches: Sequence[list[Item]], run: Callable[[Sequence[Item]], Any]) -> None:

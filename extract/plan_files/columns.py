@@ -3,8 +3,9 @@
 What is read is checked as if a stranger had written it.
 """
 
+import itertools
+from array import array
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from cache.kinds import IMAGE_STATUS
 from cache.schema import UNLABELED
 from common.errors import CacheError
 from common.records import SPLITS, Entity, Image, Mention
-from extract.planning.rows import Picture, Rows, gold_rows
+from extract.planning.rows import Picture, Rows, gold_rows, named_by, rows_of
+from extract.reading import entity_columns
+from extract.reading.entity_columns import Entities, Strings, field
 
 Arrays = dict[str, np.ndarray]
 ENTITY = ("id", "name", "text", "description")
@@ -43,29 +46,36 @@ class Table:
             raise CacheError(f"array {name} holds {array.min()} to {array.max()}, expected {least} to {most}")
         return array
 
-    def texts(self, name: str, count: int | None = None) -> list[str]:
+    def texts(self, name: str, count: int | None = None) -> Strings:
         """Return texts that `texts` has written, `count` of them where that is known.  Raises CacheError."""
         data, ends = self.get(f"{name}.utf8", np.uint8, None), self.get(f"{name}.ends", np.int64, count)
         edges = np.concatenate([[0], ends])
         if edges[-1] != len(data) or (np.diff(edges) < 0).any():
             raise CacheError(f"array {name}.ends does not cut {len(data):,} bytes into texts")
-        whole, cuts = data.tobytes(), edges.tolist()
+        found = Strings(bytearray(data), edges)
         try:
-            return [whole[a:b].decode("utf-8", "surrogatepass") for a, b in pairwise(cuts)]
+            for _ in found:
+                pass
+            return found
         except UnicodeDecodeError as error:
             raise CacheError(f"array {name}.utf8 is not UTF-8") from error
 
 
 def texts(name: str, values: Iterable[str]) -> Arrays:
     """Return texts as arrays: UTF-8 (bytes,), and where each ends in it (n,)."""
-    encoded = [value.encode("utf-8", "surrogatepass") for value in values]
-    ends = np.cumsum([len(value) for value in encoded], dtype=np.int64)
-    return {f"{name}.utf8": np.frombuffer(b"".join(encoded), np.uint8), f"{name}.ends": ends}
+    data, lengths = bytearray(), array("q")
+    for value in values:
+        encoded = value.encode("utf-8", "surrogatepass")
+        data += encoded
+        lengths.append(len(encoded))
+    ends = np.cumsum(np.frombuffer(lengths, np.int64))
+    return {f"{name}.utf8": np.frombuffer(data, np.uint8), f"{name}.ends": ends}
 
 
 def of(rows: Rows, root: Path) -> Arrays:
     """Return the records of rows, and what is known of their pictures; paths below `root` are told from there."""
-    images = list(dict.fromkeys(r.image for r in (*rows.entities, *rows.mentions) if r.image is not None))
+    named = itertools.chain(*map(entity_columns.pictures, (rows.entities, rows.mentions)))
+    images = list(dict.fromkeys(image for image in named if image is not None))
     numbers: dict[Image | None, int] = {None: -1} | {image: number for number, image in enumerate(images)}
     pictures = [(NO_CONTENT, 0) if image.path is None else rows.pictures[image.path] for image in images]
     found = texts("image.path", [_told(image.path, root) for image in images])
@@ -75,24 +85,24 @@ def of(rows: Rows, root: Path) -> Arrays:
     for table, names in (("entity", ENTITY), ("mention", MENTION)):
         records: Sequence[Entity] | Sequence[Mention] = rows.records(table)
         for name in names:
-            found |= texts(f"{table}.{name}", [getattr(record, name) for record in records])
-        found[f"{table}.image"] = np.array([numbers[record.image] for record in records], np.int32)
-    ids = {entity.id: row for row, entity in enumerate(rows.entities)}
-    found["mention.gold"] = gold_rows(rows.mentions, ids)
+            found |= texts(f"{table}.{name}", field(records, name))
+        shown = (numbers[image] for image in entity_columns.pictures(records))
+        found[f"{table}.image"] = np.fromiter(shown, np.int32, len(records))
+    found["mention.gold"] = gold_rows(rows.mentions, rows_of(rows.entities, named_by(rows.mentions)))
     found["mention.place"] = np.array([(m.start, m.end) for m in rows.mentions], np.int64).reshape(-1, 2)
     found["mention.splits"] = np.array([m.splits for m in rows.mentions], np.uint8)
     return found
 
 
-def records(table: Table, root: Path) -> tuple[list[Entity], list[Mention], dict[Path, Picture]]:
+def records(table: Table, root: Path) -> tuple[Entities, list[Mention], dict[Path, Picture]]:
     """Return what `of` was given, mentions without lists and faces.  Raises CacheError."""
     images, pictures = _images(table, root)
     shown = table.between("entity.image", np.int32, [None], -1, len(images) - 1).tolist()
     columns = [table.texts(f"entity.{name}", len(shown)) for name in ENTITY]
-    entities = [
+    entities = Entities(
         Entity(name, called, text, images[image] if image >= 0 else None, description)
         for name, called, text, description, image in zip(*columns, shown, strict=True)
-    ]
+    )
     return entities, _mentions(table, entities, images), pictures
 
 

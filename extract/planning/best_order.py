@@ -4,14 +4,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cache.manifests.entries import Manifest
 from cache.names import PartName
 from common.records import Dataset
 from extract.planning.layout import Borders
 from extract.planning.row_order import KEPT, ORDERED, EarlierRows, arrange, column
-from extract.planning.rows import stored, text_content
+from extract.planning.rows import text_content
+from extract.reading.string_columns import stored
 
-Row = int  # stands for an id and what its texts hold: ranges that are encoded alike are equal in both
+Held = np.ndarray  # of rows (n,) int64, a hash of the id and what its texts hold: ranges encoded alike are equal in it
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class HeldRows:
     """The rows of a finished cache, in order and cut into ranges, by table."""
 
     order: EarlierRows
-    rows: dict[str, list[Row]]
+    rows: dict[str, Held]
 
     @classmethod
     def of(cls, folder: Path, manifest: Manifest) -> "HeldRows | None":
@@ -31,10 +34,11 @@ class HeldRows:
         for table in ORDERED:
             contents = column(folder, manifest, PartName(f"{table}.ids").column("content_text"))
             pairs = zip(order.ids[table], contents, strict=True)
-            rows[table] = [hash((name, content.tobytes())) for name, content in pairs]
+            hashes = (hash((name, content.tobytes())) for name, content in pairs)
+            rows[table] = np.fromiter(hashes, np.int64, len(contents))
         return cls(order, rows)
 
-    def ranges(self, table: str) -> Iterator[tuple[Row, ...]]:
+    def ranges(self, table: str) -> Iterator[Held]:
         """Yield the rows of each range of a table."""
         return _cut(self.rows[table], self.order.layout.borders[table])
 
@@ -50,29 +54,31 @@ def best(release: Dataset, held: Iterable[HeldRows], size: int) -> EarlierRows |
         return None
     own, layout = arrange(release, None, size)
     mine = {table: _rows(own, table) for table in ORDERED}
-    there = {table: {cut for one in caches for cut in one.ranges(table)} for table in ORDERED}
+    there = {table: {cut.tobytes() for one in caches for cut in one.ranges(table)} for table in ORDERED}
     chosen, most = None, 0
     for table in ORDERED:
-        most += sum(len(cut) for cut in _cut(mine[table], layout.borders[table]) if cut in there[table])
+        most += sum(len(cut) for cut in _cut(mine[table], layout.borders[table]) if cut.tobytes() in there[table])
     if most == sum(map(len, mine.values())):
         return None
     for one in caches:
-        if (kept := sum(_kept(one, table, set(mine[table])) for table in ORDERED)) > most:
+        if (kept := sum(_kept(one, table, mine[table]) for table in ORDERED)) > most:
             chosen, most = one.order, kept
     return chosen
 
 
-def _kept(held: HeldRows, table: str, release: set[Row]) -> int:
+def _kept(held: HeldRows, table: str, release: Held) -> int:
     """Return how many rows of a cache stand in a range that a release that follows its order has, too."""
-    if sum(row in release for row in held.rows[table]) < KEPT * len(held.rows[table]):
+    there = np.isin(held.rows[table], release)
+    if there.sum() < KEPT * len(there):
         return 0  # its rows would be numbered anew
-    return sum(len(cut) for cut in held.ranges(table) if all(row in release for row in cut))
+    return sum(len(cut) for cut in _cut(there, held.order.layout.borders[table]) if cut.all())
 
 
-def _rows(release: Dataset, table: str) -> list[Row]:
+def _rows(release: Dataset, table: str) -> Held:
     records = release.entities if table == "entity" else release.mentions
-    return [hash((stored(record.id), text_content(record))) for record in records]
+    hashes = (hash((stored(record.id), text_content(record))) for record in records)
+    return np.fromiter(hashes, np.int64, len(records))
 
 
-def _cut(rows: list[Row], borders: Borders) -> Iterator[tuple[Row, ...]]:
-    return (tuple(rows[start:stop]) for start, stop in borders)
+def _cut(rows: np.ndarray, borders: Borders) -> Iterator[np.ndarray]:
+    return (rows[start:stop] for start, stop in borders)

@@ -10,7 +10,8 @@ from cache.writing.draft import Draft
 from common.errors import DatasetError
 from common.output import Progress, say
 from common.records import Dataset
-from extract.planning.rows import gold_rows
+from extract.planning.rows import gold_rows, named_by, rows_of
+from extract.reading.entity_columns import field
 from extract.retrieval import by_name, by_vectors
 from extract.retrieval.sources import Sources
 
@@ -44,9 +45,9 @@ class Lists:
 
 def make(dataset: Dataset, length: int, *, anew: bool = False) -> Lists:
     """Take the released lists where every mention has one, else, or `anew`, retrieve `length` entities by name."""
-    names = [entity.name for entity in dataset.entities]
+    names = field(dataset.entities, "name")
     surfaces = [mention.surface for mention in dataset.mentions]
-    rows = {entity.id: row for row, entity in enumerate(dataset.entities)}
+    rows = rows_of(dataset.entities, named_by(dataset.mentions))
     listed = sum(mention.candidates is not None for mention in dataset.mentions)
     if 0 < listed < len(dataset.mentions) and not anew:
         raise DatasetError(
@@ -63,7 +64,7 @@ def make(dataset: Dataset, length: int, *, anew: bool = False) -> Lists:
                 names,
                 min(length, len(names)),
                 progress.advance,
-                ids=[entity.id for entity in dataset.entities],
+                ids=field(dataset.entities, "id"),
             )
         origin = "rapidfuzz token_set_ratio of names, ties by name and id"
     return _lists(dataset, rows, found, scores, origin)
@@ -86,12 +87,12 @@ def by_sources(dataset: Dataset, length: int, sources: Sequence[str], draft: Dra
     with Progress(sum(steps.values()), f"candidates by {' and '.join(sources)}", "mentions") as progress:
         found = retrieval.best(surfaces, draft.column, length, lambda source, count: progress.advance(count))
     scores = by_name.lexical(surfaces, names, found)
-    rows = {entity.id: row for row, entity in enumerate(dataset.entities)}
+    rows = rows_of(dataset.entities, named_by(dataset.mentions))
     return _lists(dataset, rows, found, scores, by_vectors.origin(sources))
 
 
 def _lists(dataset: Dataset, rows: dict[str, int], found: np.ndarray, scores: np.ndarray, origin: str) -> Lists:
-    names = [entity.name for entity in dataset.entities]
+    names = field(dataset.entities, "name")
     surfaces = [mention.surface for mention in dataset.mentions]
     golds = gold_rows(dataset.mentions, rows)
     own = by_name.lexical(surfaces, names, golds[:, None])[:, 0]
@@ -109,7 +110,7 @@ def keep_needed(dataset: Dataset, lists: Lists) -> tuple[Dataset, Lists]:
 
     Raises DatasetError if none is left.
     """
-    rows = {entity.id: row for row, entity in enumerate(dataset.entities)}
+    rows = rows_of(dataset.entities, named_by(dataset.mentions))
     golds = [rows[mention.gold] for mention in dataset.mentions if mention.gold is not None]
     needed = np.unique(np.concatenate([lists.candidates[lists.candidates >= 0], np.array(golds, np.int32)]))
     if not len(needed):

@@ -1,6 +1,6 @@
 """What of a plan takes long to find and another process has found: tokens of texts, and keys; only for equal parts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ class Known:
     keys: Mapping[str, list[str]]
     tokens: Mapping[str, np.ndarray]
 
-    def counts(self, table: str, texts: list[str]) -> list[int]:
+    def counts(self, table: str, texts: Sequence[str]) -> list[int]:
         """Return how many tokens these texts of a table have.  Raises CacheError for others than were counted."""
         found: list[int] = self.tokens[table].tolist()
         if len(found) != len(texts):

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from extract.reading.string_columns import Told
+
 Borders = list[tuple[int, int]]
 
 
@@ -28,17 +30,23 @@ class Sentences:
     `name: text`. `of` (N,) is the text of each row.
     """
 
-    texts: list[str]
+    read: Sequence[str]  # by row
+    first_rows: np.ndarray  # of each text
     of: np.ndarray
     edges: np.ndarray
 
     @classmethod
-    def counted(cls, texts: Sequence[str], cuts: Borders, counts: Callable[[list[str]], Sequence[int]]) -> "Sentences":
+    def counted(
+        cls, texts: Sequence[str], cuts: Borders, counts: Callable[[Sequence[str]], Sequence[int]]
+    ) -> "Sentences":
         """Lay out the texts of rows, grouped by them in each range; `counts` are the tokens of each of some."""
-        begins = np.array([True, *(after != before for before, after in pairwise(texts))])[: len(texts)]
+        begins = np.ones(len(texts), bool)
+        begins[1:] = np.fromiter((after != before for before, after in pairwise(texts)), bool, max(0, len(texts) - 1))
         begins[[start for start, _ in cuts]] = True
-        found = [texts[row] for row in np.flatnonzero(begins)]
-        return cls(found, np.cumsum(begins) - 1, np.cumsum([0, *counts(found)]))
+        rows = np.flatnonzero(begins)
+        edges = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(counts(Told(rows, texts.__getitem__)), out=edges[1:])
+        return cls(texts, rows, np.cumsum(begins) - 1, edges)
 
     @property
     def rows(self) -> int:
@@ -62,7 +70,7 @@ class Sentences:
 
     def between(self, start: int, stop: int) -> list[str]:
         """Return the texts of rows `start` to `stop`, which must be all rows of each."""
-        return self.texts[self.of[start] : self.of[stop - 1] + 1]
+        return [self.read[row] for row in self.first_rows[self.of[start] : self.of[stop - 1] + 1].tolist()]
 
     def edges_between(self, start: int, stop: int) -> np.ndarray:
         """Return the token rows where the texts of these rows begin, and where the last one ends."""
@@ -70,7 +78,7 @@ class Sentences:
 
     def sentence_at(self, row: int) -> str:
         """Return the sentence that a token row belongs to."""
-        return self.texts[int(np.searchsorted(self.edges, row, "right")) - 1]
+        return self.read[self.first_rows[int(np.searchsorted(self.edges, row, "right")) - 1]]
 
 
 def borders(count: int, size: int, groups: list[str] | None = None) -> Borders:

@@ -6,8 +6,7 @@ is computed anew where one of its records has changed or is gone; no other is.
 
 import hashlib
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,12 +20,14 @@ from common.output import say
 from common.records import Dataset, Entity, Mention
 from extract.config import ExtractConfig
 from extract.planning.layout import Borders, Layout, borders
-from extract.planning.rows import stored
+from extract.reading.entity_columns import Entities
+from extract.reading.string_columns import StringColumn
 
 ORDERED = ("entity", "mention")
 PARTS_A_RANGE = 7  # of mentions, without those on demand; of entities 5
 MORE_RANGES = 100  # than a fresh extraction has
 MOST_GENERATIONS, MOST_ROWS = 1_000, 1 << 15  # of an order that comes from elsewhere, and of its ranges
+NO_IDS = np.array([], "|S16")
 KEPT = 0.5  # of a table's rows must be in the release still; else their order is worth nothing
 
 
@@ -34,7 +35,7 @@ KEPT = 0.5  # of a table's rows must be in the release still; else their order i
 class EarlierRows:
     """The rows of the cache that is there already: their ids, as stored, in row order; and its layout."""
 
-    ids: dict[str, list[bytes]]
+    ids: dict[str, np.ndarray]  # (n,), fixed-length UTF-8
     layout: Layout
 
     @classmethod
@@ -68,9 +69,7 @@ class EarlierRows:
         for shard in manifest.shards:
             if shard.part.kind == "ids":
                 cuts[shard.part.table].append((shard.start, shard.stop))
-        return cls(
-            {table: ids(PartName(f"{table}.ids")).tolist() for table in ORDERED}, Layout(cuts, manifest.generations)
-        )
+        return cls({table: ids(PartName(f"{table}.ids")) for table in ORDERED}, Layout(cuts, manifest.generations))
 
 
 def worth(manifest: Manifest, counts: tuple[int, int], config: ExtractConfig) -> bool:
@@ -96,7 +95,7 @@ def later(here: EarlierRows | None, there: EarlierRows | None) -> EarlierRows | 
         return here or there
     for table in ORDERED:
         ids, cuts = here.ids[table], here.layout.borders[table]
-        if there.ids[table][: len(ids)] != ids or there.layout.borders[table][: len(cuts)] != cuts:
+        if not np.array_equal(there.ids[table][: len(ids)], ids) or there.layout.borders[table][: len(cuts)] != cuts:
             return here
     return there
 
@@ -112,30 +111,50 @@ def arrange(release: Dataset, earlier: EarlierRows | None, size: int) -> tuple[D
         )
     if earlier and any(stop - start > size for start, stop in earlier.layout.borders["entity"]):
         say(f"existing rows stay in their larger shards; --shard-rows {size} applies to new ones. See --reorder")
-    earlier = earlier or EarlierRows({"entity": [], "mention": []}, Layout({"entity": [], "mention": []}, ()))
-    together = {"entity": [entity.id for entity in release.entities], "mention": [m.sentence for m in release.mentions]}
+    earlier = earlier or EarlierRows(dict.fromkeys(ORDERED, NO_IDS), Layout({"entity": [], "mention": []}, ()))
+    groups = {"entity": None, "mention": np.array([mention.sentence for mention in release.mentions], object)}
     orders, cuts, counts = {}, {}, []
     for number, (table, records) in enumerate((("entity", release.entities), ("mention", release.mentions))):
-        groups, before = np.array(together[table], object), earlier.layout.borders[table]
-        orders[table], homes = _order(_places(table, records, earlier.ids[table]), groups, before)
+        together, before = groups[table], earlier.layout.borders[table]
+        orders[table], homes = _order(_places(table, records, earlier.ids[table]), together, before)
         ends = [generation[number] for generation in earlier.layout.generations]
-        cuts[table], stops = _cut(homes, groups[orders[table]].tolist(), before, ends, size)
+        ordered = None if together is None else together[orders[table]].tolist()
+        cuts[table], stops = _cut(homes, ordered, before, ends, size)
         counts.append(stops)
-    entities = [release.entities[row] for row in orders["entity"]]
+    entities = _ordered(release.entities, orders["entity"])
     mentions = [release.mentions[row] for row in orders["mention"]]
     generations = dict.fromkeys(pair for pair in zip(*counts, strict=True) if any(pair))
     return replace(release, entities=entities, mentions=mentions), Layout(cuts, tuple(generations))
 
 
-def _places(table: str, records: Sequence[Entity | Mention], ids: Sequence[bytes]) -> np.ndarray:
+def _ordered(entities: Sequence[Entity], order: np.ndarray) -> Sequence[Entity]:
+    """Return entities in an order, as they are where it is their own."""
+    if np.array_equal(order, np.arange(len(order))):
+        return entities
+    found = (entities[row] for row in order.tolist())
+    return list(found) if isinstance(entities, list) else Entities(found)
+
+
+def _places(table: str, records: Sequence[Entity | Mention], ids: np.ndarray) -> np.ndarray:
     """Return the earlier row of each record, -1 where it is new; of equal ids the first is the first."""
-    rows = {key: row for row, key in enumerate(_counted(ids))}
-    places = np.array([rows.get(key, -1) for key in _counted(stored(record.id) for record in records)])
+    places = np.full(len(records), -1)
+    if not len(ids):
+        return places
+    # equal ids side by side: the earlier ones in order, then the new ones, of which the first take their places
+    together = np.concatenate([ids, StringColumn(records, "id")[:]])
+    order = np.argsort(together, kind="stable")
+    together = together[order]
+    begins = np.flatnonzero(np.concatenate([[True], together[1:] != together[:-1]]))
+    counts = np.diff(np.append(begins, len(order)))
+    was = np.add.reduceat((order < len(ids)).astype(np.int64), begins)
+    nth = np.arange(len(order)) - np.repeat(begins + was, counts)  # of the new ones of this id
+    kept_ones = (nth >= 0) & (nth < np.repeat(was, counts))
+    places[order[kept_ones] - len(ids)] = order[np.flatnonzero(kept_ones) - np.repeat(was, counts)[kept_ones]]
     kept = int((places >= 0).sum())
     if kept < KEPT * len(ids):
         say(f"{table} rows are numbered anew: only {kept:,} of the earlier cache's {len(ids):,} are in the release")
         return np.full(len(places), -1)
-    if ids and (kept < len(ids) or kept < len(places)):
+    if kept < len(ids) or kept < len(places):
         say(
             f"{kept:,} {table} rows keep their places in the existing cache, {len(places) - kept:,} are new, "
             f"{len(ids) - kept:,} are gone; --reorder numbers all rows anew"
@@ -143,16 +162,7 @@ def _places(table: str, records: Sequence[Entity | Mention], ids: Sequence[bytes
     return places
 
 
-def _counted(ids: Iterable[bytes]) -> list[tuple[bytes, int]]:
-    seen: Counter[bytes] = Counter()
-    result = []
-    for name in ids:
-        result.append((name, seen[name]))
-        seen[name] += 1
-    return result
-
-
-def _order(places: np.ndarray, groups: np.ndarray, cuts: Borders) -> tuple[np.ndarray, np.ndarray]:
+def _order(places: np.ndarray, groups: np.ndarray | None, cuts: Borders) -> tuple[np.ndarray, np.ndarray]:
     """Return the records in row order, groups kept together in their range, and each one's home in that order.
 
     A home is the index of the earlier range that a row stays in, -1 for a row behind all of them.
@@ -160,6 +170,9 @@ def _order(places: np.ndarray, groups: np.ndarray, cuts: Borders) -> tuple[np.nd
     end = cuts[-1][1] if cuts else 0
     homes = np.searchsorted([start for start, _ in cuts], places, "right") - 1  # -1 where it is new
     wanted = np.where(places >= 0, places, end + np.arange(len(places)))
+    if groups is None:
+        order = np.argsort(wanted, kind="stable")
+        return order, homes[order]
     first: dict[tuple[int, str], int] = {}
     for row in np.argsort(wanted, kind="stable").tolist():
         first.setdefault((homes[row], groups[row]), int(wanted[row]))
@@ -169,14 +182,14 @@ def _order(places: np.ndarray, groups: np.ndarray, cuts: Borders) -> tuple[np.nd
 
 
 def _cut(
-    homes: np.ndarray, groups: list[str], cuts: Borders, ends: list[int], size: int
+    homes: np.ndarray, groups: list[str] | None, cuts: Borders, ends: list[int], size: int
 ) -> tuple[Borders, tuple[int, ...]]:
     """Return the ranges of the rows, and how many rows the generations that ended at `ends` and the newest have."""
     counts = np.bincount(homes[homes >= 0], minlength=len(cuts))
     stops = np.cumsum(counts)
     kept = int(counts.sum())
     old = [(int(stop - count), int(stop)) for stop, count in zip(stops, counts, strict=True) if count]
-    new = [(kept + start, kept + stop) for start, stop in borders(len(homes) - kept, size, groups[kept:])]
+    new = [(kept + start, kept + stop) for start, stop in borders(len(homes) - kept, size, groups and groups[kept:])]
     before = [int(sum(count for (start, _), count in zip(cuts, counts, strict=True) if start < end)) for end in ends]
     return old + new, (*before, len(homes))
 

@@ -47,7 +47,7 @@ class Plan:
         if known is not None:
             known.refuse_others(self.parts)
 
-        def counts(part: PartName, texts: list[str]) -> Sequence[int]:
+        def counts(part: PartName, texts: Sequence[str]) -> Sequence[int]:
             limit = config.most_tokens("sentences")
             return [encoders.of(part).count(text, limit) for text in texts]
 
@@ -95,7 +95,9 @@ class Plan:
     def content(self) -> Iterator[bytes]:
         """Yield what stands for every row of the dataset, whatever the encoders: the manifest's dataset content."""
         for part in map(PartName, ("entity.ids", "mention.ids", "pair.candidates")):
-            yield from map(self.keys.contents(part), range(self.borders[part.table][-1][1]))
+            contents = self.keys.contents(part)
+            for begin, end in self.borders[part.table]:
+                yield from contents(begin, end)
 
     def _shards(self, part: PartPlan, index: int, following: int) -> Iterator[ShardPlan]:
         """Yield the shards of a part in a range, the first of them number `following`."""

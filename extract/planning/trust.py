@@ -43,20 +43,17 @@ class Trust:
             return {"first": there.first[rows], "count": there.count[rows]}
         if "release" not in KINDS[part].reads:
             return {}
-        contents = {
-            "content_text": self._plan.rows.text_content[table][rows],
-            "content_image": [content for content, _ in self._plan.owners.pictures[table][rows]],
-        }
         return {name: values[rows] for name, values in self._plan.rows.ids[part].items()} | {
-            name: np.frombuffer(b"".join(found), np.uint8).reshape(-1, 32) for name, found in contents.items()
+            "content_text": self._plan.rows.text_content[table][rows],
+            "content_image": self._plan.rows.picture_content[table][rows],
         }
 
     def _verdicts(self, shard: ShardPlan, codes: np.ndarray) -> str:
         """Return which picture has another reason code than it has here; those said to be broken are opened."""
         table = shard.part.table
-        records, found = self._plan.rows.records(table), self._plan.owners.pictures[table]
+        records, statuses = self._plan.rows.records(table), self._plan.rows.picture_status[table]
         for row, code in enumerate(codes.tolist(), shard.start):
-            here = found[row][1]
+            here = int(statuses[row])
             if here == OK and code != OK:
                 data, status = images.read(records[row].image.path)
                 here = IMAGE_STATUS.index(images.decode(data)[1] if status == "ok" else status)

@@ -4,17 +4,21 @@ import codecs
 import itertools
 import json
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
+
+import numpy as np
 
 from common.errors import DatasetError
 from common.paths import is_file, is_folder
 from common.records import SPLITS, Dataset, Entity, Mention, split_mask
 from extract.reading import layouts, packed
+from extract.reading.entity_columns import Entities, field, pictures
 
 # what releases call the three splits
 SPLIT_OF = {
@@ -24,6 +28,7 @@ SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 BLANKS = bytes.maketrans(b"_-", b"  ")
 CALLED = {str: "a string", list: "a list", dict: "a mapping"}
 NIL_COUNT, UNLABELED_COUNT = "gold is nil", "mentions without a label"  # what was found, as coverage names it
+Place = TypeVar("Place")  # where a record stands
 NIL = ("", "nil")  # what releases write, in any case, for a mention that means no entity
 
 
@@ -214,10 +219,41 @@ def _is_whole_word(sentence: str, surface: str, place: int) -> bool:
     return not (grows_left or grows_right)
 
 
+class Seen:
+    """Ids that were read, as hashes: the ids of 6,000,000 records and where they stand would take 1.5 GB."""
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+
+    def add(self, id: str) -> None:
+        """Note one more."""
+        self._hashes.append(hash(id))
+
+    @property
+    def doubtful(self) -> set[int]:
+        """The hashes that several ids have: almost always, one id that stands there twice."""
+        ordered = np.sort(np.frombuffer(self._hashes, np.int64))
+        return set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+
+    def twice(self, again: Iterable[tuple[str, Place]]) -> tuple[str, Place, Place] | None:
+        """Return the first id that repeats another and the places of both, None if none does.
+
+        `again` are all ids and their places once more.
+        """
+        doubtful = self.doubtful
+        first: dict[str, Place] = {}
+        for id, place in again if doubtful else ():
+            if hash(id) in doubtful:
+                if id in first:
+                    return id, first[id], place
+                first[id] = place
+        return None
+
+
 def finish(
     name: str,
     mentions: list[Mention],
-    entities: list[Entity],
+    entities: Sequence[Entity],
     counts: Counter,
     names: Mapping[str, str],
     licence: str,
@@ -228,20 +264,23 @@ def finish(
     `names` gives such an entity its name, else its id is its name. Raises DatasetError if an id stands twice, is
     empty, or holds a NUL.
     """
-    known = {entity.id for entity in entities}
-    named = (id for mention in mentions for id in (mention.gold, *(mention.candidates or ())) if id is not None)
-    added = [Entity(id, names.get(id, id)) for id in dict.fromkeys(named) if id not in known]
-    entities = entities + added
+    every = (id for mention in mentions for id in (mention.gold, *(mention.candidates or ())) if id is not None)
+    named = dict.fromkeys(every)
+    known = named.keys() & field(entities, "id")
+    added = [Entity(id, names.get(id, id)) for id in named if id not in known]
+    if added:
+        entities = [*entities, *added] if isinstance(entities, list) else Entities(itertools.chain(entities, added))
     for what, records in (("mention", mentions), ("entity", entities)):
-        first: dict[str, int] = {}
-        for place, record in enumerate(records):
-            if not record.id.strip():
-                raise DatasetError(f"{name}: {what} id {record.id!r} in record {place} is empty. Give it one")
-            if "\0" in record.id:  # a column of strings ends each at its last other character
-                raise DatasetError(f"{name}: {what} id {record.id!r} in record {place} holds a NUL. Give it another")
-            if first.setdefault(record.id, place) != place:
-                places = f"records {first[record.id]} and {place}"
-                raise DatasetError(f"{name}: {what} id {record.id!r} is used twice, in {places}")
+        seen = Seen()
+        for place, id in enumerate(ids := field(records, "id")):
+            if not id.strip():
+                raise DatasetError(f"{name}: {what} id {id!r} in record {place} is empty. Give it one")
+            if "\0" in id:  # a column of strings ends each at its last other character
+                raise DatasetError(f"{name}: {what} id {id!r} in record {place} holds a NUL. Give it another")
+            seen.add(id)
+        if twice := seen.twice((id, place) for place, id in enumerate(ids)):
+            id, first, second = twice
+            raise DatasetError(f"{name}: {what} id {id!r} is used twice, in records {first} and {second}")
     double = [mention for mention in mentions if mention.splits.bit_count() > 1]
     found = {
         "captions": len({mention.caption for mention in mentions}),
@@ -253,7 +292,7 @@ def finish(
         NIL_COUNT: sum(mention.labeled and mention.gold is None for mention in mentions),
         **counts,
         "entities added from gold or candidates": len(added),
-        "entities without text": sum(not entity.text for entity in entities),
-        "entities that name no picture": sum(entity.image is None for entity in entities),
+        "entities without text": sum(not text for text in field(entities, "text")),
+        "entities that name no picture": sum(image is None for image in pictures(entities)),
     }
     return Dataset(name, mentions, entities, licence, source, {what: count for what, count in found.items() if count})

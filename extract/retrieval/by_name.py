@@ -78,11 +78,11 @@ def lexical(surfaces: Sequence[str], names: Sequence[str], candidates: np.ndarra
 
     Padding scores 0.
     """
-    forms = [form(name) for name in names]
+    forms = {index: form(names[index]) for index in np.unique(candidates).tolist() if index >= 0}
     found = np.zeros(candidates.shape, np.float32)
     for row, (surface, listed) in enumerate(zip(surfaces, candidates, strict=True)):
         there = listed >= 0
-        choices = [forms[index] for index in listed[there]]
+        choices = [forms[index] for index in listed[there].tolist()]
         if choices:
             found[row, there] = _compare([form(surface)], choices, workers=1)
     return found

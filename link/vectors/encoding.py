@@ -72,7 +72,8 @@ class Encoding:
         """
         rows = self._rows([], mentions)
         pictures = [rows.picture(mention.image) for mention in mentions]
-        hashes = [text + picture for text, (picture, _) in zip(rows.text_content["mention"], pictures, strict=True)]
+        texts = rows.text_content["mention"]
+        hashes = [text.tobytes() + picture for text, (picture, _) in zip(texts, pictures, strict=True)]
         return hashes, [IMAGE_STATUS[code] for _, code in pictures]
 
     def mentions(self, mentions: Sequence[Mention]) -> "Drafted":

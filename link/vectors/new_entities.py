@@ -13,7 +13,8 @@ from common.output import say
 from common.paths import is_file
 from common.records import Entity
 from extract.datasets import jsonl
-from extract.planning.rows import entity_text, stored
+from extract.planning.rows import entity_text
+from extract.reading.string_columns import stored
 from link.vectors.encoding import Encoding
 from link.vectors.grown_reader import GrownReader
 

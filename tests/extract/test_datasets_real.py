@@ -6,7 +6,7 @@ import pytest
 
 from common.records import SPLITS
 from extract.datasets import load
-from extract.planning.rows import strings
+from extract.reading.string_columns import StringColumn
 from train.data import splits
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -100,5 +100,5 @@ def test_wikidiverse_every_mention_stands_in_its_sentence(wikidiverse):
 )
 def test_the_split_of_each_release_is_known_by_its_digest(name, whose, request):
     mentions = request.getfixturevalue(name).mentions
-    columns = [strings([getattr(m, column) for m in mentions]).tolist() for column in ("id", "surface")]
+    columns = [StringColumn(mentions, column)[:].tolist() for column in ("id", "surface")]
     assert splits.KNOWN[splits.digest(columns, [m.splits for m in mentions])[:16]] == whose

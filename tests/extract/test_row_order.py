@@ -22,7 +22,7 @@ from extract.config import ExtractConfig
 from extract.planning import row_order
 from extract.planning.layout import Layout
 from extract.planning.row_order import EarlierRows
-from extract.planning.rows import stored
+from extract.reading.string_columns import stored
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 from torture.strangers import odd_remotes, strange_remotes
 from torture.strangers.strange_manifests import sealed
@@ -48,7 +48,8 @@ def release(entities, mentions):
 
 
 def as_cache(data, layout):
-    ids = {"entity": [stored(e.id) for e in data.entities], "mention": [stored(m.id) for m in data.mentions]}
+    ids = {"entity": np.array([stored(e.id) for e in data.entities], "S"),
+           "mention": np.array([stored(m.id) for m in data.mentions], "S")}  # fmt: skip
     return EarlierRows(ids, layout)
 
 
