@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cache.reader import Reader
 from common import devices
-from extract.planning.rows import stored
+from extract.reading.string_columns import stored
 from train.data.table import Table
 from train.evaluating import best_entities, ranking, untrained_heads, whole_kb
 from train.evaluating.ranking import SHARE, Split
