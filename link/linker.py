@@ -95,7 +95,7 @@ class Linker:
     ) -> list[Link]:
         """Return the answer to each mention, `top` candidates each, 0 = all; `done` is told how many more are linked.
 
-        Raises ConfigError, naming the mention that cannot be linked.
+        Raises link.questions.QuestionError, naming the mention that cannot be linked.
         """
         found: list[Link] = []
         for begin in range(0, len(mentions), AT_ONCE):

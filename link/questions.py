@@ -15,6 +15,10 @@ LONGEST = 60  # characters of a text that is shown
 NOWHERE = (-1, -1)  # of a mention that its sentence does not have
 
 
+class QuestionError(ConfigError):
+    """A mention that cannot be linked.  Its text repeats what was asked, and says nothing of where it is linked."""
+
+
 def from_file(path: Path) -> list[NewMention]:
     """Return the mentions of a file as a release has them; labels and splits do not count.
 
@@ -36,7 +40,7 @@ def _new(mention: Mention) -> NewMention:
 
 
 def check(mentions: Sequence[NewMention]) -> None:
-    """Raise ConfigError, naming it, for a mention whose place in its text is not known."""
+    """Raise QuestionError, naming it, for a mention whose place in its text is not known."""
     for place, asked in enumerate(mentions):
         _span(asked, label(place, asked))
 
@@ -49,7 +53,7 @@ def label(place: int, asked: NewMention) -> str:
 def records(mentions: Sequence[NewMention], folder: Path, begin: int = 0) -> Iterator[Mention]:
     """Yield each as an extraction has it; pictures that are bytes are written to a folder first.
 
-    `begin` mentions came before. Raises ConfigError, naming the mention, for one that cannot be linked.
+    `begin` mentions came before. Raises QuestionError, naming the mention, for one that cannot be linked.
     """
     for place, asked in enumerate(mentions, begin):
         where = label(place, asked)
@@ -64,27 +68,27 @@ def _span(asked: NewMention, where: str) -> tuple[int, int]:
     """Return where the mention stands in its text."""
     for what, value in (("text", asked.text), ("mention", asked.mention)):
         if not isinstance(value, str):
-            raise ConfigError(f"{where}: {what} is {type(value).__name__}, expected a string")
+            raise QuestionError(f"{where}: {what} is {type(value).__name__}, expected a string")
         if any("\ud800" <= char <= "\udfff" for char in value):
-            raise ConfigError(f"{where}: {what} holds half a surrogate pair, which is no character")
+            raise QuestionError(f"{where}: {what} holds half a surrogate pair, which is no character")
     text, surface, start, end = asked.text, asked.mention, asked.start, asked.end
     if not text.strip():
-        raise ConfigError(f"{where}: the text is empty. Give the sentence that the mention stands in")
+        raise QuestionError(f"{where}: the text is empty. Give the sentence that the mention stands in")
     if not surface.strip() and (start is None or end is None):
-        raise ConfigError(f"{where}: the mention is empty. Give the string in the text that is to be linked")
+        raise QuestionError(f"{where}: the mention is empty. Give the string in the text that is to be linked")
     if start is None and end is None:
         return _found(text, surface, where)
     if (start, end) == NOWHERE and surface.strip():
         return NOWHERE
     end = start + len(surface) if end is None and type(start) is int else end
     if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
-        raise ConfigError(f"{where}: start {start!r}, end {end!r} are not within a text of {len(text)} characters")
+        raise QuestionError(f"{where}: start {start!r}, end {end!r} are not within a text of {len(text)} characters")
     if surface and text[start:end] != surface:
-        raise ConfigError(
+        raise QuestionError(
             f"{where}: text[{start}:{end}] is {text[start:end]!r:.60}, but the mention is {surface!r:.60}"
         )
     if not text[start:end].strip():
-        raise ConfigError(f"{where}: text[{start}:{end}] is blank. Give the string that is to be linked")
+        raise QuestionError(f"{where}: text[{start}:{end}] is blank. Give the string that is to be linked")
     return start, end
 
 
@@ -93,11 +97,11 @@ def _found(text: str, surface: str, where: str) -> tuple[int, int]:
     places = [found.start() for found in re.finditer(f"(?={re.escape(surface)})", text)]
     whole = [place for place in places if _is_whole(text, place, place + len(surface))]
     if not places:
-        raise ConfigError(
+        raise QuestionError(
             f"{where}: {surface!r:.60} does not stand in the text {text[:LONGEST]!r}. Write it as the text has it"
         )
     if len(whole or places) > 1:
-        raise ConfigError(
+        raise QuestionError(
             f"{where}: {surface!r:.60} stands {len(whole or places)} times in the text, at {_listed(whole or places)}. "
             "Say which with start (--start)"
         )
@@ -121,5 +125,5 @@ def _picture(given: Path | str | bytes | None, path: Path, where: str) -> Image 
         path.write_bytes(given)
         return Image(path)
     if not isinstance(given, (str, Path)):
-        raise ConfigError(f"{where}: the picture is {type(given).__name__}, expected a path, or the bytes of a file")
+        raise QuestionError(f"{where}: the picture is {type(given).__name__}, expected a path, or the bytes of a file")
     return Image(Path(given))

@@ -1,6 +1,5 @@
 """Links as answers: no path of this machine in them, and pictures by their address on this server."""
 
-import re
 from typing import Any
 from urllib.parse import quote
 
@@ -8,7 +7,6 @@ from link.records import EntityCard, Link
 from serve.schema import Answer, Entity, Ranked
 
 LONGEST_DESCRIPTION = 500  # characters, of a candidate
-PATH = re.compile(r"(?<![\w:/.])(?:~|\.{1,2})?/[^\s:;,'\"]*")
 
 
 def of_link(link: Link) -> Answer:
@@ -34,11 +32,6 @@ def of_entity(card: EntityCard) -> Entity:
 def picture_address(id: str) -> str:
     """Return where this server has an entity's picture."""
     return f"/picture/{quote(id, safe='')}"
-
-
-def without_paths(text: str) -> str:
-    """Return a text for the terminal as one for strangers: a path becomes `a file of the server`."""
-    return PATH.sub("a file of the server", text)
 
 
 def _entity(card: EntityCard, longest: int | None) -> dict[str, Any]:

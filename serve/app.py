@@ -11,11 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 from starlette.types import Receive, Scope, Send
 
-from common.errors import ConfigError, MelcacheError
+from common.errors import MelcacheError
+from common.output import say
+from link.questions import QuestionError
 from link.records import EntityCard
 from serve import answers, form, pages, refusals, schema
 from serve.config import ServeConfig
 from serve.door.gate import MEGABYTE, Gate, Hosts
+from serve.door.peers import peer
 from serve.line import Line, Links
 from serve.refusals import Refusal
 from serve.schema import LONGEST_ID, Answer, Entity, Error, Health
@@ -120,9 +123,10 @@ async def on_invalid(request: Request, error: Exception) -> Response:
 async def on_ours(request: Request, error: Exception) -> Response:
     """Answer what the linker refuses: a mention that cannot be linked, or a fault of what is served."""
     assert isinstance(error, MelcacheError)
-    if isinstance(error, ConfigError):
-        return refusals.response(request, 422, answers.without_paths(error.text))
-    raise error
+    if isinstance(error, QuestionError):
+        return refusals.response(request, 422, error.text)
+    say(f"error: {error.text}")  # it may name files: to who serves alone
+    return await refusals.on_failure(request, error)
 
 
 @api.post("/api/link", responses=errors(400, 408, 413, 415, 422, 429, 503), openapi_extra=schema.BODY)
@@ -132,8 +136,7 @@ async def link(request: Request) -> list[Answer]:
     if len(question.mentions) > here.config.max_mentions:
         raise Refusal(422, f"{len(question.mentions)} mentions at once, expected at most {here.config.max_mentions}")
     mentions = [asked.new_mention() for asked in question.mentions]
-    client = request.client.host if request.client else ""
-    links = await here.line.link(mentions, question.top, question.nil_below, client)
+    links = await here.line.link(mentions, question.top, question.nil_below, _peer(request))
     return [answers.of_link(found) for found in links]
 
 
@@ -176,8 +179,7 @@ async def page_link(request: Request) -> Response:
     request.scope["filled"] = asked.filled
     if len(places := asked.places()) > 1:
         return pages.shown(request, asked.filled, places=places)
-    client = request.client.host if request.client else ""
-    [found] = await served(request).line.link([asked.new_mention()], form.TOP, asked.filled.nil_below, client)
+    [found] = await served(request).line.link([asked.new_mention()], form.TOP, asked.filled.nil_below, _peer(request))
     return pages.shown(request, asked.filled, answer=answers.of_link(found))
 
 
@@ -187,6 +189,10 @@ async def page_file(name: str) -> Response:
     if (found := pages.file(name)) is None:
         raise Refusal(404, refusals.SENTENCES[404])
     return found
+
+
+def _peer(request: Request) -> str:
+    return peer(request.client.host) if request.client else ""
 
 
 def _card(request: Request, id: str) -> EntityCard:

@@ -18,6 +18,10 @@ class ServeConfig(LoadConfig):
     max_request: int = knob(20, "megabytes of a request at most, its pictures with it", panel=BOUNDS)
     max_mentions: int = knob(64, "mentions of a request at most, and of one address that wait at once", panel=BOUNDS)
     max_waiting: int = knob(256, "mentions that wait at most; behind them requests are answered 503", panel=BOUNDS)
+    max_connections: int = knob(512, "connections at most; each is a descriptor of the process", panel=BOUNDS)
+    max_connections_each: int = knob(
+        128, "connections of one address at most; behind a proxy as many as --max-connections", panel=BOUNDS
+    )
     patience: int = knob(30, "seconds that a request may take", panel=BOUNDS)
 
     def __post_init__(self) -> None:
@@ -26,6 +30,8 @@ class ServeConfig(LoadConfig):
             ("max_request", 1, 1024),
             ("max_mentions", 1, 10_000),
             ("max_waiting", 1, 1_000_000),
+            ("max_connections", 1, 100_000),
+            ("max_connections_each", 1, 100_000),
             ("patience", 1, 3600),
         ):
             if not least <= getattr(self, name) <= most:

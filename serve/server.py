@@ -98,7 +98,7 @@ def settings(app: Served, config: ServeConfig) -> uvicorn.Config:
         logging.getLogger(name).setLevel(logging.ERROR)
     return uvicorn.Config(
         app,
-        http=connection_class(config.patience + 2 * ARRIVAL),
+        http=connection_class(config.patience + 2 * ARRIVAL, config.max_connections, config.max_connections_each),
         ws="none",
         loop="asyncio",
         lifespan="off",

@@ -7,10 +7,10 @@ import numpy as np
 
 from cache.names import PartName
 from cache.reader import Reader
-from common.errors import ConfigError
 from extract.retrieval import by_name, sources
 from extract.retrieval.by_vectors import NAMES
 from extract.retrieval.sources import Sources
+from link.questions import QuestionError
 
 CANDIDATES = PartName("pair.candidates")
 
@@ -81,14 +81,14 @@ class CandidateLists:
         return scores
 
     def given(self, ids: Sequence[str] | None, where: str) -> list[int] | None:
-        """Return the rows of given ids.  Raises ConfigError, saying `where`, for one that no entity has."""
+        """Return the rows of given ids.  Raises QuestionError, saying `where`, for one that no entity has."""
         if ids is None:
             return None
         if isinstance(ids, str) or not all(isinstance(id, str) for id in ids):
-            raise ConfigError(f"{where}: candidates must be a list of ids of entities")
+            raise QuestionError(f"{where}: candidates must be a list of ids of entities")
         if lost := [id for id in ids if id not in self._rows]:
             more = f" ({len(lost) - 1:,} more are none)" if lost[1:] else ""
-            raise ConfigError(f"{where}: candidate {lost[0]!r:.60} is no entity of the cache{more}. Expected its ids")
+            raise QuestionError(f"{where}: candidate {lost[0]!r:.60} is no entity of the cache{more}. Expected its ids")
         return [self._rows[id] for id in dict.fromkeys(ids)]
 
 

@@ -7,13 +7,17 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST = 512  # connections at once; each is a descriptor of the process
+from serve.door.peers import peer
+
 HEAD = 10.0  # seconds in which a request's head arrives
 LOOK = 2.0  # seconds between looks at a connection
 
 
-def connection_class(patience: float) -> type[H11Protocol]:
-    """Return uvicorn's connection with bounds; a request that takes more than `patience` seconds in all is cut off."""
+def connection_class(patience: float, most: int, each: int) -> type[H11Protocol]:
+    """Return uvicorn's connection with bounds: at most so many at once, and `each` of one peer.
+
+    A request that takes more than `patience` seconds in all is cut off.
+    """
 
     class Connection(H11Protocol):
         """A connection of a client."""
@@ -21,8 +25,13 @@ def connection_class(patience: float) -> type[H11Protocol]:
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._since = self.loop.time()
-            if len(self.connections) > MOST:
-                self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{MOST} connections are open: try again later")
+            self.peer = peer(self.client[0]) if self.client else ""
+            own = sum(getattr(other, "peer", None) == self.peer for other in self.connections)
+            if own > each:
+                told = f"{each} connections of your address are open: wait for their answers"
+                self._refuse(HTTPStatus.TOO_MANY_REQUESTS, told)
+            elif len(self.connections) > most:
+                self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{most} connections are open: try again later")
             else:
                 self._timer = self.loop.call_later(LOOK, self._look)
 

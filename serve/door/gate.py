@@ -12,11 +12,12 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve import refusals
+from serve.door.body import COPIES, Body
 from serve.refusals import Refusal
 
 MEGABYTE = 1_000_000
 MOST_HEAD = 16_384  # bytes of an address and headers
-HELD = 8  # bodies of the largest size that are in memory at once
+HELD = 16  # times the largest body: what all that are in memory may take, with the copies that are made of them
 ARRIVAL = 20.0  # seconds in which a body arrives, and a refused one is let run out
 HEADERS = (
     (
@@ -69,7 +70,12 @@ class Gate:
 
     def __init__(self, app: ASGIApp, hosts: Hosts, max_body: int, patience: float) -> None:
         self.app, self._hosts, self._max_body, self._patience = app, hosts, max_body, patience
-        self._held = 0
+        self._bodies: set[Body] = set()
+
+    @property
+    def held(self) -> int:
+        """Bytes that the bodies in memory take, with their copies."""
+        return sum(body.memory for body in self._bodies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -79,13 +85,13 @@ class Gate:
             return
         scope["app"] = self.app
         request, send = Request(scope, receive), _guarded(send)
-        body, held = bytearray(), 0
+        body = Body()
+        self._bodies.add(body)
         try:
             _check_head(scope)
             self._check_names(request)
             await self._read(request, receive, body)
-            held = len(body)
-            await self._pass(scope, _moved(body), receive, send)
+            await self._pass(scope, body, receive, send)
         except Refusal as refusal:
             await refusals.response(request, refusal.status_code, refusal.detail, dict(refusal.headers or {}))(
                 scope, receive, send
@@ -93,34 +99,31 @@ class Gate:
         except _GoneError:
             pass
         finally:
-            self._held -= held or len(body)
+            self._bodies.remove(body)
 
     def _check_names(self, request: Request) -> None:
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or not self._hosts.has(hosts[0]):
             raise Refusal(421, "this server is asked by another name: open the address that it printed")
         origin = request.headers.get("origin")
-        if origin is not None and not (
-            origin.startswith(("http://", "https://")) and self._hosts.has(_authority(origin))
-        ):
+        if origin is not None and not _same(origin, hosts[0]):
             raise Refusal(403, "a page of another site may not ask this server")
 
-    async def _read(self, request: Request, receive: Receive, body: bytearray) -> None:
-        """Append the request's body to `body`.  Raises Refusal: 413, 408, or 503 where others hold all the memory.
+    async def _read(self, request: Request, receive: Receive, body: Body) -> None:
+        """Add what arrives to the body.  Raises Refusal: 413, 408, or 503 where others hold all the memory.
 
         What is refused is let run out: who sends does not read yet, and would miss the answer.
         """
         declared = request.headers.get("content-length", "0")
-        refused = self._refusal(int(declared) if declared.isdecimal() and len(declared) < 16 else self._max_body + 1, 0)
+        size = int(declared) if declared.isdecimal() and len(declared) < 16 else self._max_body + 1
+        refused = self._refusal(size, 0)
         try:
             async with asyncio.timeout(ARRIVAL):
                 async for chunk in _chunks(receive):
-                    refused = refused or self._refusal(len(body) + len(chunk), len(chunk))
+                    refused = refused or self._refusal(body.size + len(chunk), COPIES * len(chunk))
                     if refused is None:
-                        body += chunk
-                        self._held += len(chunk)
+                        body.add(chunk)
                     else:
-                        self._held -= len(body)
                         body.clear()
         except TimeoutError:
             raise refused or Refusal(408, f"the request did not arrive within {ARRIVAL:g} s") from None
@@ -128,22 +131,24 @@ class Gate:
             raise refused
 
     def _refusal(self, size: int, more: int) -> Refusal | None:
-        """Return why a body of this size, of which `more` bytes have come, is refused; None if it is not."""
+        """Return why a body of this size, which takes `more` memory than before, is refused; None if it is not."""
         if size > self._max_body:
             most = self._max_body // MEGABYTE
             return Refusal(413, f"the request is larger than {most} MB: ask for less, or send smaller pictures")
-        if self._held + more > HELD * self._max_body:
+        if self.held + more > HELD * self._max_body:
             return Refusal(503, "other requests hold all the memory there is for bodies: try again later", 1)
         return None
 
-    async def _pass(self, scope: Scope, body: list[bytes], receive: Receive, send: Send) -> None:
+    async def _pass(self, scope: Scope, body: Body, receive: Receive, send: Send) -> None:
         """Let the application answer; who has gone, or does not read the answer, ends it."""
-        begun = asyncio.Event()
+        begun, more = asyncio.Event(), True
 
         async def replay() -> Message:
-            if body:
-                return {"type": "http.request", "body": body.pop(), "more_body": False}  # and is not kept here
-            return await asyncio.Future()  # that the client goes is seen below
+            nonlocal more
+            if not more:
+                return await asyncio.Future()  # that the client goes is seen below
+            piece, more = body.take()
+            return {"type": "http.request", "body": piece, "more_body": more}
 
         async def noting(message: Message) -> None:
             begun.set()
@@ -166,13 +171,6 @@ class Gate:
             raise Refusal(503, "the answer takes too long: ask for fewer mentions at once, or later", 1)
 
 
-def _moved(body: bytearray) -> list[bytes]:
-    """Return a body as what is taken out once, and empty it: of what is large there is one copy."""
-    found = [bytes(body)]
-    body.clear()
-    return found
-
-
 def _check_head(scope: Scope) -> None:
     fields = [
         scope.get("raw_path") or b"",
@@ -187,9 +185,14 @@ class _GoneError(Exception):
     """The client went."""
 
 
-def _authority(origin: str) -> str:
-    """Return the host and port of an origin."""
-    return origin.partition("://")[2]
+def _same(origin: str, host: str) -> bool:
+    """Return whether an origin is that of pages which a Host header names, port and all.
+
+    A proxy may encrypt in front of us: then the origin is https, and a host without a port means its 443.
+    """
+    scheme, _, authority = origin.lower().partition("://")
+    port = {"http": ":80", "https": ":443"}.get(scheme)
+    return port is not None and authority.removesuffix(port) == host.lower().removesuffix(port)
 
 
 async def _chunks(receive: Receive) -> Any:

@@ -5,7 +5,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from common.errors import ConfigError
+from common.errors import CacheError
+from link.questions import QuestionError
 from link.records import Candidate, EntityCard, Link, NewMention
 
 NAMES = ("Super-G", "Giant slalom", "<script>alert(1)</script>", "سوبر جي", "{{ 7 * 7 }}")
@@ -20,7 +21,7 @@ def read(image):
 
 
 class FakeLinker:
-    """Entities Q0 to Q4 and two odd ones; a text that contains "fail" is refused, one with "crash" is a bug.
+    """Entities Q0 to Q4 and two odd ones; a text that contains "fail" is refused, "lost" a file, "crash" a bug.
 
     `calls` are the numbers of mentions of each call; `gate`, where set, is waited for in each call.
     """
@@ -60,13 +61,15 @@ class FakeLinker:
 
     def _link(self, place: int, mention: NewMention, top: int) -> Link:
         if "fail" in mention.text:
-            raise ConfigError(f"mention {place + 1}: /srv/shards/demo/entity.h5 has no such thing")
+            raise QuestionError(f"mention {place + 1}: there is no such thing in {mention.text!r}")
+        if "lost" in mention.text:
+            raise CacheError("/srv/my shards/demo/entity.h5 or file:///srv/shards is not there")
         if "crash" in mention.text:
             raise RuntimeError("a fault of ours")
         start = mention.text.find(mention.mention) if mention.start is None else mention.start
         end = start + len(mention.mention) if mention.end is None else mention.end
         if start < 0 or not start < end <= len(mention.text):
-            raise ConfigError(f"mention {place + 1}: it does not stand in the text")
+            raise QuestionError(f"mention {place + 1}: it does not stand in the text")
         found = [
             Candidate(
                 card,

@@ -92,7 +92,7 @@ def test_lines_are_counted_as_the_browser_counts_them(client, linker):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"text": "fail"}, "a file of the server"),
+        ({"text": "fail"}, "mention 1: there is no such thing in"),
         ({"text": "a" * 10_001}, "the sentence has 10,001 characters"),
         ({"text": "a" * 60_000}, "has more in it"),
         ({"mention": "a" * 1_001}, "the mention has 1,001 characters"),

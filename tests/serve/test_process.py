@@ -15,6 +15,7 @@ import pytest
 from common.errors import ConfigError
 from serve import server
 from serve.config import ServeConfig
+from serve.door.peers import peer
 from tests.serve.fake_linker import FakeLinker
 
 ROOT = Path(__file__).parents[2]
@@ -36,16 +37,17 @@ def running(folder, *options):
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
-    """The port of a server with 20 connections, on whose heads it waits 1 s, and whose requests hold 1 MB."""
-    with running(tmp_path_factory.mktemp("served"), "most=20", "head=1", "max_request=1") as (process, found):
+    """The port of a server with 20 connections, 12 of one peer, that waits 1 s for heads, and takes 1 MB a request."""
+    bounds = ("max_connections=20", "max_connections_each=12", "head=1", "max_request=1")
+    with running(tmp_path_factory.mktemp("served"), *bounds) as (process, found):
         yield found
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0 and process.stderr.read() == ""
 
 
-def said_to(port, *parts, pause=0.0):
+def said_to(port, *parts, pause=0.0, by="127.0.0.1"):
     """What comes back on a connection until the server hangs up, b"" if nothing does."""
-    with socket.create_connection(("127.0.0.1", port), 15) as connection:
+    with socket.create_connection(("127.0.0.1", port), 15, (by, 0)) as connection:
         with contextlib.suppress(ConnectionError):  # it has answered already
             for part in parts:
                 connection.sendall(part)
@@ -62,8 +64,8 @@ def post(body, *headers):
     return "\r\n".join([*lines, f"content-length: {len(body)}", *headers, "", ""]).encode() + body
 
 
-def works(port):
-    status, _, rest = said_to(port, post(json.dumps(ASKED).encode())).partition(b"\r\n")
+def works(port, by="127.0.0.1"):
+    status, _, rest = said_to(port, post(json.dumps(ASKED).encode()), by=by).partition(b"\r\n")
     assert status == b"HTTP/1.1 200 OK", status
     return json.loads(rest.partition(b"\r\n\r\n")[2])[0]["candidates"][0]["id"] == "Q0"
 
@@ -123,8 +125,8 @@ def test_a_body_that_is_too_large_is_answered_though_its_sender_reads_only_then(
 
 def test_more_connections_than_there_may_be_are_refused_at_once_and_the_rest_lives(port):
     with contextlib.ExitStack() as opened:
-        for _ in range(20):
-            opened.enter_context(socket.create_connection(("127.0.0.1", port), 15))
+        for n in range(20):
+            opened.enter_context(socket.create_connection(("127.0.0.1", port), 15, (f"127.0.0.{2 + n % 2}", 0)))
         time.sleep(0.2)
         head, _, body = said_to(port).partition(b"\r\n\r\n")
         assert (
@@ -134,6 +136,34 @@ def test_more_connections_than_there_may_be_are_refused_at_once_and_the_rest_liv
         )
     time.sleep(0.2)
     assert works(port)
+
+
+def test_one_address_has_its_share_of_connections_and_others_are_answered(port):
+    with contextlib.ExitStack() as opened:
+        for _ in range(12):
+            opened.enter_context(socket.create_connection(("127.0.0.1", port), 15, ("127.0.0.2", 0)))
+        time.sleep(0.2)
+        head, _, body = said_to(port, by="127.0.0.2").partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 429 ") and b"retry-after" in head
+        assert "12 connections of your address" in json.loads(body)["error"]
+        assert works(port)  # from 127.0.0.1
+    time.sleep(0.2)
+    assert works(port, by="127.0.0.2")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("127.0.0.1", "127.0.0.2", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),  # of 2^64 that one client may have
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("fe80::1%eth0", "fe80::2", True),
+        ("testclient", "testclient", True),
+    ],
+)
+def test_a_peer_is_an_address_or_a_network_of_the_new_ones(one, other, same):
+    assert (peer(one) == peer(other)) == same
 
 
 def test_ids_come_decoded_once(port):

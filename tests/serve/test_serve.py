@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import threading
+import tracemalloc
+from collections import deque
 
 import pytest
 from fastapi.testclient import TestClient
@@ -20,6 +22,7 @@ from tests.serve.fake_linker import FakeLinker
 
 HERE = "http://127.0.0.1"
 ASKED = {"text": "Super G in Vail", "mention": "Super G"}
+LOST, NO_PICTURE = {"text": "lost", "mention": "lost"}, {"image": ("", b"")}
 
 
 @pytest.fixture(scope="module")
@@ -108,22 +111,27 @@ def test_many_mentions_come_back_in_order_with_their_pictures_read(client, linke
         ),
         (b'{"mentions": [{"text": "a", "mention": "a", "start": 1e400}]}', "mentions[0].start"),
         (b'{"mentions": [{"text": "b", "mention": "a"}]}', "does not stand in the text"),
-        (b'{"mentions": [{"text": "fail", "mention": "fail"}]}', "a file of the server has no such thing"),
+        (b'{"mentions": [{"text": "fail", "mention": "fail"}]}', "mention 1: there is no such thing in 'fail'"),
+        (b'{"mentions": [{"text": "fail /etc/a b", "mention": "fail"}]}', "no such thing in 'fail /etc/a b'"),
         (json.dumps({"mentions": [ASKED], "top": 0}).encode(), "top: "),
         (json.dumps({"mentions": [ASKED], "nil_below": 1.5}).encode(), "nil_below: "),
         (json.dumps({"mentions": [ASKED] * 65}).encode(), "65 mentions at once, expected at most 64"),
         (json.dumps({"mentions": [ASKED | {"text": "a" * 10_001}]}).encode(), "at most 10000 characters"),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_what_cannot_be_answered_is_refused_in_a_sentence(client, body, words):
     reply = client.post("/api/link", content=body, headers={"content-type": "application/json"})
     assert words in said(reply, 413 if "brackets" in words else 422)
 
 
-def test_a_fault_of_ours_is_500_without_a_word_of_it(client):
+def test_a_fault_of_ours_is_500_without_a_word_of_it(client, capsys):
     reply = client.post("/api/link", json={"mentions": [{"text": "crash", "mention": "crash"}]})
     assert "terminal" in said(reply, 500) and "fault of ours" not in reply.text
+    for asked in ({"json": {"mentions": [{"text": "lost", "mention": "lost"}]}}, {"data": LOST, "files": NO_PICTURE}):
+        reply = client.post("/api/link" if "json" in asked else "/", **asked)
+        assert reply.status_code == 500 and "its terminal says why" in reply.text and "shards" not in reply.text
+        assert "error: /srv/my shards/demo/entity.h5 or file:///srv/shards is not there" in capsys.readouterr().err
     assert client.post("/api/link", json={"mentions": [ASKED]}).status_code == 200  # the thread lives
 
 
@@ -181,11 +189,21 @@ def test_the_host_that_was_given_is_answered_and_of_all_of_them_every_address(li
 
 
 def test_pages_of_other_sites_may_not_ask(client):
-    for origin in ("null", "https://evil.example", "file://localhost"):
-        assert "another site" in said(
-            client.post("/api/link", json={"mentions": [ASKED]}, headers={"origin": origin}), 403
-        )
-    assert client.post("/api/link", json={"mentions": [ASKED]}, headers={"origin": HERE}).status_code == 200
+    strange = ("null", "https://evil.example", "file://localhost", "", f"{HERE}:9", f"{HERE}.evil.example", "http://")
+    for origin in (*strange, "https://127.0.0.1:80", "http://localhost", f"{HERE}:80:80", f"{HERE}/", f"{HERE}@a"):
+        for path in ("/api/link", "/"):
+            reply = client.post(path, json={"mentions": [ASKED]}, headers={"origin": origin})
+            assert reply.status_code == 403 and "another site" in reply.text
+    for host, origin in (
+        ("127.0.0.1", HERE),
+        ("127.0.0.1", f"{HERE}:80"),
+        ("127.0.0.1:80", "HTTP://127.0.0.1"),
+        ("127.0.0.1:9", f"{HERE}:9"),
+        ("[::1]:9", "http://[::1]:9"),
+        ("localhost", "https://localhost"),  # behind a proxy that encrypts
+    ):
+        told = client.post("/api/link", json={"mentions": [ASKED]}, headers={"origin": origin, "host": host})
+        assert told.status_code == 200
 
 
 def test_every_answer_forbids_the_browser_all_but_the_page(client):
@@ -200,7 +218,7 @@ def test_a_body_that_is_too_large_is_refused(linker):
         large = b"x" * 1_000_001
         assert "larger than 1 MB" in said(client.post("/api/link", content=large), 413)
         assert "larger than 1 MB" in said(client.post("/api/link", content=iter([large])), 413)
-        assert client.app.gate._held == 0
+        assert client.app.gate.held == 0
 
 
 def test_a_schema_is_there_and_no_page_that_loads_from_elsewhere(client):
@@ -276,7 +294,7 @@ def test_bounds_of_the_options_are_checked():
 
 
 def test_bodies_of_all_requests_share_one_memory_and_a_refused_one_is_read_to_its_end(linker, monkeypatch):
-    monkeypatch.setattr(gate, "HELD", 0.5)
+    monkeypatch.setattr(gate, "HELD", 1)
     with asking(linker, max_request=1) as client:
         took = []
 
@@ -287,5 +305,55 @@ def test_bodies_of_all_requests_share_one_memory_and_a_refused_one_is_read_to_it
 
         reply = client.post("/api/link", content=parts())
         assert "all the memory" in said(reply, 503) and reply.headers["retry-after"] == "1"
-        assert len(took) == 9 and client.app.gate._held == 0
+        assert len(took) == 9 and client.app.gate.held == 0
         assert client.post("/api/link", json={"mentions": [ASKED]}).status_code == 200
+
+
+def sent(app, kind, path, body):
+    """Send a body in pieces, which are freed as they are taken; return the status, and the most memory that it took."""
+    pieces = deque(bytes(body[at : at + 65_536]) for at in range(0, len(body), 65_536))
+    told, heads = [], {"host": "127.0.0.1", "content-type": kind, "content-length": str(len(body))}
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": path, "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in heads.items()], "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80), "root_path": "",
+    }  # fmt: skip
+
+    async def receive():
+        if not pieces:
+            await asyncio.Future()
+        return {"type": "http.request", "body": pieces.popleft(), "more_body": bool(pieces)}
+
+    async def send(message):
+        told.append(message)
+
+    before = tracemalloc.get_traced_memory()[0] - len(body)
+    tracemalloc.reset_peak()
+    asyncio.run(app(scope, receive, send))
+    return told[0]["status"], tracemalloc.get_traced_memory()[1] - before
+
+
+def test_what_a_body_and_its_copies_take_is_what_the_gate_counts(linker, monkeypatch):
+    """The most that is allocated while a request is answered, told by Python itself."""
+    app, held, real = served(linker), [], gate.Gate._pass
+    monkeypatch.setattr(gate.Gate, "_pass", lambda self, *given: held.append(self.held) or real(self, *given))
+    pictures = base64.b64encode(bytes(1_500_000))
+    asked = b'{"mentions": [{"text": "%s", "mention": "a", "image": "%s"}]}'
+    form = b'--x\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+    typed = [
+        form % part for part in ((b"text", b"", b"a"), (b"mention", b"", b"a"), (b"image", b'; filename="p"', pictures))
+    ]
+    sent(app, "application/json", "/api/link", asked % (b"a", b""))
+    tracemalloc.start()
+    try:
+        for kind, path, body, status, most in (
+            ("application/json", "/api/link", asked % (b"a", pictures), 200, 1.2),
+            ("multipart/form-data; boundary=x", "/", b"".join(typed) + b"--x--\r\n", 200, 1.2),
+            ("application/json", "/api/link", asked % (b"a \xf0\x9f\x98\x80", pictures), 200, 4.2),  # for a moment
+        ):
+            found, peak = sent(app, kind, path, body)
+            assert found == status and peak <= most * held[-1], (kind, peak / held[-1])
+    finally:
+        tracemalloc.stop()
+    assert app.gate.held == 0
+    app.close()

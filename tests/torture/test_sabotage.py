@@ -18,10 +18,10 @@ from cache.remotes import base, patience
 from cache.sharing import pull, remote_shards
 from cache.store import lacking, temporary_names
 from cache.writing import checksums, draft, limits, writer
-from common.errors import CacheError
+from common.errors import CacheError, MelcacheError
 from extract import images
 from extract.planning import row_order
-from serve import answers, form, refusals
+from serve import app, form, refusals
 from torture.machines import (
     beside,
     bit_rot,
@@ -479,7 +479,7 @@ def what_lies_beside_is_moved(patch):
 
 
 def paths_are_told(patch):
-    patch.setattr(answers, "without_paths", lambda text: text)
+    patch.setattr(app, "QuestionError", MelcacheError)
 
 
 def forms_are_believed(patch):
