@@ -64,6 +64,31 @@ def test_ranks_among_near_ties_are_those_of_integers(near, monkeypatch, many, ch
     assert expected[1].min() >= 20 and expected[0].max() > 50
 
 
+@pytest.mark.parametrize("size", [2, 3, 40])
+def test_processes_that_share_the_entities_count_the_same_ranks(near, monkeypatch, size):
+    """Each compares its chunks with all mentions, no chunk twice; their sums are the ranks of one process."""
+    monkeypatch.setattr(whole_kb, "CHUNK", {"cpu": 500})
+    read, parts = [], []
+    every = towers(near)
+
+    def entities(rows):
+        read.append(set(rows.tolist()))
+        return every.entities(rows)
+
+    class One(World):
+        def add(self, tensors):
+            parts.append([tensor.clone() for tensor in tensors])
+
+    for rank in range(size):
+        whole_kb.ranks(whole_kb.Towers(every.mentions, entities), Held(), torch.arange(MENTIONS), One(rank, size))
+    assert all(
+        torch.equal(sum(found), expected)
+        for found, expected in zip(zip(*parts, strict=True), counted(near), strict=True)
+    )
+    golds = set((torch.arange(MENTIONS) * (PLANTED + 1)).tolist())
+    assert sum(len(some - golds) for some in read) == EVERY - MENTIONS
+
+
 def test_float32_alone_would_be_wrong(near, monkeypatch):
     """Else the test above could not fail."""
     monkeypatch.setattr(exact_scores, "error", lambda mentions, entities, added: torch.zeros(len(mentions), 1).double())

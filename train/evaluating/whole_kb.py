@@ -32,6 +32,7 @@ PIECES = {"mention": 128, "entity": 4_096}  # whose vectors are computed at once
 BLOCK = {"cpu": 1_024, "cuda": 4_096}  # mentions compared at once
 CHUNK = {"cpu": 4_096, "cuda": 32_768}  # entities compared at once
 
+ALONE = World()
 PAIRS = 8  # a block is so many times smaller where strings are compared, too
 
 Vectors = Callable[[Tensor], Tensor]
@@ -107,13 +108,12 @@ def ranks(towers: Towers, table: Table, rows: Tensor, world: World) -> tuple[Ten
     """
     gold = table.column("mention.ids.gold").long()[rows.to(table.device)]
     better, tied = torch.zeros_like(gold), torch.zeros_like(gold)
-    known = (gold >= 0).nonzero()[:, 0].cpu()
-    groups = _groups(world.share(known))
-    with _progress(groups, table, "ranks among all entities") as progress:
+    groups = _groups((gold >= 0).nonzero()[:, 0].cpu())
+    with _progress(groups, table, "ranks among all entities", world) as progress:
         for group in groups:
             there = group.to(table.device)
-            better[there], tied[there] = _count(towers, table, rows[group], gold[there], progress)
-    world.add([better, tied])
+            better[there], tied[there] = _count(towers, table, rows[group], gold[there], world, progress)
+    world.add([better, tied])  # each process has compared its share of the entities with all mentions
     return better.masked_fill(gold < 0, NEVER), tied
 
 
@@ -136,12 +136,14 @@ def _groups(mentions: Tensor) -> list[Tensor]:
     return [group for group in mentions.split(GROUP) if len(group)]
 
 
-def _progress(groups: list[Tensor], table: Table, label: str) -> Progress:
-    return Progress(len(groups) * -(-table.entity_count // CHUNK[table.device.type]), label, "chunks")
+def _progress(groups: list[Tensor], table: Table, label: str, world: World = ALONE) -> Progress:
+    return Progress(len(groups) * world.count(-(-table.entity_count // CHUNK[table.device.type])), label, "chunks")
 
 
-def _count(towers: Towers, table: Table, rows: Tensor, gold: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
-    """Return how many entities stand above gold and how many others tie with it."""
+def _count(
+    towers: Towers, table: Table, rows: Tensor, gold: Tensor, world: World, progress: Progress
+) -> tuple[Tensor, Tensor]:
+    """Return how many of this process's share of the entities stand above gold and how many others tie with it."""
     mentions = _vectors(towers, table, "mention", rows)
     golds, own = gold.cpu().unique(return_inverse=True)
     vectors = _vectors(towers, table, "entity", golds)
@@ -151,7 +153,7 @@ def _count(towers: Towers, table: Table, rows: Tensor, gold: Tensor, progress: P
         own += towers.pairs(there, gold[:, None])
         size = max(1, size // PAIRS)
     better, tied = torch.zeros_like(gold), torch.zeros_like(gold)
-    for begin, entities in _chunks(towers, table):
+    for begin, entities in _chunks(towers, table, world):
         place = gold[:, None] - begin
         outside = (place < 0) | (place >= len(entities))
         place = place.clamp(0, len(entities) - 1)
@@ -184,9 +186,9 @@ def _best(towers: Towers, table: Table, rows: Tensor, k: int, bits: int, progres
     return last - (best & last)
 
 
-def _chunks(towers: Towers, table: Table) -> Iterator[tuple[int, Tensor]]:
-    """Yield first row and vectors (c, D) of all entities, float32."""
-    for rows in torch.arange(table.entity_count).split(CHUNK[table.device.type]):
+def _chunks(towers: Towers, table: Table, world: World = ALONE) -> Iterator[tuple[int, Tensor]]:
+    """Yield first row and vectors (c, D) of all entities, or of a process's share, float32."""
+    for rows in torch.arange(table.entity_count).split(CHUNK[table.device.type])[world.rank :: world.size]:
         begin, end = int(rows[0]), int(rows[-1]) + 1
         yield begin, _vectors(towers, table, "entity", rows) if towers.known is None else towers.known[begin:end]
 
