@@ -6,7 +6,8 @@ from itertools import permutations
 import numpy as np
 
 from extract.retrieval.by_name import Names
-from extract.retrieval.by_vectors import DEPTH, NAMES, VECTORS, Nearest, fused, origin, place_of
+from extract.retrieval.by_vectors import DEPTH, NAMES, VECTORS, fused, origin, place_of
+from extract.retrieval.nearest import Nearest, Stored
 
 Column = Callable[[str], np.ndarray]  # from a column's name to its rows
 
@@ -14,7 +15,9 @@ Column = Callable[[str], np.ndarray]  # from a column's name to its rows
 class Sources:
     """Some of names, text and joint, over entities with `names`, `ids`, and the columns that `entities` gives."""
 
-    def __init__(self, sources: Sequence[str], names: Sequence[str], ids: Sequence[str], entities: Column) -> None:
+    def __init__(
+        self, sources: Sequence[str], names: Sequence[str], ids: Sequence[str], entities: Callable[[str], Stored]
+    ) -> None:
         self.sources, self._count, self._order = tuple(sources), len(names), place_of(names, ids)
         self._names = Names(names, ids) if NAMES in sources else None
         self._nearest = {

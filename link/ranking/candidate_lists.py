@@ -9,6 +9,7 @@ from cache.names import PartName
 from cache.reader import Reader
 from extract.retrieval import by_name, sources
 from extract.retrieval.by_vectors import NAMES
+from extract.retrieval.nearest import Mapped
 from extract.retrieval.sources import Sources
 from link.questions import QuestionError
 
@@ -70,7 +71,7 @@ class CandidateLists:
 
     @cached_property
     def _retrieval(self) -> Sources:
-        return Sources(self._by, self._names, list(self._rows), self._reader.column)
+        return Sources(self._by, self._names, list(self._rows), lambda name: Mapped(self._reader.pieces(name)))
 
     def strings(self, surface: str, rows: np.ndarray) -> np.ndarray:
         """Return the string scores of a mention's candidates (C,), 0 for padding."""

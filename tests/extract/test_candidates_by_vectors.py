@@ -9,8 +9,9 @@ import melcache
 from cache.checks.verify import verify
 from common.errors import ConfigError
 from extract import pipeline
-from extract.retrieval import by_name, by_vectors
+from extract.retrieval import by_name, nearest
 from extract.retrieval.by_vectors import VECTORS, by_cosine, fused, place_of
+from extract.retrieval.nearest import Mapped, Nearest
 from tests.worlds import entity_record, extract_config, mention_record, write_release
 
 pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
@@ -22,11 +23,11 @@ def steps(vectors):
     return np.rint(units * 2**25).astype(np.int64)
 
 
-@pytest.mark.parametrize(("block", "chunk", "more"), [(512, 8192, 32), (3, 7, 0), (5, 1, 2)])
+@pytest.mark.parametrize(("block", "chunk", "group"), [(16, 8192, 64), (3, 7, 2), (5, 1, 1)])
 @pytest.mark.parametrize("k", [1, 6, 40, 60])
-def test_nearest_entities_are_those_of_integers(monkeypatch, block, chunk, more, k):
-    for name, value in (("BLOCK", block), ("CHUNK", chunk), ("MORE", more)):
-        monkeypatch.setattr(by_vectors, name, value)
+def test_nearest_entities_are_those_of_integers(monkeypatch, block, chunk, group, k):
+    for name, value in (("BLOCK", block), ("CHUNK", chunk), ("GROUP", group), ("RECHECKED", 9)):
+        monkeypatch.setattr(nearest, name, value)
     rng = np.random.default_rng(0)
     mentions, entities = rng.normal(size=(11, 9)).astype(np.float16), rng.normal(size=(40, 9)).astype(np.float16)
     entities[5:25] = entities[5]  # they tie
@@ -36,6 +37,28 @@ def test_nearest_entities_are_those_of_integers(monkeypatch, block, chunk, more,
     expected = [sorted(range(40), key=lambda e, row=row: (-row[e], order[e]))[:k] for row in scores]
     assert by_cosine(mentions, entities, k, order, told.append).tolist() == expected
     assert sum(told) == 11
+
+
+@pytest.mark.parametrize("noise", [0, 3e-5, 1e-3, 1.0])
+def test_nearest_entities_are_found_among_thousands_that_codes_cannot_tell_apart(noise):
+    rng = np.random.default_rng(2)
+    mentions = rng.normal(size=(3, 33))
+    entities = rng.normal(size=(2_500, 33))
+    entities[::2] = mentions[rng.integers(0, 3, 1_250)] + noise * entities[::2]
+    given = entities.astype(np.float16)
+    scores, order = steps(mentions.astype(np.float16)) @ steps(given).T, rng.permutation(2_500)
+    mapped = Mapped([(0, given[:700]), (700, given[700:])])
+    some = Nearest(mapped, order)
+    expected = [sorted(range(2_500), key=lambda e, row=row: (-row[e], order[e]))[:20] for row in scores]
+    assert some.best(mentions.astype(np.float16), 20, int).tolist() == expected
+
+
+def test_codes_leave_few_entities_to_compare():
+    rng = np.random.default_rng(3)
+    entities = rng.normal(size=(20_000, 64)).astype(np.float16)
+    some = Nearest(entities, np.arange(20_000))
+    possible = some._possible(nearest._unit(rng.normal(size=(4, 64))), 10)
+    assert [10 <= len(rows) <= 200 for rows in possible] == [True] * 4
 
 
 def test_lists_do_not_depend_on_the_order_of_rows():
