@@ -146,11 +146,12 @@ def _check(folder: Path, last: str) -> None:
 
 def _sweep(parent: Path, name: str) -> None:
     """Remove what the jobs of earlier commands said, where the queue has none of them any more."""
-    asked = subprocess.run(["squeue", "--noheader", "--array", "--format=%F %A"], capture_output=True, text=True)
-    if asked.returncode:
-        return
-    queued = set(asked.stdout.split())
+    jobs: dict[Path, set[str]] = {}  # before the queue is asked: another command may submit some meanwhile
     for folder in (parent / found for found in names(parent) if found.startswith(f"{LOGS}{name}-")):
-        jobs = {found[1] for file in names(folder) if (found := re.match(r"([0-9]+)_", file))}
-        if jobs and not jobs & queued:  # one without jobs is being submitted
+        jobs[folder] = {found[1] for file in names(folder) if (found := re.match(r"([0-9]+)_", file))}
+    if not any(jobs.values()):
+        return
+    asked = subprocess.run(["squeue", "--noheader", "--array", "--format=%F %A"], capture_output=True, text=True)
+    for folder, known in jobs.items():
+        if not asked.returncode and known.isdisjoint(asked.stdout.split()) and known:  # else it is being submitted
             shutil.rmtree(folder, ignore_errors=True)

@@ -114,9 +114,8 @@ def test_a_folder_whose_name_slurm_would_change_is_refused(cluster, tmp_path):
 # two looks at a busy queue, one at which it does not answer, and then it has forgotten the jobs
 QUEUE = """n=$(cat "$STATE/looks" 2>/dev/null || echo 0); echo $((n + 1)) > "$STATE/looks"
 case "$*$n" in
-*%F*) exit 0;;
-*1|*2) printf 'RUNNING\\nRUNNING\\nPENDING\\n';;
-*3) echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1;;
+*0|*1) printf 'RUNNING\\nRUNNING\\nPENDING\\n';;
+*2) echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1;;
 *) echo "slurm_load_jobs error: Invalid job id specified" >&2; {end}; exit 1;;
 esac"""
 
@@ -128,7 +127,7 @@ def waited(cluster, tmp_path, end):
 
 
 def test_wait_ends_when_the_queue_is_empty_and_all_is_finished(submitit, cluster, tmp_path):
-    assert waited(cluster, tmp_path, f"rm -r {tmp_path}/shards/.workers-*") == 5
+    assert waited(cluster, tmp_path, f"rm -r {tmp_path}/shards/.workers-*") == 4
 
 
 def test_workers_that_failed_are_told_although_all_is_finished(submitit, cluster, tmp_path, capsys):
@@ -171,6 +170,16 @@ def test_what_earlier_jobs_said_goes_once_the_queue_has_none_of_them(cluster, tm
     cluster(squeue="echo 8 12")
     slurm._sweep(shards, "world")
     assert [path.name for path in logs(tmp_path)] == [".workers-world-new", ".workers-world-queued"]
+
+
+def test_what_another_command_submits_meanwhile_stays(cluster, tmp_path):
+    new = tmp_path / "shards/.workers-world-new"
+    new.mkdir(parents=True)
+    cluster(squeue=f"touch {new}/9_0_submitted.pkl")  # after the queue has answered
+    (new.parent / ".workers-world-old").mkdir()
+    (new.parent / ".workers-world-old/7_0_log.out").touch()
+    slurm._sweep(new.parent, "world")
+    assert logs(tmp_path) == [new]
 
 
 def job(tmp_path, script, last=False, **environment):

@@ -4,6 +4,7 @@ Whatever happens, the cache is that of one worker, at most as many ranges more t
 workers, and no claim, temporary file, process or job is left. An engine that cannot be had here is left out, and said.
 """
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from common.output import say
 from torture.clusters import ray_cluster, slurm_cluster
-from torture.clusters.slurm_cluster import said_by
+from torture.clusters.slurm_cluster import CannotStartError, said_by
 from torture.clusters.trial import Trial, Worker, kill
 from torture.tiny_cache import Result
 from workers import slurm
@@ -28,16 +29,19 @@ def run(scratch: Path, cases: int, seed: int) -> Result:
     """Try the engines that can be had, `cases` times."""
     result = Result("clusters")
     for name, (lacking, trials) in ENGINES.items():
-        if reason := lacking():
+        reason = lacking()
+        try:
+            for turn in () if reason else range(cases):
+                for what, problems in trials(scratch / f"{name}-{turn}", seed + turn):
+                    result.case()
+                    result.count(f"{name} with {what}")
+                    for problem in problems:
+                        result.fail(f"{name} with {what}: {problem}")
+        except CannotStartError as error:
+            reason = str(error)
+        if reason:
             say(f"clusters: {name} is left out: {reason}")
             result.count(f"{name} left out")
-            continue
-        for turn in range(cases):
-            for what, problems in trials(scratch / f"{name}-{turn}", seed + turn):
-                result.case()
-                result.count(f"{name} with {what}")
-                for problem in problems:
-                    result.fail(f"{name} with {what}: {problem}")
     return result
 
 
@@ -51,9 +55,8 @@ def on_this_machine(scratch: Path, seed: int) -> Trials:
 
 def on_slurm(scratch: Path, seed: int) -> Trials:
     """Disturb each of four jobs, then cancel all four, then let two commands divide one cache."""
-    slurm.LOOK = LOOK
     one = _engine(f"slurm:{WORKERS}", OPTIONS, True)
-    with slurm_cluster.start(scratch / "cluster", WORKERS + 1):
+    with _looking_often(), slurm_cluster.start(scratch / "cluster", WORKERS + 1):
         trial = Trial(scratch / "disturbed", seed, one)
         with trial:
             workers = sorted(trial.workers(WORKERS), key=lambda worker: worker.place)
@@ -99,6 +102,15 @@ def _engine(workers_on: str, options: str = "", wait: bool = False) -> Engine:
     found = Engine.of(workers_on, options, wait)
     assert found is not None
     return found
+
+
+@contextlib.contextmanager
+def _looking_often() -> Iterator[None]:
+    before, slurm.LOOK = slurm.LOOK, LOOK
+    try:
+        yield
+    finally:
+        slurm.LOOK = before
 
 
 def _disturb(workers: list[Worker]) -> None:

@@ -11,11 +11,13 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from workers.work import last_line
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
-READY_SECONDS = 40.0
+READY_SECONDS, ENDING_SECONDS = 60.0, 10.0
 CONF = """ClusterName=torture
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser={user}
@@ -52,6 +54,10 @@ PartitionName=high Nodes=ALL PriorityTier=9 PreemptMode=OFF MaxTime=120 State=UP
 """
 
 
+class CannotStartError(Exception):
+    """The daemons are installed and do not begin to work on this machine."""
+
+
 def lacking() -> str:
     """Return why no cluster can be started here, "" where one can."""
     if os.geteuid():
@@ -62,53 +68,71 @@ def lacking() -> str:
 
 @contextlib.contextmanager
 def start(folder: Path, nodes: int) -> Iterator[None]:
-    """Run a cluster with nodes n1, n2, ... of one CPU each in the block; its files lie in `folder`."""
-    folder.mkdir(parents=True)
-    for path in (folder, *folder.parents):  # munged's socket must be in reach
-        if path.stat().st_mode & 0o005 != 0o005 and path.owner() == pwd.getpwuid(os.geteuid()).pw_name:
-            path.chmod(path.stat().st_mode | 0o055)
-    folder.chmod(0o755)
-    (folder / "state").mkdir()
-    key = folder / "munge.key"
+    """Run a cluster with nodes n1, n2, ... of one CPU each in the block; its files lie in `folder`.
+
+    Raises CannotStartError where its daemons do not begin to work.
+    """
+    for path in (folder, folder / "state"):
+        path.mkdir(parents=True)
+    conf, key = folder / "slurm.conf", folder / "munge.key"
+    conf.write_text(_conf(folder, nodes))
     key.touch(0o600)
     key.write_bytes(secrets.token_bytes(128))
-    host = socket.gethostname().partition(".")[0]
+    munged = ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket"]
+    munged += [f"--{name}-file={folder}/munge.{name}" for name in ("pid", "log", "seed")]
+    slurmd = [["slurmd", "-D", "-N", f"n{place + 1}"] for place in range(nodes)]
+    with _environment(SLURM_CONF=str(conf)), _daemons(folder) as begin:
+        begin(munged)
+        _until(folder, lambda: (folder / "munge.socket").exists())
+        for words in (["slurmctld", "-D"], *slurmd):
+            begin(words)
+        _until(folder, lambda: said_by("sinfo", "-h", "-t", "idle", "-o", "%D", "-p", "low") == str(nodes))
+        yield
+
+
+def _conf(folder: Path, nodes: int) -> str:
+    host, user = socket.gethostname().partition(".")[0], pwd.getpwuid(os.geteuid()).pw_name
     port, *ports = _free_ports(nodes + 1)
     lines = [
-        f"NodeName=n{i} NodeHostname={host} NodeAddr=127.0.0.1 Port={each} CPUs=1 RealMemory=1000 State=UNKNOWN"
-        for i, each in enumerate(ports, 1)
+        f"NodeName=n{place} NodeHostname={host} NodeAddr=127.0.0.1 Port={each} CPUs=1 RealMemory=1000 State=UNKNOWN"
+        for place, each in enumerate(ports, 1)
     ]
-    conf = folder / "slurm.conf"
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    conf.write_text(CONF.format(host=host, user=user, folder=folder, port=port, nodes="\n".join(lines)))
-    names = ("socket", "pid-file", "log-file", "seed-file")
-    munged = ["munged", "--foreground", "--force", f"--key-file={key}"]
-    munged += [f"--{name}={folder}/munge.{name.removesuffix('-file')}" for name in names]
-    commands = [munged, ["slurmctld", "-D", "-c"], *(["slurmd", "-D", "-c", "-N", f"n{i + 1}"] for i in range(nodes))]
-    daemons: list[subprocess.Popen[bytes]] = []
-    before = os.environ.get("SLURM_CONF")
-    os.environ["SLURM_CONF"] = str(conf)
+    return CONF.format(host=host, user=user, folder=folder, port=port, nodes="\n".join(lines))
+
+
+@contextlib.contextmanager
+def _environment(**given: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
     try:
-        for words in commands:
-            with (folder / f"{words[0]}.{len(daemons)}.said").open("wb") as said:
-                daemons.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said))
-            if words is munged:
-                _until(lambda: (folder / "munge.socket").exists(), "munged")
-        _until(lambda: said_by("sinfo", "-h", "-t", "idle", "-o", "%D", "-p", "low") == str(nodes), "slurmd")
         yield
     finally:
-        for daemon in reversed(daemons):
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _daemons(folder: Path) -> Iterator[Callable[[list[str]], None]]:
+    """Yield what starts a daemon, whose words go to a file; all end with the block."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(words: list[str]) -> None:
+        with (folder / f"{words[0]}.{len(started)}.said").open("wb") as said:
+            started.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said))
+
+    try:
+        yield begin
+    finally:
+        for daemon in reversed(started):
             daemon.terminate()
-        for daemon in daemons:
+        for daemon in started:
             try:
-                daemon.wait(10)
+                daemon.wait(ENDING_SECONDS)
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
-        if before is None:
-            del os.environ["SLURM_CONF"]
-        else:
-            os.environ["SLURM_CONF"] = before
 
 
 def said_by(*words: str) -> str:
@@ -116,11 +140,12 @@ def said_by(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True).stdout.strip()
 
 
-def _until(ready, who: str) -> None:
+def _until(folder: Path, ready: Callable[[], bool]) -> None:
     ends = time.monotonic() + READY_SECONDS
     while not ready():
         if time.monotonic() > ends:
-            raise TimeoutError(f"{who} is not ready after {READY_SECONDS:.0f} s")
+            said = [last_line(path) for path in sorted(folder.glob("*.said"))]
+            raise CannotStartError(f"Slurm is not ready after {READY_SECONDS:.0f} s: {'; '.join(filter(None, said))}")
         time.sleep(0.1)
 
 
