@@ -7,8 +7,6 @@ import contextlib
 import importlib.util
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +14,7 @@ from common.errors import ConfigError
 from common.output import Progress, say
 from workers import keeper, ray_task
 from workers.engine import Engine
-from workers.work import LOGS, Work, python_path
+from workers.work import Work, python_path
 
 LOOK = 0.5  # seconds between two looks at the tasks
 AGAIN = 3  # times that Ray starts a task again whose process or node has died
@@ -35,22 +33,16 @@ def run(engine: Engine, work: Work) -> None:
 
     Raises ConfigError where the cluster is not there or another version's.
     """
-    parent = work.folder.absolute().parent
+    work.folder.mkdir(parents=True, exist_ok=True)
     with _connected(engine.address) as ray:
         count, cores, gpus = _shares(ray, engine.count)
-        parent.mkdir(parents=True, exist_ok=True)
-        logs = tempfile.mkdtemp(prefix=f"{LOGS}{work.folder.name}-", dir=parent)
-        try:
-            for module in (keeper, ray_task):
-                ray.cloudpickle.register_pickle_by_value(module)
-            task = ray.remote(ray_task.work).options(
-                num_cpus=cores, num_gpus=gpus, max_retries=AGAIN, scheduling_strategy="SPREAD"
-            )
-            words, variables, here = ["-m", work.module, *work.words], _variables(cores), os.getcwd()
-            tasks = [task.remote(words, variables, here, logs, place) for place in range(count)]
-            _wait(ray, tasks, work)
-        finally:
-            shutil.rmtree(logs, ignore_errors=True)
+        for module in (keeper, ray_task):
+            ray.cloudpickle.register_pickle_by_value(module)
+        task = ray.remote(ray_task.work).options(
+            num_cpus=cores, num_gpus=gpus, max_retries=AGAIN, scheduling_strategy="SPREAD"
+        )
+        words, places = ["-m", work.module, *work.words], (str(work.folder.absolute()), os.getcwd())
+        _wait(ray, [task.remote(words, _variables(cores), *places) for _ in range(count)], work)
 
 
 @contextlib.contextmanager

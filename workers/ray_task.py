@@ -3,23 +3,22 @@
 import os
 import socket
 import sys
+import tempfile
 
 from workers.keeper import keep
 
 TAIL = 500  # characters of what a worker said last
 
 
-def work(words: list[str], environment: dict[str, str], folder: str, logs: str, place: int) -> tuple[int, str]:
+def work(words: list[str], environment: dict[str, str], shared: str, folder: str) -> tuple[int, str]:
     """Run Python with words in a folder; return the status of the process and the last line that it wrote.
 
-    `logs` is a folder that the one who asks has made on the file system that all nodes must share.
+    `shared` is the folder of what workers make, which the one who asks has made.
     """
-    for needed in (logs, folder):
+    for needed in (shared, folder):
         if not os.path.isdir(needed):
-            host = socket.gethostname()
-            return 1, f"{host} has no folder {needed}: it must lie on a file system that all nodes share"
-    log = os.path.join(logs, f"{place}.log")
-    with open(log, "ab") as out:
-        status = keep([sys.executable, *words], environment, folder, out)
-    with open(log, "rb") as said:
-        return status, said.read().decode(errors="replace").strip().rpartition("\n")[2][:TAIL]
+            return 1, f"{socket.gethostname()} has no folder {needed}: all nodes must share its file system"
+    with tempfile.TemporaryFile() as log:
+        status = keep([sys.executable, *words], environment, folder, log)
+        log.seek(0)
+        return status, log.read().decode(errors="replace").strip().rpartition("\n")[2][:TAIL]

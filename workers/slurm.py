@@ -21,10 +21,11 @@ from common.paths import exists, names
 from workers import slurm_options
 from workers.engine import Engine
 from workers.slurm_job import FAILED, FINISHED, Copy
-from workers.work import LOGS, Work, command, last_line, python_path
+from workers.work import Work, command, last_line, python_path
 
+LOGS = ".workers-"  # begins the name of the folder, beside the results, of what jobs say
 LOOK = 5.0  # seconds between two looks at the queue
-TIMES = 1_000  # that a job may come to its time limit and go on
+TIMES = 100  # that a job may come to its time limit and go on
 STEPS = 'test -z "$SLURM_CPUS_PER_TASK" || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK'  # since Slurm 22.05
 
 
@@ -53,16 +54,17 @@ def run(engine: Engine, work: Work) -> bool:
     if "%" in str(folder):  # which Slurm replaces in names of logs
         folder.rmdir()
         raise ConfigError(f"--workers-on slurm: {parent} and the name of what is made there may not hold a %")
+    jobs: list[str] = []
     try:
-        array = _submit(engine, work, folder, [Copy(*_told(work, work.words), str(folder))] * engine.count)
-        try:
-            last = _submit(engine, work, folder, [Copy(*_told(work, work.finish), str(folder), last=True)], array)
-        except BaseException:
-            subprocess.run(["scancel", array], capture_output=True)
-            raise
+        workers = [Copy(*_told(work, work.words), str(folder))] * engine.count
+        for copies in (workers, [Copy(*_told(work, work.finish), str(folder), last=True)]):
+            jobs.append(_submit(engine, work, folder, copies, behind=jobs))
     except BaseException:
+        if jobs:
+            subprocess.run(["scancel", *jobs], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    array, last = jobs
     say(
         f"submitted {engine.count} workers as job {array}, and job {last}, which finishes behind them. "
         f"Watch: squeue --jobs {array},{last}; what they say: {folder}. End: scancel {array} {last}"
@@ -77,15 +79,15 @@ def _told(work: Work, words: tuple[str, ...]) -> tuple[list[str], dict[str, str]
     return command(work.module, words), {"PYTHONPATH": python_path()}, os.getcwd()
 
 
-def _submit(engine: Engine, work: Work, folder: Path, copies: Sequence[Copy], behind: str = "") -> str:
-    """Submit copies as one job, an array where they are several, and return its number."""
+def _submit(engine: Engine, work: Work, folder: Path, copies: Sequence[Copy], behind: Sequence[str]) -> str:
+    """Submit copies as one job, an array where they are several, to begin `behind` others; return its number."""
     import submitit
 
     options: dict[str, Any] = {key: value or True for key, value in engine.options}
     limit = str(options.get("time", slurm_options.TIME))
     options |= {"time": limit, "requeue": True, "job_name": options.pop("job-name", f"melcache-{work.folder.name}")}
     if behind:
-        options["dependency"] = f"afterany:{behind}"
+        options["dependency"] = f"afterany:{':'.join(behind)}"
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=TIMES)
     executor.update_parameters(
         time=slurm_options.minutes(limit),
@@ -147,7 +149,7 @@ def _check(folder: Path, last: str) -> None:
 def _sweep(parent: Path, name: str) -> None:
     """Remove what the jobs of earlier commands said, where the queue has none of them any more."""
     jobs: dict[Path, set[str]] = {}  # before the queue is asked: another command may submit some meanwhile
-    for folder in (parent / found for found in names(parent) if found.startswith(f"{LOGS}{name}-")):
+    for folder in (parent / found for found in names(parent) if found.rpartition("-")[0] == f"{LOGS}{name}"):
         jobs[folder] = {found[1] for file in names(folder) if (found := re.match(r"([0-9]+)_", file))}
     if not any(jobs.values()):
         return

@@ -7,6 +7,7 @@ from pathlib import Path
 from common.errors import ConfigError
 
 TIME = "60"  # minutes; a job that comes to its end is requeued and goes on
+LEAST = 5  # minutes
 # decided here: how workers are started, told of their end and found again
 OURS = ("array", "chdir", "dependency", "error", "no-requeue", "open-mode", "output", "parsable", "requeue", "signal",
         "test-only", "wait", "wrap")  # fmt: skip
@@ -25,7 +26,10 @@ def parse(text: str) -> tuple[tuple[str, str], ...]:
         if key in found:
             raise ConfigError(f"--slurm: {key} is given twice: leave one out")
         found[key] = value
-    minutes(found.get("time", TIME))
+    if minutes(limit := found.get("time", TIME)) < LEAST:
+        raise ConfigError(
+            f"--slurm: time={limit}: a job needs {LEAST} minutes at least: it is told 90 s before its end"
+        )
     return tuple(found.items())
 
 

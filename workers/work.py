@@ -8,7 +8,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TAIL = 500  # characters of what a worker said last
-LOGS = ".workers-"  # begins the name of the folder, beside the results, of what workers on a cluster say
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,9 @@ def test_options_are_words_or_lines_of_a_file(tmp_path):
     [
         ("array=0-3", "array is set by melcache"),
         ("--dependency=after:1", "dependency is set by melcache"),
-        ("time=4 time=5", "time is given twice"),
+        ("time=40 time=50", "time is given twice"),
         ("time=soon", "time=soon: expected minutes, hours:minutes:seconds or days-hours"),
+        ("time=4", "time=4: a job needs 5 minutes at least"),
         ("time=1:2:3:4", "time=1:2:3:4: expected"),
         ("partition=", "'partition=' is no option of sbatch. Expected key=value"),
         ("-p=gpu", "'-p=gpu' is no option"),

@@ -178,8 +178,10 @@ def test_what_another_command_submits_meanwhile_stays(cluster, tmp_path):
     cluster(squeue=f"touch {new}/9_0_submitted.pkl")  # after the queue has answered
     (new.parent / ".workers-world-old").mkdir()
     (new.parent / ".workers-world-old/7_0_log.out").touch()
+    (new.parent / ".workers-world-2-old").mkdir()  # of another cache
+    (new.parent / ".workers-world-2-old/6_0_log.out").touch()
     slurm._sweep(new.parent, "world")
-    assert logs(tmp_path) == [new]
+    assert logs(tmp_path) == [new.parent / ".workers-world-2-old", new]
 
 
 def job(tmp_path, script, last=False, **environment):

@@ -5,6 +5,7 @@ workers, and no claim, temporary file, process or job is left. An engine that ca
 """
 
 import contextlib
+import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,19 +20,19 @@ from workers import slurm
 from workers.engine import Engine
 
 Trials = Iterator[tuple[str, list[str]]]  # what happened, and what was wrong then
-WORKERS = 4
+TRIALS, WORKERS = 5, 4
 OPTIONS = "time=10"
 REST = 2.0  # seconds after which a requeued job has ended on its node, too
 LOOK = 0.5  # seconds between two looks at the queue, which is all ours
 
 
 def run(scratch: Path, cases: int, seed: int) -> Result:
-    """Try the engines that can be had, `cases` times."""
+    """Try the engines that can be had; all of them make TRIALS cases."""
     result = Result("clusters")
     for name, (lacking, trials) in ENGINES.items():
         reason = lacking()
         try:
-            for turn in () if reason else range(cases):
+            for turn in () if reason else range(math.ceil(cases / TRIALS)):
                 for what, problems in trials(scratch / f"{name}-{turn}", seed + turn):
                     result.case()
                     result.count(f"{name} with {what}")
