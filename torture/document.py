@@ -15,9 +15,9 @@ HEAD = """# Reliability
 
 Written by `make torture RECORD=docs/reliability.md`, not by hand: a row stays until its experiment is run again with
 `ONLY=name` or without. What an experiment does stands in its module under `torture/` (`torture/registry.py` lists
-them); `make test` runs all but `ext4` small, on every change. Promises 7 (no stale mix) and 8 for texts are proved by
-tests/extract/test_stale.py and tests/extract/test_bad_input.py, and tests/torture/test_sabotage.py shows for each
-experiment that it can fail.
+them); `make test` runs all but `ext4` and `clusters` small, on every change. Promises 7 (no stale mix) and 8 for texts
+are proved by tests/extract/test_stale.py and tests/extract/test_bad_input.py; tests/torture/test_sabotage.py and
+tests/torture/test_clusters.py show for each experiment that it can fail.
 
 A case is one kill, one state of a folder after a power cut, one damaged file, one failed call, and so on; `of` is how
 many the large run asks for, so a row whose cases are fewer was run in part. Seconds are of a processor.
