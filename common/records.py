@@ -1,6 +1,6 @@
 """The records that every dataset adapter produces, whatever its release looks like."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,7 +73,8 @@ class Dataset:
 
     `counts` are the adapter's own findings (`spans not found`, `gold is nil`, ...), printed in the coverage
     table; `licence` and `source` travel with every cache made from it, and `warnings`, which every output of such a
-    cache repeats. `doubts` are probable mistakes, with file and line: said, and with --strict an error.
+    cache repeats. `doubts` are probable mistakes, with file and line: said, and with --strict an error. `aliases` are
+    other names of some entities by id, from --aliases; some of these ids may be of none.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Dataset:
     counts: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def split_mask(*names: str) -> int:

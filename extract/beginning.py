@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import kinds
+from cache.names import PartName
 from cache.writing.draft import Draft
 from common import own_file
 from common.errors import ConfigError, DatasetError, WeightsError
@@ -20,7 +21,7 @@ from extract.config import LOCAL, NONE, OPTIONS, ExtractConfig
 from extract.plan_files import reading
 from extract.plan_files.reading import PlanFile
 from extract.planning import rows
-from extract.reading import descriptions
+from extract.reading import aliases, descriptions
 from extract.reading.entity_columns import field
 from extract.remote import Shared
 from extract.siblings import Siblings
@@ -59,6 +60,8 @@ def begin(config: ExtractConfig) -> Begun:
     _tell_doubts(config, release)
     if config.descriptions not in (None, NONE):
         release = descriptions.add(release, config.descriptions)
+    if config.aliases not in (None, NONE):
+        release = aliases.add(release, config.aliases)
     if config.faces not in (None, NONE):
         asked = {"gender": config.infer_gender, "race": config.infer_race}
         release = faces.add(release, config.faces, config.objects, **asked)
@@ -104,7 +107,10 @@ def _stop_if_forgotten(config: ExtractConfig, release: Dataset, draft: Draft) ->
         ),
         "faces": any("faces" in draft.parts[part].recipe for part in kinds.reading("faces") if part in draft.parts),
     }
-    has = {"descriptions": any(field(release.entities, "description")), "faces": config.faces is not None}
+    lists = draft.parts.get(PartName("pair.candidates"))
+    had["aliases"] = lists is not None and "aliases" in lists.recipe
+    has = {"descriptions": any(field(release.entities, "description"))}
+    has |= {option: getattr(config, option) is not None for option in ("faces", "aliases")}
     for option in (name for name in had if had[name] and not has[name] and getattr(config, name) is None):
         raise ConfigError(
             f"the cache in {config.folder} was made with {option}; give --{option} again, or --{option} none to remove "

@@ -20,7 +20,7 @@ from common.words import nearest, one_of
 from extract.datasets import ADAPTERS
 from workers.engine import SLURM, WAIT, WORKERS_ON, Engine
 
-NONE = Path("none")  # of --descriptions and --faces: without, though the cache that is there has some
+NONE = Path("none")  # of --descriptions, --faces and --aliases: without, though the cache that is there has some
 LONGEST = 1 << 20  # tokens of a text
 DETECTORS = ("v1", "v2")  # torchvision's
 RANDOM = ("random-tiny", "random-full")
@@ -71,6 +71,11 @@ class ExtractConfig:
         (),
         "what retrieves candidates, in place of the release's lists: names, text or joint (by cosine of the cache's "
         "vectors), or several, text,names, fused by reciprocal rank (default: names)",
+    )
+    aliases: Path | None = knob(
+        None,
+        "a file of more names of entities, .jsonl or .tsv: a string is as like an entity as the likest of its names. "
+        "none: remove those of the existing cache",
     )
     device: str = knob("auto", "cpu, cuda or auto", panel="Machine")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = knob(

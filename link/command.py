@@ -42,6 +42,7 @@ def load(config: LoadConfig) -> "Linker":
         entities=config.entities,
         release=config.release,
         model=config.model,
+        aliases=config.aliases,
         seed=config.seed,
         device=config.device,
     )

@@ -19,6 +19,7 @@ class LoadConfig:
         None, "folder of the release, for descriptions and pictures of entities (default: data/<dataset>)"
     )
     model: str | None = knob(None, "FILE.py of the run's head, where that is your own")
+    aliases: Path | None = knob(None, "the file of --aliases that the run's cache was made with, where it was")
     seed: str = knob("mean", "one of the run's seeds, or mean: the mean of the scores of all", panel=LISTED)
     encoder: list[str] = knob(
         (),

@@ -14,9 +14,11 @@ from common.errors import ConfigError
 from common.output import say
 from common.records import Entity, Mention
 from extract.retrieval import sources
+from extract.retrieval.by_name import NO_ALIASES, Aliases
 from link import release_entities
 from link.opened_run import OpenedRun
 from link.questions import label, records
+from link.ranking.aliases import by_row
 from link.ranking.candidate_lists import CandidateLists, retrieval_of
 from link.ranking.ranker import Given, Ranked, Ranker
 from link.records import Candidate, EntityCard, Link, NewMention
@@ -32,14 +34,25 @@ AT_ONCE = 256  # mentions that are encoded and ranked together
 class Linker:
     """Links new mentions as the test of the run that it was loaded from ranked those of the dataset."""
 
-    def __init__(self, run: OpenedRun, ranker: Ranker, encoding: Encoding, new: Sequence[Entity], shown: Path | None):
-        """Join what `load` has opened; `new` are entities behind those of the cache, `shown` the release's folder."""
+    def __init__(
+        self,
+        run: OpenedRun,
+        ranker: Ranker,
+        encoding: Encoding,
+        new: Sequence[Entity],
+        shown: Path | None,
+        aliases: Aliases = NO_ALIASES,
+    ):
+        """Join what `load` has opened.
+
+        `new` are entities behind those of the cache, `shown` is the release's folder, `aliases` are by row.
+        """
         self._run, self._ranker, self._encoding, self._new, self._shown = run, ranker, encoding, new, shown
         reader = ranker.reader
         self._ids, self._names = reader.strings("entity.ids.id"), reader.strings("entity.ids.name")
         self._rows = {id: row for row, id in enumerate(self._ids)}
         self._known = KnownMentions(run.reader)
-        self._lists = CandidateLists(reader, self._names, self._rows, grown=bool(new))
+        self._lists = CandidateLists(reader, self._names, self._rows, grown=bool(new), aliases=aliases)
         if run.reads_lists and retrieval_of(reader) is None:
             say("the lists of this cache are the release's own; those of new mentions are retrieved by name")
 
@@ -56,13 +69,14 @@ class Linker:
         entities: Path | str | None = None,
         release: Path | str | None = None,
         model: Path | str | None = None,
+        aliases: Path | str | None = None,
         seed: str | int = "mean",
         device: str = "auto",
     ) -> Self:
         """Return the linker of a finished run.
 
         `encoders` and `encoder_weights` are by role: text, image, joint, detector; needed where extraction named them.
-        `model` is the file of the run's head, where that is the user's own.
+        `model` is the file of the run's head, where that is the user's own; `aliases` that of the cache's --aliases.
         Raises ConfigError for a run or an option that is none, CacheError and WeightsError for a cache or weights that
         are not the run's.
         """
@@ -73,6 +87,11 @@ class Linker:
         retrieved = sources.columns(retrieval_of(opened.reader) or ()) if opened.reads_lists else ()
         columns = dict.fromkeys([*opened.columns(), *retrieved])
         opened.check_recipes(columns)
+        others = (
+            by_row(opened.reader, None if aliases is None else Path(aliases))
+            if opened.reads_lists or aliases is not None
+            else {}
+        )
         opened.check_weights(str(seed))
         tables = ("mention", "token", "joint_token", *(["entity"] if new else []))
         parts = {part for name in columns if (part := ColumnName(name).part).table in tables}
@@ -83,7 +102,7 @@ class Linker:
             raise ConfigError(
                 f"{run}: results.json and the weights are of heads with other options. Train it with --fresh"
             )
-        return cls(opened, ranker, encoding, new, None if release is None else Path(release))
+        return cls(opened, ranker, encoding, new, None if release is None else Path(release), others)
 
     def link(
         self,

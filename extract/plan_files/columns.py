@@ -88,6 +88,7 @@ def of(rows: Rows, root: Path) -> Arrays:
             found |= texts(f"{table}.{name}", field(records, name))
         shown = (numbers[image] for image in entity_columns.pictures(records))
         found[f"{table}.image"] = np.fromiter(shown, np.int32, len(records))
+    found |= texts("alias.id", rows.aliases) | texts("alias.names", map("\n".join, rows.aliases.values()))
     found["mention.gold"] = gold_rows(rows.mentions, rows_of(rows.entities, named_by(rows.mentions)))
     found["mention.place"] = np.array([(m.start, m.end) for m in rows.mentions], np.int64).reshape(-1, 2)
     found["mention.splits"] = np.array([m.splits for m in rows.mentions], np.uint8)
@@ -104,6 +105,12 @@ def records(table: Table, root: Path) -> tuple[Entities, list[Mention], dict[Pat
         for name, called, text, description, image in zip(*columns, shown, strict=True)
     )
     return entities, _mentions(table, entities, images), pictures
+
+
+def aliases(table: Table) -> dict[str, tuple[str, ...]]:
+    """Return the aliases of entities, by id.  Raises CacheError."""
+    ids = table.texts("alias.id")
+    return {id: tuple(names.split("\n")) for id, names in zip(ids, table.texts("alias.names", len(ids)), strict=True)}
 
 
 def _mentions(table: Table, entities: Sequence[Entity], images: Sequence[Image]) -> list[Mention]:

@@ -31,7 +31,7 @@ LISTS = {"candidates": np.int32, "gold": np.int32, "lexical": np.float32, "lexic
 CODE = ("cache", "common", "extract")  # folders whose code a plan depends on
 # options that say where, with what and how the work is done: what they decide of numbers stands in recipes
 ELSEWHERE = {
-    "by_plan", "data", "descriptions", "detector", "detector_weights", "device", "explain", "faces", "image",
+    "aliases", "by_plan", "data", "descriptions", "detector", "detector_weights", "device", "explain", "faces", "image",
     "image_weights", "joint", "joint_weights", "json", "name", "plan", "precision", "push", "remote", "reorder",
     "require_signed", "shards", "signers", "slurm", "text", "text_tokens", "text_weights", "wait", "weights", "workers",
     "workers_on",
@@ -122,8 +122,9 @@ def _opened(config: ExtractConfig, document: Mapping[str, Any], table: Table) ->
         {name: [key.tobytes().hex() for key in found] for name, found in keys.items()},
         {name: _tokens(table, name) for name, pointer in SEQUENCES.items() if pointer in parts},
     )
-    release = Dataset(mentions=mentions, entities=entities, **document["release"])
-    rows = Rows(entities, mentions, layout, pictures)
+    aliases = columns.aliases(table)
+    release = Dataset(mentions=mentions, entities=entities, aliases=aliases, **document["release"])
+    rows = Rows(entities, mentions, layout, pictures, aliases)
     listed = {PartName(name): fingerprint for name, fingerprint in document["listed"].items()}
     lists = _lists(table, len(mentions), len(entities))
     return PlanFile(release, rows, lists, document["origin"], known, listed, document["about"], document["listing"])

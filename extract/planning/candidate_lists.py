@@ -56,7 +56,7 @@ def make(dataset: Dataset, length: int, *, anew: bool = False) -> Lists:
         )
     if listed and not anew:
         found = _released(dataset, rows)
-        scores, origin = by_name.lexical(surfaces, names, found), "the release"
+        scores, origin = by_name.lexical(surfaces, names, found, aliases_of(dataset)), "the release"
     else:
         with Progress(len(set(surfaces)), "candidates", "strings") as progress:
             found, scores = by_name.retrieve(
@@ -65,6 +65,7 @@ def make(dataset: Dataset, length: int, *, anew: bool = False) -> Lists:
                 min(length, len(names)),
                 progress.advance,
                 ids=field(dataset.entities, "id"),
+                aliases=aliases_of(dataset),
             )
         origin = "rapidfuzz token_set_ratio of names, ties by name and id"
     return _lists(dataset, rows, found, scores, origin)
@@ -82,20 +83,26 @@ def by_sources(dataset: Dataset, length: int, sources: Sequence[str], draft: Dra
     """Retrieve `length` entities by each of the sources, whose vectors a draft holds, and fuse them."""
     names, ids = [entity.name for entity in dataset.entities], [entity.id for entity in dataset.entities]
     surfaces = [mention.surface for mention in dataset.mentions]
-    retrieval = Sources(sources, names, ids, draft.column)
+    retrieval = Sources(sources, names, ids, draft.column, aliases_of(dataset))
     steps = {source: len(set(surfaces)) if source == by_vectors.NAMES else len(surfaces) for source in sources}
     with Progress(sum(steps.values()), f"candidates by {' and '.join(sources)}", "mentions") as progress:
         found = retrieval.best(surfaces, draft.column, length, lambda source, count: progress.advance(count))
-    scores = by_name.lexical(surfaces, names, found)
+    scores = by_name.lexical(surfaces, names, found, aliases_of(dataset))
     rows = rows_of(dataset.entities, named_by(dataset.mentions))
     return _lists(dataset, rows, found, scores, by_vectors.origin(sources))
+
+
+def aliases_of(dataset: Dataset) -> dict[int, tuple[str, ...]]:
+    """Return the other names of those entities that have some, by row."""
+    rows = rows_of(dataset.entities, dataset.aliases) if dataset.aliases else {}
+    return {row: dataset.aliases[id] for id, row in rows.items()}
 
 
 def _lists(dataset: Dataset, rows: dict[str, int], found: np.ndarray, scores: np.ndarray, origin: str) -> Lists:
     names = field(dataset.entities, "name")
     surfaces = [mention.surface for mention in dataset.mentions]
     golds = gold_rows(dataset.mentions, rows)
-    own = by_name.lexical(surfaces, names, golds[:, None])[:, 0]
+    own = by_name.lexical(surfaces, names, golds[:, None], aliases_of(dataset))[:, 0]
     return Lists(found, positions(found, golds), scores, own, origin)
 
 

@@ -14,6 +14,7 @@ from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.planning.candidate_lists import Lists
 from extract.planning.rows import Rows
+from extract.reading import aliases
 
 # how recipes call what a text encoder reads
 READ: dict[Source, str] = {
@@ -111,6 +112,6 @@ def _derived(name: PartName, encoders: Encoders, lists: Lists, rows: Rows) -> di
         said = {} if rows.faces is None else {"faces": {"origin": "DeepFace"}}
         return {"attributes": encoders.attributes.recipe, "reads": "stored columns"} | said
     if not part.inputs:
-        return {"origin": lists.origin}
+        return {"origin": lists.origin} | ({"aliases": aliases.digest(rows.aliases)} if rows.aliases else {})
     made = {"equations": "DRIN 6, 7, 8, 11", "compute": "exact on steps of 2^-25, from the stored columns"}
     return made if encoders.probability is None else made | encoders.probability.recipe

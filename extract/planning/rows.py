@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from dataclasses import field as field_of
 from functools import cached_property
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class Rows:
     mentions: Sequence[Mention]
     layout: Layout
     pictures: dict[Path, Picture]
+    aliases: Mapping[str, tuple[str, ...]] = field_of(default_factory=dict)  # of entities by id
 
     @classmethod
     def hashed(cls, dataset: Dataset, layout: Layout, workers: int) -> "Rows":
@@ -49,7 +51,9 @@ class Rows:
         paths = dict.fromkeys(image.path for image in named if image is not None and image.path is not None)
         with ThreadPoolExecutor(workers) as pool:
             found = dict(zip(paths, pool.map(_picture, paths), strict=True))
-            return cls(dataset.entities, dataset.mentions, layout, found)
+            known = rows_of(dataset.entities, dataset.aliases) if dataset.aliases else ()
+            aliases = {id: dataset.aliases[id] for id in known}
+            return cls(dataset.entities, dataset.mentions, layout, found, aliases)
 
     def records(self, table: str) -> Sequence[Entity] | Sequence[Mention]:
         """Return the records of table "entity" or "mention"."""

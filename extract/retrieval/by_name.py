@@ -7,7 +7,7 @@ lists are the same.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -15,27 +15,30 @@ from rapidfuzz import fuzz, process
 
 from extract.retrieval.name_index import NameIndex, form, in_unit
 
+Aliases = Mapping[int, Sequence[str]]  # by index of the name
+NO_ALIASES: Aliases = {}
 CHUNK_BYTES = 32 << 20  # of scores in float64 at a time
 FEW = 10_000  # names for each core: comparing all of them takes as long as the index does
 
 
 class Names:
-    """Names of entities, prepared to be compared with many strings."""
+    """Names of entities, prepared to be compared with many strings; `aliases` are others of some, by index."""
 
-    def __init__(self, names: Sequence[str], ids: Sequence[str] = ()) -> None:
+    def __init__(self, names: Sequence[str], ids: Sequence[str] = (), aliases: Aliases = NO_ALIASES) -> None:
         ids = ids or [""] * len(names)  # rows may be ordered by history, ids are not
         order = sorted(range(len(names)), key=lambda index: (names[index], ids[index], index))
         self._order = np.array(order, np.int32)
-        self._forms = [form(names[index]) for index in order]
+        self._forms, self._owners = _forms(names, order, aliases)
 
     def best(
         self, surfaces: Sequence[str], k: int, progress: Callable[[int], None] | None = None, workers: int = -1
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k best names of each surface: their indices int32 (N, k) and scores float32 (N, k).
 
-        Best score first, ties by name, then by id and index, -1 and 0 where there are fewer than k names. Every
-        distinct surface is compared once; `workers` threads (-1: all cores) compare few names, which does not change
-        the result. `progress` is told how many more distinct surfaces are done.
+        One with aliases scores as the best of all. Best score first, ties by name, then by id and index, -1 and 0
+        where there are fewer than k names. Every distinct surface is compared once; `workers` threads (-1: all
+        cores) compare few names, which does not change the result. `progress` is told how many more distinct surfaces
+        are done.
         """
         distinct = {surface: row for row, surface in enumerate(dict.fromkeys(surfaces))}
         queries = [form(surface) for surface in distinct]
@@ -47,7 +50,8 @@ class Names:
         for begin in range(0, len(queries) if width else 0, step):
             rows = slice(begin, begin + step)
             if few:
-                places, scores[rows, :width] = _best(_compare(queries[rows], self._forms, workers), width)
+                compared = _best_of_each(_compare(queries[rows], self._forms, workers), self._owners)
+                places, scores[rows, :width] = _best(compared, width)
             else:
                 places, scores[rows, :width] = self._index.best(queries[begin], width)
             found[rows, :width] = self._order[places]
@@ -58,7 +62,7 @@ class Names:
 
     @cached_property
     def _index(self) -> NameIndex:
-        return NameIndex(self._forms, np.arange(len(self._forms)), len(self._forms))
+        return NameIndex(self._forms, self._owners, len(self._order))
 
 
 def retrieve(
@@ -68,23 +72,29 @@ def retrieve(
     progress: Callable[[int], None] | None = None,
     workers: int = -1,
     ids: Sequence[str] = (),
+    aliases: Aliases = NO_ALIASES,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the k best of names for each surface, as Names.best does."""
-    return Names(names, ids).best(surfaces, k, progress, workers)
+    return Names(names, ids, aliases).best(surfaces, k, progress, workers)
 
 
-def lexical(surfaces: Sequence[str], names: Sequence[str], candidates: np.ndarray) -> np.ndarray:
+def lexical(
+    surfaces: Sequence[str], names: Sequence[str], candidates: np.ndarray, aliases: Aliases = NO_ALIASES
+) -> np.ndarray:
     """Return the same score for given lists: candidates (N, C) indices of names, -1 = padding -> float32 (N, C).
 
     Padding scores 0.
     """
-    forms = {index: form(names[index]) for index in np.unique(candidates).tolist() if index >= 0}
+    listed = np.unique(candidates).tolist()
+    forms = {index: [form(names[index]), *map(form, aliases.get(index, ()))] for index in listed if index >= 0}
     found = np.zeros(candidates.shape, np.float32)
     for row, (surface, listed) in enumerate(zip(surfaces, candidates, strict=True)):
         there = listed >= 0
-        choices = [forms[index] for index in listed[there].tolist()]
-        if choices:
-            found[row, there] = _compare([form(surface)], choices, workers=1)
+        called = [forms[index] for index in listed[there].tolist()]
+        if called:
+            owners = np.repeat(np.arange(len(called)), [len(each) for each in called])
+            scores = _compare([form(surface)], [each for one in called for each in one], workers=1)
+            found[row, there] = _best_of_each(scores, owners)[0]
     return found
 
 
@@ -95,6 +105,22 @@ def recall_at_k(gold_index: np.ndarray, ks: Sequence[int]) -> list[float]:
     """
     there = gold_index[gold_index >= 0]
     return [float((there < k).sum() / max(1, len(gold_index))) for k in ks]
+
+
+def _forms(names: Sequence[str], order: Sequence[int], aliases: Aliases) -> tuple[list[str], np.ndarray]:
+    """Return the forms of all names in an order, each followed by its aliases, and which of them each is of."""
+    if not aliases:
+        return [form(names[index]) for index in order], np.arange(len(order), dtype=np.int32)
+    called = [(names[index], *aliases.get(index, ())) for index in order]
+    owners = np.repeat(np.arange(len(called), dtype=np.int32), [len(each) for each in called])
+    return [form(text) for each in called for text in each], owners
+
+
+def _best_of_each(scores: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """Return the best score of each owner, (n, strings) -> (n, owners); `owners` (strings,) ascend."""
+    if not len(owners) or owners[-1] == len(owners) - 1:
+        return scores
+    return np.maximum.reduceat(scores, np.flatnonzero(np.diff(owners, prepend=-1)), axis=1)
 
 
 def _compare(queries: list[str], choices: list[str], workers: int) -> np.ndarray:

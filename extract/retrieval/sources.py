@@ -5,7 +5,7 @@ from itertools import permutations
 
 import numpy as np
 
-from extract.retrieval.by_name import Names
+from extract.retrieval.by_name import NO_ALIASES, Aliases, Names
 from extract.retrieval.by_vectors import DEPTH, NAMES, VECTORS, fused, origin, place_of
 from extract.retrieval.nearest import Nearest, Stored
 
@@ -13,13 +13,21 @@ Column = Callable[[str], np.ndarray]  # from a column's name to its rows
 
 
 class Sources:
-    """Some of names, text and joint, over entities with `names`, `ids`, and the columns that `entities` gives."""
+    """Some of names, text and joint, over entities with `names`, `ids`, and the columns that `entities` gives.
+
+    `aliases` are other names of some, by row.
+    """
 
     def __init__(
-        self, sources: Sequence[str], names: Sequence[str], ids: Sequence[str], entities: Callable[[str], Stored]
+        self,
+        sources: Sequence[str],
+        names: Sequence[str],
+        ids: Sequence[str],
+        entities: Callable[[str], Stored],
+        aliases: Aliases = NO_ALIASES,
     ) -> None:
         self.sources, self._count, self._order = tuple(sources), len(names), place_of(names, ids)
-        self._names = Names(names, ids) if NAMES in sources else None
+        self._names = Names(names, ids, aliases) if NAMES in sources else None
         self._nearest = {
             source: Nearest(entities(VECTORS[source][1]), self._order) for source in sources if source != NAMES
         }

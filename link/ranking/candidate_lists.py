@@ -8,6 +8,7 @@ import numpy as np
 from cache.names import PartName
 from cache.reader import Reader
 from extract.retrieval import by_name, sources
+from extract.retrieval.by_name import NO_ALIASES, Aliases
 from extract.retrieval.by_vectors import NAMES
 from extract.retrieval.nearest import Mapped
 from extract.retrieval.sources import Sources
@@ -25,12 +26,20 @@ class CandidateLists:
     """The lists of mentions, `names` and `rows` being those of all entities; as long as those of the cache.
 
     Where the cache's are a release's own, others are retrieved by name. With `grown` entities, that the cache does not
-    have, its lists are not used.
+    have, its lists are not used. `aliases` are other names of some, by row.
     """
 
-    def __init__(self, reader: Reader, names: Sequence[str], rows: Mapping[str, int], *, grown: bool) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        names: Sequence[str],
+        rows: Mapping[str, int],
+        *,
+        grown: bool,
+        aliases: Aliases = NO_ALIASES,
+    ) -> None:
         self._reader, self._names, self._rows, self._grown = reader, names, rows, grown
-        self._length = reader.manifest.candidates
+        self._aliases, self._length = aliases, reader.manifest.candidates
         self._known = {name: reader.column(f"{CANDIDATES}.{name}") for name in ("candidates", "lexical")}
         self._by = retrieval_of(reader) or (NAMES,)
         self.columns = [name for name in sources.columns(self._by) if name.startswith("mention.")]
@@ -71,14 +80,18 @@ class CandidateLists:
 
     @cached_property
     def _retrieval(self) -> Sources:
-        return Sources(self._by, self._names, list(self._rows), lambda name: Mapped(self._reader.pieces(name)))
+        return Sources(
+            self._by, self._names, list(self._rows), lambda name: Mapped(self._reader.pieces(name)), self._aliases
+        )
 
     def strings(self, surface: str, rows: np.ndarray) -> np.ndarray:
         """Return the string scores of a mention's candidates (C,), 0 for padding."""
         there = np.flatnonzero(rows >= 0)
         scores = np.zeros(len(rows), np.float32)
-        names = [self._names[row] for row in rows[there].tolist()]
-        scores[there] = by_name.lexical([surface], names, np.arange(len(names))[None])[0]
+        listed = rows[there].tolist()
+        others = {place: self._aliases[row] for place, row in enumerate(listed) if row in self._aliases}
+        names = [self._names[row] for row in listed]
+        scores[there] = by_name.lexical([surface], names, np.arange(len(names))[None], others)[0]
         return scores
 
     def given(self, ids: Sequence[str] | None, where: str) -> list[int] | None:

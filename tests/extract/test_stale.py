@@ -42,12 +42,12 @@ DECIDE = {
 }
 # knobs that say where and when, which rows, or what else; the rows stand in each shard's key, faces in their part's
 # recipe once there are some (tests/extract/test_attributes.py); those of --text and --joint: test_named_*.py; lists
-# by vectors are made behind these: test_candidates_by_vectors.py
+# by vectors are made behind these: test_candidates_by_vectors.py; aliases stand in the lists' recipe: test_aliases.py
 OTHERS = {
     "dataset", "data", "shards", "name", "descriptions", "faces", "max_missing", "heads", "limit", "reorder", "device",
     "workers", "shard_rows", "remote", "push", "explain", "plan", "json", "strict", "require_signed", "signers",
     "text", "text_pooling", "text_weights", "query_prompt", "passage_prompt", "image", "image_weights", "joint",
-    "joint_weights", "joint_edges", "detector_weights", "text_tokens", "candidates_from",
+    "aliases", "joint_weights", "joint_edges", "detector_weights", "text_tokens", "candidates_from",
     "workers_on", "slurm", "wait", "by_plan",
 }  # fmt: skip
 

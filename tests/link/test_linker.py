@@ -208,3 +208,40 @@ def test_candidates_are_those_that_the_caches_own_retrieval_finds(world, tmp_pat
     assert (
         sum({c.id for c in a.candidates} == {c.id for c in b.candidates} for a, b in zip(made, known, strict=True)) > 20
     )
+
+
+@pytest.mark.parametrize("sources", [(), ("names",), ("names", "text")])
+def test_aliases_of_a_cache_count_for_new_mentions_too(world, tmp_path, monkeypatch, sources):
+    path = tmp_path / "aliases.tsv"
+    path.write_text("e2\tChristiania\ne0\tParis Gate\ne0\tLutetia\n")
+    config = extract_config(
+        world.release,
+        world.cache.parent,
+        name=f"aliases{len(sources)}",
+        aliases=path,
+        candidates=3,
+        candidates_from=sources,
+    )
+    cache, options = pipeline.run(config), {"device": "cpu"}
+    linker = Linker.load(world.run("drin"), dataset=str(cache), aliases=path, **options)
+    reader, rows = melcache.open(cache), np.arange(24)
+    columns = {name: reader.column(name)[rows] for name in linker._lists.columns}
+    known, new = (
+        linker._lists.of(reader.strings("mention.ids.surface"), columns, there, [None] * 24)
+        for there in (rows, np.full(24, -1))
+    )
+    for held, found in zip(known, new, strict=True):
+        assert held.tobytes() == found.tobytes()
+    [link] = linker.link([NewMention("a gate in Christiania", "Christiania")], top=0)
+    assert "e2" in {candidate.id for candidate in link.candidates}
+    assert linker._lists.strings("Lutetia", np.array([0, -1, 5])).tolist()[:2] == [1, 0]
+    other = tmp_path / "other.tsv"
+    other.write_text("e2\tKristiania\n")
+    for given, said in (
+        (None, "made with aliases: give their file with --aliases"),
+        (other, r"holds others .* Give the"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            Linker.load(world.run("drin"), dataset=str(cache), aliases=given, **options)
+    with pytest.raises(ConfigError, match=r"were made without\. Leave it out"):
+        Linker.load(world.run("drin"), dataset=str(world.cache), aliases=path, **options)
