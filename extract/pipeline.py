@@ -41,7 +41,7 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
             todo = shared.take(job.siblings.take(todo, draft), draft)
             if config.explain:
                 console.show(explain.report(explain.reasons(job, todo), job.siblings.lent))
-            if not by_workers.work(config, job.handed(config), sum(len(item.missing) for item in todo)):
+            if not by_workers.work(config, job.handed(config), todo):
                 return config.folder
             work.do(todo)
         plan = job.plan

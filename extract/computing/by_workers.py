@@ -1,24 +1,36 @@
 """Extraction by several workers: their command line, and how many of the missing shards have come."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cache.store import plans
+from cache.writing.writer import Todo
 from common.options import as_words
+from common.output import say
 from common.paths import names
+from extract.computing import tasks
 from extract.config import ExtractConfig
 from workers import launch
 from workers.work import Work
 
+FEW = 2  # tasks for each worker: with fewer, one waits long for the last
 
-def work(config: ExtractConfig, plan: Callable[[], bytes], todo: int) -> bool:
-    """Let the workers that a config asks for compute the `todo` shards that are missing, by a plan.
+
+def work(config: ExtractConfig, plan: Callable[[], bytes], todo: Sequence[Todo]) -> bool:
+    """Let the workers that a config asks for compute the shards that are missing, by a plan.
 
     Returns whether to go on, and compute what they have not finished; False where they finish without this process.
     """
     engine = config.engine
-    if engine is None or not todo:
+    missing = sum(len(item.missing) for item in todo)
+    if engine is None or not missing:
         return True
+    count = sum(bool(task.missing) for task in tasks.split(todo))
+    if count < engine.count * FEW:
+        say(
+            f"{engine.count} workers share {count} tasks, so that some may have nothing to do. A new cache with a "
+            f"smaller --shard-rows than {config.shard_rows:,} has more"
+        )
     last = dataclasses.replace(config, workers_on=None, slurm="", wait=False, explain=False)
     alone = dataclasses.replace(last, remote="", push=False, signers=None, require_signed=False)
     file = plans.write(config.folder, plan())
@@ -29,7 +41,7 @@ def work(config: ExtractConfig, plan: Callable[[], bytes], todo: int) -> bool:
         tuple(as_words(last)),
         config.folder,
         "shards",
-        todo,
+        missing,
         lambda: len(_shards(config) - before),
     )
     try:

@@ -1,19 +1,19 @@
-"""Compute the missing shards of a plan, range by range, beside any other process that does."""
+"""Compute the missing shards of a plan, task by task, beside any other process that does."""
 
-import bisect
 import contextlib
 import time
-from collections.abc import Callable, Iterable
 from functools import partial
 
 from cache.store.claims import Claims
 from cache.writing.draft import Draft
-from cache.writing.writer import ShardPlan, Todo
+from cache.writing.writer import Todo
 from common.output import Progress, say, table
+from extract.computing import tasks
 from extract.computing.derived_parts import Derived
 from extract.computing.part_clock import Clock
 from extract.computing.picture_parts import Pictures
 from extract.computing.row_range import Range
+from extract.computing.tasks import PAIR, TEXTS, Task
 from extract.computing.text_parts import Texts
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
@@ -39,21 +39,9 @@ class Work:
     def do(self, todo: list[Todo]) -> None:
         """Compute what is missing, a table at a time, but for what other processes do meanwhile."""
         with Claims(self.draft.folder) as claims:
+            sharing = Sharing(self, tasks.split(todo), claims)
             for name in RANGED:
-                ranges = [item for item in todo if item.table == name]
-                counts = [self.rows(item) * len(_parts(item.missing)) for item in ranges]
-                with Progress(sum(counts), name, "rows") as progress:
-                    Sharing(self, ranges, claims, progress.advance).finish()
-
-    def copied(self, table: str, index: int) -> list[int]:
-        """Return the other ranges of its table that own something of a range's rows, which come before it."""
-        if table == "pair":
-            return []
-        start, stop = self.plan.borders[table][index]
-        owners = {owner.row for row in range(start, stop) for owner in self.plan.owners.asked(table, row)
-                  if owner.table == table and not start <= owner.row < stop}  # fmt: skip
-        stops = [stop for _, stop in self.plan.borders[table]]
-        return sorted({bisect.bisect_right(stops, row) for row in owners})
+                sharing.finish(name)
 
     def counters(self) -> str:
         """Return as a table how much each encoder has encoded, and where the shards are from; without zeros."""
@@ -64,14 +52,25 @@ class Work:
         counts |= {"shards of caches beside": self.draft.taken, "shards present locally": self.draft.kept}
         return table(("done", "count"), [(what, f"{count:,}") for what, count in counts.items() if count])
 
-    def rows(self, item: Todo) -> int:
-        """Return how many rows a range has."""
-        start, stop = self.plan.borders[item.table][item.index]
+    def count(self, task: Task) -> int:
+        """Return how many rows a task's range has."""
+        start, stop = self.plan.borders[task.table][task.index]
         return stop - start
 
+    def finish(self, task: Task, rows: Range) -> None:
+        """Compute a task: first what it owns, which takes nothing of other ranges."""
+        if task.group == TEXTS:
+            self._finish_texts(rows)
+        else:
+            self._finish(rows)
+
+    def _finish_texts(self, rows: Range) -> None:
+        self.texts.fill(rows)
+        rows.settle()
+        rows.save_all()
+
     def _finish(self, rows: Range) -> None:
-        """Compute a range: first what it owns, which depends on no other range of its table."""
-        if rows.table != "pair":
+        if rows.table != PAIR:
             self.texts.fill(rows)
             self.pictures.fill(rows)
             rows.settle()
@@ -80,53 +79,66 @@ class Work:
 
 
 class Sharing:
-    """The ranges of one table, which this process and others finish; `done` are those that are finished."""
+    """The tasks that this process and others finish, in order: those that are open are not known to be finished."""
 
-    def __init__(self, work: Work, ranges: list[Todo], claims: Claims, advance: Callable[[int], None]) -> None:
-        self._work, self._ranges, self._claims, self._advance = work, ranges, claims, advance
-        self._by_index = {item.index: item for item in ranges}
-        self._done: set[int] = set()
+    def __init__(self, work: Work, split: list[Task], claims: Claims) -> None:
+        self._work, self._claims = work, claims
+        self._open = {task.key: task for task in split}
+        self._table, self._progress = "", _ignore
 
-    def finish(self) -> None:
-        """Finish all: what others are at is waited for, or taken over where they have ended."""
-        waiting, told = self._ranges, False
-        while waiting:
-            left = [item for item in waiting if not self._take(item)]
-            if len(left) == len(waiting):
-                if not told:
-                    table = left[0].table
-                    say(f"{table}: {len(left):,} ranges are being computed by other processes; waiting")
-                told = True
-                time.sleep(POLL)
-            waiting = left
+    def finish(self, name: str) -> None:
+        """Finish all tasks of a table: what others are at is waited for, or taken over where they have ended.
 
-    def _take(self, item: Todo) -> bool:
-        """Finish a range unless another process is at it; return whether it is finished."""
-        if item.index in self._done:
-            return True
+        Where nothing is left to take, work goes ahead with later tables, which their own rows do not count any more.
+        """
+        counts = [self._work.count(task) * len(task.parts) for task in self._of(name)]
+        with Progress(sum(counts), name, "rows") as progress:
+            self._table, self._progress, told = name, progress.advance, False
+            while waiting := self._of(name):
+                if not [task for task in waiting if self._take(task)] and not self._ahead():
+                    if not told:
+                        ranges = len({task.index for task in waiting})
+                        say(f"{name}: {ranges:,} ranges are being computed by other processes; waiting")
+                    told = True
+                    time.sleep(POLL)
+
+    def _of(self, name: str) -> list[Task]:
+        return [task for task in self._open.values() if task.table == name]
+
+    def _ahead(self) -> bool:
+        """Finish one task of a later table, if there is one that nobody is at."""
+        return any(self._take(task) for task in list(self._open.values()) if task.table != self._table)
+
+    def _take(self, task: Task) -> bool:
+        """Finish a task unless another process is at it, or at one that it derives from; return whether it is done."""
         work = self._work
-        with self._claims.held(item.table, item.index) if item.missing else contextlib.nullcontext(True) as mine:
+        if task.key not in self._open:
+            return True
+        if task.missing and not tasks.ready(task, self._open):
+            return False
+        with self._claims.held(task.claim, task.index) if task.missing else contextlib.nullcontext(True) as mine:
             if not mine:
                 return False
-            missing = [shard for shard in item.missing if not work.draft.adopt(shard)]
-            self._advance(work.rows(item) * len(_parts(item.missing) - _parts(missing)))
+            advance = self._progress if task.table == self._table else _ignore
+            missing = [shard for shard in task.missing if not work.draft.adopt(shard)]
+            advance(work.count(task) * len(task.parts - {shard.part.name for shard in missing}))
             work.clock.start()
-            ready = partial(self._await, item)
-            work._finish(
-                Range(work.plan, work.draft, item.table, item.index, missing, self._advance, work.clock, ready)
-            )
-        self._done.add(item.index)
+            ready = partial(self._await, task)
+            given = (work.plan, work.draft, task.table, task.index, missing, advance, work.clock, ready)
+            work.finish(task, Range(*given))
+        del self._open[task.key]
         return True
 
-    def _await(self, item: Todo) -> None:
-        """Wait for the ranges that one copies from, and finish those of them that nobody is at.
+    def _await(self, task: Task) -> None:
+        """Wait for the tasks that one copies from, and finish those of them that nobody is at.
 
         They stand before it, and so do those that they wait for: somebody always goes on.
         """
-        for other in self._work.copied(item.table, item.index):
-            while not self._take(self._by_index[other]):
-                time.sleep(SOON)
+        if task.key != next(iter(self._open)):  # else all before it is finished
+            for key in tasks.copied_from(self._work.plan, task):
+                while key in self._open and not self._take(self._open[key]):
+                    time.sleep(SOON)
 
 
-def _parts(shards: Iterable[ShardPlan]) -> set[str]:
-    return {shard.part.name for shard in shards}
+def _ignore(count: int) -> None:
+    """What is done ahead of its table is not counted with it."""

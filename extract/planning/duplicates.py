@@ -101,15 +101,15 @@ class Owners:
         numbers, entities = found[begin:end], len(self._rows.entities)
         return Owning(numbers < entities, np.where(numbers < entities, numbers, numbers - entities), [])
 
-    def asked(self, table: str, row: int) -> Iterator[Row]:
-        """Yield the rows, of whatever table, that own what a row of entity or mention has."""
-        if table == "entity":
-            yield Row(table, self.of_entity_text(row))
-        for column in self.columns[table]:
-            yield self.texts(table, column, row, row + 1).row(0)
-        for part in kinds.reading("picture", table):
-            if (owner := self.of_picture(part, row)) is not None:
-                yield owner
+    def asked(self, part: PartName, begin: int, end: int) -> Iterator[Owning]:
+        """Yield what owns that which rows have in a part: texts and pictures; of ids pictures, for their verdicts."""
+        reads = set(kinds.KINDS[part].reads)
+        if "name" in reads:
+            yield self.entity_texts(begin, end)
+        for column in self.columns[part.table] if "texts" in reads else ():
+            yield self.texts(part.table, column, begin, end)
+        if reads & {"picture", "release"}:
+            yield self.pictures(part, begin, end)
 
     @cached_property
     def _texts(self) -> dict[str, np.ndarray]:

@@ -292,10 +292,17 @@ def hidden(folder):
     return [name for name in os.listdir(folder) if name.startswith(".")]
 
 
-def test_workers_are_given_the_plan_and_none_is_left(release, alone, tmp_path, forks):
+def test_workers_are_given_the_plan_and_none_is_left(release, alone, tmp_path, forks, capsys):
     folder = pipeline.run(config(release, tmp_path, workers_on="local:2"))
+    assert "share" not in capsys.readouterr().err
     assert melcache.open(folder).id == alone and hidden(folder) == []
     assert len({worker.by_plan for worker in forks}) == 1 and plans.DIGEST.fullmatch(forks[0].by_plan)
+
+
+def test_more_workers_than_tasks_are_told(release, tmp_path, forks, capsys):
+    """Three ranges of entities and four of mentions are two tasks each, as many of pairs are one."""
+    pipeline.run(config(release, tmp_path, workers_on="local:10"))
+    assert "10 workers share 18 tasks, so that some may have nothing to do" in capsys.readouterr().err
 
 
 def test_lists_by_vectors_are_made_once_between_two_plans(release, tmp_path, forks, monkeypatch):

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from functools import partial
+from itertools import product
 
 import pytest
 
@@ -14,7 +15,9 @@ from cache.store.claims import PREFIX, Claims
 from cache.store.temporary_names import TemporaryName
 from cache.writing import checksums
 from extract import pipeline
-from extract.computing import missing_shards
+from extract.computing import missing_shards, tasks
+from extract.computing.tasks import REST, TEXTS
+from extract.planning.shards import RANGED, missing
 from extract.preparation import prepare
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 from torture.processes import child, in_a_namespace
@@ -31,7 +34,7 @@ def release(tmp_path_factory):
     folder = tmp_path_factory.mktemp("release")
     write_pictures(folder, dict(zip(PICTURES, [(40, 30), (33, 50), (64, 48)], strict=True)))
     entities = [(f"Place {i % 7}", f"text {i % 5}", PICTURES[i % 3]) for i in range(COUNT)]
-    mentions = [(f"We saw Place {i % 7} today", f"Place {i % 7}", PICTURES[i * 5 % 3]) for i in range(COUNT)]
+    mentions = [(f"We saw Place {i % 7} on day {i}", f"Place {i % 7}", PICTURES[i * 5 % 3]) for i in range(COUNT)]
     return write_release(
         folder,
         [mention_record(i, *mention, gold=f"e{i % 7}", caption=f"c{i}") for i, mention in enumerate(mentions)],
@@ -44,33 +47,34 @@ def alone(release, tmp_path_factory):
     """The id of the cache that one process makes, and how many ranges it computes."""
     made = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(missing_shards.Work, "_finish", noting(made.append))
+        note(patch.setattr, made.append)
         found = melcache.open(pipeline.run(config(release, tmp_path_factory.mktemp("alone"))))
     return found.id, len(made)
 
 
-def noting(note):
-    """Return Work._finish that notes which ranges are computed, and not only looked at."""
-    real = missing_shards.Work._finish
+def note(setattr, told, delay=0.0):
+    """Let `told` hear of each task that is computed, and not only looked at."""
+    for name in ("_finish", "_finish_texts"):
+        setattr(missing_shards.Work, name, noting(name, told, delay))
+
+
+def noting(name, told, delay):
+    real = getattr(missing_shards.Work, name)
 
     def finish(work, rows):
         if any(part in rows for part in work.plan.parts):
-            note(f"{rows.table} {rows.start}")
+            told(f"{rows.table} {rows.start}" + " texts" * (name == "_finish_texts"))
         real(work, rows)
+        if delay:
+            time.sleep(delay)
 
     return finish
 
 
 def work(release, folder, log, delay=0.0, name="one"):
     """Extract in this process; a line of `log`, after the worker's name, for each range that is computed."""
-    real = noting(lambda line: os.write(descriptor, f"{name} {line}\n".encode()))
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-
-    def finish(work, rows):
-        real(work, rows)
-        time.sleep(delay)
-
-    missing_shards.Work._finish = finish
+    note(setattr, lambda line: os.write(descriptor, f"{name} {line}\n".encode()), delay)
     pipeline.run(config(release, folder))
 
 
@@ -117,16 +121,15 @@ def test_what_a_range_owns_is_encoded_before_another_that_it_copies_from_is_wait
 ):
     """The other finishes the first range of entities, of which later ones copy, after we have looked twice."""
     identity, ranges = alone
-    made, sleeps, folder = [], [], tmp_path / "world"
+    made, sleeps, folder, encoded = [], [], tmp_path / "world", []
     folder.mkdir()
-    monkeypatch.setattr(missing_shards.Work, "_finish", noting(made.append))
-    encoded = []
+    note(monkeypatch.setattr, made.append)
     real = missing_shards.Texts.fill
     monkeypatch.setattr(
         missing_shards.Texts, "fill", lambda texts, rows: (real(texts, rows), encoded.append(rows.start))
     )
     theirs = Claims(folder)
-    claimed = theirs.held("entity", 0)
+    claimed = theirs.held("entity.rest", 0)
     assert claimed.__enter__()
 
     def sleep(seconds):
@@ -146,7 +149,7 @@ def test_ranges_that_others_are_at_are_waited_for_and_not_computed(release, alon
     identity, ranges = alone
     made, sleeps, folder = [], [], tmp_path / "world"
     folder.mkdir()
-    monkeypatch.setattr(missing_shards.Work, "_finish", noting(made.append))
+    note(monkeypatch.setattr, made.append)
     theirs = Claims(folder)
     claimed = theirs.held("pair", 1)
     assert claimed.__enter__()
@@ -170,9 +173,9 @@ def test_a_range_that_is_copied_from_and_that_nobody_is_at_is_computed_in_betwee
     identity, ranges = alone
     made, folder = [], tmp_path / "world"
     folder.mkdir()
-    monkeypatch.setattr(missing_shards.Work, "_finish", noting(made.append))
+    note(monkeypatch.setattr, made.append)
     theirs = Claims(folder)
-    claimed = theirs.held("entity", 0)
+    claimed = theirs.held("entity.rest", 0)
     assert claimed.__enter__()
     monkeypatch.setattr(missing_shards.time, "sleep", lambda seconds: claimed.__exit__(None, None, None))
     pipeline.run(config(release, tmp_path))
@@ -181,12 +184,12 @@ def test_a_range_that_is_copied_from_and_that_nobody_is_at_is_computed_in_betwee
 
 
 def pipeline_of_another(release, tmp_path, folder):
-    """Put the shards of the first range of entities there, as another process would."""
+    """Put the rest of the first range of entities there, as another process would."""
     there = tmp_path / "there"
     pid = child(lambda: pipeline.run(config(release, there)))
     assert os.waitpid(pid, 0)[1] == 0
     for shard in melcache.open(there / "world").manifest.shards:
-        if shard.part.table == "entity" and shard.start == 0:
+        if shard.part.table == "entity" and shard.start == 0 and shard.part != "entity.text":
             os.link(there / "world" / shard.file, folder / shard.file)
             checksums.note(folder, shard.file, shard.sha256)
 
@@ -289,25 +292,71 @@ def test_a_folder_that_takes_no_claim_is_worked_in_all_the_same(release, alone, 
     assert melcache.open(pipeline.run(config(release, tmp_path))).id == alone[0]
 
 
-def test_ranges_that_copy_from_another_are_known(release, tmp_path):
-    """By an oracle of sets: what of a range an earlier range of its table has first, and no entity."""
+def test_tasks_copy_from_those_that_own_what_they_have_and_from_no_other(release, tmp_path):
+    """By an oracle of sets: what of a range an earlier one has first, entities before mentions."""
     job = prepare(config(release, tmp_path))
-    work = missing_shards.Work(job.plan, job.encoders, job.draft, config(release, tmp_path))
     rows, found = job.plan.rows, []
 
-    def texts(table, start, stop):
-        return {text for row in range(start, stop) for text in rows.texts(table, row).values()}
+    def things(table, index):
+        at = slice(*job.plan.borders[table][index])
+        texts = {text for row in range(COUNT)[at] for text in rows.texts(table, row).values()}
+        return texts | {record.image.path.read_bytes() for record in rows.records(table)[at]}
 
-    def pictures(table, start, stop):
-        return {record.image.path.read_bytes() for record in rows.records(table)[start:stop]}
+    def read(table, index):
+        return {rows.read[table][row] for row in range(*job.plan.borders[table][index])}
 
-    for table, of_entities in (("entity", set()), ("mention", texts("entity", 0, COUNT))):
-        for index, (start, stop) in enumerate(job.plan.borders[table]):
-            mine = texts(table, start, stop) - of_entities | pictures(table, start, stop)
-            for other, (begin, end) in enumerate(job.plan.borders[table][:index]):
-                theirs = texts(table, begin, end) | pictures(table, begin, end)
-                first = theirs - texts(table, 0, begin) - pictures(table, 0, begin)
-                copies = other in work.copied(table, index)
-                assert copies == bool(mine & first), (table, index, other)
-                found.append(copies)
-    assert 0 < sum(found) < len(found)
+    ahead, read_ahead, first = set(), set(), {}
+    for table, index in product(RANGED[:2], range(COUNT // 3)):
+        first[table, index, REST] = things(table, index) - ahead
+        ahead |= things(table, index)
+        if table == "entity":  # sentences of mentions are encoded in every range anew
+            first[table, index, TEXTS] = read(table, index) - read_ahead
+            read_ahead |= read(table, index)
+    for task in tasks.split(missing(job.plan, lambda shard: False, RANGED[:2])):
+        mine = (things if task.group == REST else read)(task.table, task.index)
+        wanted = {key for key, own in first.items() if key[2] == task.group and mine & own} - {task.key}
+        assert set(tasks.copied_from(job.plan, task)) == wanted, task.key
+        found.append(len(wanted))
+    assert 0 in found and max(found) > 2
+
+
+@pytest.mark.parametrize("heads", [(), ("ghmfc", "dwe", "mel_hi")])
+def test_tasks_hold_every_missing_shard_once_behind_what_it_takes(release, tmp_path, heads):
+    job = prepare(config(release, tmp_path, heads=heads))
+    todo = missing(job.plan, lambda shard: False)
+    split = tasks.split(todo)
+    held = [shard.file for task in split for shard in task.missing]
+    assert sorted(held) == sorted(shard.file for item in todo for shard in item.missing)
+    assert len({(task.claim, task.index) for task in split}) == len(split)
+    for place, task in enumerate(split):
+        assert tasks.ready(task, dict.fromkeys(other.key for other in split[place:]))
+        assert {other.key for other in split[:place]} >= set(tasks.copied_from(job.plan, task))
+
+
+def test_pairs_are_ready_behind_all_entities_and_their_own_mentions(release, tmp_path):
+    split = tasks.split(missing(prepare(config(release, tmp_path)).plan, lambda shard: False))
+    keys = [task.key for task in split]
+    pair = next(task for task in split if task.key == ("pair", 2, REST))
+    needed = {key for key in keys if not tasks.ready(pair, [other for other in keys if other in (key, pair.key)])}
+    entities = {("entity", index, group) for index in range(6) for group in (REST, TEXTS)}
+    assert needed == entities | {("mention", 2, REST), ("mention", 2, TEXTS)}
+
+
+def test_while_others_are_at_a_table_later_ones_go_on(release, alone, tmp_path, monkeypatch):
+    """Texts and mentions are encoded while another is at the rest of the last entities."""
+    identity, count = alone
+    made, sleeps, folder = [], [], tmp_path / "world"
+    folder.mkdir()
+    note(monkeypatch.setattr, made.append)
+    claimed = Claims(folder).held("entity.rest", 5)
+    assert claimed.__enter__()
+
+    def sleep(seconds):
+        sleeps.append(list(made))
+        claimed.__exit__(None, None, None)
+
+    monkeypatch.setattr(missing_shards.time, "sleep", sleep)
+    pipeline.run(config(release, tmp_path))
+    assert melcache.open(folder).id == identity and len(made) == count == len(set(made))
+    assert {"mention 0", "mention 0 texts", "mention 15 texts"} <= set(sleeps[0])
+    assert not any(name.startswith("pair") for name in sleeps[0])
