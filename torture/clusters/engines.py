@@ -40,6 +40,8 @@ def run(scratch: Path, cases: int, seed: int) -> Result:
                         result.fail(f"{name} with {what}: {problem}")
         except CannotStartError as error:
             reason = str(error)
+        except TimeoutError as error:
+            result.fail(f"{name}: {error}")
         if reason:
             say(f"clusters: {name} is left out: {reason}")
             result.count(f"{name} left out")

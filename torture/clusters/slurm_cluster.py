@@ -4,6 +4,7 @@ Jobs of the partition `low` are requeued for those of `high`. Its commands find 
 """
 
 import contextlib
+import importlib.util
 import os
 import pwd
 import secrets
@@ -62,6 +63,8 @@ def lacking() -> str:
     """Return why no cluster can be started here, "" where one can."""
     if os.geteuid():
         return "a Slurm of several nodes is started by root alone"
+    if importlib.util.find_spec("submitit") is None:
+        return "submitit is not installed (make setup EXTRAS=slurm)"
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     return f"{', '.join(absent)} not installed (Debian: slurm-wlm munge)" if absent else ""
 

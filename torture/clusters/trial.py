@@ -17,7 +17,7 @@ from workers import launch
 from workers.engine import Engine
 from workers.work import Work
 
-SECONDS = 120.0  # for what is waited for
+SECONDS = 300.0  # for what is waited for
 RANGE_SECONDS = 0.2
 
 
@@ -67,7 +67,7 @@ class Trial:
         ends = time.monotonic() + SECONDS
         while not happened():
             if time.monotonic() > ends or not any(thread.is_alive() for thread in self._threads):
-                raise TimeoutError("what the trial waits for has not happened")
+                raise TimeoutError("; ".join(["what the trial waits for has not happened", *self.failures]))
             time.sleep(0.05)
 
     def problems(self, workers: int) -> list[str]:
