@@ -22,6 +22,17 @@ WAITS = {
 COPIES = {"to", "_to_copy", "copy_"}
 
 
+class StandIn(backend_registration._DummyBackendModule):
+    """What torch asks of a device; its random numbers are the host's, so that it has no state to keep."""
+
+    def get_rng_state(self, device: int) -> torch.Tensor:
+        """Return an empty state."""
+        return torch.empty(0, dtype=torch.uint8)
+
+    def set_rng_state(self, state: torch.Tensor, device: int) -> None:
+        """Keep nothing."""
+
+
 class OnDevice(torch.Tensor):
     """A tensor on the stand-in, and what it `held` on the host."""
 
@@ -124,7 +135,7 @@ class Crossings(TorchDispatchMode):
 def device() -> torch.device:
     """Return the stand-in; torch knows it from then on."""
     if torch._C._get_privateuse1_backend_name() != NAME:
-        backend_registration._setup_privateuseone_for_python_backend(NAME)
+        backend_registration._setup_privateuseone_for_python_backend(NAME, StandIn())
     return torch.device(NAME)
 
 
