@@ -109,10 +109,10 @@ class Phases:
         return call
 
 
-def status(field: str) -> int:
-    """Return bytes that the system says of this process: VmHWM, the largest memory; RssAnon, its own."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field)]
-    return int(line.split()[1]) << 10
+def status(field: str, process: int | str = "self") -> int:
+    """Return bytes that the system says of a process: VmHWM, the largest memory; RssAnon, its own."""
+    lines = [line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith(field)]
+    return sum(int(line.split()[1]) << 10 for line in lines)  # none of one that has ended
 
 
 def _apart(folder: Path) -> dict[str, Any]:
