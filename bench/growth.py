@@ -78,9 +78,9 @@ def table_of(reader: Reader) -> Table:
 
 
 def trained(path: Path) -> str:
-    """Return what an epoch of the head bert takes as a command, with its test among all entities."""
+    """Return what an epoch of the head bert takes as a command, with its test on the lists."""
     with tempfile.TemporaryDirectory() as folder:
-        options = "--model bert --epochs 1 --resident mmap --protocol whole-kb --device cpu".split()
+        options = "--model bert --epochs 1 --resident mmap --device cpu".split()
         command = [sys.executable, "-m", "melcache", "train", "--dataset", str(path), *options, "--run", folder]
         start, most = time.perf_counter(), 0
         child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,7 +1,7 @@
 """The entities nearest to a mention by cosine, exactly, at a quarter of the bytes: codes of eight bits, then a recheck.
 
 A vector e of an entity is kept as codes c of a byte each and a scale s; the length of what they leave, r = e - s c, is
-known. A mention's vector q is two such rows, the second of what the first leaves, and p what both leave. Sums of
+known. A mention's vector q is one or two such rows, the second of what the first leaves, and p what is left. Sums of
 products of codes are exact integers. By Cauchy and Schwarz they miss the cosine by at most |r||q| + |s c||p|. Entities
 that may be among the k nearest then, some hundreds of millions, are compared by their stored vectors: products of
 vectors on the grid (cache.edges) are exact in float64.
@@ -84,16 +84,18 @@ class Nearest:
     def _possible(self, mentions: np.ndarray, k: int) -> list[np.ndarray]:
         """Return for each mention (B, D) the rows of entities that may be among the k nearest; all that are, are."""
         scales, codes, rest = _coded(mentions)
-        finer, second, rest = _coded(rest)
-        asked = torch.from_numpy(np.concatenate([codes, second])).T.contiguous()
-        count, steps = len(mentions), torch.from_numpy(np.concatenate([scales, finer]))
+        count = len(mentions)
+        if count > 1:  # of one mention the second row of codes would take longer than what it saves
+            finer, second, rest = _coded(rest)
+            scales, codes = np.concatenate([scales, finer]), np.concatenate([codes, second])
+        asked, steps = torch.from_numpy(codes).T.contiguous(), torch.from_numpy(scales)
         lengths, left = torch.from_numpy(_length(mentions)), torch.from_numpy(_length(rest))
         floor = torch.full((k, count), -torch.inf)  # k entities have scores of at least so much
         kept: list[tuple[Tensor, Tensor, Tensor]] = []
         for begin in range(0, len(self._codes), CHUNK):
             rows = slice(begin, begin + CHUNK)
             sums = torch._int_mm(self._codes[rows], asked) * steps
-            scores = (sums[:, :count] + sums[:, count:]).mul_(self._scales[rows, None])
+            scores = sums.view(len(sums), -1, count).sum(1).mul_(self._scales[rows, None])
             error = self._errors[rows, None] * lengths + self._lengths[rows, None] * left + SLACK
             floor = torch.cat([floor, _highest(scores - error, k)]).topk(k, dim=0).values
             most = scores.add_(error)
