@@ -15,7 +15,7 @@ from train.evaluating import best_entities, ranking, untrained_heads, whole_kb
 from train.evaluating.ranking import SHARE, Split
 from train.evaluating.whole_kb import Towers
 from train.judging import stored_scores
-from train.judging.scoring import Heads, side_by_side
+from train.judging.scoring import Heads, mean_towers
 from train.processes import World
 
 SURFACE = "mention.ids.surface"
@@ -60,9 +60,9 @@ class RunHeads:
         if self._model == "prior":
             entities, scores = untrained_heads.best_meant(self._table, self._asked(surfaces))
             return entities.cpu().numpy(), scores.cpu().numpy()
-        towers, scale = self._towers(table)
+        towers, factor = self._towers(table)
         entities, scores = best_entities.best(towers, table, torch.arange(len(surfaces)), World())
-        return entities.cpu().numpy(), (scores * scale / self._count).cpu().numpy()
+        return entities.cpu().numpy(), (scores * factor).cpu().numpy()
 
     def given(self, table: Table, surfaces: Sequence[str], entities: np.ndarray) -> np.ndarray:
         """Return the scores by which all entities are ranked, of given ones (n, k), -1 = padding: float64 (n, k)."""
@@ -70,19 +70,16 @@ class RunHeads:
         if self._model == "prior":
             listed = asked.to(self._table.device)
             return untrained_heads.meant(self._table, self._asked(surfaces), listed).double().cpu().numpy()
-        towers, scale = self._towers(table)
+        towers, factor = self._towers(table)
         scores = whole_kb.scores_of(towers, table, torch.arange(len(asked)), asked)
-        return (scores * scale / self._count).cpu().numpy()
-
-    @property
-    def _count(self) -> int:
-        return max(1, len(self._networks))
+        return (scores * factor).cpu().numpy()
 
     def _towers(self, table: Table) -> tuple[Towers, float]:
         """Return towers of the mentions of a table, and by what their scores are to be multiplied."""
-        every = [whole_kb.towers_of(head, table) for head in self._networks]
-        towers, scale = side_by_side(every or [untrained_heads.towers_of_clip(table)])
-        return replace(towers, known=self._known), scale
+        towers, factor = untrained_heads.towers_of_clip(table), 1.0
+        if self._networks:
+            towers, factor = mean_towers(self._networks, table)
+        return replace(towers, known=self._known), factor
 
     def _asked(self, surfaces: Sequence[str]) -> Tensor:
         """Return strings as the table of the cache numbers them, (n,)."""

@@ -20,6 +20,7 @@ from train.evaluating.ranking import AmongAll, rank
 from train.heads.models import build
 from train.heads.ours.config import OursConfig
 from train.heads.ours.model import COSINES, LEXICAL, PACE, STARTS, Ours
+from train.heads.with_objective import WithObjective
 from train.layers.negatives import narrowed
 from train.processes import World
 
@@ -270,9 +271,11 @@ def test_the_same_entity_twice_ties_among_all(caches, named):
     assert not better[gold[rows] >= 0].any() and (tied[gold[rows] >= 0] == 59).all()
 
 
-def test_what_all_entities_are_ranked_by_is_what_lists_are(caches):
+@pytest.mark.parametrize("objective", ["own", "listwise"])
+def test_what_all_entities_are_ranked_by_is_what_lists_are(caches, objective):
     _, table = table_of(caches(0.3), protocol="whole-kb")
-    model, rows = trained().float(), table.rows("test")[:20]
+    head, rows = trained().float(), table.rows("test")[:20]
+    model = head if objective == "own" else WithObjective(head, "ours", objective, 0, 0.25)
     facts, lexical = table.facts(rows, torch.arange(60))
     batch = table.batch(rows)
     places = table.candidates[rows].long()
@@ -281,7 +284,7 @@ def test_what_all_entities_are_ranked_by_is_what_lists_are(caches):
     towers = whole_kb.towers_of(model, table)
     scores = towers.mentions(rows) @ towers.entities(torch.arange(60)).T + towers.pairs(rows, torch.arange(60))
     with torch.no_grad():
-        torch.testing.assert_close((model.reach() * scores).gather(1, places), model(batch), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close((head.reach() * scores).gather(1, places), model(batch), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 3])

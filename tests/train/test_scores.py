@@ -18,7 +18,7 @@ from tests.train import test_protocols
 from tests.train.test_predict import CONFIGS
 from train import loop
 from train.config import EvaluateConfig, PredictConfig, TrainConfig
-from train.evaluating import best_entities, exact_scores, metrics, protocols, whole_kb
+from train.evaluating import best_entities, exact_scores, metrics, protocols, ranking, whole_kb
 from train.evaluating.whole_kb import Towers
 from train.heads.registry import HEADS
 from train.inspecting import finished_run
@@ -128,6 +128,32 @@ def test_seeds_that_rank_all_entities_have_a_mean(cache, tmp_path):
     assert all(tables[2][key] == (tables[0][key] + tables[1][key]) / 2 for key in both if key[1] >= 0)
 
 
+def test_the_mean_over_all_entities_weighs_seeds_as_the_mean_in_lists_does(cache, tmp_path):
+    """The towers of ours give its score divided by the sum of its weights, which no two seeds have the same."""
+    run = tmp_path / "run"
+    results = fitted(cache, run, "ours", protocol="whole-kb", seeds=(0, 1, 2), epochs=3, learning_rate=0.05)
+    reader = melcache.open(cache)
+    rows = torch.from_numpy(np.flatnonzero(reader.column("mention.ids.splits") == 4))
+    config = from_json(TrainConfig, {name: value for name, value in results["config"].items() if name != "ours"})
+    heads = scoring.Heads(run, results, config, reader, [0, 1, 2], "cpu")
+    reaches = [float(head.inside.reach().detach()) for head in heads.trained]
+    assert max(reaches) > 1.01 * min(reaches)
+    found, split = heads.scored(rows), ranking.split_among(heads.table, rows)
+    logits = np.mean([ranking.scores(head.model, split).numpy() for head in heads.trained], 0)
+    lists = heads.table.candidates[rows].tolist()
+    told = [dict(zip(*own, strict=True)) for own in zip(found.entities.tolist(), found.scores.tolist(), strict=True)]
+    pairs = [
+        (told[i][entity], logits[i, j])
+        for i, listed in enumerate(lists)
+        for j, entity in enumerate(listed)
+        if entity in told[i]
+    ]
+    assert len(pairs) > 100
+    assert [own * np.mean(reaches) for own, _ in pairs] == pytest.approx(
+        [logit for _, logit in pairs], rel=1e-5, abs=1e-5
+    )
+
+
 def test_sums_of_many_heads_over_all_entities_are_exact():
     """Sums beyond 8 need more bits than float64 has; the oracle adds fractions."""
     draw = torch.Generator().manual_seed(0)
@@ -141,7 +167,7 @@ def test_sums_of_many_heads_over_all_entities_are_exact():
             )
             for n, side in enumerate(sides)
         ]
-        towers, scale = scoring.side_by_side(heads)
+        towers, scale = scoring.side_by_side(heads, [1.0] * count)
         rows = torch.arange(40)
         left, right = (rounded(vectors(rows), normal=False) for vectors in (towers.mentions, towers.entities))
         found = exact_scores.all_exact(left, right, None).diagonal()

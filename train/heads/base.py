@@ -12,7 +12,8 @@ class Head(nn.Module):
 
     Where the score is the cosine of `embed` and `project`, `two_towers` says so: then all entities can be scored. So
     they can where it is their dot product plus `strings`, up to a factor, of a head that `adds_strings`; the lengths of
-    both vectors have a product of at most 8.
+    both vectors have a product of at most 8. A factor that differs from seed to seed is what its `reach()` returns, ():
+    by that the mean of seeds weighs them.
     Losses of more than the scores override `objective`. Heads are trained under torch.func.vmap unless `stackable`
     is false. One that `starts_as_it_is` may be selected before it is trained.
     """

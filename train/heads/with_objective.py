@@ -31,7 +31,8 @@ class WithObjective(Head):
     def __init__(self, head: Head, name: str, objective: str, hardest: int, margin: float) -> None:
         super().__init__()
         self.head, self._objective, self._hardest, self._margin = head, objective, hardest, margin
-        self.projects, self.stackable, self.two_towers = head.projects, head.stackable, head.two_towers
+        self.projects, self.stackable = head.projects, head.stackable
+        self.two_towers, self.adds_strings = head.two_towers, head.adds_strings
         if objective == "in-batch" and not head.two_towers:
             raise ConfigError(
                 f"--objective in-batch compares mentions with entities outside their lists, and {name} scores lists "
@@ -47,6 +48,10 @@ class WithObjective(Head):
     def embed(self, batch: Batch) -> Tensor:
         """Return the head's mention vectors."""
         return self.head.embed(batch)
+
+    def strings(self, facts: Tensor, lexical: Tensor) -> Tensor:
+        """Return what the head adds for strings."""
+        return self.head.strings(facts, lexical)
 
     def forward(self, batch: Batch, projected: Tensor | None = None) -> Tensor:
         """Return the head's scores (B, C); padding is -inf."""

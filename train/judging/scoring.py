@@ -1,7 +1,7 @@
 """The scores of a finished run: those that its seeds kept, and for other mentions those that its heads give again."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,15 @@ from common.errors import ConfigError, NotFiniteError
 from common.options import from_json
 from common.output import say
 from train.config import TrainConfig
+from train.data.table import Table
 from train.evaluating import best_entities, metrics, protocols, ranking, whole_kb
 from train.evaluating.untrained_heads import BASELINES, BEST_OF_ALL, OF_ALL
 from train.evaluating.whole_kb import Towers
+from train.heads.base import Head
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS
+from train.heads.with_lexical import WithLexical
+from train.heads.with_objective import WithObjective
 from train.inspecting import trained_head
 from train.inspecting.trained_head import Trained
 from train.judging import gold_rank, stored_scores
@@ -28,6 +32,8 @@ from train.optimizing import checkpoint
 from train.prepare import table_of
 from train.processes import World
 from train.run import code_of
+
+LONGEST = 8  # |m||e| of a head that adds strings, as heads.base has it
 
 
 class Scorer:
@@ -157,7 +163,7 @@ class Heads:
     def gold_ranks(self, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return metrics.ranks of mention rows (n,), host memory, among all entities, int64 (n,) twice."""
         if self.trained:
-            better, tied = whole_kb.ranks(self._towers()[0], self.table, rows, World())
+            better, tied = whole_kb.ranks(mean_towers(self._networks(), self.table)[0], self.table, rows, World())
         else:
             better, tied = OF_ALL[self._config.model](self.table, rows, World())
         return better.cpu().numpy(), tied.cpu().numpy()
@@ -165,31 +171,56 @@ class Heads:
     def _best(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         if not self.trained:
             return BEST_OF_ALL[self._config.model](self.table, rows, World())
-        towers, scale = self._towers()
+        towers, factor = mean_towers(self._networks(), self.table)
         entities, scores = best_entities.best(towers, self.table, rows, World())
-        return entities, scores * scale / len(self.trained)
+        return entities, scores * factor
 
-    def _towers(self) -> tuple[Towers, float]:
-        return side_by_side([whole_kb.towers_of(head.model.to(self._device), self.table) for head in self.trained])
+    def _networks(self) -> list[Head]:
+        return [head.model.to(self._device) for head in self.trained]
 
 
-def side_by_side(every: list[Towers]) -> tuple[Towers, float]:
-    """Return towers whose score is the sum of others' scores divided by a scale, and that scale.
+def mean_towers(models: Sequence[Head], table: Table) -> tuple[Towers, float]:
+    """Return towers whose score, times the factor beside them, is the mean of the heads' scores.
 
-    Of fewer than eight that is 1: sums beyond 8 are no longer exact in float64 (cache.edges).
+    A head whose towers give its score divided by its `reach` counts by that: the mean ranks as that of the scores in
+    lists does. Its unit is the mean reach.
     """
-    scale = 2.0 ** max(0, len(every).bit_length() - 3)
+    reaches = [_reach_of(model) for model in models]
+    shares = [reach * len(models) / sum(reaches) for reach in reaches]
+    longest = LONGEST if any(model.adds_strings for model in models) else 1
+    towers, scale = side_by_side([whole_kb.towers_of(model, table) for model in models], shares, longest)
+    return towers, scale / len(models)
+
+
+def _reach_of(model: Head) -> float:
+    """Return what the score of a head's towers is its score divided by, 1 of a head that says nothing of it."""
+    while isinstance(model, WithLexical | WithObjective):
+        model = model.head
+    reach = getattr(model, "reach", None)
+    return float(reach().detach()) if callable(reach) else 1.0
+
+
+def side_by_side(every: Sequence[Towers], shares: Sequence[float], longest: int = 1) -> tuple[Towers, float]:
+    """Return towers whose score is the sum of others' scores, each times its share, divided by a scale; and that scale.
+
+    `longest` bounds each one's |m||e|, and shares are 1 on average. Where sums are below 8 the scale is 1: beyond, they
+    are no longer exact in float64 (cache.edges).
+    """
     if len(every) == 1:
-        return every[0], scale
+        return every[0], 1.0
+    scale = 2.0 ** max(0, (longest * len(every)).bit_length() - 3)
 
     def mentions(rows: Tensor) -> Tensor:
-        return torch.cat([towers.mentions(rows) for towers in every], -1) / scale
+        return torch.cat(
+            [share / scale * towers.mentions(rows) for share, towers in zip(shares, every, strict=True)], -1
+        )
 
     def entities(rows: Tensor) -> Tensor:
         return torch.cat([towers.entities(rows) for towers in every], -1)
 
     def pairs(rows: Tensor, those: Tensor) -> Tensor:
-        added = [towers.pairs(rows, those) for towers in every if towers.pairs is not None]
+        both = zip(shares, every, strict=True)
+        added = [share * towers.pairs(rows, those) for share, towers in both if towers.pairs is not None]
         return functools.reduce(torch.add, added) / scale  # torch.sum adds in an order that depends on the place
 
     return Towers(mentions, entities, pairs if every[0].pairs is not None else None), scale
