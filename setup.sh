@@ -9,6 +9,10 @@ fail() {
   exit 1
 }
 
+say() {
+  printf '%s\n' "$1" >&2
+}
+
 # .venv may be first in PATH, or active: it holds no uv and no pip
 outside() {
   set -f
@@ -42,6 +46,7 @@ END
 }
 
 install_uv() {
+  say "uv, which installs packages, is not there: installing it with pip"
   python3 -m pip install --quiet --user uv 2>/dev/null ||
     python3 -m pip install --quiet --user --break-system-packages uv 2>/dev/null ||
     python3 -m pip install --quiet uv
@@ -66,14 +71,17 @@ done
 [ ! -L .venv ] || fail ".venv is a link to another checkout's environment: remove the link"
 find_uv || { install_uv && find_uv; } || fail "make setup needs uv: install it, or pip"
 if [ ! .venv/.ready -nt requirements.lock ]; then
+  say "making .venv of $(grep -c '^[a-z0-9].*==' requirements.lock) packages, the ones of requirements.lock; the first time they are downloaded"
   run_uv venv --quiet --allow-existing --python ">=3.11,<3.14" .venv
-  run_uv pip sync --quiet --require-hashes --python .venv requirements.lock
+  run_uv pip sync --require-hashes --python .venv requirements.lock
   run_uv pip install --quiet --no-deps --python .venv --editable .
 fi
 if [ -n "$extras" ]; then
+  say "with the extras $(printf '%s' "$extras" | tr '\n' ' ')"
   # shellcheck disable=SC2046 # one word for each
-  run_uv pip install --quiet --python .venv --constraint requirements.lock --requirement pyproject.toml \
+  run_uv pip install --python .venv --constraint requirements.lock --requirement pyproject.toml \
     $(printf ' --extra %s' $extras)
   printf '%s\n' "$extras" >.venv/.extras
 fi
 touch .venv/.ready
+say ".venv is ready: .venv/bin/melcache --help; next: make demo"

@@ -24,7 +24,7 @@ KEPT = "what was finished is kept, the same command continues"
 class Command:
     """A command by its `name`: what `run` does with a `config`, under which `panel` help lists it, what Ctrl-C leaves.
 
-    One that takes `long` says how far it is: --quiet and --verbose bid it say less or more.
+    --quiet and --verbose bid any of them say less or more of how far it is.
     `run` has a docstring, which is the help, and one argument per class of knobs: the config, and of each class that
     `more` returns for the words behind the command what was Given of it. The first gives the defaults that are shown, a
     knob of the others that is not given stays at the default of its class.
@@ -37,7 +37,6 @@ class Command:
     kept: str = KEPT
     more: Callable[[Sequence[str]], Sequence[type]] = lambda words: ()
     epilog: str | None = None
-    long: bool = False
 
 
 @contextlib.contextmanager
@@ -186,8 +185,7 @@ def _entry(command: Command, more: Sequence[type]) -> Callable[..., None]:
         for key, (field, hint) in owned.items():
             others = [other[key] for other in owners if key in other] if position > 0 else []
             parameters.setdefault(key, parameter(field, hint, others))
-    if command.long:
-        parameters |= {name: _flag(name, said) for name, said in TALK.items()}
+    parameters |= {name: _flag(name, said) for name, said in TALK.items()}
     entry.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined] # typer reads it
     entry.__annotations__ = {p.name: p.annotation for p in parameters.values()}
     entry.__doc__ = command.run.__doc__

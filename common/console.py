@@ -23,7 +23,7 @@ from common.foreign import printable, printable_lines
 
 NO_MEMORY = "this needs more memory than the process may use: raise the limit (ulimit -v)"
 LACKS = ("DefaultCPUAllocator: can't allocate memory", "can't start new thread")  # in RuntimeErrors
-MARKED = re.compile(r"(?<!\S)[-+]?[0-9][0-9.]*( ± [0-9.]+)?[*†]")  # a number with a sign behind it
+MARKED = re.compile(r"(?<!\S)[-+]?[0-9][0-9.]*( ± [0-9.]+)?[*†]+")  # a number with a sign behind it
 LOST = 4  # exit code where all went well but the printing
 PLAIN = {"±": "+-", "†": "+", "\ufffd": "?"}  # what stands for a character of ours that the terminal does not have
 # what the system says of a file or of itself: no fault of the program, so no traceback

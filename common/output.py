@@ -14,6 +14,7 @@ from common.foreign import printable
 
 LINE_SECONDS, VERBOSE_SECONDS = 30.0, 2.0
 BEST, SIGNIFICANT = "*", "†"  # signs in tables on a terminal; lines below explain both
+SMALL = 0.05  # p of what is significant
 TOLD_SECONDS, TOLD_SHARE = 1.0, 0.02  # of work, before which an ETA would be a guess of hours
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 _quiet, _verbose, _within = False, False, False

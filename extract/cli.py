@@ -35,7 +35,7 @@ def describe(config: DescribeConfig) -> None:
 
 
 COMMANDS = (
-    Command("extract", "Make a cache", ExtractConfig, extract, long=True),
+    Command("extract", "Make a cache", ExtractConfig, extract),
     Command("describe", "Make a cache", DescribeConfig, describe),
 )
 app = program(COMMANDS, default="extract")

@@ -30,7 +30,7 @@ def report(config: ReportConfig) -> dict[str, Any]:
     with folder.replaced(config.folder) as written:
         for name in pages.STATIC:
             written.write(f"static/{name}", pages.static(name))
-        silent = [why for run in runs if (why := answers.unanswered(run))]
+        silent = [why for run in runs if (why := answers.unanswered(run, config))]
         own = {} if silent else _answers(runs, config)
         look = _look(runs, config, own) if own else None
         told = [*(f"{why}: mentions are not shown." for why in silent)]

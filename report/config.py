@@ -26,6 +26,7 @@ class ReportConfig:
     thumbnails: bool = knob(True, "small copies of the pictures, where the release is there; mind its licence")
     seed: str = knob("mean", "whose answers are shown: one of the run's seeds, or mean: the mean of the scores of all")
     top: int = knob(5, "candidates shown of each mention and run, gold beside them")
+    model: str | None = knob(None, "FILE.py of the runs' head, if that is one of your own and must score again")
     device: str = knob("auto", "cpu, cuda or auto")
     dataset: str | None = knob(None, "the runs' cache, if it is not where it was")
     shards: Path | None = knob(None, "folder that holds caches, if it is not where it was")

@@ -33,10 +33,13 @@ def train(config: TrainConfig, *heads: Given) -> None:
     config = own_head.resolve(config)
     head = _head(config, heads)
     from train import loop, processes, results  # torch: not for --help
+    from train.studies import summary
 
     found = loop.fit(config, head)
     if processes.speaks():
-        console.show_marked(results.show(found, config.folder, marked=console.is_terminal()))
+        marked = console.is_terminal()
+        tested = summary.beside_lexical(found, config) if marked else None
+        console.show_marked(results.show(found, config.folder, marked=marked, tested=tested))
 
 
 def sweep(config: SweepConfig, *given: Given) -> bool:
@@ -80,7 +83,7 @@ def ablate(config: AblateConfig, *given: Given) -> bool:
         raise ConfigError(f"ablate knows the parts of {', '.join(ablate.known())}, not of a head of your own")
     _head(config, heads)  # refuses what is no option of the head
     if (found := ablate.ablate(config, _heads(TRAINED, heads), divided)) is not None:
-        console.show(ablate.show(found, config))
+        console.show_marked(ablate.show(found, config, marked=console.is_terminal()))
     return found is not None
 
 
@@ -214,10 +217,10 @@ TRAIN, RUN = "Train heads", "Look at a run"  # as `melcache --help` groups comma
 OWN = {"more": knobs_of, "epilog": "Each head has options of its own: melcache train --model drin --help"}
 SHARED = OWN | {"more": _with_workers}
 COMMANDS = (
-    Command("train", TRAIN, TrainConfig, train, **OWN, long=True),
-    Command("compare", TRAIN, CompareConfig, compare, **SHARED, long=True),
-    Command("ablate", TRAIN, AblateConfig, ablate, **SHARED, long=True),
-    Command("sweep", TRAIN, SweepConfig, sweep, **SHARED, long=True),
+    Command("train", TRAIN, TrainConfig, train, **OWN),
+    Command("compare", TRAIN, CompareConfig, compare, **SHARED),
+    Command("ablate", TRAIN, AblateConfig, ablate, **SHARED),
+    Command("sweep", TRAIN, SweepConfig, sweep, **SHARED),
     Command("costs", TRAIN, CostsConfig, costs, **OWN),
     Command("doctor", "Look at a cache", DoctorConfig, doctor),
     Command("explain", RUN, ExplainConfig, explain),

@@ -10,7 +10,7 @@ from cache import store
 from common.errors import ConfigError
 from common.foreign import printable
 from common.options import as_json
-from common.output import BEST, duration, percent, say, starred, table
+from common.output import BEST, SIGNIFICANT, SMALL, duration, percent, say, starred, table
 from common.records import SPLITS
 from train.config import LOWER_IS_BETTER, PROTOCOLS
 from train.data import splits
@@ -162,10 +162,11 @@ def save(folder: Path, found: dict[str, Any]) -> None:
     store.publish(folder / run_files.RESULTS, run_files.written(found), replace=True)
 
 
-def show(found: dict[str, Any], folder: Path, *, marked: bool = False) -> str:
+def show(found: dict[str, Any], folder: Path, *, marked: bool = False, tested: dict[str, Any] | None = None) -> str:
     """Return the table of a run: the head and the lexical baseline on test, with everything a number needs.
 
-    With `marked` stars stand at the best of each column, where both rank the same.
+    With `marked` stars stand at the best of each column, where both rank the same, and where the difference of Top-1 is
+    `tested` a sign behind one that is significant.
     """
     test, spread, first = found["mean"]["test"], found["std"]["test"], found["lexical"]["test"]
     shown = [
@@ -180,10 +181,16 @@ def show(found: dict[str, Any], folder: Path, *, marked: bool = False) -> str:
         rows.append((found["name"], *head, str(len(found["seeds"])) if found["seeds"][0]["history"] else "-"))
     if marked := marked and len(rows) > 1 and not whole:
         columns = [starred([row[i] for row in rows], [of[m] for of in (first, test)]) for i, m in enumerate(shown, 1)]
+        if tested is not None:
+            small = tested["holm"] < SMALL
+            columns[0] = [
+                cell + sign for cell, sign in zip(columns[0], (" ", SIGNIFICANT if small else " "), strict=True)
+            ]
         rows = [(row[0], *cells, row[-1]) for row, cells in zip(rows, zip(*columns, strict=True), strict=True)]
     lines = [
         table((f"{found['dataset']} test, %", *(name.removeprefix("top1_of_") for name in shown), "seeds"), rows),
         *[f"{BEST} the best of its column"] * marked,
+        *([_tested_line(tested)] if marked and tested is not None else []),
         f"protocol {found['protocol']}, {_among(found)}, {found['tie_rule']} ties, "
         f"{test['mentions']:,.0f} mentions{splits.uncounted(found['unlabeled'])}; "
         f"recall ceiling {100 * test['recall']:.1f}; "
@@ -198,6 +205,13 @@ def show(found: dict[str, Any], folder: Path, *, marked: bool = False) -> str:
         f"trained in {duration(found['seconds'])}; details in {folder}/results.json",
     ]
     return "\n".join([lines[0], *map(printable, [*lines[1:], *(f"warning: {w}" for w in found["warnings"])])])
+
+
+def _tested_line(tested: dict[str, Any]) -> str:
+    """Return whether Top-1 differs from that of the string matcher."""
+    low, high = (f"{100 * end:+.1f}" for end in tested["interval"])
+    differs = f"{SIGNIFICANT} top1 differs" if tested["holm"] < SMALL else "top1 does not differ significantly"
+    return f"{differs} from that of lexical: {100 * tested['mean']:+.1f} (95%: {low} to {high}), p {tested['holm']:.4f}"
 
 
 def _confidence_lines(found: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from cache import Reader
 from common.errors import ConfigError
 from report.config import ReportConfig
+from train import own_head
 from train.config import PROTOCOLS, SlicesConfig
 from train.evaluating import metrics
 from train.heads.registry import HEADS
@@ -71,11 +72,27 @@ def finished(config: ReportConfig) -> list[FinishedRun]:
     return found
 
 
-def unanswered(run: FinishedRun) -> str | None:
-    """Return why a run cannot say what it answers, None where it can."""
-    if run.results["model"] not in HEADS:
-        return f"{run.results['name']} is a head by file, which is not loaded again"
-    return None
+def unanswered(run: FinishedRun, config: ReportConfig) -> str | None:
+    """Return why a run cannot say what it answers, None where it can: from kept scores, or from its head.
+
+    The file of a head of the user's own is loaded where the config names it.
+    """
+    model, seeds = run.results["model"], _seeds(run, config.seed)
+    if model not in HEADS and config.model is not None and Path(config.model).stem == model:
+        own_head.load_for(config.model, run.folder, model)
+    if model in HEADS or _kept(run, seeds):
+        return None
+    return (
+        f"{run.results['name']} is a head by file, and {run.folder} kept no scores that answer: name its file with "
+        f"--model {model}.py"
+    )
+
+
+def _kept(run: FinishedRun, seeds: list[int]) -> bool:
+    """Whether scores that a run kept are all that answers need; lists of all entities have no mean of several seeds."""
+    if len(seeds) > 1 and run.results["ranked"] == stored_scores.ALL:
+        return False
+    return all(stored_scores.read(run.folder, run.results, run.reader, seed) for seed in seeds)
 
 
 def of_run(run: FinishedRun, config: ReportConfig) -> Answers:

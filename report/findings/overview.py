@@ -174,11 +174,18 @@ def abstention(runs: Sequence[FinishedRun]) -> dict[int, dict[str, float]]:
 
 
 def sliced(runs: Sequence[FinishedRun], config: ReportConfig) -> tuple[list[Section], list[str]]:
-    """Return a table for each slicing, Top-1 of each run and of the string matcher; and which are left out, and why."""
+    """Return a table for each slicing, Top-1 of each run and of the string matcher; and which are left out, and why.
+
+    A slicing with one slice alone is left out: its row would be that of all mentions.
+    """
     found = [slices.examine(SlicesConfig(run=run.folder, dataset=config.dataset, shards=config.shards)) for run in runs]
     names = labels(runs)
-    sections = []
+    sections, left_out = [], [f"{title}: {why}" for title, why in found[0]["left_out"].items()]
     for title, first in found[0]["slices"].items():
+        if len(first) == 1:
+            ((label, of),) = first.items()
+            left_out.append(f"{title}: {label}, of all {of['mentions']:,} mentions")
+            continue
         several = [own["slices"][title] for own in found]
         rows = [
             (label, f"{of['mentions']:,}", f"{100 * of['mean']['lexical']:.1f}", f"{100 * of['mean']['recall']:.1f}",
@@ -186,7 +193,7 @@ def sliced(runs: Sequence[FinishedRun], config: ReportConfig) -> tuple[list[Sect
             for label, of in first.items()
         ]  # fmt: skip
         sections.append(Section((title, "mentions", "string matcher", "ceiling", *names), tuple(rows)))
-    return sections, [f"{title}: {why}" for title, why in found[0]["left_out"].items()]
+    return sections, left_out
 
 
 def judged(reader: Reader) -> list[Verdict]:

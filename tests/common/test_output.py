@@ -91,18 +91,17 @@ def test_stars_stand_at_the_highest_and_columns_keep_their_places():
     assert [line.rstrip() for line in lines] == ["head   top1", "----  -----", "a      9.0", "b     70.0*"]
 
 
-def test_a_long_command_takes_quiet_and_verbose_and_its_config_does_not_know(streams):
+def test_a_command_takes_quiet_and_verbose_and_its_config_does_not_know(streams):
     told = []
 
     def run(config):
         """Do it."""
         told.append((config, output._quiet, output._verbose))
 
-    app = commands.program([Command("do", "Do", Plain, run, long=True), Command("other", "Do", Plain, run)])
+    app = commands.program([Command("do", "Do", Plain, run), Command("other", "Do", Plain, run)])
     for flags, expected in (([], (False, False)), (["-q"], (True, False)), (["--verbose"], (False, True))):
         assert CliRunner().invoke(app, ["do", *flags]).exit_code == 0
         assert told.pop() == (Plain(), *expected)
     both = CliRunner().invoke(app, ["do", "-q", "-v"])
     assert both.exit_code == 2 and "exclude each other" in both.output and not told
-    assert CliRunner().invoke(app, ["other", "-q"]).exit_code == 2
     assert re.search(r"-q, --quiet|--quiet, -q", CliRunner().invoke(app, ["do", "--help"]).output)

@@ -1,8 +1,10 @@
 """Reports: the numbers of results.json, every mention, text of strangers as text, a folder whole or not at all."""
 
+import dataclasses
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from report.findings import answers, overview
 from report.writing import folder, pages, thumbnails
 from tests import reports
 from tests.reports import config
+from train.inspecting import slices
 from train.run_folder import run_files
 
 ADDRESS = re.compile(r"#[\w~.-]+|(static|data|pictures)/[\w.-]+|[\w-]+\.html(\?[\w=&-]+)?|data:,")
@@ -223,14 +226,50 @@ def test_runs_that_rank_other_lists_than_the_caches_are_shown_without_its_edges(
         build.report(config(world, tmp_path / "two", "bert", tmp_path / "run"))
 
 
-def test_a_head_by_file_that_is_not_loaded_has_a_summary_alone(world, tmp_path, monkeypatch, heads_forgotten):
+def test_a_head_by_file_is_shown_as_any_other_from_the_scores_that_it_kept(
+    world, tmp_path, monkeypatch, heads_forgotten
+):
+    build.report(config(world, tmp_path / "known", "bert"))
     del answers.HEADS["bert"]
     monkeypatch.setattr(overview, "trained", lambda run: "melcache train")
-    build.report(config(world, tmp_path / "out", "bert"))
-    assert "is a head by file, which is not loaded again: mentions are not shown" in "".join(
+    build.report(config(world, tmp_path / "kept", "bert"))
+    pages = {out: {path.name for path in (tmp_path / out).rglob("*.*")} for out in ("known", "kept")}
+    assert pages["known"] == pages["kept"] and "mentions-001.html" in pages["kept"]
+    one, other = ((tmp_path / out / "mentions-001.html").read_bytes() for out in pages)
+    assert one == other
+
+
+def test_a_head_by_file_that_kept_no_scores_has_a_summary_that_asks_for_its_file(
+    world, tmp_path, monkeypatch, heads_forgotten
+):
+    bare = shutil.copytree(world / "bert", tmp_path / "bert", ignore=shutil.ignore_patterns("scores-*"))
+    del answers.HEADS["bert"]
+    monkeypatch.setattr(overview, "trained", lambda run: "melcache train")
+    asked = dataclasses.replace(config(world, tmp_path / "out", "bert"), run=[bare])
+    build.report(asked)
+    assert "kept no scores that answer: name its file with --model bert.py: mentions are not shown" in "".join(
         read(tmp_path / "out/index.html").texts
     )
     assert [path.name for path in (tmp_path / "out").glob("*.html")] == ["index.html"]
+    loaded = []
+    monkeypatch.setattr(answers.own_head, "load_for", lambda *given: loaded.append(given))
+    build.report(dataclasses.replace(asked, model="my/bert.py", out=tmp_path / "again"))
+    assert loaded == [("my/bert.py", bare, "bert")]
+
+
+def test_a_slicing_of_one_slice_is_a_line_and_no_table(world, tmp_path, monkeypatch):
+    real = slices.examine
+
+    def alone(config):
+        found = real(config)
+        of = next(iter(found["slices"]["gold entity in train"].values()))
+        return found | {"slices": found["slices"] | {"mention type": {"none": of}}}
+
+    monkeypatch.setattr(overview.slices, "examine", alone)
+    runs = answers.finished(config(world, tmp_path, "bert"))
+    sections, left_out = overview.sliced(runs, config(world, tmp_path, "bert"))
+    assert sections and all(len(section.rows) > 1 for section in sections)
+    assert any(line.startswith("mention type: none, of all ") for line in left_out)
 
 
 KILLED = """

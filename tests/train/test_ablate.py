@@ -15,7 +15,7 @@ from cache.writing.synth import Synthetic, write
 from tests.studies import cells, entries, run_study
 from tests.worlds import SIGNAL_WIDTHS
 from train.cli import app
-from train.config import TrainConfig
+from train.config import AblateConfig, TrainConfig
 from train.heads.drin.config import DrinConfig
 from train.heads.dwe.config import DweConfig
 from train.heads.entry import Ablations, Entry
@@ -54,6 +54,14 @@ def test_an_ablation_is_drins_tables_3_and_4(wikidiverse, tmp_path):
     assert [line.split()[0] for line in table4] == ["1", "2", "3", "4", "5"]
     assert table4[1].split()[1] == f"{100 * entries(found)['full']['mean']['valid']['top1']:.1f}"
     assert {cost["head"] for cost in found["costs"]["heads"]} <= set(MODELS)
+    first = next(entry for entry in found["entries"] if entry["difference"])
+    first["difference"]["top1"]["holm"] = 0.0499
+    marked = ablate.show(found, AblateConfig(run=tmp_path), marked=True)
+    tops = {entry["head"]: entry["mean"]["test"]["top1"] for entry in found["entries"]}
+    starred = {name for name, row in cells(marked).items() if row["top1"].endswith("*")}
+    assert starred == {name for name, top in tops.items() if top == max(tops.values())}
+    assert cells(marked)[first["head"]]["p"] == "0.0499†"
+    assert "† top1 differs from that of full: p below 0.05" in marked and not {"*", "†"} & set(done.stdout)
     again = run_study("ablate", wikidiverse, tmp_path, *options)
     assert "0 of 10 runs to train" in again.stderr
     assert again.stdout == done.stdout

@@ -275,6 +275,12 @@ def test_top1_on_ambiguous_mentions_stands_beside_with_its_own_interval_and_p(wi
     assert row["p"] == f"{tested['holm']:.4f}"
     assert f"{ambiguity.TOLD}: {len(hits['bert'])} of the {found['mentions']:.0f} mentions" in done.stdout
     assert "| head, on ambiguous mentions |" in (tmp_path / "compare.md").read_text()
+    tested["holm"] = 0.0499
+    (section,) = tables.on_ambiguous(found, "head", marked=True)
+    signed = {row[0]: (row[1][-1], row[-1][-1]) for row in section.rows}
+    best = max(entry["mean"]["test"]["top1_of_ambiguous"] for entry in found["entries"])
+    assert signed["bert"] == ("*" if own["mean"]["test"]["top1_of_ambiguous"] == best else " ", "†")
+    assert signed["lexical"][1] == " "
 
 
 class Killed(BaseException):

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from train import loop, results
 from train.config import EvaluateConfig, PredictConfig, TrainConfig
 from train.inspecting import finished_run
 from train.judging import calibration, confidence, predict, predictions, referee, show
+from train.studies import summary
 
 
 def looped_error(sure, right, bins=15):
@@ -201,6 +203,18 @@ def test_systems_that_say_less_are_judged_by_what_they_say(trained, tmp_path):
 
 def test_a_terminals_table_marks_the_best_and_a_pipes_does_not(trained):
     _, run, found = trained
+    config = TrainConfig(dataset=found["config"]["dataset"], shards=Path(found["config"]["shards"]), run=run)
+    tested = summary.beside_lexical(found, config)
+    assert tested["mean"] == pytest.approx(found["mean"]["test"]["top1"] - found["lexical"]["test"]["top1"])
+    assert tested["interval"][0] <= tested["mean"] <= tested["interval"][1] and 0 < tested["holm"] <= 1
+    for holm, sign, said in (
+        (0.0499, "†", "† top1 differs from that of"),
+        (0.0501, "", "does not differ significantly"),
+    ):
+        shown = results.show(found, run, marked=True, tested=tested | {"holm": holm})
+        (row,) = (line for line in shown.splitlines() if line.startswith("bert "))
+        assert re.split(r" {2,}", row)[1].endswith(sign) and said in shown and ("†" in row) == bool(sign)
+    assert summary.beside_lexical(found | {"protocol": "C whole-kb"}, config) is None
     plain, marked = results.show(found, run), results.show(found, run, marked=True)
     assert "*" not in plain and "* the best of its column" in marked
     first, test = found["lexical"]["test"], found["mean"]["test"]

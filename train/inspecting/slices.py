@@ -56,7 +56,7 @@ def examine(config: SlicesConfig) -> dict[str, Any]:
     rows, count = seeds[0]["rows"], reader.manifest.tables["mention"]
     if any(not torch.equal(seed["rows"], rows) for seed in seeds) or (rows >= count).any():
         raise ConfigError(f"{config.run} holds ranks of other mentions than its test has. Train it with --fresh")
-    matcher, found, left_out = _lexical(reader, rows), {}, {}
+    matcher, found, left_out = lexical(reader, rows), {}, {}
     for slicing in (slicing for name in config.by for slicing in SLICINGS[name]):
         if missing := [name for name in slicing.reads if name not in reader.columns]:
             left_out[slicing.title] = f"{reader.path} lacks {', '.join(missing)}"
@@ -88,7 +88,7 @@ def _shown(of: dict[str, Any], name: str, *, several: bool) -> str:
     return percent(of["mean"][name], of["std"][name] if several else None)
 
 
-def _lexical(reader: Reader, rows: Tensor) -> Tensor:
+def lexical(reader: Reader, rows: Tensor) -> Tensor:
     """Return the expected Top-1 of the string matcher of mention rows (n,), float64 (n,)."""
     candidates, lexical, gold = (torch.from_numpy(np.array(reader.column(name)))[rows] for name in LISTS)
     return metrics.per_mention(*metrics.ranks(lexical, gold.long().clamp(min=-1), candidates >= 0), "top1")

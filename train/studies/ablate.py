@@ -56,9 +56,11 @@ def ablate(config: AblateConfig, heads: Mapping[str, HeadConfig], division: Divi
     return found
 
 
-def show(found: dict[str, Any], config: AblateConfig) -> str:
-    """Return the tables of an ablation."""
-    return tables.as_text(*_content(found)) + f"\ndetails in {config.folder}/{NAME}.json, the tables in {NAME}.md"
+def show(found: dict[str, Any], config: AblateConfig, *, marked: bool = False) -> str:
+    """Return the tables of an ablation; `marked` as tables.standing has it."""
+    details = f"details in {config.folder}/{NAME}.json, the tables in {NAME}.md"
+    sections, notes = _content(found, marked=marked)
+    return f"{tables.as_text(sections, [*([tables.signs(found)] if marked else []), *notes])}\n{details}"
 
 
 def _variants(
@@ -99,8 +101,9 @@ def _layers(dataset: str | None, model: str, variants: Mapping[str, HeadConfig])
     return found
 
 
-def _content(found: dict[str, Any]) -> tuple[list[tables.Section], list[str]]:
-    sections = [tables.standing(found, found["head"]), *tables.on_ambiguous(found, found["head"])]
+def _content(found: dict[str, Any], *, marked: bool = False) -> tuple[list[tables.Section], list[str]]:
+    head = found["head"]
+    sections = [tables.standing(found, head, marked=marked), *tables.on_ambiguous(found, head, marked=marked)]
     if found["layers"]:
         sections.append(_by_layers(found))
     return [*sections, costs.section(found["costs"])], [*tables.notes(found), *costs.notes(found["costs"])]

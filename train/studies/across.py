@@ -10,6 +10,7 @@ import numpy as np
 import cache
 from cache import Reader
 from cache.names import ColumnName
+from common import output
 from common.errors import ConfigError
 from common.output import duration, say, size
 from common.paths import find_cache
@@ -27,7 +28,6 @@ from train.studies.summary import AMBIGUOUS, TESTED
 
 SHOWN = ("top1", "mrr", "top3", "top5", "top10", "top20")  # the first ones are TESTED
 RECALL = f"top{metrics.NEVER}"
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -202,12 +202,12 @@ def _content(found: dict[str, Any], *, marked: bool = False) -> tuple[list[table
     sections = [
         _by_cache(found),
         tables.standing(found, what, marked=marked),
-        *tables.on_ambiguous(found, what),
+        *tables.on_ambiguous(found, what, marked=marked),
         _costs(found),
     ]
     told = (
         f"the first table: Top-1 on the shared mentions, and how far it is from that of {found['base']}; * where that "
-        f"differs from 0 (corrected p < {SIGNIFICANT}), = where the head reads nothing that differs"
+        f"differs from 0 (corrected p < {output.SMALL}), = where the head reads nothing that differs"
     )
     return sections, [told, *tables.notes(found)]
 
@@ -219,7 +219,7 @@ def _by_cache(found: dict[str, Any]) -> tables.Section:
     for entry in found["entries"]:
         cell, difference = tables.percent(entry, "test", "top1"), entry["difference"]
         if difference is not None:
-            mark = "*" if difference["top1"]["holm"] < SIGNIFICANT else ""
+            mark = "*" if difference["top1"]["holm"] < output.SMALL else ""
             cell += f" ({100 * difference['top1']['mean']:+.1f}{mark})"
         elif entry["same"]:
             cell += " (=)"

@@ -110,6 +110,6 @@ def _run(config: CompareConfig, model: str, head: HeadConfig | None) -> runs.Var
 def _content(found: dict[str, Any], *, marked: bool = False) -> tuple[list[tables.Section], list[str]]:
     return [
         tables.standing(found, "head", marked=marked),
-        *tables.on_ambiguous(found, "head"),
+        *tables.on_ambiguous(found, "head", marked=marked),
         *tables.systems(found),
     ], tables.notes(found)

@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 
+import cache
 from cache import Reader
 from common.errors import ConfigError
+from common.paths import find_cache
 from train import results
-from train.config import SeriesConfig
+from train.config import PROTOCOLS, SeriesConfig, TrainConfig
 from train.data import splits
 from train.data.ambiguity import ambiguous
 from train.evaluating import metrics
+from train.inspecting import slices
 from train.judging.significance import LEVEL, RESAMPLES, approximate_randomization, holm, paired_bootstrap
 from train.optimizing import checkpoint
 from train.studies.runs import Outcome
@@ -19,6 +22,7 @@ from train.studies.runs import Outcome
 TESTED = ("top1", "mrr")  # metrics with intervals and p
 AMBIGUOUS = "top1_of_ambiguous"  # the same of Top-1, over the ambiguous mentions alone
 COMMON = ("dataset", "cache_id", "split", "unlabeled", "protocol", "tie_rule", "entities")  # of results.json
+SAME_LISTS = (PROTOCOLS["retrieved"], PROTOCOLS["given"])  # elsewhere gold is put in, or others are ranked
 
 
 def summarize(config: SeriesConfig, outcomes: Sequence[Outcome], base: str, reader: Reader) -> dict[str, Any]:
@@ -161,3 +165,19 @@ def tested(differences: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]
 def _by_run(values: np.ndarray, test: Callable[[np.ndarray], tuple[np.ndarray, ...]]) -> list[np.ndarray]:
     """Return what a test of columns says of (n, R, M), as arrays (R, M)."""
     return [column.reshape(values.shape[1:]) for column in test(values.reshape(len(values), -1))]
+
+
+def beside_lexical(found: dict[str, Any], config: TrainConfig) -> dict[str, Any] | None:
+    """Return mean difference, interval and p of a run's Top-1, the mean over seeds, minus the string matcher's.
+
+    `found` is the content of results.json. None of the matcher itself, where it ranks other entities, and of no
+    mention.
+    """
+    if found["model"] == "lexical" or found["protocol"] not in SAME_LISTS or not found["mean"]["test"]["mentions"]:
+        return None
+    about = {name: found[name] for name in ("model", "cache_id")}
+    ranks = [checkpoint.ranks(config.folder, seed, about) for seed in found["seeds"]]
+    own = np.mean([metrics.per_mention(of["better"], of["tied"], "top1").numpy() for of in ranks], 0)
+    matcher = slices.lexical(cache.open(find_cache(config.dataset, config.shards)), ranks[0]["rows"]).numpy()
+    difference: dict[str, Any] = tested((own - matcher)[:, None, None], ["top1"])[0]["top1"]
+    return difference

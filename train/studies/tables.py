@@ -20,7 +20,6 @@ OTHERS = (
     "whose gold is among them. No difference from {base} is given where a head ranks others: that would "
     "compare what is ranked, not heads"
 )
-SMALL = 0.05  # p
 SHORT, LONG = ("top1", "top3", "top5", "mrr"), ("top1", "top5", "top10", "top20", "mrr")  # DRIN Table 2
 
 
@@ -107,22 +106,29 @@ def _marked(
     for place, metric in enumerate(shown, 1):
         values = [entry["mean"]["test"][metric] for entry in found["entries"]]
         columns[place] = output.starred(columns[place], values)
-    differs = [entry["difference"] for entry in found["entries"]]
-    small = [of is not None and of["top1"]["holm"] < SMALL for of in differs]
     place = header.index("p")
-    cells = zip(columns[place], small, strict=True)
-    columns[place] = [cell + (output.SIGNIFICANT if low else " ") for cell, low in cells]
+    columns[place] = _with_signs(columns[place], found, "top1")
     return list(zip(*columns, strict=True))
+
+
+def _with_signs(cells: Sequence[str], found: dict[str, Any], metric: str) -> list[str]:
+    """Return the p of each entry with a sign behind it where it is small."""
+    differs = [entry["difference"] for entry in found["entries"]]
+    small = [of is not None and of[metric]["holm"] < output.SMALL for of in differs]
+    return [cell + (output.SIGNIFICANT if low else " ") for cell, low in zip(cells, small, strict=True)]
 
 
 def signs(found: dict[str, Any]) -> str:
     """Return what the signs in `standing` mean."""
     best, small = output.BEST, output.SIGNIFICANT
-    return f"{best} the best of its column; {small} top1 differs from that of {found['base']}: p below {SMALL}"
+    return f"{best} the best of its column; {small} top1 differs from that of {found['base']}: p below {output.SMALL}"
 
 
-def on_ambiguous(found: dict[str, Any], what: str) -> list[Section]:
-    """Return a table of Top-1 on ambiguous mentions: its interval, the ceiling, the difference from the base."""
+def on_ambiguous(found: dict[str, Any], what: str, *, marked: bool = False) -> list[Section]:
+    """Return a table of Top-1 on ambiguous mentions: its interval, the ceiling, the difference from the base.
+
+    With `marked` signs stand there as in `standing`.
+    """
     if not found["entries"][0]["mean"]["test"]["ambiguous"]:
         return []
     differs = (f"top1 - {found['base']}", "95% interval", "p")
@@ -140,6 +146,12 @@ def on_ambiguous(found: dict[str, Any], what: str) -> list[Section]:
                 *(("-", "-", "-") if difference is None else _difference(difference[AMBIGUOUS])),
             )
         )
+    if marked:
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        if not _mixed(found):
+            columns[1] = output.starred(columns[1], [entry["mean"]["test"][AMBIGUOUS] for entry in found["entries"]])
+        columns[-1] = _with_signs(columns[-1], found, AMBIGUOUS)
+        rows = list(zip(*columns, strict=True))
     return [Section(header, tuple(rows))]
 
 
