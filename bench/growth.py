@@ -26,6 +26,7 @@ import cache
 from bench.planning import ROOT, status
 from cache.reader import Reader
 from common import console
+from extract.retrieval.faiss_index import Approximate
 from extract.retrieval.nearest import Mapped, Nearest
 from train.data.table import Table
 from train.evaluating import whole_kb
@@ -101,7 +102,7 @@ def cosines(table: Table) -> Towers:
     return Towers(of(MENTIONS), of(ENTITIES))
 
 
-def query(nearest: Nearest, mentions: np.ndarray) -> str:
+def query(nearest: Nearest | Approximate, mentions: np.ndarray) -> str:
     """Return the median seconds of a search for one mention."""
     spent: list[tuple[float, float]] = []
     for mention in mentions:

@@ -45,6 +45,7 @@ def load(config: LoadConfig) -> "Linker":
         aliases=config.aliases,
         seed=config.seed,
         device=config.device,
+        index=config.index,
     )
 
 

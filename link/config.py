@@ -2,6 +2,7 @@
 
 from dataclasses import MISSING, dataclass
 from pathlib import Path
+from typing import Literal
 
 from common.errors import ConfigError
 from common.options import knob
@@ -37,6 +38,9 @@ class LoadConfig:
         None,
         "a folder of weight files, or pretrained (default: random ones where the cache has such, else pretrained)",
         panel=ENCODERS,
+    )
+    index: Literal["exact", "faiss"] = knob(
+        "exact", "what searches vectors for candidates; faiss (an extra) may miss some: how many is said", panel=LISTED
     )
     device: str = knob("auto", "cpu, cuda or auto", panel=ENCODERS)
     dataset: str | None = knob(None, "the run's cache, if it is not where it was", panel=ENCODERS)

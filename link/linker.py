@@ -42,6 +42,7 @@ class Linker:
         new: Sequence[Entity],
         shown: Path | None,
         aliases: Aliases = NO_ALIASES,
+        index: str = "exact",
     ):
         """Join what `load` has opened.
 
@@ -52,7 +53,8 @@ class Linker:
         self._ids, self._names = reader.strings("entity.ids.id"), reader.strings("entity.ids.name")
         self._rows = {id: row for row, id in enumerate(self._ids)}
         self._known = KnownMentions(run.reader)
-        self._lists = CandidateLists(reader, self._names, self._rows, grown=bool(new), aliases=aliases)
+        lists = {"grown": bool(new), "aliases": aliases, "index": index}
+        self._lists = CandidateLists(reader, self._names, self._rows, **lists)
         if run.reads_lists and retrieval_of(reader) is None:
             say("the lists of this cache are the release's own; those of new mentions are retrieved by name")
 
@@ -72,16 +74,20 @@ class Linker:
         aliases: Path | str | None = None,
         seed: str | int = "mean",
         device: str = "auto",
+        index: str = "exact",
     ) -> Self:
         """Return the linker of a finished run.
 
         `encoders` and `encoder_weights` are by role: text, image, joint, detector; needed where extraction named them.
         `model` is the file of the run's head, where that is the user's own; `aliases` that of the cache's --aliases.
+        `index` is what searches vectors for candidates: exact, or faiss, which may miss some; how many is said.
         Raises ConfigError for a run or an option that is none, CacheError and WeightsError for a cache or weights that
         are not the run's.
         """
         own = None if model is None else str(model)
         opened = OpenedRun.of(Path(run), dataset, None if shards is None else Path(shards), own)
+        if index != "exact" and not opened.reads_lists:
+            raise ConfigError(f"{run} ranks all entities, so nothing is retrieved: leave --index {index} out")
         asked = Asked(weights, dict(encoders or {}), dict(encoder_weights or {}))
         new = new_entities.read(None if entities is None else Path(entities), opened.reader)
         retrieved = sources.columns(retrieval_of(opened.reader) or ()) if opened.reads_lists else ()
@@ -102,7 +108,8 @@ class Linker:
             raise ConfigError(
                 f"{run}: results.json and the weights are of heads with other options. Train it with --fresh"
             )
-        return cls(opened, ranker, encoding, new, None if release is None else Path(release), others)
+        shown = None if release is None else Path(release)
+        return cls(opened, ranker, encoding, new, shown, others, index)
 
     def link(
         self,

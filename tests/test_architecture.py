@@ -34,6 +34,7 @@ ONLY_HERE = {
     "common/devices.py": {"torch"},
     "cache/writing/writer.py": {"h5py"},
     "cache/checks/hdf5_gate.py": {"h5py"},  # in a child process
+    "extract/retrieval/faiss_index.py": {"faiss"},
     "torture/clusters/ray_cluster.py": {"ray"},
     "workers/ray.py": {"ray"},
     "workers/slurm.py": {"submitit"},

@@ -61,7 +61,7 @@ class Nearest:
         self._scales, self._errors, self._lengths = (torch.empty(count) for _ in range(3))
         for begin in range(0, count, edges.ROWS):
             rows = np.arange(begin, min(begin + edges.ROWS, count))
-            scales, codes, rest = _coded(_unit(entities[rows]))
+            scales, codes, rest = _coded(unit(entities[rows]))
             self._codes[begin : rows[-1] + 1] = torch.from_numpy(codes)
             self._scales[begin : rows[-1] + 1] = torch.from_numpy(scales)
             self._errors[begin : rows[-1] + 1] = torch.from_numpy(_length(rest))
@@ -75,7 +75,7 @@ class Nearest:
         width = min(k, len(self._codes))
         found = np.empty((len(mentions), width), np.int32)
         for begin in range(0, len(mentions), BLOCK):
-            block = _unit(mentions[begin : begin + BLOCK])
+            block = unit(mentions[begin : begin + BLOCK])
             for place, rows in enumerate(self._possible(block, width) if width else []):
                 found[begin + place] = self._nearest(block[place], rows, width)
             told(len(block))
@@ -111,7 +111,7 @@ class Nearest:
         best, scores = rows[:0], np.empty(0)
         for begin in range(0, len(rows), RECHECKED):
             some = rows[begin : begin + RECHECKED]
-            exact = _unit(self._entities[some]).astype(np.float64) @ mention.astype(np.float64)
+            exact = unit(self._entities[some]).astype(np.float64) @ mention.astype(np.float64)
             best, scores = np.concatenate([best, some]), np.concatenate([scores, exact])
             order = np.lexsort((self._order[best], -scores))[:k]
             best, scores = best[order], scores[order]
@@ -139,7 +139,7 @@ def _length(vectors: np.ndarray) -> np.ndarray:
     return (np.linalg.norm(vectors, axis=1) * (1 + SLACK)).astype(np.float32)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
     """Return vectors at length 1 on the grid, float32 (n, D)."""
     found = np.empty(vectors.shape, np.float32)
     for begin in range(0, len(vectors), edges.ROWS):

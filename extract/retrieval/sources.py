@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import permutations
+from typing import Protocol
 
 import numpy as np
 
@@ -12,10 +13,18 @@ from extract.retrieval.nearest import Nearest, Stored
 Column = Callable[[str], np.ndarray]  # from a column's name to its rows
 
 
+class Searched(Protocol):
+    """What finds the entities nearest to mentions, as Nearest does."""
+
+    def best(self, mentions: np.ndarray, k: int, told: Callable[[int], None]) -> np.ndarray:
+        """Return the k nearest of each mention, best first: (N, D) -> (N, k) int32, -1 = none."""
+        ...
+
+
 class Sources:
     """Some of names, text and joint, over entities with `names`, `ids`, and the columns that `entities` gives.
 
-    `aliases` are other names of some, by row.
+    `aliases` are other names of some, by row. `searching` searches vectors: exactly, or an index that may miss some.
     """
 
     def __init__(
@@ -25,11 +34,14 @@ class Sources:
         ids: Sequence[str],
         entities: Callable[[str], Stored],
         aliases: Aliases = NO_ALIASES,
+        searching: Callable[[str, Stored, np.ndarray], Searched] = lambda source, *given: Nearest(*given),
     ) -> None:
         self.sources, self._count, self._order = tuple(sources), len(names), place_of(names, ids)
         self._names = Names(names, ids, aliases) if NAMES in sources else None
         self._nearest = {
-            source: Nearest(entities(VECTORS[source][1]), self._order) for source in sources if source != NAMES
+            source: searching(source, entities(VECTORS[source][1]), self._order)
+            for source in sources
+            if source != NAMES
         }
 
     def best(

@@ -7,10 +7,13 @@ import numpy as np
 
 from cache.names import PartName
 from cache.reader import Reader
+from common.errors import ConfigError
+from common.output import say
 from extract.retrieval import by_name, sources
 from extract.retrieval.by_name import NO_ALIASES, Aliases
 from extract.retrieval.by_vectors import NAMES
-from extract.retrieval.nearest import Mapped
+from extract.retrieval.faiss_index import NEAREST, SAMPLE, Approximate, recall
+from extract.retrieval.nearest import Mapped, Stored
 from extract.retrieval.sources import Sources
 from link.questions import QuestionError
 
@@ -26,7 +29,8 @@ class CandidateLists:
     """The lists of mentions, `names` and `rows` being those of all entities; as long as those of the cache.
 
     Where the cache's are a release's own, others are retrieved by name. With `grown` entities, that the cache does not
-    have, its lists are not used. `aliases` are other names of some, by row.
+    have, its lists are not used. `aliases` are other names of some, by row. `index` is what searches vectors: exact
+    or faiss.
     """
 
     def __init__(
@@ -37,11 +41,18 @@ class CandidateLists:
         *,
         grown: bool,
         aliases: Aliases = NO_ALIASES,
+        index: str = "exact",
     ) -> None:
+        self._index = index
         self._reader, self._names, self._rows, self._grown = reader, names, rows, grown
         self._aliases, self._length = aliases, reader.manifest.candidates
         self._known = {name: reader.column(f"{CANDIDATES}.{name}") for name in ("candidates", "lexical")}
         self._by = retrieval_of(reader) or (NAMES,)
+        if index != "exact" and set(self._by) == {NAMES}:
+            raise ConfigError(
+                f"--index {index} is of vectors, and the lists of {reader.path} are retrieved by name: extract it with "
+                "--candidates-from text, or leave --index out"
+            )
         self.columns = [name for name in sources.columns(self._by) if name.startswith("mention.")]
 
     def of(
@@ -80,9 +91,23 @@ class CandidateLists:
 
     @cached_property
     def _retrieval(self) -> Sources:
+        searching = {"searching": self._indexed} if self._index == "faiss" else {}
+        ids = list(self._rows)
         return Sources(
-            self._by, self._names, list(self._rows), lambda name: Mapped(self._reader.pieces(name)), self._aliases
+            self._by, self._names, ids, lambda name: Mapped(self._reader.pieces(name)), self._aliases, **searching
         )
+
+    def _indexed(self, source: str, entities: Stored, order: np.ndarray) -> Approximate:
+        """Return an index of faiss, and say how much of the exact lists it finds for mentions of the cache."""
+        index = Approximate(entities, order)
+        mentions = sources.vectors(source, self._reader.column)
+        some = mentions[np.linspace(0, len(mentions) - 1, min(SAMPLE, len(mentions))).astype(np.int64)]
+        found = recall(index, entities, order, some)
+        say(
+            f"index faiss of {source} ({index.name}) finds {found:.1%} of the {NEAREST} nearest entities that the "
+            f"exact search finds, over {len(some)} mentions of the cache"
+        )
+        return index
 
     def strings(self, surface: str, rows: np.ndarray) -> np.ndarray:
         """Return the string scores of a mention's candidates (C,), 0 for padding."""

@@ -57,7 +57,7 @@ def test_codes_leave_few_entities_to_compare():
     rng = np.random.default_rng(3)
     entities = rng.normal(size=(20_000, 64)).astype(np.float16)
     some = Nearest(entities, np.arange(20_000))
-    possible = some._possible(nearest._unit(rng.normal(size=(4, 64))), 10)
+    possible = some._possible(nearest.unit(rng.normal(size=(4, 64))), 10)
     assert [10 <= len(rows) <= 200 for rows in possible] == [True] * 4
 
 

@@ -8,7 +8,9 @@ import pytest
 import melcache
 from common.errors import CacheError, ConfigError
 from extract import pipeline
+from extract.retrieval.nearest import Nearest
 from link.linker import Linker
+from link.ranking import candidate_lists
 from link.records import NewMention
 from tests.link import world as worlds
 from tests.worlds import entity_record, extract_config, mention_record, write_release
@@ -192,7 +194,7 @@ def test_abstention_and_the_number_of_candidates(world):
     assert not linker.link(asked, nil_below=link.candidates[0].probability)[0].nil
 
 
-def test_candidates_are_those_that_the_caches_own_retrieval_finds(world, tmp_path, monkeypatch):
+def test_candidates_are_those_that_the_caches_own_retrieval_finds(world, tmp_path, monkeypatch, capsys):
     options = {"candidates": 3, "candidates_from": ("text", "names")}
     cache = pipeline.run(extract_config(world.release, world.cache.parent, name="by-text", **options))
     linker, asked = Linker.load(world.run("drin"), dataset=str(cache), device="cpu"), world.asked()
@@ -208,6 +210,17 @@ def test_candidates_are_those_that_the_caches_own_retrieval_finds(world, tmp_pat
     assert (
         sum({c.id for c in a.candidates} == {c.id for c in b.candidates} for a, b in zip(made, known, strict=True)) > 20
     )
+    # an index that finds all: the same answers, and how much it finds is said
+    monkeypatch.setattr(candidate_lists, "Approximate", type("All", (Nearest,), {"name": "all"}))
+    linker = Linker.load(world.run("drin"), dataset=str(cache), device="cpu", index="faiss")
+    monkeypatch.setattr(linker._known, "row", lambda content, id: -1)
+    assert [answers([link]) for link in linker.link(asked, top=0)] == [answers([link]) for link in made]
+    assert "index faiss of text (all) finds 100.0% of the" in capsys.readouterr().err
+
+
+def test_an_index_of_vectors_is_refused_where_lists_are_by_name(world):
+    with pytest.raises(ConfigError, match=r"--index faiss is of vectors, and the lists of .* are retrieved by name"):
+        Linker.load(world.run("drin"), device="cpu", index="faiss")
 
 
 @pytest.mark.parametrize("sources", [(), ("names",), ("names", "text")])
