@@ -217,7 +217,7 @@ def test_extras_are_checked_installed_within_the_lock_and_remembered(fresh):
     program(fresh / "programs/uv", UV)
     path = f"{fresh}/programs:{fresh}/tools"
     status, _, said = make(fresh, "setup", "EXTRAS=s3,tensorbord", PATH=path)
-    known = "extract gcs hf pandas plot ray s3 serve slurm sweep tensorboard"
+    known = "extract faiss gcs hf pandas plot ray s3 serve slurm sweep tensorboard"
     assert status and f"EXTRAS=tensorbord: expected some of: {known}" in said
     installed = "--constraint][requirements.lock][--requirement][pyproject.toml]"
     words = "".join(make(fresh, "setup", "EXTRAS=s3, plot", PATH=path)[1])
