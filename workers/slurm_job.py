@@ -5,11 +5,13 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from workers.keeper import keep
 
+SETTLE = 2.0  # seconds by which this process may hear later than its worker that both are to end
 FINISHED = "finished"  # in the folder of the jobs, where workers have failed: what they said stays there
 DONE = "done"  # the same, once a worker has found nothing left to do
 FAILED = "failed-"  # begins the name of a file for each of these; its content is the job
@@ -69,5 +71,6 @@ def _let_go(array: str) -> None:
 
 def _end(asked: list[int]) -> None:
     """Where this job has been bidden to end, end it: Slurm needs its node, and requeues it where it may."""
+    time.sleep(SETTLE)
     if asked:
         raise SystemExit(128 + signal.SIGTERM)

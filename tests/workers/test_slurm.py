@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import ConfigError, WorkersError
 from torture.processes import child
-from workers import launch, slurm
+from workers import launch, slurm, slurm_job
 from workers.engine import Engine
 from workers.slurm_job import DONE, FAILED, FINISHED, Copy
 from workers.work import Work
@@ -229,7 +229,10 @@ def test_the_last_job_removes_what_all_said_where_all_went_well(cluster, tmp_pat
     assert status == 1 and jobs.exists()
 
 
-def test_a_job_that_is_bidden_to_end_does_not_begin_again(cluster, tmp_path):
+@pytest.mark.parametrize("later", ["", "sleep 0.2;"])
+def test_a_job_that_is_bidden_to_end_does_not_begin_again(cluster, tmp_path, monkeypatch, later):
+    """Slurm tells all processes of a job; the worker may be gone before this one has heard."""
     cluster()
-    status, _ = job(tmp_path, "echo >> begun; kill -TERM $PPID; kill -TERM $$")
+    monkeypatch.setattr(slurm_job, "SETTLE", 0.5)
+    status, _ = job(tmp_path, f"echo >> begun; ({later} kill -TERM $PPID) & {'' if later else 'wait;'} kill -TERM $$")
     assert status == 1 and (tmp_path / "begun").read_text() == "\n"
