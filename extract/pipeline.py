@@ -53,7 +53,7 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
         claims.clear(config.folder)
         plans.clear(config.folder)
     console.show(coverage.report(job.release, plan.lists, counts))
-    for line in work.counters().splitlines():
+    for line in [*work.counters().splitlines(), *filter(None, [work.spans.told()])]:
         say(line)
     for warning in about["warnings"]:
         say(f"warning: {warning}")

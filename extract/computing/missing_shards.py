@@ -2,6 +2,8 @@
 
 import contextlib
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 
 from cache.store.claims import Claims
@@ -10,6 +12,7 @@ from cache.writing.writer import Todo
 from common.output import Progress, say, table
 from extract.computing import tasks
 from extract.computing.derived_parts import Derived
+from extract.computing.overlap import Spans, Writing
 from extract.computing.part_clock import Clock
 from extract.computing.picture_parts import Pictures
 from extract.computing.row_range import Range
@@ -28,8 +31,11 @@ class Work:
 
     def __init__(self, plan: Plan, encoders: Encoders, draft: Draft, config: ExtractConfig) -> None:
         self.plan, self.encoders, self.draft, self.clock = plan, encoders, draft, Clock()
-        self.texts = Texts(plan, encoders, config)
-        self.pictures = Pictures(plan, encoders, config)
+        self.spans = Spans()
+        self.writing = Writing(self.spans)
+        self._saved: Future[None] | None = None  # the task before
+        self.texts = Texts(plan, encoders, config, self.spans)
+        self.pictures = Pictures(plan, encoders, config, spans=self.spans)
         self.derived = Derived(plan, encoders, draft)
 
     def go_by(self, plan: Plan) -> None:
@@ -38,7 +44,7 @@ class Work:
 
     def do(self, todo: list[Todo]) -> None:
         """Compute what is missing, a table at a time, but for what other processes do meanwhile."""
-        with Claims(self.draft.folder) as claims:
+        with Claims(self.draft.folder) as claims, Writing(self.spans) as self.writing:
             sharing = Sharing(self, tasks.split(todo), claims)
             for name in RANGED:
                 sharing.finish(name)
@@ -74,8 +80,16 @@ class Work:
             self.texts.fill(rows)
             self.pictures.fill(rows)
             rows.settle()
+        else:
+            self.writing.drain()  # whole columns are read
         self.derived.fill(rows)
         rows.save_all()
+
+    def when_saved(self, drop: Callable[[], None]) -> None:
+        """Drop the claim of a task once its shards are there, which are written while the next one is computed."""
+        if self._saved is not None:
+            self._saved.result()  # so that no third range is in memory
+        self._saved = self.writing.do(drop)
 
 
 class Sharing:
@@ -116,8 +130,8 @@ class Sharing:
             return True
         if task.missing and not tasks.ready(task, self._open):
             return False
-        with self._claims.held(task.claim, task.index) if task.missing else contextlib.nullcontext(True) as mine:
-            if not mine:
+        with contextlib.ExitStack() as held:
+            if task.missing and not held.enter_context(self._claims.held(task.claim, task.index)):
                 return False
             advance = self._progress if task.table == self._table else _ignore
             missing = [shard for shard in task.missing if not work.draft.adopt(shard)]
@@ -125,7 +139,8 @@ class Sharing:
             work.clock.start()
             ready = partial(self._await, task)
             given = (work.plan, work.draft, task.table, task.index, missing, advance, work.clock, ready)
-            work.finish(task, Range(*given))
+            work.finish(task, Range(*given, work.writing))
+            work.when_saved(held.pop_all().close)
         del self._open[task.key]
         return True
 

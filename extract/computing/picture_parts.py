@@ -18,9 +18,10 @@ from cache.names import ColumnName, PartName
 from common.errors import DatasetError
 from extract import images
 from extract.computing import coverage
+from extract.computing.overlap import DECODING, ENCODING, Spans
 from extract.computing.row_range import Range
 from extract.config import ExtractConfig
-from extract.encoders import Encoders
+from extract.encoders import Encoders, transfer
 from extract.encoders.base import Columns
 from extract.encoders.pixels import Picture, Read
 from extract.planning.duplicates import Slot
@@ -32,11 +33,16 @@ NONE: Mapping[str, Columns] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Pass:
-    """A batch that an encoder has: the rows of its pictures, the parts that it is for, and what waits for columns."""
+    """A batch that an encoder has: the rows of its pictures, the parts that it is for, and what waits for columns.
+
+    Behind that, `begun` and `done` say when the device was at it.
+    """
 
     at: list[int]
     together: list[PartName]
     finish: Callable[[], dict[PartName, dict[str, np.ndarray]]]
+    begun: Callable[[], float]
+    done: Callable[[], float]
 
 
 class Pictures:
@@ -46,9 +52,15 @@ class Pictures:
     """
 
     def __init__(
-        self, plan: Plan, encoders: Encoders, config: ExtractConfig, neutrals: Mapping[str, Columns] = NONE
+        self,
+        plan: Plan,
+        encoders: Encoders,
+        config: ExtractConfig,
+        neutrals: Mapping[str, Columns] = NONE,
+        spans: Spans | None = None,
     ) -> None:
         self._plan, self._encoders, self._config = plan, encoders, config
+        self._spans = spans or Spans()
         self.decoded = 0
         self._verdicts: dict[bytes, int] = {}  # by content hash: what decoding said
         self._unplaced = plan.rows.unplaced()
@@ -98,13 +110,25 @@ class Pictures:
             rows.spent(*parts)  # decoding serves all of them
             for together in passes if decoded else []:
                 if any(KINDS[part].inputs for part in together):
-                    _store(rows, flight, 0)
+                    self._store(rows, flight, 0)
                 stored = self._stored(rows, at, together)
-                flight.append(Pass(at, together, self._encoders.launched(decoded, together, stored)))
-                _store(rows, flight, len(passes) * self._encoders.compute.ahead)
+                begun = transfer.stamp(self._encoders.compute.device)
+                finish = self._encoders.launched(decoded, together, stored)
+                done = transfer.stamp(self._encoders.compute.device)
+                flight.append(Pass(at, together, finish, begun, done))
+                self._store(rows, flight, len(passes) * self._encoders.compute.ahead)
             for part in parts:
                 rows.tick(part, len(batch))
-        _store(rows, flight, 0)
+        self._store(rows, flight, 0)
+
+    def _store(self, rows: Range, flight: deque[Pass], ahead: int) -> None:
+        """Store what passes made, in order, until only so many are still in flight."""
+        while len(flight) > ahead:
+            landed = flight.popleft()
+            made = landed.finish()
+            self._spans.add(ENCODING, landed.begun(), landed.done())
+            rows.spent(*landed.together)
+            rows.place(landed.at, made)
 
     def _stored(self, rows: Range, at: list[int], parts: list[PartName]) -> dict[str, np.ndarray]:
         """Return the stored columns that parts of one pass derive from."""
@@ -139,7 +163,7 @@ class Pictures:
             waiting = iter(rows)
             while True:
                 for row in islice(waiting, 2 * self._config.image_batch - len(ahead)):
-                    ahead.append((row, pool.submit(_open, records[row].image.path, reads)))
+                    ahead.append((row, pool.submit(_open, records[row].image.path, reads, self._spans)))
                 if not ahead:
                     return
                 row, future = ahead.popleft()
@@ -177,18 +201,12 @@ class Pictures:
         coverage.stop(unusable, len(self._plan.rows.pictures) + self._unplaced, self._config.max_missing)
 
 
-def _store(rows: Range, flight: deque[Pass], ahead: int) -> None:
-    """Store what passes made, in order, until only so many are still in flight."""
-    while len(flight) > ahead:
-        done = flight.popleft()
-        made = done.finish()
-        rows.spent(*done.together)
-        for part, columns in made.items():
-            for column, values in columns.items():
-                rows.put(part.column(column), done.at, values)
+def _open(path: Path, reads: Sequence[Read], spans: Spans) -> tuple[Picture | None, str, bytes]:
+    with spans.of(DECODING):
+        return _opened(path, reads)
 
 
-def _open(path: Path, reads: Sequence[Read]) -> tuple[Picture | None, str, bytes]:
+def _opened(path: Path, reads: Sequence[Read]) -> tuple[Picture | None, str, bytes]:
     data, status = images.read(path)
     content = hashlib.sha256(data).digest()
     if status != "ok":

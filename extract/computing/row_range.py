@@ -1,6 +1,7 @@
 """A range of rows while its missing shards are computed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from cache.names import ColumnName, PartName
 from cache.writing.draft import Draft
 from cache.writing.writer import Shard, ShardPlan
+from extract.computing.overlap import Writing
 from extract.computing.part_clock import Clock
 from extract.planning.duplicates import Slot
 from extract.planning.shards import Plan
@@ -20,7 +22,7 @@ class Range:
 
     Rows are counted as in their table. `advance` is told how many rows of how many parts are done, `clock` for which
     part time was spent: storing a value ends what was done for it. `ready` is called before anything is copied from
-    other ranges: they are finished when it returns.
+    other ranges: they are finished when it returns. With `writing`, its thread stores batches and saves.
     """
 
     def __init__(
@@ -33,17 +35,19 @@ class Range:
         advance: Callable[[int], None],
         clock: Clock,
         ready: Callable[[], None] = lambda: None,
+        writing: Writing | None = None,
     ) -> None:
         self.table, self._ready = table, ready
         self._owed: list[Callable[[], None]] = []
         self._owing: set[str] = set()
         self.start, self.stop = plan.borders[table][index]
-        self._draft, self._advance, self._clock = draft, advance, clock
+        self._draft, self._advance, self._clock, self._writing = draft, advance, clock, writing
         self._missing: dict[str, list[ShardPlan]] = {}
         for shard in missing:
             self._missing.setdefault(shard.part.name, []).append(shard)
         self._whole = {part: _empty(plan, part, index) for part in self._missing}
         self._done = dict.fromkeys(self._missing, 0)
+        self._stored: Future[None] | None = None  # the last batch of `place`
 
     def __contains__(self, part: str) -> bool:
         return part in self._whole
@@ -61,6 +65,24 @@ class Range:
             whole.put(name, np.asarray(rows, int) - whole.plan.start, values)
             self._clock.mark(part)
 
+    def place(self, rows: Sequence[int], made: Mapping[PartName, Mapping[str, np.ndarray]]) -> None:
+        """Store columns (n, ...) of parts at rows (n,), in the thread that writes; their time is counted already."""
+        at = np.asarray(rows, int)
+        found = [(self._whole[part], columns) for part, columns in made.items() if part in self._whole]
+
+        def store() -> None:
+            for whole, columns in found:
+                for column, values in columns.items():
+                    whole.put(column, at - whole.plan.start, values)
+
+        self._stored = self._later(store)
+
+    def _later(self, task: Callable[[], None]) -> Future[None] | None:
+        if self._writing is not None:
+            return self._writing.do(task)
+        task()
+        return None
+
     def spent(self, *parts: str) -> None:
         """Count the time since values were stored for all of these parts together."""
         self._clock.mark(*parts)
@@ -69,16 +91,23 @@ class Range:
         """Return stored values of rows (n,) of this range, or of any that are finished."""
         part, name = ColumnName(column).apart()
         rows = np.asarray(rows, int)
-        if part not in self._whole:
-            return self._draft.rows(column, rows)
-        whole = self._whole[part]
-        inside = (rows >= whole.plan.start) & (rows < whole.plan.start + whole.plan.rows)
-        dtype, shape = whole.plan.part.columns[name]
-        values = np.empty((len(rows), *shape), dtype)
-        values[inside] = whole.get(name, rows[inside] - whole.plan.start)
-        if not inside.all():
-            values[~inside] = self._draft.rows(column, rows[~inside])
-        return values
+        held = self._writing.unsaved[part].copy() if self._writing is not None else []
+        if part in self._whole:
+            held.append((self._whole[part], self._stored))
+        pieces, left = [], np.ones(len(rows), bool)
+        for whole, stored in held:
+            inside = left & (rows >= whole.plan.start) & (rows < whole.plan.start + whole.plan.rows)
+            if inside.any():
+                if stored is not None:
+                    stored.result()
+                pieces.append((inside, whole.get(name, rows[inside] - whole.plan.start)))
+                left &= ~inside
+        if left.any() or not pieces:
+            pieces.append((left, self._draft.rows(column, rows[left])))
+        found = np.empty((len(rows), *pieces[0][1].shape[1:]), pieces[0][1].dtype)
+        for inside, values in pieces:
+            found[inside] = values
+        return found
 
     def copy(self, column: str, owners: Mapping[int, Slot]) -> None:
         """Copy values of repeated items: row -> the column and the row that own its item."""
@@ -115,11 +144,24 @@ class Range:
         """Publish the missing shards of those of the parts that are in the range and whole."""
         for part in parts:
             if part in self._whole and part not in self._owing:
-                for shard in self._missing[part]:
-                    self._draft.save(self._whole[part].cut(shard))
-                self._clock.mark(part)
                 self.tick(part, len(self.rows))
-                del self._whole[part]
+                self._publish(part)
+                self._clock.mark(part)
+
+    def _publish(self, part: PartName) -> None:
+        """Save the missing shards of a part; until they are there it is read from memory."""
+        whole = self._whole.pop(part)
+        unsaved = self._writing.unsaved[part] if self._writing is not None else []
+        entry = (whole, self._stored)
+        unsaved.append(entry)
+
+        def save() -> None:
+            with self._clock.beside(part):
+                for shard in self._missing[part]:
+                    self._draft.save(whole.cut(shard))
+            unsaved.remove(entry)
+
+        self._later(save)
 
     def save_all(self) -> None:
         """Publish what is left, ids last: they hold the verdicts on the pictures."""

@@ -7,6 +7,7 @@ import numpy as np
 from cache import kinds
 from cache.kinds import KINDS, Source
 from cache.names import ColumnName, PartName
+from extract.computing.overlap import ENCODING, Spans
 from extract.computing.row_range import Range
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
@@ -18,8 +19,9 @@ from extract.planning.shards import Plan
 class Texts:
     """The text encoders at work on a plan."""
 
-    def __init__(self, plan: Plan, encoders: Encoders, config: ExtractConfig) -> None:
+    def __init__(self, plan: Plan, encoders: Encoders, config: ExtractConfig, spans: Spans | None = None) -> None:
         self._plan, self._encoders, self._config = plan, encoders, config
+        self._spans = spans or Spans()
 
     def fill(self, rows: Range) -> None:
         """Encode every text that the range owns; publish the parts that are whole with it, leave copies for later."""
@@ -42,7 +44,8 @@ class Texts:
         owners = {row: self._plan.owners.of_entity_text(row) for row in texts}
         own = [row for row, owner in owners.items() if owner == row]
         limit = self._config.most_tokens("name")
-        for batch in self._encoders.text.encode([texts[row] for row in own], limit, source="name"):
+        encoded = self._encoders.text.encode([texts[row] for row in own], limit, source="name")
+        for batch in self._spans.each(ENCODING, encoded):
             at = [own[i] for i in batch.index]
             for column, values in batch.of(part).items():
                 rows.put(part.column(column), at, values)
@@ -60,7 +63,8 @@ class Texts:
             by_sentence.setdefault(mentions[row].sentence, []).append(row)
         groups = list(by_sentence.values())
         spans = [[(mentions[row].start, mentions[row].end) for row in group] for group in groups]
-        for batch in self._encoders.text.encode(list(by_sentence), self._config.most_tokens("sentence"), spans):
+        encoded = self._encoders.text.encode(list(by_sentence), self._config.most_tokens("sentence"), spans)
+        for batch in self._spans.each(ENCODING, encoded):
             for part in parts:
                 columns = batch.of(part)
                 for place, i in enumerate(batch.index):
@@ -89,7 +93,7 @@ class Texts:
         texts = sentences.between(rows.start, rows.stop)
         edges = sentences.edges_between(rows.start, rows.stop)
         encoded = self._encoders.joint.token_columns(texts, [part.kind for part in parts])
-        for first, made in zip(edges, encoded, strict=False):  # one edge more
+        for first, made in zip(edges, self._spans.each(ENCODING, encoded), strict=False):  # one edge more
             for part in parts:
                 rows.put(part.column("vector"), first + np.arange(len(made[part.kind])), made[part.kind])
 
@@ -102,7 +106,8 @@ class Texts:
         }
         owners = {slot: self._plan.owners.of_text(rows.table, slot.row, slot.column.column) for slot in texts}
         own = [slot for slot, owner in owners.items() if owner == slot]
-        vectors = self._encoders.joint.encode_texts([texts[slot] for slot in own], lambda: rows.tick(part, 0))
+        with self._spans.of(ENCODING):
+            vectors = self._encoders.joint.encode_texts([texts[slot] for slot in own], lambda: rows.tick(part, 0))
         for column in dict.fromkeys(slot.column for slot in texts):
             at = [i for i, slot in enumerate(own) if slot.column == column]
             rows.put(column, [own[i].row for i in at], vectors[at])

@@ -1,6 +1,8 @@
 """Between host and device: one copy there, one back, and no wait for it before the numbers are read."""
 
+import time
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -48,6 +50,30 @@ def mark() -> Callable[[], None]:
     event = torch.cuda.Event()
     event.record()
     return event.synchronize
+
+
+def stamp(device: torch.device) -> Callable[[], float]:
+    """Return the function that says when the device had done what it was asked for until now, once it has.
+
+    In seconds of time.monotonic.
+    """
+    if device.type != "cuda":
+        now = time.monotonic()
+        return lambda: now
+    zero, since = _zero(device)
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return lambda: since + zero.elapsed_time(event) / 1e3
+
+
+@cache
+def _zero(device: torch.device) -> tuple[torch.cuda.Event, float]:
+    """Return a point of the device's time and when it was."""
+    event = torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize(device)
+    event.record()
+    event.synchronize()
+    return event, time.monotonic()
 
 
 def _awaited(host: torch.Tensor, shapes: list[torch.Size], wait: Callable[[], None]) -> Fetched:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -396,7 +397,10 @@ def test_the_record_of_a_mixed_cache_adds_up(release, team, tmp_path, monkeypatc
 
 def test_time_counts_for_the_part_that_it_was_spent_on(release, tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("extract.computing.part_clock.time.monotonic", lambda: now[0])
+    main = threading.main_thread()  # the thread that writes takes no time
+    monkeypatch.setattr(
+        "extract.computing.part_clock.time.monotonic", lambda: now[0] if threading.current_thread() is main else 0.0
+    )
 
     def slow(owner, name, seconds):
         inner = getattr(owner, name)
