@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import cache
-from bench import encoding, loading, profile, ranking, startup
+from bench import encoding, extracting, loading, profile, ranking, startup
 from bench.kernels import Count
 from bench.pairs import race
 from bench.worker import BATCH, melcache_step, table_of
@@ -35,9 +35,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--record", type=Path, help="document whose lines between <!-- bench --> marks are replaced")
     given = parser.parse_args()
-    if given.only and given.record:
-        parser.error("--record writes all lines: leave --only out")
-    wanted = given.only or list(LINES)
+    if given.only and given.record and given.only != ["extract"]:
+        parser.error("--record writes all lines: leave --only out, or let it be extract, which has marks of its own")
+    wanted = given.only or [name for name in LINES if name != "extract"]
     caches = {name: full_size(name) for name in SHAPES if set(wanted) - WITHOUT_CACHES}
     found: dict[str, Any] = {"machine": machine(given.device), "commit": commit()}
     threads = [int(count) for count in given.threads.split(",")]
@@ -45,7 +45,7 @@ def main() -> None:
         say(f"bench: {name}")
         found[name] = LINES[name](caches, threads, given.device)
     if given.record is not None:
-        record(given.record, found)
+        record(given.record, found, "extract" if given.only else "bench")
     console.show_json(found)
 
 
@@ -190,6 +190,11 @@ def rank(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[
     return rows
 
 
+def extract(caches: dict[str, Path], threads: list[int], device: str) -> dict[str, list[dict[str, Any]]]:
+    """Count what crosses in a batch of each encoder, and measure pictures a second of encoders and extractions."""
+    return extracting.measure(WORK / "pictures", device)
+
+
 LINES = {
     "step": step,
     "authors": authors,
@@ -203,8 +208,9 @@ LINES = {
     "counts": counts,
     "encode": encode,
     "rank": rank,
+    "extract": extract,
 }
-WITHOUT_CACHES = {"codes", "encode", "rank", "start"}
+WITHOUT_CACHES = {"codes", "encode", "extract", "rank", "start"}
 
 
 def worker(kind: str, path: Path, threads: int, device: str) -> list[str]:
@@ -228,9 +234,9 @@ def commit() -> str:
     return told.stdout.strip() or "unknown"
 
 
-def record(path: Path, found: dict[str, Any]) -> None:
+def record(path: Path, found: dict[str, Any], marks: str) -> None:
     """Replace the lines between the marks of the document."""
-    begin, end = "<!-- bench -->\n", "<!-- end -->\n"
+    begin, end = f"<!-- {marks} -->\n", "<!-- end -->\n"
     before, _, rest = path.read_text().partition(begin)
     after = rest.partition(end)[2]
     path.write_text(f"{before}{begin}{tables(found)}{end}{after}")
@@ -240,11 +246,13 @@ def tables(found: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
     lines = [f"Machine: {found['machine']}. Commit {found['commit']}.\n"]
     for name in LINES:
-        if name == "counts":
+        if name == "extract":
+            lines += [f"**{table}**\n\n{_rows(rows)}" for table, rows in found.get(name, {}).items()]
+        elif name == "counts":
             lines += [_counts(row) for row in found.get(name, [])]
         elif name in found:
             rows = found[name] if isinstance(found[name], list) else [found[name]]
-            lines.append(f"**{name}**\n\n" + _markdown(list(rows[0]), [list(row.values()) for row in rows]))
+            lines.append(f"**{name}**\n\n{_rows(rows)}")
     return "\n".join(lines)
 
 
@@ -259,6 +267,10 @@ def _counts(row: dict[str, Any]) -> str:
         + "\n"
         + _markdown(["operator", "calls", "self ms"], operators)
     )
+
+
+def _rows(rows: list[dict[str, Any]]) -> str:
+    return _markdown(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _markdown(header: list[str], rows: list[list[Any]]) -> str:

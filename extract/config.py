@@ -142,6 +142,12 @@ class ExtractConfig:
         None, "with --text: tokens per encoder call (default: 1,024 on a CPU, 16,384 on a GPU)", panel="Encoders"
     )
     image_batch: int = knob(16, "images per encoder call", panel="Encoders")
+    pixels: Literal["host", "device"] = knob(
+        "host",
+        "where pictures are made as large as encoders read them: host, by Pillow on bytes, as in the papers; device: "
+        "on floats, boxes cut there and the detector's pictures padded alike, another recipe that a GPU takes faster",
+        panel="Encoders",
+    )
     infer_gender: bool = knob(False, "take or guess the gender of people in pictures (--for dwe)", panel="Encoders")
     infer_race: bool = knob(False, "take or guess the race of people in pictures (--for dwe)", panel="Encoders")
     shard_rows: int = knob(2048, "rows per shard: what a kill can cost", panel="Encoders")
@@ -198,6 +204,12 @@ class ExtractConfig:
             raise ConfigError(
                 "--joint-edges probability: CLIP, the joint encoder without --joint, gives no probability of one pair. "
                 "Add --joint MODEL, with one such as SigLIP, or leave --joint-edges out"
+            )
+        named = [option for role, option in OPTIONS.items() if role != "text" and self.named(role)]
+        if self.pixels == "device" and named:
+            raise ConfigError(
+                f"--pixels device with --{named[0]}: it is for the papers' encoders, another reads pictures in its own "
+                "way. Leave one of the two out"
             )
         parts = kinds.on_demand()
         if unknown := [name for name in self.heads if name not in (*READS, *parts)]:

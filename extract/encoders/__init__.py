@@ -41,7 +41,7 @@ class Encoders:
         if all(weights.tiny for weights in self.weights.values()):
             torch.set_num_threads(1)  # threads that wait for each other made toy models up to 140 times slower
         devices.cap_threads()
-        self.compute = Compute.choose(devices.choose(config.device), config.precision, config.workers)
+        self.compute = Compute.choose(devices.choose(config.device), config.precision, config.workers, config.pixels)
         self.text: TextEncoder = self._text(config)
         self.joint: JointEncoder = self._joint(config)
         self.image: ImageEncoder = self._image(config)

@@ -18,18 +18,32 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Compute:
-    """Device and precision of every encoder; `precision` is "fp32", "bf16" or "fp16", `workers` are threads beside."""
+    """Device and precision of every encoder; `precision` is "fp32", "bf16" or "fp16", `workers` are threads beside.
+
+    `pixels` says where the papers' encoders make pictures as large as they read them, "host" or "device".
+    """
 
     device: torch.device
     precision: str
     workers: int = 1
+    pixels: str = "host"
 
     @classmethod
-    def choose(cls, device: torch.device, precision: str, workers: int = 1) -> "Compute":
+    def choose(cls, device: torch.device, precision: str, workers: int = 1, pixels: str = "host") -> "Compute":
         """Resolve "auto": fp16 on CUDA (features are stored as float16), fp32 elsewhere."""
         if precision == "auto":
             precision = "fp16" if device.type == "cuda" else "fp32"
-        return cls(device, precision, workers)
+        return cls(device, precision, workers, pixels)
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the device makes pictures as large as they are read."""
+        return self.pixels == "device"
+
+    @property
+    def resized_as(self) -> str:
+        """How recipes call what pictures are resized on."""
+        return "floats, clamped, by the device" if self.on_device else "uint8"
 
     @property
     def ahead(self) -> int:
@@ -52,8 +66,9 @@ class Compute:
         return torch.autocast(self.device.type, dtype)
 
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Return the model on the device, frozen and in evaluation mode."""
-        return model.eval().requires_grad_(False).to(self.device)
+        """Return the model on the device, frozen and in evaluation mode; on a GPU channels lie last."""
+        model = model.eval().requires_grad_(False).to(self.device)
+        return model.to(memory_format=torch.channels_last) if self.device.type == "cuda" else model
 
     def place_packed(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return the placed model, on a CPU with its linear layers as oneDNN packs them: same to rounding, faster."""

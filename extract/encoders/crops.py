@@ -5,19 +5,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from extract.encoders.compute import Compute
-from extract.encoders.pixels import Picture, Read, Seen, plain
+from extract.encoders.pixels import Picture, Read, Seen
 
 RECIPE = "stored boxes rounded outwards in pixels of the decoded picture, then as CLIP's pictures"
 
 
 def cut(found: Sequence[tuple[Seen, np.ndarray]], reads: Sequence[Read], compute: Compute) -> list[Picture]:
-    """Return what is in n boxes (4,), each of a picture, and what is read of it."""
+    """Return what is in n boxes (4,), each of a picture, and what is read of it: in threads, or on the device."""
 
     def one(of: tuple[Seen, np.ndarray]) -> Picture:
-        image = plain(of[0])
-        return Picture(image.crop(outward(of[1], image.size))).prepared(reads)
+        picture = of[0] if isinstance(of[0], Picture) else Picture(of[0])
+        return picture.cut(*outward(of[1], picture.size))
 
-    return compute.each(one, found)
+    if compute.on_device:
+        return [one(of) for of in found]
+    return compute.each(lambda of: one(of).prepared(reads), found)
 
 
 def outward(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:

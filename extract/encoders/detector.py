@@ -1,6 +1,7 @@
 """The best K objects of a picture and Eq. 11's one vector that stands for them; Faster-RCNN R50-FPN finds them."""
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from common.output import loading
 from extract.encoders import crops, transfer
 from extract.encoders.base import NONE, Columns, Encoder, ImageEncoder, Made
 from extract.encoders.compute import Compute, seeded, tame
-from extract.encoders.pixels import Seen, plain
+from extract.encoders.pixels import Seen, plain, sent
 from extract.weights import torchvision_files
 from extract.weights.sources import Wanted, Weights, random_identity, sha256_file
 
@@ -28,6 +29,7 @@ FILES = {
         "https://download.pytorch.org/models/fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
     ),
 }
+DIVISIBLE = 128  # pixels: few sizes, which pictures that are alike share
 THRESHOLD = 0.05  # torchvision's default
 FOUND = ("boxes", "scores", "labels")
 Found = dict[str, np.ndarray]  # of one picture, by these names
@@ -101,21 +103,50 @@ class Objects(Detector):
             "threshold": 0.0 if weights.random else THRESHOLD,
             **self.crops_recipe(),
         }
+        if compute.on_device:
+            self.recipe["batch"] = f"pictures of one size, padded to multiples of {DIVISIBLE}: of no other's size"
 
     @torch.inference_mode()
     def _detect(self, images: Sequence[Seen]) -> list[Found]:
         """Return by picture the boxes (n, 4) inside it, scores and labels (n,) of what is found, best score first."""
-        there = transfer.send([np.asarray(plain(image)) for image in images], self._compute.device)
+        device = self._compute.device
+        if self._compute.on_device:
+            there = sent(images, device)
+        else:
+            there = transfer.send([np.asarray(plain(image)) for image in images], device)
         pixels = [picture.permute(2, 0, 1).float() / 255 for picture in there]
+        detections: list[dict[str, torch.Tensor]] = [{}] * len(images)
         with self._compute.autocast():
-            detections = self._model(pixels)
+            for places in self._alike([image.size for image in images]):
+                for place, found in zip(places, self._model([pixels[i] for i in places]), strict=True):
+                    detections[place] = found
         self.counts["pictures"] += len(images)
         fetched = iter(transfer.fetch(*(found[name] for found in detections for name in FOUND))())
         return [{name: next(fetched) for name in FOUND} for _ in detections]
 
+    def _alike(self, sizes: Sequence[tuple[int, int]]) -> Iterable[Sequence[int]]:
+        """Return which pictures of sizes (width, height) pass together: all, or those that are padded to one size."""
+        if not self._compute.on_device:
+            return [range(len(sizes))]
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for place, (width, height) in enumerate(sizes):
+            groups[_padded(width, height, self._model.transform)].append(place)
+        return groups.values()
+
     @cached_property
-    def _model(self) -> torch.nn.Module:
-        return self._compute.place(_load(self._path, self._weights, self._version))
+    def _model(self) -> Any:
+        model: Any = self._compute.place(_load(self._path, self._weights, self._version))
+        if self._compute.on_device:
+            model.transform.size_divisible = DIVISIBLE
+        return model
+
+
+def _padded(width: int, height: int, transform: Any) -> tuple[int, int]:
+    """Return the width and height to which torchvision's transform pads a picture: resized in float32, as it does."""
+    short, long = np.float32(min(width, height)), np.float32(max(width, height))
+    scale = float(min(np.float32(transform.min_size[0]) / short, np.float32(transform.max_size) / long))
+    wide, high = (-(-int(side * scale) // DIVISIBLE) * DIVISIBLE for side in (width, height))
+    return wide, high
 
 
 def summary(vectors: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -15,16 +15,20 @@ TO_FLOATS = ("ToTensor", "MaybeToTensor")
 
 
 class Picture:
-    """A decoded RGB picture, and what encoders read of it."""
+    """A decoded RGB picture, and what encoders read of it; `there` (H, W, 3) is it on the device, if it was sent."""
 
     def __init__(self, image: Image.Image) -> None:
-        self.image = image
+        self.image, self.size = image, image.size
+        self.there: torch.Tensor | None = None
         self._made: dict[Read, Any] = {}
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height."""
-        return self.image.size
+    def cut(self, left: int, top: int, right: int, bottom: int) -> "Picture":
+        """Return what is in a box of the picture; on the device, too, if it is there."""
+        if self.there is None:
+            return Picture(self.image.crop((left, top, right, bottom)))
+        found = Picture(self.image)
+        found.size, found.there = (right - left, bottom - top), self.there[top:bottom, left:right]
+        return found
 
     def prepared(self, reads: Iterable[Read]) -> "Picture":
         """Return the picture with what is read of it made."""
@@ -45,6 +49,16 @@ Seen = Image.Image | Picture
 def plain(picture: Seen) -> Image.Image:
     """Return the picture alone."""
     return picture.image if isinstance(picture, Picture) else picture
+
+
+def sent(pictures: Sequence[Seen], device: torch.device) -> list[torch.Tensor]:
+    """Return pictures (H, W, 3) on the device: those that no encoder has sent are copied there at once."""
+    found = [picture if isinstance(picture, Picture) else Picture(picture) for picture in pictures]
+    missing = [picture for picture in found if picture.there is None]
+    arrays = [picture.read(np.asarray) for picture in missing]
+    for picture, there in zip(missing, transfer.send(arrays, device) if arrays else [], strict=True):
+        picture.there = there
+    return [picture.there for picture in found if picture.there is not None]
 
 
 def read_of(picture: Seen, read: Read) -> Any:
@@ -84,6 +98,47 @@ class Pixels:
         there = transfer.send_stacked([read_of(picture, self.read) for picture in pictures], device)
         if not self._normal:
             return there
-        mean, std = self._scales = [scale.to(device) for scale in self._scales]  # the first batch moves them
-        values = there.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        return self._normalized(there.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format))
+
+    def _normalized(self, values: torch.Tensor) -> torch.Tensor:
+        """Return values from 0 to 255 (n, 3, H, W) normalized, in their place."""
+        mean, std = self._scales = [scale.to(values.device) for scale in self._scales]  # the first batch moves them
         return values.div_(255).sub_(mean).div_(std)
+
+
+class DevicePixels(Pixels):
+    """How an encoder reads pictures that the device makes as large as it reads them: bicubic with antialias, on floats.
+
+    Of a picture made as large as `resized` says of its height and width, the middle of `side` x `side` is read.
+    """
+
+    def __init__(
+        self,
+        resized: Callable[[int, int], tuple[int, int]],
+        side: Callable[[], int],
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__(np.asarray, mean, std)
+        self._resized, self._side = resized, side
+
+    def batch(self, pictures: Sequence[Seen], device: torch.device) -> torch.Tensor:
+        """Return n pictures as an encoder reads them, float32 (n, 3, side, side) on the device."""
+        return self._normalized(torch.cat([self._read_there(pixels) for pixels in sent(pictures, device)]))
+
+    def _read_there(self, pixels: torch.Tensor) -> torch.Tensor:
+        size, side = self._resized(*pixels.shape[:2]), self._side()
+        values = pixels.permute(2, 0, 1)[None].float()
+        made = torch.nn.functional.interpolate(values, size, mode="bicubic", antialias=True).clamp_(0, 255)
+        top, left = (round((length - side) / 2) for length in size)
+        return made[:, :, top : top + side, left : left + side]
+
+
+def short_side(side: int) -> Callable[[int, int], tuple[int, int]]:
+    """Return the function from a height and a width to those of a picture whose short side is as long as `side`."""
+
+    def resized(height: int, width: int) -> tuple[int, int]:
+        long = int(side * max(height, width) / min(height, width))
+        return (side, long) if height <= width else (long, side)
+
+    return resized

@@ -11,7 +11,7 @@ from PIL import Image
 from common.output import loading
 from extract.encoders.base import ImageEncoder
 from extract.encoders.compute import Compute, seeded, tame
-from extract.encoders.pixels import Pixels, Read, Seen
+from extract.encoders.pixels import DevicePixels, Pixels, Read, Seen
 from extract.weights import torchvision_files
 from extract.weights.sources import Wanted, Weights, random_identity, sha256_file
 
@@ -29,9 +29,14 @@ class ResNet(ImageEncoder):
 
     def __init__(self, weights: Weights, compute: Compute, batch: int) -> None:
         super().__init__(compute, batch)
-        self._weights, self._pixels = weights, Pixels(self._resized, MEAN, STD)
+        self._weights = weights
         self._path: Path | None = None
         self._side = TINY_SIDE if weights.tiny else SIDE
+        self._pixels = (
+            DevicePixels(lambda height, width: (self._side, self._side), lambda: self._side, MEAN, STD)
+            if compute.on_device
+            else Pixels(self._resized, MEAN, STD)
+        )
         if not weights.random:
             self._path = weights.find(FILE, lambda: torchvision_files.download(FILE))
         self._model: torch.nn.Module | None = None
@@ -39,7 +44,7 @@ class ResNet(ImageEncoder):
         self.recipe: dict[str, Any] = {
             "encoder": "torchvision resnet152" if not weights.tiny else "torchvision ResNet, tiny",
             "weights": sha256_file(self._path) if self._path else random_identity(weights.kind, "torchvision"),
-            "resize": f"{self._side} x {self._side}, bicubic with antialias, on uint8",
+            "resize": f"{self._side} x {self._side}, bicubic with antialias, on {compute.resized_as}",
             "mean": MEAN,
             "std": STD,
             "compute": compute.precision,

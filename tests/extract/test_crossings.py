@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from bench import __main__ as bench
 from bench import crossings, extracting
 from bench.crossings import Crossings
-from extract.config import ExtractConfig
-from extract.encoders import Encoders
 
 
 def test_the_stand_in_computes_and_counts_what_crosses():
@@ -40,9 +39,31 @@ def test_a_number_of_the_host_does_not_cross():
 
 
 @pytest.fixture(scope="module")
-def counts():
-    encoders = Encoders(ExtractConfig(weights="random-tiny", device="cpu", text_batch=4, image_batch=4))
-    return {row["batch"]: (row["sent"], row["fetched"], row["waits"]) for row in extracting.crossing(encoders)}
+def measured(tmp_path_factory):
+    """What `python -m bench --only extract` measures on a CPU, and what it says."""
+    lines = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extracting, "say", lines.append)
+        return extracting.measure(tmp_path_factory.mktemp("bench"), "cpu"), lines
+
+
+@pytest.fixture(scope="module")
+def counts(measured):
+    [crossed] = [rows for name, rows in measured[0].items() if name.startswith("copies")]
+    return {row["batch"]: (row["sent"], row["fetched"], row["waits"]) for row in crossed}
+
+
+def test_the_bench_runs_on_a_cpu_and_says_what_it_leaves_out(measured):
+    tables, lines = measured
+    assert lines == ["extract: no GPU: toys and few pictures; fraction of peak and busy share of the GPU are left out"]
+    speeds, whole = tables["extract"], tables["extraction"]
+    assert [(row["encoder"], row["pixels"]) for row in speeds] == [
+        (name, pixels) for pixels in ("host", "device") for name in ("image", "joint", "objects", "image and joint")
+    ]
+    assert all(row["pictures_a_second"] > 0 and "of_peak" not in row for row in speeds)
+    assert [row["pixels"] for row in whole] == ["host", "device"]
+    assert all(row["pictures_a_second"] > 0 and 0 <= row["decoding_hidden"] <= 1 for row in whole)
+    assert "| joint | device |" in bench.tables({"machine": "", "commit": "", "extract": tables})
 
 
 def test_a_batch_is_sent_once_fetched_once_and_waited_for_once(counts):

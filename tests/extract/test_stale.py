@@ -34,6 +34,7 @@ DECIDE = {
     "sentence_tokens": (32, {"mention.text", "token.text", "mention.tokens"}, "max_tokens"),
     "text_batch": (3, TEXTS | {"mention.crops"}, "encoder."),  # CLIP's batches are of both
     "image_batch": (3, PICTURES, "encoder."),
+    "pixels": ("device", PICTURES - {"joint_token.joint"}, "encoder."),
     "precision": ("bf16", PICTURES | TEXTS, "encoder."),
     "infer_gender": (True, {"mention.attributes"}, ""),
     "infer_race": (True, {"mention.attributes"}, ""),

@@ -16,6 +16,7 @@ from common.output import loading
 from extract.encoders.compute import Compute, seeded
 from extract.encoders.joint.base import JointEncoder, Logits
 from extract.encoders.joint.kept import kept
+from extract.encoders.pixels import DevicePixels, Pixels, short_side
 from extract.weights import states
 from extract.weights.sources import Wanted, Weights, random_identity, reachable, sha256_file
 
@@ -27,7 +28,9 @@ FILE = Wanted(
     "https://huggingface.co/timm/vit_base_patch32_clip_224.openai",
 )
 OPENAI_SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"  # of ViT-B-32.pt, from its own URL
+IMAGE = "open_clip image_transform: short side to 224, bicubic with antialias, center crop, OpenAI mean"
 CONTEXT = 77
+SIDE, MEAN, STD = 224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # open_clip's, too
 TEXT = f"open_clip's BPE, {CONTEXT} tokens, end token kept when cut"
 
 
@@ -49,7 +52,7 @@ class Clip(JointEncoder):
             "encoder": "open_clip",
             "architecture": "CLIP, tiny" if weights.tiny else ARCHITECTURE,
             "weights": sha256_file(self._path) if self._path else random_identity(weights.kind, "open_clip_torch"),
-            "image": "open_clip image_transform: short side to 224, bicubic with antialias, center crop, OpenAI mean",
+            "image": IMAGE if not compute.on_device else f"{IMAGE}, on {compute.resized_as}",
             "text": TEXT,
             "compute": compute.precision,
             "batch": f"{text_batch} texts and {image_batch} pictures of one shard in row order",
@@ -100,6 +103,13 @@ class Clip(JointEncoder):
     def model(self) -> Any:
         """The model with its weights, on the device."""
         return self._compute.place(_load(self._path, self._weights.tiny))
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """How the model reads pictures: as open_clip's transform does, or made as small on the device."""
+        if not self._compute.on_device:
+            return super().pixels
+        return DevicePixels(short_side(SIDE), lambda: SIDE, MEAN, STD)
 
     @cached_property
     def transform(self) -> Callable[[Image.Image], torch.Tensor]:
