@@ -76,9 +76,9 @@ class RunHeads:
 
     def _towers(self, table: Table) -> tuple[Towers, float]:
         """Return towers of the mentions of a table, and by what their scores are to be multiplied."""
-        towers, factor = untrained_heads.towers_of_clip(table), 1.0
-        if self._networks:
-            towers, factor = mean_towers(self._networks, table)
+        towers, factor = (
+            mean_towers(self._networks, table) if self._networks else (untrained_heads.towers_of_clip(table), 1.0)
+        )
         return replace(towers, known=self._known), factor
 
     def _asked(self, surfaces: Sequence[str]) -> Tensor:
