@@ -189,14 +189,24 @@ def _thumbnail(texts: Texts, id: str, *, of_entity: bool) -> str | None:
 def listed(card: Mapping[str, Any], page: int) -> list[Any]:
     """Return what the list of mentions holds of one, for the script: see report/static/report.js."""
     sentence = card["sentence"]
-    before, behind = (sentence.before[-AROUND:], sentence.after[:AROUND]) if sentence else ("", "")
+    before, behind = (_end(sentence.before), _beginning(sentence.after, AROUND)) if sentence else ("", "")
     surface = sentence.marked if sentence and sentence.marked else card["surface"]
     if sentence and not sentence.marked:
-        before, behind = "", sentence.before[: 2 * AROUND]
+        before, behind = "", _beginning(sentence.before, 2 * AROUND)
     gold = card["gold"] or {"name": "", "id": ""}
     said = [[own["outcome"], round(own["sure"], 3), own["marks"]] for own in card["runs"].values()]
     lost = int(sentence is not None and not sentence.marked)
     return [card["anchor"], page, card["id"], before, surface, behind, gold["name"], said, lost]
+
+
+def _beginning(text: str, most: int) -> str:
+    """Return what a text begins with, cut behind a word where there is one to spare."""
+    return text if len(text) <= most else (text[:most].rpartition(" ")[0] or text[:most]) + " …"
+
+
+def _end(text: str) -> str:
+    """Return what a text ends with, cut before a word where there is one to spare."""
+    return text if len(text) <= AROUND else "… " + (text[-AROUND:].partition(" ")[2] or text[-AROUND:])
 
 
 def counted(looked: Looked) -> dict[int, dict[str, dict[str, int]]]:

@@ -20,7 +20,7 @@ from common.errors import ConfigError, DatasetError
 from melcache import cli
 from report import build
 from report.config import ReportConfig
-from report.findings import answers, overview
+from report.findings import answers, mentions, overview
 from report.writing import folder, pages, thumbnails
 from tests import reports
 from tests.reports import config
@@ -255,6 +255,16 @@ def test_a_head_by_file_that_kept_no_scores_has_a_summary_that_asks_for_its_file
     monkeypatch.setattr(answers.own_head, "load_for", lambda *given: loaded.append(given))
     build.report(dataclasses.replace(asked, model="my/bert.py", out=tmp_path / "again"))
     assert loaded == [("my/bert.py", bare, "bert")]
+
+
+def test_the_list_cuts_sentences_between_words_and_says_so():
+    words = " ".join(f"w{n}" for n in range(60))
+    begun, ended = mentions._beginning(words, 40), mentions._end(words)
+    assert words.startswith(begun.removesuffix(" …") + " ") and begun.endswith(" …") and len(begun) <= 42
+    assert words.endswith(" " + ended.removeprefix("… ")) and ended.startswith("… ")
+    for text in ("short", " a b ", ""):
+        assert mentions._beginning(text, 40) == mentions._end(text) == text
+    assert mentions._beginning("x" * 50, 40) == "x" * 40 + " …"
 
 
 def test_a_slicing_of_one_slice_is_a_line_and_no_table(world, tmp_path, monkeypatch):
