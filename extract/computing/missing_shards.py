@@ -8,7 +8,7 @@ from functools import partial
 
 from cache.store.claims import Claims
 from cache.writing.draft import Draft
-from cache.writing.writer import Todo
+from cache.writing.writer import ShardPlan, Todo
 from common.output import Progress, say, table
 from extract.computing import tasks
 from extract.computing.derived_parts import Derived
@@ -16,7 +16,7 @@ from extract.computing.overlap import Spans, Writing
 from extract.computing.part_clock import Clock
 from extract.computing.picture_parts import Pictures
 from extract.computing.row_range import Range
-from extract.computing.tasks import PAIR, TEXTS, Task
+from extract.computing.tasks import PAIR, TEXTS, Key, Task
 from extract.computing.text_parts import Texts
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
@@ -98,6 +98,7 @@ class Sharing:
     def __init__(self, work: Work, split: list[Task], claims: Claims) -> None:
         self._work, self._claims = work, claims
         self._open = {task.key: task for task in split}
+        self._left: dict[Key, list[ShardPlan]] = {}  # what is missing of tasks that were looked at
         self._table, self._progress = "", _ignore
 
     def finish(self, name: str) -> None:
@@ -124,25 +125,42 @@ class Sharing:
         return any(self._take(task) for task in list(self._open.values()) if task.table != self._table)
 
     def _take(self, task: Task) -> bool:
-        """Finish a task unless another process is at it, or at one that it derives from; return whether it is done."""
-        work = self._work
+        """Finish a task unless another process is at it, or at one that it derives from; return whether it is done.
+
+        What others have finished is taken without a claim: all who wait for a task take it at once.
+        """
         if task.key not in self._open:
             return True
         if task.missing and not tasks.ready(task, self._open):
             return False
         with contextlib.ExitStack() as held:
-            if task.missing and not held.enter_context(self._claims.held(task.claim, task.index)):
-                return False
-            advance = self._progress if task.table == self._table else _ignore
-            missing = [shard for shard in task.missing if not work.draft.adopt(shard)]
-            advance(work.count(task) * len(task.parts - {shard.part.name for shard in missing}))
-            work.clock.start()
-            ready = partial(self._await, task)
-            given = (work.plan, work.draft, task.table, task.index, missing, advance, work.clock, ready)
-            work.finish(task, Range(*given, work.writing))
-            work.when_saved(held.pop_all().close)
+            if missing := self._missing(task):
+                if not held.enter_context(self._claims.held(task.claim, task.index)):
+                    return False
+                missing = self._missing(task)
+            self._finish(task, missing)
+            self._work.when_saved(held.pop_all().close)
         del self._open[task.key]
         return True
+
+    def _missing(self, task: Task) -> list[ShardPlan]:
+        """Return the shards of a task that are still missing; the others are adopted, each once."""
+        before = self._left.get(task.key, task.missing)
+        left = [shard for shard in before if not self._work.draft.adopt(shard)]
+        self._left[task.key] = left
+        done = {shard.part.name for shard in before} - {shard.part.name for shard in left}
+        self._advance(task)(self._work.count(task) * len(done))
+        return left
+
+    def _finish(self, task: Task, missing: list[ShardPlan]) -> None:
+        work = self._work
+        work.clock.start()
+        ready = partial(self._await, task)
+        given = (work.plan, work.draft, task.table, task.index, missing, self._advance(task), work.clock, ready)
+        work.finish(task, Range(*given, work.writing))
+
+    def _advance(self, task: Task) -> Callable[[int], None]:
+        return self._progress if task.table == self._table else _ignore
 
     def _await(self, task: Task) -> None:
         """Wait for the tasks that one copies from, and finish those of them that nobody is at.

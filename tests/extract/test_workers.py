@@ -183,14 +183,43 @@ def test_a_range_that_is_copied_from_and_that_nobody_is_at_is_computed_in_betwee
     assert len(made) == ranges == len(set(made))
 
 
+def test_what_others_have_finished_is_taken_without_a_claim(release, alone, tmp_path, monkeypatch):
+    """Of many that wait for a task none waits for another that has just taken it."""
+    folder, held, made = tmp_path / "world", [], []
+    finished = melcache.open(pipeline.run(config(release, tmp_path / "there")))
+
+    def do(work, todo):
+        put(finished, folder, lambda shard: True)
+        held.extend(theirs.held(task.claim, task.index) for task in tasks.split(todo))
+        assert all(one.__enter__() for one in held)
+        real(work, todo)
+
+    real, theirs = missing_shards.Work.do, Claims(folder)
+    monkeypatch.setattr(missing_shards.Work, "do", do)
+    note(monkeypatch.setattr, made.append)
+    monkeypatch.setattr(missing_shards.time, "sleep", lambda seconds: pytest.fail("it waits"))
+    pipeline.run(config(release, tmp_path))
+    assert melcache.open(folder).id == alone[0] and made == [] and len(held) > 20
+
+
 def pipeline_of_another(release, tmp_path, folder):
     """Put the rest of the first range of entities there, as another process would."""
     there = tmp_path / "there"
     pid = child(lambda: pipeline.run(config(release, there)))
     assert os.waitpid(pid, 0)[1] == 0
-    for shard in melcache.open(there / "world").manifest.shards:
-        if shard.part.table == "entity" and shard.start == 0 and shard.part != "entity.text":
-            os.link(there / "world" / shard.file, folder / shard.file)
+    put(melcache.open(there / "world"), folder, rest_of_the_first_entities)
+
+
+def rest_of_the_first_entities(shard):
+    return shard.part.table == "entity" and shard.start == 0 and shard.part != "entity.text"
+
+
+def put(finished, folder, of):
+    """Put some shards of a finished cache into a folder."""
+    folder.mkdir(exist_ok=True)
+    for shard in finished.manifest.shards:
+        if of(shard):
+            os.link(finished.path / shard.file, folder / shard.file)
             checksums.note(folder, shard.file, shard.sha256)
 
 
