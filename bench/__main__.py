@@ -15,6 +15,7 @@ import cache
 from bench import encoding, extracting, loading, profile, ranking, startup
 from bench.kernels import Count
 from bench.pairs import race
+from bench.simulation import measured
 from bench.worker import BATCH, melcache_step, table_of
 from cache.writing.synth import SHAPES, Synthetic, write
 from common import console, devices
@@ -195,6 +196,11 @@ def extract(caches: dict[str, Path], threads: list[int], device: str) -> dict[st
     return extracting.measure(WORK / "pictures", device)
 
 
+def workers(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[str, Any]]:
+    """Simulate how 2 to 64 workers divide an extraction, with measured costs."""
+    return list(measured.table())
+
+
 LINES = {
     "step": step,
     "authors": authors,
@@ -209,8 +215,9 @@ LINES = {
     "encode": encode,
     "rank": rank,
     "extract": extract,
+    "workers": workers,
 }
-WITHOUT_CACHES = {"codes", "encode", "extract", "rank", "start"}
+WITHOUT_CACHES = {"codes", "encode", "extract", "rank", "start", "workers"}
 
 
 def worker(kind: str, path: Path, threads: int, device: str) -> list[str]:

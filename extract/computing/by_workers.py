@@ -13,7 +13,7 @@ from extract.config import ExtractConfig
 from workers import launch
 from workers.work import Work
 
-FEW = 2  # tasks for each worker: with fewer, one waits long for the last
+FEW, ENOUGH = 2, 7  # tasks for each worker: with fewer, one waits long for the last; with so many, little
 
 
 def work(config: ExtractConfig, plan: Callable[[], bytes], todo: Sequence[Todo]) -> bool:
@@ -27,9 +27,11 @@ def work(config: ExtractConfig, plan: Callable[[], bytes], todo: Sequence[Todo])
         return True
     count = sum(bool(task.missing) for task in tasks.split(todo))
     if count < engine.count * FEW:
+        better = max(1, config.shard_rows * count // (ENOUGH * engine.count))
+        smaller = f"--shard-rows {better}" if all(item.missing for item in todo) else "a smaller --shard-rows"
         say(
-            f"{engine.count} workers share {count} tasks, so that some may have nothing to do. A new cache with a "
-            f"smaller --shard-rows than {config.shard_rows:,} has more"
+            f"{engine.count} workers share {count} tasks, so that some may have nothing to do. A new cache with "
+            f"{smaller} has more"
         )
     last = dataclasses.replace(config, workers_on=None, slurm="", wait=False, explain=False)
     alone = dataclasses.replace(last, remote="", push=False, signers=None, require_signed=False)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -302,7 +303,9 @@ def test_workers_are_given_the_plan_and_none_is_left(release, alone, tmp_path, f
 def test_more_workers_than_tasks_are_told(release, tmp_path, forks, capsys):
     """Three ranges of entities and four of mentions are two tasks each, as many of pairs are one."""
     pipeline.run(config(release, tmp_path, workers_on="local:10"))
-    assert "10 workers share 18 tasks, so that some may have nothing to do" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "10 workers share 18 tasks, so that some may have nothing to do" in said
+    assert re.search(r"A new cache with --shard-rows 1 has more$", said, re.MULTILINE)
 
 
 def test_lists_by_vectors_are_made_once_between_two_plans(release, tmp_path, forks, monkeypatch):

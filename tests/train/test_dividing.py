@@ -366,6 +366,14 @@ def test_what_is_no_engine_is_refused(given):
         WorkersConfig(given)
 
 
+def test_jobs_of_slurm_have_options_and_may_be_waited_for():
+    found = WorkersConfig("slurm:3", "partition=gpu gpus=1", wait=True).engine
+    assert (found.kind, found.count, found.wait) == ("slurm", 3, True) and "gpu" in str(found.options)
+    for given in ({"slurm": "gpus=1"}, {"wait": True}):
+        with pytest.raises(ConfigError, match="is for jobs of Slurm"):
+            WorkersConfig("others", **given)
+
+
 def test_cores_are_divided_and_the_number_of_threads_is_everywhere_the_same(monkeypatch, capsys):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
     given = cli.Given(WorkersConfig, {"workers_on": "local:5"})

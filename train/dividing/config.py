@@ -6,7 +6,7 @@ It is no knob of the runs, whose identity covers the code of train/config.py.
 from dataclasses import dataclass
 
 from common.options import knob
-from workers.engine import WORKERS_ON, Engine
+from workers.engine import SLURM, WAIT, WORKERS_ON, Engine
 
 OTHERS = "others"
 
@@ -20,6 +20,8 @@ class WorkersConfig:
         f"{WORKERS_ON}. {OTHERS}: be one of several that you start yourself, on machines that share the folder",
         panel="Machine",
     )
+    slurm: str = knob("", SLURM, panel="Machine")
+    wait: bool = knob(False, WAIT, panel="Machine")
 
     def __post_init__(self) -> None:
         _ = self.engine  # refuses what is none
@@ -32,4 +34,4 @@ class WorkersConfig:
     @property
     def engine(self) -> Engine | None:
         """What starts the workers; None where there are none, or others start them.  Raises ConfigError."""
-        return None if self.one_of_many else Engine.of(self.workers_on)
+        return Engine.of(None if self.one_of_many else self.workers_on, self.slurm, self.wait)
