@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from extract.reading.string_columns import Told
+from extract.reading.entity_columns import Told
 
 Borders = list[tuple[int, int]]
 

@@ -21,8 +21,8 @@ from cache.schema import UNLABELED
 from common.records import Dataset, Entity, Face, Image, Mention
 from extract import images
 from extract.planning.layout import Layout
-from extract.reading.entity_columns import field, pictures
-from extract.reading.string_columns import StringColumn, Told
+from extract.reading.entity_columns import Told, field, pictures
+from extract.reading.string_columns import StringColumn
 
 NONE, MISSING = IMAGE_STATUS.index("none"), IMAGE_STATUS.index("missing")
 TABLES = ("entity", "mention")

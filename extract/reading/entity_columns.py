@@ -1,9 +1,9 @@
 """Entities of a release as columns of bytes: 6,000,000 records of Python objects would take 2 GB."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, repeat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -54,25 +54,26 @@ class Strings(Sequence[str]):
         return (self._buffer[a:b].decode("utf-8", "surrogatepass") for a, b in zip(begins, ends, strict=True))
 
 
-class Blank(Sequence[str]):
-    """As many empty texts."""
+class Told(Sequence[str]):
+    """What a function tells of each of some, asked for whenever it is needed."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, some: Sequence[Any] | np.ndarray, tell: Callable[[Any], str]) -> None:
+        self._some, self._tell = some, tell
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._some)
 
     @overload
     def __getitem__(self, row: int) -> str: ...
     @overload
     def __getitem__(self, row: slice) -> list[str]: ...
     def __getitem__(self, row: int | slice) -> str | list[str]:
-        found = range(self._count)[row]
-        return [""] * len(found) if isinstance(found, range) else ""
+        if isinstance(row, slice):
+            return list(map(self._tell, self._some[row]))
+        return self._tell(self._some[row])
 
     def __iter__(self) -> Iterator[str]:
-        return repeat("", self._count)
+        return map(self._tell, self._some)
 
 
 class Entities(Sequence[Entity]):
@@ -122,7 +123,7 @@ class Entities(Sequence[Entity]):
 
     def column(self, field: str) -> Sequence[str]:
         """Return a field of all."""
-        return self._columns.get(field) or Blank(self._count)
+        return self._columns.get(field) or Told(range(self._count), lambda row: "")
 
 
 def field(records: Sequence[Entity] | Sequence[Mention], name: str) -> Sequence[str]:

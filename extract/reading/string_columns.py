@@ -1,7 +1,6 @@
 """Texts of records as columns of strings, cut out where they are asked for: all names of 6,000,000 take 1.5 GB."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, overload
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,28 +8,6 @@ from common.records import Entity, Mention
 from extract.reading import entity_columns
 
 MOST_BYTES = 256  # of a string
-
-
-class Told(Sequence[str]):
-    """What a function tells of each of some, asked for whenever it is needed."""
-
-    def __init__(self, some: Sequence[Any] | np.ndarray, tell: Callable[[Any], str]) -> None:
-        self._some, self._tell = some, tell
-
-    def __len__(self) -> int:
-        return len(self._some)
-
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            return list(map(self._tell, self._some[row]))
-        return self._tell(self._some[row])
-
-    def __iter__(self) -> Iterator[str]:
-        return map(self._tell, self._some)
 
 
 class StringColumn:
