@@ -2,15 +2,19 @@
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.output import Progress, say
 from workers.engine import Engine
+from workers.keeper import BEGIN
 from workers.work import Work, command, last_line, python_path
 
 LOOK = 0.5  # seconds between two looks at the workers
+PATIENCE = 10.0  # seconds from SIGTERM to SIGKILL
 
 
 def run(engine: Engine, work: Work) -> None:
@@ -19,14 +23,13 @@ def run(engine: Engine, work: Work) -> None:
     with tempfile.TemporaryDirectory(prefix="melcache-workers-") as folder:
         logs = [Path(folder) / f"{place}.log" for place in range(count)]
         words = command(work.module, work.words)
-        workers = [start(words, _environment(place, count), log) for place, log in enumerate(logs)]
+        workers: list[subprocess.Popen[bytes]] = []
         try:
+            for place, log in enumerate(logs):
+                workers.append(start(words, _environment(place, count), log))
             _wait(workers, work)
         finally:
-            for worker in workers:
-                worker.terminate()
-            for worker in workers:
-                worker.wait()
+            end(workers)
         for place, (worker, log) in enumerate(zip(workers, logs, strict=True)):
             if worker.returncode:
                 said = last_line(log)
@@ -34,15 +37,28 @@ def run(engine: Engine, work: Work) -> None:
 
 
 def start(words: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a worker, whose output goes to a file."""
+    """Start a worker, whose output goes to a file, and which ends with this process."""
     with log.open("wb") as out:
         return subprocess.Popen(
-            words,
+            [sys.executable, "-c", BEGIN, *words],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             env={**os.environ, **environment, "PYTHONPATH": python_path()},
         )
+
+
+def end(workers: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Bid processes end, and end those that do not within PATIENCE."""
+    for worker in workers:
+        worker.terminate()
+    last = time.monotonic() + PATIENCE
+    for worker in workers:
+        try:
+            worker.wait(max(0, last - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
 
 
 def _wait(workers: list[subprocess.Popen[bytes]], work: Work) -> None:
@@ -59,7 +75,7 @@ def _wait(workers: list[subprocess.Popen[bytes]], work: Work) -> None:
 def _environment(place: int, count: int) -> dict[str, str]:
     """Return what a worker's environment says: its share of the cores, and its GPU where there are several."""
     cores = max(1, len(os.sched_getaffinity(0)) // count)
-    found = {"OMP_NUM_THREADS": str(cores)}
+    found = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(cores)}
     if (gpus := _gpus()) and len(gpus) > 1:
         found["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TAIL = 500  # characters of what a worker said last
+MOST = 1 << 16  # bytes of a log that are read for them
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def python_path() -> str:
 def last_line(log: Path) -> str:
     """Return what a worker said last, "" where it said nothing."""
     try:
-        return log.read_text(errors="replace").strip().rpartition("\n")[2][:TAIL]
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MOST))
+            return file.read().decode(errors="replace").strip().rpartition("\n")[2][:TAIL]
     except OSError:
         return ""

@@ -165,11 +165,14 @@ class Sharing:
     def _await(self, task: Task) -> None:
         """Wait for the tasks that one copies from, and finish those of them that nobody is at.
 
-        They stand before it, and so do those that they wait for: somebody always goes on.
+        They stand before it, and so do those that they wait for, which are taken first: somebody always goes on.
         """
-        if task.key != next(iter(self._open)):  # else all before it is finished
-            for key in tasks.copied_from(self._work.plan, task):
-                while key in self._open and not self._take(self._open[key]):
+        if task.key == next(iter(self._open)):  # all before it is finished
+            return
+        for key in tasks.copied_from(self._work.plan, task):
+            needed = tasks.derived_from(self._open[key]) if key in self._open else ()
+            for each in (*needed, key):
+                while each in self._open and not self._take(self._open[each]):
                     time.sleep(SOON)
 
 

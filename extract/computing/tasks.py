@@ -79,8 +79,12 @@ def ready(task: Task, unfinished: Collection[Key]) -> bool:
     if task.table == PAIR:
         mine = {("mention", task.index, group) for group in (TEXTS, REST)}
         return next(iter(unfinished))[0] != RANGED[0] and mine.isdisjoint(unfinished)
-    mine = {(task.table, task.index, group_of(name)) for name in _inputs(task)} - {task.key}
-    return mine.isdisjoint(unfinished)
+    return derived_from(task).isdisjoint(unfinished)
+
+
+def derived_from(task: Task) -> set[Key]:
+    """Return the other tasks of a range of entities or mentions that the parts of one derive from."""
+    return {(task.table, task.index, group_of(name)) for name in _inputs(task)} - {task.key}
 
 
 def copied_from(plan: Plan, task: Task) -> list[Key]:

@@ -3,7 +3,7 @@
 A vector e of an entity is kept as codes c of a byte each and a scale s; the length of what they leave, r = e - s c, is
 known. A mention's vector q is one or two such rows, the second of what the first leaves, and p what is left. Sums of
 products of codes are exact integers. By Cauchy and Schwarz they miss the cosine by at most |r||q| + |s c||p|. Entities
-that may be among the k nearest then, some hundreds of millions, are compared by their stored vectors: products of
+that may be among the k nearest then, some hundreds out of millions, are compared by their stored vectors: products of
 vectors on the grid (cache.edges) are exact in float64.
 """
 

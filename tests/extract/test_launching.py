@@ -19,7 +19,9 @@ from extract.config import ExtractConfig
 from tests.worlds import entity_record, extract_config, mention_record, write_release
 from torture.processes import child
 from workers import launch, local
-from workers.work import command
+from workers.engine import Engine
+from workers.keeper import BEGIN
+from workers.work import Work, command
 
 pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
 config = partial(extract_config, candidates=2, shard_rows=2)
@@ -51,7 +53,7 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, signal.SIGTERM)
 
-    def wait(self):
+    def wait(self, seconds):
         while self.poll() is None:
             time.sleep(0.01)
 
@@ -110,12 +112,15 @@ def test_an_interrupt_ends_the_workers(release, tmp_path, forks, monkeypatch):
 def test_each_worker_has_its_share_of_cores_and_its_gpu(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     found = [local._environment(place, 3) for place in range(3)]
     assert [given["OMP_NUM_THREADS"] for given in found] == ["5"] * 3
     assert [given["CUDA_VISIBLE_DEVICES"] for given in found] == ["4", "7", "4"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
     assert "CUDA_VISIBLE_DEVICES" not in local._environment(1, 64)
     assert local._environment(1, 64) == {"OMP_NUM_THREADS": "1"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert local._environment(1, 64) == {}, "who says so decides"
 
 
 def given_by(words):
@@ -148,7 +153,36 @@ def test_a_worker_is_started_with_its_options_and_its_log(release, tmp_path, mon
     words = command("extract", tuple(as_words(given)))
     assert local.start(words, {"OMP_NUM_THREADS": "3"}, tmp_path / "log").wait() == 0
     threads, *words = (tmp_path / "log").read_text().removesuffix("\n").split("\n")
-    assert (threads, words[:2]) == ("3", ["-m", "extract"]) and given_by(words[2:]) == given
+    assert (threads, words[:5]) == ("3", ["-c", BEGIN, str(script), "-m", "extract"]) and given_by(words[5:]) == given
+
+
+def test_a_worker_that_does_not_end_when_bidden_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "PATIENCE", 0.2)
+    log = tmp_path / "log"
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    )
+    worker = local.start([sys.executable, "-c", deaf], {}, log)
+    until = time.monotonic() + 60
+    while "deaf" not in log.read_text() and time.monotonic() < until:
+        time.sleep(0.01)
+    local.end([worker])
+    assert worker.returncode == -signal.SIGKILL
+
+
+def test_a_start_that_fails_ends_those_before_it(monkeypatch, tmp_path):
+    ended, first = [], object()
+
+    def start(words, environment, log):
+        if log.name == "1.log":
+            raise OSError("no memory for another")
+        return first
+
+    monkeypatch.setattr(local, "start", start)
+    monkeypatch.setattr(local, "end", ended.extend)
+    with pytest.raises(OSError, match="no memory"):
+        local.run(Engine("local", 3), Work("extract", (), (), tmp_path, "shards", 1, int))
+    assert ended == [first]
 
 
 def test_what_is_no_engine_is_refused_before_anything_is_read(release, tmp_path):

@@ -6,6 +6,7 @@ import threading
 import time
 from functools import partial
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 
@@ -389,3 +390,24 @@ def test_while_others_are_at_a_table_later_ones_go_on(release, alone, tmp_path, 
     assert melcache.open(folder).id == identity and len(made) == count == len(set(made))
     assert {"mention 0", "mention 0 texts", "mention 15 texts"} <= set(sleeps[0])
     assert not any(name.startswith("pair") for name in sleeps[0])
+
+
+def test_what_is_copied_from_is_taken_behind_what_it_derives_from(monkeypatch):
+    """A part of the rest that derives from texts: another process has finished both meanwhile, this one saw neither."""
+    split = [tasks.Task("mention", *of, ()) for of in ((0, TEXTS), (0, REST), (1, REST))]
+    texts, owner, mine = split
+    sharing, asked = missing_shards.Sharing(SimpleNamespace(plan=None), split, None), []
+
+    def take(task):
+        asked.append(task)
+        assert len(asked) < 9, "no end"
+        if task == owner and texts.key in sharing._open:
+            return False
+        del sharing._open[task.key]
+        return True
+
+    monkeypatch.setattr(sharing, "_take", take)
+    monkeypatch.setattr(tasks, "copied_from", lambda plan, task: [owner.key])
+    monkeypatch.setattr(tasks, "derived_from", lambda task: {texts.key})
+    sharing._await(mine)
+    assert asked == [texts, owner]
