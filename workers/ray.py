@@ -71,7 +71,13 @@ def _shares(ray: Any, count: int) -> tuple[int, int, float]:
     count = count or gpus or len(nodes)
     on_one = math.ceil(count / len(nodes))
     cores = max(1, int(min(node["CPU"] for node in nodes)) // on_one)
-    return count, cores, min(1.0, math.floor(1000 * gpus / count) / 1000)
+    return (
+        count,
+        cores,
+        (
+            math.floor(1000 / math.ceil(count / gpus)) / 1000 if gpus else 0.0  # a worker's share is of one GPU
+        ),
+    )
 
 
 def _variables(cores: int) -> dict[str, str]:

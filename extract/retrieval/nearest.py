@@ -76,8 +76,11 @@ class Nearest:
         found = np.empty((len(mentions), width), np.int32)
         for begin in range(0, len(mentions), BLOCK):
             block = unit(mentions[begin : begin + BLOCK])
-            for place, rows in enumerate(self._possible(block, width) if width else []):
+            asked = np.flatnonzero(block.any(1)) if width else np.arange(0)
+            for place, rows in zip(asked, self._possible(block[asked], width) if len(asked) else [], strict=True):
                 found[begin + place] = self._nearest(block[place], rows, width)
+            if width and len(asked) < len(block):  # as far from all: none need be compared
+                found[begin + np.flatnonzero(~block.any(1))] = np.argsort(self._order, kind="stable")[:width]
             told(len(block))
         return found
 

@@ -61,6 +61,12 @@ def test_codes_leave_few_entities_to_compare():
     assert [10 <= len(rows) <= 200 for rows in possible] == [True] * 4
 
 
+def test_a_mention_without_a_vector_is_compared_with_none(monkeypatch):
+    some = Nearest(np.eye(3, 4, dtype=np.float16), np.array([2, 0, 1]))
+    monkeypatch.setattr(some, "_possible", None)  # which would keep all entities: they tie
+    assert some.best(np.zeros((2, 4), np.float16), 2, int).tolist() == [[1, 2]] * 2
+
+
 def test_lists_do_not_depend_on_the_order_of_rows():
     rng = np.random.default_rng(1)
     mentions, entities = rng.normal(size=(6, 4)), rng.integers(-1, 2, (30, 4)).astype(np.float32)

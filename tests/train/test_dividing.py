@@ -64,7 +64,7 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, signal.SIGTERM)
 
-    def wait(self):
+    def wait(self, seconds):
         while self.poll() is None:
             time.sleep(0.01)
 
@@ -307,6 +307,10 @@ def test_a_task_is_what_one_machine_trains_together(toy, tmp_path):
         found = tasks.tasks_of(replace(config, together=together), head, reader, tmp_path)
         assert [task.seeds for task in found] == seeds
     assert [task.name for task in found] == ["bert"]
+    loop.fit(*run_of(toy, tmp_path, seeds=(3,)))
+    for together, name in (("no", "bert-1"), ("yes", "bert")):  # of those that are left
+        (left,) = tasks.tasks_of(replace(config, together=together), head, reader, tmp_path)
+        assert (left.seeds, left.name) == ((1,), name)
     cuda = type("Device", (), {"type": "cuda"})()
     assert not tasks.apart(config, cuda) and tasks.apart(replace(config, together="no"), cuda)
 

@@ -41,12 +41,12 @@ class Task:
     seeds: tuple[int, ...]
     area: Path
     run: str
+    alone: bool
 
     @property
     def name(self) -> str:
-        """The name of its claim and folder: the run's, and the seed unless all are trained together."""
-        together = len(self.seeds) > 1 or len(self.config.seeds) == 1
-        return self.run if together else f"{self.run}-{self.seeds[0]}"
+        """The name of its claim and folder, whatever is left of the run: the run's, and the seed if trained alone."""
+        return f"{self.run}-{self.seeds[0]}" if self.alone and len(self.config.seeds) > 1 else self.run
 
     @property
     def over(self) -> bool:
@@ -125,9 +125,10 @@ def tasks_of(config: TrainConfig, head: HeadConfig, reader: Reader, series: Path
     checkpoints.check()
     finished = checkpoints.finished()
     left = tuple(seed for seed in config.seeds if seed not in finished)
-    groups = [(seed,) for seed in left] if apart(config, devices.choose(config.device)) else [left] * bool(left)
+    alone = apart(config, devices.choose(config.device))
+    groups = [(seed,) for seed in left] if alone else [left] * bool(left)
     run = "+".join(config.folder.relative_to(series).parts)
-    return [Task(config, head, checkpoints, seeds, series / AREA, run) for seeds in groups]
+    return [Task(config, head, checkpoints, seeds, series / AREA, run, alone) for seeds in groups]
 
 
 def apart(config: TrainConfig, device: torch.device) -> bool:
