@@ -16,8 +16,8 @@ from common.options import as_words
 from common.paths import names
 from extract import pipeline
 from extract.config import ExtractConfig
+from tests.forked import Forked
 from tests.worlds import entity_record, extract_config, mention_record, write_release
-from torture.processes import child
 from workers import launch, local
 from workers.engine import Engine
 from workers.keeper import BEGIN
@@ -35,27 +35,6 @@ def release(tmp_path_factory):
         [mention_record(i, f"a day in {name}", name, gold=f"e{i}") for i, name in enumerate(places)],
         [entity_record(i, name, "a place") for i, name in enumerate(places)],
     )
-
-
-class Forked:
-    """A worker as a fork of this process: importing torch anew takes longer than the test."""
-
-    def __init__(self, work):
-        self.pid, self.returncode = child(work), None
-
-    def poll(self):
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
-        return self.returncode
-
-    def terminate(self):
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
-
-    def wait(self, seconds):
-        while self.poll() is None:
-            time.sleep(0.01)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from cache import store
 from common.commands import Command, program
 from common.errors import BusyError, ConfigError
 from common.options import as_words, given_words
+from tests.forked import Forked
 from tests.studies import run_study
 from tests.worlds import synthetic_cache
 from torture.processes import child
@@ -46,27 +47,6 @@ def alone(toy, tmp_path_factory):
     done = run_study("compare", toy, folder, *OPTIONS)
     assert done.exit_code == 0, done.output
     return folder
-
-
-class Forked:
-    """A worker as a fork of this process: importing torch anew takes longer than the test."""
-
-    def __init__(self, work):
-        self.pid, self.returncode = child(work), None
-
-    def poll(self):
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
-        return self.returncode
-
-    def terminate(self):
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
-
-    def wait(self, seconds):
-        while self.poll() is None:
-            time.sleep(0.01)
 
 
 def command(words):
