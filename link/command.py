@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from common import console
+from common import console, paths
 from common.errors import ConfigError, CoverageError
 from common.output import Progress, say
 from link.config import LinkConfig, LoadConfig
@@ -11,6 +11,8 @@ from link.opened_run import OpenedRun
 from link.questions import check, from_file
 from link.records import Link, NewMention
 from link.show import show
+
+NOT_USABLE = "--image {image} cannot be used: {reason}. Leave it out to link without a picture"
 
 if TYPE_CHECKING:
     from link.linker import Linker
@@ -59,6 +61,8 @@ def _asked(config: LinkConfig) -> list[NewMention]:
         return from_file(config.data)
     if config.text is None or config.mention is None:
         raise ConfigError("nothing to link: give --text SENTENCE and --mention STRING, or --data FILE with many")
+    if config.image is not None and not paths.exists(config.image):
+        raise CoverageError(NOT_USABLE.format(image=config.image, reason="missing"))
     return [NewMention(config.text, config.mention, config.start, image=config.image)]
 
 
@@ -80,7 +84,7 @@ def _tell_pictures(config: LinkConfig, found: list[Link]) -> None:
     unusable = Counter(one.picture for one in found if one.picture not in ("ok", "none"))
     if config.image is not None and unusable:
         [reason] = unusable
-        raise CoverageError(f"--image {config.image} cannot be used: {reason}. Leave it out to link without a picture")
+        raise CoverageError(NOT_USABLE.format(image=config.image, reason=reason))
     if unusable:
         told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(unusable.items()))
         say(f"warning: {unusable.total():,} of {len(found):,} pictures cannot be used ({told}): they count as none")

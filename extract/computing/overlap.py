@@ -12,6 +12,7 @@ from cache.writing.writer import Shard
 Item = TypeVar("Item")
 Span = tuple[float, float]  # from when to when, in seconds of one clock
 DECODING, ENCODING, WRITING = "decoding", "encoding", "writing"
+LEAST = 0.05  # seconds that are worth a word
 MOST = 64  # tasks that wait: what a batch made, or the shards of a part
 
 
@@ -58,7 +59,7 @@ class Spans:
         said = [
             f"{self.hidden(what):.1%} of {self.seconds(what):.1f} s {what}"
             for what in (DECODING, WRITING)
-            if self._spans[what]
+            if self.seconds(what) >= LEAST
         ]
         return f"while encoders were at work: {', '.join(said)}" if said else ""
 
