@@ -173,6 +173,17 @@ class ExtractConfig:
     json: bool = knob(False, "with --plan: print JSON", panel="Sharing")
 
     def __post_init__(self) -> None:
+        self._refuse_numbers()
+        self._refuse_encoders()
+        self._refuse_lists()
+        self._refuse_heads()
+        if self.name is not None:
+            check_name(self.name, "--name")
+        self._refuse_sharing()
+        self._refuse_workers()
+
+    def _refuse_numbers(self) -> None:
+        """Raise ConfigError for numbers out of range."""
         for name in (
             "objects",
             "text_batch",
@@ -192,14 +203,22 @@ class ExtractConfig:
                     f"--{name.replace('_', '-')} is {getattr(self, name)}; {self.text or 'BERT'} takes 3 "
                     f"to {512 if self.text is None else LONGEST:,} tokens"
                 )
-        if self.text is None or self.own("text"):
-            self._refuse_text_options()
+        if not 0 <= self.max_missing <= 1:
+            raise ConfigError(f"--max-missing is {self.max_missing}; it is a fraction, 0 to 1")
+
+    def _refuse_lists(self) -> None:
+        """Raise ConfigError for sources of candidates that there are not, or twice."""
         for place, name in enumerate(self.candidates_from):
             if name not in CANDIDATE_SOURCES or name in self.candidates_from[:place]:
                 wrong = (
                     "stands there twice" if name in CANDIDATE_SOURCES else f"is none of {', '.join(CANDIDATE_SOURCES)}"
                 )
                 raise ConfigError(f"--candidates-from {','.join(self.candidates_from)}: {name} {wrong}")
+
+    def _refuse_encoders(self) -> None:
+        """Raise ConfigError for options that the encoders do not have."""
+        if self.text is None or self.own("text"):
+            self._refuse_text_options()
         if self.joint is None and self.joint_edges == "probability":
             raise ConfigError(
                 "--joint-edges probability: CLIP, the joint encoder without --joint, gives no probability of one pair. "
@@ -211,6 +230,9 @@ class ExtractConfig:
                 f"--pixels device with --{named[0]}: it is for the papers' encoders, another reads pictures in its own "
                 "way. Leave one of the two out"
             )
+
+    def _refuse_heads(self) -> None:
+        """Raise ConfigError for heads that there are not, and for options that only some heads read."""
         parts = kinds.on_demand()
         if unknown := [name for name in self.heads if name not in (*READS, *parts)]:
             known = f"there are {', '.join(READS)}, and the parts {one_of(unknown[0], parts)}"
@@ -218,19 +240,17 @@ class ExtractConfig:
             raise ConfigError(f"--for {','.join(self.heads)}: {unknown[0]} is not a head; {known}{near}")
         if (self.infer_gender or self.infer_race) and not self.demanded & set(kinds.reading("faces")):
             raise ConfigError("--infer-gender and --infer-race are for heads that read attributes: add --for dwe")
-        if self.name is not None:
-            check_name(self.name, "--name")
-        self._refuse_sharing()
         if self.faces not in (None, NONE) and not self.demanded & set(kinds.reading("faces")):
             raise ConfigError("--faces is for heads that read attributes: add --for dwe")
+
+    def _refuse_workers(self) -> None:
+        """Raise ConfigError for options of a launcher or of a worker that do not fit together."""
         if self.engine is not None and self.plan:
             raise ConfigError("--workers-on with --plan: a plan computes nothing")
         if self.by_plan is not None and (self.engine is not None or self.plan):
             raise ConfigError("--by-plan is for a worker: leave out --workers-on and --plan")
         if self.by_plan is not None and not plans.DIGEST.fullmatch(self.by_plan):
             raise ConfigError(f"--by-plan {self.by_plan}: expected the sha256 of a plan, 64 hex digits")
-        if not 0 <= self.max_missing <= 1:
-            raise ConfigError(f"--max-missing is {self.max_missing}; it is a fraction, 0 to 1")
 
     def _refuse_sharing(self) -> None:
         """Raise ConfigError for options of a remote or of a plan that do not fit together."""
