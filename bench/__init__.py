@@ -1,4 +1,4 @@
-"""Benchmarks of the trainer and the cache: `make bench`."""
+"""Benchmarks: `make bench` measures `lines`; others are commands of their own, `python -m bench.ROOM.NAME`."""
 
 from common.threads import sleep_when_waiting
 

@@ -58,6 +58,13 @@ def test_readme_is_a_welcome():
     assert set(re.findall(r"docs/guides/([\w-]+)\.md", text)) == {p.stem for p in (ROOT / "docs/guides").glob("*.md")}
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_benchmarks_that_are_named_exist(document):
+    for name in re.findall(r"\bbench[./]\w+(?:[./]\w+)*", document.read_text()):
+        path = ROOT / name.removesuffix(".py").replace(".", "/")
+        assert path.is_dir() or path.with_suffix(".py").is_file(), name
+
+
 def test_every_page_is_in_the_navigation():
     listed = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}

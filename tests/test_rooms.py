@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("common", "cache", "extract", "link", "report", "serve", "train", "melcache", "torture", "workers")
+PACKAGES = ("bench", "common", "cache", "extract", "link", "report", "serve", "train", "melcache", "torture", "workers")
 MOST = 12  # Python files in a folder
 
 

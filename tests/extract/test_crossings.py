@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench import __main__ as bench
-from bench import crossings, extracting
-from bench.crossings import Crossings
+from bench.document import tables as markdown
+from bench.encoding import pictures
+from bench.measuring import crossings
+from bench.measuring.crossings import Crossings
 
 
 def test_the_stand_in_computes_and_counts_what_crosses():
@@ -43,8 +44,8 @@ def measured(tmp_path_factory):
     """What `python -m bench --only extract` measures on a CPU, and what it says."""
     lines = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extracting, "say", lines.append)
-        return extracting.measure(tmp_path_factory.mktemp("bench"), "cpu"), lines
+        patch.setattr(pictures, "say", lines.append)
+        return pictures.measure(tmp_path_factory.mktemp("bench"), "cpu"), lines
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_the_bench_runs_on_a_cpu_and_says_what_it_leaves_out(measured):
     assert all(row["pictures_a_second"] > 0 and "of_peak" not in row for row in speeds)
     assert [row["pixels"] for row in whole] == ["host", "device"]
     assert all(row["pictures_a_second"] > 0 and 0 <= row["decoding_hidden"] <= 1 for row in whole)
-    assert "| joint | device |" in bench.tables({"machine": "", "commit": "", "extract": tables})
+    assert "| joint | device |" in markdown({"machine": "", "commit": "", "extract": tables})
 
 
 def test_a_batch_is_sent_once_fetched_once_and_waited_for_once(counts):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.crossings import Crossings, device
-from bench.extracting import drawn
+from bench.encoding.pictures import drawn
+from bench.measuring.crossings import Crossings, device
 from cache.names import PartName
 from common.errors import ConfigError
 from extract.config import ExtractConfig

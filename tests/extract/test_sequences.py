@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 import melcache
-from bench.kernels import Count
+from bench.measuring.kernels import Count
 from cache.writing.synth import Synthetic, write
 from common.errors import CacheError, ConfigError
 from train import loop

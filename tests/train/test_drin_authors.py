@@ -21,7 +21,7 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 import melcache
-from bench.authors import Literal
+from bench.training.authors import Literal
 from cache.edges import EDGES
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError

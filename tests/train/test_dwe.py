@@ -13,8 +13,8 @@ import torch
 from typer.testing import CliRunner
 
 import melcache
-from bench.kernels import Count
-from bench.plain import Plain
+from bench.measuring.kernels import Count
+from bench.training.plain_dwe import Plain
 from cache.schema import CHOICES, READS
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError

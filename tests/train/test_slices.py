@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import melcache
-from bench import real_text
+from bench.accuracy import real_text
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop

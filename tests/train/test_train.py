@@ -166,7 +166,7 @@ def test_a_flipped_bit_never_reaches_training(tmp_path):
 
 
 def test_dense_model_of_the_benchmark_has_the_same_scores(separable):
-    from bench.dense import dense_scores
+    from bench.training.dense import dense_scores
 
     table = Table(melcache.open(separable), "drin", torch.device("cpu"))
     batch = table.batch(torch.arange(20))

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from typer.testing import CliRunner
 
 import melcache
-from bench.kernels import Count
+from bench.measuring.kernels import Count
 from cache import store
 from cache.writing.synth import Synthetic, write
 from common import devices

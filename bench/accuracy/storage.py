@@ -1,8 +1,9 @@
 """What vectors stored as codes cost a head: bytes, cosines, scores, and Top-1 over paired mentions.
 
-`python -m bench.storage --model mel_hi --seeds 0,1,2 shards/wd-float16 shards/wd-int8 shards/wd-int4`: caches of one
-extraction that differ in --storage, the first with numbers. Each is trained on; the head that was trained on the first
-also reads the others, which shows what codes alone do, and zeros, which shows how much it needs what they stand for.
+`python -m bench.accuracy.storage --model mel_hi --seeds 0,1,2 shards/wd-float16 shards/wd-int8 shards/wd-int4`:
+caches of one extraction that differ in --storage, the first with numbers. Each is trained on; the head that was trained
+on the first also reads the others, which shows what codes alone do, and zeros, which shows how much it needs what they
+stand for.
 """
 
 import argparse
@@ -35,7 +36,7 @@ BATCH, ROWS = 64, 4096
 
 def main() -> None:
     """Train, compare, and print a table in Markdown."""
-    parser = argparse.ArgumentParser(prog="python -m bench.storage")
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy.storage")
     parser.add_argument("--model", required=True)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int)
@@ -160,4 +161,4 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    console.run(lambda prog_name: main(), "python -m bench.storage")
+    console.run(lambda prog_name: main(), "python -m bench.accuracy.storage")

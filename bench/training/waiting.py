@@ -1,6 +1,7 @@
-"""`python -m bench.waiting`: a training step whose waiting threads sleep, and one whose threads spin as by default.
+"""`python -m bench.training.waiting`: a training step whose waiting threads sleep, and one whose threads spin.
 
-Contenders take turns in processes of their own (bench.pairs), alone and beside one busy neighbor for each core.
+Contenders take turns in processes of their own (bench.measuring.processes), alone and beside one busy neighbor for
+each core.
 """
 
 import argparse
@@ -15,15 +16,15 @@ from pathlib import Path
 import torch
 
 import cache
-from bench.pairs import race
-from bench.worker import BATCH, melcache_step
+from bench.measuring.processes import race
+from bench.training.worker import BATCH, melcache_step
 from cache.writing.synth import Synthetic, write
 from common import devices
 from train.data.table import Table
 from train.heads.drin.config import DrinConfig
 from train.heads.drin.model import Drin
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 WORK = ROOT / "runs" / "bench"
 MODES = {"sleeping": [], "spinning": ["GOMP_SPINCOUNT=300000"]}  # 3 ms, what an unset OMP_WAIT_POLICY means
 SIZES = {  # mentions, entities, candidates, text and image width; width of the head; steps of a turn
@@ -33,7 +34,7 @@ SIZES = {  # mentions, entities, candidates, text and image width; width of the 
 
 
 def serve(name: str) -> None:
-    """Take a turn for each line of standard input and print its seconds per step (bench.worker's protocol)."""
+    """Take a turn for each line of standard input and print its seconds per step (bench.training.worker's protocol)."""
     devices.use_threads(0)
     devices.keep_freed_memory()
     sizes, width, steps = SIZES[name]
@@ -63,7 +64,7 @@ def neighbors(count: int) -> Iterator[None]:
 
 def main() -> None:
     """Race both kinds at both sizes, alone and beside busy neighbors, and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.waiting")
+    parser = argparse.ArgumentParser(prog="python -m bench.training.waiting")
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--serve", choices=SIZES, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -74,7 +75,7 @@ def main() -> None:
     for name, (sizes, _, _) in SIZES.items():
         if not (WORK / f"waiting-{name}" / "manifest.json").exists():
             write(WORK / f"waiting-{name}", sizes)
-        command = [sys.executable, "-m", "bench.waiting", "--serve", name]
+        command = [sys.executable, "-m", "bench.training.waiting", "--serve", name]
         for count in (0, len(os.sched_getaffinity(0))):
             with neighbors(count):
                 found = race({kind: ["env", *setting, *command] for kind, setting in MODES.items()}, given.turns, ROOT)

@@ -26,7 +26,7 @@ class Race:
 
 
 def race(contenders: dict[str, list[str]], turns: int, cwd: Path) -> Race:
-    """Let commands that speak bench.worker's protocol take `turns` turns each, in rounds."""
+    """Let commands that speak bench.training.worker's protocol take `turns` turns each, in rounds."""
     processes = {
         name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=cwd)
         for name, command in contenders.items()

@@ -1,4 +1,4 @@
-"""`python -m bench.new_pictures RUN`: things of the demo photographed anew, linked with their picture and without.
+"""`python -m bench.accuracy.new_pictures RUN`: things of the demo photographed anew, linked with and without pictures.
 
 RUN is a run of `make demo`, or another one on its cache. The sentence says nothing; five things share each name. With
 `--name marlow` each of the five is photographed ten times, and counted by itself.
@@ -23,7 +23,7 @@ THINGS, TIMES, SEED = 100, 10, 2026
 
 def main() -> None:
     """Print how many of the things are first among their candidates."""
-    parser = argparse.ArgumentParser(prog="python -m bench.new_pictures")
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy.new_pictures")
     parser.add_argument("run", type=Path)
     parser.add_argument("--shards", type=Path)
     parser.add_argument("--name", help="things of this name alone")

@@ -1,4 +1,4 @@
-"""Planning by the number of entities: `python -m bench.planning 10000 100000 1000000 6000000`, as a table.
+"""Planning by the number of entities: `python -m bench.sizes.planning 10000 100000 1000000 6000000`, as a table.
 
 A release of texts is generated: names and descriptions of Zipf's words, few mentions, which have lists. Each is planned
 in a process of its own, as `melcache extract --plan` does up to the forecast. Memory is the process's largest, with the
@@ -18,7 +18,7 @@ import numpy as np
 
 from common import console
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MENTIONS, LISTED, WORDS = 1_000, 10, 50_000
 LENGTHS = (1, 4), (3, 15)  # words of a name, of a text
 BLOCK = 1 << 16
@@ -116,7 +116,7 @@ def status(field: str, process: int | str = "self") -> int:
 
 
 def _apart(folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.planning", str(folder)]
+    command = [sys.executable, "-m", "bench.sizes.planning", str(folder)]
     told = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(told.stdout)
     return found

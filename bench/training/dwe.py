@@ -1,6 +1,7 @@
-"""`python -m bench.dwe`: a training step of DWE's heads at real widths against the same step as a plain program.
+"""`python -m bench.training.dwe`: a training step of DWE's heads at real widths, and the same step as a plain program.
 
-Contenders take turns in processes of their own (bench.pairs). Both run on a batch that is ready: no gather is counted.
+Contenders take turns in processes of their own (bench.measuring.processes), on a batch that is ready: no gather is
+counted.
 """
 
 import argparse
@@ -13,15 +14,15 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.pairs import race
-from bench.plain import Plain
+from bench.measuring.processes import race
+from bench.training.plain_dwe import Plain
 from common import console, devices
 from train.data.batch import Batch
 from train.heads import registry
 from train.heads.models import MODELS
 from train.optimizing.adam import Adam, Schedule
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HEADS, CONTENDERS = ("dwe", "dwe_authors"), ("melcache", "plain")
 B, C, K, T, P = 128, 100, 3, 77, 512
 STEPS = 2  # of a turn
@@ -66,7 +67,7 @@ def step_of(name: str, kind: str) -> Callable[[], Tensor]:
 
 
 def serve(name: str, kind: str, threads: int) -> None:
-    """Take a turn for each line of standard input and print its seconds per step (bench.worker's protocol)."""
+    """Take a turn for each line of standard input and print its seconds per step (bench.training.worker's protocol)."""
     devices.use_threads(threads)
     devices.keep_freed_memory()
     step = step_of(name, kind)
@@ -80,7 +81,7 @@ def serve(name: str, kind: str, threads: int) -> None:
 
 def main() -> None:
     """Race both heads and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.dwe")
+    parser = argparse.ArgumentParser(prog="python -m bench.training.dwe")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--serve", nargs=2, metavar=("HEAD", "KIND"), help=argparse.SUPPRESS)
@@ -90,7 +91,7 @@ def main() -> None:
         return
     console.show("| head | GFLOP | plain's | ms | plain's | times faster |\n| --- | --- | --- | --- | --- | --- |")
     for name in HEADS:
-        command = [sys.executable, "-m", "bench.dwe", "--threads", str(given.threads), "--serve", name]
+        command = [sys.executable, "-m", "bench.training.dwe", "--threads", str(given.threads), "--serve", name]
         found = race({kind: [*command, kind] for kind in CONTENDERS}, given.turns, ROOT)
         counted = []
         for kind in CONTENDERS:
@@ -104,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    console.run(lambda prog_name: main(), "python -m bench.dwe")
+    console.run(lambda prog_name: main(), "python -m bench.training.dwe")

@@ -1,6 +1,6 @@
 """Candidate lists by name: the index that leaves most names out, beside comparing every string with every name.
 
-`python -m bench.name_lists --shards shards --caches wikidiverse,wikimel --names 10000,100000,1000000` takes the
+`python -m bench.ranking.name_lists --shards shards --caches wikidiverse,wikimel --names 10000,100000,1000000` takes the
 mentions' strings of two caches, and their entities' names with as many more as it needs: names of which tokens were
 exchanged for others' and some put together of halves of two. Processor seconds of one thread; ratios are paired,
 string by string.
@@ -25,7 +25,7 @@ SWAPPED, HALVED = 0.7, 0.3  # of the tokens of names that are made
 
 def main() -> None:
     """Print a line for each number of names."""
-    parser = argparse.ArgumentParser(prog="python -m bench.name_lists", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.ranking.name_lists", description=__doc__)
     parser.add_argument("--shards", type=Path, default=Path("shards"))
     parser.add_argument("--caches", default="wikidiverse,wikimel")
     parser.add_argument("--names", default="10000,100000,1000000")
@@ -36,7 +36,9 @@ def main() -> None:
     counts = given.names.split(",")
     if counts[1:]:  # memory is a process's
         for count in counts:
-            subprocess.run([sys.executable, "-m", "bench.name_lists", *sys.argv[1:], "--names", count], check=True)
+            subprocess.run(
+                [sys.executable, "-m", "bench.ranking.name_lists", *sys.argv[1:], "--names", count], check=True
+            )
         return
     readers = [melcache.open(given.shards / name) for name in given.caches.split(",")]
     names = many([name for reader in readers for name in reader.strings("entity.ids.name")], int(counts[0]))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from bench.loading import in_turns, ratios
+from bench.measuring.turns import in_turns, ratios
 from cache import Reader
 from cache.kinds import KINDS
 from cache.names import PartName

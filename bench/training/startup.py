@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cache.writing.synth import Synthetic, write
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def cpu_seconds(command: list[str]) -> float:

@@ -1,7 +1,7 @@
-"""`python -m bench.linking RUN MENTIONS.jsonl`: how long a linker takes to load, to answer first, and to link many.
+"""`python -m bench.service.linking RUN MENTIONS.jsonl`: how long a linker takes to load, first to answer, to link many.
 
-    python -m bench.linking runs/demo new.jsonl --shards shards --release data/demo
-    python -m bench.linking runs/wikimel-ours new.jsonl --encoder text=MODEL
+    python -m bench.service.linking runs/demo new.jsonl --shards shards --release data/demo
+    python -m bench.service.linking runs/wikimel-ours new.jsonl --encoder text=MODEL
 
 Texts get a word more, so that no mention is one of the dataset and each is encoded. Seconds are those of the clock and
 of the processor; the memory is the most that the process had.
@@ -26,7 +26,7 @@ ALONE = 20  # mentions that are linked one by one
 
 def main() -> None:
     """Measure and print JSON."""
-    parser = argparse.ArgumentParser(prog="python -m bench.linking")
+    parser = argparse.ArgumentParser(prog="python -m bench.service.linking")
     parser.add_argument("run", type=Path)
     parser.add_argument("mentions", type=Path, help="JSON lines as mentions.jsonl")
     parser.add_argument("--shards", type=Path)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import cache
-from bench.authors import Inputs, Literal
-from bench.dense import Dense
+from bench.training.authors import Inputs, Literal
+from bench.training.dense import Dense
 from common import devices
 from train.data.batch import Batch
 from train.data.table import Table

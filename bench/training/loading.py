@@ -1,8 +1,6 @@
-"""Reading a cache against what its bytes cost without one: np.load, sha256; ways take turns in one process."""
+"""Reading a cache against what its bytes cost without one: np.load, sha256."""
 
 import hashlib
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import numpy as np
 import torch
 
 import cache
+from bench.measuring.turns import in_turns, milliseconds, ratios
 from cache.checks.verify import verify
 from cache.quantized import LEVELS, Quantized, encode
 from cache.schema import READS
@@ -102,32 +101,3 @@ def save_plain(reader: cache.Reader, folder: Path) -> list[Path]:
     for name, path in zip(READS["drin"], paths, strict=True):
         np.save(path, reader.column(name))
     return paths
-
-
-def in_turns(ways: dict[str, Callable[[], Any]], turns: int) -> dict[str, list[float]]:
-    """Return the seconds of each turn of each way; the first turn warms up and is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    names = list(ways)
-    for turn in range(turns + 1):  # who follows whom changes, for memory is as it was left
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = time.perf_counter()
-            result = ways[name]()
-            took = time.perf_counter() - start
-            del result
-            if turn:
-                seconds[name].append(took)
-    return seconds
-
-
-def milliseconds(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Return the median of each way."""
-    return {f"{name}_ms": 1e3 * statistics.median(took) for name, took in seconds.items()}
-
-
-def ratios(seconds: dict[str, list[float]], base: str) -> dict[str, float]:
-    """Return the medians of paired ratios to the way `base`."""
-    return {
-        f"{name}_ratio": statistics.median(a / b for a, b in zip(took, seconds[base], strict=True))
-        for name, took in seconds.items()
-        if name != base
-    }

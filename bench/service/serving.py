@@ -1,4 +1,4 @@
-"""`python -m bench.serving --run R --data FILE`: mentions a second and waiting times of `melcache serve` on loopback.
+"""`python -m bench.service.serving --run R --data FILE`: mentions a second and waits of `melcache serve` on loopback.
 
 Each client asks again as soon as it is answered, from an address of its own (127.1.x.y). Each mention is new: a number
 stands before its sentence, so that no stored vectors are taken. Figures: docs/guides/serve.md.
@@ -22,7 +22,7 @@ import numpy as np
 
 from common import console
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CLIENTS = (1, 8, 64)
 OVERLOAD = 400  # clients, where 256 mentions may wait
 
@@ -30,7 +30,7 @@ OVERLOAD = 400  # clients, where 256 mentions may wait
 def main() -> None:
     """Start a server, measure it, print a table as JSON, and end the server."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.serving", epilog="Other options are those of melcache serve."
+        prog="python -m bench.service.serving", epilog="Other options are those of melcache serve."
     )
     parser.add_argument("--data", type=Path, required=True, help="JSON lines with text, start and end")
     parser.add_argument("--seconds", type=float, default=30, help="of each number of clients")

@@ -7,8 +7,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.kernels import EMPTY
-from bench.worker import BATCH, melcache_step, steps
+from bench.measuring.kernels import EMPTY
+from bench.training.worker import BATCH, melcache_step, steps
 from train.data.table import Table
 
 OPERATORS = 12

@@ -19,8 +19,8 @@ from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import crossings
-from bench.crossings import Crossings
+from bench.measuring import crossings
+from bench.measuring.crossings import Crossings
 from cache.names import PartName
 from common.output import say
 from extract import pipeline

@@ -1,4 +1,4 @@
-"""One mention among the vectors of a cache, exactly and by faiss: `python -m bench.searching CACHE`, as JSON.
+"""One mention among the vectors of a cache, exactly and by faiss: `python -m bench.ranking.searching CACHE`, as JSON.
 
 Seconds are medians of the clock, with those of the processor, of one search; `recall` is what `melcache link --index
 faiss` says of its index. The vectors are mapped; what they are searched by lies in memory.
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import cache
-from bench.growth import ENTITIES, QUERIES, Watch, query
+from bench.sizes.growth import ENTITIES, QUERIES, Watch, query
 from common import console
 from extract.retrieval import sources
 from extract.retrieval.faiss_index import SAMPLE, Approximate, recall
@@ -19,7 +19,7 @@ from extract.retrieval.nearest import Mapped, Nearest
 
 def main() -> None:
     """Measure a cache and print JSON."""
-    parser = argparse.ArgumentParser(prog="python -m bench.searching")
+    parser = argparse.ArgumentParser(prog="python -m bench.ranking.searching")
     parser.add_argument("cache", type=Path, help="with entity.text.sentence and mention.text")
     parser.add_argument("--exact", action="store_true", help="leave faiss out")
     given = parser.parse_args()

@@ -1,7 +1,7 @@
-"""`python -m bench.real_text`: heads on a trained text encoder, whose tables stand in docs/results.md; no pictures.
+"""`python -m bench.accuracy.real_text`: heads on a trained text encoder, no pictures: tables of docs/results.md.
 
-    python -m bench.real_text --shards SHARDS --out OUT
-    python -m bench.real_text --shards SHARDS --out OUT --data DATA --text MODEL   # extracts caches that are missing
+    python -m bench.accuracy.real_text --shards SHARDS --out OUT
+    python -m bench.accuracy.real_text --shards SHARDS --out OUT --data DATA --text MODEL   # extracts missing caches
 
 Every study is a `melcache compare` with a folder of its own, the search of ours a `melcache sweep`: what is finished is
 not trained again, so the command continues where it stopped. Tables are written of what there is, after each study.
@@ -24,7 +24,7 @@ from safetensors.numpy import load_file
 import cache
 from common.output import percent, say
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DATASETS = ("wikidiverse", "wikimel")
 TRAINED = "bert,dzmned,drin"
 TEXT_ALONE = "--edges text_to_text"
@@ -66,7 +66,7 @@ SEARCH = "--vary learning-rate=5e-4,1e-3,2e-3 --vary closest=8,16,32 --vary batc
 
 def main() -> None:
     """Run what is left of the studies and write the tables."""
-    parser = argparse.ArgumentParser(prog="python -m bench.real_text", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy.real_text", description=__doc__.splitlines()[0])
     parser.add_argument("--shards", type=Path, required=True, help="folder of the caches wikimel and wikidiverse")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of tables.md")
     parser.add_argument("--data", type=Path, help="folder of the releases, to extract caches that are missing")

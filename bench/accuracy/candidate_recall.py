@@ -1,9 +1,9 @@
 """How often gold is among the first 1, 10 and 100 entities that each source of candidates lists, by split.
 
-`python -m bench.candidate_recall --shards shards --cache wikidiverse --data DATA` ranks by the vectors of a cache, by
-names, by names and the strings by which the train split calls entities (`aliases`: the source `names` with --aliases
-of a file of these), and by BM25 (k1 1.2, b 0.75) of the mention's string, or sentence, over `name: text`, which
-melcache does not have: it is measured here alone. `+` is reciprocal rank fusion.
+`python -m bench.accuracy.candidate_recall --shards shards --cache wikidiverse --data DATA` ranks by the vectors
+of a cache, by names, by names and the strings by which the train split calls entities (`aliases`: the source `names`
+with --aliases of a file of these), and by BM25 (k1 1.2, b 0.75) of the mention's string, or sentence, over
+`name: text`, which melcache does not have: it is measured here alone. `+` is reciprocal rank fusion.
 """
 
 import argparse
@@ -35,7 +35,7 @@ K1, B = 1.2, 0.75
 
 def main() -> None:
     """Print a line for each source and union."""
-    parser = argparse.ArgumentParser(prog="python -m bench.candidate_recall", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy.candidate_recall", description=__doc__)
     parser.add_argument("--shards", type=Path, default=Path("shards"))
     parser.add_argument("--cache", required=True)
     parser.add_argument("--dataset", help="the release's adapter (default: the cache's name)")

@@ -1,4 +1,4 @@
-"""Opening, training, ranking and search by the number of entities: `python -m bench.growth CACHE CACHE`, as a table.
+"""Opening, training, ranking, search by the number of entities: `python -m bench.sizes.growth CACHE CACHE`, a table.
 
 Caches hold what the head bert reads: `melcache synth FOLDER --for bert --entities E --mentions 5000 --candidates 10
 --text-width 384 --signal 0.5`. Each is measured in a process of its own, features mapped from the shards; memory is the
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 import cache
-from bench.planning import ROOT, status
+from bench.sizes.planning import ROOT, status
 from cache.reader import Reader
 from common import console
 from extract.retrieval.faiss_index import Approximate
@@ -43,7 +43,7 @@ def main() -> None:
     if paths[:1] == ["--one"]:
         console.show_json(measure(Path(paths[1])))
         return
-    command = [sys.executable, "-m", "bench.growth", "--one"]
+    command = [sys.executable, "-m", "bench.sizes.growth", "--one"]
     told = [subprocess.run([*command, path], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True) for path in paths]
     found = [json.loads(one.stdout) for one in told]
     for row in [list(found[0]), ["---"] * len(found[0]), *(list(one.values()) for one in found)]:

@@ -1,0 +1,1 @@
+"""How fast texts and pictures become vectors."""

@@ -1,0 +1,1 @@
+"""Ranks among all entities, and the nearest by vectors and by name."""

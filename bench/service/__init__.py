@@ -1,0 +1,1 @@
+"""How long linking takes: a linker in the process, and `melcache serve`."""

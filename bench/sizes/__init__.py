@@ -1,0 +1,1 @@
+"""Planning, opening, training and ranking by the number of entities."""
