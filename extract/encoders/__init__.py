@@ -120,7 +120,7 @@ class Encoders:
         """Return the encoder that makes a part.  Raises ConfigError, naming the part, where its role has none."""
         role, known = KINDS[part].role, self.by_role
         if role not in known:
-            raise ConfigError(f"part {part} has role {role!r}, expected one of {', '.join(known)}: see cache/kinds.py")
+            raise ConfigError(f"part {part} has role {role!r}, expected one of {', '.join(known)}: see cache/kinds/")
         return known[role]
 
     def pictures(self, images: Sequence[Seen], parts: Sequence[PartName]) -> dict[PartName, dict[str, np.ndarray]]:

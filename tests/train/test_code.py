@@ -16,6 +16,12 @@ SILENT = {
     "cache.bounds",
     "cache.fingerprint",
     "cache.kinds",  # which columns a part has; what a head reads of them is the schema's
+    "cache.kinds.columns",
+    "cache.kinds.entities",
+    "cache.kinds.mentions",
+    "cache.kinds.pairs",
+    "cache.kinds.part",
+    "cache.kinds.tokens",
     "cache.manifests",
     "cache.manifests.checks",
     "cache.manifests.entries",
