@@ -49,8 +49,9 @@ def run(engine: Engine, work: Work) -> bool:
     """
     parent = work.folder.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
-    _sweep(parent, work.folder.name)
-    folder = Path(tempfile.mkdtemp(prefix=f"{LOGS}{work.folder.name}-", dir=parent))
+    cluster = _cluster()
+    _sweep(parent, work.folder.name, cluster)
+    folder = Path(tempfile.mkdtemp(prefix=f"{LOGS}{work.folder.name}{cluster}-", dir=parent))
     if "%" in str(folder):  # which Slurm replaces in names of logs
         folder.rmdir()
         raise ConfigError(f"--workers-on slurm: {parent} and the name of what is made there may not hold a %")
@@ -146,14 +147,31 @@ def _check(folder: Path, last: str) -> None:
         say(f"warning: {len(failed)} workers have failed, the first in job {failed[0]}; what they said is in {folder}")
 
 
-def _sweep(parent: Path, name: str) -> None:
-    """Remove what the jobs of earlier commands said, where the queue has none of them any more."""
+def _cluster() -> str:
+    """Return the end of what names folders by this cluster, whose queue alone knows its jobs; "" where it has no name.
+
+    scontrol goes by SLURM_CLUSTERS, as sbatch and squeue do.
+    """
+    asked = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
+    found = re.search(r"^ClusterName\s*=\s*(\S+)\s*$", asked.stdout, re.MULTILINE)
+    return f"@{re.sub(r'[^A-Za-z0-9_.]', '_', found[1])}" if found and not asked.returncode else ""
+
+
+def _sweep(parent: Path, name: str, cluster: str) -> None:
+    """Remove what this user's jobs of earlier commands said, where their cluster's queue has none of them any more.
+
+    Two clusters may share a file system: each gives its jobs numbers of its own.
+    """
     jobs: dict[Path, set[str]] = {}  # before the queue is asked: another command may submit some meanwhile
-    for folder in (parent / found for found in names(parent) if found.rpartition("-")[0] == f"{LOGS}{name}"):
-        jobs[folder] = {found[1] for file in names(folder) if (found := re.match(r"([0-9]+)_", file))}
+    begins = f"{LOGS}{name}{cluster}"
+    for folder in (parent / found for found in names(parent) if cluster and found.rpartition("-")[0] == begins):
+        with contextlib.suppress(OSError):  # removed meanwhile
+            if folder.lstat().st_uid == os.getuid():  # a colleague's says nothing to others
+                jobs[folder] = {found[1] for file in names(folder) if (found := re.match(r"([0-9]+)_", file))}
     if not any(jobs.values()):
         return
-    asked = subprocess.run(["squeue", "--noheader", "--array", "--format=%F %A"], capture_output=True, text=True)
+    words = ["squeue", "--all", "--noheader", "--array", "--format=%F %A"]  # hidden partitions, too
+    asked = subprocess.run(words, capture_output=True, text=True)
     for folder, known in jobs.items():
         if not asked.returncode and known.isdisjoint(asked.stdout.split()) and known:  # else it is being submitted
             shutil.rmtree(folder, ignore_errors=True)

@@ -21,6 +21,10 @@ def parse(text: str) -> tuple[tuple[str, str], ...]:
         key = key.replace("_", "-")
         if not re.fullmatch(r"[a-z][a-z-]*[a-z]", key) or (given and not value) or not value.isprintable():
             raise ConfigError(f"--slurm: {word!r} is no option of sbatch. Expected key=value, such as partition=gpu")
+        if key == "clusters":
+            raise ConfigError(
+                "--slurm: clusters is for sbatch alone. Set SLURM_CLUSTERS, by which squeue and scancel go, too"
+            )
         if key in OURS:
             raise ConfigError(f"--slurm: {key} is set by melcache; leave it out")
         if key in found:

@@ -54,6 +54,7 @@ def test_options_are_words_or_lines_of_a_file(tmp_path):
     ("text", "said"),
     [
         ("array=0-3", "array is set by melcache"),
+        ("clusters=b", "clusters is for sbatch alone. Set SLURM_CLUSTERS"),
         ("--dependency=after:1", "dependency is set by melcache"),
         ("time=40 time=50", "time is given twice"),
         ("time=soon", "time=soon: expected minutes, hours:minutes:seconds or days-hours"),

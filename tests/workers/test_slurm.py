@@ -16,6 +16,7 @@ from workers.work import Work
 OTHERS = {  # what each command does; "$STATE" is a folder
     "sbatch": 'n=$(ls "$STATE" | grep -c script); cp "$1" "$STATE/script$n"; echo "Submitted batch job $((n + 41))"',
     "srun": ":",
+    "scontrol": ":",
     "squeue": ":",
     "scancel": 'echo "$@" >> "$STATE/canceled"',
 }
@@ -51,7 +52,7 @@ def work(tmp_path, come=lambda: 0):
 
 
 def logs(tmp_path):
-    return sorted((tmp_path / "shards").glob(".workers-world-*"))
+    return sorted((tmp_path / "shards").glob(".workers-world[@-]*"))
 
 
 def test_without_slurm_or_submitit_a_line_says_what_to_do(cluster, monkeypatch):
@@ -158,30 +159,59 @@ def test_an_interrupt_leaves_the_jobs_and_says_how_to_end_them(submitit, cluster
     assert len(logs(tmp_path)) == 1
 
 
-def test_what_earlier_jobs_said_goes_once_the_queue_has_none_of_them(cluster, tmp_path):
-    shards = tmp_path / "shards"
-    for name, file in (("old", "7_0_log.out"), ("queued", "8_1_submitted.pkl"), ("new", "")):
-        (shards / f".workers-world-{name}").mkdir(parents=True)
+def said_earlier(tmp_path, jobs):
+    """Make folders of what jobs said, by the ends of their names, with a file each."""
+    for end, file in jobs.items():
+        folder = tmp_path / f"shards/.workers-{end}"
+        folder.mkdir(parents=True)
         if file:
-            (shards / f".workers-world-{name}" / file).touch()
+            (folder / file).touch()
+    return tmp_path / "shards"
+
+
+def said(tmp_path):
+    return {path.name.removeprefix(".workers-") for path in (tmp_path / "shards").glob(".workers-*")}
+
+
+def test_what_earlier_jobs_said_goes_once_the_queue_has_none_of_them(cluster, tmp_path):
+    jobs = {"world@here-old": "7_0_log.out", "world@here-queued": "8_1_submitted.pkl", "world@here-new": ""}
+    shards = said_earlier(tmp_path, jobs)
     cluster(squeue="exit 1")
-    slurm._sweep(shards, "world")
-    assert len(logs(tmp_path)) == 3, "nobody knows what the queue has"
-    cluster(squeue="echo 8 12")
-    slurm._sweep(shards, "world")
-    assert [path.name for path in logs(tmp_path)] == [".workers-world-new", ".workers-world-queued"]
+    slurm._sweep(shards, "world", "@here")
+    assert said(tmp_path) == jobs.keys(), "nobody knows what the queue has"
+    cluster(squeue='test "$1" = --all && echo 8 12')
+    slurm._sweep(shards, "world", "@here")
+    assert said(tmp_path) == {"world@here-new", "world@here-queued"}
+
+
+def test_jobs_of_another_cluster_or_cache_or_user_are_not_asked_of_this_queue(cluster, tmp_path, monkeypatch):
+    jobs = {"world@there-old": "7_0_log.out", "world-old": "6_0_log.out", "world-2@here-old": "5_0_log.out"}
+    shards = said_earlier(tmp_path, jobs)
+    cluster()
+    for name in ("@here", ""):  # "": the cluster has no name
+        slurm._sweep(shards, "world", name)
+    assert said(tmp_path) == jobs.keys()
+    slurm._sweep(shards, "world-2", "@here")
+    monkeypatch.setattr(os, "getuid", lambda: -1)
+    slurm._sweep(shards, "world", "@there")
+    assert said(tmp_path) == jobs.keys() - {"world-2@here-old"}
 
 
 def test_what_another_command_submits_meanwhile_stays(cluster, tmp_path):
-    new = tmp_path / "shards/.workers-world-new"
-    new.mkdir(parents=True)
-    cluster(squeue=f"touch {new}/9_0_submitted.pkl")  # after the queue has answered
-    (new.parent / ".workers-world-old").mkdir()
-    (new.parent / ".workers-world-old/7_0_log.out").touch()
-    (new.parent / ".workers-world-2-old").mkdir()  # of another cache
-    (new.parent / ".workers-world-2-old/6_0_log.out").touch()
-    slurm._sweep(new.parent, "world")
-    assert logs(tmp_path) == [new.parent / ".workers-world-2-old", new]
+    shards = said_earlier(tmp_path, {"world@here-new": "", "world@here-old": "7_0_log.out"})
+    cluster(squeue=f"touch {shards}/.workers-world@here-new/9_0_submitted.pkl")  # after the queue has answered
+    slurm._sweep(shards, "world", "@here")
+    assert said(tmp_path) == {"world@here-new"}
+
+
+def test_folders_bear_the_name_of_the_cluster_where_it_has_one(submitit, cluster, tmp_path):
+    config = r"printf 'Configuration data\nClusterName             = a-b\nSlurmctldHost[0]        = x(y)\n'"
+    for answer, begin in ((config, "world@a_b-"), ("echo slurm_load_ctl_conf error; exit 1", "world-")):
+        cluster(scontrol=answer)
+        before = said(tmp_path)
+        slurm.run(Engine("slurm", 1), work(tmp_path))
+        (new,) = said(tmp_path) - before
+        assert new.startswith(begin)
 
 
 def job(tmp_path, script, last=False, **environment):
