@@ -3,12 +3,15 @@
 A claim decides nothing: finished files are the only truth, and who ignores a claim computes the same bytes. It is
 dropped when its work is done. One whose process has ended on this machine is void at once (its pid, its start, or the
 lock it held); one of another machine when its file has not changed for QUIET seconds of the watcher's own clock, since
-a live one is touched every BEAT seconds: no two clocks need to agree.
+a live one is touched every BEAT seconds: no two clocks need to agree. Who takes a void one over holds a claim to do
+so meanwhile: of several that find it void one alone removes it, and never the claim that has come in its place. That
+needs neither locks nor links.
 """
 
 import contextlib
 import math
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -18,12 +21,14 @@ from typing import Self
 from cache import store
 from cache.store import lacking
 from cache.store.temporary_names import TemporaryName, abandoned
-from common.errors import CacheError
+from common.errors import CacheError, DeniedError
 from common.paths import names
 
 PREFIX = ".claim-"
 BEAT, QUIET = 10.0, 60.0
 LONGEST = 400  # bytes of a claim
+OVER = ".over"  # ends the name of a claim to remove a void one
+State = tuple[int, int]  # of a file: which one it is, and when it was touched
 
 
 class Claims:
@@ -32,7 +37,7 @@ class Claims:
     def __init__(self, folder: Path) -> None:
         self._folder, self._name = folder, str(TemporaryName.new())
         self._held: dict[Path, int] = {}
-        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}  # what a file was, since when
+        self._seen: dict[Path, tuple[State, float]] = {}  # what a file was, since when
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._beating = threading.Thread(target=self._beat, daemon=True)
 
@@ -69,10 +74,8 @@ class Claims:
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             except FileExistsError:
-                if not self._void(path):
+                if not self._void(path) or not self._removed(path):
                     return False
-                with contextlib.suppress(OSError):
-                    path.unlink()
             except OSError:  # full, or not ours to write to: the shard itself will say so
                 return True
             else:
@@ -88,13 +91,19 @@ class Claims:
         """Whether the process of a claim has ended, or has not been heard of for long."""
         now = time.monotonic()
         try:
-            found = path.lstat()
-            as_it_is = (found.st_ino, found.st_mtime_ns)
+            as_it_is = _state(path)
             was, since = self._seen.get(path, (as_it_is, now))
             self._seen[path] = (as_it_is, since if was == as_it_is else now)
         except OSError:  # dropped meanwhile
             return True
         return void(path) or now - self._seen[path][1] > QUIET
+
+    def _removed(self, path: Path) -> bool:
+        """Remove a void claim if it is still the one that was seen; return False where another process is at that."""
+        with self.named(f"{path.name.removeprefix(PREFIX)}{OVER}") as mine, contextlib.suppress(OSError):
+            if mine and path in self._seen and _state(path) == self._seen[path][0]:
+                path.unlink()
+        return mine
 
     def _drop(self, path: Path) -> None:
         with self._lock:  # not while it is touched: a number may soon be another file's
@@ -117,9 +126,20 @@ class Claims:
 def void(path: Path) -> bool:
     """Whether a claim's process is known to have ended, or the file is no claim."""
     try:
-        return abandoned(path, store.read_regular(path, LONGEST).decode("ascii", "replace"), math.inf)
+        return not stat.S_ISREG(path.lstat().st_mode) or abandoned(path, _holder(path), math.inf)
+    except DeniedError:  # another user's, who may well be at work
+        return False
     except (OSError, CacheError):
         return True
+
+
+def _holder(path: Path) -> str:
+    return store.read_regular(path, LONGEST).decode("ascii", "replace")
+
+
+def _state(path: Path) -> State:
+    found = path.lstat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def clear(folder: Path) -> None:

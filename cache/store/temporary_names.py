@@ -142,8 +142,10 @@ def _free(path: Path) -> bool:
     except OSError:
         return False
     try:
+        if os.fstat(descriptor).st_size == 0:  # it may be about to be locked, which this one's lock would prevent
+            return False
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # NFS lets no reader lock alone
-        return os.fstat(descriptor).st_size > 0  # an empty one may be about to be locked
+        return True
     except OSError:
         return False
     finally:
