@@ -51,6 +51,10 @@ class ConfigError(MelcacheError):
     """Options that do not fit each other or the cache."""
 
 
+class UntrainableError(ConfigError):
+    """A head whose options do not fit each other or the cache, so that no machine could train it."""
+
+
 class NetworkError(MelcacheError):
     """A server does not answer, refuses, or answers what nobody asked."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from cache import Reader, kinds, store
 from cache.names import ColumnName
 from common import devices
-from common.errors import ConfigError
+from common.errors import ConfigError, UntrainableError
 from common.output import say
 from train import processes
 from train.config import TrainConfig
@@ -97,7 +97,7 @@ def table_of(config: TrainConfig, head: HeadConfig | None, reader: Reader, devic
 def data_of(config: TrainConfig, head: HeadConfig | None, reader: Reader, table: Table, world: World) -> Data:
     """Return what of the cache is trained on and what it is tested on.
 
-    Raises ConfigError for a split without a mention to use; a head without weights does without some.
+    Raises UntrainableError for a split without a mention to use; a head without weights does without some.
     """
     own, ranking = head or HeadConfig(), protocols.ranking_of(config)
     if config.protocol == "injected":
@@ -126,7 +126,7 @@ def _unchanged(table: Table) -> Table:
     return table
 
 
-def nothing_to_use(config: TrainConfig, reader: Reader, table: Table, split: str) -> ConfigError:
+def nothing_to_use(config: TrainConfig, reader: Reader, table: Table, split: str) -> UntrainableError:
     """Return the error for a split in which nothing can be used, with what can be done about it."""
     what = f"{reader.path} has no mention to use in its {split} split"
     if count := table.unlabeled(split):
@@ -135,7 +135,7 @@ def nothing_to_use(config: TrainConfig, reader: Reader, table: Table, split: str
         what += ". Hold a part of train out for it: --valid-from train:0.1"
     if split == "train" and config.model in MODELS and len(table.rows(split)):
         what += ": none of its mentions has gold and another candidate in its list"
-    return ConfigError(what)
+    return UntrainableError(what)
 
 
 def with_widths(head: Options, reader: Reader) -> Options:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cache.schema import PARTS
-from common.errors import ConfigError
+from common.errors import UntrainableError
 from train.config import TrainConfig
 from train.data.table import Table
 from train.evaluating import protocols, ranking, whole_kb
@@ -22,8 +22,8 @@ COLUMNS = {f"{part}.{column}" for part, columns in PARTS.items() for column in c
 def rehearse(config: TrainConfig, head: HeadConfig | None, table: Table, row: Tensor) -> None:
     """Score the mention in `row` (1,), if there is one, in its list, and as the protocol ranks it; not of our heads.
 
-    Raises ConfigError naming a column that the head reads and a batch does not hold: one that its READS lack, or that
-    is known of a mention's list alone where other entities are ranked.
+    Raises UntrainableError naming a column that the head reads and a batch does not hold: one that its READS lack, or
+    that is known of a mention's list alone where other entities are ranked.
     """
     if HEADS[config.model].file is None or not len(row):
         return
@@ -60,4 +60,4 @@ def _embed(model: Head, table: Table, row: Tensor, otherwise: str) -> None:
 
 def _named(error: KeyError, otherwise: str) -> Exception:
     """Return the error that names the column; one of another key is the head's author's, with its traceback."""
-    return ConfigError(otherwise % error.args[0]) if error.args[0] in COLUMNS else error
+    return UntrainableError(otherwise % error.args[0]) if error.args[0] in COLUMNS else error

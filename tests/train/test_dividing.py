@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -22,10 +23,12 @@ from tests.worlds import synthetic_cache
 from torture.processes import child
 from train import cli, loop
 from train.config import CompareConfig, SweepConfig, TrainConfig, resolved
+from train.data.table import Table
 from train.dividing import division, shared_work, tasks
 from train.dividing.config import WorkersConfig
 from train.heads.registry import HEADS
 from train.optimizing.training_state import Training
+from train.run_folder.run_files import UnreadableError
 from train.searching import sweep
 from train.searching.asking import STARTUP
 from workers import local
@@ -49,10 +52,10 @@ def alone(toy, tmp_path_factory):
     return folder
 
 
-def command(words):
+def command(words, exit_code=0):
     """Run a command line of `python -m train` in this process."""
     done = CliRunner().invoke(cli.app, words)
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == exit_code, done.output
 
 
 @pytest.fixture
@@ -302,6 +305,69 @@ def test_a_run_that_diverges_is_tried_by_one_worker_and_told_by_the_command(toy,
     assert done.exit_code == 0 and "diverged: jmel: the training loss of seed 0 became nan" in done.stdout
     assert log() == ["jmel 0", "jmel 0"], "a worker, and the command, which says so"
     assert not (tmp_path / "run/.workers").exists()
+
+
+def test_what_one_machine_cannot_train_is_left_to_others(toy, tmp_path, log, capsys, monkeypatch):
+    """It trains all else first, and says why at its end."""
+    real, begun = tasks.loop.fit, []
+    errors = {
+        "bert-0": ConfigError("--device cuda: this torch sees no CUDA device"),
+        "bert-1": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nGPU 0 has"),
+        "bert-2": MemoryError(),
+        "bert-3": UnreadableError("ranks are unreadable here"),
+    }
+
+    def fit(config, head):
+        begun.append(config.folder.name)
+        if config.folder.name in errors:
+            raise errors[config.folder.name]
+        return real(config, head)
+
+    def mine():
+        return [
+            *tasks_in(toy, tmp_path, seeds=(0, 1, 2, 3), epochs=2),
+            *tasks_in(toy, tmp_path, seeds=(0,), model="drin", epochs=1),
+        ]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.loop, "fit", fit)
+        with pytest.raises(ConfigError, match="this torch sees no CUDA device") as error:
+            shared_work.work(mine(), tmp_path, wait=False)
+    assert begun == [*errors, "drin"] and log() == ["drin 0"]
+    assert error.value is not errors["bert-0"], "with its traceback it would keep the memory of what was tried"
+    said = capsys.readouterr().err
+    assert "bert-1 cannot be trained here: it needs more memory than is free here: CUDA out of memory. Tried" in said
+    shared_work.work(mine(), tmp_path, wait=False)
+    assert log() == ["bert 0", "bert 1", "bert 2", "bert 3", "drin 0"]
+
+
+def test_a_run_that_no_worker_here_can_train_is_told_by_the_command(toy, tmp_path, forks, log, monkeypatch):
+    real = loop.fit
+
+    def fit(config, head, *rest):
+        if config.model == "drin":
+            raise ConfigError("this machine has no GPU")
+        return real(config, head, *rest)
+
+    monkeypatch.setattr(loop, "fit", fit)
+    monkeypatch.setattr(local, "start", partial(local.start, work=lambda words: command(words, exit_code=2)))
+    done = run_study("compare", toy, tmp_path / "run", *OPTIONS, "--workers-on", "local:2")
+    assert done.exit_code == 0 and "not run: drin: this machine has no GPU" in done.stderr
+    assert log() == ["bert 0", "bert 1"]
+
+
+@pytest.mark.parametrize("why", ["nothing to train on", "options that do not fit"])
+def test_a_run_that_no_machine_can_train_is_tried_once(toy, tmp_path, log, monkeypatch, why):
+    begun, real = [], loop.fit
+    given = {"objective": "in-batch"} if why.startswith("options") else {}
+    if not given:
+        monkeypatch.setattr(Table, "trainable", lambda table, rows, **more: rows[:0])
+    monkeypatch.setattr(loop, "fit", lambda *what: (begun.append(what[0].model), real(*what)))
+    config, head = run_of(toy, tmp_path, model="drin")
+    for _ in range(2):
+        own = tasks.tasks_of(replace(config, **given), head, cache.open(toy), tmp_path)
+        shared_work.work(own, tmp_path, wait=False)
+    assert all(task.failed for task in own) and begun == ["drin"] and log() == []
 
 
 def test_a_command_alone_finishes_what_workers_left(toy, alone, tmp_path, log):

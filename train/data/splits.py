@@ -12,7 +12,7 @@ import numpy as np
 
 from cache import Reader
 from cache.schema import UNLABELED
-from common.errors import CacheError, ConfigError
+from common.errors import CacheError, UntrainableError
 from common.foreign import printable
 from common.records import SPLITS, split_mask
 from train.checks import share_of
@@ -29,7 +29,9 @@ def masks(reader: Reader, valid_from: str | None) -> np.ndarray:
 
     What is held out are whole captions that stand in train alone, in the order of a hash of their first mention id,
     until they hold that share of train's labeled mentions; at least one caption, and never all. So it depends neither
-    on the order of rows nor on chance. Raises ConfigError where the release has a valid split, or too few captions.
+    on the order of rows nor on chance.
+
+    Raises UntrainableError where the release has a valid split, or too few captions.
     """
     found = np.array(reader.column("mention.ids.splits"))
     if valid_from is None:
@@ -39,7 +41,7 @@ def masks(reader: Reader, valid_from: str | None) -> np.ndarray:
         raise CacheError(f"{reader.path} lacks {', '.join(missing)}, which --valid-from goes by")
     labeled = reader.column("pair.candidates.gold") > UNLABELED
     if count := int(((found & VALID > 0) & labeled).sum()):
-        raise ConfigError(
+        raise UntrainableError(
             f"{reader.path} has {count:,} mentions in its valid split; --valid-from is for a release that has none"
         )
     captions: dict[bytes, list[int]] = defaultdict(list)
@@ -54,7 +56,9 @@ def masks(reader: Reader, valid_from: str | None) -> np.ndarray:
         held += int(labeled[rows].sum())
         found[rows] = VALID
     if not held:
-        raise ConfigError(f"{reader.path} has no two captions that stand in train alone: --valid-from holds none out")
+        raise UntrainableError(
+            f"{reader.path} has no two captions that stand in train alone: --valid-from holds none out"
+        )
     return found
 
 

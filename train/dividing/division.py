@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from cache import store
 from common import paths
-from common.errors import ConfigError
+from common.errors import ConfigError, MelcacheError
 from common.options import Given, as_words, given_words
 from common.output import say
 from train.config import TrainConfig
@@ -20,6 +20,7 @@ from workers import launch
 from workers.engine import Engine
 from workers.work import Work
 
+LATER = contextlib.suppress(MelcacheError)  # of a run that cannot be trained here: the command comes to it, and says so
 Config = TypeVar("Config", bound=TrainConfig)
 
 
@@ -67,7 +68,7 @@ class Division:
             return False
         if self.engine is None:
             if not fresh and paths.exists(work.folder / AREA):  # of workers that were stopped
-                with store.alone(work.folder):
+                with store.alone(work.folder), LATER:
                     work.work(wait=True)
             elif fresh:
                 _remove(work.folder)
@@ -81,7 +82,7 @@ class Division:
         task = Work("train", self.words, self.finish, work.folder, "seeds", todo, lambda: work.finished() - before)
         if not launch.run(self.engine, task):
             return False
-        with store.together(work.folder, wait=True):
+        with store.together(work.folder, wait=True), LATER:
             work.work(wait=True)
         return True
 

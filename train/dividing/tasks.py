@@ -16,7 +16,7 @@ import torch
 
 from cache import Reader, store
 from common import devices, paths
-from common.errors import CacheError, ConfigError, NotFiniteError
+from common.errors import CacheError, NotFiniteError, UntrainableError
 from train import loop, results
 from train.config import TrainConfig
 from train.heads.head_config import HeadConfig
@@ -68,15 +68,16 @@ class Task:
         return self.area / f"{self.run}.stopped"
 
     def train(self) -> None:
-        """Train the seeds and hand them in; of a run that diverges, or has nothing to train on, note that it does.
+        """Train the seeds and hand them in; of a run that no machine can train, such as one that diverges, note that.
 
-        The command says why when it comes to that run. Raises BusyError if another process is at these seeds.
+        The command says why when it comes to that run. Raises BusyError if another process is at these seeds, and any
+        MelcacheError for what may be this machine's alone: a package or a path that it lacks, its memory, its GPU.
         """
         self._take_over()
         mine = dataclasses.replace(self.config, seeds=self.seeds, run=self._folder, fresh=False)
         try:
             loop.fit(mine, self.head)
-        except (NotFiniteError, ConfigError) as error:
+        except (NotFiniteError, UntrainableError) as error:
             store.publish(self._stopped, str(error).encode()[:LONGEST], replace=True)
         else:
             self._hand_in()

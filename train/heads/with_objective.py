@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from common.errors import ConfigError
+from common.errors import UntrainableError
 from train.data.batch import CANDIDATES, Batch
 from train.heads.base import Head
 from train.layers.losses import contrastive, counted, margin_ranking
@@ -24,8 +24,8 @@ TEMPERATURE, LOWEST = 0.07, 0.01  # as CLIP begins, and its bound
 class WithObjective(Head):
     """The head's scores; `objective` is "margin", "listwise" or "in-batch", over the `hardest` negatives, 0 = all.
 
-    The temperature of the latter two is learned.  Raises ConfigError for in-batch where the head's score is no cosine
-    of two towers: of other mentions' entities a batch holds no edge.
+    The temperature of the latter two is learned.  Raises UntrainableError for in-batch where the head's score is no
+    cosine of two towers: of other mentions' entities a batch holds no edge.
     """
 
     def __init__(self, head: Head, name: str, objective: str, hardest: int, margin: float) -> None:
@@ -34,7 +34,7 @@ class WithObjective(Head):
         self.projects, self.stackable = head.projects, head.stackable
         self.two_towers, self.adds_strings = head.two_towers, head.adds_strings
         if objective == "in-batch" and not head.two_towers:
-            raise ConfigError(
+            raise UntrainableError(
                 f"--objective in-batch compares mentions with entities outside their lists, and {name} scores lists "
                 "alone: choose listwise"
             )

@@ -11,7 +11,7 @@ nn.MultiheadAttention computes the same scores and projects every x twice.
 import torch
 from torch import Tensor, nn
 
-from common.errors import ConfigError
+from common.errors import UntrainableError
 
 STACKED_GAIN = 0.5**0.5  # nn.MultiheadAttention draws query, key and value as one matrix of three times the height
 
@@ -41,7 +41,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if width % heads:
-            raise ConfigError(
+            raise UntrainableError(
                 f"--attention-heads {heads} does not divide {width}, the width of the cache's CLIP vectors"
             )
         self.heads = heads

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.errors import ConfigError
+from common.errors import UntrainableError
 from train.heads.ghmfc.co_attention import SequenceAttention, Text, largest
 from train.heads.ghmfc.config import GhmfcConfig
 from train.layers.attention import STACKED_GAIN
@@ -43,7 +43,7 @@ class Light(nn.Module):
         text, image, width = config.text_width, config.image_width, config.width
         for name, size in (("text", text), ("picture", image)):
             if size % config.attention_heads:
-                raise ConfigError(
+                raise UntrainableError(
                     f"--attention-heads {config.attention_heads} does not divide {size}, the width of the cache's "
                     f"{name} vectors"
                 )

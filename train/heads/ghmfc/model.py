@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.errors import ConfigError
+from common.errors import UntrainableError
 from train.data.batch import Batch
 from train.heads.base import Head
 from train.heads.ghmfc.co_attention import Level, Phrases, Text, projection
@@ -49,7 +49,7 @@ class CoAttention(nn.Module):
     def __init__(self, config: GhmfcConfig) -> None:
         super().__init__()
         if config.width % config.attention_heads:  # not of the config: other heads have a --width, too
-            raise ConfigError(
+            raise UntrainableError(
                 f"--width {config.width} must be a multiple of --attention-heads {config.attention_heads}"
             )
         self.config, width = config, config.width
