@@ -2,9 +2,9 @@
 
 import os
 import signal
-import time
+import subprocess
 
-from torture.processes import child
+from torture.processes import child, until
 
 
 class Forked:
@@ -23,6 +23,12 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, signal.SIGTERM)
 
-    def wait(self, seconds):
-        while self.poll() is None:
-            time.sleep(0.01)
+    def kill(self):
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self, seconds=60.0):
+        try:
+            until(lambda: self.poll() is not None, f"process {self.pid} ends", seconds)
+        except TimeoutError:
+            raise subprocess.TimeoutExpired("a fork", seconds) from None

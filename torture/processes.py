@@ -6,6 +6,8 @@ import json
 import os
 import resource
 import select
+import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +54,26 @@ def in_a_namespace(work: Callable[[], object]) -> None:
     _, status = os.waitpid(child(apart), 0)
     if status:
         raise ChildProcessError(f"status {status} in a namespace")
+
+
+@contextmanager
+def doomed(work: Callable[[], object]) -> Iterator[int]:
+    """Do work in a child that is killed at the end of the block, however that comes; yield its pid."""
+    pid = child(work)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)  # it may have ended, but nobody has asked for it yet
+        os.waitpid(pid, 0)
+
+
+def until(happened: Callable[[], object], what: str, seconds: float = 60.0, *, pause: float = 0.01) -> None:
+    """Wait for something that another process or thread does.  Raises TimeoutError where it never does."""
+    ends = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"waited {seconds:g} s in vain: {what}")
+        time.sleep(pause)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -16,9 +14,10 @@ import safetensors.numpy
 
 import melcache
 from cache.checks import gc
-from cache.store import plans, temporary_names
+from cache.store import claims, plans, temporary_names
 from cache.store.temporary_names import TemporaryName
 from common.errors import CacheError, ConfigError, MelcacheError
+from common.paths import names
 from extract import beginning, datasets, pipeline
 from extract.computing import missing_shards
 from extract.plan_files import reading
@@ -26,7 +25,7 @@ from extract.planning import candidate_lists, rows
 from extract.preparation import prepare
 from tests.extract.test_launching import Forked, given_by
 from tests.worlds import entity_record, extract_config, mention_record, write_files, write_pictures, write_release
-from torture.processes import child
+from torture.processes import child, doomed, until
 from workers import local
 
 pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
@@ -340,22 +339,15 @@ def test_workers_of_a_killed_launcher_finish_the_cache_and_clear_its_plan(releas
     finish = missing_shards.Work._finish
 
     def waiting(work, rows):
-        while not gate.exists():
-            time.sleep(0.01)
+        until(gate.exists, "the launcher is dead")
         finish(work, rows)
 
     monkeypatch.setattr(missing_shards.Work, "_finish", waiting)
-    launcher = child(lambda: pipeline.run(given))
-    while not any(name.startswith(".claim-") for name in (os.listdir(given.folder) if given.folder.exists() else ())):
-        time.sleep(0.01)
-    os.kill(launcher, signal.SIGKILL)
-    os.waitpid(launcher, 0)
+    with doomed(lambda: pipeline.run(given)):
+        until(lambda: any(name.startswith(claims.PREFIX) for name in names(given.folder)), "a worker has a claim")
     assert [name for name in hidden(given.folder) if name.startswith(plans.PREFIX)]
     gate.touch()
-    until = time.monotonic() + 60
-    while not (given.folder / "manifest.json").exists() or hidden(given.folder):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    until(lambda: (given.folder / "manifest.json").exists() and not hidden(given.folder), "the cache is finished")
     assert melcache.open(given.folder).id == alone
 
 

@@ -1,7 +1,6 @@
 """Several extractors on one cache divide its ranges: each computed once, taken over from the dead, waited for else."""
 
 import os
-import signal
 import threading
 import time
 from functools import partial
@@ -21,7 +20,7 @@ from extract.computing.tasks import REST, TEXTS
 from extract.planning.shards import RANGED, missing
 from extract.preparation import prepare
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
-from torture.processes import child, in_a_namespace
+from torture.processes import child, doomed, in_a_namespace, until
 
 pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
 PICTURES = ("red.png", "green.png", "blue.png")
@@ -102,14 +101,10 @@ def test_workers_divide_the_ranges_and_make_the_cache_of_one(release, alone, tmp
 def test_what_a_killed_worker_was_at_is_taken_over_at_once(release, alone, tmp_path, monkeypatch):
     identity, ranges = alone
     monkeypatch.setattr(claims, "QUIET", 3600.0)
-    victim = child(partial(work, release, tmp_path, tmp_path / "log", 3600.0))
-    while not (tmp_path / "log").exists() or not lines(tmp_path / "log"):
-        time.sleep(0.01)
-    folder = tmp_path / "world"
-    while not any(name.startswith(PREFIX) for name in os.listdir(folder)):
-        time.sleep(0.01)
-    os.kill(victim, signal.SIGKILL)
-    os.waitpid(victim, 0)
+    folder, log = tmp_path / "world", tmp_path / "log"
+    with doomed(partial(work, release, tmp_path, log, 3600.0)):
+        until(lambda: log.exists() and lines(log), "a range is begun")
+        until(lambda: any(name.startswith(PREFIX) for name in os.listdir(folder)), "it is claimed")
     assert left(folder)
     survivor = child(partial(work, release, tmp_path, tmp_path / "log"))
     assert os.waitpid(survivor, 0)[1] == 0

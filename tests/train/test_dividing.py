@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import time
 from dataclasses import replace
 from functools import partial
@@ -20,7 +19,7 @@ from common.options import as_words, given_words
 from tests.forked import Forked
 from tests.studies import run_study
 from tests.worlds import synthetic_cache
-from torture.processes import child
+from torture.processes import child, doomed, until
 from train import cli, loop
 from train.config import CompareConfig, SweepConfig, TrainConfig, resolved
 from train.data.table import Table
@@ -164,16 +163,13 @@ def test_what_a_killed_worker_was_at_goes_on_at_its_last_checkpoint(toy, tmp_pat
             kept.touch()
             time.sleep(600)
 
-    def doomed():
+    def victim():
         monkeypatch.setattr(Training, "keep", keep)
         shared_work.work(tasks_in(toy, tmp_path / "run"), tmp_path / "run", wait=False)
 
     monkeypatch.setattr("train.optimizing.training_state.CHECKPOINT_SHARE", 1e9)
-    victim = child(doomed)
-    while not kept.exists():
-        time.sleep(0.01)
-    os.kill(victim, signal.SIGKILL)
-    os.waitpid(victim, 0)
+    with doomed(victim):
+        until(kept.exists, "the second epoch is kept")
     shared_work.work(tasks_in(toy, tmp_path / "run"), tmp_path / "run", wait=True)
     assert log() == ["bert 0", "bert 0 after 2", "bert 1"]
     config, head = run_of(toy, tmp_path / "other")
@@ -379,11 +375,11 @@ def test_a_command_alone_finishes_what_workers_left(toy, alone, tmp_path, log):
         real(training, checkpoints)
         os._exit(3)
 
-    def doomed():
+    def dies():
         Training.keep = keep
         command([*words, "--workers-on", "others"])
 
-    assert os.waitstatus_to_exitcode(os.waitpid(child(doomed), 0)[1]) == 3
+    assert os.waitstatus_to_exitcode(os.waitpid(child(dies), 0)[1]) == 3
     command(words)
     assert log() == ["bert 0", "bert 0 after 1", "bert 1", "drin 0", "drin 1"]
     assert_same_runs(run, alone)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cache import manifests
 from common.errors import CacheError
-from torture.processes import child
+from torture.processes import child, until
 from torture.tiny_cache import SHARDS, Result, build, contents, partial, unlike, wrong
 
 BYTES = 8 << 20
@@ -145,10 +145,11 @@ def _cut(scratch: Path, turn: int, rng: random.Random, result: Result) -> None:
 
 def _settled(pid: int) -> None:
     """Wait until a process is stopped, which it is not while it waits for the disk, or has ended."""
-    state = ""
-    while state not in ("T", "Z"):
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        time.sleep(0.001)
+
+    def state() -> str:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    until(lambda: state() in ("T", "Z"), f"process {pid} is stopped", pause=0.001)
 
 
 def _left(folder: Path, whole: Path) -> bool:

@@ -26,6 +26,7 @@ from torture.tiny_cache import SHARDS, Result, build, contents, partial, put, un
 PROCESSES = 8
 LOOK_SECONDS = 0.005
 MEET_SECONDS = 0.001
+MOST_SECONDS = 300.0  # of a round
 
 
 class Meeting:
@@ -69,7 +70,10 @@ def run(scratch: Path, rounds: int, seed: int) -> Result:
         meeting, broken = Meeting(), turn % 2 == 1
         work = functools.partial(_extract, folder, world, broken, meeting)
         pids = {child(functools.partial(_begin, work, place, broken)) for place in range(PROCESSES)}
+        ends = time.monotonic() + MOST_SECONDS
         while pids:
+            if time.monotonic() > ends:
+                raise TimeoutError(f"round {turn}: after {MOST_SECONDS:.0f} s extractors {pids} have not ended")
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid in pids:
                 pids.discard(pid)
