@@ -11,12 +11,21 @@ from collections.abc import Callable
 from typing import IO
 
 AGAIN = 3  # times that a worker is started again
-# A worker ends with its parent (PR_SET_PDEATHSIG), and leaves to that one the signal that tells of a preemption or a
-# time limit. Not by preexec_fn: Ray's processes have threads.
+# A worker ends with its parent (PR_SET_PDEATHSIG), be it that this one has ended before it could say so, and leaves to
+# it the signal that tells of a preemption or a time limit. Not by preexec_fn: Ray's processes have threads.
 BEGIN = (
     "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, int(signal.SIGTERM)); "
-    "signal.signal(signal.SIGUSR2, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    "os.getppid() == int(sys.argv[1]) or os._exit(1); "
+    "signal.signal(signal.SIGUSR2, signal.SIG_IGN); os.execv(sys.argv[2], sys.argv[2:])"
 )
+
+
+def with_parent(words: list[str]) -> list[str]:
+    """Return the command line of a worker that does not outlive this process.
+
+    Nor, as Linux has it, the thread that starts it: that one must wait for it.
+    """
+    return [sys.executable, "-c", BEGIN, str(os.getpid()), *words]
 
 
 def keep(
@@ -31,8 +40,8 @@ def keep(
     `before_again` is called before it is started again.
     """
     for turn in range(AGAIN + 1):
-        worker = subprocess.Popen([sys.executable, "-c", BEGIN, *words], stdin=subprocess.DEVNULL, stdout=out,
-                                  stderr=out, cwd=folder, env={**os.environ, **environment})  # fmt: skip
+        worker = subprocess.Popen(with_parent(words), stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder,
+                                  env={**os.environ, **environment})  # fmt: skip
         try:
             status = worker.wait()
         finally:  # where the engine ends this process

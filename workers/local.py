@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from common.output import Progress, say
 from workers.engine import Engine
-from workers.keeper import BEGIN
+from workers.keeper import with_parent
 from workers.work import Work, command, last_line, python_path
 
 LOOK = 0.5  # seconds between two looks at the workers
@@ -40,7 +39,7 @@ def start(words: list[str], environment: dict[str, str], log: Path) -> subproces
     """Start a worker, whose output goes to a file, and which ends with this process."""
     with log.open("wb") as out:
         return subprocess.Popen(
-            [sys.executable, "-c", BEGIN, *words],
+            with_parent(words),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

@@ -18,9 +18,8 @@ from extract import pipeline
 from extract.config import ExtractConfig
 from tests.forked import Forked
 from tests.worlds import entity_record, extract_config, mention_record, write_release
-from workers import launch, local
+from workers import keeper, launch, local
 from workers.engine import Engine
-from workers.keeper import BEGIN
 from workers.work import Work, command
 
 pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
@@ -132,7 +131,8 @@ def test_a_worker_is_started_with_its_options_and_its_log(release, tmp_path, mon
     words = command("extract", tuple(as_words(given)))
     assert local.start(words, {"OMP_NUM_THREADS": "3"}, tmp_path / "log").wait() == 0
     threads, *words = (tmp_path / "log").read_text().removesuffix("\n").split("\n")
-    assert (threads, words[:5]) == ("3", ["-c", BEGIN, str(script), "-m", "extract"]) and given_by(words[5:]) == given
+    assert threads == "3" and [str(script), *words] == keeper.with_parent(words[3:])
+    assert words[3:6] == [str(script), "-m", "extract"] and given_by(words[6:]) == given
 
 
 def test_a_worker_that_does_not_end_when_bidden_is_ended(tmp_path, monkeypatch):

@@ -2,17 +2,20 @@
 
 import os
 import signal
-import time
 
 import pytest
 
-from torture.processes import child
+from torture.processes import doomed, until
 from workers import keeper, ray_task
 from workers.keeper import keep
 
 
 def lines(path):
     return path.read_text().split() if path.exists() else []
+
+
+def gone(pid):
+    return not os.path.exists(f"/proc/{pid}/cwd")
 
 
 @pytest.mark.parametrize(
@@ -37,15 +40,25 @@ def test_a_worker_that_a_signal_ends_is_started_again(tmp_path, script, status, 
 def test_no_worker_outlives_its_parent(tmp_path, number):
     log = tmp_path / "log"
     words = ["/bin/sh", "-c", f"echo $$ >> {log}; exec sleep 60"]
-    parent = child(lambda: keep(words, {}, str(tmp_path)))
-    while not lines(log):
-        time.sleep(0.01)
-    os.kill(parent, number)
-    os.waitpid(parent, 0)
-    ends = time.monotonic() + 20
-    while os.path.exists(f"/proc/{lines(log)[0]}/cwd") and time.monotonic() < ends:
-        time.sleep(0.01)
-    assert not os.path.exists(f"/proc/{lines(log)[0]}/cwd")
+    with doomed(lambda: keep(words, {}, str(tmp_path))) as parent:
+        until(lambda: lines(log), "the worker has begun")
+        os.kill(parent, number)
+    until(lambda: gone(lines(log)[0]), "the worker ends")
+
+
+def test_no_worker_begins_whose_parent_has_ended_meanwhile(tmp_path, monkeypatch):
+    """It dies before its worker has said that it is to end with it."""
+    begun, gate, log = tmp_path / "begun", tmp_path / "gate", tmp_path / "log"
+    wait = (
+        f"import os, time; open({str(begun)!r}, 'w').write(f'{{os.getpid()}} ')\n"
+        f"while not os.path.exists({str(gate)!r}) and os.path.exists({str(tmp_path)!r}): time.sleep(0.01)\n"
+    )
+    monkeypatch.setattr(keeper, "BEGIN", wait + keeper.BEGIN)
+    with doomed(lambda: keep(["/bin/sh", "-c", f"echo x > {log}"], {}, str(tmp_path))):
+        until(lambda: lines(begun), "its process is there")
+    gate.touch()
+    until(lambda: gone(lines(begun)[0]), "its process ends")
+    assert not log.exists()
 
 
 def test_a_task_tells_its_status_and_its_last_line(tmp_path):
