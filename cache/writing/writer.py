@@ -5,6 +5,7 @@ variable-length types, no attributes. h5py writes into memory only; the disk see
 """
 
 import copy
+import functools
 import hashlib
 import io
 import json
@@ -26,7 +27,7 @@ from cache.manifests.entries import PartEntry, ShardEntry, Span, Spec
 from cache.names import PartName
 from cache.quantized import Kind, Storage
 from cache.schema import VERSION
-from cache.writing import checksums
+from cache.writing import checksums, extremes
 from common.errors import CacheError, NotFiniteError
 from common.paths import status
 
@@ -221,21 +222,28 @@ def adopt(plan: ShardPlan, folder: Path) -> ShardEntry | None:
     found = status(path, follow=False)
     if found is None or not stat.S_ISREG(found.st_mode):
         return None
-    twin, offsets = _build(
-        {name: np.zeros((plan.rows, *shape), dtype) for name, (dtype, shape) in plan.part.stored.items()}
-    )
-    if path.lstat().st_size != len(twin):  # a sparse one may say any size
+    size, offsets, outside = _frame(tuple(plan.part.stored.items()), plan.rows)
+    if path.lstat().st_size != size:  # a sparse one may say any size
         return None
-    data = store.read_regular(path, len(twin))
-    structure = bytearray(data)
-    for name, (dtype, shape) in plan.part.stored.items():
-        size = plan.rows * np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
-        structure[offsets[name] : offsets[name] + size] = bytes(size)
-    if structure != twin:
+    data = store.read_regular(path, size)
+    if len(data) != size or any(data[begin : begin + len(piece)] != piece for begin, piece in outside):
         return None
     entry = _entry(plan, data, offsets)
     limits = [limit for place in entry.columns.values() for limit in (place.min, place.max)]
     return entry if all(limit is None or np.isfinite(limit) for limit in limits) else None
+
+
+@functools.lru_cache(maxsize=256)
+def _frame(
+    stored: tuple[tuple[str, tuple[str, tuple[int, ...]]], ...], rows: int
+) -> tuple[int, dict[str, int], tuple[tuple[int, bytes], ...]]:
+    """Return how long a file of such columns is, where they begin in it, and what is outside of them, by its place."""
+    twin, offsets = _build({name: np.zeros((rows, *shape), dtype) for name, (dtype, shape) in stored})
+    edges, pieces = 0, []
+    for name, (dtype, shape) in sorted(stored, key=lambda column: offsets[column[0]]):
+        pieces.append((edges, twin[edges : offsets[name]]))
+        edges = offsets[name] + rows * np.dtype(dtype).itemsize * math.prod(shape)
+    return len(twin), offsets, (*pieces, (edges, twin[edges:]))
 
 
 def _build(arrays: dict[str, np.ndarray]) -> tuple[bytes, dict[str, int]]:
@@ -256,12 +264,8 @@ def _entry(plan: ShardPlan, data: bytes, offsets: dict[str, int]) -> ShardEntry:
         count = plan.rows * int(np.prod(shape, dtype=np.int64))
         array = np.frombuffer(data, dtype, count, offsets[name])
         numeric = array.dtype.kind in "fi" or name in ("image_status", "splits")
-        places[name] = Span(
-            offsets[name],
-            xxhash.xxh3_128_hexdigest(array.data.cast("B")),
-            array.min().item() if numeric else None,
-            array.max().item() if numeric else None,
-        )
+        ends = extremes.of(array) if numeric else (None, None)
+        places[name] = Span(offsets[name], xxhash.xxh3_128_hexdigest(array.data.cast("B")), *ends)
     sha256 = hashlib.sha256(data).hexdigest()
     return ShardEntry(plan.part.name, plan.file, plan.start, plan.rows, len(data), sha256, plan.key, places)
 

@@ -145,7 +145,11 @@ def test_adopt_takes_exactly_the_file_that_would_be_written(tmp_path):
     path = tmp_path / made.plan.file
     assert adopt(made.plan, tmp_path) == entry
     good = path.read_bytes()
-    for bad in (good[:-1], good + b"\0", bytes([good[0] ^ 1]) + good[1:], b""):
+    row_bytes = {"sentence": 6, "truncated": 1}
+    inside = [range(span.offset, span.offset + BORDER * row_bytes[name]) for name, span in entry.columns.items()]
+    outside = [at for at in range(len(good)) if not any(at in column for column in inside)]
+    flipped = [good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in outside[:: len(outside) // 33]]
+    for bad in (good[:-1], good + b"\0", b"", *flipped):
         path.write_bytes(bad)
         assert adopt(made.plan, tmp_path) is None
     path.unlink()
