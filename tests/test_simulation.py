@@ -5,6 +5,7 @@ import pytest
 from bench.simulation import protocol
 from bench.simulation.protocol import Cost, Group
 from cache.store.claims import BEAT, QUIET
+from extract.computing.missing_shards import MORE, POLL
 
 NOTHING = Cost(look=0.0)
 
@@ -16,7 +17,7 @@ def of(count, seconds=10.0, *, table="mention", settle=0.0, adopt=0.0, copying=F
 @pytest.mark.parametrize(("workers", "rounds"), [(1, 12), (3, 4), (5, 3), (12, 1), (40, 1)])
 def test_equal_ranges_are_done_in_rounds(workers, rounds):
     found = protocol.run([of(12)], workers, NOTHING)
-    assert found.now == pytest.approx(10.0 * rounds, abs=protocol.POLL) and found.computed == 12
+    assert found.now == pytest.approx(10.0 * rounds, abs=POLL) and found.computed == 12
 
 
 def test_workers_go_ahead_with_the_next_table_but_pairs_wait_for_what_they_derive_from():
@@ -30,14 +31,14 @@ def test_workers_go_ahead_with_the_next_table_but_pairs_wait_for_what_they_deriv
 
 def test_ranges_that_copy_are_encoded_side_by_side_and_saved_one_after_the_other():
     found = protocol.run([of(8, settle=1.0, copying=True)], 8, NOTHING)
-    assert 10 + 8 <= found.now <= 10 + 8 + 8 * protocol.SOON + protocol.POLL
-    assert protocol.run([of(8, settle=1.0)], 8, NOTHING).now == pytest.approx(11, abs=protocol.POLL)
+    assert 10 + 8 <= found.now <= 10 + 8 * MORE + POLL
+    assert protocol.run([of(8, settle=1.0)], 8, NOTHING).now == pytest.approx(11, abs=POLL)
 
 
 def test_planning_starting_looking_and_adopting_take_their_time():
     found = protocol.run([of(1, adopt=2.0)], 1, Cost(plan=5.0, start=3.0, look=0.0, finish=1.0))
     assert found.now == 5 + 3 + 10 + 1
-    assert protocol.run([of(2, adopt=2.0)], 2, NOTHING).now == pytest.approx(12, abs=protocol.POLL)
+    assert protocol.run([of(2, adopt=2.0)], 2, NOTHING).now == pytest.approx(12, abs=POLL)
 
 
 @pytest.mark.parametrize(("same_machine", "expires"), [(True, 0.0), (False, QUIET)])

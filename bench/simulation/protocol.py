@@ -4,7 +4,7 @@ Each worker is a generator that yields how many seconds pass before it goes on. 
 and takes one that nobody is at: it encodes what that owns, waits for the tasks that it copies from, of which it takes
 those that nobody is at, copies and saves. Where nothing of the table is left to take, it goes ahead with one of a
 later table; pairs begin when all entities and their own mentions are known to be finished. At tasks of others it looks
-again every POLL, here at least every COARSE of what a task takes, for the simulation's sake.
+again as often as that does (pauses), here at least every COARSE of what a task takes, for the simulation's sake.
 """
 
 import heapq
@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from cache.store.claims import BEAT, QUIET
-from extract.computing.missing_shards import POLL, SOON
+from extract.computing.missing_shards import pauses
 from extract.computing.tasks import PAIR
 from extract.planning.shards import RANGED
 
@@ -88,13 +88,15 @@ class Worker:
         self._spent = self._world.cost.start
         for table in RANGED:
             mine = [g for g, group in enumerate(self._world.groups) if group.table == table]
-            poll = max([POLL, *(COARSE * max(self._world.groups[g].own) for g in mine)])
+            least, waits = max([0.0, *(COARSE * max(self._world.groups[g].own) for g in mine)]), pauses()
             while waiting := [item for item in self._open if item[0] in mine]:
                 took = False
                 for item in waiting:
                     took |= yield from self._take(item)
-                if not took and not (yield from self._ahead(mine)):
-                    yield from self._pass(poll)
+                if took or (yield from self._ahead(mine)):
+                    waits = pauses()
+                    continue
+                yield from self._pass(max(next(waits), least))
         yield from self._pass()
 
     def _ahead(self, mine: Sequence[int]) -> Taking:
@@ -142,10 +144,10 @@ class Worker:
         group = world.groups[number]
         world.claims[item] = Claim(self._number, world.now, self.dies)
         yield group.own[index]
-        soon = max(SOON, COARSE / 10 * max(group.own))
         for other in range(self._prefix(number), index if group.copying else 0):
+            waits = pauses()
             while not (yield from self._take((number, other))):
-                yield from self._pass(soon)
+                yield from self._pass(max(next(waits), COARSE / 10 * max(group.own)))
         yield from self._pass(group.settle)
         world.computed += 1
         world.finished.add(item)

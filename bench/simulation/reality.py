@@ -46,8 +46,9 @@ class Napping(Sharing):
         for shard in missing:
             time.sleep(group.own[task.index])
             for other in range(task.index if group.copying else 0):
+                waits = protocol.pauses()
                 while (key := (task.table, other, REST)) in self._open and not self._take(self._open[key]):
-                    time.sleep(protocol.SOON)
+                    time.sleep(next(waits))
             time.sleep(group.settle)
             (self._work.draft._folder / shard.file).touch()
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 
@@ -22,8 +22,7 @@ from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.planning.shards import RANGED, Plan
 
-POLL = 0.5  # seconds between two looks at what others compute
-SOON = 0.05  # at a range that is copied from: it was begun before
+SOON, POLL, MORE = 0.01, 0.5, 1.25  # seconds between two looks at others' work: at first, at most, times so many each
 
 
 class Work:
@@ -108,14 +107,16 @@ class Sharing:
         """
         counts = [self._work.count(task) * len(task.parts) for task in self._of(name)]
         with Progress(sum(counts), name, "rows") as progress:
-            self._table, self._progress, told = name, progress.advance, False
+            self._table, self._progress, told, waits = name, progress.advance, False, pauses()
             while waiting := self._of(name):
-                if not [task for task in waiting if self._take(task)] and not self._ahead():
-                    if not told:
-                        ranges = len({task.index for task in waiting})
-                        say(f"{name}: {ranges:,} ranges are being computed by other processes; waiting")
-                    told = True
-                    time.sleep(POLL)
+                if [task for task in waiting if self._take(task)] or self._ahead():
+                    waits = pauses()
+                    continue
+                if not told:
+                    ranges = len({task.index for task in waiting})
+                    say(f"{name}: {ranges:,} ranges are being computed by other processes; waiting")
+                told = True
+                time.sleep(next(waits))
 
     def _of(self, name: str) -> list[Task]:
         return [task for task in self._open.values() if task.table == name]
@@ -172,8 +173,17 @@ class Sharing:
         for key in tasks.copied_from(self._work.plan, task):
             needed = tasks.derived_from(self._open[key]) if key in self._open else ()
             for each in (*needed, key):
+                waits = pauses()
                 while each in self._open and not self._take(self._open[each]):
-                    time.sleep(SOON)
+                    time.sleep(next(waits))
+
+
+def pauses() -> Iterator[float]:
+    """Yield the seconds to wait before each look at what others are at: what was short is seen soon."""
+    pause = SOON
+    while True:
+        yield pause
+        pause = min(POLL, MORE * pause)
 
 
 def _ignore(count: int) -> None:

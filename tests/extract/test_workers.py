@@ -138,7 +138,7 @@ def test_what_a_range_owns_is_encoded_before_another_that_it_copies_from_is_wait
     pipeline.run(config(release, tmp_path))
     assert melcache.open(folder).id == identity
     assert "entity 0" not in made and len(made) == ranges - 1
-    assert sleeps == [(missing_shards.SOON, ["entity 3"], [3])] * 2, "it is begun, and copies from the first"
+    assert sleeps == [(0.01, ["entity 3"], [3]), (0.0125, ["entity 3"], [3])], "it is begun, and copies from the first"
 
 
 def test_ranges_that_others_are_at_are_waited_for_and_not_computed(release, alone, tmp_path, monkeypatch, capsys):
@@ -152,13 +152,15 @@ def test_ranges_that_others_are_at_are_waited_for_and_not_computed(release, alon
 
     def sleep(seconds):
         sleeps.append((seconds, len(made)))
-        if len(sleeps) == 2:
+        if len(sleeps) == 20:
             claimed.__exit__(None, None, None)
 
     monkeypatch.setattr(missing_shards.time, "sleep", sleep)
     pipeline.run(config(release, tmp_path))
     assert melcache.open(folder).id == identity and len(made) == ranges
-    assert sleeps == [(missing_shards.POLL, ranges - 1)] * 2
+    seconds = [pause for pause, count in sleeps if count == ranges - 1]
+    assert len(seconds) == 20 and seconds[0] == 0.01 and seconds[-2:] == [0.5, 0.5], "soon, then less often"
+    assert seconds == sorted(seconds) and sum(seconds) < 4
     assert "pair: 1 ranges are being computed by other processes; waiting" in capsys.readouterr().err
 
 
