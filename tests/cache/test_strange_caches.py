@@ -16,6 +16,7 @@ import cache.cli
 import melcache
 import train.cli
 from cache import fingerprint, manifests, reader, store
+from cache.store import lacking
 from common import memory
 from common.errors import CacheError
 from tests.worlds import synthetic_cache
@@ -250,6 +251,6 @@ def test_a_limit_that_a_map_meets_is_named(toy, monkeypatch, number, advice):
         raise OSError(number, os.strerror(number))
 
     opened = melcache.open(toy)
-    monkeypatch.setattr(reader.lacking, "mapped", fail)
+    monkeypatch.setattr(lacking, "mapped", fail)
     with pytest.raises(CacheError, match=rf"cannot map .*: {os.strerror(number)}\. Raise ulimit {advice}$"):
         opened.column("entity.text.sentence")

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image, ImageFile
 from starlette.responses import PlainTextResponse
 
-from cache import manifests, reader, store
+from cache import manifests, store
 from cache.checks import hdf5_gate, verify
 from cache.manifests import checks as manifest_checks
+from cache.reader import shard_column
 from cache.remotes import base, patience
 from cache.sharing import pull, remote_shards
 from cache.store import lacking, temporary_names
@@ -244,7 +245,7 @@ def skip_sha256(patch):
 
 
 def skip_xxh3(patch):
-    patch.setattr(reader.Reader, "_compare", lambda *arguments: None)
+    patch.setattr(shard_column.ShardColumn, "_compare", lambda *arguments: None)
 
 
 def skip_the_manifests_digest(patch):
@@ -435,8 +436,8 @@ def strange_answers_escape(patch):
 
 
 def readers_copy(patch):
-    real = reader.Reader._map
-    patch.setattr(reader.Reader, "_map", lambda *given, **more: real(*given, **more).copy())
+    real = shard_column.ShardColumn.map
+    patch.setattr(shard_column.ShardColumn, "map", lambda *given, **more: real(*given, **more).copy())
 
 
 def weights_without_checksums(patch):

@@ -27,6 +27,7 @@ SILENT = {
     "cache.manifests.entries",
     "cache.manifests.fields",
     "cache.partial_cache",
+    "cache.reader.missing_columns",
     "cache.store",
     "cache.store.lacking",
     "cache.store.temporary_names",
