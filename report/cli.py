@@ -15,7 +15,8 @@ from common.options import Given, knob
 from report.config import MOST_RUNS, ReportConfig
 from report.writing import folder
 from train import own_head
-from train.config import CompareConfig, TrainConfig
+from train.config import TrainConfig
+from train.config.studies import CompareConfig
 
 
 def report(config: ReportConfig) -> None:

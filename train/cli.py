@@ -11,18 +11,10 @@ from common.options import Given
 from common.paths import find_cache
 from common.words import nearest
 from train import own_head
-from train.config import (
-    AblateConfig,
-    CompareConfig,
-    CostsConfig,
-    DoctorConfig,
-    EvaluateConfig,
-    ExplainConfig,
-    PredictConfig,
-    SlicesConfig,
-    SweepConfig,
-    TrainConfig,
-)
+from train.config import TrainConfig
+from train.config.inspecting import DoctorConfig, ExplainConfig, SlicesConfig
+from train.config.judging import EvaluateConfig, PredictConfig
+from train.config.studies import AblateConfig, CompareConfig, CostsConfig, SweepConfig
 from train.dividing.config import WorkersConfig
 from train.heads.head_config import HeadConfig
 from train.heads.registry import CONFIG_CLASSES, HEADS, OURS, TRAINED

@@ -17,7 +17,8 @@ from common.errors import ConfigError
 from common.options import WRITTEN, value_of
 from common.paths import check_name
 from common.words import nearest, one_of
-from train.config import CompareConfig, TrainConfig
+from train.config import TrainConfig
+from train.config.studies import CompareConfig
 from train.heads import registry
 from train.heads.entry import Entry
 from train.heads.head_config import HeadConfig

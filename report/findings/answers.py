@@ -11,7 +11,8 @@ from cache import Reader
 from common.errors import ConfigError
 from report.config import ReportConfig
 from train import own_head
-from train.config import PROTOCOLS, SlicesConfig
+from train.config import PROTOCOLS
+from train.config.inspecting import SlicesConfig
 from train.evaluating import metrics
 from train.heads.registry import HEADS
 from train.inspecting import explain, trained_head

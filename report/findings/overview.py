@@ -17,7 +17,9 @@ from report.findings.answers import MEAN, Answers, FinishedRun
 from report.findings.verdicts import Verdict
 from report.writing import charts
 from report.writing.charts import Chart, Line
-from train.config import DECISIVE, SeriesConfig, SlicesConfig, TrainConfig
+from train.config import DECISIVE, TrainConfig
+from train.config.inspecting import SlicesConfig
+from train.config.studies import SeriesConfig
 from train.heads import presets
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS

@@ -16,7 +16,9 @@ from extract.preparation import prepare
 from tests.worlds import extract_config, write_release
 from train import loop
 from train.cli import app
-from train.config import EvaluateConfig, ExplainConfig, PredictConfig, SlicesConfig, TrainConfig
+from train.config import TrainConfig
+from train.config.inspecting import ExplainConfig, SlicesConfig
+from train.config.judging import EvaluateConfig, PredictConfig
 from train.data import splits
 from train.evaluating.metrics import NEVER
 from train.evaluating.ranking import rank_baseline

@@ -183,7 +183,7 @@ def test_metadata_of_a_picture_does_not_travel(tmp_path):
 
 
 def test_edges_of_a_drin_are_those_of_explain(world):
-    from train.config import ExplainConfig
+    from train.config.inspecting import ExplainConfig
     from train.inspecting import explain
 
     (run,) = answers.finished(config(world, None, "drin"))

@@ -15,7 +15,8 @@ from cache.writing.synth import Synthetic, write
 from tests.studies import cells, entries, run_study
 from tests.worlds import SIGNAL_WIDTHS
 from train.cli import app
-from train.config import AblateConfig, TrainConfig
+from train.config import TrainConfig
+from train.config.studies import AblateConfig
 from train.heads.drin.config import DrinConfig
 from train.heads.dwe.config import DweConfig
 from train.heads.entry import Ablations, Entry

@@ -15,7 +15,7 @@ from common.errors import ConfigError
 from tests.studies import cells, entries, run_study
 from tests.worlds import SIGNAL_WIDTHS, signal_cache
 from train import loop
-from train.config import CompareConfig
+from train.config.studies import CompareConfig
 from train.data import ambiguity, table
 from train.heads.registry import HEADS
 from train.optimizing.checkpoint import Checkpoints

@@ -19,7 +19,7 @@ from tests.studies import cells
 from tests.worlds import SIGNAL_WIDTHS
 from train import loop
 from train.cli import app
-from train.config import CompareConfig
+from train.config.studies import CompareConfig
 from train.data import shared_mentions
 from train.judging.significance import approximate_randomization, holm
 from train.studies import costs, plot

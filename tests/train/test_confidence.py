@@ -15,7 +15,8 @@ from common.errors import ConfigError
 from tests.train import test_protocols
 from tests.train.test_predict import CONFIGS
 from train import loop, results
-from train.config import EvaluateConfig, PredictConfig, TrainConfig
+from train.config import TrainConfig
+from train.config.judging import EvaluateConfig, PredictConfig
 from train.inspecting import finished_run
 from train.judging import calibration, confidence, predict, predictions, referee, show
 from train.studies import summary

@@ -21,7 +21,8 @@ from tests.studies import run_study
 from tests.worlds import synthetic_cache
 from torture.processes import child, doomed, until
 from train import cli, loop
-from train.config import CompareConfig, SweepConfig, TrainConfig, resolved
+from train.config import TrainConfig, resolved
+from train.config.studies import CompareConfig, SweepConfig
 from train.data.table import Table
 from train.dividing import division, shared_work, tasks
 from train.dividing.config import WorkersConfig

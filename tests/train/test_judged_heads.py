@@ -14,7 +14,9 @@ from cache.writing import synth
 from common.errors import ConfigError
 from tests.train.test_predict import CONFIGS
 from train import loop, own_head
-from train.config import EvaluateConfig, PredictConfig, SlicesConfig, TrainConfig
+from train.config import TrainConfig
+from train.config.inspecting import SlicesConfig
+from train.config.judging import EvaluateConfig, PredictConfig
 from train.data.row_names import row_names
 from train.inspecting import slices
 from train.judging import predict, referee, show

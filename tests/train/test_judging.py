@@ -13,7 +13,8 @@ from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop
 from train.cli import app
-from train.config import EvaluateConfig, TrainConfig
+from train.config import TrainConfig
+from train.config.judging import EvaluateConfig
 from train.data.row_names import row_names
 from train.evaluating import metrics
 from train.heads.joint.config import JointConfig

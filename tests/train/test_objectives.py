@@ -16,7 +16,8 @@ from common.errors import ConfigError
 from train import loop, prepare
 from train import run as runs
 from train.cli import app
-from train.config import CompareConfig, TrainConfig
+from train.config import TrainConfig
+from train.config.studies import CompareConfig
 from train.data import splits
 from train.data.batch import CANDIDATES, Batch
 from train.data.table import Table

@@ -17,7 +17,8 @@ from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError, NotFiniteError
 from train import loop
 from train.cli import app
-from train.config import EvaluateConfig, PredictConfig, TrainConfig
+from train.config import TrainConfig
+from train.config.judging import EvaluateConfig, PredictConfig
 from train.data.row_names import row_names
 from train.heads.registry import HEADS, OURS
 from train.judging import calibration, predict, referee

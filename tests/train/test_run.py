@@ -8,7 +8,8 @@ import pytest
 from common.errors import ConfigError
 from common.options import knob
 from train import run as runs
-from train.config import DECISIVE, CompareConfig, SweepConfig, TrainConfig, decisive, resolved
+from train.config import DECISIVE, TrainConfig, decisive, resolved
+from train.config.studies import CompareConfig, SweepConfig
 from train.data import splits
 from train.heads import presets
 from train.heads.drin.config import DrinConfig

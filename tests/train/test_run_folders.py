@@ -19,7 +19,9 @@ from cache import store
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError, MelcacheError
 from train import loop
-from train.config import CompareConfig, ExplainConfig, SlicesConfig, SweepConfig, TrainConfig
+from train.config import TrainConfig
+from train.config.inspecting import ExplainConfig, SlicesConfig
+from train.config.studies import CompareConfig, SweepConfig
 from train.heads.drin.config import DrinConfig
 from train.inspecting import explain, finished_run, slices
 from train.optimizing import checkpoint

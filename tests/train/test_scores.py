@@ -17,7 +17,8 @@ from common.options import from_json
 from tests.train import test_protocols
 from tests.train.test_predict import CONFIGS
 from train import loop
-from train.config import EvaluateConfig, PredictConfig, TrainConfig
+from train.config import TrainConfig
+from train.config.judging import EvaluateConfig, PredictConfig
 from train.evaluating import best_entities, exact_scores, metrics, protocols, ranking, whole_kb
 from train.evaluating.whole_kb import Towers
 from train.heads.registry import HEADS

@@ -15,7 +15,8 @@ from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop
 from train.cli import app
-from train.config import SLICINGS, SlicesConfig, TrainConfig
+from train.config import TrainConfig
+from train.config.inspecting import SLICINGS, SlicesConfig
 from train.heads.joint.config import JointConfig
 from train.inspecting import slices
 

@@ -1,6 +1,6 @@
 """The knob of commands whose runs several workers can train.  No torch here.
 
-It is no knob of the runs, whose identity covers the code of train/config.py.
+It is no knob of the runs, whose identity covers the code of train/config/__init__.py.
 """
 
 from dataclasses import dataclass

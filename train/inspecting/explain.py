@@ -14,7 +14,7 @@ from common.errors import ConfigError, NotFiniteError
 from common.foreign import printable
 from common.output import table
 from common.records import SPLITS
-from train.config import ExplainConfig
+from train.config.inspecting import ExplainConfig
 from train.data.batch import Batch
 from train.data.row_names import row_names
 from train.data.splits import masks

@@ -7,7 +7,8 @@ import cache
 from cache import Reader
 from common.errors import ConfigError
 from common.paths import find_cache
-from train.config import ExplainConfig, PredictConfig, SlicesConfig
+from train.config.inspecting import ExplainConfig, SlicesConfig
+from train.config.judging import PredictConfig
 from train.run_folder import run_files, run_schema
 
 

@@ -16,7 +16,7 @@ from cache import Reader
 from common.errors import ConfigError
 from common.foreign import printable
 from common.output import percent, table
-from train.config import SlicesConfig
+from train.config.inspecting import SlicesConfig
 from train.data import ambiguity, splits
 from train.evaluating import metrics
 from train.inspecting.finished_run import cache_of, results_of

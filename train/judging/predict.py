@@ -16,7 +16,7 @@ from common.errors import ConfigError
 from common.output import percent, say
 from common.records import split_mask
 from train import own_head
-from train.config import PredictConfig
+from train.config.judging import PredictConfig
 from train.data import splits
 from train.data.row_names import row_names
 from train.inspecting.finished_run import cache_of, results_of

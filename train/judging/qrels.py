@@ -7,7 +7,7 @@ from cache import store
 from common.errors import ConfigError
 from common.output import say
 from common.paths import find_cache
-from train.config import EvaluateConfig
+from train.config.judging import EvaluateConfig
 from train.data.row_names import row_names
 from train.judging.referee import LETTERS, rows_of
 

@@ -19,7 +19,8 @@ from cache.schema import UNLABELED
 from common.errors import ConfigError
 from common.paths import find_cache, is_folder
 from common.records import split_mask
-from train.config import PROTOCOLS, EvaluateConfig
+from train.config import PROTOCOLS
+from train.config.judging import EvaluateConfig
 from train.data import splits
 from train.data.ambiguity import ambiguous
 from train.data.row_names import row_names

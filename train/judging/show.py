@@ -5,7 +5,8 @@ from typing import Any
 
 from common.foreign import printable
 from common.output import percent, table
-from train.config import KS, EvaluateConfig
+from train.config import KS
+from train.config.judging import EvaluateConfig
 from train.data import splits
 
 COLUMNS = (*(f"top{k}" for k in KS), "mrr", "recall", "top1_of_ambiguous", "adjusted_top1")

@@ -20,7 +20,7 @@ DECIDING = (
     "cache/schema.py",
     "common/devices.py",
     "common/records.py",
-    "train/config.py",
+    "train/config/__init__.py",
     "train/data",
     "train/processes.py",
     "train/evaluating",

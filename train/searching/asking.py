@@ -6,7 +6,8 @@ from types import ModuleType
 from typing import Any
 
 from common.errors import ConfigError
-from train.config import LOWER_IS_BETTER, SweepConfig
+from train.config import LOWER_IS_BETTER
+from train.config.studies import SweepConfig
 from train.searching.trials import Log
 from train.searching.varied import Varied
 

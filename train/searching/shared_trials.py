@@ -14,7 +14,8 @@ from cache import Reader, store
 from common import paths
 from common.options import as_json
 from common.paths import find_cache
-from train.config import DECISIVE, SweepConfig, TrainConfig
+from train.config import DECISIVE, TrainConfig
+from train.config.studies import SweepConfig
 from train.dividing import shared_work
 from train.dividing.tasks import checkpoints_of, tasks_of
 from train.heads.head_config import HeadConfig

@@ -15,7 +15,8 @@ from cache import store
 from common.errors import ConfigError, NotFiniteError
 from common.output import say, table
 from train import loop, results
-from train.config import LOWER_IS_BETTER, PROTOCOLS, SweepConfig, resolved
+from train.config import LOWER_IS_BETTER, PROTOCOLS, resolved
+from train.config.studies import SweepConfig
 from train.dividing.division import ALONE, Division
 from train.heads.head_config import HeadConfig
 from train.inspecting.finished_run import results_of

@@ -8,7 +8,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from common.errors import ConfigError
 from common.options import value_of
 from common.words import one_of
-from train.config import DECISIVE, FIXED, SweepConfig, TrainConfig
+from train.config import DECISIVE, TrainConfig
+from train.config.studies import FIXED, SweepConfig
 from train.heads.head_config import HeadConfig
 
 

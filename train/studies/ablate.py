@@ -9,7 +9,7 @@ from cache import Reader
 from common.errors import CacheError, ConfigError
 from common.paths import find_cache
 from common.words import one_of
-from train.config import AblateConfig
+from train.config.studies import AblateConfig
 from train.dividing.division import ALONE, Division
 from train.heads.head_config import HeadConfig
 from train.heads.registry import HEADS

@@ -14,7 +14,8 @@ from common import output
 from common.errors import ConfigError
 from common.output import duration, say, size
 from common.paths import find_cache
-from train.config import DECISIVE, CompareConfig
+from train.config import DECISIVE
+from train.config.studies import CompareConfig
 from train.data import shared_mentions
 from train.data.ambiguity import ambiguous
 from train.dividing.division import ALONE, Division

@@ -10,7 +10,7 @@ import cache
 from cache import Reader
 from common.errors import CacheError
 from common.paths import find_cache
-from train.config import CompareConfig
+from train.config.studies import CompareConfig
 from train.dividing.division import ALONE, Division
 from train.evaluating import protocols
 from train.heads.head_config import HeadConfig

@@ -15,7 +15,8 @@ from cache import Reader, store
 from common.errors import CacheError, ConfigError, NotFiniteError
 from common.output import Progress, say
 from train import loop
-from train.config import SeriesConfig, TrainConfig, resolved
+from train.config import TrainConfig, resolved
+from train.config.studies import SeriesConfig
 from train.dividing.tasks import checkpoints_of
 from train.evaluating import protocols
 from train.heads.head_config import HeadConfig

@@ -10,7 +10,8 @@ from cache import Reader
 from common.errors import ConfigError
 from common.paths import find_cache
 from train import results
-from train.config import PROTOCOLS, SeriesConfig, TrainConfig
+from train.config import PROTOCOLS, TrainConfig
+from train.config.studies import SeriesConfig
 from train.data import splits
 from train.data.ambiguity import ambiguous
 from train.evaluating import metrics
