@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from cache.names import ColumnName, PartName
+from cache.reader.row_index import RowIndex
 from common.errors import ConfigError
 from common.output import say
 from common.records import Entity, Mention
@@ -51,10 +52,10 @@ class Linker:
         self._run, self._ranker, self._encoding, self._new, self._shown = run, ranker, encoding, new, shown
         reader = ranker.reader
         self._ids, self._names = reader.strings("entity.ids.id"), reader.strings("entity.ids.name")
-        self._rows = {id: row for row, id in enumerate(self._ids)}
+        self._rows = RowIndex(self._ids)
         self._known = KnownMentions(run.reader)
         lists = {"grown": bool(new), "aliases": aliases, "index": index}
-        self._lists = CandidateLists(reader, self._names, self._rows, **lists)
+        self._lists = CandidateLists(reader, self._names, self._ids, self._rows, **lists)
         if run.reads_lists and retrieval_of(reader) is None:
             say("the lists of this cache are the release's own; those of new mentions are retrieved by name")
 
@@ -132,7 +133,8 @@ class Linker:
 
     def entity(self, id: str) -> EntityCard | None:
         """Return an entity by its id, None where there is none."""
-        return self._card(self._rows[id]) if id in self._rows else None
+        row = self._rows.find(id)
+        return None if row is None else self._card(row)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -213,6 +215,6 @@ class Linker:
         return EntityCard(id, self._names[row], text or None, picture, row >= held)
 
     @cached_property
-    def _release(self) -> Mapping[str, Entity]:
+    def _release(self) -> release_entities.ById:
         about = self._run.reader.manifest.dataset
         return release_entities.found(about.name, about.source, self._shown)

@@ -21,7 +21,8 @@ from common.records import SPLITS, Dataset
 from extract import datasets
 from extract.planning.candidate_lists import positions
 from extract.retrieval.by_name import Names, recall_at_k
-from extract.retrieval.by_vectors import DEPTH, VECTORS, fused, place_of
+from extract.retrieval.by_vectors import DEPTH, VECTORS, fused
+from extract.retrieval.name_order import NameOrder
 from extract.retrieval.nearest import Nearest
 from extract.retrieval.sources import vectors
 
@@ -44,7 +45,7 @@ def main() -> None:
     reader = melcache.open(given.shards / given.cache)
     release = datasets.load(given.dataset or given.cache, given.data)
     ids, names = reader.strings("entity.ids.id"), reader.strings("entity.ids.name")
-    order, depth = place_of(names, ids), DEPTH * KS[-1]
+    order, depth = NameOrder(names, ids), DEPTH * KS[-1]
     lists = ranked(reader, release, order, depth)
     lists |= {union: fused([lists[one] for one in union.split(" + ")], KS[-1], order) for union in UNIONS}
     golds, splits = reader.column("mention.ids.gold"), reader.column("mention.ids.splits")

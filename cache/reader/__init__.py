@@ -20,6 +20,7 @@ from cache.names import ColumnName
 from cache.quantized import SCALE, Quantized
 from cache.reader import missing_columns
 from cache.reader.shard_column import ShardColumn
+from cache.reader.strings import Strings
 from cache.schema import PARTS, READS
 from common import memory
 from common.errors import CacheError
@@ -163,15 +164,12 @@ class Reader:
             bounds.check(self.manifest, name, rows, self.path, start)
         return pieces
 
-    def strings(self, name: str) -> list[str]:
-        """Return a text column as Python strings.  Raises CacheError, naming the row, for what is not UTF-8."""
-        strings = []
-        for row, value in enumerate(self.column(name).tolist()):
-            try:
-                strings.append(value.decode())
-            except UnicodeDecodeError as error:
-                raise CacheError(f"{name} of row {row} in {self.path} is not UTF-8: {error.reason}") from None
-        return strings
+    def strings(self, name: str) -> Strings:
+        """Return a text column as a sequence of Python strings, made of its shards' bytes whenever one is taken.
+
+        Taking one that is not UTF-8 raises CacheError, naming the row.
+        """
+        return Strings(name, self.path, [(start, np.asarray(rows)) for start, rows in self.pieces(name)])
 
     def _spec(self, name: str) -> Spec:
         if (spec := self.manifest.column(name)) is not None:

@@ -9,11 +9,12 @@ knowledge base than the release's. A file is read line by line, and only what is
 
 import codecs
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from cache import fingerprint
+from cache.reader.row_index import RowIndex
 from common.errors import DatasetError
 from common.paths import is_file
 from common.records import Dataset
@@ -30,7 +31,8 @@ def add(dataset: Dataset, path: Path) -> Dataset:
     entity has an alias.
     """
     ids, names = field(dataset.entities, "id"), field(dataset.entities, "name")
-    found, counts = read(path, dict(zip(ids, names, strict=True)))
+    rows = RowIndex(ids)
+    found, counts = read(path, lambda id: None if (row := rows.find(id)) is None else names[row])
     if not found:
         example = next(iter(ids), "")
         raise DatasetError(
@@ -41,21 +43,21 @@ def add(dataset: Dataset, path: Path) -> Dataset:
     return replace(dataset, aliases=found, counts=dataset.counts | {w: count for w, count in counts.items() if count})
 
 
-def read(path: Path, names: Mapping[str, str]) -> tuple[dict[str, tuple[str, ...]], Counter[str]]:
-    """Return the aliases of those ids that have a name in `names`, sorted, and counts of what was given.
+def read(path: Path, name_of: Callable[[str], str | None]) -> tuple[dict[str, tuple[str, ...]], Counter[str]]:
+    """Return the aliases of those ids of which `name_of` knows the name, sorted, and counts of what was given.
 
     An alias that is empty, that repeats another of its entity or the entity's own name, counts as left out.
     """
     sets: dict[str, set[str]] = {}
     counts: Counter[str] = Counter()
     for id, text in _records(path):
-        alias = " ".join(text.split())
+        alias, name = " ".join(text.split()), name_of(id)
         counts["aliases given"] += 1
-        if id not in names:
+        if name is None:
             counts["aliases of no entity"] += 1
         elif not alias:
             counts["aliases empty"] += 1
-        elif alias == names[id] or alias in sets.get(id, ()):
+        elif alias == name or alias in sets.get(id, ()):
             counts["aliases that repeat a name"] += 1
         else:
             sets.setdefault(id, set()).add(alias)

@@ -14,6 +14,7 @@ import numpy as np
 from rapidfuzz import fuzz, process
 
 from extract.retrieval.name_index import NameIndex, form, in_unit
+from extract.retrieval.name_order import sorted_rows
 
 Aliases = Mapping[int, Sequence[str]]  # by index of the name
 NO_ALIASES: Aliases = {}
@@ -25,10 +26,8 @@ class Names:
     """Names of entities, prepared to be compared with many strings; `aliases` are others of some, by index."""
 
     def __init__(self, names: Sequence[str], ids: Sequence[str] = (), aliases: Aliases = NO_ALIASES) -> None:
-        ids = ids or [""] * len(names)  # rows may be ordered by history, ids are not
-        order = sorted(range(len(names)), key=lambda index: (names[index], ids[index], index))
-        self._order = np.array(order, np.int32)
-        self._forms, self._owners = _forms(names, order, aliases)
+        self._order = sorted_rows(names, ids or [""] * len(names))
+        self._forms, self._owners = _forms(names, self._order.tolist(), aliases)
 
     def best(
         self, surfaces: Sequence[str], k: int, progress: Callable[[int], None] | None = None, workers: int = -1

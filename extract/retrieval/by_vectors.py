@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from extract.retrieval.nearest import Nearest
+from extract.retrieval.nearest import Nearest, Places, best_first
 
 NAMES = "names"
 VECTORS = {  # columns of the mention and the entity
@@ -21,13 +21,13 @@ DEPTH = 4  # a source ranks so many times the length of a list before lists are 
 
 
 def by_cosine(
-    mentions: np.ndarray, entities: np.ndarray, k: int, order: np.ndarray, told: Callable[[int], None]
+    mentions: np.ndarray, entities: np.ndarray, k: int, order: Places, told: Callable[[int], None]
 ) -> np.ndarray:
     """Return the k entities nearest to each mention, as Nearest.best does: (N, D), (E, D), (E,) -> (N, k) int32."""
     return Nearest(entities, order).best(mentions, k, told)
 
 
-def fused(lists: Sequence[np.ndarray], k: int, order: np.ndarray) -> np.ndarray:
+def fused(lists: Sequence[np.ndarray], k: int, order: Places) -> np.ndarray:
     """Return the union of ranked lists (N, any) of entity rows, -1 = padding, by reciprocal rank: (N, k) int32.
 
     `order` as in by_cosine; -1 where fewer entities are listed than k.
@@ -39,16 +39,9 @@ def fused(lists: Sequence[np.ndarray], k: int, order: np.ndarray) -> np.ndarray:
             for rank, entity in enumerate(ranked[row].tolist(), 1):
                 if entity >= 0:
                     scores[entity] = scores.get(entity, 0.0) + 1 / (FUSED + rank)
-        best = sorted(scores, key=lambda entity: (-scores[entity], order[entity]))[:k]
+        best = best_first(np.array([*scores], np.int64), np.array([*scores.values()]), order, k)[0]
         found[row, : len(best)] = best
     return found
-
-
-def place_of(names: Sequence[str], ids: Sequence[str]) -> np.ndarray:
-    """Return every entity's place by name, then by id, (E,): where scores tie, rows may be ordered by history."""
-    order = np.empty(len(names), np.int64)
-    order[sorted(range(len(names)), key=lambda row: (names[row], ids[row]))] = np.arange(len(names))
-    return order
 
 
 def origin(sources: Sequence[str]) -> str:

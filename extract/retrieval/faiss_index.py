@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from common.errors import ConfigError
-from extract.retrieval.nearest import Nearest, Stored, unit
+from extract.retrieval.nearest import Nearest, Places, Stored, best_first, unit
 
 CELLS, PROBED = 1.0, 32  # times sqrt(E); of them searched
 LEARNED = 64  # entities a cell that the cells are found by
@@ -19,12 +19,12 @@ SAMPLE, NEAREST = 100, 10  # mentions, and entities of each, that recall is meas
 
 
 class Approximate:
-    """Vectors of entities (E, D) in an index of faiss; `order` (E,) is their place where they tie.
+    """Vectors of entities (E, D) in an index of faiss; `order` is their place where they tie.
 
     Raises ConfigError where faiss is not installed.
     """
 
-    def __init__(self, entities: Stored, order: np.ndarray) -> None:
+    def __init__(self, entities: Stored, order: Places) -> None:
         try:
             import faiss
         except ImportError as error:
@@ -50,12 +50,12 @@ class Approximate:
         for place, rows in enumerate(found):
             rows = rows[rows >= 0]
             scores = unit(self._entities[rows]).astype(np.float64) @ asked[place].astype(np.float64)
-            result[place, : len(rows)] = rows[np.lexsort((self._order[rows], -scores))]
+            result[place, : len(rows)] = best_first(rows, scores, self._order, len(rows))[0]
         told(len(mentions))
         return result
 
 
-def recall(index: Approximate, entities: Stored, order: np.ndarray, mentions: np.ndarray) -> float:
+def recall(index: Approximate, entities: Stored, order: Places, mentions: np.ndarray) -> float:
     """Return which share of the nearest entities of mentions (N, D) an index finds."""
     k = min(NEAREST, entities.shape[0])
     exact = Nearest(entities, order).best(mentions, k, lambda count: None)

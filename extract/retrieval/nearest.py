@@ -8,6 +8,7 @@ vectors on the grid (cache.edges) are exact in float64.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -35,6 +36,14 @@ class Stored(Protocol):
         ...
 
 
+class Places(Protocol):
+    """Where entities stand that tie: an array (E,), or what finds it when it is asked for."""
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """Return numbers of some rows (n,), the lower ones first, (n,)."""
+        ...
+
+
 class Mapped:
     """Rows of a column in the maps of its shards, `pieces` as cache.Reader.pieces gives them."""
 
@@ -52,9 +61,9 @@ class Mapped:
 
 
 class Nearest:
-    """Vectors of entities (E, D), prepared to be compared with many; `order` (E,) is their place where they tie."""
+    """Vectors of entities (E, D), prepared to be compared with many; `order` is their place where they tie."""
 
-    def __init__(self, entities: Stored, order: np.ndarray) -> None:
+    def __init__(self, entities: Stored, order: Places) -> None:
         count, width = entities.shape
         self._entities, self._order = entities, order
         self._codes = torch.empty(count, width, dtype=torch.int8)
@@ -80,7 +89,7 @@ class Nearest:
             for place, rows in zip(asked, self._possible(block[asked], width) if len(asked) else [], strict=True):
                 found[begin + place] = self._nearest(block[place], rows, width)
             if width and len(asked) < len(block):  # as far from all: none need be compared
-                found[begin + np.flatnonzero(~block.any(1))] = np.argsort(self._order, kind="stable")[:width]
+                found[begin + np.flatnonzero(~block.any(1))] = self._in_order[:width]
             told(len(block))
         return found
 
@@ -116,9 +125,27 @@ class Nearest:
             some = rows[begin : begin + RECHECKED]
             exact = unit(self._entities[some]).astype(np.float64) @ mention.astype(np.float64)
             best, scores = np.concatenate([best, some]), np.concatenate([scores, exact])
-            order = np.lexsort((self._order[best], -scores))[:k]
-            best, scores = best[order], scores[order]
+            best, scores = best_first(best, scores, self._order, k)
         return best
+
+    @cached_property
+    def _in_order(self) -> np.ndarray:
+        """All rows in their order, (E,)."""
+        return np.argsort(self._order[np.arange(len(self._codes))], kind="stable")
+
+
+def best_first(rows: np.ndarray, scores: np.ndarray, order: Places, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k rows with the highest scores, best first, equal ones in order, and their scores: (n,) -> (k,)."""
+    by_score = np.argsort(-scores, kind="stable")
+    rows, scores = rows[by_score], scores[by_score]
+    if len(rows) > k:
+        count = np.searchsorted(-scores, -scores[k - 1], "right")
+        rows, scores = rows[:count], scores[:count]
+    same = np.append(scores[1:] == scores[:-1], False)
+    tied = np.flatnonzero(same | np.append(False, same[:-1]))
+    if len(tied):
+        rows[tied] = rows[tied[np.lexsort((order[rows[tied]], -scores[tied]))]]
+    return rows[:k], scores[:k]
 
 
 def _highest(scores: Tensor, k: int) -> Tensor:

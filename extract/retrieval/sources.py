@@ -7,8 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from extract.retrieval.by_name import NO_ALIASES, Aliases, Names
-from extract.retrieval.by_vectors import DEPTH, NAMES, VECTORS, fused, origin, place_of
-from extract.retrieval.nearest import Nearest, Stored
+from extract.retrieval.by_vectors import DEPTH, NAMES, VECTORS, fused, origin
+from extract.retrieval.name_order import NameOrder
+from extract.retrieval.nearest import Nearest, Places, Stored
 
 Column = Callable[[str], np.ndarray]  # from a column's name to its rows
 
@@ -34,9 +35,9 @@ class Sources:
         ids: Sequence[str],
         entities: Callable[[str], Stored],
         aliases: Aliases = NO_ALIASES,
-        searching: Callable[[str, Stored, np.ndarray], Searched] = lambda source, *given: Nearest(*given),
+        searching: Callable[[str, Stored, Places], Searched] = lambda source, *given: Nearest(*given),
     ) -> None:
-        self.sources, self._count, self._order = tuple(sources), len(names), place_of(names, ids)
+        self.sources, self._count, self._order = tuple(sources), len(names), NameOrder(names, ids)
         self._names = Names(names, ids, aliases) if NAMES in sources else None
         self._nearest = {
             source: searching(source, entities(VECTORS[source][1]), self._order)

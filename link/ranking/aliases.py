@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cache.names import PartName
 from cache.reader import Reader
+from cache.reader.row_index import RowIndex
 from common.errors import ConfigError
 from extract.reading import aliases
 
@@ -20,11 +21,11 @@ def by_row(reader: Reader, path: Path | None) -> dict[int, tuple[str, ...]]:
         raise ConfigError(f"the lists of {reader.path} were made with aliases: give their file with --aliases")
     if wanted is None:
         raise ConfigError(f"--aliases {path}: the lists of {reader.path} were made without. Leave it out")
-    ids = reader.strings("entity.ids.id")
-    found, _ = aliases.read(path, dict(zip(ids, reader.strings("entity.ids.name"), strict=True)))
+    rows, names = RowIndex(reader.strings("entity.ids.id")), reader.strings("entity.ids.name")
+    found, _ = aliases.read(path, lambda id: None if (row := rows.find(id)) is None else names[row])
     if (digest := aliases.digest(found)) != wanted:
         raise ConfigError(
             f"--aliases {path} holds others ({digest[:12]}) than those that the lists of {reader.path} were made with "
             f"({str(wanted)[:12]}). Give the file of its extraction"
         )
-    return {row: found[id] for row, id in enumerate(ids) if id in found}
+    return {row: of for id, of in found.items() if (row := rows.find(id)) is not None}

@@ -7,13 +7,14 @@ import numpy as np
 
 from cache.names import PartName
 from cache.reader import Reader
+from cache.reader.row_index import RowIndex
 from common.errors import ConfigError
 from common.output import say
 from extract.retrieval import by_name, sources
 from extract.retrieval.by_name import NO_ALIASES, Aliases
 from extract.retrieval.by_vectors import NAMES
 from extract.retrieval.faiss_index import NEAREST, SAMPLE, Approximate, recall
-from extract.retrieval.nearest import Mapped, Stored
+from extract.retrieval.nearest import Mapped, Places, Stored
 from extract.retrieval.sources import Sources
 from link.questions import QuestionError
 
@@ -26,7 +27,7 @@ def retrieval_of(reader: Reader) -> tuple[str, ...] | None:
 
 
 class CandidateLists:
-    """The lists of mentions, `names` and `rows` being those of all entities; as long as those of the cache.
+    """The lists of mentions, as long as those of the cache; `names`, `ids` and `rows` by id are those of all entities.
 
     Where the cache's are a release's own, others are retrieved by name. With `grown` entities, that the cache does not
     have, its lists are not used. `aliases` are other names of some, by row. `index` is what searches vectors: exact
@@ -37,14 +38,15 @@ class CandidateLists:
         self,
         reader: Reader,
         names: Sequence[str],
-        rows: Mapping[str, int],
+        ids: Sequence[str],
+        rows: RowIndex,
         *,
         grown: bool,
         aliases: Aliases = NO_ALIASES,
         index: str = "exact",
     ) -> None:
         self._index = index
-        self._reader, self._names, self._rows, self._grown = reader, names, rows, grown
+        self._reader, self._names, self._ids, self._rows, self._grown = reader, names, ids, rows, grown
         self._aliases, self._length = aliases, reader.manifest.candidates
         self._known = {name: reader.column(f"{CANDIDATES}.{name}") for name in ("candidates", "lexical")}
         self._by = retrieval_of(reader) or (NAMES,)
@@ -92,12 +94,11 @@ class CandidateLists:
     @cached_property
     def _retrieval(self) -> Sources:
         searching = {"searching": self._indexed} if self._index == "faiss" else {}
-        ids = list(self._rows)
         return Sources(
-            self._by, self._names, ids, lambda name: Mapped(self._reader.pieces(name)), self._aliases, **searching
+            self._by, self._names, self._ids, lambda name: Mapped(self._reader.pieces(name)), self._aliases, **searching
         )
 
-    def _indexed(self, source: str, entities: Stored, order: np.ndarray) -> Approximate:
+    def _indexed(self, source: str, entities: Stored, order: Places) -> Approximate:
         """Return an index of faiss, and say how much of the exact lists it finds for mentions of the cache."""
         index = Approximate(entities, order)
         mentions = sources.vectors(source, self._reader.column)
@@ -125,10 +126,11 @@ class CandidateLists:
             return None
         if isinstance(ids, str) or not all(isinstance(id, str) for id in ids):
             raise QuestionError(f"{where}: candidates must be a list of ids of entities")
-        if lost := [id for id in ids if id not in self._rows]:
+        found = {id: self._rows.find(id) for id in ids}
+        if lost := [id for id, row in found.items() if row is None]:
             more = f" ({len(lost) - 1:,} more are none)" if lost[1:] else ""
             raise QuestionError(f"{where}: candidate {lost[0]!r:.60} is no entity of the cache{more}. Expected its ids")
-        return [self._rows[id] for id in dict.fromkeys(ids)]
+        return [row for row in found.values() if row is not None]
 
 
 def _ignore(source: str, count: int) -> None:

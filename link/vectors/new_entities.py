@@ -8,6 +8,7 @@ import numpy as np
 
 from cache.names import ColumnName
 from cache.reader import Reader
+from cache.reader.row_index import RowIndex
 from common.errors import ConfigError
 from common.output import say
 from common.paths import is_file
@@ -32,10 +33,10 @@ def read(path: Path | None, reader: Reader) -> list[Entity]:
         return []
     if not is_file(path):
         raise ConfigError(f"--entities {path}: there is no such file. Expected JSON lines, as entities.jsonl has them")
-    found, known = list(jsonl.read_entities(path)), set(reader.column(IDS[0]).tolist())
+    found, known = list(jsonl.read_entities(path)), RowIndex(reader.strings(IDS[0]))
     if not found:
         raise ConfigError(f"--entities {path} is empty. Expected JSON lines, as entities.jsonl has them")
-    if double := [entity.id for entity in found if stored(entity.id) in known]:
+    if double := [entity.id for entity in found if known.find(stored(entity.id).decode()) is not None]:
         raise ConfigError(
             f"--entities {path}: {len(double):,} of its {len(found):,} entities are in {reader.path} already, first "
             f"{double[0]!r:.60}. Leave them out, or give others ids of their own"

@@ -91,11 +91,11 @@ def _edges(reader: Reader, own: Answers) -> dict[str, np.ndarray] | None:
 class Texts:
     """What rows are called, and what the release has of them."""
 
-    mentions: list[str]
-    surfaces: list[str]
-    types: list[str]
-    entities: list[str]
-    names: list[str]
+    mentions: Sequence[str]
+    surfaces: Sequence[str]
+    types: Sequence[str]
+    entities: Sequence[str]
+    names: Sequence[str]
     release: Release
     thumbnails: Mapping[Any, str]
 

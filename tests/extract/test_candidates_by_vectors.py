@@ -10,7 +10,8 @@ from cache.checks.verify import verify
 from common.errors import ConfigError
 from extract import pipeline
 from extract.retrieval import by_name, nearest
-from extract.retrieval.by_vectors import VECTORS, by_cosine, fused, place_of
+from extract.retrieval.by_vectors import VECTORS, by_cosine, fused
+from extract.retrieval.name_order import NameOrder
 from extract.retrieval.nearest import Mapped, Nearest
 from tests.worlds import entity_record, extract_config, mention_record, write_release
 
@@ -72,8 +73,8 @@ def test_lists_do_not_depend_on_the_order_of_rows():
     mentions, entities = rng.normal(size=(6, 4)), rng.integers(-1, 2, (30, 4)).astype(np.float32)
     names, ids = [f"name {i % 7}" for i in range(30)], [f"Q{i}" for i in range(30)]
     moved = rng.permutation(30)
-    first = by_cosine(mentions, entities, 9, place_of(names, ids), int)
-    place = place_of([names[i] for i in moved], [ids[i] for i in moved])
+    first = by_cosine(mentions, entities, 9, NameOrder(names, ids), int)
+    place = NameOrder([names[i] for i in moved], [ids[i] for i in moved])
     second = by_cosine(mentions, entities[moved], 9, place, int)
     assert [[ids[e] for e in row] for row in first] == [[ids[moved[e]] for e in row] for row in second]
 

@@ -136,7 +136,7 @@ def test_a_head_is_other_code_where_its_room_or_one_that_it_builds_on_is(tmp_pat
     shutil.copytree(deciding_code.ROOT / "train", tmp_path / "train", ignore=shutil.ignore_patterns("__pycache__"))
     for name in deciding_code.DECIDING:
         if not name.startswith("train"):
-            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(deciding_code.ROOT / name, tmp_path / name)
     monkeypatch.setattr(deciding_code, "ROOT", tmp_path)
     before = {model: run.code_of(model) for model in registry.OURS}

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def _records(
         }
 
 
-def _optional(reader: Reader, column: str) -> list[str] | None:
+def _optional(reader: Reader, column: str) -> Sequence[str] | None:
     return reader.strings(column) if column in reader.columns else None
 
 

@@ -4,7 +4,7 @@ Ties count in expectation, hits are by id, and every mention of the split that h
 beyond them what lines state of gold's rank (judging.gold_rank), which the result tells apart.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 import cache
 from cache import Reader
+from cache.reader.row_index import RowIndex
 from cache.schema import UNLABELED
 from common.errors import ConfigError
 from common.paths import find_cache, is_folder
@@ -102,7 +103,7 @@ def ranked(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Return metrics.ranks of mention rows (n,), and facts: those of the lists `alone`, their lengths, and so on."""
     ids, known = row_names(reader, "mention.ids.id"), row_names(reader, "entity.ids.id")
-    golds, entities = reader.column("mention.ids.gold"), set(known)
+    golds, entities = reader.column("mention.ids.gold"), _known(found, known)
     _check_mentions(found, [ids[row] for row in rows], set(ids))
     judged: list[Judged] = []
     lengths, strangers, chances, whole = [], 0, [], protocol == "whole-kb"
@@ -130,6 +131,12 @@ def ranked(
         "chance": float(np.mean(np.array(chances)[there])) if there.any() else 0.0,
     }
     return better, tied, facts
+
+
+def _known(found: Predictions, known: Sequence[str]) -> set[str]:
+    """Return those of the predicted ids that entities of the cache have."""
+    listed = list(dict.fromkeys(id for own in found.lists.values() for id in own.ids))
+    return {id for id, row in zip(listed, RowIndex(known).found(listed), strict=True) if row is not None}
 
 
 def per_mention(better: Tensor, tied: Tensor) -> np.ndarray:

@@ -17,6 +17,7 @@ DECIDING = (
     "cache/quantized.py",
     "cache/reader/__init__.py",
     "cache/reader/shard_column.py",
+    "cache/reader/strings.py",
     "cache/schema.py",
     "common/devices.py",
     "common/records.py",
