@@ -22,7 +22,7 @@ from train.data.feature_column import Feature, Gathered, choose
 from train.data.resident import Resident
 from train.data.sequences import Sequences, select_rows
 from train.data.splits import masks
-from train.data.string_facts import STRINGS, StringFacts
+from train.data.string_facts import NAME, STRINGS, StringFacts
 
 # they say what a batch is, not what is in it
 NOT_IN_BATCH = (
@@ -68,7 +68,9 @@ class Table:
         features = [name for name in names if _is_feature(reader, name, characters)]
         needed = sum(map(reader.stored_bytes, features))
         self.resident = choose(resident, needed, device)
-        loaded = reader.stored([name for name in names if self.resident != "mmap" or name not in features])
+        unread = {NAME} if strings else set()  # what strings say of an entity they read by themselves
+        unread |= set(features) if self.resident == "mmap" else set()
+        loaded = reader.stored([name for name in names if name not in unread])
         self._characters, self._tokens = characters, tokens
         self._features = {}
         for name in features:
