@@ -13,7 +13,7 @@ TAKES_demo := SHARDS
 TAKES_extract := DATASET DATA SHARDS NAME WEIGHTS MAX_MISSING LIMIT DEVICE FOR TEXT IMAGE JOINT DETECTOR DESCRIPTIONS WORKERS_ON SLURM REMOTE PUSH PLAN EXPLAIN ARGS
 TAKES_describe := DATASET DATA DESCRIPTIONS CONTACT ARGS
 TAKES_train := DATASET SHARDS MODEL EPOCHS SEEDS DEVICE RUN REPORT ARGS
-TAKES_reproduce := DATASET DATASETS SHARDS MODELS EPOCHS SEEDS DEVICE RUN WORKERS_ON REPORT ARGS
+TAKES_reproduce := DATASET DATASETS SHARDS MODELS EPOCHS SEEDS DEVICE RUN WORKERS_ON SLURM REPORT ARGS
 TAKES_bench := RECORD
 TAKES_torture := RECORD SEED ONLY CASES
 SWITCHES := PUSH PLAN EXPLAIN REPORT
@@ -69,7 +69,7 @@ help:
 	@echo "make train DATASET=... MODEL=drin   a cache to an accuracy; also SHARDS EPOCHS SEEDS DEVICE RUN"
 	@echo "make reproduce DATASET=...          every head and five seeds, beside the published numbers; also SHARDS"
 	@echo "                                    MODELS=drin,bert SEEDS EPOCHS DEVICE RUN; DATASETS=a,b: encoder by head"
-	@echo "                                    WORKERS_ON=local:4: four processes that divide the seeds of the runs"
+	@echo "                                    WORKERS_ON=local:4: four processes that divide the seeds of the runs; slurm:8, ray"
 	@echo "                                    REPORT=1, also of train: then pages to look at, in report/ of its folder"
 	@echo "                                    extract, train, reproduce take any other option in ARGS='--patience 5'"
 	@echo "make bench RECORD=docs/benchmarks.md  measure the trainer here; RECORD writes the figures down"
@@ -106,7 +106,7 @@ train: $(READY)
 reproduce: $(READY)
 	@$(PYTHON) -m melcache compare --dataset "$$DATASET" --shards "$$SHARDS" --device "$$DEVICE" \
 	  $${DATASETS:+--datasets "$$DATASETS"} $${MODELS:+--models "$$MODELS"} $(GIVEN) \
-	  $${WORKERS_ON:+--workers-on "$$WORKERS_ON"} \
+	  $${WORKERS_ON:+--workers-on "$$WORKERS_ON"} $${SLURM:+--slurm "$$SLURM"} \
 	  $(call switch,REPORT,report) $(ARGS)
 
 test: $(READY)

@@ -35,6 +35,7 @@ ONLY_HERE = {
     "cache/writing/writer.py": {"h5py"},
     "cache/checks/hdf5_gate.py": {"h5py"},  # in a child process
     "extract/retrieval/faiss_index.py": {"faiss"},
+    "torture/clusters/noted.py": {"train.cli", "train.loop", "train.dividing.division"},
     "torture/clusters/ray_cluster.py": {"ray"},
     "workers/ray.py": {"ray"},
     "workers/slurm.py": {"submitit"},

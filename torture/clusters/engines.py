@@ -1,7 +1,8 @@
 """Each engine on a real cluster of this machine, while its workers are killed, preempted, drained or canceled.
 
 Whatever happens, the cache is that of one worker, at most as many ranges more than there are are computed as there are
-workers, and no claim, temporary file, process or job is left. An engine that cannot be had here is left out, and said.
+workers, and no claim, temporary file, process or job is left. So it is with real commands, one of them in each turn.
+An engine that cannot be had here is left out, and said.
 """
 
 import contextlib
@@ -13,14 +14,16 @@ from pathlib import Path
 
 from common.output import say
 from torture.clusters import ray_cluster, slurm_cluster
+from torture.clusters.commands import NAMES, Commanded
 from torture.clusters.slurm_cluster import CannotStartError, said_by
-from torture.clusters.trial import Trial, Worker, kill
+from torture.clusters.trial import Trial
+from torture.clusters.watched import Worker, kill
 from torture.tiny_cache import Result
 from workers import slurm
 from workers.engine import Engine
 
 Trials = Iterator[tuple[str, list[str]]]  # what happened, and what was wrong then
-TRIALS, WORKERS = 5, 4
+TRIALS, WORKERS = 7, 4
 OPTIONS = "time=10"
 REST = 2.0  # seconds after which a requeued job has ended on its node, too
 LOOK = 0.5  # seconds between two looks at the queue, which is all ours
@@ -57,7 +60,7 @@ def on_this_machine(scratch: Path, seed: int) -> Trials:
 
 
 def on_slurm(scratch: Path, seed: int) -> Trials:
-    """Disturb each of four jobs, then cancel all four, then let two commands divide one cache."""
+    """Disturb each of four jobs, then cancel all four, then let two commands divide one cache; then a real command."""
     one = _engine(f"slurm:{WORKERS}", OPTIONS, True)
     with _looking_often(), slurm_cluster.start(scratch / "cluster", WORKERS + 1):
         trial = Trial(scratch / "disturbed", seed, one)
@@ -82,9 +85,21 @@ def on_slurm(scratch: Path, seed: int) -> Trials:
             trial.workers(WORKERS)
         yield "two commands at once", [*trial.problems(WORKERS), *_jobs()]
 
+        real = Commanded(
+            scratch / "real", (name := command(seed)), seed, ("--workers-on", "slurm:2", "--slurm", OPTIONS, "--wait")
+        )
+        with real:
+            first, second = real.workers(2)
+            kill(first)
+            _preempt(second)
+            real.until(lambda: len(_requeued()) == 1)
+            time.sleep(REST)
+            real.until(lambda: _hurry() or real.begun >= 5)  # the command, two workers, and these again
+        yield f"{name}, one killed and one preempted", [*real.problems(2), *_jobs()]
+
 
 def on_ray(scratch: Path, seed: int) -> Trials:
-    """Kill one of three workers, and the node of another."""
+    """Kill one of three workers, and the node of another; the same with a real command."""
     with ray_cluster.start(3) as (address, kill_node):
         trial = Trial(scratch / "killed", seed, _engine(f"ray:{address}"))
         with trial:
@@ -92,6 +107,19 @@ def on_ray(scratch: Path, seed: int) -> Trials:
             kill_node()
             trial.until(lambda: trial.begun >= 5)
         yield "a worker and a node killed", trial.problems(3)
+
+    with ray_cluster.start(3) as (address, kill_node):
+        real = Commanded(scratch / "real", (name := command(seed)), seed, ("--workers-on", f"ray:{address}"))
+        with real:
+            kill(real.workers(3)[0])
+            kill_node()
+            real.until(lambda: real.begun >= 6)
+        yield f"{name}, a worker and a node killed", real.problems(2)
+
+
+def command(seed: int) -> str:
+    """Return which real command a turn tries."""
+    return NAMES[seed % len(NAMES)]
 
 
 ENGINES: dict[str, tuple[Callable[[], str], Callable[[Path, int], Trials]]] = {
@@ -120,9 +148,14 @@ def _disturb(workers: list[Worker]) -> None:
     """Kill the first, let a job of more weight take the second's node, drain the third's, bid the fourth go."""
     first, second, third, fourth = workers
     kill(first)
-    _do("sbatch", "--partition=high", f"--nodelist={second.node}", "--output=/dev/null", "--wrap=sleep 1")
+    _preempt(second)
     _do("scontrol", "update", f"nodename={third.node}", "state=drain", "reason=torture")
     _do("scancel", "--signal=USR2", f"{fourth.job}_{fourth.place}")  # as before a time limit
+
+
+def _preempt(worker: Worker) -> None:
+    """Let a job of more weight take a worker's node."""
+    _do("sbatch", "--partition=high", f"--nodelist={worker.node}", "--output=/dev/null", "--wrap=sleep 1")
 
 
 def _requeued() -> list[str]:

@@ -26,7 +26,7 @@ NAMES = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURMD_NODENAME")
 
 def work(folder: Path, seed: int, record: Path, seconds: float) -> str:
     """Make the cache beside any other worker that does; return its id."""
-    note(record, f"start {os.getpid()} {' '.join(os.environ.get(name, '-') for name in NAMES)}")
+    note(record, f"start {who()}")
     ranges: dict[tuple[str, int], list[Shard]] = defaultdict(list)
     for shard in shards(seed, parts=LARGER):
         ranges[shard.plan.part.name.partition(".")[0], shard.plan.index].append(shard)
@@ -48,6 +48,11 @@ def work(folder: Path, seed: int, record: Path, seconds: float) -> str:
 def gate_of(record: Path) -> Path:
     """Return the file for which workers wait at their end."""
     return record.with_name("gate")
+
+
+def who() -> str:
+    """Return this process, and where it runs in Slurm."""
+    return " ".join([str(os.getpid()), *(os.environ.get(name, "-") for name in NAMES)])
 
 
 def note(record: Path, line: str) -> None:
