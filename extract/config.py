@@ -160,7 +160,12 @@ class ExtractConfig:
     )
     require_signed: bool = knob(False, "take only what one of --signers has signed", panel="Sharing")
     signers: Path | None = knob(None, "file of trusted signers, as man ssh-keygen's ALLOWED SIGNERS", panel="Sharing")
-    push: bool = knob(False, "publish the finished cache at the remote", panel="Sharing")
+    push: bool = knob(
+        False,
+        "publish the finished cache at the remote; machines that do so at once meet there and divide the work "
+        "(docs/scale.md)",
+        panel="Sharing",
+    )
     explain: bool = knob(
         False, "say why a part is recomputed that the existing cache or the remote has", panel="Sharing"
     )

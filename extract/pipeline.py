@@ -12,6 +12,7 @@ from extract import explain
 from extract.beginning import Begun
 from extract.computing import by_workers, coverage, provenance
 from extract.computing.missing_shards import Work
+from extract.computing.tasks import groups
 from extract.config import ExtractConfig
 from extract.planning.shards import RANGED, missing
 from extract.preparation import prepare, with_lists
@@ -43,6 +44,7 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
                 console.show(explain.report(explain.reasons(job, todo), job.siblings.lent))
             if not by_workers.work(config, job.handed(config), todo):
                 return config.folder
+            work.meeting = shared.meeting(groups(job.plan, tables), draft)
             work.do(todo)
         plan = job.plan
         counts = coverage.count(job.release, plan.lists, draft)
@@ -60,7 +62,7 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
     say(f"{config.folder}: cache id {identity[:16]}..., {duration(time.monotonic() - start)}")
     if config.url:
         say(shared.account(draft))
-    if config.push:
+    if config.push and not config.by_plan:  # else the process that planned publishes
         say(shared.push())
     return config.folder
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from cache import manifests, remotes
 from cache.manifests.entries import Manifest, ShardEntry
-from cache.remotes.base import Remote, SlowError
+from cache.meeting.meeting import Alone, Groups, Meeting
+from cache.remotes.base import Conditional, Remote, SlowError
 from cache.sharing import download, pull, push, remote_shards, signing
 from cache.sharing.parallel import Transfer
 from cache.sharing.remote_shards import Listed
@@ -44,6 +45,7 @@ class Shared:
         self.manifest: Manifest | None = None
         self.taken: list[Listed] = []
         self.bytes = 0
+        self._meetings: list[Meeting] = []
         self._listing: dict[str, int] = {}
         self._lock, self._lost = threading.Lock(), 0
         self._failed: list[CacheError] = []
@@ -51,7 +53,7 @@ class Shared:
         self._doubts: dict[str, str] = {}  # by cache id, why it is not gone by; "" for nothing
         if self._signers is not None:
             signing.check_signers(self._signers)
-        if self.remote is not None:
+        if self.remote is not None and not config.by_plan:  # else the process that planned has asked
             self._ask(self.remote)
 
     def order(self, release: Dataset) -> EarlierRows | None:
@@ -119,6 +121,19 @@ class Shared:
             say(f"warning: {lacking:,} shards could not be fetched and are computed here: {reason}")
         return [replace(item, missing=[shard for shard in item.missing if shard.file not in came]) for item in todo]
 
+    def meeting(self, groups: Groups, draft: Draft) -> Alone:
+        """Return the meeting there of machines that make shards of one plan: with --push, where that is possible."""
+        if not self._config.push or self.remote is None:
+            return Alone()
+        if self._signers is not None:
+            say("--signers: what other machines finish meanwhile is not signed, so this one makes all that is missing")
+            return Alone()
+        if not isinstance(self.remote, Conditional) or not self.remote.conditional:
+            say(f"{self.url} is no place for machines to meet: this one makes all that is missing, then publishes")
+            return Alone()
+        self._meetings.append(found := Meeting(self.remote, draft, groups, self._listing))
+        return found
+
     def push(self) -> str:
         """Publish the finished cache there, in the place of one that it has grown from, and return what was done.
 
@@ -137,13 +152,14 @@ class Shared:
     def account(self, draft: Draft) -> str:
         """Return in one line what was present, what was fetched and what was computed."""
         kept, fetched, made = (_count(draft.shards(origin)) for origin in (KEPT, FETCHED, MADE))
-        gain = f" ({size(self.bytes)}{self._saved()})" if self.taken else ""
+        came = self.bytes + sum(meeting.bytes for meeting in self._meetings)
+        gain = f" ({size(came)}{self._saved()})" if came else ""
         beside = f", {_count(taken)} taken from caches beside" if (taken := draft.shards(TAKEN)) else ""
         return f"shards: {kept} present locally{beside}, {fetched} fetched from {self.url}{gain}, {made} computed"
 
     def _saved(self) -> str:
         told = [listed.seconds for listed in self.taken if listed.seconds is not None]
-        least = "at least " if len(told) < len(self.taken) else ""
+        least = "at least " if len(told) < len(self.taken) or self._meetings else ""
         return f", saving {least}{duration(sum(told))} by the rates recorded there" if told else ""
 
     def _ask(self, remote: Remote) -> None:

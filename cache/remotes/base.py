@@ -36,6 +36,7 @@ _USER = re.compile(r"://(?:[^\s/@]*+@)++")
 _QUERY = re.compile(r"(://[^\s?'\"]*+)(?:\?[^\s')\"]*+)?")
 
 Result = TypeVar("Result")
+Listed = TypeVar("Listed", int, str)
 
 
 class MovedError(CacheError):
@@ -193,14 +194,42 @@ class Remote(ABC):
         raise AssertionError("the last try returns or raises")
 
 
-def counted(files: Iterable[tuple[str, int]], came: Came) -> dict[str, int]:
-    """Return the sizes of listed files by name.  Raises CacheError where there are more than any remote of ours has."""
-    found: dict[str, int] = {}
-    for number, (name, count) in enumerate(files):
-        found[name] = count
+class Conditional(Remote):
+    """A remote that writes a small file only where it still is as it was seen, so that of several exactly one does."""
+
+    conditional = True  # whether it does; some stores that speak like it do not
+
+    @abstractmethod
+    def versions(self, prefix: str, most: int) -> dict[str, str]:
+        """Return the versions of the files whose names begin so, as one listing tells them; "" where it tells none.
+
+        What is looked for lies in one folder. Raises CacheError where there are more than `most`.
+        """
+
+    @abstractmethod
+    def swap(self, name: str, data: bytes, version: str) -> str | None:
+        """Write a small file in place of that version of it, "" for none; return its own, None where it is another."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a small file, if it is there."""
+
+    def tidy(self, folder: str) -> None:
+        """Remove a folder that holds nothing, where there are folders."""
+
+
+def counted(files: Iterable[tuple[str, Listed]], came: Came, most: int = 0) -> dict[str, Listed]:
+    """Return what is listed of files by name.
+
+    Raises CacheError where there are more than `most`, by default than any remote of ours has.
+    """
+    most = most or MAX_LISTED
+    found: dict[str, Listed] = {}
+    for number, (name, listed) in enumerate(files):
+        found[name] = listed
         came(LEAST)  # each is progress
-        if number == MAX_LISTED:
-            raise CacheError(f"more than {MAX_LISTED:,} files are listed there: this is not the place of one cache")
+        if number == most:
+            raise CacheError(f"more than {most:,} files are listed there: this is not the place of one cache")
     return found
 
 

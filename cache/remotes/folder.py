@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cache import manifests, store
-from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, counted
+from cache.remotes.base import CARD, Conditional, MovedError, Publication, Source, State, counted
 from cache.remotes.patience import Came
 from cache.store import lacking, temporary_names
 from cache.store.resumable_file import BLOCK, Growing
 from cache.store.temporary_names import TemporaryName
 from common.errors import CacheError
-from common.paths import exists
+from common.paths import exists, names
 
 LOCK = f"{manifests.COPIES}/.publishing"
 LOCK_WAIT = 30.0  # seconds; it is held for a comparison and a rename
@@ -27,7 +27,7 @@ LOCK_BYTES = 4096
 PIECE = 1 << 18  # bytes read at a time, so that a slow disk of a network is seen to go on
 
 
-class Folder(Remote):
+class Folder(Conditional):
     """A cache directory that others read and push to."""
 
     threads = min(8, len(os.sched_getaffinity(0)))
@@ -87,7 +87,7 @@ class Folder(Remote):
 
     def publish(self, what: Publication, version: str) -> None:
         """Publish a manifest under a lock, if what is published still has the version."""
-        self._make_manifests()
+        self._make(self.path / manifests.COPIES)
         store.sweep(self.path)
         store.publish(self.path / manifests.copy_of(what.id), what.manifest, replace=False)
         if what.signature is not None:
@@ -98,6 +98,52 @@ class Folder(Remote):
             store.publish(self.path / manifests.NAME, what.manifest, replace=True)
         if what.card is not None:
             store.publish(self.path / CARD, what.card, replace=True)
+
+    def versions(self, prefix: str, most: int) -> dict[str, str]:
+        """Return what tells whether a file is another by now, of the files whose names begin so."""
+        folder, _, begins = prefix.rpartition("/")
+
+        def found() -> Iterator[tuple[str, str]]:
+            for name in filter(lambda name: name.startswith(begins), names(self.path / folder)):
+                with contextlib.suppress(FileNotFoundError):
+                    there = (self.path / folder / name).lstat()
+                    if not stat.S_ISDIR(there.st_mode):
+                        yield f"{folder}/{name}", _version(there)
+
+        return self.stream("list", lambda came: counted(found(), came, most))
+
+    def swap(self, name: str, data: bytes, version: str) -> str | None:
+        """Write a small file in place of that version: who moves that aside is the one that may."""
+        path = self.path / name
+        self._make(path.parent)
+        return self.ask("write to", lambda: self._swap(path, data, version))
+
+    def _swap(self, path: Path, data: bytes, version: str) -> str | None:
+        new, old = (path.parent / str(TemporaryName.new()) for _ in range(2))
+        store.publish(new, data, replace=False)
+        found = _version(new.lstat())
+        try:
+            if version:
+                path.rename(old)
+                if _version(old.lstat()) != version:  # another's by now, which it gets back
+                    store.place(old, path, replace=False)
+                    return None
+            return found if store.place(new, path, replace=False) else None
+        except FileNotFoundError:
+            return None
+        finally:
+            for left in (new, old):
+                left.unlink(missing_ok=True)
+
+    def remove(self, name: str) -> None:
+        """Remove a small file, if it is there."""
+        self.ask("write to", lambda: (self.path / name).unlink(missing_ok=True))
+
+    def tidy(self, folder: str) -> None:
+        """Remove a folder that holds nothing but temporary files of the dead."""
+        store.sweep(self.path / folder)
+        with contextlib.suppress(OSError):  # it holds more, or there is none
+            (self.path / folder).rmdir()
 
     def _pieces(self, name: str, start: int, end: int, came: Came) -> Iterator[bytes]:
         with store.open_regular(self.path / name) as descriptor:
@@ -115,10 +161,9 @@ class Folder(Remote):
                     if stat.S_ISREG(found.st_mode):
                         yield prefix + name, found.st_size
 
-    def _make_manifests(self) -> None:
-        folder = self.path / manifests.COPIES
+    def _make(self, folder: Path) -> None:
         with contextlib.suppress(FileExistsError):
-            self.ask("write to", folder.mkdir)
+            self.ask("write to", lambda: folder.mkdir(parents=True))
             with contextlib.suppress(OSError):  # a group that shares the folder shares this one too
                 shutil.copymode(self.path, folder)
         if not stat.S_ISDIR(folder.lstat().st_mode):
@@ -182,6 +227,10 @@ def _taken(lock: Path) -> int | None:
         raise
     os.close(descriptor)
     return None
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_ino}-{found.st_mtime_ns}"
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -63,7 +63,7 @@ class Gcs(Objects):
         condition = {} if mend else {"ifGenerationMatch": "0"}
         try:
             begun = self._upload(name, uploadType="resumable", json={"metadata": {NOTE: source.sha256}}, **condition)
-            place, position = self.ask("upload to", lambda: begun["Location"]), 0
+            place, position = self.ask("upload to", lambda: begun[0]["Location"]), 0
             for block in source.blocks(self.block_size):
                 span = f"bytes {position}-{position + len(block) - 1}/{source.size}"
                 self._send("PUT", place, len(block), headers={"Content-Range": span}, data=block)
@@ -96,21 +96,24 @@ class Gcs(Objects):
         found: tuple[bytes, str] = sync(self._fs.loop, self._again(get))
         return found
 
-    def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> bool:
+    def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> str | None:
         match = {} if condition is None else {"ifGenerationMatch": condition or "0"}
         try:
-            self._upload(name, uploadType="media", data=data, **match)
+            about = self._upload(name, uploadType="media", data=data, json_out=True, **match)
         except FileExistsError:
-            return False
-        return True
+            return None
+        return str(about.get("generation", ""))
 
-    def _ls(self, path: str) -> Iterator[tuple[str, int]]:
+    def _rm(self, name: str) -> None:
+        self._fs.call("DELETE", "b/{}/o/{}", self._bucket, self._key(name))
+
+    def _ls(self, path: str, begins: str = "") -> Iterator[tuple[str, int, str]]:
         bucket, _, prefix = path.partition("/")
-        place = {"delimiter": "/", "prefix": f"{prefix}/".lstrip("/")}
+        place = {"delimiter": "/", "prefix": f"{prefix}/".lstrip("/") + begins}
         more: dict[str, str] = {}
         while True:
             page = self._fs.call("GET", "b/{}/o", bucket, **place, **more, json_out=True)
-            yield from ((entry["name"], entry["size"]) for entry in page.get("items", ()))
+            yield from ((entry["name"], entry["size"], entry.get("generation", "")) for entry in page.get("items", ()))
             if not page.get("nextPageToken"):
                 return
             more = {"pageToken": page["nextPageToken"]}
@@ -123,4 +126,4 @@ class Gcs(Objects):
         return self._send("POST", place, len(arguments.get("data", b"")), name=self._key(name), **arguments)
 
     def _send(self, method: str, place: str, sending: int, **arguments: Any) -> Any:
-        return self.ask("upload to", lambda: self._fs.call(method, place, **arguments)[0], sending)
+        return self.ask("upload to", lambda: self._fs.call(method, place, **arguments), sending)

@@ -1,11 +1,12 @@
 """Object stores as remotes, through fsspec; and fsspec's memory, the example of one without conditional writes."""
 
+import contextlib
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
 
 from cache import manifests
-from cache.remotes.base import CARD, MovedError, Publication, Remote, Source, State, counted
+from cache.remotes.base import CARD, Conditional, MovedError, Publication, Source, State, counted
 from cache.remotes.patience import Came
 from common.errors import CacheError
 from common.output import say
@@ -13,10 +14,8 @@ from common.output import say
 UNVERSIONED = "content "  # what the version of an object without one begins with, whose content stands for it
 
 
-class Objects(Remote):
+class Objects(Conditional):
     """A prefix in an object store.  A condition is None, "" for a name that must be free, or the version to replace."""
-
-    conditional = True  # a write may be made to depend on what is there
 
     def __init__(self, url: str) -> None:
         super().__init__(url.rstrip("/"))
@@ -27,12 +26,22 @@ class Objects(Remote):
         """Return at most end - start bytes and the version, "" if there is none.  Raises FileNotFoundError."""
 
     @abstractmethod
-    def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> bool:
-        """Write a small object; return False where the condition does not hold.  `note` is its hash."""
+    def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> str | None:
+        """Write a small object and return its version, "" if none is told; None where the condition does not hold.
+
+        `note` is its hash.
+        """
 
     @abstractmethod
-    def _ls(self, path: str) -> Iterator[tuple[str, int]]:
-        """Yield name and size of the files directly under a path.  Raises FileNotFoundError."""
+    def _ls(self, path: str, begins: str = "") -> Iterator[tuple[str, int, str]]:
+        """Yield name, size and version ("": not told) of the files directly under a path whose names begin so.
+
+        Raises FileNotFoundError.
+        """
+
+    @abstractmethod
+    def _rm(self, name: str) -> None:
+        """Remove an object.  Raises FileNotFoundError, or not, where there is none."""
 
     def _lacks_place(self, error: BaseException) -> bool:
         """Return whether not only an object is missing, but the bucket."""
@@ -70,7 +79,8 @@ class Objects(Remote):
     def create(self, name: str, source: Source, *, mend: bool = False) -> bool:
         """Upload a file whole or not at all."""
         data = b"".join(source.blocks(self.block_size))
-        return self.ask("upload to", lambda: self._put(name, data, None if mend else "", source.sha256), len(data))
+        condition = None if mend else ""
+        return self.ask("upload to", lambda: self._put(name, data, condition, source.sha256), len(data)) is not None
 
     def publish(self, what: Publication, version: str) -> None:
         """Publish a manifest by a conditional write; without such writes, look before and after."""
@@ -89,8 +99,32 @@ class Objects(Remote):
         if what.card is not None:
             self._set(CARD, what.card, None)
 
+    def versions(self, prefix: str, most: int) -> dict[str, str]:
+        """Return the versions of the files whose names begin so."""
+        folder, _, begins = prefix.rpartition("/")
+
+        def found() -> Iterator[tuple[str, str]]:
+            with contextlib.suppress(FileNotFoundError):
+                for name, _, version in self._ls(f"{self._root}/{folder}", begins):
+                    yield f"{folder}/{name.rpartition('/')[2]}", version
+
+        return self.stream("list", lambda came: counted(found(), came, most))
+
+    def swap(self, name: str, data: bytes, version: str) -> str | None:
+        """Write a small file in place of that version."""
+        return self.ask("write to", lambda: self._put(name, data, version), len(data))
+
+    def remove(self, name: str) -> None:
+        """Remove a small file, if it is there."""
+
+        def gone() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self._rm(name)
+
+        self.ask("write to", gone)
+
     def _set(self, name: str, data: bytes, condition: str | None) -> bool:
-        return self.ask("write to", lambda: self._put(name, data, condition), len(data))
+        return self.ask("write to", lambda: self._put(name, data, condition), len(data)) is not None
 
     def _compare_and_hope(self, what: Publication, version: str) -> None:
         if self.state().version != version:
@@ -116,7 +150,7 @@ class Objects(Remote):
     def _files(self) -> Iterator[tuple[str, int]]:
         for path, prefix in ((self._root, ""), (f"{self._root}/{manifests.COPIES}", f"{manifests.COPIES}/")):
             try:
-                yield from ((prefix + name.rpartition("/")[2], int(count)) for name, count in self._ls(path))
+                yield from ((prefix + name.rpartition("/")[2], int(count)) for name, count, _ in self._ls(path))
             except FileNotFoundError as error:
                 if self._lacks_place(error):
                     raise
@@ -141,13 +175,17 @@ class Memory(Objects):
         whole = self._fs.cat_file(f"/{self._root}/{name}")
         return whole[start:end], hashlib.sha256(whole).hexdigest()
 
-    def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> bool:
+    def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> str | None:
         try:
             self._fs.pipe_file(f"/{self._root}/{name}", data, mode="create" if condition == "" else "overwrite")
         except FileExistsError:
-            return False
-        return True
+            return None
+        return ""
 
-    def _ls(self, path: str) -> Iterator[tuple[str, int]]:
+    def _ls(self, path: str, begins: str = "") -> Iterator[tuple[str, int, str]]:
         entries = self._fs.ls(f"/{path}", detail=True)
-        yield from ((entry["name"], entry["size"]) for entry in entries if entry["type"] == "file")
+        files = (entry for entry in entries if entry["type"] == "file")
+        yield from ((e["name"], e["size"], "") for e in files if e["name"].rpartition("/")[2].startswith(begins))
+
+    def _rm(self, name: str) -> None:
+        self._fs.rm_file(f"/{self._root}/{name}")

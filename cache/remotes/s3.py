@@ -67,7 +67,8 @@ class S3(Objects):
                 tag = self._call("upload_part", "ETag", len(block), **key, PartNumber=number, Body=block)
                 parts.append({"PartNumber": number, "ETag": tag})
             whole = {**key, "MultipartUpload": {"Parts": parts}, **({} if mend else {"IfNoneMatch": "*"})}
-            done = self.ask("upload to", lambda: self._kept("complete_multipart_upload", whole), source.size)
+            reply = self.ask("upload to", lambda: self._kept("complete_multipart_upload", whole), source.size)
+            done = reply is not None
         finally:
             if not done:
                 with contextlib.suppress(*self.failures):  # what failed before says why
@@ -93,18 +94,22 @@ class S3(Objects):
         found: tuple[bytes, str] = sync(self._fs.loop, get)
         return found
 
-    def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> bool:
+    def _put(self, name: str, data: bytes, condition: str | None, note: str = "") -> str | None:
         match = {} if condition is None else {"IfMatch": condition} if condition else {"IfNoneMatch": "*"}
         metadata = {"Metadata": {NOTE: note}} if note else {}
-        return self._kept("put_object", {**self._key(name), "Body": data, **metadata, **match})
+        reply = self._kept("put_object", {**self._key(name), "Body": data, **metadata, **match})
+        return None if reply is None else str(reply.get("ETag", ""))
 
-    def _ls(self, path: str) -> Iterator[tuple[str, int]]:
+    def _rm(self, name: str) -> None:
+        self._fs.call_s3("delete_object", **self._key(name))
+
+    def _ls(self, path: str, begins: str = "") -> Iterator[tuple[str, int, str]]:
         bucket, _, prefix = path.partition("/")
-        place = {"Bucket": bucket, "Delimiter": "/", "Prefix": f"{prefix}/".lstrip("/")}
+        place = {"Bucket": bucket, "Delimiter": "/", "Prefix": f"{prefix}/".lstrip("/") + begins}
         more: dict[str, str] = {}
         while True:
             page = self._fs.call_s3("list_objects_v2", **place, **more)
-            yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", ()))
+            yield from ((entry["Key"], entry["Size"], entry.get("ETag", "")) for entry in page.get("Contents", ()))
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
@@ -116,14 +121,15 @@ class S3(Objects):
         """Return a field of the answer to an upload."""
         return self.ask("upload to", lambda: self._fs.call_s3(method, **arguments)[field], sending)
 
-    def _kept(self, method: str, arguments: dict[str, Any]) -> bool:
+    def _kept(self, method: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the answer, None where the condition does not hold."""
         try:
-            self._fs.call_s3(method, **arguments)
+            reply: dict[str, Any] = self._fs.call_s3(method, **arguments)
         except OSError as error:
             if _code(error) == "PreconditionFailed" or ("IfMatch" in arguments and _code(error) == "NoSuchKey"):
-                return False
+                return None
             raise
-        return True
+        return reply
 
     def _key(self, name: str) -> dict[str, Any]:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}/{name}".lstrip("/")}

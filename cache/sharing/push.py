@@ -9,12 +9,12 @@ from pathlib import Path
 from cache import manifests, remotes, store
 from cache.manifests.entries import Manifest, ShardEntry
 from cache.remotes.base import CARD, CARD_BYTES, MovedError, Publication, Remote, Source, State
-from cache.sharing import card, remote_shards
+from cache.sharing import board, card, remote_shards
 from cache.sharing.parallel import Transfer
 from cache.sharing.signing import SIGNATURE_BYTES
 from common.errors import CacheError, ConfigError
 from common.foreign import shell
-from common.output import duration, size
+from common.output import duration, say, size
 from common.paths import is_file
 
 RACES = 5  # publications by others that left the manifest as it was, such as an edited card on the Hub
@@ -61,6 +61,7 @@ def push(folder: Path, url: str, *, replace: bool = False, check: bool = False) 
     with remote.at_work():
         sent = _Upload(folder, remote, check).all(manifest.shards, there)
         news = _publish(manifest, folder, remote, state, sent, replace)
+        _end_meetings(remote, manifest, there)
     return Pushed(manifest.id, remote.url, sent, manifest.bytes, news, time.monotonic() - began)
 
 
@@ -146,6 +147,14 @@ def _published(remote: Remote, state: State, *, replace: bool) -> Manifest | Non
         if replace:
             return None
         raise CacheError(f"{error}; or publish over it: melcache push --replace") from error
+
+
+def _end_meetings(remote: Remote, *published: Manifest | None) -> None:
+    """Remove what machines that met there have left, for which a finished cache has no use."""
+    try:
+        board.clear(remote, *filter(None, published))
+    except CacheError as error:
+        say(f"warning: {error}. What is left in {remote.where(board.FOLDER)} does no harm")
 
 
 def _signature(folder: Path, manifest: Manifest, remote: Remote) -> bytes | None:

@@ -156,6 +156,18 @@ class Draft:
             target.unlink(missing_ok=True)
             raise
 
+    def entry(self, plan: ShardPlan) -> ShardEntry | None:
+        """Return the manifest entry of a shard that was adopted or saved, None where it was not yet."""
+        return next((entry for entry in self._entries.get(plan.part.name, ()) if entry.file == plan.file), None)
+
+    def renew(self, plan: ShardPlan) -> ShardEntry | None:
+        """Take a file that came in place of an adopted or saved one; return its entry, None if it is not finished."""
+        entry, mine = self._entry(plan), self._entries[plan.part.name]
+        if entry is not None:
+            mine[next(place for place, there in enumerate(mine) if there.file == plan.file)] = entry
+            self._origins[plan.file] = FETCHED
+        return entry
+
     def save(self, shard: Shard) -> None:
         """Publish a shard and count it as finished."""
         self._add(shard.plan, shard.save(self.folder), MADE)

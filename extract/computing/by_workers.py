@@ -34,7 +34,9 @@ def work(config: ExtractConfig, plan: Callable[[], bytes], todo: Sequence[Todo])
             f"{smaller} has more"
         )
     last = dataclasses.replace(config, workers_on=None, slurm="", wait=False, explain=False)
-    alone = dataclasses.replace(last, remote="", push=False, signers=None, require_signed=False)
+    meets = config.push and config.signers is None
+    meeting = {"remote": config.url if meets else "", "push": meets, "signers": None, "require_signed": False}
+    alone = dataclasses.replace(last, **meeting)
     file = plans.write(config.folder, plan())
     before, gone = _shards(config), False
     task = Work(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 
+from cache.meeting.meeting import Alone
 from cache.store.claims import Claims
 from cache.writing.draft import Draft
 from cache.writing.writer import ShardPlan, Todo
@@ -26,12 +27,15 @@ SOON, POLL, MORE = 0.01, 0.5, 1.25  # seconds between two looks at others' work:
 
 
 class Work:
-    """One extraction under way.  `draft` holds what is finished, `clock` says how long each part took."""
+    """One extraction under way.  `draft` holds what is finished, `clock` says how long each part took.
+
+    At a `meeting` it shares the work with machines elsewhere.
+    """
 
     def __init__(self, plan: Plan, encoders: Encoders, draft: Draft, config: ExtractConfig) -> None:
         self.plan, self.encoders, self.draft, self.clock = plan, encoders, draft, Clock()
         self.spans = Spans()
-        self.writing = Writing(self.spans)
+        self.writing, self.meeting = Writing(self.spans), Alone()
         self._saved: Future[None] | None = None  # the task before
         self.texts = Texts(plan, encoders, config, self.spans)
         self.pictures = Pictures(plan, encoders, config, spans=self.spans)
@@ -42,8 +46,12 @@ class Work:
         self.plan, self.derived = plan, Derived(plan, self.encoders, self.draft)
 
     def do(self, todo: list[Todo]) -> None:
-        """Compute what is missing, a table at a time, but for what other processes do meanwhile."""
-        with Claims(self.draft.folder) as claims, Writing(self.spans) as self.writing:
+        """Compute what is missing, a table at a time, but for what other processes and machines do meanwhile."""
+        with (
+            Claims(self.draft.folder) as claims,
+            self.meeting.joined(claims),
+            Writing(self.spans) as self.writing,
+        ):
             sharing = Sharing(self, tasks.split(todo), claims)
             for name in RANGED:
                 sharing.finish(name)
@@ -136,9 +144,10 @@ class Sharing:
             return False
         with contextlib.ExitStack() as held:
             if missing := self._missing(task):
-                if not held.enter_context(self._claims.held(task.claim, task.index)):
+                if self._work.meeting.elsewhere(task.name) or not held.enter_context(self._claims.named(task.name)):
                     return False
-                missing = self._missing(task)
+                if (missing := self._missing(task)) and not held.enter_context(self._work.meeting.held(task.name)):
+                    return False
             self._finish(task, missing)
             self._work.when_saved(held.pop_all().close)
         del self._open[task.key]
@@ -147,7 +156,7 @@ class Sharing:
     def _missing(self, task: Task) -> list[ShardPlan]:
         """Return the shards of a task that are still missing; the others are adopted, each once."""
         before = self._left.get(task.key, task.missing)
-        left = [shard for shard in before if not self._work.draft.adopt(shard)]
+        left = [shard for shard in before if not self._work.draft.adopt(shard, self._work.meeting.origin(shard))]
         self._left[task.key] = left
         done = {shard.part.name for shard in before} - {shard.part.name for shard in left}
         self._advance(task)(self._work.count(task) * len(done))

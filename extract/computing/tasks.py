@@ -4,7 +4,7 @@ All that is made of pictures feeds on one decode of each, and a part may need wh
 encoder alone reads need neither. So a range of entities or of mentions is two tasks, one of pairs is one.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +13,7 @@ import numpy as np
 from cache.kinds import KINDS
 from cache.names import PartName
 from cache.writing.writer import ShardPlan, Todo
-from extract.planning.shards import RANGED, Plan
+from extract.planning.shards import RANGED, Plan, missing
 
 PAIR = RANGED[-1]
 TEXTS, REST = "texts", "rest"
@@ -38,6 +38,11 @@ class Task:
     def claim(self) -> str:
         """What its claim names beside the index."""
         return self.table if self.table == PAIR else f"{self.table}.{self.group}"
+
+    @property
+    def name(self) -> str:
+        """What its claim is called."""
+        return f"{self.claim}-{self.index:05d}"
 
     @cached_property
     def parts(self) -> set[PartName]:
@@ -64,6 +69,11 @@ def split(todo: Iterable[Todo]) -> list[Task]:
         return RANGED.index(task.table), (task.group == TEXTS) is (task.table not in derived), task.index
 
     return sorted([*rest, *texts], key=order)
+
+
+def groups(plan: Plan, tables: Sequence[str]) -> dict[str, tuple[ShardPlan, ...]]:
+    """Return by name all shards of the tasks of these tables, be they missing or not."""
+    return {task.name: task.missing for task in split(missing(plan, lambda shard: False, tables)) if task.missing}
 
 
 def group_of(part: PartName) -> str:
