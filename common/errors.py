@@ -59,6 +59,10 @@ class NetworkError(MelcacheError):
     """A server does not answer, refuses, or answers what nobody asked."""
 
 
+class OverError(MelcacheError):
+    """What a worker was started for has been done meanwhile by others: it ends in order."""
+
+
 class WorkersError(MelcacheError):
     """Workers on a cluster have not finished, or what they said cannot be found."""
 

@@ -2,6 +2,7 @@
 
 from common import console, output
 from common.commands import Command, program
+from common.errors import OverError
 from extract.config import ExtractConfig
 from extract.describe.config import DescribeConfig
 
@@ -14,7 +15,11 @@ def extract(config: ExtractConfig) -> None:
     """
     from extract.beginning import begin
 
-    begun = begin(config)  # with all errors that need no encoder
+    try:
+        begun = begin(config)  # with all errors that need no encoder
+    except OverError as error:  # of a worker that begins late
+        output.say(str(error))
+        return
     with output.loading("torch"):
         from extract import pipeline, plan
 

@@ -254,7 +254,7 @@ class ExtractConfig:
             raise ConfigError("--workers-on with --plan: a plan computes nothing")
         if self.by_plan is not None and (self.engine is not None or self.plan):
             raise ConfigError("--by-plan is for a worker: leave out --workers-on and --plan")
-        if self.by_plan is not None and not plans.DIGEST.fullmatch(self.by_plan):
+        if self.by_plan is not None and not plans.ASKED.fullmatch(self.by_plan):
             raise ConfigError(f"--by-plan {self.by_plan}: expected the sha256 of a plan, 64 hex digits")
 
     def _refuse_sharing(self) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from cache import store
 from cache.store.temporary_names import PREFIX as TEMPORARY
 from cache.store.temporary_names import TemporaryName, abandoned
-from common.errors import CacheError
-from common.paths import names
+from common.errors import CacheError, OverError
+from common.paths import MANIFEST, exists, names, status
 
 PREFIX = ".plan-"
 MOST = 1 << 36  # bytes of a plan: of 6,000,000 texts it has some 10^9
-DIGEST = re.compile(r"[0-9a-f]{64}")
+ASKED = re.compile(r"([0-9a-f]{64})(?:@([0-9]{1,19}))?")  # of --by-plan: a digest, and when the plan was written
 _NAME = re.compile(rf"{re.escape(PREFIX)}([0-9a-f]{{64}})-(.+)")
 
 
@@ -36,23 +36,44 @@ def digest_of(path: Path) -> str:
     return found[1]
 
 
-def read(folder: Path, digest: str) -> bytes:
-    """Return the bytes that have this sha256.  Raises CacheError where no file has, or it is damaged."""
+def asked_by(path: Path) -> str:
+    """Return what `read` is asked for a plan by: its sha256, and when the file system says that it was written."""
+    return f"{digest_of(path)}@{path.stat().st_mtime_ns}"
+
+
+def read(folder: Path, asked: str) -> bytes:
+    """Return the bytes of a plan, of whichever writer.
+
+    Raises CacheError where no file has its sha256, or is damaged; OverError where the cache has been finished since.
+    """
+    digest, _, written = asked.partition("@")
     damaged: Path | None = None
     for path in _in(folder):
-        if digest_of(path) == digest:
-            with store.open_shard(path):
-                data = store.read_regular(path, MOST)
+        if digest_of(path) == digest and (data := _bytes(path)) is not None:
             if hashlib.sha256(data).hexdigest() == digest:
                 return data
             damaged = path
     if damaged is not None:
         raise CacheError(f"{damaged} is damaged: its bytes have another sha256 than its name says. Plan again")
+    finished = status(folder / MANIFEST)
+    if written and finished is not None and finished.st_mtime_ns >= int(written):
+        raise OverError(f"{folder}/: others have finished the cache of plan {digest[:16]}; nothing is left to do")
     raise CacheError(
         f"no plan {digest[:16]} in {folder}/: either this machine does not see the folder of the process that planned, "
         "or the extraction has ended meanwhile. Let --shards be one folder that all machines share, or leave out "
         "--by-plan"
     )
+
+
+def _bytes(path: Path) -> bytes | None:
+    """Return the bytes of a plan, None if it is removed meanwhile."""
+    try:
+        with store.open_shard(path):
+            return store.read_regular(path, MOST)
+    except CacheError:
+        if exists(path):
+            raise
+        return None
 
 
 def clear(folder: Path) -> None:

@@ -41,7 +41,7 @@ def work(config: ExtractConfig, plan: Callable[[], bytes], todo: Sequence[Todo])
     before, gone = _shards(config), False
     task = Work(
         "extract",
-        tuple(as_words(dataclasses.replace(alone, by_plan=plans.digest_of(file)))),
+        tuple(as_words(dataclasses.replace(alone, by_plan=plans.asked_by(file)))),
         tuple(as_words(last)),
         config.folder,
         "shards",

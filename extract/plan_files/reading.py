@@ -56,14 +56,15 @@ class PlanFile:
     listing: bool
 
 
-def read(config: ExtractConfig, digest: str) -> PlanFile:
-    """Return the plan with this sha256 that lies in the folder of a cache.
+def read(config: ExtractConfig, asked: str) -> PlanFile:
+    """Return the plan that lies in the folder of a cache, `asked` for as --by-plan has it.
 
-    Raises CacheError for one that is missing or damaged, ConfigError where options or code are not those that planned.
+    Raises CacheError for one that is missing or damaged, OverError where the cache has been finished since, ConfigError
+    where options or code are not those that planned.
     """
-    where = f"the plan {digest[:16]} in {config.folder}/"
+    where = f"the plan {asked[:16]} in {config.folder}/"
     try:
-        arrays = safetensors.numpy.load(plans.read(config.folder, digest))
+        arrays = safetensors.numpy.load(plans.read(config.folder, asked))
         document = manifests.parse(arrays.pop(DOCUMENT).tobytes(), where, signs=SIGNS)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
         raise CacheError(f"{where} is not one that melcache writes: {error}") from error

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +19,7 @@ from cache.store import claims, plans, temporary_names
 from cache.store.temporary_names import TemporaryName
 from common.errors import CacheError, ConfigError, MelcacheError
 from common.paths import names
-from extract import beginning, datasets, pipeline
+from extract import beginning, cli, datasets, pipeline
 from extract.computing import missing_shards
 from extract.plan_files import reading
 from extract.planning import candidate_lists, rows
@@ -174,6 +175,34 @@ def test_a_folder_that_is_not_shared_is_told(release, tmp_path):
         beginning.begin(replace(worker, shards=tmp_path / "here"))
 
 
+def test_a_worker_that_begins_late_ends_in_order(release, tmp_path, monkeypatch, capsys):
+    """The cache has been finished since; one that was there before says nothing of this plan."""
+    worker = planned(config(release, tmp_path))
+    manifest, path = worker.folder / "manifest.json", file_of(worker)
+    asked = replace(worker, by_plan=plans.asked_by(path))
+    manifest.touch()
+    path.unlink()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    cli.extract(asked)
+    assert re.search(
+        r"world/: others have finished the cache of plan \w+; nothing is left to do\n$", capsys.readouterr().err
+    )
+    os.utime(manifest, ns=(1, 1))
+    for late in (asked, worker):
+        with pytest.raises(CacheError, match="no plan"):
+            cli.extract(late)
+        manifest.touch()
+
+
+def test_a_plan_that_is_removed_while_it_is_looked_for_is_none(release, tmp_path, monkeypatch):
+    worker = planned(config(release, tmp_path))
+    found = [file_of(worker)]
+    found[0].unlink()
+    monkeypatch.setattr(plans, "_in", lambda folder: found)
+    with pytest.raises(CacheError, match="no plan"):
+        beginning.begin(worker)
+
+
 def flipped(data):
     return data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]
 
@@ -296,7 +325,7 @@ def test_workers_are_given_the_plan_and_none_is_left(release, alone, tmp_path, f
     folder = pipeline.run(config(release, tmp_path, workers_on="local:2"))
     assert "share" not in capsys.readouterr().err
     assert melcache.open(folder).id == alone and hidden(folder) == []
-    assert len({worker.by_plan for worker in forks}) == 1 and plans.DIGEST.fullmatch(forks[0].by_plan)
+    assert len({worker.by_plan for worker in forks}) == 1 and plans.ASKED.fullmatch(forks[0].by_plan)
 
 
 def test_more_workers_than_tasks_are_told(release, tmp_path, forks, capsys):
