@@ -21,9 +21,11 @@ from cache.quantized import Quantized
 BLOCK, CHUNK = 16, 1 << 16  # mentions and entities compared at a time
 GROUP = 64  # entities of which the best stands for all, where a bound of the k nearest is looked for
 RECHECKED = 1 << 13  # entities whose stored vectors are read at a time
+KEPT = 1 << 21  # pairs of a mention and an entity that may be among its nearest, beside those of a chunk: 20 bytes each
 STEPS = 127  # of a code
 SLACK = 1e-6  # more than float32 rounds off a sum of scales times integers that is about 1
 Told = Callable[[int], None]
+Kept = tuple[Tensor, Tensor, Tensor]  # rows of entities, places of mentions, and bounds of their cosines, each (n,)
 
 
 class Stored(Protocol):
@@ -103,7 +105,7 @@ class Nearest:
         asked, steps = torch.from_numpy(codes).T.contiguous(), torch.from_numpy(scales)
         lengths, left = torch.from_numpy(_length(mentions)), torch.from_numpy(_length(rest))
         floor = torch.full((k, count), -torch.inf)  # k entities have scores of at least so much
-        kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        kept: list[Kept] = []
         for begin in range(0, len(self._codes), CHUNK):
             rows = slice(begin, begin + CHUNK)
             sums = torch._int_mm(self._codes[rows], asked) * steps
@@ -113,10 +115,19 @@ class Nearest:
             most = scores.add_(error)
             row, mention = (most >= floor[-1]).nonzero(as_tuple=True)
             kept.append((row + begin, mention, most[row, mention]))
-        row, mention, most = (torch.cat(some) for some in zip(*kept, strict=True))
-        there = most >= floor[-1][mention]
-        row, mention = row[there], mention[there]
+            if sum(len(rows) for rows, *_ in kept) > KEPT:
+                kept = [self._fewer(_reaching(kept, floor[-1]), mentions, k)]
+        row, mention, _ = _reaching(kept, floor[-1])
         return [row[mention == one].numpy() for one in range(count)]
+
+    def _fewer(self, kept: Kept, mentions: np.ndarray, k: int) -> Kept:
+        """Return of each mention (B, D) the k nearest of those kept, by their stored vectors, where there are many."""
+        row, mention, _ = kept
+        if len(row) <= KEPT // 2:
+            return kept
+        found = [self._nearest(each, row[mention == one].numpy(), k) for one, each in enumerate(mentions)]
+        places = torch.repeat_interleave(torch.tensor([len(rows) for rows in found]))
+        return torch.from_numpy(np.concatenate(found)), places, torch.full((len(places),), torch.inf)
 
     def _nearest(self, mention: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
         """Return the k nearest of some rows to a mention (D,), best first."""
@@ -146,6 +157,13 @@ def best_first(rows: np.ndarray, scores: np.ndarray, order: Places, k: int) -> t
     if len(tied):
         rows[tied] = rows[tied[np.lexsort((order[rows[tied]], -scores[tied]))]]
     return rows[:k], scores[:k]
+
+
+def _reaching(kept: Sequence[Kept], floor: Tensor) -> Kept:
+    """Return what was kept and has a bound that still reaches its mention's floor (B,)."""
+    row, mention, most = (torch.cat(some) for some in zip(*kept, strict=True))
+    there = most >= floor[mention]
+    return row[there], mention[there], most[there]
 
 
 def _highest(scores: Tensor, k: int) -> Tensor:

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 import melcache
 from cache.checks.verify import verify
@@ -25,9 +26,10 @@ def steps(vectors):
 
 
 @pytest.mark.parametrize(("block", "chunk", "group"), [(16, 8192, 64), (3, 7, 2), (5, 1, 1)])
+@pytest.mark.parametrize("kept", [1 << 21, 20])
 @pytest.mark.parametrize("k", [1, 6, 40, 60])
-def test_nearest_entities_are_those_of_integers(monkeypatch, block, chunk, group, k):
-    for name, value in (("BLOCK", block), ("CHUNK", chunk), ("GROUP", group), ("RECHECKED", 9)):
+def test_nearest_entities_are_those_of_integers(monkeypatch, block, chunk, group, kept, k):
+    for name, value in (("BLOCK", block), ("CHUNK", chunk), ("GROUP", group), ("RECHECKED", 9), ("KEPT", kept)):
         monkeypatch.setattr(nearest, name, value)
     rng = np.random.default_rng(0)
     mentions, entities = rng.normal(size=(11, 9)).astype(np.float16), rng.normal(size=(40, 9)).astype(np.float16)
@@ -52,6 +54,28 @@ def test_nearest_entities_are_found_among_thousands_that_codes_cannot_tell_apart
     some = Nearest(mapped, order)
     expected = [sorted(range(2_500), key=lambda e, row=row: (-row[e], order[e]))[:20] for row in scores]
     assert some.best(mentions.astype(np.float16), 20, int).tolist() == expected
+
+
+@pytest.mark.parametrize("alike", ["all", "those without a picture"])
+def test_what_is_kept_is_bounded_where_entities_tie(monkeypatch, alike):
+    """Of thousands that tie none is lost before its place by name is asked, and few are held at once."""
+    rng = np.random.default_rng(4)
+    entities, mentions = rng.normal(size=(3_000, 8)).astype(np.float16), rng.normal(size=(5, 8)).astype(np.float16)
+    if alike == "all":
+        entities[:] = entities[0]
+    else:  # the few others are opposite to all mentions, so that the k nearest are some of those
+        mentions = np.abs(mentions)
+        entities = np.where(np.arange(3_000)[:, None] % 100 == 0, -np.abs(entities), np.float16(0))
+    order, held, cat = rng.permutation(3_000), [], torch.cat
+    for name, value in (("CHUNK", 64), ("KEPT", 500), ("RECHECKED", 100)):
+        monkeypatch.setattr(nearest, name, value)
+    monkeypatch.setattr(
+        nearest.torch, "cat", lambda given, **more: (held.append(sum(map(len, given))), cat(given, **more))[1]
+    )
+    scores = steps(mentions) @ steps(entities).T
+    expected = [sorted(range(3_000), key=lambda e, row=row: (-row[e], order[e]))[:7] for row in scores]
+    assert Nearest(entities, order).best(mentions, 7, int).tolist() == expected
+    assert max(held) <= 500 + 64 * 5, "pairs at once; all that tie are 15,000"
 
 
 def test_codes_leave_few_entities_to_compare():
