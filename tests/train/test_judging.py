@@ -211,6 +211,24 @@ def test_two_systems_differ_by_what_a_loop_says(cache, world, tmp_path):
     assert "selected on test" in told[""] and "adjusted top1" in told[""]
 
 
+def test_which_scores_of_a_run_are_compared_is_told(cache, world, tmp_path):
+    """The mean of the seeds' metrics, by a loop over what each seed's results say."""
+    path, run = tmp_path / "all.jsonl", tmp_path / "run"
+    path.write_text(lines({m: scored([(gold, 1)]) for m, (gold, _) in world.items()}))
+    for seeds, told in (((0,), "metrics of seed 0"), ((0, 1), "mean of the metrics of seeds 0, 1")):
+        given = {"epochs": 1, "device": "cpu", "seeds": seeds}
+        own = loop.fit(TrainConfig(dataset=str(cache), model="bert", run=run, **given), JointConfig(width=4))["seeds"]
+        found = judged(cache, path, against=run)
+        assert found["against_is"] == told
+        assert found["differences"]["mrr"]["mean"] == pytest.approx(1 - np.mean([seed["test"]["mrr"] for seed in own]))
+        shown = show.form(EvaluateConfig(predictions=path))(found)
+        assert f"\n{run}: {told}" in shown and ("their mean scores are another system" in shown) is (len(seeds) > 1)
+        *slices, headline, differences = shown.split("\n\n")
+        assert len(slices) == 2 and headline.startswith("system") and differences.startswith("minus"), "in sight"
+    assert judged(cache, path, against=path)["against_is"] == "metrics of its lists"
+    assert judged(cache, path)["against_is"] is None
+
+
 def test_what_a_file_says_is_printed_as_text(cache, world, tmp_path):
     path = tmp_path / "odd.jsonl"
     path.write_text('{"system": "\\u001b[31mred"}\n' + lines({name: [] for name in world}))

@@ -37,6 +37,7 @@ from train.optimizing import checkpoint
 TESTED = ("top1", "top5", "mrr")
 LETTERS = {"A": "retrieved", "B": "injected", "C": "whole-kb", "D": "given"}
 NEEDED = ("mention.ids.gold", "mention.ids.splits")
+NOTHING: tuple[dict[str, Any], list[str], str | None] = {}, [], None  # of no other system
 
 
 def judge(config: EvaluateConfig) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     measured = metrics.summarize(better, tied, ambiguous=hard)
     chance = measured["recall"] * facts.pop("chance")
     selected_on = config.selected_on or found.selected_on
-    differences, warnings = _differences(config, reader, rows, protocol, values) if config.against else ({}, [])
+    differences, warnings, other = _differences(config, reader, rows, protocol, values) if config.against else NOTHING
     return {
         "system": config.system or found.name,
         "selected_on": selected_on,
@@ -72,6 +73,7 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
         **facts,
         "slices": _slices(reader, found.valid_from, rows, better, tied),
         "against": None if config.against is None else str(config.against),
+        "against_is": other,
         "differences": differences,
         "warnings": [*_warnings(selected_on, config.split), *_ignored(found, facts), *warnings],
         "confidence": _confidence(found, reader, rows, per_mention(*alone)[:, TESTED.index("top1")]),
@@ -219,10 +221,10 @@ def _by_label(labels: np.ndarray, better: Tensor, tied: Tensor) -> dict[str, dic
 
 def _differences(
     config: EvaluateConfig, reader: Reader, rows: np.ndarray, protocol: str, values: np.ndarray
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return by metric the mean difference from the other system, its interval, p and Holm's; and warnings of it."""
+) -> tuple[dict[str, dict[str, Any]], list[str], str]:
+    """Return by metric the mean difference from another system, its interval, p and Holm's; warnings; what that is."""
     assert config.against is not None
-    other, warnings = _values_of(config, config.against, reader, rows, protocol)
+    other, warnings, what = _values_of(config, config.against, reader, rows, protocol)
     apart = values - other
     low, high, _ = paired_bootstrap(apart)
     p = approximate_randomization(apart).tolist()
@@ -237,19 +239,22 @@ def _differences(
         }
         for i, (name, corrected) in enumerate(zip(TESTED, holm(p), strict=True))
     }
-    return tested, warnings
+    return tested, warnings, what
 
 
 def _values_of(
     config: EvaluateConfig, against: Path, reader: Reader, rows: np.ndarray, protocol: str
-) -> tuple[np.ndarray, list[str]]:
-    """Return TESTED of each mention under another system, and warnings: a file, or a run of ours, mean over seeds."""
+) -> tuple[np.ndarray, list[str], str]:
+    """Return TESTED of each mention under another system, warnings, and which scores these are.
+
+    The system is a file, or a run of ours, of which the seeds' metrics are averaged.
+    """
     if not is_folder(against):
         other = _read(against, config)
         better, tied, facts = ranked(other, reader, rows, protocol)
         stated = facts["stated_ranks"]
         told = [f"of {stated:,} mentions the rank of gold is as {against} states it"] if stated else []
-        return per_mention(better, tied), [*told, *_ignored(other, facts)]
+        return per_mention(better, tied), [*told, *_ignored(other, facts)], "metrics of its lists"
     results = results_of(against)
     if results is None:
         raise ConfigError(f"--against {against}: no finished run, for it has no results.json")
@@ -259,7 +264,8 @@ def _values_of(
     if any(not np.array_equal(seed["rows"].numpy(), rows) for seed in seeds):
         raise ConfigError(f"--against {against} was tested on other mentions than the {len(rows):,} that count here")
     found: np.ndarray = np.mean([per_mention(seed["better"], seed["tied"]) for seed in seeds], 0)
-    return found, []
+    named = ", ".join(str(seed["seed"]) for seed in results["seeds"])
+    return found, [], f"mean of the metrics of seeds {named}" if len(seeds) > 1 else f"metrics of seed {named}"
 
 
 def _check_alike(against: Path, results: Mapping[str, Any], reader: Reader, protocol: str) -> None:

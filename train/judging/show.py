@@ -20,10 +20,16 @@ def form(config: EvaluateConfig) -> Callable[[dict[str, Any]], str]:
 
 
 def _tables(found: dict[str, Any]) -> str:
-    """Return a table of the metrics with their intervals, what they speak of, and a table for each slicing."""
+    """Return a table for each slicing, then that of all mentions, which so stays in sight, and what it speaks of."""
     measured, apart = found["metrics"], found["candidates"]
+    lines: list[str] = []
+    for title, slices in found["slices"].items():
+        own = [
+            (label, f"{int(of['mentions']):,}", *(percent(of[name]) for name in SLICED)) for label, of in slices.items()
+        ]
+        lines += [table((title, "mentions", *SLICED), own), ""]
     rows = [[found["system"], *(percent(measured[name]) for name in COLUMNS)]]
-    lines = [table(("system", *(TITLES.get(name, name) for name in COLUMNS)), rows)]
+    lines.append(table(("system", *(TITLES.get(name, name) for name in COLUMNS)), rows))
     ends = ", ".join(f"{name} {percent(low)} to {percent(high)}" for name, (low, high) in found["intervals"].items())
     lines += [
         f"%; {found['dataset']} {found['split']['name']}, {found['mentions']:,} mentions; protocol "
@@ -38,12 +44,7 @@ def _tables(found: dict[str, Any]) -> str:
     if found["unknown_candidates"]:
         lines.append(f"{found['unknown_candidates']:,} candidates are no entities of the cache: they count as wrong")
     lines += _confidence_lines(found["confidence"])
-    lines += _difference_lines(found["differences"], found["against"])
-    for title, slices in found["slices"].items():
-        own = [
-            (label, f"{int(of['mentions']):,}", *(percent(of[name]) for name in SLICED)) for label, of in slices.items()
-        ]
-        lines += ["", table((title, "mentions", *SLICED), own)]
+    lines += _difference_lines(found)
     return "\n".join(map(str, lines))
 
 
@@ -71,8 +72,8 @@ def _confidence_lines(told: dict[str, Any] | None) -> list[str]:
     return lines
 
 
-def _difference_lines(differences: dict[str, Any], against: str | None) -> list[str]:
-    if not differences:
+def _difference_lines(found: dict[str, Any]) -> list[str]:
+    if not found["differences"]:
         return []
     rows = [
         (
@@ -81,9 +82,12 @@ def _difference_lines(differences: dict[str, Any], against: str | None) -> list[
             " to ".join(f"{100 * end:+.1f}" for end in of["interval"]),
             f"{of['holm']:.4f}",
         )
-        for name, of in differences.items()
+        for name, of in found["differences"].items()
     ]
-    return ["", table((f"minus {against}", "mean", "95% interval", "p (Holm)"), rows)]
+    what = f"{found['against']}: {found['against_is']}"
+    if found["against_is"].startswith("mean"):
+        what += "; their mean scores are another system, which melcache predict writes: --against its file"
+    return ["", table((f"minus {found['against']}", "mean", "95% interval", "p (Holm)"), rows), what]
 
 
 def _tsv(found: dict[str, Any]) -> str:
