@@ -17,7 +17,8 @@ from common.records import SPLITS, Dataset
 from extract import datasets
 from extract.attributes import faces
 from extract.computing import coverage
-from extract.config import LOCAL, NONE, OPTIONS, ExtractConfig
+from extract.config import ExtractConfig
+from extract.config.knobs import LOCAL, NONE, OPTIONS
 from extract.plan_files import reading
 from extract.plan_files.reading import PlanFile
 from extract.planning import rows

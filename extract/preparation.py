@@ -11,7 +11,8 @@ from common.errors import ConfigError
 from common.records import SPLITS, Dataset
 from extract.beginning import Begun, begin
 from extract.computing import coverage
-from extract.config import NONE, ExtractConfig
+from extract.config import ExtractConfig
+from extract.config.knobs import NONE
 from extract.encoders import Encoders
 from extract.plan_files import writing
 from extract.plan_files.reading import PlanFile

@@ -14,7 +14,8 @@ from cache.names import PartName
 from common import devices
 from common.errors import ConfigError
 from common.output import loading
-from extract.config import OPTIONS, ExtractConfig
+from extract.config import ExtractConfig
+from extract.config.knobs import OPTIONS
 from extract.encoders.base import NONE, Columns, Encoder, ImageEncoder
 from extract.encoders.compute import Compute
 from extract.encoders.detector import Detector, Objects

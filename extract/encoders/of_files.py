@@ -5,7 +5,8 @@ from typing import Any
 from cache.fingerprint import digest
 from cache.kinds import Role
 from common import own_file
-from extract.config import OPTIONS, ExtractConfig
+from extract.config import ExtractConfig
+from extract.config.knobs import OPTIONS
 from extract.encoders.text.tokenizer import BLANKS
 from extract.weights import hub_files, hub_models, sources
 from extract.weights.sources import library

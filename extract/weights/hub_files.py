@@ -12,7 +12,7 @@ from cache.fingerprint import digest
 from cache.kinds import Role
 from common.errors import WeightsError
 from common.paths import is_file, is_folder, is_special
-from extract.config import LOCAL, OPTIONS
+from extract.config.knobs import LOCAL, OPTIONS
 from extract.weights import states
 from extract.weights.sources import Weights, reachable
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from cache.kinds import ROLES, Role
 from common.errors import WeightsError
 from common.paths import is_file, is_folder
-from extract.config import OPTIONS, RANDOM, ExtractConfig
+from extract.config import ExtractConfig
+from extract.config.knobs import OPTIONS, RANDOM
 
 SEED = 0
 RESIDUAL_GAIN = 0.2  # untrained batch norms do not normalize: at gain 1 fifty blocks overflow float16

@@ -9,7 +9,8 @@ from cache.kinds import KINDS, ROLES, Role
 from cache.manifests.entries import Manifest
 from cache.names import PartName
 from common.errors import ConfigError
-from extract.config import OPTIONS, RANDOM, ExtractConfig
+from extract.config import ExtractConfig
+from extract.config.knobs import OPTIONS, RANDOM
 from extract.encoders.text.pooling import MODES
 
 # how recipes call the papers' encoders, which no option names

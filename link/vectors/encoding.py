@@ -22,7 +22,7 @@ from extract.computing.part_clock import Clock
 from extract.computing.picture_parts import Pictures
 from extract.computing.row_range import Range
 from extract.computing.text_parts import Texts
-from extract.config import OPTIONS
+from extract.config.knobs import OPTIONS
 from extract.encoders import Encoders, of_files
 from extract.encoders.base import Columns
 from extract.planning.candidate_lists import Lists

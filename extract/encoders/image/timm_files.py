@@ -12,7 +12,7 @@ import torch
 from common.errors import WeightsError
 from common.paths import is_file, is_folder
 from common.words import nearest
-from extract.config import LOCAL
+from extract.config.knobs import LOCAL
 from extract.weights import hub_files
 from extract.weights.sources import Wanted, Weights, reachable
 
