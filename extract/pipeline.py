@@ -1,6 +1,7 @@
 """From a dataset release to a finished cache; `run` is the function to read first."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 from cache import store
@@ -44,7 +45,8 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
                 console.show(explain.report(explain.reasons(job, todo), job.siblings.lent))
             if not by_workers.work(config, job.handed(config), todo):
                 return config.folder
-            work.meeting = shared.meeting(groups(job.plan, tables), draft)
+            if any(item.missing for item in todo):
+                work.meeting = shared.meeting(partial(groups, job.plan, tables), draft)
             work.do(todo)
         plan = job.plan
         counts = coverage.count(job.release, plan.lists, draft)

@@ -6,7 +6,7 @@ What a remote fails to give costs a warning and is computed; a wrong URL or a fu
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from cache import manifests, remotes
@@ -121,7 +121,7 @@ class Shared:
             say(f"warning: {lacking:,} shards could not be fetched and are computed here: {reason}")
         return [replace(item, missing=[shard for shard in item.missing if shard.file not in came]) for item in todo]
 
-    def meeting(self, groups: Groups, draft: Draft) -> Alone:
+    def meeting(self, groups: Callable[[], Groups], draft: Draft) -> Alone:
         """Return the meeting there of machines that make shards of one plan: with --push, where that is possible."""
         if not self._config.push or self.remote is None:
             return Alone()
@@ -131,7 +131,7 @@ class Shared:
         if not isinstance(self.remote, Conditional) or not self.remote.conditional:
             say(f"{self.url} is no place for machines to meet: this one makes all that is missing, then publishes")
             return Alone()
-        self._meetings.append(found := Meeting(self.remote, draft, groups, self._listing))
+        self._meetings.append(found := Meeting(self.remote, draft, groups(), self._listing))
         return found
 
     def push(self) -> str:

@@ -96,9 +96,9 @@ class Meeting(Alone):
 
     def elsewhere(self, name: str) -> bool:
         """Return whether another machine is at a group, or it is on its way from there."""
-        if not self._begun:
+        if not self._begun and self._contact.asked(self._join, False):
             self._begin()
-        if not self._contact.there:
+        if not self._begun or not self._contact.there:
             return False
         self._contact.asked(self._look, None)
         if self._finished(name) and name not in self._bad:
@@ -127,15 +127,8 @@ class Meeting(Alone):
         return FETCHED if shard.file in self._fetched else KEPT
 
     def _begin(self) -> None:
-        """Join, begin to show that we live, and send what was finished here before."""
+        """Begin to show that we live, and send what was finished here before."""
         self._begun = True
-        try:
-            self._contact.over = not self._join()
-        except CacheError as error:
-            self._contact.over = True
-            say(f"warning: {error}. This machine makes all that is missing alone")
-        if self._contact.over:
-            return
         threading.Thread(target=self._beat, name="melcache meeting", daemon=True).start()
         for name, plans in self._groups.items():
             kept = all(self._draft.entry(plan) for plan in plans)
@@ -147,6 +140,7 @@ class Meeting(Alone):
         self._staying.enter_context(self._remote.at_work())
         if not self._board.honest():
             say(f"{url} does not support conditional writes, so no machines meet there: this one makes all by itself")
+            self._contact.over = True
             return False
         if others := sorted(self._board.others()):
             say(

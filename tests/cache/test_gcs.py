@@ -73,6 +73,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.upload(query, body)
         if path.startswith("/download/"):
             return self.download(name)
+        if name and self.command == "DELETE":
+            gone = self.server.held.pop(name, None)
+            return self.answer(204) if gone else self.answer(404, {"error": {}})
         if name:
             return self.answer(200, self.about(name)) if name in self.server.held else self.answer(404, {"error": {}})
         return self.list(query)
@@ -83,7 +86,11 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         if query["uploadType"] == "media":
             done = server.put(query["name"], body, query.get("ifGenerationMatch"), {})
-            return self.answer(200, {}) if done else self.answer(412, {"error": {"message": "conditionNotMet"}})
+            return (
+                self.answer(200, self.about(query["name"]))
+                if done
+                else self.answer(412, {"error": {"message": "conditionNotMet"}})
+            )
         if "upload_id" not in query:
             number = str(len(server.begun))
             server.begun[number] = (query, json.loads(body)["metadata"], bytearray())
@@ -174,3 +181,17 @@ def test_failures_are_one_line(two_caches, bucket, tmp_path):
         pull.pull(tmp_path / "here", "gs://team/none")
     with pytest.raises(CacheError, match=r"^cannot upload to gs://nobody/toy: there is no bucket nobody"):
         push.push(two_caches / "one/toy", "gs://nobody/toy")
+
+
+def test_small_files_change_hands_by_conditions(bucket):
+    place = gcs.Gcs(URL)
+    first = place.swap("meeting/a-x.claim", b"1", "")
+    assert first and place.swap("meeting/a-x.claim", b"2", "") is None
+    assert place.versions("meeting/a-", 9) == {"meeting/a-x.claim": first}
+    second = place.swap("meeting/a-x.claim", b"2", first)
+    assert second and place.swap("meeting/a-x.claim", b"3", first) is None
+    assert place.read("meeting/a-x.claim", 9) == b"2" and place.versions("meeting/b-", 9) == {}
+    assert place.listing() == {}, "it is no file of a cache"
+    place.remove("meeting/a-x.claim")
+    place.remove("meeting/a-x.claim")
+    assert place.swap("meeting/a-x.claim", b"3", second) is None and bucket.held == {}

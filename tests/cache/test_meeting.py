@@ -183,6 +183,21 @@ def test_a_claim_holds_while_it_is_written_anew_and_is_void_when_it_is_not(board
     assert ours.claim("y") and not theirs.claim("y")
 
 
+def test_a_claim_whose_answer_was_lost_is_still_held(boards, monkeypatch):
+    """A line breaks behind a write, which is then sent once more and refused."""
+    ours, theirs, _ = boards
+    inner = Folder.swap
+
+    def swap(self, name, data, version):
+        inner(self, name, data, version)
+        return inner(self, name, data, version)
+
+    monkeypatch.setattr(Folder, "swap", swap)
+    assert ours.claim("x")
+    ours.beat()
+    assert not theirs.claim("x") and ours.claim("x")
+
+
 def test_of_many_who_take_over_one_claim_exactly_one_has_it(place, monkeypatch):
     now, count = [0.0], 8
     monkeypatch.setattr(board, "clock", lambda: now[0])
@@ -338,7 +353,9 @@ def test_a_remote_that_fails_costs_a_warning_and_no_number(
     assert warned or len(calls) <= after
 
 
-@pytest.mark.parametrize(("method", "first", "told"), [("create", 2, 0), ("versions", 9, 1)])
+@pytest.mark.parametrize(
+    ("method", "first", "told"), [("create", 2, 0), ("versions", 9, 1), ("versions", 1, 1), ("swap", 1, 1)]
+)
 def test_a_failure_that_passes_costs_little(alone, machine, place, tmp_path, monkeypatch, capsys, method, first, told):
     inner, calls = getattr(Folder, method), []
 
@@ -362,7 +379,7 @@ def test_a_remote_that_is_too_slow_is_asked_no_more(alone, machine, unpublished,
     asked = []
     monkeypatch.setattr(Folder, "versions", versions)
     assert machine("a").work() == alone and len(asked) == 1
-    assert "came in 60 s. This machine makes all that is missing alone" in capsys.readouterr().err
+    assert "came in 60 s. This machine makes the rest alone" in capsys.readouterr().err
 
 
 def test_a_store_that_ignores_conditions_is_no_place_to_meet(alone, machine, place, tmp_path, monkeypatch, capsys):

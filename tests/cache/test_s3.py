@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fsspec.asyn import sync_wrapper
@@ -10,10 +11,11 @@ from fsspec.asyn import sync_wrapper
 import melcache
 from cache import manifests, remotes
 from cache.remotes import base, patience, s3
-from cache.sharing import pull, push
+from cache.sharing import board, pull, push
 from cache.writing import synth
 from common.errors import CacheError, ConfigError
 from tests.copies import is_copy, shard_sizes
+from torture.clusters.tiny_machine import Machine
 
 boto3 = pytest.importorskip("boto3", reason="needs boto3, s3fs and moto[server]")
 s3fs = pytest.importorskip("s3fs", reason="needs s3fs: the extra s3")
@@ -21,6 +23,7 @@ moto = pytest.importorskip("moto.server", reason="needs moto[server]: the group 
 responses = pytest.importorskip("moto.s3.responses", reason="needs moto[server]: the group dev")
 
 URL = "s3://team/caches/toy"
+FEW = {"entity.ids": (("id", "name", "image_status"), 6), "mention.text": (("span", "found"), 3)}  # three ranges
 PART = 5 << 20  # the least that S3 takes as a part of an upload
 
 
@@ -344,3 +347,30 @@ def test_every_failure_is_one_line_without_secrets(two_caches, bucket, tmp_path,
     with pytest.raises(ConfigError, match="such as s3://team/caches/demo"):
         remotes.open("s3:///")
     assert not here.exists()
+
+
+def test_small_files_change_hands_by_conditions(bucket):
+    place = remotes.open(URL)
+    first = place.swap("meeting/a-x.claim", b"1", "")
+    assert first and place.swap("meeting/a-x.claim", b"2", "") is None
+    assert place.versions("meeting/a-", 9) == {"meeting/a-x.claim": first}
+    second = place.swap("meeting/a-x.claim", b"2", first)
+    assert second and place.swap("meeting/a-x.claim", b"3", first) is None
+    assert place.read("meeting/a-x.claim", 9) == b"2" and place.versions("meeting/b-", 9) == {}
+    assert place.listing() == {}, "it is no file of a cache"
+    place.remove("meeting/a-x.claim")
+    place.remove("meeting/a-x.claim")
+    assert place.swap("meeting/a-x.claim", b"3", second) is None and names(bucket) == {}
+
+
+def test_machines_that_share_no_folder_meet_in_a_bucket(bucket, tmp_path, monkeypatch, without_fsync):
+    monkeypatch.setattr(board, "POLL", 0.05)
+    machines = [
+        Machine(tmp_path / letter / "toy", URL, tmp_path / f"log-{letter}", seconds=0.05, parts=FEW, poll=0.02)
+        for letter in "ab"
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(Machine.work, machines)
+    made = [line for letter in "ab" for line in (tmp_path / f"log-{letter}").read_text().splitlines() if " " in line]
+    assert one == two and len(made) == len(set(made)) == 3
+    assert pull.pull(tmp_path / "c", URL).id == one and not [name for name in names(bucket) if board.FOLDER in name]

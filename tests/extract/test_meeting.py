@@ -103,7 +103,7 @@ def test_without_push_or_conditions_and_with_signers_a_machine_is_alone(tmp_path
         given["signers"] = tmp_path / given["signers"]
     shared = Shared(config(tmp_path, tmp_path, **given))
     capsys.readouterr()
-    assert type(shared.meeting({}, None)) is Alone
+    assert type(shared.meeting(dict, None)) is Alone
     said = capsys.readouterr().err
     assert said.startswith(line) and bool(said) is bool(line)
     assert Memory.conditional is False

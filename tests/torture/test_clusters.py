@@ -2,22 +2,26 @@
 
 import json
 import shutil
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors import numpy as tensors
 
-from torture.clusters import engines, noted, tiny_worker, trial
+from cache.sharing import board
+from torture.clusters import apart, engines, noted, tiny_worker, trial
 from torture.clusters.commands import NAMES, Commanded
 from torture.clusters.engines import ENGINES
 from torture.clusters.slurm_cluster import CannotStartError
+from torture.clusters.tiny_machine import Machine
 from torture.clusters.trial import Trial
+from torture.tiny_cache import PARTS
 from workers.engine import Engine
 
 SEED = 4
 GONE = f"{1 << 30} - - -"  # no process
-LEAST = {"local": 1, "slurm": 4, "ray": 2}  # trials
+LEAST = {"local": 1, "slurm": 4, "ray": 2, "remote": 1}  # trials
 
 
 @pytest.mark.slow
@@ -117,3 +121,19 @@ def test_a_noted_process_begins_nothing_before_the_gate_is_open(tmp_path, monkey
     assert noted._at(record, "bert:0", lambda: 7) == 7
     assert len(slept) == 1 and slept[0].startswith("range bert:0 ")
     assert record.read_text().splitlines()[1:] == ["ended bert:0"]
+
+
+def test_a_trial_of_machines_finds_what_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.setattr(apart, "RANGES", 5)
+    monkeypatch.setattr(apart, "Machine", partial(Machine, parts=PARTS, poll=0.01))
+    for letter in "abc":
+        apart.Machine(tmp_path / letter / "tiny", str(tmp_path / "remote"), tmp_path / f"log-{letter}", SEED).work()
+    assert apart._problems(tmp_path, SEED) == []
+    (tmp_path / "remote" / board.FOLDER).mkdir()
+    with (tmp_path / "log-b").open("a") as log:
+        log.write("range entity-00000\n" * 4)
+    shutil.rmtree(tmp_path / "c")
+    apart.Machine(tmp_path / "c/tiny", str(tmp_path / "r"), tmp_path / "log-d", SEED + 1).work()
+    shutil.rmtree(tmp_path / "alone")
+    wrong = apart._problems(tmp_path, SEED)
+    assert [problem.split()[0] for problem in wrong] == ["another", "9", "left"] and "c/tiny" in wrong[0]

@@ -1,8 +1,8 @@
 """Each engine on a real cluster of this machine, while its workers are killed, preempted, drained or canceled.
 
 Whatever happens, the cache is that of one worker, at most as many ranges more than there are are computed as there are
-workers, and no claim, temporary file, process or job is left. So it is with real commands, one of them in each turn.
-An engine that cannot be had here is left out, and said.
+workers, and no claim, temporary file, process or job is left. So it is with real commands, one of them in each turn,
+and with machines that share no folder. An engine that cannot be had here is left out, and said.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from common.output import say
-from torture.clusters import ray_cluster, slurm_cluster
+from torture.clusters import apart, ray_cluster, slurm_cluster
 from torture.clusters.commands import NAMES, Commanded
 from torture.clusters.slurm_cluster import CannotStartError, said_by
 from torture.clusters.trial import Trial
@@ -23,7 +23,7 @@ from workers import slurm
 from workers.engine import Engine
 
 Trials = Iterator[tuple[str, list[str]]]  # what happened, and what was wrong then
-TRIALS, WORKERS = 7, 4
+TRIALS, WORKERS = 8, 4
 OPTIONS = "time=10"
 REST = 2.0  # seconds after which a requeued job has ended on its node, too
 LOOK = 0.5  # seconds between two looks at the queue, which is all ours
@@ -126,6 +126,7 @@ ENGINES: dict[str, tuple[Callable[[], str], Callable[[Path, int], Trials]]] = {
     "local": (str, on_this_machine),
     "slurm": (slurm_cluster.lacking, on_slurm),
     "ray": (ray_cluster.lacking, on_ray),
+    "remote": (str, apart.in_a_remote),
 }
 
 
