@@ -104,6 +104,23 @@ def check_writable(folder: Path) -> None:
         )
 
 
+def check_output(path: Path, flag: str, *inputs: Path | None) -> None:
+    """Raise ConfigError for a file to write that would replace what no such file replaces: what is read, or no file.
+
+    Root replaces /dev/stdout, too, and a pipe: whoever reads it would wait for ever.
+    """
+    found = status(path, follow=False)
+    if found is None:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a link" if stat.S_ISLNK(found.st_mode) else "no regular file"
+        raise ConfigError(f"{flag} {path}: {kind} has that name. Name a new file, or one to replace")
+    for other in filter(None, inputs):
+        held = status(other)
+        if held is not None and os.path.samestat(found, held):
+            raise ConfigError(f"{flag} {path} would replace {other}, which is read. Name another file")
+
+
 def check_name(name: str, what: str) -> None:
     """Raise ConfigError for what cannot name a cache: its folder, and the dataset that its manifest tells."""
     bad = next((char for char in name if not char.isprintable()), None)

@@ -103,6 +103,13 @@ def test_a_head_is_judged_as_its_own_run_says(cache, world, tmp_path, protocol):
         assert total == pytest.approx(own["top1"] * own["mentions"])
 
 
+def test_predictions_are_not_lost_to_golds_of_the_same_name(cache, tmp_path):
+    (tmp_path / "answers").write_text("a week's work")
+    with pytest.raises(ConfigError, match="would replace"):
+        qrels.write(EvaluateConfig(qrels=tmp_path / "answers", predictions=tmp_path / "answers", dataset=str(cache)))
+    assert (tmp_path / "answers").read_text() == "a week's work"
+
+
 def test_a_thousand_random_runs_equal_ir_measures(cache, world, tmp_path):
     ir_measures = pytest.importorskip("ir_measures", reason="ir-measures is of the group dev")
     measures = {"top1": ir_measures.Success @ 1, "top5": ir_measures.Success @ 5, "mrr": ir_measures.RR}

@@ -14,6 +14,7 @@ from cache.names import ColumnName
 from cache.schema import UNLABELED
 from common.errors import ConfigError
 from common.output import percent, say
+from common.paths import check_output
 from common.records import split_mask
 from train import own_head
 from train.config.judging import PredictConfig
@@ -36,6 +37,7 @@ def predict(config: PredictConfig, sentences: Sentences | None = None) -> Record
 
     `sentences` reads those of a release, by mention id, where the config names one.
     """
+    check_output(config.out, "--out", None if config.model is None else Path(config.model))
     results = results_of(config.run)
     if results is None:
         raise ConfigError(f"{config.run} holds no finished run: no results.json. `melcache train` writes one")

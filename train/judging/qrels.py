@@ -6,7 +6,7 @@ import cache
 from cache import store
 from common.errors import ConfigError
 from common.output import say
-from common.paths import find_cache
+from common.paths import check_output, find_cache
 from train.config.judging import EvaluateConfig
 from train.data.row_names import row_names
 from train.judging.referee import LETTERS, rows_of
@@ -15,6 +15,7 @@ from train.judging.referee import LETTERS, rows_of
 def write(config: EvaluateConfig) -> None:
     """Write the file --qrels: the mentions that count, but for those whose gold is no entity of the cache."""
     assert config.qrels is not None
+    check_output(config.qrels, "--qrels", config.predictions, config.against)
     reader = cache.open(find_cache(config.dataset, config.shards))
     rows = rows_of(reader, config.split, LETTERS[config.protocol])
     golds = np.asarray(reader.column("mention.ids.gold"))[rows]
