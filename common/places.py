@@ -46,7 +46,7 @@ def remote(given: str, name: str | None = None) -> str:
         raise ConfigError(
             f"{_shown(given)} looks like an address of ssh: {EXPECTED}. For a directory, write ./ before it"
         )
-    return str(_home(text)) if text.startswith("~") else text  # ./a:b stays that, for whoever reads it next
+    return str(home(text)) if text.startswith("~") else text  # ./a:b stays that, for whoever reads it next
 
 
 def local(given: str) -> Path:
@@ -59,7 +59,7 @@ def local(given: str) -> Path:
     _refuse_almost(text)
     if SSH.match(text):
         raise ConfigError(f"{_shown(given)} looks like an address of ssh: {EXPECTED_HERE}. Or write ./ before it")
-    return _home(text)
+    return home(text)
 
 
 def _written(given: str, expected: str) -> str:
@@ -116,7 +116,8 @@ def _of_file(rest: str, text: str) -> Path:
     return Path(slash + unquote(path))
 
 
-def _home(text: str) -> Path:
+def home(text: str) -> Path:
+    """Return a path, ~ or ~user in front replaced by the home directory.  Raises ConfigError where there is none."""
     try:
         return Path(text).expanduser()
     except RuntimeError:

@@ -4,12 +4,11 @@ What is wrong with these is told at once, before torch and the encoders' librari
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from cache import kinds
 from cache.names import PartName
 from cache.writing.draft import Draft
-from common import own_file
+from common import own_file, places
 from common.errors import ConfigError, DatasetError, WeightsError
 from common.output import say
 from common.paths import check_writable, is_folder
@@ -83,7 +82,7 @@ def _stop_if_no_encoder(config: ExtractConfig) -> None:
         name, option = config.named(role) or "", f"--{OPTIONS[role]}"
         if (path := config.own(role)) is not None:
             own_file.read(path, option)
-        elif name.startswith(PATHS) and not is_folder(Path(name.removeprefix(LOCAL)).expanduser()):
+        elif name.startswith(PATHS) and not is_folder(places.home(name.removeprefix(LOCAL))):
             raise WeightsError(f"{option} {name}: no such folder. Expected the folder of a model, or a model's name")
 
 

@@ -2,12 +2,14 @@
 
 import re
 import shlex
-from pathlib import Path
 
+from common import places
 from common.errors import ConfigError
+from common.paths import is_special
 
 TIME = "60"  # minutes; a job that comes to its end is requeued and goes on
 LEAST = 5  # minutes
+MOST = 1 << 16  # bytes of a file
 # decided here: how workers are started, told of their end and found again
 OURS = ("array", "chdir", "dependency", "error", "no-requeue", "open-mode", "output", "parsable", "requeue", "signal",
         "test-only", "wait", "wrap")  # fmt: skip
@@ -55,7 +57,12 @@ def _words(text: str) -> list[str]:
     try:
         if not text.startswith("@"):
             return shlex.split(text)
-        return shlex.split(Path(text[1:]).expanduser().read_text(encoding="utf-8"), comments=True)
+        path = places.home(text[1:])
+        if is_special(path):
+            raise ConfigError(f"--slurm {text}: cannot be read: no regular file has that name")
+        if path.stat().st_size > MOST:
+            raise ConfigError(f"--slurm {text}: the file has more than {MOST:,} bytes. Expected one option a line")
+        return shlex.split(path.read_text(encoding="utf-8"), comments=True)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--slurm {text}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except ValueError as error:  # a quotation that does not end

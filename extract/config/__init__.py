@@ -141,7 +141,7 @@ class ExtractConfig(Knobs):
     def in_folder(self, role: Role) -> bool:
         """Whether a role is filled by a model in a folder that is named."""
         name = self.named(role) or ""
-        return name.startswith(LOCAL) or (name != "" and is_folder(Path(name).expanduser()))
+        return name.startswith(LOCAL) or (name != "" and is_folder(places.home(name)))
 
     def weights_of(self, role: Role) -> str:
         """Return where the weights of a role come from, as --weights says it.

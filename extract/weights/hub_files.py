@@ -12,6 +12,7 @@ from cache.fingerprint import digest
 from cache.kinds import Role
 from common.errors import WeightsError
 from common.paths import is_file, is_folder, is_special
+from common.places import home
 from extract.config.knobs import LOCAL, OPTIONS
 from extract.weights import states
 from extract.weights.sources import Weights, reachable
@@ -54,7 +55,7 @@ def find(asked: str, weights: Weights, role: Role) -> Place:
     A folder of weights that is given has the weights, whatever else the model's own folder has. Raises WeightsError.
     """
     trained, what = not weights.random, WORDS[role]
-    folder = Path(asked).expanduser()
+    folder = home(asked)
     if weights.folder is None:
         folder = located(asked, what, trained=trained)
         return Place(folder, folder)
@@ -77,7 +78,7 @@ def located(name: str, what: str, *, trained: bool) -> Path:
     A name on the Hub may end in `@` and a revision: a branch, a tag or a commit. Raises WeightsError, which says `what`
     it is.
     """
-    if is_folder(folder := Path(name).expanduser()):
+    if is_folder(folder := home(name)):
         return folder
     model = _NAME.fullmatch(name)
     if model is None:
@@ -110,9 +111,9 @@ def called(asked: str) -> str:
     A folder of the Hub's cache goes by the model's name, one that says nothing by that of the folder above, too.
     """
     local = asked.removeprefix(LOCAL)
-    if local == asked and not is_folder(Path(asked).expanduser()):
+    if local == asked and not is_folder(home(asked)):
         return asked
-    folder = Path(os.path.abspath(Path(local).expanduser()))
+    folder = Path(os.path.abspath(home(local)))
     if (known := origin(folder)) is not None:
         return known.partition("@")[0]
     return "/".join(folder.parts[-2:]) if folder.name in NAMELESS else folder.name

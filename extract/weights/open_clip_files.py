@@ -13,6 +13,7 @@ from open_clip import pretrained as library
 
 from common.errors import ConfigError, WeightsError
 from common.paths import is_file, is_folder
+from common.places import home
 from common.words import nearest, one_of
 from extract.weights import hub_files
 from extract.weights.sources import Weights, reachable
@@ -44,10 +45,10 @@ def find(spec: str, weights: Weights) -> Found:
         if not name:
             raise ConfigError(f"--joint {spec}: expected {FORMS}")
         folder = _folder(spec, name, weights, hub=kind == "hf-hub")
-        given = kind == "local-dir" and weights.folder is not None and is_folder(Path(name).expanduser())
+        given = kind == "local-dir" and weights.folder is not None and is_folder(home(name))
         places = weights.places(Path(os.path.abspath(folder)).name) if given else [folder]
         return _of_folder(folder, places, trained=not weights.random)
-    if is_folder(Path(spec).expanduser()):
+    if is_folder(home(spec)):
         raise ConfigError(f"--joint {spec} is a folder: say local-dir:{spec}")
     return _of_library(kind, name, weights)
 
@@ -111,7 +112,7 @@ def _cached(repository: str, files: Sequence[str], url: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     if not repository:
-        path = Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]
+        path = home("~/.cache/clip") / url.rpartition("/")[2]
         return path if is_file(path) else None
     wanted = [name for file in files for name in (f"{file.rpartition('.')[0]}.safetensors", file)]
     found = (try_to_load_from_cache(repository, name) for name in wanted)
@@ -121,7 +122,7 @@ def _cached(repository: str, files: Sequence[str], url: str) -> Path | None:
 def _folder(spec: str, name: str, weights: Weights, *, hub: bool) -> Path:
     """Return the folder of a model's files, which for one on the Hub is the Hub's own cache."""
     under = weights.places(name.strip("/"))
-    looked = under if hub else [Path(name).expanduser(), *under]
+    looked = under if hub else [home(name), *under]
     for folder in looked:
         if is_folder(folder) and (folder != weights.folder or is_file(folder / CONFIG)):
             return folder

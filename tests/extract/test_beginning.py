@@ -21,6 +21,7 @@ BAD = {
     "no image folder": (["--image", "./gone"], "--image ./gone: no such folder"),
     "no joint folder": (["--joint", "local-dir:gone"], "--joint local-dir:gone: no such folder"),
     "no detector folder": (["--detector", "~/gone"], "--detector ~/gone: no such folder"),
+    "no home": (["--text", "~nobody-here/x"], "no such home directory"),
     "no encoder file": (["--joint", "gone.py"], "--joint gone.py: there is no such file"),
     "shards in a file": (["--shards", "{folder}/file"], "cannot write to .*: .*file is no folder"),
     "softmax as probability": (["--joint-edges", "probability"], "--joint-edges probability: CLIP"),

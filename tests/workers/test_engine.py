@@ -1,5 +1,7 @@
 """--workers-on, --slurm and --wait as they are written: what they mean, and what is refused."""
 
+import os
+
 import pytest
 
 from common.errors import ConfigError
@@ -50,6 +52,17 @@ def test_options_are_words_or_lines_of_a_file(tmp_path):
     assert Engine.of("slurm:2", "cpus_per_task=8").options == (("cpus-per-task", "8"),)
 
 
+def test_a_file_of_options_is_short(tmp_path):
+    (tmp_path / "weights.bin").write_bytes(b"a" * 70_000)
+    os.mkfifo(tmp_path / "pipe")
+    told = {"weights.bin": "more than 65,536 bytes", "pipe": "no regular file"}
+    for name, said in told.items():
+        with pytest.raises(ConfigError, match=said):
+            Engine.of("slurm:2", f"@{tmp_path}/{name}")
+    with pytest.raises(ConfigError, match="no such home directory"):
+        Engine.of("slurm:2", "@~nobody-here/job.txt")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -65,7 +78,8 @@ def test_options_are_words_or_lines_of_a_file(tmp_path):
         ("comment='a\nrm x'", "is no option"),
         ("comment='a", "No closing quotation"),
         ("@absent.txt", "absent.txt: cannot be read: No such file or directory"),
-        ("@.", "cannot be read: Is a directory"),
+        ("@.", "cannot be read: no regular file"),
+        ("@/dev/zero", "cannot be read: no regular file"),
     ],
 )
 def test_what_is_no_option_of_a_job_is_refused(text, said):

@@ -9,6 +9,7 @@ from typing import Any
 import timm
 import torch
 
+from common import places
 from common.errors import WeightsError
 from common.paths import is_file, is_folder
 from common.words import nearest
@@ -31,7 +32,7 @@ class Found:
 
 def find(asked: str, weights: Weights) -> Found:
     """Return where a model lies that --image names, fetching it where that is asked.  Raises WeightsError."""
-    folder = Path(asked.removeprefix(LOCAL)).expanduser()
+    folder = places.home(asked.removeprefix(LOCAL))
     if asked.startswith(LOCAL) or (is_folder(folder) and not timm.is_model(asked)):
         name = _described(folder)
         return Found(
