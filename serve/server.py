@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from serve.door.gate import ARRIVAL, is_loopback
 from serve.line import Links
 
 LAST = 5  # seconds that requests in hand may take when the server is told to end
+OWN = 128  # descriptors beside those of connections: the cache, the release, a file in memory for each picture
 
 
 class Server(uvicorn.Server):
@@ -49,7 +51,11 @@ class Server(uvicorn.Server):
 
 
 def bound(config: ServeConfig) -> socket.socket:
-    """Return a socket that has its address, but does not listen yet.  Raises ConfigError where it cannot be had."""
+    """Return a socket that has its address, but does not listen yet.
+
+    Raises ConfigError where it cannot be had, or not so many descriptors as there may be connections.
+    """
+    _let_descriptors(config.max_connections)
     try:
         family, *_, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
@@ -65,6 +71,18 @@ def bound(config: ServeConfig) -> socket.socket:
             "Choose another --port, or 0 for a free one"
         ) from None
     return found
+
+
+def _let_descriptors(connections: int) -> None:
+    """Let the process have a descriptor for each connection: asyncio, out of them, does nothing but complain."""
+    needed, (soft, hard) = connections + OWN, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ConfigError(
+            f"--max-connections {connections} takes {needed} descriptors, and this process may have {hard} "
+            f"(ulimit -Hn). Lower it to {max(1, hard - OWN)}, or let the process have more"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def address_of(listening: socket.socket, host: str) -> str:

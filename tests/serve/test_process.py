@@ -45,6 +45,23 @@ def port(tmp_path_factory):
         assert process.wait(20) == 0 and process.stderr.read() == ""
 
 
+@pytest.mark.parametrize(
+    ("limits", "given"), [((256, 4096), (640, 4096)), ((256, -1), (640, -1)), ((1024, 4096), None)]
+)
+def test_each_connection_that_may_come_has_a_descriptor(limits, given, monkeypatch):
+    asked = []
+    monkeypatch.setattr(server.resource, "getrlimit", lambda which: limits)
+    monkeypatch.setattr(server.resource, "setrlimit", lambda which, found: asked.append(found))
+    server.bound(ServeConfig(Path("run"), port=0)).close()
+    assert asked == [given] * (given is not None)
+
+
+def test_more_connections_than_the_process_may_have_descriptors_are_refused_at_once(monkeypatch):
+    monkeypatch.setattr(server.resource, "getrlimit", lambda which: (64, 512))
+    with pytest.raises(ConfigError, match=r"--max-connections 512 takes 640 .* may have 512 .*Lower it to 384"):
+        server.bound(ServeConfig(Path("run"), port=0))
+
+
 def said_to(port, *parts, pause=0.0, by="127.0.0.1"):
     """What comes back on a connection until the server hangs up, b"" if nothing does."""
     with socket.create_connection(("127.0.0.1", port), 15, (by, 0)) as connection:
