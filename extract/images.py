@@ -1,6 +1,7 @@
 """Open a picture safely, or say in one reason code why not (cache.kinds.IMAGE_STATUS)."""
 
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -92,6 +93,13 @@ def decode(data: bytes) -> tuple[Image.Image | None, str]:
         return None, "too_large"
     except _DAMAGE:
         return None, "corrupt"
+
+
+def opened(path: Path) -> tuple[Image.Image | None, str, bytes]:
+    """Return what `read` and `decode` make of a file, and the sha256 of its bytes."""
+    data, status = read(path)
+    image, status = decode(data) if status == "ok" else (None, status)
+    return image, status, hashlib.sha256(data).digest()
 
 
 def thumbnail(picture: Image.Image, side: int) -> bytes:

@@ -1,10 +1,12 @@
 """Compute the missing shards of a plan, task by task, beside any other process that does."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
+from itertools import dropwhile, islice
 
 from cache.meeting.meeting import Alone
 from cache.store.claims import Claims
@@ -84,6 +86,7 @@ class Work:
 
     def _finish(self, rows: Range) -> None:
         if rows.table != PAIR:
+            self.pictures.begin(rows)  # while its texts are encoded
             self.texts.fill(rows)
             self.pictures.fill(rows)
             rows.settle()
@@ -106,6 +109,8 @@ class Sharing:
         self._work, self._claims = work, claims
         self._open = {task.key: task for task in split}
         self._left: dict[Key, list[ShardPlan]] = {}  # what is missing of tasks that were looked at
+        self._at: list[Key] = []  # what is being finished: a task, and those that it waits for
+        self._next: dict[Key, contextlib.ExitStack] = {}  # the claim of the one after it
         self._table, self._progress = "", _ignore
 
     def finish(self, name: str) -> None:
@@ -142,16 +147,27 @@ class Sharing:
             return True
         if task.missing and not tasks.ready(task, self._open):
             return False
-        with contextlib.ExitStack() as held:
-            if missing := self._missing(task):
-                if self._work.meeting.elsewhere(task.name) or not held.enter_context(self._claims.named(task.name)):
-                    return False
-                if (missing := self._missing(task)) and not held.enter_context(self._work.meeting.held(task.name)):
-                    return False
+        claimed = self._next.pop(task.key, None)
+        with claimed or contextlib.ExitStack() as held:
+            missing: list[ShardPlan] | None = self._missing(task)
+            if missing and claimed is None:
+                missing = self._claim(task, held)
+            if missing is None:
+                return False
+            self._at.append(task.key)
             self._finish(task, missing)
+            self._at.pop()
             self._work.when_saved(held.pop_all().close)
         del self._open[task.key]
         return True
+
+    def _claim(self, task: Task, held: contextlib.ExitStack) -> list[ShardPlan] | None:
+        """Claim a task and return what is missing of it then; None if another process or machine is at it."""
+        if self._work.meeting.elsewhere(task.name) or not held.enter_context(self._claims.named(task.name)):
+            return None
+        if (missing := self._missing(task)) and not held.enter_context(self._work.meeting.held(task.name)):
+            return None
+        return missing
 
     def _missing(self, task: Task) -> list[ShardPlan]:
         """Return the shards of a task that are still missing; the others are adopted, each once."""
@@ -167,7 +183,29 @@ class Sharing:
         work.clock.start()
         ready = partial(self._await, task)
         given = (work.plan, work.draft, task.table, task.index, missing, self._advance(task), work.clock, ready)
-        work.finish(task, Range(*given, work.writing))
+        work.finish(task, Range(*given, work.writing, partial(self._following, task)))
+
+    def _following(self, task: Task) -> Task | None:
+        """Claim the task that is taken behind one, if it is of pictures; return it with what is missing, or None.
+
+        Not while another one waits for this one: what is claimed stands behind all that this process waits for, so that
+        no two processes wait for each other.
+        """
+        if self._at != [task.key]:
+            return None
+        left = self._open.keys() - {task.key}
+        for other in islice(dropwhile(lambda other: other is not task, list(self._open.values())), 1, None):
+            if other.table == PAIR:
+                break
+            if not self._missing(other) or not tasks.ready(other, left):
+                continue
+            if other.group == TEXTS:
+                break
+            with contextlib.ExitStack() as held:
+                if missing := self._claim(other, held):
+                    self._next[other.key] = held.pop_all()
+                    return dataclasses.replace(other, missing=tuple(missing))
+        return None
 
     def _advance(self, task: Task) -> Callable[[int], None]:
         return self._progress if task.table == self._table else _ignore

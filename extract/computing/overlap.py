@@ -1,15 +1,17 @@
-"""What an extraction does beside its encoders: when what was done, and a thread that stores and writes."""
+"""What an extraction does beside its encoders: threads that make things ahead, one that writes, and when what was."""
 
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Self, TypeVar
+from itertools import islice
+from typing import Generic, Self, TypeVar
 
 from cache.writing.writer import Shard
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 Span = tuple[float, float]  # from when to when, in seconds of one clock
 DECODING, ENCODING, WRITING = "decoding", "encoding", "writing"
 LEAST = 0.05  # seconds that are worth a word
@@ -103,6 +105,32 @@ class Writing:
         with self._spans.of(WRITING):
             task()
         self._failed = False
+
+
+class Ahead(Generic[Item, Result]):
+    """What threads make of items, in their order; its length is how many are begun and not taken yet."""
+
+    def __init__(self, threads: ThreadPoolExecutor, make: Callable[[Item], Result], items: Iterable[Item]) -> None:
+        self._threads, self._make, self._items = threads, make, iter(items)
+        self._begun = deque[tuple[Item, Future[Result]]]()
+
+    def __len__(self) -> int:
+        return len(self._begun)
+
+    def begin(self, most: int) -> None:
+        """Begin items until so many are begun, or none is left."""
+        for item in islice(self._items, max(0, most - len(self))):
+            self._begun.append((item, self._threads.submit(self._make, item)))
+
+    def take(self) -> tuple[Item, Result]:
+        """Return the first item that is begun and what is made of it, for which it waits."""
+        item, made = self._begun.popleft()
+        return item, made.result()
+
+    def drop(self) -> None:
+        """Leave what no thread is at yet."""
+        while self._begun:
+            self._begun.popleft()[1].cancel()
 
 
 def _union(spans: Iterable[Span]) -> list[Span]:

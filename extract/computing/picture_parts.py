@@ -1,9 +1,8 @@
 """Fill what the encoders make of pictures: each distinct one decoded once, for all of them."""
 
-import hashlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,8 +17,9 @@ from cache.names import ColumnName, PartName
 from common.errors import DatasetError
 from extract import images
 from extract.computing import coverage
-from extract.computing.overlap import DECODING, ENCODING, Spans
+from extract.computing.overlap import DECODING, ENCODING, Ahead, Spans
 from extract.computing.row_range import Range
+from extract.computing.tasks import Task
 from extract.config import ExtractConfig
 from extract.encoders import Encoders, transfer
 from extract.encoders.base import Columns
@@ -29,6 +29,8 @@ from extract.planning.shards import Plan
 
 OK = IMAGE_STATUS.index("ok")
 NONE: Mapping[str, Columns] = MappingProxyType({})
+Opened = tuple[Picture | None, str, bytes]  # decoded, or not and why; the hash of its content
+Decoding = Ahead[int, Opened]  # by row
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,26 @@ class Pictures:
         self._verdicts: dict[bytes, int] = {}  # by content hash: what decoding said
         self._unplaced = plan.rows.unplaced()
         self.neutrals = dict(neutrals)
+        self._threads = ThreadPoolExecutor(config.workers, "decoding")  # they end with it
+        self._most = 2 * config.image_batch  # pictures that are decoded ahead
+        self._begun: dict[tuple[str, int], Decoding] = {}  # of ranges that are not filled yet, by their first row
         self._stop_if_too_many()
+
+    def begin(self, rows: Range) -> None:
+        """Begin to decode the first pictures of a range, which `fill` takes."""
+        self._begin(rows.table, rows.rows, rows).begin(self._most)
 
     def fill(self, rows: Range) -> None:
         """Encode every picture that the range owns; what else its columns hold, reason codes included, comes later."""
-        table, owners = rows.table, self._plan.owners
-        parts = [part for part in kinds.reading("picture", table) if part in rows]
+        table = rows.table
+        decoding = self._begin(table, rows.rows, rows)
+        del self._begun[table, rows.start]
+        parts = _missing(table, rows)
         if not parts and f"{table}.ids" not in rows:
+            decoding.drop()  # another process was faster
             self._remember(rows)
             return
-        self._encode(rows, [row for row in rows.rows if owners.owns_picture(table, row)], parts)
+        self._encode(rows, decoding, parts, rows.following)
         self._stop_if_too_many()
         rows.later(partial(self._rest, rows, parts), f"{table}.ids", *parts)
 
@@ -92,7 +104,7 @@ class Pictures:
         if own:  # of pictures that an entity has too
             first = [row for row in rows.rows if owners.of_picture(own[0], row) == (table, row)]
             there = [row for row in first if not owners.owns_picture(table, row) and self._status(table, row) == OK]
-            self._encode(rows, there, own)
+            self._encode(rows, self._decoding(table, there, own), own)
             self._complete(rows, own, statuses == OK)
 
     def _remember(self, rows: Range) -> None:
@@ -100,10 +112,16 @@ class Pictures:
         for row, status in zip(rows.rows, statuses.tolist(), strict=True):
             self._verdicts.setdefault(self._content(rows.table, row), status)
 
-    def _encode(self, rows: Range, wanted: list[int], parts: list[PartName]) -> None:
-        """Decode the pictures of some rows and store what each part makes of them."""
+    def _encode(
+        self,
+        rows: Range,
+        decoding: Decoding,
+        parts: list[PartName],
+        following: Callable[[], Task | None] = lambda: None,
+    ) -> None:
+        """Store what each part makes of pictures of some rows, as they are decoded; those of a task follow."""
         passes, flight = kinds.passes(parts), deque[Pass]()
-        stream = self._decode(rows.table, wanted, self._encoders.reads(parts) if wanted else [])
+        stream = self._decoded(rows.table, decoding, following)
         while batch := list(islice(stream, self._config.image_batch)):
             at = [row for row, picture in batch if picture is not None]
             decoded = [picture for _, picture in batch if picture is not None]
@@ -152,29 +170,48 @@ class Pictures:
             if KINDS[name].neutral:
                 rows.put(name.column("present"), everything, there)
 
-    def _decode(self, table: str, rows: list[int], reads: Sequence[Read]) -> Iterator[tuple[int, Picture | None]]:
-        """Yield each row's decoded picture in order, None where it cannot be decoded; a few ahead in threads.
+    def _begin(self, table: str, rows: range, missing: Container[str]) -> Decoding:
+        """Return what decodes the pictures that a range owns, if parts that read them are missing, or verdicts."""
+        if (table, rows.start) not in self._begun:
+            parts = _missing(table, missing)
+            wanted = rows if parts or f"{table}.ids" in missing else ()
+            owned = [row for row in wanted if self._plan.owners.owns_picture(table, row)]
+            self._begun[table, rows.start] = self._decoding(table, owned, parts)
+        return self._begun[table, rows.start]
 
-        `reads` are what encoders read of it, which threads make too.
+    def _behind(self, table: str, task: Task | None) -> Decoding:
+        """Return what decodes the pictures of the task that is next; nothing where there is none."""
+        if task is None:
+            return self._decoding(table, (), ())
+        return self._begin(task.table, range(*self._plan.borders[task.table][task.index]), task.parts)
+
+    def _decoding(self, table: str, rows: Sequence[int], parts: Sequence[PartName]) -> Decoding:
+        """Return what decodes the pictures of rows, and makes what encoders read of them for parts."""
+        records, reads = self._plan.rows.records(table), self._encoders.reads(parts) if rows else []
+        return Ahead(self._threads, lambda row: _open(records[row].image.path, reads, self._spans), rows)
+
+    def _decoded(
+        self, table: str, decoding: Decoding, following: Callable[[], Task | None]
+    ) -> Iterator[tuple[int, Picture | None]]:
+        """Yield each row's decoded picture in order, None where it cannot be decoded; a few are decoded ahead.
+
+        Where fewer are left, the first of the following task are, so that its encoders need not wait for them.
         """
-        records = self._plan.rows.records(table)
-        with ThreadPoolExecutor(self._config.workers) as pool:
-            ahead: deque[tuple[int, Future[tuple[Picture | None, str, bytes]]]] = deque()
-            waiting = iter(rows)
-            while True:
-                for row in islice(waiting, 2 * self._config.image_batch - len(ahead)):
-                    ahead.append((row, pool.submit(_open, records[row].image.path, reads, self._spans)))
-                if not ahead:
-                    return
-                row, future = ahead.popleft()
-                picture, status, content = future.result()
-                if content != self._content(table, row):
-                    raise DatasetError(
-                        f"{records[row].image.path} changed while it was being read. Run the command again"
-                    )
-                self._verdicts[content] = IMAGE_STATUS.index(status)
-                self.decoded += 1
-                yield row, picture
+        records, behind = self._plan.rows.records(table), None
+        while True:
+            decoding.begin(self._most)
+            if behind is None and len(decoding) < self._most:  # none is left to begin
+                behind = self._behind(table, following())
+            if behind is not None:
+                behind.begin(self._most - len(decoding))
+            if not decoding:
+                return
+            row, (picture, status, content) = decoding.take()
+            if content != self._content(table, row):
+                raise DatasetError(f"{records[row].image.path} changed while it was being read. Run the command again")
+            self._verdicts[content] = IMAGE_STATUS.index(status)
+            self.decoded += 1
+            yield row, picture
 
     def _status(self, table: str, row: int) -> int:
         status = int(self._plan.rows.picture_status[table][row])
@@ -201,15 +238,12 @@ class Pictures:
         coverage.stop(unusable, len(self._plan.rows.pictures) + self._unplaced, self._config.max_missing)
 
 
-def _open(path: Path, reads: Sequence[Read], spans: Spans) -> tuple[Picture | None, str, bytes]:
+def _missing(table: str, missing: Container[str]) -> list[PartName]:
+    """Return the parts of a table that read pictures, of those that are missing."""
+    return [part for part in kinds.reading("picture", table) if part in missing]
+
+
+def _open(path: Path, reads: Sequence[Read], spans: Spans) -> Opened:
     with spans.of(DECODING):
-        return _opened(path, reads)
-
-
-def _opened(path: Path, reads: Sequence[Read]) -> tuple[Picture | None, str, bytes]:
-    data, status = images.read(path)
-    content = hashlib.sha256(data).digest()
-    if status != "ok":
-        return None, status, content
-    image, status = images.decode(data)
-    return None if image is None else Picture(image).prepared(reads), status, content
+        image, status, content = images.opened(path)
+        return None if image is None else Picture(image).prepared(reads), status, content

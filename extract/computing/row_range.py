@@ -11,6 +11,7 @@ from cache.writing.draft import Draft
 from cache.writing.writer import Shard, ShardPlan
 from extract.computing.overlap import Writing
 from extract.computing.part_clock import Clock
+from extract.computing.tasks import Task
 from extract.planning.duplicates import Slot
 from extract.planning.shards import Plan
 
@@ -22,7 +23,8 @@ class Range:
 
     Rows are counted as in their table. `advance` is told how many rows of how many parts are done, `clock` for which
     part time was spent: storing a value ends what was done for it. `ready` is called before anything is copied from
-    other ranges: they are finished when it returns. With `writing`, its thread stores batches and saves.
+    other ranges: they are finished when it returns. With `writing`, its thread stores batches and saves. `following`
+    claims the task whose pictures are encoded next, so that they are decoded ahead; None where there is none.
     """
 
     def __init__(
@@ -36,8 +38,9 @@ class Range:
         clock: Clock,
         ready: Callable[[], None] = lambda: None,
         writing: Writing | None = None,
+        following: Callable[[], Task | None] = lambda: None,
     ) -> None:
-        self.table, self._ready = table, ready
+        self.table, self.following, self._ready = table, following, ready
         self._owed: list[Callable[[], None]] = []
         self._owing: set[str] = set()
         self.start, self.stop = plan.borders[table][index]

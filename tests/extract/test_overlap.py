@@ -3,13 +3,15 @@
 import hashlib
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cache.writing.draft import Draft
 from extract import images, pipeline
 from extract.computing.missing_shards import Work
-from extract.computing.overlap import DECODING, ENCODING, MOST, WRITING, Spans, Writing
+from extract.computing.overlap import DECODING, ENCODING, MOST, WRITING, Ahead, Spans, Writing
+from extract.encoders.joint.clip import Clip
 from extract.encoders.resnet import ResNet
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
 
@@ -27,7 +29,7 @@ def release(tmp_path_factory):
 
 
 def config(release, shards, **more):
-    return extract_config(release, shards, candidates=3, shard_rows=3, image_batch=BATCH, **more)
+    return extract_config(release, shards, **{"candidates": 3, "shard_rows": 3, "image_batch": BATCH} | more)
 
 
 def digests(folder):
@@ -43,10 +45,13 @@ def test_shards_are_the_same_bytes_whatever_the_number_of_threads(release, tmp_p
 
 
 def test_pictures_are_decoded_and_shards_written_while_an_encoder_works(release, tmp_path, monkeypatch):
-    """Encoder and writer each wait until the other side has gone on: one after the other they would wait forever."""
+    """Encoder and writer each wait until the other side has gone on: one after the other they would wait forever.
+
+    With the last pictures of a range the encoder waits for the first ones of the next, with texts for those beside.
+    """
     decoded, ahead, encoded = [], threading.Condition(), []
-    decode, begun, save, do = images.decode, ResNet._begun, Draft.save, Work.do
-    late = []
+    decode, begun, save, do, read = images.decode, ResNet._begun, Draft.save, Work.do, Clip.encode_texts
+    late, ranges, held, more = [], set(), [], Ahead.begin
 
     def wait_for(true):
         with ahead:
@@ -62,11 +67,21 @@ def test_pictures_are_decoded_and_shards_written_while_an_encoder_works(release,
         note(decoded, len(data))
         return decode(data)
 
-    def encoding(self, pictures, *more, **options):
-        note(encoded, len(pictures))
-        if len(encoded) == 1:
-            wait_for(lambda: len(decoded) > BATCH)
-        return begun(self, pictures, *more, **options)
+    def encoding(self, pictures, counted, **options):
+        if counted == "pictures":
+            note(encoded, len(pictures))
+            done = sum(encoded)
+            wait_for(lambda: len(decoded) > done - (done == len(NAMES)))
+        return begun(self, pictures, counted, **options)
+
+    def beginning(self, most):
+        more(self, most)
+        ranges.add(self)
+        held.append(sum(map(len, ranges)))
+
+    def reading(self, *given):
+        wait_for(lambda: len(decoded) > 0)
+        return read(self, *given)
 
     def saving(self, shard):
         if shard.plan.part.name == "entity.image" and shard.plan.index == 0:
@@ -77,12 +92,38 @@ def test_pictures_are_decoded_and_shards_written_while_an_encoder_works(release,
     works = []
     monkeypatch.setattr(images, "decode", decoding)
     monkeypatch.setattr(ResNet, "_begun", encoding)
+    monkeypatch.setattr(Clip, "encode_texts", reading)
+    monkeypatch.setattr(Ahead, "begin", beginning)
     monkeypatch.setattr(Draft, "save", saving)
     monkeypatch.setattr(Work, "do", lambda self, todo: works.append(self) or do(self, todo))
-    pipeline.run(config(release, tmp_path))
-    assert not late and len(encoded) > 3
+    pipeline.run(config(release, tmp_path, image_batch=1))
+    assert not late and encoded == [1] * 9 and max(held) == 2
     spans = works[0].spans
     assert all(spans.seconds(what) > 0 for what in (DECODING, ENCODING, WRITING))
+
+
+def test_threads_make_so_many_ahead_in_order_and_no_more_of_what_is_dropped():
+    made, at, on = [], threading.Event(), threading.Event()
+
+    def make(item):
+        made.append(item)
+        if item == 2:
+            at.set()
+            on.wait(20)
+        return -item
+
+    with ThreadPoolExecutor(1) as threads:
+        ahead = Ahead(threads, make, range(9))
+        assert not ahead
+        ahead.begin(3)
+        ahead.begin(2)
+        assert len(ahead) == 3
+        assert [ahead.take() for _ in range(2)] == [(0, 0), (1, -1)] and len(ahead) == 1
+        ahead.begin(4)
+        assert len(ahead) == 4 and at.wait(20)
+        ahead.drop()
+        on.set()
+    assert made == [0, 1, 2] and not ahead
 
 
 def test_what_is_hidden_is_the_share_in_which_an_encoder_works():

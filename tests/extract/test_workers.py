@@ -10,10 +10,13 @@ from types import SimpleNamespace
 import pytest
 
 import melcache
+from cache.meeting.meeting import Alone
+from cache.names import PartName
 from cache.store import claims
 from cache.store.claims import PREFIX, Claims
 from cache.store.temporary_names import TemporaryName
 from cache.writing import checksums
+from cache.writing.writer import PartPlan, ShardPlan
 from extract import pipeline
 from extract.computing import missing_shards, tasks
 from extract.computing.tasks import REST, TEXTS
@@ -408,3 +411,79 @@ def test_what_is_copied_from_is_taken_behind_what_it_derives_from(monkeypatch):
     monkeypatch.setattr(tasks, "derived_from", lambda task: {texts.key})
     sharing._await(mine)
     assert asked == [texts, owner]
+
+
+class Finished(missing_shards.Sharing):
+    """Sharing of five ranges, of which nothing is computed; `finished` says of which all is there."""
+
+    def __init__(self, folder, finished=lambda index: False, last=REST):
+        self.computed = []
+        part = PartPlan(PartName("entity.ids"), {}, {})
+        shards = [ShardPlan(part, i, i, 1, f"{i:064x}") for i in range(5)]
+        split = [tasks.Task("entity", i, last if i == 4 else REST, (shard,)) for i, shard in enumerate(shards)]
+        draft = SimpleNamespace(adopt=lambda shard, origin: finished(shard.index))
+        work = SimpleNamespace(draft=draft, count=lambda task: 1, when_saved=lambda drop: drop(), meeting=Alone())
+        super().__init__(work, split, Claims(folder))
+
+    def _finish(self, task, missing):
+        self.computed.append((task.index, len(missing)))
+
+    def next(self, *at):
+        """Return which range is claimed behind the last of those that are being finished."""
+        of = {key[1]: task for key, task in self._open.items()}
+        self._at = [of[index].key for index in at]
+        found = self._following(of[at[-1]])
+        self._at = []
+        return found and found.index
+
+
+def test_the_next_range_that_is_free_is_claimed_before_one_is_finished(tmp_path):
+    one, other = Finished(tmp_path), Finished(tmp_path)
+    assert (one.next(0), other.next(0), one.next(1), other.next(2)) == (1, 2, 3, 4)
+    assert len(left(tmp_path)) == 4
+    assert one.next(3) is None and not other._take(other._open["entity", 1, REST])
+    assert [one._take(one._open["entity", index, REST]) for index in (1, 3)] == [True, True]
+    assert one.computed == [(1, 1), (3, 1)]
+    assert sorted(left(tmp_path)) == [f"{PREFIX}entity.rest-0000{index}" for index in (2, 4)]
+
+
+def test_nothing_is_claimed_by_who_waits_nor_before_texts(tmp_path):
+    """Of two that wait for each other with a claim that the other waits for none would end."""
+    assert Finished(tmp_path).next(3, 0) is None
+    assert Finished(tmp_path, last=TEXTS).next(3) is None
+    assert left(tmp_path) == []
+
+
+def test_what_is_finished_before_it_is_claimed_or_taken_is_not_claimed_nor_computed(tmp_path):
+    looks = []
+    sharing = Finished(tmp_path, lambda index: index == 1 or (index == 2 and looks.append(index)) or len(looks) > 1)
+    assert sharing.next(0) is None and looks == [2, 2] and left(tmp_path) == []
+    there = set()
+    sharing = Finished(tmp_path, there.__contains__)
+    assert sharing.next(0) == 1
+    there.add(1)
+    assert sharing._take(sharing._open["entity", 1, REST])
+    assert sharing.computed == [(1, 0)] and left(tmp_path) == []
+
+
+def test_pictures_that_are_decoded_ahead_for_what_another_finishes_are_let_be(tmp_path, monkeypatch):
+    """The second range is finished by another, which holds its claim for void, while the first is encoded."""
+    names = [f"{i}.png" for i in range(6)]
+    write_pictures(tmp_path, {name: (40 + i, 30) for i, name in enumerate(names)})
+    entities = [entity_record(i, f"Place {i}", "text", name) for i, name in enumerate(names)]
+    data = write_release(tmp_path, [mention_record(0, "Place 0", "Place 0", names[0])], entities)
+    finished, made = melcache.open(pipeline.run(config(data, tmp_path / "there"))), []
+    following, works = missing_shards.Sharing._following, []
+
+    def claimed(sharing, task):
+        found = following(sharing, task)
+        works.append(sharing._work)
+        if found is not None and found.index == 1:
+            put(finished, tmp_path / "world", lambda shard: shard.start == 3 and shard.part.table == "entity")
+        return found
+
+    monkeypatch.setattr(missing_shards.Sharing, "_following", claimed)
+    note(monkeypatch.setattr, made.append)
+    pipeline.run(config(data, tmp_path))
+    assert melcache.open(tmp_path / "world").id == finished.id
+    assert "entity 3" not in made and works[0].pictures.decoded == 3 and works[0].pictures._begun == {}
