@@ -81,15 +81,15 @@ def incomplete(made):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A cache with what every head reads under every protocol."""
-    folder, real = tmp_path_factory.mktemp("every") / "world", synth._Lists.__init__
+    folder, real = tmp_path_factory.mktemp("every") / "world", synth.Columns.__init__
 
-    def made(lists, wanted):
-        real(lists, wanted)
+    def made(lists, *given):
+        real(lists, *given)
         incomplete(lists)
 
     sizes = {"text_width": 8, "image_width": 8, "joint_width": 8}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synth._Lists, "__init__", made)
+        patch.setattr(synth.Columns, "__init__", made)
         patch.setitem(READS, "edges", ALIGNMENT_READS)
         heads = ",".join([*CONFIGS, "edges"])
         synth.write(folder, synth.Synthetic(90, ENTITIES, LISTED, 0.3, 0, heads, shares=(0.5, 0.2, 0.3), **sizes))
