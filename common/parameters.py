@@ -31,7 +31,7 @@ def parameter(field: dataclasses.Field[Any], hint: Any, owned: list[Knob]) -> in
     shared = {
         "help": text,
         "rich_help_panel": panel,
-        "show_default": default not in (None, ()) and default is not False,
+        "show_default": default not in (None, (), "") and default is not False,
         "parser": (lambda given: places.local(str(given))) if here else None,  # who opens a path says why it cannot
     }
     metavar = (
@@ -96,7 +96,7 @@ def _meanings(owned: list[Knob]) -> str:
 def _defaults(owned: list[Knob]) -> str:
     """Return the default of a knob, and what it is in other classes: " [default: 768; ghmfc: 512]"."""
     first, *others = (field for field, _ in owned)
-    if first.default is None:  # its help says what decides
+    if first.default in (None, ""):  # its help says what decides, or nothing does
         return ""
     differ = {
         other.metadata["panel"]: _shown(other.default) for other in others if other.default not in (None, first.default)

@@ -1,8 +1,9 @@
 """Write down a run: its curves, results.json, and a table for people."""
 
+import contextlib
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,11 +25,29 @@ TIE_RULE = "expected"
 SHOWN = ("top1", "top3", "top5", "top10", "top20", "mrr")
 
 
+_lately: Collection[int] = ()
+
+
+@contextlib.contextmanager
+def by_workers(seeds: Collection[int]) -> Iterator[None]:
+    """Tell of these seeds of the run in the block what each has reached: this command's workers have trained them."""
+    global _lately
+    _lately = seeds
+    try:
+        yield
+    finally:
+        _lately = ()
+
+
 def announce(run: Run, finished: list[int]) -> None:
     """Say what will not be trained again, and where the features lie."""
     resident = run.data.table.resident
-    if finished:
-        seeds = ", ".join(map(str, finished))
+    for seed, found in (run.checkpoints.finished() if _lately else {}).items():
+        if seed in _lately and seed in finished:
+            of, top = len(found["history"]), 100 * found["valid"]["top1"]
+            say(f"{run.name}, seed {seed}, by a worker: best epoch {found['epoch']} of {of}, valid Top-1 {top:.1f}")
+    if before := [seed for seed in finished if seed not in _lately]:
+        seeds = ", ".join(map(str, before))
         say(f"finished before, not trained again (--fresh would): seed {seeds} in {run.config.folder}/")
     if resident != "device":
         say(f"features stay in {'host memory' if resident == 'host' else 'the shards'} and are gathered ahead")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from dataclasses import replace
 from functools import partial
@@ -118,6 +119,33 @@ def test_workers_train_each_seed_once_and_leave_what_one_process_leaves(toy, alo
     assert_same_runs(tmp_path / "run", alone)
     again = run_study("compare", toy, tmp_path / "run", *OPTIONS, "--workers-on", "local:2")
     assert again.stdout == done.stdout and len(forks) == 2 and len(log()) == 4
+    assert "0 of 2 runs to train" in done.stderr and "; trained by workers: bert, drin" in done.stderr
+    assert "finished before" not in done.stderr and done.stderr.count("by a worker: best epoch ") == 4
+    assert "; finished before: bert, drin" in again.stderr and "by a worker" not in again.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("compare")][1:] == [
+        "compare: lexical", "compare, 1 of 2: bert", "compare, 2 of 2: drin"
+    ]  # fmt: skip
+
+
+def test_what_workers_have_reached_is_told_as_by_one_process(toy, tmp_path, forks):
+    one = run_study("compare", toy, tmp_path / "one", *OPTIONS)
+    many = run_study("compare", toy, tmp_path / "many", *OPTIONS, "--workers-on", "local:2")
+    lines = [sorted(line for line in done.stderr.splitlines() if "best epoch" in line) for done in (one, many)]
+    assert len(lines[0]) == 4 and lines[0] == [line.replace(", by a worker", "") for line in lines[1]]
+
+
+def test_an_engine_that_cannot_be_had_is_refused_before_anything_is_removed(toy, tmp_path, monkeypatch):
+    options = ["--models", "bert", "--seeds", "0", "--epochs", "1", "--width", "8"]
+    assert run_study("compare", toy, tmp_path / "run", *options).exit_code == 0
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = run_study("compare", toy, tmp_path / "run", *options, "--fresh", "--workers-on", "slurm:2")
+    assert done.exit_code == 2 and "sbatch was not found" in done.stderr and sorted(tmp_path.rglob("*")) == before
+
+
+def test_help_names_no_default_where_there_is_none():
+    said = CliRunner().invoke(cli.app, ["compare", "--help"]).stdout
+    assert "--slurm" in said and not re.search(r"default:\s*\]", said)
 
 
 def test_what_workers_that_die_leave_the_command_trains(toy, alone, tmp_path, forks, log, monkeypatch):

@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -16,6 +16,7 @@ from common.output import say
 from train.config import TrainConfig
 from train.dividing.config import OTHERS, WorkersConfig
 from train.dividing.tasks import AREA, remove_area
+from train.run_folder import run_files
 from workers import launch
 from workers.engine import Engine
 from workers.work import Work
@@ -35,8 +36,8 @@ class Divisible(Protocol):
     def left(self) -> int:
         """Return how many seeds are to be trained.  Raises ConfigError for a folder of other runs."""
 
-    def finished(self) -> int:
-        """Return how many seeds are finished."""
+    def finished(self) -> dict[Path, set[int]]:
+        """Return the seeds that are finished, by the folder of their run."""
 
     def work(self, *, wait: bool) -> None:
         """Train what no other worker is at, as shared_work.work does."""
@@ -44,12 +45,16 @@ class Divisible(Protocol):
 
 @dataclass(frozen=True)
 class Division:
-    """Who trains. `words` are those with which a worker is started, `finish` those of the command without workers."""
+    """Who trains. `words` are those with which a worker is started, `finish` those of the command without workers.
+
+    `before` are the seeds that were finished when the workers began, by the folder of their run.
+    """
 
     engine: Engine | None = None
     one_of_many: bool = False
     words: tuple[str, ...] = ()
     finish: tuple[str, ...] = ()
+    before: dict[Path, set[int]] = field(default_factory=dict, compare=False)
 
     @property
     def divided(self) -> bool:
@@ -73,13 +78,18 @@ class Division:
             elif fresh:
                 _remove(work.folder)
             return True
+        launch.check(self.engine, work.folder)
         if fresh:
             with store.alone(work.folder):
                 work.clear()
                 remove_area(work.folder)
         with store.together(work.folder):
-            todo, before = work.left(), work.finished()
-        task = Work("train", self.words, self.finish, work.folder, "seeds", todo, lambda: work.finished() - before)
+            todo = work.left()
+            self.before.update(work.finished())
+        known = _count(self.before)
+        task = Work(
+            "train", self.words, self.finish, work.folder, "seeds", todo, lambda: _count(work.finished()) - known
+        )
         if not launch.run(self.engine, task):
             return False
         with store.together(work.folder, wait=True), LATER:
@@ -89,6 +99,10 @@ class Division:
     def rest(self, config: Config) -> Config:
         """Return the config of what is done after the workers, which have begun anew where that was asked for."""
         return dataclasses.replace(config, fresh=False) if self.divided else config
+
+    def lately(self, run: Path) -> set[int]:
+        """Return the seeds of a run that the workers have trained, or others beside them."""
+        return set(run_files.names(run, run_files.SEED)) - self.before.get(run, set()) if self.divided else set()
 
     @contextlib.contextmanager
     def alone(self, folder: Path) -> Iterator[None]:
@@ -123,6 +137,10 @@ def of(command: str, config: Config, given: Sequence[Given]) -> tuple[Config, tu
         say(f"numbers will be those of one process with --threads {config.threads}")
     alone = (command, *as_words(dataclasses.replace(config, fresh=False)), *given_words(heads))
     return config, tuple(heads), Division(engine, workers.one_of_many, (*alone, "--workers-on", OTHERS), alone)
+
+
+def _count(seeds: Mapping[Path, set[int]]) -> int:
+    return sum(map(len, seeds.values()))
 
 
 def _remove(folder: Path, *, wait: bool = False) -> None:

@@ -62,10 +62,10 @@ class Trials:
         asking, log = self._asking()
         return (asking.asked - len(log.trials)) * len(self.config.seeds)
 
-    def finished(self) -> int:
-        """Return how many seeds of trials are finished."""
+    def finished(self) -> dict[Path, set[int]]:
+        """Return the seeds that are finished, by the folder of their trial."""
         trials = [self.folder / name for name in paths.names(self.folder) if name.startswith(TRIAL)]
-        return sum(len(run_files.names(trial, run_files.SEED)) for trial in trials)
+        return {trial: set(run_files.names(trial, run_files.SEED)) for trial in trials}
 
     def work(self, *, wait: bool) -> None:
         """Train what no other worker is at; before results are looked at, those of others are waited for."""

@@ -57,7 +57,7 @@ def search(config: SweepConfig, head: HeadConfig | None, division: Division = AL
             shown = ", ".join(f"{name} {_shown(value)}" for name, value in chosen.items())
             say(f"trial {done + 1} of {asking.asked}: {shown}")
             log.begin(trial.params)
-            ended = _run(config, head, chosen)
+            ended = _run(config, head, chosen, division)
             log.end(**ended)
             asking.tell(trial, ended.get("value"))
     found = _results(log, config, knobs)
@@ -99,11 +99,12 @@ def _optuna() -> ModuleType:
     return optuna
 
 
-def _run(config: SweepConfig, head: HeadConfig, chosen: dict[str, Any]) -> dict[str, Any]:
+def _run(config: SweepConfig, head: HeadConfig, chosen: dict[str, Any], division: Division) -> dict[str, Any]:
     """Train one trial; return its value and test, or the error of one that diverged."""
     run, head = run_of(config, head, chosen)
     try:
-        found = loop.fit(run, head)
+        with results.by_workers(division.lately(run.folder)):
+            found = loop.fit(run, head)
     except NotFiniteError as error:
         return {"error": str(error)}
     return {"value": value_of(run, found["seeds"]), "test": found["mean"]["test"]}

@@ -39,7 +39,7 @@ def ablate(config: AblateConfig, heads: Mapping[str, HeadConfig], division: Divi
     if not division.ahead(divided.Runs(config.folder, NAME, [(run, reader) for run in planned]), fresh=config.fresh):
         return None
     config = division.rest(config)
-    outcomes = runs.train(config, planned, reader, NAME, wait=division.divided)
+    outcomes = runs.train(config, planned, reader, NAME, division)
     found = summary.summarize(config, outcomes, FULL, reader)
     found |= {"model": config.model, "head": name_of(config, variants[FULL])}
     found["not_run"] += lacking

@@ -66,7 +66,7 @@ def planned(config: CompareConfig, heads: Mapping[str, HeadConfig | None]) -> Pl
 def measured(plan: Planned, division: Division) -> tuple[dict[str, Any], list[runs.Outcome]]:
     """Return what `compare` returns, and what became of each run."""
     config, reader, heads, dataset = division.rest(plan.config), plan.reader, plan.heads, plan.dataset
-    outcomes = runs.train(config, plan.runs, reader, NAME, wait=division.divided)
+    outcomes = runs.train(config, plan.runs, reader, NAME, division)
     found = summary.summarize(config, outcomes, plan.base, reader)
     for entry in (*found["entries"], *found["not_run"]):
         entry["published"] = published.of_head(dataset, entry["name"], heads[entry["name"]], found["protocol"][0])

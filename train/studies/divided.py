@@ -32,9 +32,10 @@ class Runs:
         """Return how many seeds are to be trained.  Raises ConfigError for a folder of other runs."""
         return sum(len(task.seeds) for task in self._tasks() if not task.over)
 
-    def finished(self) -> int:
-        """Return how many seeds are finished."""
-        return sum(len(run_files.names(run.config.folder, run_files.SEED)) for run, _ in self._trained())
+    def finished(self) -> dict[Path, set[int]]:
+        """Return the seeds that are finished, by the folder of their run."""
+        folders = [run.config.folder for run, _ in self._trained()]
+        return {folder: set(run_files.names(folder, run_files.SEED)) for folder in folders}
 
     def work(self, *, wait: bool) -> None:
         """Train what no other worker is at."""

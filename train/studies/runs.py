@@ -6,7 +6,7 @@ cache cannot feed, is listed with the reason and stops no other.
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 from cache import Reader, store
 from common.errors import CacheError, ConfigError, NotFiniteError
 from common.output import Progress, say
-from train import loop
+from train import loop, results
 from train.config import TrainConfig, resolved
 from train.config.studies import SeriesConfig
+from train.dividing.division import ALONE, Division
 from train.dividing.tasks import checkpoints_of
 from train.evaluating import protocols
 from train.heads.head_config import HeadConfig
@@ -58,26 +59,29 @@ def in_one_process(command: str) -> None:
 
 
 def train(
-    config: SeriesConfig, runs: Sequence[Variant], reader: Reader, command: str, *, wait: bool = False
+    config: SeriesConfig, runs: Sequence[Variant], reader: Reader, command: str, division: Division = ALONE
 ) -> list[Outcome]:
     """Train what is left of the runs and return what became of each, in their order.
 
-    `<command>.*` in the folder is the result of all; --fresh removes it, and what the runs' folders hold. With `wait`
-    other processes at work in the folder are waited for.
+    `<command>.*` in the folder is the result of all; --fresh removes it, and what the runs' folders hold. Where the
+    series was divided, other processes at work in the folder are waited for.
     Raises ConfigError, before anything is trained, for a folder that holds a run with other options.
     """
-    with store.alone(config.folder, wait=wait):
+    with store.alone(config.folder, wait=division.divided):
         lacking = {run.name: outcome for run in runs if (outcome := _lacking(run, reader))}
         possible = [run for run in runs if run.name not in lacking]
         if config.fresh:
             forget(config.folder, command)
         left = {run.name: _left(run, reader, fresh=config.fresh) for run in possible if run.head is not None}
-        _announce(config, command, left, lacking)
+        lately = {run.name: division.lately(run.config.folder) for run in possible}
+        _announce(config, command, left, lacking, [name for name, seeds in lately.items() if seeds])
         with Progress(sum(left.values()), command, "epochs") as progress:
             ended: dict[str, Outcome] = {}
-            for place, run in enumerate(possible, start=1):
-                say(f"{command}, {place} of {len(possible)}: {run.name}")
-                outcome = _attempt(run, left.get(run.name, 0), progress)
+            for run in possible:
+                place = f", {[*left].index(run.name) + 1} of {len(left)}" if run.name in left else ""
+                say(f"{command}{place}: {run.name}")
+                with results.by_workers(lately[run.name]):
+                    outcome = _attempt(run, left.get(run.name, 0), progress)
                 if outcome.found is None:
                     known = any(other.reason == outcome.reason for other in ended.values())
                     say(f"{outcome.state}: {run.name}: {'for the same reason' if known else outcome.reason}")
@@ -115,15 +119,17 @@ def _left(run: Variant, reader: Reader, *, fresh: bool) -> int:
     return run.config.epochs * len(set(run.config.seeds) - checkpoints.finished().keys())
 
 
-def _announce(config: SeriesConfig, command: str, left: dict[str, int], lacking: dict[str, Outcome]) -> None:
-    """Say what will be trained, and what cannot be."""
+def _announce(
+    config: SeriesConfig, command: str, left: dict[str, int], lacking: dict[str, Outcome], lately: Collection[str]
+) -> None:
+    """Say what will be trained, what cannot be, and what workers have trained `lately`."""
     for outcome in lacking.values():
         say(f"{outcome.state}: {outcome.run.name}: {outcome.reason}")
     finished = [name for name, epochs in left.items() if not epochs]
-    say(
-        f"{command}: {len(left) - len(finished)} of {len(left)} runs to train, {sum(left.values()):,} epochs of seeds "
-        f"{', '.join(map(str, config.seeds))} in all{'; finished before: ' * bool(finished)}{', '.join(finished)}"
-    )
+    told = f"{len(left) - len(finished)} of {len(left)} runs to train, {sum(left.values()):,} epochs"
+    lists = {"finished before": set(finished).difference(lately), "trained by workers": set(finished) & set(lately)}
+    known = [f"; {how}: {', '.join(name for name in left if name in those)}" for how, those in lists.items() if those]
+    say(f"{command}: {told} of seeds {', '.join(map(str, config.seeds))} in all{''.join(known)}")
 
 
 def _attempt(run: Variant, epochs: int, progress: Progress) -> Outcome:
