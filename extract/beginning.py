@@ -35,9 +35,11 @@ PATHS = ("/", "./", "../", "~", LOCAL)  # what an encoder's name begins with tha
 class Begun:
     """The records of a release, limited where that is asked, what is finished, the caches beside, and a remote.
 
-    `handed` is the plan of another process that this one goes by.
+    `config` is that which was asked for, but for what GPUs of its workers decide; `handed` is the plan of another
+    process that this one goes by.
     """
 
+    config: ExtractConfig
     release: Dataset
     draft: Draft
     siblings: Siblings
@@ -49,13 +51,13 @@ def begin(config: ExtractConfig) -> Begun:
     """Read what there is.  Raises MelcacheError for whatever no encoder is needed to see; nothing is written."""
     shared = Shared(config)  # first: a bad URL stops at once, and the weights may switch the Hub's library off
     _stop_if_no_encoder(config)
-    if config.engine is not None:
-        launch.check(config.engine)
+    if config.engine is not None and launch.check(config.engine, config.folder):
+        config = _for_gpus(config)
     if not config.plan:
         check_writable(config.folder)
     if config.by_plan:
         handed = reading.read(config, config.by_plan)
-        return Begun(handed.release, Draft(config.folder), Siblings(config), shared, handed)
+        return Begun(config, handed.release, Draft(config.folder), Siblings(config), shared, handed)
     release = datasets.load(config.dataset, config.source)
     _tell_doubts(config, release)
     if config.descriptions not in (None, NONE):
@@ -73,7 +75,17 @@ def begin(config: ExtractConfig) -> Begun:
         _tell_lost_splits(config, whole, release)
     else:
         coverage.stop_if_absent(release, config.max_missing)  # before minutes of fuzzy matching
-    return Begun(release, draft, siblings, shared)
+    return Begun(config, release, draft, siblings, shared)
+
+
+def _for_gpus(config: ExtractConfig) -> ExtractConfig:
+    """Return the config by which workers on GPUs compute, whatever this machine has."""
+    if config.device != "auto":
+        return config
+    found = config.for_gpus
+    if found != config:
+        say(f"workers have GPUs: planned with --precision {found.precision}, as they take it by themselves")
+    return found
 
 
 def _stop_if_no_encoder(config: ExtractConfig) -> None:

@@ -10,7 +10,7 @@ from cache.writing.draft import Draft
 from common import console
 from common.output import duration, say
 from extract import explain
-from extract.beginning import Begun
+from extract.beginning import Begun, begin
 from extract.computing import by_workers, coverage, provenance
 from extract.computing.missing_shards import Work
 from extract.computing.tasks import groups
@@ -26,6 +26,8 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
     `beginning.begin` has read, where it has. Raises MelcacheError: see common.errors.
     """
     start = time.monotonic()
+    begun = begun or begin(config)
+    config = begun.config
     job = prepare(config, begun)
     draft, encoders, shared = job.draft, job.encoders, job.shared
     with store.together(config.folder):
@@ -43,8 +45,9 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
             todo = shared.take(job.siblings.take(todo, draft), draft)
             if config.explain:
                 console.show(explain.report(explain.reasons(job, todo), job.siblings.lent))
-            if not by_workers.work(config, job.handed(config), todo):
+            if (come := by_workers.work(config, job.handed(config), todo, encoders)) is None:
                 return config.folder
+            work.come += come
             if any(item.missing for item in todo):
                 work.meeting = shared.meeting(partial(groups, job.plan, tables), draft)
             work.do(todo)

@@ -49,6 +49,7 @@ class Job:
 def prepare(config: ExtractConfig, begun: Begun | None = None) -> Job:
     """Plan every shard of what has `begun`, by default as `begin` does; nothing is written."""
     begun = begun or begin(config)
+    config = begun.config
     if begun.handed is not None:
         return _by_plan(config, begun, begun.handed)
     release, draft, siblings, shared = begun.release, begun.draft, begun.siblings, begun.shared

@@ -1,24 +1,30 @@
 """Let an engine's workers do what there is to do."""
 
+from pathlib import Path
+
 from workers import local, ray, slurm
 from workers.engine import Engine
 from workers.work import Work
 
 
-def check(engine: Engine) -> None:
-    """Raise ConfigError where an engine cannot be had here, before anything is planned."""
-    {"local": lambda: None, "slurm": slurm.check, "ray": ray.check}[engine.kind]()
+def check(engine: Engine, folder: Path) -> bool:
+    """Return whether an engine's workers are known to have GPUs, be there some here or not.
+
+    Raises ConfigError, before anything is planned, where the engine cannot be had here, or not for a `folder`.
+    """
+    if engine.kind == "local":
+        return False
+    return slurm.check(engine, folder) if engine.kind == "slurm" else ray.check(engine)
 
 
 def run(engine: Engine, work: Work) -> bool:
-    """Start an engine's workers; return whether they have ended, so that the caller finishes what they have left.
+    """Start the workers of an engine that was checked; return whether they have ended.
 
-    False: they go on without this command, and the last of them finishes. Raises ConfigError where the engine is not to
-    be had, WorkersError where its workers do not finish.
+    Then the caller finishes what they have left; else they go on without this command, and the last of them finishes.
+    Raises ConfigError where the engine refuses the work, WorkersError where its workers do not finish.
     """
     if not work.todo:
         return True
-    check(engine)
     if engine.kind == "slurm":
         return slurm.run(engine, work)
     {"local": local.run, "ray": ray.run}[engine.kind](engine, work)

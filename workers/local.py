@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.output import Progress, say
+from common.output import say
 from workers.engine import Engine
 from workers.keeper import with_parent
-from workers.work import Work, command, last_line, python_path
+from workers.work import Coming, Work, command, last_line, python_path, tell_failed
 
 LOOK = 0.5  # seconds between two looks at the workers
 PATIENCE = 10.0  # seconds from SIGTERM to SIGKILL
@@ -19,6 +19,8 @@ PATIENCE = 10.0  # seconds from SIGTERM to SIGKILL
 def run(engine: Engine, work: Work) -> None:
     """Let processes work until all have ended.  One that fails costs a line with what it said last."""
     count = engine.count
+    if count > _cores() and not _gpus():
+        say(f"{count} workers share {_cores()} cores, and no GPU: {_cores()} would be as fast at least")
     with tempfile.TemporaryDirectory(prefix="melcache-workers-") as folder:
         logs = [Path(folder) / f"{place}.log" for place in range(count)]
         words = command(work.module, work.words)
@@ -31,8 +33,7 @@ def run(engine: Engine, work: Work) -> None:
             end(workers)
         for place, (worker, log) in enumerate(zip(workers, logs, strict=True)):
             if worker.returncode:
-                said = last_line(log)
-                say(f"warning: worker {place + 1} of {count} ended with status {worker.returncode}: {said}")
+                tell_failed(place, count, worker.returncode, last_line(log))
 
 
 def start(words: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -62,22 +63,24 @@ def end(workers: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _wait(workers: list[subprocess.Popen[bytes]], work: Work) -> None:
     """Wait until all workers have ended, and show how much has come of what there is to do."""
-    with Progress(work.todo, f"{len(workers)} workers", work.unit) as progress:
-        shown = 0
+    with Coming(work, f"{len(workers)} workers") as coming:
         while any(worker.poll() is None for worker in workers):
             time.sleep(LOOK)
-            now = min(work.todo, work.look())
-            progress.advance(now - shown)
-            shown = now
+            coming.look()
 
 
 def _environment(place: int, count: int) -> dict[str, str]:
     """Return what a worker's environment says: its share of the cores, and its GPU where there are several."""
-    cores = max(1, len(os.sched_getaffinity(0)) // count)
+    cores = max(1, _cores() // count)
     found = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(cores)}
     if (gpus := _gpus()) and len(gpus) > 1:
         found["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
     return found
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def _gpus() -> list[str]:

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from common.errors import ConfigError
-from common.output import Progress, say
 from workers import keeper, ray_task
 from workers.engine import Engine
-from workers.work import Work, python_path
+from workers.work import Coming, Work, python_path, tell_failed
 
 LOOK = 0.5  # seconds between two looks at the tasks
 AGAIN = 3  # times that Ray starts a task again whose process or node has died
@@ -22,10 +21,21 @@ AGAIN = 3  # times that Ray starts a task again whose process or node has died
 PASSED = ("MELCACHE_", "HF_HOME", "HF_HUB_", "TORCH_HOME", "XDG_CACHE_HOME")
 
 
-def check() -> None:
-    """Raise ConfigError where Ray is not installed."""
+def check(engine: Engine) -> bool:
+    """Return whether nodes of the cluster have GPUs; False where there is none yet: then it will be this machine.
+
+    Raises ConfigError where Ray is not installed, or the cluster is not there or another version's.
+    """
     if importlib.util.find_spec("ray") is None:
         raise ConfigError("--workers-on ray needs Ray: make setup EXTRAS=ray, or pip install 'melcache[ray]'")
+    named = engine.address or os.environ.get("RAY_ADDRESS")
+    try:
+        with _connected(engine.address or "auto") as ray:
+            return any(node["Resources"].get("GPU", 0) for node in _nodes(ray))
+    except ConfigError:
+        if named:
+            raise
+        return False
 
 
 def run(engine: Engine, work: Work) -> None:
@@ -64,9 +74,7 @@ def _connected(address: str) -> Iterator[Any]:
 
 def _shares(ray: Any, count: int) -> tuple[int, int, float]:
     """Return how many workers there are, and the cores and the GPUs of each."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    if not nodes:
-        raise ConfigError("--workers-on ray: no node of the cluster has a CPU for work")
+    nodes = [node["Resources"] for node in _nodes(ray)]
     gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     count = count or gpus or len(nodes)
     on_one = math.ceil(count / len(nodes))
@@ -80,6 +88,14 @@ def _shares(ray: Any, count: int) -> tuple[int, int, float]:
     )
 
 
+def _nodes(ray: Any) -> list[dict[str, Any]]:
+    """Return the nodes that work.  Raises ConfigError where there are none."""
+    found = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    if not found:
+        raise ConfigError("--workers-on ray: no node of the cluster has a CPU for work")
+    return found
+
+
 def _variables(cores: int) -> dict[str, str]:
     """Return what the environment of a worker says: this one's of melcache and of weights, and its share of cores."""
     passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED)}
@@ -88,22 +104,20 @@ def _variables(cores: int) -> dict[str, str]:
 
 def _wait(ray: Any, tasks: list[Any], work: Work) -> None:
     """Wait until all tasks have ended, and show how much has come of what there is to do."""
-    waiting, shown = list(tasks), 0
-    with Progress(work.todo, f"{len(tasks)} workers on Ray", work.unit) as progress:
+    waiting = list(tasks)
+    with Coming(work, f"{len(tasks)} workers on Ray") as coming:
         while waiting:
             ended, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=LOOK)
             for task in ended:
-                _tell(ray, task, f"{tasks.index(task) + 1} of {len(tasks)}")
-            now = min(work.todo, work.look())
-            progress.advance(now - shown)
-            shown = now
+                _tell(ray, task, tasks.index(task), len(tasks))
+            coming.look()
 
 
-def _tell(ray: Any, task: Any, who: str) -> None:
+def _tell(ray: Any, task: Any, place: int, count: int) -> None:
     """Say what a worker said last, where it has failed."""
     try:
         status, said = ray.get(task)
     except ray.exceptions.RayError as error:
         status, said = "unknown", " ".join(str(error).split())[: ray_task.TAIL]
     if status:
-        say(f"warning: worker {who} ended with status {status}: {said}")
+        tell_failed(place, count, status, said)

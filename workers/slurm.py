@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError, WorkersError
-from common.output import Progress, say
+from common.output import say
 from common.paths import exists, names
 from workers import slurm_options
 from workers.engine import Engine
 from workers.slurm_job import FAILED, FINISHED, Copy
-from workers.work import Work, command, last_line, python_path
+from workers.work import Coming, Work, command, last_line, python_path
 
 LOGS = ".workers-"  # begins the name of the folder, beside the results, of what jobs say
 LOOK = 5.0  # seconds between two looks at the queue
@@ -29,8 +29,8 @@ TIMES = 100  # that a job may come to its time limit and go on
 STEPS = 'test -z "$SLURM_CPUS_PER_TASK" || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK'  # since Slurm 22.05
 
 
-def check() -> None:
-    """Raise ConfigError where no job can be submitted."""
+def check(engine: Engine, folder: Path) -> bool:
+    """Return whether jobs are given GPUs.  Raises ConfigError where none can be submitted, or not for a folder."""
     if shutil.which("sbatch") is None:
         raise ConfigError(
             "--workers-on slurm: sbatch was not found. Run this on a host that submits jobs to Slurm; elsewhere there "
@@ -40,6 +40,9 @@ def check() -> None:
         raise ConfigError(
             "--workers-on slurm needs submitit: make setup EXTRAS=slurm, or pip install 'melcache[slurm]'"
         )
+    if "%" in str(folder.absolute()):  # which Slurm replaces in names of logs
+        raise ConfigError(f"--workers-on slurm: {folder.absolute()}: Slurm takes no path with a % in it. Rename it")
+    return slurm_options.give_gpus(engine.options)
 
 
 def run(engine: Engine, work: Work) -> bool:
@@ -52,9 +55,6 @@ def run(engine: Engine, work: Work) -> bool:
     cluster = _cluster()
     _sweep(parent, work.folder.name, cluster)
     folder = Path(tempfile.mkdtemp(prefix=f"{LOGS}{work.folder.name}{cluster}-", dir=parent))
-    if "%" in str(folder):  # which Slurm replaces in names of logs
-        folder.rmdir()
-        raise ConfigError(f"--workers-on slurm: {parent} and the name of what is made there may not hold a %")
     jobs: list[str] = []
     try:
         workers = [Copy(*_told(work, work.words), str(folder))] * engine.count
@@ -66,12 +66,18 @@ def run(engine: Engine, work: Work) -> bool:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     array, last = jobs
+    work.alone.set()
     say(
         f"submitted {engine.count} workers as job {array}, and job {last}, which finishes behind them. "
         f"Watch: squeue --jobs {array},{last}; what they say: {folder}. End: scancel {array} {last}"
     )
     if engine.wait:
-        _wait((array, last), work)
+        try:
+            _wait((array, last), work)
+        except KeyboardInterrupt:
+            say(f"the jobs go on. Watch: squeue --jobs {array},{last}. End: scancel {array} {last}")
+            raise
+        work.alone.clear()
         _check(folder, last)
     return engine.wait
 
@@ -109,22 +115,15 @@ def _submit(engine: Engine, work: Work, folder: Path, copies: Sequence[Copy], be
 
 def _wait(jobs: tuple[str, str], work: Work) -> None:
     """Wait until the queue has none of the jobs, and show how much has come of what there is to do."""
-    try:
-        with Progress(work.todo, "Slurm", work.unit) as progress:
-            shown, told = 0, ""
-            while (states := _queued(jobs)) is None or states:
-                now = min(work.todo, work.look())
-                progress.advance(now - shown)
-                shown = now
-                note = ", ".join(f"{count} {state.lower()}" for state, count in sorted((states or {}).items()))
-                if note and note != told:
-                    progress.note(f"jobs: {note}")
-                    told = note
-                time.sleep(LOOK)
-            progress.advance(min(work.todo, work.look()) - shown)
-    except KeyboardInterrupt:
-        say(f"the jobs go on. Watch: squeue --jobs {','.join(jobs)}. End: scancel {' '.join(jobs)}")
-        raise
+    told = ""
+    with Coming(work, "Slurm") as coming:
+        while (states := _queued(jobs)) is None or states:
+            coming.look()
+            note = ", ".join(f"{count} {state.lower()}" for state, count in sorted((states or {}).items()))
+            if note and note != told:
+                coming.note(f"jobs: {note}")
+                told = note
+            time.sleep(LOOK)
 
 
 def _queued(jobs: tuple[str, ...]) -> Counter[str] | None:

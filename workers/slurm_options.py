@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterable
 
 from common import places
 from common.errors import ConfigError
@@ -37,6 +38,18 @@ def parse(text: str) -> tuple[tuple[str, str], ...]:
             f"--slurm: time={limit}: a job needs {LEAST} minutes at least: it is told 90 s before its end"
         )
     return tuple(found.items())
+
+
+def give_gpus(options: Iterable[tuple[str, str]]) -> bool:
+    """Return whether options ask for GPUs; partitions that give some by themselves are not known here."""
+    counts = [value for key, value in options if key == "gpus" or key.startswith("gpus-per-")]
+    kinds = [
+        item for key, value in options if key == "gres" or key.startswith("tres-per-") for item in value.split(",")
+    ]
+    named = [re.split("[:=]", kind.removeprefix("gres:").removeprefix("gres/")) for kind in kinds]
+    return any(count.rpartition(":")[2] != "0" for count in counts) or any(
+        name == "gpu" and rest[-1:] != ["0"] for name, *rest in named
+    )
 
 
 def minutes(text: str) -> int:

@@ -2,9 +2,12 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from common.output import Progress, say
 
 ROOT = Path(__file__).parent.parent
 TAIL = 500  # characters of what a worker said last
@@ -16,7 +19,8 @@ class Work:
     """Copies of `python -m module words`, which divide what is to do by claims (cache.store.claims) in a shared folder.
 
     `todo` of their `unit`s, such as shards, are missing; `look` says how many have come since. `folder` holds what they
-    make. `finish` are the words with which one of them, alone and at the end, does all that is left.
+    make. `finish` are the words with which one of them, alone and at the end, does all that is left. `alone` is set
+    while workers go on whatever becomes of the process that has started them.
     """
 
     module: str
@@ -26,6 +30,31 @@ class Work:
     unit: str
     todo: int
     look: Callable[[], int]
+    alone: threading.Event = field(default_factory=threading.Event, compare=False)
+
+
+class Coming(Progress):
+    """How much of some work has come, as workers do it; `look` looks, and so does the end of the block."""
+
+    def __init__(self, work: Work, label: str) -> None:
+        super().__init__(work.todo, label, work.unit)
+        self._work, self._shown = work, 0
+
+    def look(self) -> None:
+        """Show what has come since the last look."""
+        now = min(self._work.todo, self._work.look())
+        self.advance(now - self._shown)
+        self._shown = now
+
+    def __exit__(self, *raised: object) -> None:
+        if raised[0] is None:
+            self.look()
+        super().__exit__(*raised)
+
+
+def tell_failed(place: int, count: int, status: int | str, said: str) -> None:
+    """Say that worker `place`, from 0, of `count` has failed, and what it said last."""
+    say(f"warning: worker {place + 1} of {count} ended with status {status}: {said}")
 
 
 def command(module: str, words: tuple[str, ...]) -> list[str]:

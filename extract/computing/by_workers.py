@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from cache.kinds import KINDS
 from cache.store import plans
 from cache.writing.writer import Todo
 from common.options import as_words
@@ -10,21 +11,58 @@ from common.output import say
 from common.paths import names
 from extract.computing import tasks
 from extract.config import ExtractConfig
+from extract.encoders import Encoders
 from workers import launch
+from workers.engine import Engine
 from workers.work import Work
 
 FEW, ENOUGH = 2, 7  # tasks for each worker: with fewer, one waits long for the last; with so many, little
 
 
-def work(config: ExtractConfig, plan: Callable[[], bytes], todo: Sequence[Todo]) -> bool:
+def work(config: ExtractConfig, plan: Callable[[], bytes], todo: Sequence[Todo], encoders: Encoders) -> int | None:
     """Let the workers that a config asks for compute the shards that are missing, by a plan.
 
-    Returns whether to go on, and compute what they have not finished; False where they finish without this process.
+    Returns how many they have computed, so that this process goes on with what they have not finished; None where they
+    finish without it.
     """
     engine = config.engine
-    missing = sum(len(item.missing) for item in todo)
+    missing = {shard.file: shard.part.name for item in todo for shard in item.missing}
     if engine is None or not missing:
-        return True
+        return 0
+    _advise(config, engine, todo)
+    last = dataclasses.replace(config, workers_on=None, slurm="", wait=False, explain=False)
+    meets = config.push and config.signers is None
+    meeting = {"remote": config.url if meets else "", "push": meets, "signers": None, "require_signed": False}
+    alone = dataclasses.replace(last, **meeting)
+    file = plans.write(config.folder, plan())
+    task = Work(
+        "extract",
+        tuple(as_words(dataclasses.replace(alone, by_plan=plans.asked_by(file)))),
+        tuple(as_words(last)),
+        config.folder,
+        "shards",
+        len(missing),
+        lambda: len(missing.keys() & set(names(config.folder))),
+    )
+    try:
+        ended = launch.run(engine, task)
+    finally:
+        if not task.alone.is_set():  # else they need it for as long as they go on
+            file.unlink(missing_ok=True)
+    if not ended:
+        return None
+    left = missing.keys() - set(names(config.folder))
+    if any(KINDS[missing[name]].role for name in left):
+        where = "its CPU" if encoders.compute.device.type == "cpu" else "its GPU"
+        say(
+            f"workers have left {len(left):,} of {len(missing):,} shards, which this process computes on {where} in "
+            f"{encoders.compute.precision}. Interrupted, the same command lets workers do it"
+        )
+    return len(missing) - len(left)
+
+
+def _advise(config: ExtractConfig, engine: Engine, todo: Sequence[Todo]) -> None:
+    """Say where there is too little to do for so many workers."""
     count = sum(bool(task.missing) for task in tasks.split(todo))
     if count < engine.count * FEW:
         better = max(1, config.shard_rows * count // (ENOUGH * engine.count))
@@ -33,33 +71,3 @@ def work(config: ExtractConfig, plan: Callable[[], bytes], todo: Sequence[Todo])
             f"{engine.count} workers share {count} tasks, so that some may have nothing to do. A new cache with "
             f"{smaller} has more"
         )
-    last = dataclasses.replace(config, workers_on=None, slurm="", wait=False, explain=False)
-    meets = config.push and config.signers is None
-    meeting = {"remote": config.url if meets else "", "push": meets, "signers": None, "require_signed": False}
-    alone = dataclasses.replace(last, **meeting)
-    file = plans.write(config.folder, plan())
-    before, gone = _shards(config), False
-    task = Work(
-        "extract",
-        tuple(as_words(dataclasses.replace(alone, by_plan=plans.asked_by(file)))),
-        tuple(as_words(last)),
-        config.folder,
-        "shards",
-        missing,
-        lambda: len(_shards(config) - before),
-    )
-    try:
-        ended = launch.run(engine, task)
-    except KeyboardInterrupt:
-        gone = engine.kind == "slurm"
-        raise
-    else:
-        gone = not ended
-    finally:
-        if not gone:  # else they need it for as long as they go on
-            file.unlink(missing_ok=True)
-    return ended
-
-
-def _shards(config: ExtractConfig) -> set[str]:
-    return {name for name in names(config.folder) if name.endswith(".h5")}

@@ -31,11 +31,12 @@ SOON, POLL, MORE = 0.01, 0.5, 1.25  # seconds between two looks at others' work:
 class Work:
     """One extraction under way.  `draft` holds what is finished, `clock` says how long each part took.
 
-    At a `meeting` it shares the work with machines elsewhere.
+    `come` counts the shards that its workers have computed. At a `meeting` it shares the work with machines elsewhere.
     """
 
     def __init__(self, plan: Plan, encoders: Encoders, draft: Draft, config: ExtractConfig) -> None:
         self.plan, self.encoders, self.draft, self.clock = plan, encoders, draft, Clock()
+        self.come = 0
         self.spans = Spans()
         self.writing, self.meeting = Writing(self.spans), Alone()
         self._saved: Future[None] | None = None  # the task before
@@ -63,8 +64,9 @@ class Work:
         counts = {"pictures decoded": self.pictures.decoded}
         for encoder in self.encoders.by_role.values():
             counts |= {f"{what}, {encoder.name}": count for what, count in encoder.counts.items()}
-        counts |= {"shards computed": self.draft.made, "shards fetched": self.draft.fetched}
-        counts |= {"shards of caches beside": self.draft.taken, "shards present locally": self.draft.kept}
+        counts |= {"shards computed": self.draft.made, "shards computed by workers": self.come}
+        counts |= {"shards fetched": self.draft.fetched, "shards of caches beside": self.draft.taken}
+        counts |= {"shards present locally": max(0, self.draft.kept - self.come)}
         return table(("done", "count"), [(what, f"{count:,}") for what, count in counts.items() if count])
 
     def count(self, task: Task) -> int:

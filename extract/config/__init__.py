@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from cache import kinds
 from cache.kinds import Role, Source
@@ -15,7 +16,18 @@ from common import places
 from common.errors import ConfigError
 from common.paths import DATA, check_name, is_folder
 from common.words import nearest, one_of
-from extract.config.knobs import CANDIDATE_SOURCES, CANDIDATES, DETECTORS, LOCAL, LONGEST, NONE, OPTIONS, RANDOM, Knobs
+from extract.config.knobs import (
+    BY_THEMSELVES,
+    CANDIDATE_SOURCES,
+    CANDIDATES,
+    DETECTORS,
+    LOCAL,
+    LONGEST,
+    NONE,
+    OPTIONS,
+    RANDOM,
+    Knobs,
+)
 from workers.engine import Engine
 
 
@@ -183,6 +195,13 @@ class ExtractConfig(Knobs):
     def engine(self) -> Engine | None:
         """What starts the processes that extract beside this one; None where it does alone.  Raises ConfigError."""
         return Engine.of(self.workers_on, self.slurm, self.wait)
+
+    @property
+    def for_gpus(self) -> Self:
+        """This config with what processes on GPUs take by themselves named, so that whoever plans or computes does."""
+        own = BY_THEMSELVES[True]
+        found = replace(self, precision=own.precision) if self.precision == "auto" else self
+        return replace(found, text_tokens=own.text_tokens) if self.text and self.text_tokens is None else found
 
     @property
     def source(self) -> Path:

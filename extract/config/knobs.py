@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cache.kinds import Role
 from cache.quantized import STORAGE, Storage
@@ -18,6 +18,19 @@ RANDOM = ("random-tiny", "random-full")
 LOCAL = "local-dir:"  # may stand before a model's folder
 # how options call a role
 OPTIONS: dict[Role, str] = {"text": "text", "joint": "joint", "image": "image", "objects": "detector"}
+
+
+class ByItself(NamedTuple):
+    """What a process takes where nothing else is said: its precision, and the tokens of texts that are encoded at once.
+
+    Features are stored as float16; so many tokens stay in a core's cache, or fill a GPU.
+    """
+
+    precision: str
+    text_tokens: int
+
+
+BY_THEMSELVES = {False: ByItself("fp32", 1024), True: ByItself("fp16", 16_384)}  # on a CPU, on a GPU
 CANDIDATE_SOURCES = ("names", "text", "joint")
 CANDIDATES = {"wikidiverse": 10, "demo": 5}  # DRIN 4.1: top-10 there, top-100 for WikiMEL; five namesakes
 

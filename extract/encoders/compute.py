@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 
+from extract.config.knobs import BY_THEMSELVES
 from extract.encoders import packed_linear
 from extract.weights.sources import RESIDUAL_GAIN, SEED
 
@@ -32,7 +33,7 @@ class Compute:
     def choose(cls, device: torch.device, precision: str, workers: int = 1, pixels: str = "host") -> "Compute":
         """Resolve "auto": fp16 on CUDA (features are stored as float16), fp32 elsewhere."""
         if precision == "auto":
-            precision = "fp16" if device.type == "cuda" else "fp32"
+            precision = BY_THEMSELVES[device.type == "cuda"].precision
         return cls(device, precision, workers, pixels)
 
     @property
@@ -80,7 +81,7 @@ class Compute:
     @property
     def tokens(self) -> int:
         """How many tokens a text encoder reads at once where nothing else is said."""
-        return 1024 if self.device.type == "cpu" else 16_384  # what stays in a core's cache; what fills a GPU
+        return BY_THEMSELVES[self.device.type == "cuda"].text_tokens
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """--workers-on local:N: processes that divide the ranges, GPUs and cores; what becomes of those that fail."""
 
 import os
+import re
 import signal
 import sys
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -14,8 +16,9 @@ from common.commands import Command, program
 from common.errors import ConfigError, WorkersError
 from common.options import as_words
 from common.paths import names
-from extract import pipeline
+from extract import beginning, pipeline
 from extract.config import ExtractConfig
+from extract.encoders.compute import Compute
 from tests.forked import Forked
 from tests.worlds import entity_record, extract_config, mention_record, write_release
 from workers import keeper, launch, local
@@ -101,6 +104,16 @@ def test_each_worker_has_its_share_of_cores_and_its_gpu(monkeypatch):
     assert local._environment(1, 64) == {}, "who says so decides"
 
 
+@pytest.mark.parametrize(("gpus", "told"), [("", True), ("0", False)])
+def test_more_processes_than_cores_are_told_where_there_is_no_gpu(tmp_path, monkeypatch, capsys, gpus, told):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    work = Work("extract", (), (), tmp_path, "shards", 1, lambda: 0)
+    monkeypatch.setattr(local, "start", lambda words, environment, log: Forked(lambda: None))
+    local.run(Engine("local", 2), work)
+    assert ("2 workers share 1 cores, and no GPU: 1 would be as fast at least" in capsys.readouterr().err) is told
+
+
 def given_by(words):
     """Return the config that the command line makes of words."""
     found = []
@@ -173,8 +186,14 @@ def test_what_is_no_engine_is_refused_before_anything_is_read(release, tmp_path)
 
 def test_jobs_that_go_on_by_themselves_finish_and_keep_their_plan(release, tmp_path, monkeypatch, watched):
     tasks = []
-    monkeypatch.setattr(launch, "check", lambda engine: None)
-    monkeypatch.setattr(launch, "run", lambda engine, work: tasks.append((engine, work)))
+
+    def run(engine, work):
+        tasks.append((engine, work))
+        work.alone.set()
+        return False
+
+    monkeypatch.setattr(launch, "check", lambda engine, folder: False)
+    monkeypatch.setattr(launch, "run", run)
     folder = pipeline.run(config(release, tmp_path, workers_on="slurm:2", slurm="partition=gpu"))
     [(engine, work)] = tasks
     assert (engine.kind, engine.count, engine.options) == ("slurm", 2, (("partition", "gpu"),))
@@ -184,17 +203,65 @@ def test_jobs_that_go_on_by_themselves_finish_and_keep_their_plan(release, tmp_p
     assert melcache.open(pipeline.run(worker)).id == melcache.open(pipeline.run(config(release, tmp_path / "alone"))).id
 
 
-@pytest.mark.parametrize(("error", "kept"), [(KeyboardInterrupt, True), (ConfigError, False), (WorkersError, False)])
-def test_a_plan_goes_with_the_jobs_that_need_it(release, tmp_path, monkeypatch, error, kept):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ConfigError, WorkersError])
+@pytest.mark.parametrize("outlived", [False, True])
+def test_a_plan_goes_with_the_jobs_that_need_it(release, tmp_path, monkeypatch, error, outlived):
     def stopped(engine, work):
+        if outlived:
+            work.alone.set()
         raise error
 
-    monkeypatch.setattr(launch, "check", lambda engine: None)
+    monkeypatch.setattr(launch, "check", lambda engine, folder: False)
     monkeypatch.setattr(launch, "run", stopped)
     given = config(release, tmp_path, workers_on="slurm:2", wait=True)
     with pytest.raises(error):
         pipeline.run(given)
-    assert any(name.startswith(".plan-") for name in names(given.folder)) is kept
+    assert any(name.startswith(".plan-") for name in names(given.folder)) is outlived
+
+
+def test_what_workers_have_computed_is_told_as_theirs(release, tmp_path, forks, capsys):
+    pipeline.run(config(release, tmp_path, workers_on="local:2"))
+    said = capsys.readouterr().err
+    assert (
+        re.search(r"shards computed by workers +\d", said) and "locally" not in said and "shards computed  " not in said
+    )
+
+
+@pytest.fixture
+def dead_with_gpus(monkeypatch):
+    """Let workers have GPUs, this machine none, and let all of them end at once; return the work of each."""
+    given = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(launch, "check", lambda engine, folder: True)
+    monkeypatch.setattr(launch, "run", lambda engine, work: given.append(work) or True)
+    return given
+
+
+def test_what_workers_with_gpus_leave_a_cpu_computes_in_their_precision(release, tmp_path, dead_with_gpus, capsys):
+    """The id is that of the precision which GPUs take by themselves, and workers are told of it."""
+    many = pipeline.run(config(release, tmp_path / "many", workers_on="ray", device="auto"))
+    said = capsys.readouterr().err
+    alone = pipeline.run(config(release, tmp_path / "alone", precision="fp16"))
+    assert melcache.open(many).id == melcache.open(alone).id
+    [work] = dead_with_gpus
+    assert [given_by(list(words)).precision for words in (work.words, work.finish)] == ["fp16"] * 2
+    assert "workers have GPUs: planned with --precision fp16" in said
+    assert re.search(r"workers have left (\d+) of \1 shards, which this process computes on its CPU in fp16", said)
+
+
+@pytest.mark.parametrize("given", [{"precision": "fp32", "device": "auto"}, {"device": "cpu"}])
+def test_a_precision_or_a_device_that_is_given_is_that_of_workers_with_gpus(release, tmp_path, dead_with_gpus, given):
+    begun = beginning.begin(config(release, tmp_path, workers_on="ray", **given))
+    assert begun.config == config(release, tmp_path, workers_on="ray", **given)
+
+
+def test_what_a_gpu_takes_by_itself_is_named_for_workers_that_have_one(release, tmp_path):
+    cuda = SimpleNamespace(type="cuda")
+    named = config(release, tmp_path, text="a model").for_gpus
+    assert named.precision == Compute.choose(cuda, "auto").precision == "fp16"
+    assert named.text_tokens == Compute.choose(cuda, "auto").tokens == 16_384
+    assert config(release, tmp_path, text="a model", text_tokens=7).for_gpus.text_tokens == 7
+    assert config(release, tmp_path).for_gpus.text_tokens is None, "BERT has no such option"
 
 
 def test_a_plan_has_no_workers(release, tmp_path):

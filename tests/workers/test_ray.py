@@ -1,6 +1,7 @@
 """Workers on Ray: shares of a cluster, and what cannot be used is one line.  Real clusters: torture/clusters/."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -50,22 +51,63 @@ def work(tmp_path):
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"needs Ray: make setup EXTRAS=ray"):
-        launch.check(Engine("ray", 0))
+        launch.check(Engine("ray", 0), Path())
+
+
+ERRORS = [
+    RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n\nThis process"),
+    ConnectionError("Could not find any running Ray instance."),
+    ValueError("bad address"),
+]
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """A function that lets Ray be there, connect to `nodes` or raise an error; it returns the addresses asked for."""
+
+    def install(*nodes, error=None):
+        asked = []
+
+        def init(address, **given):
+            asked.append(address)
+            if error is not None:
+                raise error
+
+        found = SimpleNamespace(init=init, shutdown=lambda: None, nodes=cluster(*nodes).nodes)
+        monkeypatch.setitem(sys.modules, "ray", found)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        return asked
+
+    return install
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("use", [lambda engine, work: launch.check(engine, work.folder), ray.run])
+def test_a_cluster_that_cannot_be_used_is_one_line_before_anything_is_planned(tmp_path, installed, error, use):
+    installed(error=error)
+    with pytest.raises(ConfigError, match=r"--workers-on ray:head:6379: ") as refused:
+        use(Engine("ray", 0, "head:6379"), work(tmp_path))
+    assert "\n" not in str(refused.value) and str(error).split()[-1] in str(refused.value)
+
+
+def test_where_no_cluster_is_named_none_need_be_there_yet(installed, monkeypatch):
+    asked = installed(error=ConnectionError("Could not find any running Ray instance."))
+    assert launch.check(Engine("ray", 2), Path()) is False and asked == ["auto"]
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    with pytest.raises(ConfigError, match="Could not find any running Ray instance"):
+        launch.check(Engine("ray", 2), Path())
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("nodes", "expected"),
     [
-        RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n\nThis process"),
-        ConnectionError("Could not find any running Ray instance."),
-        ValueError("bad address"),
+        ([(True, {"CPU": 8.0, "GPU": 1.0})], True),
+        ([(True, {"CPU": 8.0}), (True, {"CPU": 8.0, "GPU": 1.0})], True),
+        ([(True, {"CPU": 8.0}), (False, {"CPU": 8.0, "GPU": 1.0})], False),
+        ([(True, {"CPU": 8.0}), (True, {"GPU": 1.0})], False),  # where nobody can work
     ],
 )
-def test_a_cluster_that_cannot_be_used_is_one_line(tmp_path, monkeypatch, error):
-    def init(**given):
-        raise error
-
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
-    with pytest.raises(ConfigError, match=r"--workers-on ray:head:6379: ") as refused:
-        ray.run(Engine("ray", 0, "head:6379"), work(tmp_path))
-    assert "\n" not in str(refused.value) and str(error).split()[-1] in str(refused.value)
+def test_whether_a_cluster_has_gpus_is_asked_before_anything_is_planned(installed, nodes, expected):
+    installed(*nodes)
+    assert launch.check(Engine("ray", 0, "head:6379"), Path()) is expected

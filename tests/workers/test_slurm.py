@@ -55,17 +55,17 @@ def logs(tmp_path):
     return sorted((tmp_path / "shards").glob(".workers-world[@-]*"))
 
 
-def test_without_slurm_or_submitit_a_line_says_what_to_do(cluster, monkeypatch):
+def test_without_slurm_or_submitit_a_line_says_what_to_do(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ConfigError, match=r"sbatch was not found. Run this on a host that submits jobs"):
-        launch.check(Engine("slurm", 2))
+        launch.check(Engine("slurm", 2), tmp_path)
     cluster()
     monkeypatch.undo()
     cluster()
     monkeypatch.setattr("shutil.which", lambda name: name)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"needs submitit: make setup EXTRAS=slurm"):
-        launch.check(Engine("slurm", 2))
+        launch.check(Engine("slurm", 2), tmp_path)
 
 
 def test_an_array_of_workers_and_a_job_behind_it_are_submitted(submitit, cluster, tmp_path, capsys):
@@ -106,10 +106,58 @@ def test_workers_without_a_last_job_are_canceled(submitit, cluster, tmp_path):
     assert (state / "canceled").read_text() == "41\n" and logs(tmp_path) == []
 
 
-def test_a_folder_whose_name_slurm_would_change_is_refused(cluster, tmp_path):
+def test_a_folder_whose_name_slurm_would_change_is_refused_before_anything_is_planned(submitit, cluster, tmp_path):
     cluster()
-    with pytest.raises(ConfigError, match="may not hold a %"):
-        slurm.run(Engine("slurm", 2), work(tmp_path / "100%"))
+    launch.check(Engine("slurm", 2), tmp_path / "shards/world")
+    with pytest.raises(ConfigError, match="100%/world: Slurm takes no path with a % in it"):
+        launch.check(Engine("slurm", 2), tmp_path / "100%/world")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", False),
+        ("gpus=1", True),
+        ("gpus=a100:2", True),
+        ("gpus=0", False),
+        ("gpus-per-node=1", True),
+        ("gpus-per-task=h100:1", True),
+        ("gres=gpu", True),
+        ("gres=craynetwork:1,gpu:a100:4", True),
+        ("gres=gpu:0", False),
+        ("gres=gpumem:4", False),
+        ("tres-per-task=cpu=4,gres/gpu=1", True),
+        ("tres-per-node=gres:gpu:1", True),
+        ("cpus-per-gpu=4 partition=gpu", False),
+    ],
+)
+def test_whether_jobs_are_given_gpus_is_seen_in_their_options(submitit, cluster, tmp_path, options, expected):
+    cluster()
+    assert launch.check(Engine.of("slurm:2", options), tmp_path) is expected
+
+
+def test_workers_outlive_an_interrupt_once_they_are_submitted_and_not_before(submitit, cluster, tmp_path, monkeypatch):
+    def interrupted(*given, **more):
+        raise KeyboardInterrupt
+
+    cluster(squeue="echo RUNNING")
+    for name, outlived in (("_submit", False), ("_queued", True)):
+        task = work(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(slurm, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                slurm.run(Engine("slurm", 2, wait=True), task)
+        assert task.alone.is_set() is outlived
+    task = work(tmp_path)
+    assert slurm.run(Engine("slurm", 2), task) is False and task.alone.is_set()
+
+
+def test_workers_that_have_ended_need_no_plan(submitit, cluster, tmp_path):
+    cluster(squeue=QUEUE.format(end=f"touch {tmp_path}/shards/.workers-*/x"))
+    task = work(tmp_path)
+    with pytest.raises(WorkersError):
+        slurm.run(Engine("slurm", 2, wait=True), task)
+    assert not task.alone.is_set()
 
 
 # two looks at a busy queue, one at which it does not answer, and then it has forgotten the jobs
