@@ -25,7 +25,7 @@ from cache.writing.writer import ShardPlan
 from common.errors import CacheError
 from common.output import say
 
-MOST = 8  # groups that wait to be sent: more would be far behind what others could have by now
+MOST = 2  # groups that wait to be sent: what a machine that dies has made in vain
 TRIES = 3  # of sending or fetching one group
 Groups = Mapping[str, Sequence[ShardPlan]]  # what is claimed together, by name: all its planned shards
 
@@ -111,7 +111,7 @@ class Meeting(Alone):
         if not self._begun or self._contact.over or name in self._bad:
             yield True
             return
-        mine = self._contact.asked(lambda: self._board.claim(name), True)
+        mine = self._contact.asked(lambda: self._claim(name), True)
         try:
             yield mine
         except BaseException:
@@ -161,6 +161,17 @@ class Meeting(Alone):
 
     def _look(self) -> None:
         self._board.look()
+        self._follow()
+
+    def _claim(self, name: str) -> bool:
+        mine = self._board.claim(name)
+        self._follow()
+        if mine and self._published:
+            self._board.drop(name)
+        return mine and not self._published
+
+    def _follow(self) -> None:
+        """Where what others had put there is gone, go by the cache that they have published."""
         if self._board.lost:
             self._board.lost = False
             self._look_for_cache()
@@ -178,14 +189,12 @@ class Meeting(Alone):
 
     def _comes(self, name: str) -> bool:
         """Let a group come; return whether it is still on its way."""
+        if name in self._coming and self._coming[name].done() and self._coming.pop(name).result():
+            self._bad.add(name)  # it is here: whoever asks once more has found it wrong
+            return False
         if name not in self._coming:
             self._coming[name] = self._fetcher.submit(self._fetch, name)
-            return True
-        if not self._coming[name].done():
-            return True
-        if self._coming.pop(name).result():
-            self._bad.add(name)  # it is here: whoever asks once more has found it wrong
-        return False
+        return True
 
     def _fetch(self, name: str) -> bool:
         """Fetch a group unless another process here is at it; return whether it is here, or will not come."""

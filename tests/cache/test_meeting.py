@@ -126,6 +126,22 @@ def test_who_comes_late_takes_what_is_there_even_when_the_others_have_gone(
     assert late.work() == alone and computed(tmp_path, "b") == [] and left(place) == []
 
 
+def test_what_is_gone_when_it_is_fetched_is_taken_from_the_cache_that_was_published(
+    alone, met, machine, place, tmp_path, monkeypatch
+):
+    late, inner, asked = machine("b"), Board.receipt, []
+
+    def receipt(self, *given):
+        asked.append(given)
+        if len(asked) == 1:
+            assert machine("a").work() == alone
+        return inner(self, *given)
+
+    monkeypatch.setattr(Board, "receipt", receipt)
+    copied(met, place)
+    assert late.work() == alone and computed(tmp_path) == [] and left(place) == []
+
+
 def test_what_was_finished_before_is_shown_to_those_who_wait(alone, machine, place, tmp_path):
     """A machine was ended behind three groups, and goes on beside another."""
     first, folder = machine("a"), tmp_path / "a/tiny"

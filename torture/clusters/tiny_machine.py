@@ -13,6 +13,7 @@ from cache import remotes, store
 from cache.meeting.meeting import Meeting
 from cache.remotes.base import Conditional
 from cache.sharing import push
+from cache.store import claims
 from cache.store.claims import Claims
 from cache.writing.draft import Draft
 from cache.writing.writer import Shard
@@ -49,6 +50,7 @@ class Machine:
                         time.sleep(self._poll)
             rows = {name.partition(".")[0]: count for name, (_, count) in self._parts.items()}
             identity = self._draft.finish(ABOUT | {"tables": rows | {"pair": rows["mention"]}}, {})
+            claims.clear(self._folder)
         push.push(self._folder, self._url)
         return identity
 
