@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from cache import manifests, remotes
 from cache.manifests.entries import Manifest, ShardEntry
-from cache.meeting.meeting import Alone, Groups, Meeting
+from cache.meeting.alone import Alone
+from cache.meeting.meeting import Groups, Meeting
 from cache.remotes.base import Conditional, Remote, SlowError
 from cache.sharing import download, pull, push, remote_shards, signing
 from cache.sharing.parallel import Transfer

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from cache import manifests
 from cache.manifests.entries import ShardEntry
 from cache.meeting import contact
+from cache.meeting.alone import Alone
 from cache.meeting.contact import Contact
 from cache.meeting.transfers import Transfers
 from cache.remotes.base import Conditional, SlowError
@@ -28,30 +29,6 @@ from common.output import say
 MOST = 2  # groups that wait to be sent: what a machine that dies has made in vain
 TRIES = 3  # of sending or fetching one group
 Groups = Mapping[str, Sequence[ShardPlan]]  # what is claimed together, by name: all its planned shards
-
-
-class Alone:
-    """No meeting: every group is this process's to make."""
-
-    bytes = 0  # that came from others
-
-    @contextlib.contextmanager
-    def joined(self, claims: Claims) -> Iterator[None]:
-        """Take part in the block, at whose end all is sent.  `claims` are those in the folder."""
-        yield
-
-    def elsewhere(self, name: str) -> bool:
-        """Return whether another machine is at a group, or it is on its way from there.  Raises WriteError."""
-        return False
-
-    @contextlib.contextmanager
-    def held(self, name: str) -> Iterator[bool]:
-        """Claim a group in the block, behind which its shards are there: whether it is this machine's to make."""
-        yield True
-
-    def origin(self, shard: ShardPlan) -> str:
-        """Return where a finished shard in the folder is from."""
-        return KEPT
 
 
 class Meeting(Alone):

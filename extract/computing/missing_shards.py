@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from functools import partial
 from itertools import dropwhile, islice
 
-from cache.meeting.meeting import Alone
+from cache.meeting.alone import Alone
 from cache.store.claims import Claims
 from cache.writing.draft import Draft
 from cache.writing.writer import ShardPlan, Todo

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 import melcache
-from cache.meeting.meeting import Alone
+from cache.meeting.alone import Alone
 from cache.remotes.object_store import Memory
 from cache.sharing import board
 from cache.store import plans
