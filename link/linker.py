@@ -86,31 +86,20 @@ class Linker:
         are not the run's.
         """
         own = None if model is None else str(model)
-        opened = OpenedRun.of(Path(run), dataset, None if shards is None else Path(shards), own)
+        opened = OpenedRun.of(Path(run), dataset, _path(shards), own)
         if index != "exact" and not opened.reads_lists:
             raise ConfigError(f"{run} ranks all entities, so nothing is retrieved: leave --index {index} out")
         asked = Asked(weights, dict(encoders or {}), dict(encoder_weights or {}))
-        new = new_entities.read(None if entities is None else Path(entities), opened.reader)
-        retrieved = sources.columns(retrieval_of(opened.reader) or ()) if opened.reads_lists else ()
-        columns = dict.fromkeys([*opened.columns(), *retrieved])
+        new = new_entities.read(_path(entities), opened.reader)
+        columns = _columns_of(opened)
         opened.check_recipes(columns)
-        others = (
-            by_row(opened.reader, None if aliases is None else Path(aliases))
-            if opened.reads_lists or aliases is not None
-            else {}
-        )
+        others = by_row(opened.reader, _path(aliases)) if opened.reads_lists or aliases is not None else {}
         opened.check_weights(str(seed))
-        tables = ("mention", "token", "joint_token", *(["entity"] if new else []))
-        parts = {part for name in columns if (part := ColumnName(name).part).table in tables}
-        encoding = Encoding(opened.reader, parts, asked, device)
-        reader = new_entities.grown(opened.reader, new, [*columns], encoding) if new else opened.reader
+        encoding = Encoding(opened.reader, _encoded(columns, grown=bool(new)), asked, device)
+        reader = new_entities.grown(opened.reader, new, columns, encoding) if new else opened.reader
         ranker = Ranker(opened, reader, str(seed), device)
-        if {ColumnName(name).part for name in ranker.columns} - {*encoding.parts, IDS}:
-            raise ConfigError(
-                f"{run}: results.json and the weights are of heads with other options. Train it with --fresh"
-            )
-        shown = None if release is None else Path(release)
-        return cls(opened, ranker, encoding, new, shown, others, index)
+        _refuse_other_parts(ranker, encoding, run)
+        return cls(opened, ranker, encoding, new, _path(release), others, index)
 
     def link(
         self,
@@ -218,3 +207,25 @@ class Linker:
     def _release(self) -> release_entities.ById:
         about = self._run.reader.manifest.dataset
         return release_entities.found(about.name, about.source, self._shown)
+
+
+def _path(given: Path | str | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _columns_of(run: OpenedRun) -> list[str]:
+    """Return the columns that a run's heads and its candidates' retrieval read."""
+    retrieved = sources.columns(retrieval_of(run.reader) or ()) if run.reads_lists else ()
+    return [*dict.fromkeys([*run.columns(), *retrieved])]
+
+
+def _encoded(columns: Sequence[str], *, grown: bool) -> set[PartName]:
+    """Return the parts of columns that are encoded for new mentions, where `grown` for new entities, too."""
+    tables = ("mention", "token", "joint_token", *(["entity"] if grown else []))
+    return {part for name in columns if (part := ColumnName(name).part).table in tables}
+
+
+def _refuse_other_parts(ranker: Ranker, encoding: Encoding, run: Path | str) -> None:
+    """Raise ConfigError where a run's heads read of mentions what its options do not say."""
+    if {ColumnName(name).part for name in ranker.columns} - {*encoding.parts, IDS}:
+        raise ConfigError(f"{run}: results.json and the weights are of heads with other options. Train it with --fresh")
