@@ -106,7 +106,7 @@ class Crossings(TorchDispatchMode):
             return args[0]
         return tree_map(lambda leaf: OnDevice(leaf) if onto and isinstance(leaf, torch.Tensor) else leaf, found)
 
-    def _waited(self) -> Callable[[], None]:
+    def _waited(self, device: torch.device) -> Callable[[], None]:
         """Stand for transfer.mark."""
 
         def wait() -> None:

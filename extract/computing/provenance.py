@@ -80,10 +80,10 @@ def _short(text: object) -> bool:
 def _collect(encoders: Encoders) -> dict[str, Any]:
     """Return date, versions, device and commits of encoders; never a path, user or host name."""
     compute, origins = encoders.compute, encoders.origins
-    cuda = compute.device.type == "cuda"
+    gpu = compute.device.type != "cpu"
     return ({"encoders": origins} if origins else {}) | {
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "device": torch.cuda.get_device_name(compute.device) if cuda else platform.machine(),
+        "device": torch.cuda.get_device_name(compute.device) if gpu else platform.machine(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
     }

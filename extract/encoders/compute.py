@@ -1,7 +1,7 @@
 """How encoders compute: device, precision, and random weights that stay finite."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +33,7 @@ class Compute:
     def choose(cls, device: torch.device, precision: str, workers: int = 1, pixels: str = "host") -> "Compute":
         """Resolve "auto": fp16 on CUDA (features are stored as float16), fp32 elsewhere."""
         if precision == "auto":
-            precision = BY_THEMSELVES[device.type == "cuda"].precision
+            precision = BY_THEMSELVES[device.type != "cpu"].precision
         return cls(device, precision, workers, pixels)
 
     @property
@@ -60,16 +60,16 @@ class Compute:
         return ThreadPoolExecutor(self.workers)
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """Return the autocast context; nothing for fp32."""
+        """Return the autocast context; for fp32 one in which a GPU's convolutions are of float32, too, and not TF32."""
         if self.precision == "fp32":
-            return contextlib.nullcontext()
+            return contextlib.nullcontext() if self.device.type == "cpu" else _without_tf32()
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype)
 
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return the model on the device, frozen and in evaluation mode; on a GPU channels lie last."""
         model = model.eval().requires_grad_(False).to(self.device)
-        return model.to(memory_format=torch.channels_last) if self.device.type == "cuda" else model
+        return model if self.device.type == "cpu" else model.to(memory_format=torch.channels_last)
 
     def place_packed(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return the placed model, on a CPU with its linear layers as oneDNN packs them: same to rounding, faster."""
@@ -81,7 +81,17 @@ class Compute:
     @property
     def tokens(self) -> int:
         """How many tokens a text encoder reads at once where nothing else is said."""
-        return BY_THEMSELVES[self.device.type == "cuda"].text_tokens
+        return BY_THEMSELVES[self.device.type != "cpu"].text_tokens
+
+
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32  # on by default, unlike that of products
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @contextlib.contextmanager

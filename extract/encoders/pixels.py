@@ -1,5 +1,6 @@
 """What an encoder reads of a picture: an array, which a thread makes ahead, and what a device makes of that."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from extract.encoders import transfer
 
 Read = Callable[[Image.Image], Any]
 # the ends of transforms of torchvision, timm and open_clip that a device does: to floats from 0 to 1, and normalized
+SHARED = 12_288  # float32 of the 48 KiB that a block of threads shares on every GPU
 TO_FLOATS = ("ToTensor", "MaybeToTensor")
 
 
@@ -127,11 +129,22 @@ class DevicePixels(Pixels):
         return self._normalized(torch.cat([self._read_there(pixels) for pixels in sent(pictures, device)]))
 
     def _read_there(self, pixels: torch.Tensor) -> torch.Tensor:
-        size, side = self._resized(*pixels.shape[:2]), self._side()
+        size, side, device = self._resized(*pixels.shape[:2]), self._side(), pixels.device
+        if not _shared(pixels.shape[:2], size):
+            pixels = pixels.cpu()
         values = pixels.permute(2, 0, 1)[None].float()
         made = torch.nn.functional.interpolate(values, size, mode="bicubic", antialias=True).clamp_(0, 255)
         top, left = (round((length - side) / 2) for length in size)
-        return made[:, :, top : top + side, left : left + side]
+        return made[:, :, top : top + side, left : left + side].to(device)
+
+
+def _shared(shape: Sequence[int], size: tuple[int, int]) -> bool:
+    """Whether torch's kernel can make a picture (H, W) so small on a GPU: weights for 32 columns fit into one block.
+
+    A panorama of 40,000 x 1,500 made 224 wide does not; the host makes it.
+    """
+    high, wide = (2 * math.ceil(2 * max(1.0, long / short)) + 1 for long, short in zip(shape, size, strict=True))
+    return 32 * wide + 33 * high <= SHARED
 
 
 def short_side(side: int) -> Callable[[int, int], tuple[int, int]]:

@@ -42,14 +42,16 @@ def fetch(*given: Numbers) -> Fetched:
     flat = torch.cat([values.float().reshape(-1) for values in there]) if len(there) > 1 else there[0].float()
     host = _host(flat.numel(), torch.float32, flat.device).view(flat.shape)
     host.copy_(flat, non_blocking=True)
-    return _awaited(host.view(-1), [values.shape for values in there], mark())
+    return _awaited(host.view(-1), [values.shape for values in there], mark(flat.device))
 
 
-def mark() -> Callable[[], None]:
-    """Return the function that waits until the device has done what it was asked for until now."""
-    event = torch.cuda.Event()
-    event.record()
-    return event.synchronize
+def mark(device: torch.device) -> Callable[[], None]:
+    """Return the function that waits until a GPU has done what it was asked for until now.
+
+    It is that of the tensors, which need not be the current one: that is another in each thread.
+    """
+    wait: Callable[[], None] = torch.cuda.current_stream(device).record_event().synchronize
+    return wait
 
 
 def stamp(device: torch.device) -> Callable[[], float]:
@@ -57,23 +59,31 @@ def stamp(device: torch.device) -> Callable[[], float]:
 
     In seconds of time.monotonic.
     """
-    if device.type != "cuda":
+    if device.type == "cpu":
         now = time.monotonic()
         return lambda: now
     zero, since = _zero(device)
-    event = torch.cuda.Event(enable_timing=True)
-    event.record()
-    return lambda: since + zero.elapsed_time(event) / 1e3
+    event = _timed(device)
+
+    def when() -> float:
+        event.synchronize()  # the last copy's end stands just before it, and times of what goes on are refused
+        return since + zero.elapsed_time(event) / 1e3
+
+    return when
 
 
 @cache
 def _zero(device: torch.device) -> tuple[torch.cuda.Event, float]:
     """Return a point of the device's time and when it was."""
-    event = torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize(device)
-    event.record()
+    event = _timed(device)
     event.synchronize()
     return event, time.monotonic()
+
+
+def _timed(device: torch.device) -> torch.cuda.Event:
+    event: torch.cuda.Event = torch.cuda.current_stream(device).record_event(torch.cuda.Event(enable_timing=True))
+    return event
 
 
 def _awaited(host: torch.Tensor, shapes: list[torch.Size], wait: Callable[[], None]) -> Fetched:

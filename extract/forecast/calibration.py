@@ -34,7 +34,7 @@ class Calibration:
     def __init__(self, config: ExtractConfig, encoders: Encoders, items: Workload) -> None:
         self.measured: dict[str, dict[str, Any]] = {}
         self._config, self._encoders, self._items = config, encoders, items
-        self._batch = config.image_batch if encoders.compute.device.type == "cuda" else PICTURES
+        self._batch = PICTURES if encoders.compute.device.type == "cpu" else config.image_batch
         for (name, role, source), texts in self._by_speed(items.text_items, TEXTS, Texts).items():
             run = encoders.by_role[role].texts_of(source, config.most_tokens(source))
             self._measure(name, [_spread(texts, BATCHES * config.text_batch)], run)
@@ -84,7 +84,7 @@ class Calibration:
 
     def _measure(self, name: str, batches: Sequence[list[Item]], run: Callable[[Sequence[Item]], Any]) -> None:
         """Note how long a few batches take, behind some items that load the weights and warm up."""
-        run(batches[0] if self._encoders.compute.device.type == "cuda" else batches[0][:1])
+        run(batches[0][:1] if self._encoders.compute.device.type == "cpu" else batches[0])
         begin, done, spent = time.monotonic(), 0, 0.0
         for count, batch in enumerate(batches):
             if count >= LEAST and spent > ENOUGH:
