@@ -20,7 +20,7 @@ from cache.kinds import KINDS, quantizable
 from cache.names import PartName
 from cache.quantized import Quantized, decode, encode
 from cache.sharing import card, pull, push, tar
-from cache.writing import synth
+from cache.writing import synth, synth_columns
 from cache.writing.draft import Draft
 from cache.writing.writer import PartPlan, Shard, ShardPlan, adopt, columns_of
 from common.errors import CacheError, NotFiniteError
@@ -138,7 +138,7 @@ def stored(tmp_path_factory):
     place = tmp_path_factory.mktemp("stored")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synth, "SHARD_ROWS", 32)
-        patch.setattr(synth, "TOKENS", (4, 6))
+        patch.setattr(synth_columns, "TOKENS", (4, 6))
         patch.setattr("os.fsync", lambda descriptor: None)
         for storage in ("float16", "int8", "int4"):
             wanted = synth.Synthetic(40, 20, 5, 0.5, 0, HEADS, 7, 9, joint_width=6, regions=4, storage=storage)

@@ -117,7 +117,7 @@ def test_workers_meet_and_leave_the_publication_to_their_command(release, tmp_pa
         given = config(release, tmp_path, remote=None, workers_on="local:2", **changes)
         given.folder.mkdir(exist_ok=True)
         job = prepare(config(release, tmp_path, push=False))
-        assert by_workers.work(given, job.handed(given), missing(job.plan, lambda shard: False))
+        assert by_workers.work(given, job.handed(given), missing(job.plan, lambda shard: False), job.encoders) == 0
     signed, meeting = (dict(zip(task.words, [*task.words[1:], ""], strict=True)) for task in told)
     assert "--push" not in signed and signed["--remote"] == ""
     assert "--push" in meeting and meeting["--remote"] == f"{tmp_path}/world" and "--by-plan" in meeting

@@ -6,7 +6,7 @@ import torch
 
 import cache
 from cache.quantized import Quantized, decode, encode
-from cache.writing import synth
+from cache.writing import synth, synth_columns
 from train.data.feature_column import Feature
 from train.data.table import Table
 
@@ -19,7 +19,7 @@ def stored(tmp_path_factory):
     place = tmp_path_factory.mktemp("stored")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synth, "SHARD_ROWS", 32)
-        patch.setattr(synth, "TOKENS", (4, 6))
+        patch.setattr(synth_columns, "TOKENS", (4, 6))
         for storage in ("int8", "int4"):
             synth.write(place / storage, synth.Synthetic(40, 20, 5, 0.5, 0, "ghmfc", 8, 9, regions=3, storage=storage))
     return place
