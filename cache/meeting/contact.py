@@ -11,6 +11,7 @@ from common.errors import CacheError
 from common.output import say
 
 FAILURES, RETRY = 5, 30.0  # in a row before a remote is asked no more; seconds between them
+MOST = 20  # in all: one that reads but never writes does not fail in a row
 Result = TypeVar("Result")
 
 
@@ -20,6 +21,7 @@ class Contact:
     def __init__(self) -> None:
         self.over, self.ended = False, threading.Event()
         self._lock, self._failures, self._silent = threading.Lock(), 0, float("-inf")
+        self._total = 0
 
     @property
     def there(self) -> bool:
@@ -46,11 +48,12 @@ class Contact:
             if self.ended.is_set() or self.over:
                 return
             self._failures += 1
+            self._total += 1
             self._silent = board.clock() + RETRY
-            self.over = isinstance(error, SlowError) or self._failures >= FAILURES
+            self.over = isinstance(error, SlowError) or self._failures >= FAILURES or self._total >= MOST
         if self.over:
             say(f"warning: {error}. This machine makes the rest alone")
-        elif self._failures == 1:
+        elif self._total == 1:
             say(f"warning: {error}. This machine goes on without others, and asks again in {RETRY:g} s")
 
     def advance(self, count: int) -> None:
