@@ -199,9 +199,10 @@ class Folder(Conditional):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 with store.open_regular(lock) as held:
                     holder = os.pread(held, LOCK_BYTES, 0).decode(errors="replace")
-                if temporary_names.abandoned(lock, holder, LOCK_LOST if holder else LOCK_EMPTY):
-                    lock.unlink()
-                    return True
+                    dead = temporary_names.abandoned(lock, holder, LOCK_LOST if holder else LOCK_EMPTY)
+                    if dead and _is_at(lock, held):  # else another machine, which flock may not reach, was faster
+                        lock.unlink()
+                        return True
             finally:
                 os.close(descriptor)
         return False

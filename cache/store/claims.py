@@ -123,10 +123,13 @@ class Claims:
                         os.utime(descriptor)
 
 
-def void(path: Path) -> bool:
-    """Whether a claim's process is known to have ended, or the file is no claim."""
+def void(path: Path, otherwise: float = math.inf) -> bool:
+    """Whether a claim's process is known to have ended, or the file is no claim.
+
+    Where that cannot be told, whether the file was last touched longer ago than `otherwise` seconds, by this clock.
+    """
     try:
-        return not stat.S_ISREG(path.lstat().st_mode) or abandoned(path, _holder(path), math.inf)
+        return not stat.S_ISREG(path.lstat().st_mode) or abandoned(path, _holder(path), otherwise)
     except DeniedError:  # another user's, who may well be at work
         return False
     except (OSError, CacheError):
@@ -143,8 +146,11 @@ def _state(path: Path) -> State:
 
 
 def clear(folder: Path) -> None:
-    """Remove all claims of a folder whose every shard is there: nobody has work left."""
+    """Remove the claims of a folder whose every shard is there: nobody has work left.
+
+    Those stay whose process is seen to live: it drops them itself, or is at other parts.
+    """
     for name in names(folder):
-        if name.startswith(PREFIX):
+        if name.startswith(PREFIX) and void(folder / name, -math.inf):
             with contextlib.suppress(OSError):
                 (folder / name).unlink()

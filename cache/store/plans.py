@@ -5,6 +5,7 @@ Each is of one writer, whose name it bears, so that two that plan the same do no
 
 import contextlib
 import hashlib
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,7 @@ def clear(folder: Path) -> None:
     """Remove the plans of a folder whose every shard is there, but for those whose writer is seen to live."""
     for path in _in(folder):
         with contextlib.suppress(OSError):  # another was faster, or it is a colleague's
-            if void(path, stale=0):
+            if void(path, stale=-math.inf):
                 path.unlink()
 
 

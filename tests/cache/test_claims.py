@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,19 @@ def test_a_claim_that_this_user_may_not_read_holds(claim, monkeypatch):
         patch.setattr(claims.store.os, "open", denied)
         assert not claims.void(claim)
     assert claim.exists() and not claims.void(claim)
+
+
+def test_claims_of_a_finished_cache_go_but_for_those_of_the_living(claim):
+    """Which drop their own, or are at other parts of it; of another machine's nobody can tell."""
+    names = {end: claim.with_name(f"{PREFIX}{end}") for end in ("dead", "elsewhere", "mine")}
+    dead(names["dead"])
+    mine = str(TemporaryName.new())
+    names["mine"].write_text(mine)
+    home = replace(TemporaryName.parse(mine).home, host="elsewhere", boot="0123456789ab")
+    names["elsewhere"].write_text(str(replace(TemporaryName.parse(mine), home=home)))
+    os.utime(names["elsewhere"], (1e11, 1e11))  # by a clock that is ahead
+    claims.clear(claim.parent)
+    assert list(claim.parent.iterdir()) == [names["mine"]]
 
 
 def test_whether_an_empty_file_is_held_is_not_asked_by_a_lock(tmp_path, monkeypatch):

@@ -525,6 +525,25 @@ def test_the_lock_of_a_dead_push_is_removed_and_that_of_a_living_one_is_waited_f
     assert push.push(one, str(remote), replace=True).news and not lock.exists()
 
 
+def test_the_lock_of_a_dead_push_is_removed_once_where_machines_do_not_see_each_others_flock(one, remote, monkeypatch):
+    """A second one found it dead, too, and comes when the first has its own lock there."""
+    push.push(one, str(remote))
+    lock, real = remote / folder.LOCK, temporary_names.abandoned
+    lock.write_text(str(TemporaryName.new().left()))
+    monkeypatch.setattr(folder.fcntl, "flock", lambda *given: None)
+    first, second = folder.Folder(remote), folder.Folder(remote)
+    with contextlib.ExitStack() as held:
+
+        def abandoned(*given):
+            monkeypatch.setattr(temporary_names, "abandoned", real)
+            held.enter_context(first._turn())
+            return True
+
+        monkeypatch.setattr(temporary_names, "abandoned", abandoned)
+        assert not second._break(lock) and lock.exists()
+    assert not lock.exists()
+
+
 def test_every_shard_that_was_ever_published_is_known(sharded, one, two, remote):
     for path in (one, two):
         push.push(path, str(remote), replace=True)
