@@ -151,6 +151,8 @@ def _cluster() -> str:
 
     scontrol goes by SLURM_CLUSTERS, as sbatch and squeue do.
     """
+    if shutil.which("scontrol") is None:
+        return ""
     asked = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
     found = re.search(r"^ClusterName\s*=\s*(\S+)\s*$", asked.stdout, re.MULTILINE)
     return f"@{re.sub(r'[^A-Za-z0-9_.]', '_', found[1])}" if found and not asked.returncode else ""

@@ -252,7 +252,7 @@ def test_what_another_command_submits_meanwhile_stays(cluster, tmp_path):
     assert said(tmp_path) == {"world@here-new"}
 
 
-def test_folders_bear_the_name_of_the_cluster_where_it_has_one(submitit, cluster, tmp_path):
+def test_folders_bear_the_name_of_the_cluster_where_it_has_one(submitit, cluster, tmp_path, monkeypatch):
     config = r"printf 'Configuration data\nClusterName             = a-b\nSlurmctldHost[0]        = x(y)\n'"
     for answer, begin in ((config, "world@a_b-"), ("echo slurm_load_ctl_conf error; exit 1", "world-")):
         cluster(scontrol=answer)
@@ -260,6 +260,8 @@ def test_folders_bear_the_name_of_the_cluster_where_it_has_one(submitit, cluster
         slurm.run(Engine("slurm", 1), work(tmp_path))
         (new,) = said(tmp_path) - before
         assert new.startswith(begin)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert slurm._cluster() == ""
 
 
 def job(tmp_path, script, last=False, **environment):
