@@ -67,7 +67,7 @@ def doomed(work: Callable[[], object]) -> Iterator[int]:
         os.waitpid(pid, 0)
 
 
-def until(happened: Callable[[], object], what: str, seconds: float = 60.0, *, pause: float = 0.01) -> None:
+def until(happened: Callable[[], object], what: str, seconds: float = 300.0, *, pause: float = 0.01) -> None:
     """Wait for something that another process or thread does.  Raises TimeoutError where it never does."""
     ends = time.monotonic() + seconds
     while not happened():
