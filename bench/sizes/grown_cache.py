@@ -1,7 +1,8 @@
 """A cache with as many entities as one likes, for links: `python -m bench.sizes.grown_cache CACHE FOLDER 6000000`.
 
 What a head of texts reads is taken over from a cache that was extracted, with its recipes, so that its encoder links.
-Behind its entities stand made-up ones: names that exchange the words of real ones, and vectors of real ones with noise.
+Behind its entities stand made-up ones: names that exchange the words of real ones, and vectors of real ones with noise,
+which repeat after a million: their files have several names.
 """
 
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import cache
 from bench.sizes.planning import SHARD_ROWS
 from cache.fingerprint import shard_key
+from cache.manifests.entries import ShardEntry
 from cache.names import PartName
 from cache.reader import Reader
 from cache.writing.draft import Draft
@@ -22,6 +24,7 @@ from common.output import Progress
 PARTS = tuple(map(PartName, ("entity.ids", "entity.text", "mention.ids", "mention.text", "pair.candidates")))
 NOISE = 0.5  # of a vector's length
 WORDS = 3  # of a name that is made up
+REPEATED = 128  # shards of vectors
 
 
 def main() -> None:
@@ -42,14 +45,20 @@ def write(source: Reader, folder: Path, entities: int) -> None:
             }
             columns = {name: spec.read for name, spec in manifest.parts[part].columns.items()}
             plan = PartPlan(part, recipe, columns, manifest.parts[part].inputs)
+            listed: list[ShardEntry] = []
             held = {name: source.column(part.column(name)) for name in columns}
             for index, begin in enumerate(range(0, tables[part.table], SHARD_ROWS)):
                 rows = np.arange(begin, min(begin + SHARD_ROWS, tables[part.table]))
                 key = shard_key(plan.fingerprint, [str(tables).encode(), str(begin).encode()])
                 shard = Shard(ShardPlan(plan, index, begin, len(rows), key))
+                if part == "entity.text" and index >= REPEATED and len(rows) == SHARD_ROWS:
+                    draft.take(shard.plan, folder, listed[index % REPEATED])
+                    progress.advance(len(rows))
+                    continue
                 for name, values in held.items():
                     shard.put(name, np.arange(len(rows)), made.rows(name, values, rows))
-                draft.save(shard)
+                listed.append(shard.save(folder))
+                draft.adopt(shard.plan)
                 progress.advance(len(rows))
     about = {
         "dataset": manifest.dataset.as_json(),

@@ -29,6 +29,7 @@ SHARDS, WORK, TEMPORARY, OTHER = (
     "temporary files of processes that have ended",
     "manifests and signatures of other caches",
 )
+CODES = "codes for searches, made again by the next link that needs them"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Collected:
     def __str__(self) -> str:
         gone = [file for file in self.files if not file.kept]
         rows = []
-        for kind in (SHARDS, WORK, TEMPORARY, OTHER):
+        for kind in (SHARDS, WORK, TEMPORARY, OTHER, CODES):
             some = [file for file in self.files if file.kind == kind]
             done = "kept" if any(file.kept for file in some) else "removed" if self.deleted else "to be removed"
             rows += [(kind, len(some), size(sum(file.bytes for file in some)), done)] * bool(some)
@@ -119,6 +120,8 @@ def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
                 yield Leftover(name, status.st_size, WORK if new else TEMPORARY, new and not unfinished)
             elif path.name.startswith(claims.PREFIX) and claims.void(path):
                 yield Leftover(name, status.st_size, TEMPORARY)
+            elif path.name.startswith(temporary_names.SEARCH):
+                yield Leftover(name, status.st_size, CODES)
             elif place != folder and BESIDE.fullmatch(path.name) and beside is not None and name not in beside:
                 yield Leftover(name, status.st_size, OTHER)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 PREFIX = ".partial-"
+SEARCH = ".search-"  # of what is only made again if it is removed: codes of vectors
 STALE_SECONDS = 24 * 3600.0
 QUIET_SECONDS = 600.0  # of a name without a namespace, as older versions gave: its process may live on another machine
 DEAD = "ZX"  # states in /proc of what has ended, but that its parent has not asked for yet

@@ -12,11 +12,12 @@ from common.errors import ConfigError
 from common.output import say
 from extract.retrieval import by_name, sources
 from extract.retrieval.by_name import NO_ALIASES, Aliases
-from extract.retrieval.by_vectors import NAMES
+from extract.retrieval.by_vectors import NAMES, VECTORS
 from extract.retrieval.faiss_index import NEAREST, SAMPLE, Approximate, recall
-from extract.retrieval.nearest import Mapped, Places, Stored
+from extract.retrieval.nearest import Mapped, Nearest, Places, Stored
 from extract.retrieval.sources import Sources
 from link.questions import QuestionError
+from link.ranking.entity_search import kept
 
 CANDIDATES = PartName("pair.candidates")
 
@@ -93,10 +94,14 @@ class CandidateLists:
 
     @cached_property
     def _retrieval(self) -> Sources:
-        searching = {"searching": self._indexed} if self._index == "faiss" else {}
+        searching = {"searching": self._indexed if self._index == "faiss" else self._exactly}
         return Sources(
             self._by, self._names, self._ids, lambda name: Mapped(self._reader.pieces(name)), self._aliases, **searching
         )
+
+    def _exactly(self, source: str, entities: Stored, order: Places) -> Nearest:
+        """Return what finds the nearest entities, whose codes lie beside the shards where there are many."""
+        return Nearest(entities, order, kept(self._reader, [VECTORS[source][1]]))
 
     def _indexed(self, source: str, entities: Stored, order: Places) -> Approximate:
         """Return an index of faiss, and say how much of the exact lists it finds for mentions of the cache."""

@@ -10,7 +10,7 @@ import melcache
 from cache.checks.verify import verify
 from common.errors import ConfigError
 from extract import pipeline
-from extract.retrieval import by_name, nearest
+from extract.retrieval import by_name, codes, nearest
 from extract.retrieval.by_vectors import VECTORS, by_cosine, fused
 from extract.retrieval.name_order import NameOrder
 from extract.retrieval.nearest import Mapped, Nearest
@@ -29,8 +29,10 @@ def steps(vectors):
 @pytest.mark.parametrize("kept", [1 << 21, 20])
 @pytest.mark.parametrize("k", [1, 6, 40, 60])
 def test_nearest_entities_are_those_of_integers(monkeypatch, block, chunk, group, kept, k):
-    for name, value in (("BLOCK", block), ("CHUNK", chunk), ("GROUP", group), ("RECHECKED", 9), ("KEPT", kept)):
+    for name, value in (("BLOCK", block), ("RECHECKED", 9)):
         monkeypatch.setattr(nearest, name, value)
+    for name, value in (("CHUNK", chunk), ("GROUP", group), ("HELD", kept)):
+        monkeypatch.setattr(codes, name, value)
     rng = np.random.default_rng(0)
     mentions, entities = rng.normal(size=(11, 9)).astype(np.float16), rng.normal(size=(40, 9)).astype(np.float16)
     entities[5:25] = entities[5]  # they tie
@@ -67,10 +69,10 @@ def test_what_is_kept_is_bounded_where_entities_tie(monkeypatch, alike):
         mentions = np.abs(mentions)
         entities = np.where(np.arange(3_000)[:, None] % 100 == 0, -np.abs(entities), np.float16(0))
     order, held, cat = rng.permutation(3_000), [], torch.cat
-    for name, value in (("CHUNK", 64), ("KEPT", 500), ("RECHECKED", 100)):
-        monkeypatch.setattr(nearest, name, value)
+    for of, name, value in ((codes, "CHUNK", 64), (codes, "HELD", 500), (nearest, "RECHECKED", 100)):
+        monkeypatch.setattr(of, name, value)
     monkeypatch.setattr(
-        nearest.torch, "cat", lambda given, **more: (held.append(sum(map(len, given))), cat(given, **more))[1]
+        codes.torch, "cat", lambda given, **more: (held.append(sum(map(len, given))), cat(given, **more))[1]
     )
     scores = steps(mentions) @ steps(entities).T
     expected = [sorted(range(3_000), key=lambda e, row=row: (-row[e], order[e]))[:7] for row in scores]

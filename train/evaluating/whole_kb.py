@@ -89,8 +89,8 @@ def with_entities(towers: Towers, table: Table, most: int) -> Towers:
 def scores_of(towers: Towers, table: Table, rows: Tensor, entities: Tensor) -> Tensor:
     """Return the exact scores, float64 (n, k), of mention rows (n,) with entities (n, k) each, all in host memory."""
     listed, places = entities.unique(return_inverse=True)
-    vectors = _vectors(towers, table, "entity", listed) if towers.known is None else towers.known[listed]
-    mentions, there, found = _vectors(towers, table, "mention", rows), rows.to(table.device), []
+    vectors = vectors_of(towers, table, "entity", listed) if towers.known is None else towers.known[listed]
+    mentions, there, found = vectors_of(towers, table, "mention", rows), rows.to(table.device), []
     for row in range(len(rows)):  # sums of products are exact, in whatever order
         exact = vectors[places[row]].double() @ mentions[row].double()
         if towers.pairs is not None:
@@ -144,9 +144,9 @@ def _count(
     towers: Towers, table: Table, rows: Tensor, gold: Tensor, world: World, progress: Progress
 ) -> tuple[Tensor, Tensor]:
     """Return how many of this process's share of the entities stand above gold and how many others tie with it."""
-    mentions = _vectors(towers, table, "mention", rows)
+    mentions = vectors_of(towers, table, "mention", rows)
     golds, own = gold.cpu().unique(return_inverse=True)
-    vectors = _vectors(towers, table, "entity", golds)
+    vectors = vectors_of(towers, table, "entity", golds)
     own = (mentions.double() * vectors[own.to(table.device)].double()).sum(1, keepdim=True)
     there, size = rows.to(table.device), BLOCK[table.device.type]
     if towers.pairs is not None:
@@ -171,7 +171,7 @@ def _count(
 
 def _best(towers: Towers, table: Table, rows: Tensor, k: int, bits: int, progress: Progress) -> Tensor:
     """Return the k best entities of mention rows, (n, k); score and row are one integer, so that ties have an order."""
-    mentions = _vectors(towers, table, "mention", rows)
+    mentions = vectors_of(towers, table, "mention", rows)
     best = torch.full((len(rows), k), -(1 << 62), device=table.device)
     last = (1 << bits) - 1
     for begin, entities in _chunks(towers, table):
@@ -190,11 +190,14 @@ def _chunks(towers: Towers, table: Table, world: World = ALONE) -> Iterator[tupl
     """Yield first row and vectors (c, D) of all entities, or of a process's share, float32."""
     for rows in torch.arange(table.entity_count).split(CHUNK[table.device.type])[world.rank :: world.size]:
         begin, end = int(rows[0]), int(rows[-1]) + 1
-        yield begin, _vectors(towers, table, "entity", rows) if towers.known is None else towers.known[begin:end]
+        yield begin, vectors_of(towers, table, "entity", rows) if towers.known is None else towers.known[begin:end]
 
 
-def _vectors(towers: Towers, table: Table, kind: str, rows: Tensor) -> Tensor:
-    """Return the vectors of rows (n,) on the grid, (n, D) float32."""
+def vectors_of(towers: Towers, table: Table, kind: str, rows: Tensor) -> Tensor:
+    """Return the vectors of mention or entity rows (n,), host memory, on the grid, (n, D) float32.
+
+    `kind` is "mention" or "entity". Raises NotFiniteError, naming the row.
+    """
     vectors = towers.mentions if kind == "mention" else towers.entities
     count = table.mention_count if kind == "mention" else table.entity_count
     size, found = min(PIECES[kind], count), []
@@ -221,7 +224,7 @@ def blocks(
     groups, size = _groups(torch.arange(len(rows))), BLOCK[table.device.type] // (1 if towers.pairs is None else PAIRS)
     with _progress(groups, table, label) as progress:
         for group in groups:
-            mentions, there = _vectors(towers, table, "mention", rows[group]), group.to(table.device)
+            mentions, there = vectors_of(towers, table, "mention", rows[group]), group.to(table.device)
             for begin, entities in _chunks(towers, table):
                 columns = torch.arange(begin, begin + len(entities), device=table.device)
                 for block in torch.arange(len(group), device=table.device).split(size):

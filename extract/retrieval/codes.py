@@ -1,0 +1,180 @@
+"""Vectors as codes of eight bits, and which of them may be among the nearest: in memory, or in a file that is mapped.
+
+A vector e is kept as codes c of a byte each and a scale s; the length of what they leave, r = e - s c, is known. A
+mention's vector q is one or two such rows, the second of what the first leaves, and p what is left. Sums of products of
+codes are exact integers. By Cauchy and Schwarz they miss the product of both vectors by at most |r||q| + |s c||p|.
+"""
+
+import mmap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cache import edges
+from cache.store import checked_file
+from cache.store.temporary_names import SEARCH
+from common.errors import CacheError
+from common.output import Progress, say, size
+
+FEWEST = 1 << 28  # bytes of codes that are worth a file
+CHUNK = 1 << 16  # vectors compared at a time
+HELD = 1 << 21  # pairs of a mention and an entity that may be among its nearest, beside those of a chunk: 20 bytes each
+GROUP = 64  # vectors of which the best stands for all, where a bound of the k nearest is looked for
+STEPS = 127  # of a code
+SLACK = 1e-6  # more than float32 rounds off a sum of scales times integers that is about 1
+DRIFT = 1e-5  # of a length: more than another processor's last digits change a vector by
+
+ALIGNED, FLOAT = 64, 4  # bytes
+
+Rows = Callable[[np.ndarray], np.ndarray]  # vectors (n, D) on the grid of rows (n,)
+Pairs = tuple[Tensor, Tensor, Tensor]  # rows of entities, places of mentions, and bounds of their scores, each (n,)
+Compare = Callable[[int, np.ndarray], np.ndarray]  # from a mention's place and rows to the nearest of these
+Blocks = Iterator[tuple[int, np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where codes are kept from one search to the next: a folder, and the sha256 of all that decides the vectors."""
+
+    folder: Path
+    key: str
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / f"{SEARCH}{self.key}"
+
+
+class Codes:
+    """The codes of vectors (E, D), in a file of `kept` where they are large and it can be written."""
+
+    def __init__(self, rows: Rows, shape: tuple[int, ...], kept: Kept | None = None) -> None:
+        self._count, self._width = shape[0], shape[1]
+        start = -(-self._count * self._width // ALIGNED) * ALIGNED
+        self._bytes = start + 3 * FLOAT * self._count
+        data = _file(kept.path, self._bytes, self._made(rows)) if kept and start >= FEWEST else None
+        self._codes = torch.empty(self._count, self._width, dtype=torch.int8)
+        self._numbers = torch.empty(3, self._count)  # scales, errors, lengths
+        if data is not None:
+            self._codes = torch.frombuffer(data, dtype=torch.int8, count=self._codes.numel()).view_as(self._codes)
+            self._numbers = torch.frombuffer(
+                data, dtype=torch.float32, count=self._numbers.numel(), offset=start
+            ).view_as(self._numbers)
+        else:
+            for begin, codes, numbers in self._made(rows):
+                self._codes[begin : begin + len(codes)] = torch.from_numpy(codes)
+                self._numbers[:, begin : begin + len(codes)] = torch.from_numpy(numbers)
+        self._longest = max(1.0, float(self._numbers[2].amax())) if self._count else 1.0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def possible(self, mentions: np.ndarray, k: int, nearest: Compare) -> list[np.ndarray]:
+        """Return for each mention (B, D), none of them 0, rows among which are its k nearest.
+
+        Where so many may be that they take memory, `nearest` returns the k nearest of some rows to the one at a place.
+        """
+        scales, codes, rest = coded(mentions)
+        count = len(mentions)
+        if count > 1:  # of one mention the second row of codes would take longer than what it saves
+            finer, second, rest = coded(rest)
+            scales, codes = np.concatenate([scales, finer]), np.concatenate([codes, second])
+        asked, steps = torch.from_numpy(codes).T.contiguous(), torch.from_numpy(scales)
+        lengths, left = torch.from_numpy(length(mentions)), torch.from_numpy(length(rest))
+        own, errors, reach = self._numbers
+        slack = SLACK * self._longest * lengths.clamp(min=1)
+        floor = torch.full((k, count), -torch.inf)  # k entities have scores of at least so much
+        kept: list[Pairs] = []
+        for begin in range(0, self._count, CHUNK):
+            rows = slice(begin, begin + CHUNK)
+            sums = torch._int_mm(self._codes[rows], asked) * steps
+            scores = sums.view(len(sums), -1, count).sum(1).mul_(own[rows, None])
+            error = errors[rows, None] * lengths + reach[rows, None] * left + slack
+            floor = torch.cat([floor, _highest(scores - error, k)]).topk(k, dim=0).values
+            most = scores.add_(error)
+            row, mention = (most >= floor[-1]).nonzero(as_tuple=True)
+            kept.append((row + begin, mention, most[row, mention]))
+            if sum(len(rows) for rows, *_ in kept) > HELD:
+                kept = [_fewer(_reaching(kept, floor[-1]), count, nearest)]
+        row, mention, _ = _reaching(kept, floor[-1])
+        return [row[mention == one].numpy() for one in range(count)]
+
+    def _made(self, rows: Rows) -> Blocks:
+        """Yield the first of some rows, their codes, and their scales, errors and lengths, (3, n)."""
+        label = "codes for the search" if self._bytes >= FEWEST else ""
+        with Progress(self._count, label, "vectors") if label else nullcontext() as progress:
+            for begin in range(0, self._count, edges.ROWS):
+                vectors = rows(np.arange(begin, min(begin + edges.ROWS, self._count)))
+                scales, codes, rest = coded(vectors)
+                errors = length(rest) + np.float32(DRIFT) * length(vectors)
+                yield begin, codes, np.stack([scales, errors, length(scales[:, None] * codes.astype(np.float64))])
+                if progress is not None:
+                    progress.advance(len(codes))
+
+
+def coded(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return scales (n,) float32, codes (n, D) int8, and what is left of the vectors (n, D), float64."""
+    values = vectors.astype(np.float64)
+    scales = (np.abs(values).max(1, initial=0) / STEPS).astype(np.float32)
+    steps = np.where(scales > 0, scales, 1)[:, None].astype(np.float64)
+    codes = (values / steps).round().clip(-STEPS, STEPS)
+    return scales, codes.astype(np.int8), values - codes * scales[:, None].astype(np.float64)
+
+
+def length(vectors: np.ndarray) -> np.ndarray:
+    """Return the length of each row (n, D), rounded up: (n,) float32."""
+    return (np.linalg.norm(vectors, axis=1) * (1 + SLACK)).astype(np.float32)
+
+
+def _fewer(kept: Pairs, count: int, nearest: Compare) -> Pairs:
+    """Return of each mention the nearest of those kept, by their vectors, where there are many."""
+    row, mention, _ = kept
+    if len(row) <= HELD // 2:
+        return kept
+    found = [nearest(one, row[mention == one].numpy()) for one in range(count)]
+    places = torch.repeat_interleave(torch.tensor([len(rows) for rows in found]))
+    return torch.from_numpy(np.concatenate(found)), places, torch.full((len(places),), torch.inf)
+
+
+def _reaching(kept: Sequence[Pairs], floor: Tensor) -> Pairs:
+    """Return what was kept and has a bound that still reaches its mention's floor (B,)."""
+    row, mention, most = (torch.cat(some) for some in zip(*kept, strict=True))
+    there = most >= floor[mention]
+    return row[there], mention[there], most[there]
+
+
+def _highest(scores: Tensor, k: int) -> Tensor:
+    """Return k scores of each column (n, B), or as many as there are, none above its k highest: (m, B)."""
+    size = max(1, min(GROUP, len(scores) // (4 * k)))
+    some = scores[: len(scores) // size * size].view(-1, size, scores.shape[1]).amax(1)
+    return some.topk(min(k, len(some)), dim=0).values
+
+
+def _file(path: Path, count: int, blocks: Blocks) -> mmap.mmap | None:
+    """Return a mapped file of so many bytes, made if need be; None where it cannot be made."""
+    if (found := checked_file.mapped(path, count)) is None:
+        try:
+            checked_file.write(path, _parts(count, blocks))
+        except CacheError as error:
+            if (found := checked_file.mapped(path, count)) is None:  # else another process was faster
+                say(f"the codes for the search ({size(count)}) are held in memory and made again each time: {error}")
+            return found
+        found = checked_file.mapped(path, count)
+    return found
+
+
+def _parts(count: int, blocks: Blocks) -> Iterator[bytes | memoryview]:
+    """Yield codes, then at the end of so many bytes their numbers."""
+    numbers, written = [], 0
+    for _, codes, of in blocks:
+        yield codes.reshape(-1).view(np.uint8).data
+        numbers.append(of)
+        written += codes.nbytes
+    rest = np.concatenate(numbers, 1)
+    yield bytes(count - written - rest.nbytes)
+    yield rest.reshape(-1).view(np.uint8).data
