@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import math
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from workers.engine import Engine
 from workers.work import Coming, Work, python_path, tell_failed
 
 LOOK = 0.5  # seconds between two looks at the tasks
+REACH = 10.0  # seconds in which the head of a cluster answers
 AGAIN = 3  # times that Ray starts a task again whose process or node has died
 # begin the names of variables that workers get
 PASSED = ("MELCACHE_", "HF_HOME", "HF_HUB_", "TORCH_HOME", "XDG_CACHE_HOME")
@@ -60,16 +62,33 @@ def _connected(address: str) -> Iterator[Any]:
     """Yield Ray, connected to a cluster; where none is named, to the one of this machine, or one of its own."""
     import ray
 
+    _reach(address or os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(address=address or None, log_to_driver=False, logging_level="CRITICAL")
     except (RuntimeError, ConnectionError, ValueError, TimeoutError) as error:
         where = f":{address}" if address else ""
         said = " ".join(str(error).split())
-        raise ConfigError(f"--workers-on ray{where}: {said:.500}") from None
+        todo = ". Install the cluster's versions here" if said.startswith("Version mismatch") else ""
+        raise ConfigError(f"--workers-on ray{where}: {said:.500}{todo}") from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise ConfigError where nobody listens at HOST:PORT: Ray would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH).close()
+    except (OSError, OverflowError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"--workers-on ray:{address}: nothing answers there ({said}). Expected HOST:PORT of the cluster's head, "
+            "as `ray start --head` shows it"
+        ) from None
 
 
 def _shares(ray: Any, count: int) -> tuple[int, int, float]:

@@ -21,7 +21,7 @@ from workers.engine import Engine
 
 SEED = 4
 GONE = f"{1 << 30} - - -"  # no process
-LEAST = {"local": 1, "slurm": 4, "ray": 2, "remote": 1}  # trials
+LEAST = {"local": 1, "slurm": 5, "ray": 2, "remote": 1}  # trials
 
 
 @pytest.mark.slow
@@ -98,6 +98,12 @@ def test_what_a_series_must_not_leave_is_found(commanded, wrong, said):
     wrong(commanded.place, commanded.record)
     (problem,) = commanded.problems(0)
     assert problem.startswith(said)
+
+
+def test_what_slurm_refuses_must_be_told_in_a_line():
+    assert engines._refused(["Slurm refuses the job: invalid partition specified: nowhere; Batch job"]) == []
+    for said in ([], ["a", "invalid partition specified: nowhere"], ["invalid partition specified: nowhere\n"], ["a"]):
+        assert engines._refused(said) != []
 
 
 def test_turns_try_all_real_commands():

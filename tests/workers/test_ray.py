@@ -1,5 +1,6 @@
 """Workers on Ray: shares of a cluster, and what cannot be used is one line.  Real clusters: torture/clusters/."""
 
+import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,6 +77,7 @@ def installed(monkeypatch):
         found = SimpleNamespace(init=init, shutdown=lambda: None, nodes=cluster(*nodes).nodes)
         monkeypatch.setitem(sys.modules, "ray", found)
         monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+        monkeypatch.setattr(ray, "_reach", lambda address: None)
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         return asked
 
@@ -89,6 +91,32 @@ def test_a_cluster_that_cannot_be_used_is_one_line_before_anything_is_planned(tm
     with pytest.raises(ConfigError, match=r"--workers-on ray:head:6379: ") as refused:
         use(Engine("ray", 0, "head:6379"), work(tmp_path))
     assert "\n" not in str(refused.value) and str(error).split()[-1] in str(refused.value)
+
+
+def test_another_version_says_what_to_do(tmp_path, installed):
+    installed(error=ERRORS[0])
+    with pytest.raises(ConfigError, match=r"Ray: 2.9.0 This process. Install the cluster's versions here$"):
+        launch.check(Engine("ray", 0, "head:6379"), tmp_path)
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "localhost:{}", "127.0.0.1:99999{}"])
+def test_an_address_where_nobody_listens_is_told_at_once(tmp_path, installed, monkeypatch, form):
+    """Ray itself waits for minutes there."""
+    reach = ray._reach
+    asked = installed((True, {"CPU": 1.0}))
+    monkeypatch.setattr(ray, "_reach", reach)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = form.format(listening.getsockname()[1])
+        with pytest.raises(ConfigError, match=rf"--workers-on ray:{address}: nothing answers there"):
+            launch.check(Engine("ray", 0, address), tmp_path)
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(ConfigError, match="nothing answers there"):
+            ray.run(Engine("ray", 0), work(tmp_path))
+        assert asked == []
+        listening.listen()
+        if "99999" not in address:
+            assert launch.check(Engine("ray", 0, address), tmp_path) is False and asked == [address]
 
 
 def test_where_no_cluster_is_named_none_need_be_there_yet(installed, monkeypatch):

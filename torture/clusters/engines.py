@@ -85,6 +85,11 @@ def on_slurm(scratch: Path, seed: int) -> Trials:
             trial.workers(WORKERS)
         yield "two commands at once", [*trial.problems(WORKERS), *_jobs()]
 
+        trial = Trial(scratch / "refused", seed, _engine("slurm:2", f"{OPTIONS} partition=nowhere"))
+        with trial:
+            pass
+        yield "a partition that there is not", [*_refused(trial.failures), *trial.left(), *_jobs()]
+
         real = Commanded(
             scratch / "real", (name := command(seed)), seed, ("--workers-on", "slurm:2", "--slurm", OPTIONS, "--wait")
         )
@@ -152,6 +157,12 @@ def _disturb(workers: list[Worker]) -> None:
     _preempt(second)
     _do("scontrol", "update", f"nodename={third.node}", "state=drain", "reason=torture")
     _do("scancel", "--signal=USR2", f"{fourth.job}_{fourth.place}")  # as before a time limit
+
+
+def _refused(said: list[str]) -> list[str]:
+    """Return what is wrong with what was said of jobs that Slurm refuses."""
+    told = len(said) == 1 and "\n" not in said[0] and "invalid partition specified: nowhere" in said[0]
+    return [] if told else [f"said of no such partition: {said}"]
 
 
 def _preempt(worker: Worker) -> None:
