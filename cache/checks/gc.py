@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cache import manifests, store
+from cache.remotes.meeting_names import MEETING, NAMED
 from cache.schema import PARTS
 from cache.store import claims, lacking, plans, temporary_names
 from cache.store.temporary_names import TemporaryName
@@ -23,10 +24,11 @@ from common.paths import exists, is_folder, names
 
 SHARD = re.compile(rf"({'|'.join(map(re.escape, PARTS))})-[0-9]{{5,}}\.[0-9a-f]{{12}}\.h5")
 BESIDE = re.compile(r"[0-9a-f]{64}\.(json|sig)")
-SHARDS, WORK, TEMPORARY, OTHER = (
+SHARDS, WORK, TEMPORARY, MET, OTHER = (
     "shards that no manifest here lists",
     "unfinished work: newer than the manifest, or without one",
     "temporary files of processes that have ended",
+    "what machines that have met here left",
     "manifests and signatures of other caches",
 )
 CODES = "codes for searches, made again by the next link that needs them"
@@ -54,7 +56,7 @@ class Collected:
     def __str__(self) -> str:
         gone = [file for file in self.files if not file.kept]
         rows = []
-        for kind in (SHARDS, WORK, TEMPORARY, OTHER, CODES):
+        for kind in (SHARDS, WORK, TEMPORARY, MET, OTHER, CODES):
             some = [file for file in self.files if file.kind == kind]
             done = "kept" if any(file.kept for file in some) else "removed" if self.deleted else "to be removed"
             rows += [(kind, len(some), size(sum(file.bytes for file in some)), done)] * bool(some)
@@ -89,6 +91,8 @@ def collect(folder: Path, *, delete: bool = False, unfinished: bool = False) -> 
         for file in files:
             if not file.kept:
                 (folder / file.file).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it holds more, or there is none
+            (folder / MEETING).rmdir()
         checksums.forget(folder, (file.file for file in files if not file.kept))
         for place in (folder, folder / manifests.COPIES):
             if is_folder(place):
@@ -108,6 +112,10 @@ def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
         ):
             new = status.st_mtime_ns >= finished
             yield Leftover(path.name, status.st_size, WORK if new else TEMPORARY, new and not unfinished)
+    for path, status in _files(folder / MEETING):  # of a place that others push to
+        name, new = str(path.relative_to(folder)), status.st_mtime_ns >= finished
+        if NAMED.fullmatch(name):
+            yield Leftover(name, status.st_size, WORK if new else MET, new and not unfinished)
     for place in (folder, folder / manifests.COPIES):
         for path, status in _files(place):
             name = str(path.relative_to(folder))

@@ -10,8 +10,8 @@ from cache.store.resumable_file import WriteError
 from common.errors import CacheError
 from common.output import say
 
-FAILURES, RETRY = 5, 30.0  # in a row before a remote is asked no more; seconds between them
-MOST = 20  # in all: one that reads but never writes does not fail in a row
+FAILURES, RETRY = 5, 30.0  # before a remote is asked no more; seconds after one in which it is not asked
+CALM = 300.0  # seconds without a failure behind which earlier ones count no more: reads may go on where writes fail
 Result = TypeVar("Result")
 
 
@@ -21,7 +21,6 @@ class Contact:
     def __init__(self) -> None:
         self.over, self.ended = False, threading.Event()
         self._lock, self._failures, self._silent = threading.Lock(), 0, float("-inf")
-        self._total = 0
 
     @property
     def there(self) -> bool:
@@ -39,7 +38,8 @@ class Contact:
         except CacheError as error:
             self.failed(error)
             return otherwise
-        self._failures = 0
+        if board.clock() > self._silent + CALM:
+            self._failures = 0
         return found
 
     def failed(self, error: CacheError) -> None:
@@ -48,12 +48,11 @@ class Contact:
             if self.ended.is_set() or self.over:
                 return
             self._failures += 1
-            self._total += 1
             self._silent = board.clock() + RETRY
-            self.over = isinstance(error, SlowError) or self._failures >= FAILURES or self._total >= MOST
+            self.over = isinstance(error, SlowError) or self._failures >= FAILURES
         if self.over:
             say(f"warning: {error}. This machine makes the rest alone")
-        elif self._total == 1:
+        elif self._failures == 1:
             say(f"warning: {error}. This machine goes on without others, and asks again in {RETRY:g} s")
 
     def advance(self, count: int) -> None:

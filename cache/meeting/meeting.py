@@ -17,6 +17,7 @@ from cache.meeting.alone import Alone
 from cache.meeting.contact import Contact
 from cache.meeting.transfers import Transfers
 from cache.remotes.base import Conditional, SlowError
+from cache.remotes.meeting_names import MEETING
 from cache.sharing import board, download
 from cache.sharing.board import Board
 from cache.store.claims import Claims
@@ -27,7 +28,7 @@ from common.errors import CacheError
 from common.output import say
 
 MOST = 2  # groups that wait to be sent: what a machine that dies has made in vain
-TRIES = 3  # of sending or fetching one group
+TRIES = 3  # of claiming, sending or fetching one group
 Groups = Mapping[str, Sequence[ShardPlan]]  # what is claimed together, by name: all its planned shards
 
 
@@ -121,7 +122,7 @@ class Meeting(Alone):
             return False
         if others := sorted(self._board.others()):
             say(
-                f"warning: machines of another plan meet or have met at {url} ({board.FOLDER}/{others[0]}-...), and "
+                f"warning: machines of another plan meet or have met at {url} ({MEETING}/{others[0]}-...), and "
                 f"this one, of plan {self.name}, does not take part. To meet, give all the same release, options, "
                 "precision, weights and version of melcache, and rows in one order (--reorder)"
             )
@@ -145,7 +146,16 @@ class Meeting(Alone):
         self._follow()
         if mine and self._published:
             self._board.drop(name)
+        if not (mine or self._board.busy(name) or self._finished(name)):
+            self._refused(name)
         return mine and not self._published
+
+    def _refused(self, name: str) -> None:
+        """Note that a claim cannot be written, though nobody is seen to have one."""
+        self._tries[name] = self._tries.get(name, 0) + 1
+        if self._tries[name] == TRIES:
+            say(f"warning: {name} cannot be claimed at {self._remote.url}, where nobody is at it: it is made here")
+            self._bad.add(name)
 
     def _follow(self) -> None:
         """Where what others had put there is gone, go by the cache that they have published."""

@@ -7,7 +7,6 @@ void, and the first to replace it has it: no two clocks need to agree. Files of 
 stands for the keys of all shards that are planned, so that machines of different plans do not meet.
 """
 
-import re
 import secrets
 import threading
 import time
@@ -19,17 +18,15 @@ from cache.manifests import fields
 from cache.manifests.entries import Manifest, ShardEntry
 from cache.manifests.fields import check_fields
 from cache.remotes.base import Conditional, Remote
+from cache.remotes.meeting_names import CLAIM, MEETING, NAMED, PROBE, RECEIPT
 from cache.schema import HOMES
 from cache.sharing.download import DamagedError
 from cache.writing.writer import ShardPlan
 from common.errors import CacheError
 
-FOLDER = "meeting"
 BEAT, QUIET, POLL = 20.0, 120.0, 3.0
 MOST_FILES = 4 * manifests.MAX_SHARDS  # of meetings at one remote
 RECEIPT_BYTES = 1 << 20
-CLAIM, RECEIPT, PROBE = "claim", "json", "probe"
-NAMED = re.compile(rf"{FOLDER}/([0-9a-f]{{16}})-([a-z0-9_.-]+)\.({CLAIM}|{RECEIPT}|{PROBE})")
 clock = time.monotonic
 
 
@@ -74,7 +71,7 @@ class Board:
 
     def others(self) -> set[str]:
         """Return the names of other meetings that have left files there."""
-        found = self._remote.versions(f"{FOLDER}/", MOST_FILES)
+        found = self._remote.versions(f"{MEETING}/", MOST_FILES)
         return {name[1] for name in map(NAMED.fullmatch, found) if name} - {self._meeting}
 
     def look(self, *, now: bool = False) -> None:
@@ -82,7 +79,7 @@ class Board:
         with self._lock:
             if clock() - self._looked < POLL and not now:
                 return
-            found = self._remote.versions(f"{FOLDER}/{self._meeting}-", MOST_FILES)
+            found = self._remote.versions(f"{MEETING}/{self._meeting}-", MOST_FILES)
             self._looked, before = clock(), {*self._seen, *self.finished}
             named = {(name[2], name[3]): found[name[0]] for name in map(NAMED.fullmatch, found) if name}
             here = {key: version for key, version in named.items() if key[0] in self._names}
@@ -157,7 +154,7 @@ class Board:
         return written
 
     def _path(self, name: str, kind: str) -> str:
-        return f"{FOLDER}/{self._meeting}-{name}.{kind}"
+        return f"{MEETING}/{self._meeting}-{name}.{kind}"
 
 
 def parsed(data: bytes, plans: Sequence[ShardPlan], where: str) -> list[ShardEntry]:
@@ -186,10 +183,10 @@ def clear(remote: Remote, *published: Manifest) -> None:
     """Remove what the meetings have left at which published caches were made.  Raises CacheError."""
     if isinstance(remote, Conditional) and remote.conditional:
         names = {name for manifest in published for name in meetings_of(manifest)}
-        for found in map(NAMED.fullmatch, remote.versions(f"{FOLDER}/", MOST_FILES)):
+        for found in map(NAMED.fullmatch, remote.versions(f"{MEETING}/", MOST_FILES)):
             if found and found[1] in names:
                 remote.remove(found[0])
-        remote.tidy(FOLDER)
+        remote.tidy(MEETING)
 
 
 def _entry(shard: Any, where: str) -> ShardEntry:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cache import manifests, remotes, store
 from cache.manifests.entries import Manifest, ShardEntry
 from cache.remotes.base import CARD, CARD_BYTES, MovedError, Publication, Remote, Source, State
+from cache.remotes.meeting_names import MEETING
 from cache.sharing import board, card, remote_shards
 from cache.sharing.parallel import Transfer
 from cache.sharing.signing import SIGNATURE_BYTES
@@ -154,7 +155,7 @@ def _end_meetings(remote: Remote, *published: Manifest | None) -> None:
     try:
         board.clear(remote, *filter(None, published))
     except CacheError as error:
-        say(f"warning: {error}. What is left in {remote.where(board.FOLDER)} does no harm")
+        say(f"warning: {error}. What is left in {remote.where(MEETING)} does no harm")
 
 
 def _signature(folder: Path, manifest: Manifest, remote: Remote) -> bytes | None:

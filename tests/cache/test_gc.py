@@ -172,6 +172,18 @@ def test_claims_of_the_dead_go_and_of_the_living_stay(toy):
         assert strange.exists() and (toy / f"{claims.PREFIX}mention-00002").exists()
 
 
+def test_what_a_meeting_has_left_goes_once_it_is_older_than_the_cache(toy):
+    left = [old(toy / f"meeting/{'0' * 16}-pair-00001.{kind}") for kind in ("claim", "json", "probe")]
+    theirs, work = old(toy / "meeting/notes.json"), new(toy / f"meeting/{'1' * 16}-pair-00001.claim")
+    os.utime(work, (time.time() + 9,) * 2)
+    found = {file.file: file.kept for file in gc.collect(toy, delete=True).files}
+    assert found == {str(path.relative_to(toy)): path == work for path in [*left, work]}
+    assert theirs.exists() and work.exists() and not any(path.exists() for path in left)
+    theirs.unlink()
+    assert [file.kept for file in gc.collect(toy, delete=True, unfinished=True).files] == [False]
+    assert not work.parent.exists()
+
+
 def test_what_a_pull_would_go_on_from_stays_while_it_is_new(toy):
     with Growing(toy / STALE, "a" * 64) as file:
         file.write(b"half")

@@ -16,6 +16,7 @@ from cache.checks.verify import verify
 from cache.meeting import contact
 from cache.remotes.base import SlowError
 from cache.remotes.folder import Folder
+from cache.remotes.meeting_names import MEETING
 from cache.sharing import board
 from cache.sharing.board import Board
 from cache.writing.draft import Draft
@@ -35,6 +36,7 @@ def hasty(monkeypatch):
     for name, seconds in {"BEAT": 0.03, "QUIET": 0.3, "POLL": 0.01}.items():
         monkeypatch.setattr(board, name, seconds)
     monkeypatch.setattr(contact, "RETRY", 0.01)
+    monkeypatch.setattr(contact, "CALM", 60.0)
     monkeypatch.setattr("cache.remotes.base.WAITS", ())
 
 
@@ -85,7 +87,7 @@ def is_sound(folder):
 
 
 def left(place):
-    return sorted(os.listdir(place / board.FOLDER)) if (place / board.FOLDER).exists() else []
+    return sorted(os.listdir(place / MEETING)) if (place / MEETING).exists() else []
 
 
 # --- together
@@ -238,7 +240,7 @@ def test_of_many_who_take_over_one_claim_exactly_one_has_it(place, monkeypatch):
 
 
 def receipts(place):
-    return [place / board.FOLDER / name for name in left(place) if name.endswith(".json")]
+    return [place / MEETING / name for name in left(place) if name.endswith(".json")]
 
 
 def _edit(change):
@@ -335,9 +337,9 @@ def test_a_shard_that_is_not_what_its_receipt_says_is_computed(alone, met, machi
 
 def test_a_folder_without_end_is_left(alone, machine, place, unpublished, monkeypatch, capsys):
     monkeypatch.setattr(board, "MOST_FILES", 10)
-    (place / board.FOLDER).mkdir(parents=True)
+    (place / MEETING).mkdir(parents=True)
     for number in range(20):
-        (place / board.FOLDER / f"{number:016x}-x.claim").touch()
+        (place / MEETING / f"{number:016x}-x.claim").touch()
     assert machine("a").work() == alone
     assert "more than 10 files are listed there" in capsys.readouterr().err
 
@@ -366,7 +368,7 @@ def test_a_remote_that_fails_costs_a_warning_and_no_number(
     warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert len(warned) <= 4
     assert all("no connection" in line for line in warned)
-    assert warned or len(calls) <= after
+    assert warned or after or not calls  # the last may fail when all is done
 
 
 @pytest.mark.parametrize(
@@ -385,6 +387,27 @@ def test_a_failure_that_passes_costs_little(alone, machine, place, tmp_path, mon
     assert set(at_once(machine("a"), machine("b"))) == {alone}
     assert (capsys.readouterr().err.count("goes on without others, and asks again in 0.01 s") >= 1) is bool(told)
     assert GROUPS <= len(computed(tmp_path)) <= GROUPS + 2 * told and left(place) == []
+
+
+def test_failures_count_until_there_were_none_for_long(monkeypatch, capsys):
+    """Listings go on where nothing can be written: such a remote is left, and one that fails now and then is not."""
+    now, told = [1000.0], CacheError("cannot write to remote: full")
+    monkeypatch.setattr(board, "clock", lambda: now[0])
+
+    def fail():
+        raise told
+
+    rare, often = contact.Contact(), contact.Contact()
+    for _ in range(2 * contact.FAILURES):
+        assert rare.asked(fail, "other") == "other" and rare.asked(lambda: "it", "other") == "other"
+        now[0] += contact.RETRY + contact.CALM + 1
+        assert rare.asked(lambda: "it", "other") == "it" and not rare.over
+    for count in range(1, contact.FAILURES + 1):
+        assert often.asked(fail, "other") == "other" and often.over is (count == contact.FAILURES)
+        now[0] += contact.RETRY
+        assert (often.asked(lambda: "it", "other") == "it") is not often.over
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 * contact.FAILURES + 2 and said[-1].endswith("This machine makes the rest alone")
 
 
 def test_a_remote_that_is_too_slow_is_asked_no_more(alone, machine, unpublished, monkeypatch, capsys):
@@ -411,6 +434,17 @@ def test_a_store_that_ignores_conditions_is_no_place_to_meet(alone, machine, pla
     assert left(place) == []
 
 
+def test_a_claim_that_cannot_be_written_is_done_without(alone, machine, place, tmp_path, monkeypatch, capsys):
+    inner = Folder.swap
+
+    def swap(self, name, data, version):
+        return None if name.endswith("mention-00001.claim") else inner(self, name, data, version)
+
+    monkeypatch.setattr(Folder, "swap", swap)
+    assert machine("a").work() == alone and len(computed(tmp_path)) == GROUPS
+    assert f"warning: mention-00001 cannot be claimed at {place}" in capsys.readouterr().err
+
+
 def test_an_error_here_gives_up_what_was_claimed(machine, place, monkeypatch):
     def save(self, shard):
         raise CacheError("the disk is full")
@@ -428,7 +462,7 @@ def test_machines_of_other_plans_do_not_meet_and_are_told(alone, met, machine, p
     copied(met, place)
     machine("a", seed=SEED + 1).work()
     assert "warning: machines of another plan meet or have met at" in (said := capsys.readouterr().err)
-    assert f"({board.FOLDER}/{receipts(place)[0].name[:16]}-...)" in said
+    assert f"({MEETING}/{receipts(place)[0].name[:16]}-...)" in said
     assert len(computed(tmp_path)) == GROUPS and len(receipts(place)) == GROUPS, "it leaves those of others"
 
 

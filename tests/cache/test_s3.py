@@ -11,6 +11,7 @@ from fsspec.asyn import sync_wrapper
 import melcache
 from cache import manifests, remotes
 from cache.remotes import base, patience, s3
+from cache.remotes.meeting_names import MEETING
 from cache.sharing import board, pull, push
 from cache.writing import synth
 from common.errors import CacheError, ConfigError
@@ -373,4 +374,4 @@ def test_machines_that_share_no_folder_meet_in_a_bucket(bucket, tmp_path, monkey
         one, two = pool.map(Machine.work, machines)
     made = [line for letter in "ab" for line in (tmp_path / f"log-{letter}").read_text().splitlines() if " " in line]
     assert one == two and len(made) == len(set(made)) == 3
-    assert pull.pull(tmp_path / "c", URL).id == one and not [name for name in names(bucket) if board.FOLDER in name]
+    assert pull.pull(tmp_path / "c", URL).id == one and not [name for name in names(bucket) if MEETING in name]

@@ -9,6 +9,7 @@ import pytest
 
 import melcache
 from cache.meeting.alone import Alone
+from cache.remotes.meeting_names import MEETING
 from cache.remotes.object_store import Memory
 from cache.sharing import board
 from cache.store import plans
@@ -72,7 +73,7 @@ def test_machines_make_each_task_once_and_the_cache_of_one(release, alone, tmp_p
     assert sorted(made[0] + made[1]) == sorted(names) and all(made)
     for folder in (tmp_path / "a/world", tmp_path / "b/world", tmp_path / "remote"):
         assert melcache.open(folder).id == identity
-        assert not [path for path in folder.iterdir() if path.name.startswith(".") or path.name == board.FOLDER]
+        assert not [path for path in folder.iterdir() if path.name.startswith(".") or path.name == MEETING]
 
 
 def test_groups_are_all_shards_of_tasks_by_the_names_of_their_claims(release, tmp_path):
@@ -133,4 +134,4 @@ def test_a_worker_by_plan_neither_asks_what_is_published_nor_publishes(release, 
     assert melcache.open(pipeline.run(replace(given, by_plan=digest))).id == alone[0]
     said = capsys.readouterr().err
     assert "nothing is published" not in said and f"at {tmp_path / 'remote'}: 0 of" in said
-    assert len(os.listdir(tmp_path / "remote" / board.FOLDER)) == len(alone[1])
+    assert len(os.listdir(tmp_path / "remote" / MEETING)) == len(alone[1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as tensors
 
-from cache.sharing import board
+from cache.remotes.meeting_names import MEETING
 from torture.clusters import apart, engines, noted, tiny_worker, trial
 from torture.clusters.commands import NAMES, Commanded
 from torture.clusters.engines import ENGINES
@@ -135,7 +135,7 @@ def test_a_trial_of_machines_finds_what_is_wrong(tmp_path, monkeypatch):
     for letter in "abc":
         apart.Machine(tmp_path / letter / "tiny", str(tmp_path / "remote"), tmp_path / f"log-{letter}", SEED).work()
     assert apart._problems(tmp_path, SEED) == []
-    (tmp_path / "remote" / board.FOLDER).mkdir()
+    (tmp_path / "remote" / MEETING).mkdir()
     with (tmp_path / "log-b").open("a") as log:
         log.write("range entity-00000\n" * 4)
     shutil.rmtree(tmp_path / "c")

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from cache.reader import Reader
+from cache.remotes.meeting_names import MEETING
 from cache.sharing import board
 from common.paths import exists, names
 from torture.clusters.tiny_machine import Machine
@@ -49,7 +50,7 @@ def _problems(place: Path, seed: int) -> list[str]:
     found = [f"another id in {folder}" for folder in folders if Reader(folder).id != expected]
     if not RANGES <= (computed := sum(len(_ranges(place, letter)) for letter in MACHINES)) <= RANGES + len(MACHINES):
         found.append(f"{computed} ranges computed; {RANGES} there are, for {len(MACHINES)} machines")
-    left = [name for folder in folders for name in names(folder) if name.startswith(".") or name == board.FOLDER]
+    left = [name for folder in folders for name in names(folder) if name.startswith(".") or name == MEETING]
     return [*found, *([f"left behind: {left}"] if left else [])]
 
 
