@@ -3,9 +3,7 @@
 import hashlib
 import json
 import os
-import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -22,7 +20,7 @@ from cache.sharing.board import Board
 from cache.writing.draft import Draft
 from common.errors import CacheError
 from torture.clusters.tiny_machine import Machine
-from torture.processes import child
+from torture.processes import doomed, until
 from torture.tiny_cache import PARTS, shards
 
 pytestmark = pytest.mark.usefixtures("without_fsync", "hasty")
@@ -160,14 +158,9 @@ def test_what_was_finished_before_is_shown_to_those_who_wait(alone, machine, pla
 
 
 def test_what_a_killed_machine_was_at_is_taken_over_once(alone, machine, place, tmp_path):
-    victim = child(machine("a", seconds=3600).work)
-    try:
-        while not computed(tmp_path, "a"):
-            time.sleep(0.01)
+    with doomed(machine("a", seconds=3600).work):
+        until(lambda: computed(tmp_path, "a"), "a machine begins")
         assert [name.partition(".")[2] for name in left(place)] == ["claim"]
-    finally:
-        os.kill(victim, signal.SIGKILL)
-        os.waitpid(victim, 0)
     assert set(at_once(machine("b"), machine("c"))) == {alone}
     assert len(computed(tmp_path, "bc")) == GROUPS and left(place) == []
 
