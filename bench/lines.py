@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 import cache
-from bench.encoding import pictures, texts
+from bench.encoding import bounded, texts
 from bench.measuring.kernels import Count
 from bench.measuring.processes import race
 from bench.ranking import exact_ranks
@@ -156,7 +156,7 @@ def rank(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[
 
 def extract(caches: dict[str, Path], threads: list[int], device: str) -> dict[str, list[dict[str, Any]]]:
     """Count what crosses in a batch of each encoder, and measure pictures a second of encoders and extractions."""
-    return pictures.measure(WORK / "pictures", device)
+    return bounded.measure(WORK / "pictures", device)
 
 
 def workers(caches: dict[str, Path], threads: list[int], device: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""How fast pictures become vectors: each encoder by itself, a whole extraction, and what crosses in one batch.
+"""How fast pictures become vectors: each encoder by itself, as it is and compiled, and a whole extraction.
 
 Random weights of real sizes; on a CPU toys and a few pictures, which show only that all of it runs.
 """
@@ -16,110 +16,76 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.measuring import crossings
-from bench.measuring.crossings import Crossings
+from bench.measuring.busy import busy_share
+from cache.kinds import KINDS
 from cache.names import PartName
-from common.output import say
 from extract import pipeline
 from extract.computing.missing_shards import Work
-from extract.computing.overlap import DECODING, WRITING
+from extract.computing.overlap import DECODING, ENCODING, WRITING
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
-from extract.encoders.pixels import Picture
+from extract.encoders.pixels import Picture, plain
 
-SIDES = ((80, 60), (80, 70), (60, 80), (90, 90))
-TEXTS = ("Paris at night", "the harbor", "x", "one two three four")
 # of pictures that are measured, as (width, height): most of a release's are of a few shapes
 SHAPES = ((640, 480), (480, 640), (640, 427), (500, 500), (800, 533), (1024, 683))
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}  # FLOP/s of fp16, dense
+BLOCKS = {"Bottleneck", "BasicBlock", "ResidualAttentionBlock"}  # of ResNets and of CLIP: regions that repeat
 ROLES = {"image": ("image",), "joint": ("joint",), "objects": ("objects",), "image and joint": ("image", "joint")}
 
 
-def measure(folder: Path, device: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the tables: what crosses in a batch, pictures a second of encoders, and of whole extractions."""
-    gpu = device != "cpu"
-    if not gpu:
-        say("extract: no GPU: toys and few pictures; fraction of peak and busy share of the GPU are left out")
-    tables: dict[str, list[dict[str, Any]]] = {"extract": [], "extraction": []}
-    for pixels in ("host", "device"):
-        config = ExtractConfig(
-            weights="random-full" if gpu else "random-tiny",
-            device=device,
-            pixels=pixels,
-            workers=16 if gpu else 2,
-            image_batch=64 if gpu else 4,
-        )
-        tables["extract"] += speeds(config, 8 if gpu else 1)
-        tables["extraction"].append(extraction(config, folder, 3072 if gpu else 8))
-    toys = Encoders(ExtractConfig(weights="random-tiny", device="cpu", text_batch=len(TEXTS), image_batch=len(SIDES)))
-    return tables | {"copies and waits of a batch of four": crossing(toys)}
+def speeds(config: ExtractConfig, seconds: float, *, compile_by: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield pictures a second of each encoder, what threads make being made; on a GPU the share of its fp16 peak.
 
-
-def speeds(config: ExtractConfig, batches: int) -> list[dict[str, Any]]:
-    """Return pictures a second of each encoder, what threads make being made; on a GPU the share of its peak."""
-    encoders, found = Encoders(config), []
-    count = batches * config.image_batch
-    files = [compressed(i) for i in range(min(count, 64))]
+    Each is measured for some seconds. With `compile_by`, a backend of torch.compile, as it is and compiled.
+    """
+    encoders = Encoders(config)
+    shown = [_picture(compressed(i), encoders) for i in range(min(config.image_batch, 64))]
     for name, roles in ROLES.items():
+        if compile_by and len(roles) > 1:
+            continue
         parts = [PartName(f"entity.{role}") for role in roles]
-        groups = [
-            [_picture(files[i % len(files)], encoders, parts) for i in range(begin, begin + config.image_batch)]
-            for begin in range(0, count, config.image_batch)
-        ]
+        group = [shown[i % len(shown)] for i in range(config.image_batch)]
+        warm(encoders, group, parts)
         with FlopCounterMode(display=False) as operations:
-            _run(encoders, groups[:1], parts)  # loads the weights
-        _forget(groups)
-        _run(encoders, groups[:1], parts)
-        _forget(groups)
-        begin = time.perf_counter()
-        _run(encoders, groups, parts)
-        rate = count / (time.perf_counter() - begin)
-        row = {"encoder": name, "pixels": config.pixels, "pictures_a_second": float(f"{rate:.3g}")}
+            encoders.pictures(group, parts)
+        row: dict[str, Any] = {"encoder": name, "pixels": config.pixels, "precision": encoders.compute.precision}
+        row["pictures_a_second"] = _rate(encoders, group, parts, seconds)
+        if compile_by:
+            begin = time.perf_counter()
+            row["blocks"] = compiled(encoders, name, compile_by)
+            encoders.pictures(group, parts)
+            row["compiling_s"] = round(time.perf_counter() - begin, 1)
+            row["compiled"] = _rate(encoders, group, parts, seconds)
         if config.device != "cpu":
-            row["of_peak"] = _of_peak(operations.get_total_flops() / config.image_batch * rate)
-        found.append(row)
-    return found
+            row["of_fp16_peak"] = _of_peak(operations.get_total_flops() / len(group) * row["pictures_a_second"])
+        yield row
 
 
-def extraction(config: ExtractConfig, folder: Path, pictures: int) -> dict[str, Any]:
-    """Return pictures a second of an extraction with all encoders, and how much was hidden behind them."""
+def extraction(config: ExtractConfig, folder: Path, pictures: int, shard_rows: int = 512) -> dict[str, Any]:
+    """Return pictures a second of an extraction with all encoders, and how much was hidden behind them.
+
+    `encoding` is the share of the time in which a device had a batch, `gpu_busy` that in which its kernels ran, by
+    nvidia-smi. Weights are loaded before.
+    """
     release = written(folder / f"release-{pictures}", pictures)
     given = {name: getattr(config, name) for name in ("weights", "device", "pixels", "workers", "image_batch")}
     asked = ExtractConfig(
-        dataset="jsonl", data=release, shards=folder / "extracted", candidates=2, shard_rows=512, **given
+        dataset="jsonl", data=release, shards=folder / "extracted", candidates=2, shard_rows=shard_rows, **given
     )
     shutil.rmtree(asked.folder, ignore_errors=True)
-    with _works() as works, _kernels(config.device) as seconds:
+    with works(config.device) as found:
         pipeline.run(asked)
-    [(work, wall)] = works
+    [(work, wall, busy)] = found
     row = {
         "pixels": config.pixels,
         "pictures_a_second": float(f"{work.pictures.decoded / wall:.3g}"),
         "decoding_hidden": round(work.spans.hidden(DECODING), 3),
         "writing_hidden": round(work.spans.hidden(WRITING), 3),
+        "encoding": round(work.spans.seconds(ENCODING) / wall, 3),
     }
-    return row | ({"gpu_busy": round(seconds[0] / wall, 3)} if seconds else {})
-
-
-def crossing(encoders: Encoders) -> list[dict[str, Any]]:
-    """Return what one batch of each encoder sends and fetches, and how often the host waits for the device.
-
-    The encoders are on the stand-in for a device from then on.  `torchvision alone` is the detector's own model, whose
-    pictures are on the device already.
-    """
-    object.__setattr__(encoders.compute, "device", crossings.device())
-    images = [drawn(i, size) for i, size in enumerate(SIDES)]
-    found = []
-    with torch.inference_mode(), Crossings() as counted:
-        for name, run in _ways(encoders, images).items():
-            run()  # loads the weights
-            counted.clear()
-            run()
-            found.append({"batch": name} | counted.counts())
-    return found
+    return row | ({} if busy is None else {"gpu_busy": round(busy, 3)})
 
 
 def drawn(seed: int, size: tuple[int, int]) -> Image.Image:
@@ -151,41 +117,57 @@ def written(folder: Path, pictures: int) -> Path:
     return folder
 
 
-def _ways(encoders: Encoders, images: Sequence[Image.Image]) -> dict[str, Callable[[], Any]]:
-    detector: Any = encoders.objects
-    pixels = [torch.from_numpy(np.array(image)).to(encoders.compute.device) for image in images]
-    return {
-        "text": lambda: list(encoders.text.encode(TEXTS, 128)),
-        "joint, texts": lambda: encoders.joint.encode_texts(TEXTS),
-        "joint, pictures": lambda: encoders.joint.columns(images, ["joint"]),
-        "joint, pictures and patches": lambda: encoders.joint.columns(images, ["joint", "patches"]),
-        "image": lambda: encoders.image.columns(images, ["image"]),
-        "image and regions": lambda: encoders.image.columns(images, ["image", "regions"]),
-        "objects and their crops": lambda: encoders.objects.columns(images, ["objects"]),
-        "torchvision alone": lambda: detector._model([image.permute(2, 0, 1).float() / 255 for image in pixels]),
+def warm(encoders: Encoders, group: Sequence[Picture], parts: Sequence[PartName]) -> None:
+    """Load what encodes parts of pictures, and let the detector find as many objects as a trained one.
+
+    With random weights every box passes its threshold; from here on those do that were kept of one picture.
+    """
+    if any(KINDS[part].role == "objects" for part in parts):
+        detector: Any = encoders.objects
+        found = detector._detect([plain(picture) for picture in group[:1]])
+        detector._model.roi_heads.score_thresh = float(min(found[0]["scores"], default=0))
+    encoders.pictures(group, parts)
+
+
+def compiled(encoders: Encoders, role: str, backend: str) -> int:
+    """Compile the repeated blocks of an encoder's network, once for all that are alike; return how many there are."""
+    of: dict[str, Callable[[], Any]] = {
+        "image": lambda: encoders.image._loaded(),  # type: ignore[attr-defined]
+        "joint": lambda: encoders.joint.model.visual,
+        "objects": lambda: encoders.objects._model.backbone,  # type: ignore[attr-defined]
     }
+    torch._dynamo.config.recompile_limit = 64  # strides and widths differ; more runs uncompiled
+    found = [module for module in of[role]().modules() if type(module).__name__ in BLOCKS]
+    for block in found:
+        block.compile(backend=backend)
+    return len(found)
 
 
-def _run(encoders: Encoders, groups: Sequence[Sequence[Picture]], parts: Sequence[PartName]) -> None:
-    """Encode batches as an extraction does: each is begun before the numbers of the one before it are read."""
+def _rate(encoders: Encoders, group: Sequence[Picture], parts: Sequence[PartName], seconds: float) -> float:
+    """Return pictures a second, encoded as an extraction does: a batch is begun before the one before it is read."""
     waiting: list[Callable[[], Any]] = []
-    for pictures in groups:
-        waiting += [encoders.launched(pictures, [part]) for part in parts]
+    count, begin = 0, time.perf_counter()
+    while not count or time.perf_counter() - begin < seconds:
+        fresh = [again(picture) for picture in group]
+        waiting += [encoders.launched(fresh, [part]) for part in parts]
         while len(waiting) > encoders.compute.ahead * len(parts):
             waiting.pop(0)()
+        count += len(group)
     for finish in waiting:
         finish()
+    return float(f"{count / (time.perf_counter() - begin):.3g}")
 
 
-def _forget(groups: Sequence[Sequence[Picture]]) -> None:
-    """Take pictures from the device, so that they are sent anew."""
-    for pictures in groups:
-        for picture in pictures:
-            picture.there = None
+def again(picture: Picture) -> Picture:
+    """Return a picture with what is read of it, as if no encoder had sent it."""
+    found = Picture(picture.image)
+    found._made = picture._made
+    return found
 
 
-def _picture(data: bytes, encoders: Encoders, parts: Sequence[PartName]) -> Picture:
-    return Picture(Image.open(io.BytesIO(data)).convert("RGB")).prepared(encoders.reads(parts))
+def _picture(data: bytes, encoders: Encoders) -> Picture:
+    parts = [PartName(f"entity.{role}") for role in ROLES["image and joint"]]
+    return Picture(Image.open(io.BytesIO(data)).convert("RGB")).prepared([*encoders.reads(parts), np.asarray])
 
 
 def _of_peak(flops: float) -> str:
@@ -195,30 +177,24 @@ def _of_peak(flops: float) -> str:
 
 
 @contextmanager
-def _works() -> Iterator[list[tuple[Work, float]]]:
-    """Collect the extractions of the block, and how many seconds each computed."""
-    found: list[tuple[Work, float]] = []
+def works(device: str) -> Iterator[list[tuple[Work, float, float | None]]]:
+    """Collect the extractions of the block, how many seconds each computed, and the share in which a GPU was busy."""
+    found: list[tuple[Work, float, float | None]] = []
     do = Work.do
 
     def noted(self: Work, todo: Any) -> None:
-        begin = time.perf_counter()
-        do(self, todo)
-        found.append((self, time.perf_counter() - begin))
+        pictures = [_picture(compressed(i), self.encoders) for i in range(4)]
+        warm(self.encoders, pictures, [PartName(f"entity.{role}") for role in ("image", "joint", "objects")])
+        list(self.encoders.text.encode(["a"], 16))
+        self.encoders.joint.encode_texts(["a"])
+        with busy_share(device) as busy:
+            begin = time.perf_counter()
+            do(self, todo)
+            wall = time.perf_counter() - begin
+        found.append((self, wall, busy[0] if busy else None))
 
     Work.do = noted  # type: ignore[method-assign]
     try:
         yield found
     finally:
         Work.do = do  # type: ignore[method-assign]
-
-
-@contextmanager
-def _kernels(device: str) -> Iterator[list[float]]:
-    """Put into the list how long kernels of the block ran on a GPU, in seconds; nothing where there is none."""
-    found: list[float] = []
-    if device == "cpu":
-        yield found
-        return
-    with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        yield found
-    found.append(sum(event.self_device_time_total for event in seen.key_averages()) / 1e6)
