@@ -32,6 +32,7 @@ from extract.encoders.pixels import Picture, plain
 SHAPES = ((640, 480), (480, 640), (640, 427), (500, 500), (800, 533), (1024, 683))
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}  # FLOP/s of fp16, dense
 BLOCKS = {"Bottleneck", "BasicBlock", "ResidualAttentionBlock"}  # of ResNets and of CLIP: regions that repeat
+COMPILED = ("objects", "joint", "image")  # one after the other: objects are encoded by the image encoder, too
 ROLES = {"image": ("image",), "joint": ("joint",), "objects": ("objects",), "image and joint": ("image", "joint")}
 
 
@@ -42,10 +43,8 @@ def speeds(config: ExtractConfig, seconds: float, *, compile_by: str | None = No
     """
     encoders = Encoders(config)
     shown = [_picture(compressed(i), encoders) for i in range(min(config.image_batch, 64))]
-    for name, roles in ROLES.items():
-        if compile_by and len(roles) > 1:
-            continue
-        parts = [PartName(f"entity.{role}") for role in roles]
+    for name in COMPILED if compile_by else ROLES:
+        parts = [PartName(f"entity.{role}") for role in ROLES[name]]
         group = [shown[i % len(shown)] for i in range(config.image_batch)]
         warm(encoders, group, parts)
         with FlopCounterMode(display=False) as operations:

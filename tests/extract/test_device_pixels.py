@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.encoding import padding
 from bench.encoding.pictures import drawn
 from bench.measuring.crossings import Crossings, device
 from cache.names import PartName
@@ -76,6 +77,15 @@ def test_what_a_picture_is_padded_to_is_what_torchvision_pads_it_to(both):
     for size in (*SIZES, (641, 480), (333, 500), (1000, 51)):
         made, _ = transform([torch.zeros(3, size[1], size[0])])
         assert tuple(made.tensors.shape[2:]) == _padded(*size, transform)[::-1]
+
+
+def test_padding_is_counted_as_what_is_read_beside_pictures_and_texts():
+    """Pictures of 800 x 800 are read as they are, or in 896 x 896; beside one of 1600 x 800 (1333 x 666) in 1344."""
+    square = padding.pictures([(800, 800)], 4)
+    assert square == {"together": 0, "padded alike": pytest.approx(1 - (800 / 896) ** 2)}
+    [both] = {padding.pictures([(800, 800)] * 9 + [(1600, 800)], 99)["together"]}
+    assert 1 - 800 / 1344 > both > 1 - 800 / 1344 - 0.1
+    assert padding.texts([1, 3, 3, 1], 2) == {"in order": 1 - 8 / 12, "by length": 0}
 
 
 def test_all_encoders_of_a_batch_share_one_copy_of_its_pictures():
