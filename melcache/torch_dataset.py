@@ -12,7 +12,7 @@ from cache.names import ColumnName
 from common.errors import ConfigError
 from common.records import SPLITS, split_mask
 from common.words import one_of
-from train.data.feature_column import Feature
+from train.data.features.feature_column import Feature
 
 LISTS, GOLD = "pair.candidates.candidates", "pair.candidates.gold"
 TAKEN = ("mention", "entity", "pair")

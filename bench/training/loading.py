@@ -13,7 +13,7 @@ from bench.measuring.turns import in_turns, milliseconds, ratios
 from cache.checks.verify import verify
 from cache.quantized import LEVELS, Quantized, encode
 from cache.schema import READS
-from train.data.feature_column import Feature
+from train.data.features.feature_column import Feature
 
 GATHERED = ("mention.text.span", "entity.text.sentence", "entity.image.vector")
 ROWS = 64

@@ -17,7 +17,7 @@ from train import loop
 from train.cli import app
 from train.config import TrainConfig
 from train.data.batch import Batch
-from train.data.sequences import Sequences
+from train.data.features.sequences import Sequences
 from train.data.table import Table
 from train.heads.dzmned.config import DzmnedConfig
 from train.heads.ghmfc.config import GhmfcConfig

@@ -7,7 +7,7 @@ import torch
 import cache
 from cache.quantized import Quantized, decode, encode
 from cache.writing import synth, synth_columns
-from train.data.feature_column import Feature
+from train.data.features.feature_column import Feature
 from train.data.table import Table
 
 CPU = torch.device("cpu")
@@ -65,7 +65,7 @@ def test_batches_hold_what_the_reader_reads_wherever_the_codes_lie(stored, kind)
 @pytest.mark.parametrize(("kind", "token", "region"), [("int8", 8, 9), ("int4", 4, 5)])
 def test_memory_is_asked_for_codes_and_not_for_vectors(stored, monkeypatch, kind, token, region):
     asked = []
-    monkeypatch.setattr("train.data.table.choose", lambda _, needed, __: asked.append(needed) or "host")
+    monkeypatch.setattr("train.data.features.choose", lambda _, needed, __: asked.append(needed) or "host")
     reader = cache.open(stored / kind)
     Table(reader, "ghmfc", CPU)
     assert asked == [reader.shape("token.text.vector")[0] * (token + 4) + 40 * 3 * (region + 4)]

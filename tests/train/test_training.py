@@ -28,7 +28,7 @@ from tests.studies import run_study
 from train import loop, prepare
 from train.cli import app
 from train.config import TrainConfig, resolved
-from train.data import feature_column
+from train.data.features import feature_column
 from train.data.table import Table
 from train.heads import models
 from train.heads.drin.config import DrinConfig

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cache import Reader
-from train.data.sequences import select_rows
+from train.data.features.sequences import select_rows
 
 STRINGS = "pair.strings"  # (B, C, facts) of a batch
 PRIOR = ("times", "share", "other", "of_any", "seen")

@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache import Reader, kinds
+from cache import Reader
 from cache.edges import EDGES
 from cache.names import ColumnName
-from cache.schema import HOMES, SEQUENCES, UNLABELED
+from cache.schema import SEQUENCES, UNLABELED
 from common.errors import CacheError
 from common.records import SPLITS
 from train.data.ambiguity import matches
 from train.data.batch import CANDIDATES, Batch
-from train.data.feature_column import Feature, Gathered, choose
+from train.data.features import Features, of_entities
+from train.data.features.feature_column import Gathered
+from train.data.features.sequences import select_rows
 from train.data.resident import Resident
-from train.data.sequences import Sequences, select_rows
 from train.data.splits import masks
 from train.data.string_facts import NAME, STRINGS, StringFacts
 
@@ -65,23 +66,8 @@ class Table:
         self.device, self.path = device, reader.path
         self.recipes = {name: part.recipe for name, part in reader.manifest.parts.items()}
         self._names_candidates = CANDIDATES in more
-        features = [name for name in names if _is_feature(reader, name, characters)]
-        needed = sum(map(reader.stored_bytes, features))
-        self.resident = choose(resident, needed, device)
-        unread = {NAME} if strings else set()  # what strings say of an entity they read by themselves
-        unread |= set(features) if self.resident == "mmap" else set()
-        loaded = reader.stored([name for name in names if name not in unread])
-        self._characters, self._tokens = characters, tokens
-        self._features = {}
-        for name in features:
-            pieces = reader.pieces(name) if self.resident == "mmap" else [(0, loaded.pop(name))]
-            self._features[name] = self._feature(name, pieces, loaded)
-        self._small = {name: torch.from_numpy(_numbers(column)) for name, column in loaded.items()}
-        self._sequences = {
-            table: Sequences(self._small, part, _rows_of(reader, table), tokens, device)
-            for table, part in SEQUENCES.items()
-            if f"{part}.first" in self._small
-        }
+        unread = {NAME} if strings else ()  # what strings say of an entity they read by themselves
+        self._features, self._small = Features.of(reader, names, resident, device, tokens, characters, unread)
         self._splits = torch.from_numpy(masks(reader, valid_from))
         self._labeled = self._small["pair.candidates.gold"] > UNLABELED
         of_train = (self._splits & 1).bool() & self._labeled
@@ -96,6 +82,11 @@ class Table:
         self.mention_count, self.entity_count = (reader.manifest.tables[name] for name in ("mention", "entity"))
         self._check_golds()
         self._rows = self._by_row()
+
+    @property
+    def resident(self) -> str:
+        """Where the features lie: device, host or mmap."""
+        return self._features.resident
 
     def _check_golds(self) -> None:
         """Raise CacheError, naming the row, where gold is padding, or another entity than the mention's gold."""
@@ -145,7 +136,7 @@ class Table:
             coming: deque[tuple[Any, ...]] = deque()
             for rows in groups:
                 wanted = _wanted(rows, self._host_candidates)
-                coming.append((rows, *wanted, pool.submit(self._gather, *wanted, without)))
+                coming.append((rows, *wanted, pool.submit(self._features.gather, *wanted, without)))
                 if len(coming) > AHEAD:
                     yield self._finished(*coming.popleft())
             while coming:
@@ -155,8 +146,8 @@ class Table:
         """Gather the mentions in `rows`, (B,) or (S, B); where the features lie on the device, nothing waits for it."""
         mentions, entities = _wanted(rows, self.candidates)
         if self.resident == "device":
-            return self._batch(rows, mentions, entities, self._gather(mentions, entities, without))
-        return self._batch(rows, mentions, entities, self._gather(mentions.cpu(), entities.cpu(), without))
+            return self._batch(rows, mentions, entities, self._features.gather(mentions, entities, without))
+        return self._batch(rows, mentions, entities, self._features.gather(mentions.cpu(), entities.cpu(), without))
 
     def facts(self, mentions: Tensor, entities: Tensor) -> tuple[Tensor, Tensor]:
         """Return what strings say of every mention (b,) with every entity (c,), (b, c, facts), and their score (b, c).
@@ -176,7 +167,7 @@ class Table:
         other.candidates, other.gold, other.places = candidates, gold, candidates.shape[1] - unranked
         other.present = (candidates >= 0) & (torch.arange(candidates.shape[1], device=self.device) < other.places)
         other._host_candidates = candidates.cpu()
-        other._rows = {name: column for name, column in self._rows.items() if _table(name) != "pair"} | pairs
+        other._rows = {name: column for name, column in self._rows.items() if not _of_pairs(name)} | pairs
         other.lexical = other._rows.get("pair.candidates.lexical", candidates.new_zeros(0))
         return other
 
@@ -194,15 +185,7 @@ class Table:
         own, `rows` (n,) those that they have in this table, -1 = none; lists and pairs as in `with_lists`.
         """
         other = copy.copy(self)
-        own = {name: columns[name] for name in self.mention_columns}
-        features = {name: self._feature(name, [(0, held)], own) for name, held in own.items() if name in self._features}
-        small = {name: torch.from_numpy(held) for name, held in own.items() if name not in features}
-        other._features = self._features | features
-        other._sequences = self._sequences | {
-            table: Sequences(small, SEQUENCES[table], tokens, self._tokens, self.device, self._sequences[table].length)
-            for table, tokens in {_table(name): feature.count for name, feature in features.items()}.items()
-            if table in self._sequences
-        }
+        other._features, small = self._features.with_mentions({name: columns[name] for name in self.mention_columns})
         small = {name: held.to(self.device) for name, held in small.items()}
         other._small = self._small | small
         other._rows = self._rows | {name: held for name, held in small.items() if name in self._rows}
@@ -216,29 +199,20 @@ class Table:
     @property
     def mention_columns(self) -> list[str]:
         """The columns of mentions and of their tokens that batches are made of."""
-        named = [name for name in self._small if _table(name) != "pair" and not name.startswith(NOT_IN_BATCH[0])]
-        return [name for name in (*self._features, *named) if not _of_entities(name)]
+        named = [name for name in self._small if not _of_pairs(name) and not name.startswith(NOT_IN_BATCH[0])]
+        return [name for name in (*self._features.names, *named) if not of_entities(name)]
 
     def pairs(self) -> dict[str, Tensor]:
         """Return what batches hold of pairs, (N, C, ...)."""
-        return {name: column for name, column in self._rows.items() if _table(name) == "pair"}
+        return {name: column for name, column in self._rows.items() if _of_pairs(name)}
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Return the rows of each feature column, and how many numbers each row holds."""
-        return {name: (feature.count, feature.numbers) for name, feature in self._features.items()}
+        return self._features.sizes()
 
     def features(self, columns: Iterable[str], rows: Tensor) -> dict[str, Tensor]:
         """Return feature columns of the rows (n,), host memory, of their tables; as float32 on the device."""
-        where = rows.to(self.device)
-        found = {name: self._features[name].take(where if self.resident == "device" else rows) for name in columns}
-        return {name: _widened(column.to(self.device).values()) for name, column in found.items()}
-
-    def _feature(self, name: str, pieces: Sequence[tuple[int, Any]], columns: Mapping[str, Any]) -> Feature:
-        """Return a feature column of pieces; `columns` say whose picture is missing."""
-        full = ColumnName(name)
-        absent = ~columns[f"{full.part}.present"] if kinds.neutral(full) else None
-        pieces = [(start, _bytes(rows, self._characters)) for start, rows in pieces]
-        return Feature(pieces, absent, self.resident, self.device)
+        return self._features.take(columns, rows)
 
     def _within(self, split: str) -> Tensor:
         return (self._splits >> SPLITS.index(split) & 1).bool()
@@ -255,24 +229,10 @@ class Table:
         there = [x.to(self.device, non_blocking=True) for x in (rows, mentions, entities)]
         return self._batch(*there, found.result())
 
-    def _gather(self, mentions: Tensor, entities: Tensor, without: tuple[str, ...]) -> dict[str, Gathered]:
-        found = {}
-        for name, feature in self._features.items():
-            if not name.startswith(without):
-                sequences = self._sequences.get(_table(name))
-                own = entities if _of_entities(name) else mentions
-                found[name] = feature.take(own if sequences is None else sequences.rows(own))
-        return found
-
     def _batch(self, rows: Tensor, mentions: Tensor, entities: Tensor, found: dict[str, Gathered]) -> Batch:
-        """Return the batch; features become float32 after the gather, not before."""
-        features = {name: _widened(rows.to(self.device).values()) for name, rows in found.items()}
-        for name in [name for name in features if _table(name) in self._sequences]:
-            there = self._sequences[_table(name)].present(entities if _of_entities(name) else mentions)
-            features[name] = features[name].masked_fill(~there[..., None], 0)
-            features[ColumnName(name).part.column("present")] = there
+        features = self._features.finished(found, mentions, entities)
         small = {
-            name: select_rows(column, entities if _of_entities(name) else mentions)
+            name: select_rows(column, entities if of_entities(name) else mentions)
             for name, column in self._rows.items()
         }
         if self._strings is not None:
@@ -286,41 +246,8 @@ class Table:
         return Batch(features | small, present, gold)
 
 
-def _numbers(column: np.ndarray) -> np.ndarray:
-    """Return a column as it is, or strings as the places of their sorted distinct values."""
-    return np.unique(column, return_inverse=True)[1] if column.dtype.kind == "S" else column
-
-
-def _bytes(rows: np.ndarray, characters: int) -> np.ndarray:
-    """Return rows as they are, of strings (n,) their first bytes (n, L) uint8."""
-    if rows.dtype.kind != "S":
-        return rows
-    return rows.view(np.uint8).reshape(len(rows), -1)[:, :characters]
-
-
-def _widened(feature: Tensor) -> Tensor:
-    """Return floats as float32, bytes as they are."""
-    return feature.float() if feature.is_floating_point() else feature
-
-
-def _is_feature(reader: Reader, name: str, characters: int) -> bool:
-    """Whether a column holds a vector of floats for every mention or entity, or a string that is read as bytes."""
-    if reader.dtype(name).kind == "S":
-        return characters > 0
-    return _table(name) != "pair" and reader.dtype(name).kind == "f" and len(reader.shape(name)) > 1
-
-
-def _of_entities(name: str) -> bool:
-    """Whether a column is of entities or of their tokens."""
-    return HOMES.get(_table(name), _table(name)) == "entity"
-
-
-def _table(name: str) -> str:
-    return ColumnName(name).table
-
-
-def _rows_of(reader: Reader, table: str) -> int:
-    return reader.manifest.tables.get(table, 0)
+def _of_pairs(name: str) -> bool:
+    return ColumnName(name).table == "pair"
 
 
 def _wanted(rows: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ DECIDING = (
     "common/records.py",
     "train/config/__init__.py",
     "train/data",
+    "train/data/features",
     "train/processes.py",
     "train/evaluating",
     "train/heads",
