@@ -96,15 +96,16 @@ def _shares(ray: Any, count: int) -> tuple[int, int, float]:
     nodes = [node["Resources"] for node in _nodes(ray)]
     gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     count = count or gpus or len(nodes)
-    on_one = math.ceil(count / len(nodes))
-    cores = max(1, int(min(node["CPU"] for node in nodes)) // on_one)
-    return (
-        count,
-        cores,
-        (
-            math.floor(1000 / math.ceil(count / gpus)) / 1000 if gpus else 0.0  # a worker's share is of one GPU
-        ),
-    )
+    if not gpus:
+        return count, _cores([(node, math.ceil(count / len(nodes))) for node in nodes]), 0.0
+    on_one = math.ceil(count / gpus)  # a worker's share is of one GPU
+    there = [(node, min(count, on_one * int(node.get("GPU", 0)))) for node in nodes if node.get("GPU", 0) >= 1]
+    return count, _cores(there), math.floor(1000 / on_one) / 1000
+
+
+def _cores(shared: list[tuple[dict[str, Any], int]]) -> int:
+    """Return the cores of each worker, where all workers of a node (by their number) are to run at once."""
+    return max(1, min(int(node["CPU"]) // workers for node, workers in shared))
 
 
 def _nodes(ray: Any) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ def cluster(*nodes):
         ([(True, {"CPU": 8.0, "GPU": 2.0}), (True, {"CPU": 8.0, "GPU": 2.0})], 0, (4, 4, 1.0)),  # for each GPU
         ([(True, {"CPU": 8.0, "GPU": 1.0})], 3, (3, 2, 0.333)),  # which they share
         ([(True, {"CPU": 8.0, "GPU": 3.0})], 4, (4, 2, 0.5)),  # none is of two GPUs
+        ([(True, {"CPU": 64.0}), (True, {"CPU": 64.0, "GPU": 8.0})], 0, (8, 8, 1.0)),  # none is where there is no GPU
         ([(True, {"CPU": 2.0}), (False, {"CPU": 64.0, "GPU": 8.0})], 5, (5, 1, 0.0)),
         ([(True, {}), (True, {"CPU": 3.0})], 0, (1, 3, 0.0)),  # a head without work
     ],
