@@ -1,8 +1,10 @@
 """The simulation of workers, against what can be reckoned by hand."""
 
+from pathlib import Path
+
 import pytest
 
-from bench.simulation import protocol
+from bench.simulation import measured, protocol, reality
 from bench.simulation.protocol import Cost, Group
 from cache.store.claims import BEAT, QUIET
 from extract.computing.missing_shards import MORE, POLL
@@ -11,7 +13,7 @@ NOTHING = Cost(look=0.0)
 
 
 def of(count, seconds=10.0, *, table="mention", settle=0.0, adopt=0.0, copying=False):
-    return Group(table, [seconds] * count, settle, adopt, copying)
+    return Group(table, [seconds] * count, settle, adopt, [range(i) for i in range(count)] if copying else ())
 
 
 @pytest.mark.parametrize(("workers", "rounds"), [(1, 12), (3, 4), (5, 3), (12, 1), (40, 1)])
@@ -52,3 +54,30 @@ def test_the_range_of_a_dead_worker_is_taken_over_when_its_claim_is_void(same_ma
             assert found.computed == 2
             return
     pytest.fail("none died")
+
+
+def test_the_real_protocol_can_be_slept_through(tmp_path, monkeypatch):
+    """What `--really` compares with: extraction's own Sharing, of one process here."""
+    groups = (of(2, 0.0, table="entity"), of(3, 0.0, copying=True))
+    monkeypatch.setattr(reality, "GROUPS", groups)
+    reality.work(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 5, "a file a task, and no claim"
+
+
+def test_what_is_around_the_tasks_comes_before_and_behind_them():
+    plan = measured.PLANS["WikiMEL, MiniLM, no pictures"]
+    found = measured.efficiency(plan, 2048, 4)
+    whole, alone = (protocol.run(plan.groups(2048), count, plan.around(count)).now for count in (4, 1))
+    assert found["seconds"] == pytest.approx(whole) and found["whole"] == pytest.approx(alone / (4 * whole))
+    around, weights = measured.costs()["around"], measured.costs()[plan.encoders]["weights"]
+    start = around["imports"] + around["wikimel"]["read"] + weights
+    assert plan.around(4).start == pytest.approx(start) and plan.around(1).start == weights
+
+
+@pytest.mark.parametrize("size", [2048, 512])
+def test_the_documents_tell_what_the_simulation_says(size):
+    name = "WikiMEL, MiniLM, no pictures"
+    lines = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith(f"| {name} | {size:,} |")]
+    cells = [float(cell.replace(",", "")) for cell in line.split("|")[2:-1]]
+    assert cells == list(measured.row(name, size).values())[1:]

@@ -28,14 +28,15 @@ Item = tuple[int, int]  # a group's number, and a range's
 class Group:
     """A task a range of a table: seconds to encode what each owns, to copy and save, and for another to adopt it.
 
-    With `copying` each copies from all of the group before it; else from none. Groups stand as tasks.split has them.
+    `copied` are the tasks of the group from which each copies, by their numbers; none where it is empty. Groups stand
+    as tasks.split has them.
     """
 
     table: str
     own: Sequence[float]
     settle: float
     adopt: float
-    copying: bool = False
+    copied: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Cost:
     start: float = 0.0
     look: float = 0.0005
     finish: float = 0.0
+
+    @property
+    def beside(self) -> float:
+        """All of it but looking: where no worker dies, so much more than the tasks take."""
+        return self.plan + self.start + self.finish
 
 
 @dataclass
@@ -80,7 +86,7 @@ class Worker:
     def __init__(self, world: World, number: int, dies: float) -> None:
         self._world, self._number, self.dies = world, number, dies
         self._open = {(g, i): None for g, group in enumerate(world.groups) for i in range(len(group.own))}
-        self._first, self._spent = [0] * len(world.groups), 0.0
+        self._spent = 0.0
         self._seen: dict[Item, tuple[tuple[int, int], float]] = {}
 
     def run(self) -> Passing:
@@ -92,7 +98,8 @@ class Worker:
             while waiting := [item for item in self._open if item[0] in mine]:
                 took = False
                 for item in waiting:
-                    took |= yield from self._take(item)
+                    if not self._busy(item):
+                        took |= yield from self._take(item)
                 if took or (yield from self._ahead(mine)):
                     waits = pauses()
                     continue
@@ -101,9 +108,18 @@ class Worker:
 
     def _ahead(self, mine: Sequence[int]) -> Taking:
         for item in [item for item in self._open if item[0] not in mine]:
-            if (yield from self._take(item)):
+            if not self._busy(item) and (yield from self._take(item)):
                 return True
         return False
+
+    def _busy(self, item: Item) -> bool:
+        """Whether one who lives is at a task: as `_take` finds, which takes longer to say so."""
+        world = self._world
+        claim = world.claims.get(item)
+        if claim is None or world.now >= claim.dies or item in world.finished:
+            return False
+        self._spent += world.cost.look
+        return True
 
     def _take(self, item: Item) -> Taking:
         if item not in self._open:
@@ -144,7 +160,7 @@ class Worker:
         group = world.groups[number]
         world.claims[item] = Claim(self._number, world.now, self.dies)
         yield group.own[index]
-        for other in range(self._prefix(number), index if group.copying else 0):
+        for other in group.copied[index] if group.copied else ():
             waits = pauses()
             while not (yield from self._take((number, other))):
                 yield from self._pass(max(next(waits), COARSE / 10 * max(group.own)))
@@ -158,12 +174,6 @@ class Worker:
         spent, self._spent = self._spent, 0.0
         if spent + seconds:
             yield spent + seconds
-
-    def _prefix(self, group: int) -> int:
-        """Return how many tasks of a group this worker has behind it, from the first on."""
-        while self._first[group] < len(self._world.groups[group].own) and (group, self._first[group]) not in self._open:
-            self._first[group] += 1
-        return self._first[group]
 
     def _void(self, item: Item) -> bool:
         """Whether the one at a task is known to be dead: at once on the same machine, else when it is quiet."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.simulation import protocol
 from bench.simulation.protocol import Cost, Group
+from cache.meeting.meeting import Alone
 from cache.names import PartName
 from cache.store.claims import Claims
 from cache.writing.writer import PartPlan, ShardPlan
@@ -15,7 +16,7 @@ from extract.computing.tasks import REST, Task
 
 GROUPS = (
     Group("entity", [1.0, 1.4, 0.8, 1.2] * 6, 0.02, 0.0),
-    Group("mention", [0.6, 1.0] * 12, 0.02, 0.0, copying=True),
+    Group("mention", [0.6, 1.0] * 12, 0.02, 0.0, copied=[range(i) for i in range(24)]),
 )
 
 
@@ -23,9 +24,9 @@ class Sleeping:
     """What Sharing asks of a Work, in a folder: an empty file for each task that is finished."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self.draft = folder, self
+        self._folder, self.draft, self.meeting = folder, self, Alone()
 
-    def adopt(self, shard: ShardPlan) -> bool:
+    def adopt(self, shard: ShardPlan, origin: str) -> bool:
         """Whether a task is finished."""
         return (self._folder / shard.file).exists()
 
@@ -45,7 +46,7 @@ class Napping(Sharing):
         [group] = [group for group in GROUPS if group.table == task.table]
         for shard in missing:
             time.sleep(group.own[task.index])
-            for other in range(task.index if group.copying else 0):
+            for other in group.copied[task.index] if group.copied else ():
                 waits = protocol.pauses()
                 while (key := (task.table, other, REST)) in self._open and not self._take(self._open[key]):
                     time.sleep(next(waits))

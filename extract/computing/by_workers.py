@@ -16,7 +16,9 @@ from workers import launch
 from workers.engine import Engine
 from workers.work import Work
 
-FEW, ENOUGH = 2, 7  # tasks for each worker: with fewer, one waits long for the last; with so many, little
+# tasks for each worker (bench.simulation.measured): with fewer, they wait long for the last; with so many, little
+FEW, ENOUGH = 14, 28
+LEAST = 64  # rows of a range: with 32, WikiMEL would be more shards than a manifest lists
 
 
 def work(config: ExtractConfig, plan: Callable[[], bytes], todo: Sequence[Todo], encoders: Encoders) -> int | None:
@@ -64,10 +66,10 @@ def work(config: ExtractConfig, plan: Callable[[], bytes], todo: Sequence[Todo],
 def _advise(config: ExtractConfig, engine: Engine, todo: Sequence[Todo]) -> None:
     """Say where there is too little to do for so many workers."""
     count = sum(bool(task.missing) for task in tasks.split(todo))
-    if count < engine.count * FEW:
-        better = max(1, config.shard_rows * count // (ENOUGH * engine.count))
+    better = max(LEAST, config.shard_rows * count // (ENOUGH * engine.count))
+    if count < engine.count * FEW and better < config.shard_rows:
         smaller = f"--shard-rows {better}" if all(item.missing for item in todo) else "a smaller --shard-rows"
         say(
-            f"{engine.count} workers share {count} tasks, so that some may have nothing to do. A new cache with "
+            f"{engine.count} workers share {count} tasks, so that many wait for the last ones. A new cache with "
             f"{smaller} has more"
         )

@@ -20,7 +20,7 @@ from cache.store.temporary_names import TemporaryName
 from common.errors import CacheError, ConfigError, MelcacheError
 from common.paths import names
 from extract import beginning, cli, datasets, pipeline
-from extract.computing import missing_shards
+from extract.computing import by_workers, missing_shards
 from extract.plan_files import reading
 from extract.planning import candidate_lists, rows
 from extract.preparation import prepare
@@ -328,11 +328,14 @@ def test_workers_are_given_the_plan_and_none_is_left(release, alone, tmp_path, f
     assert len({worker.by_plan for worker in forks}) == 1 and plans.ASKED.fullmatch(forks[0].by_plan)
 
 
-def test_more_workers_than_tasks_are_told(release, tmp_path, forks, capsys):
+def test_too_few_tasks_for_so_many_workers_are_told(release, tmp_path, forks, monkeypatch, capsys):
     """Three ranges of entities and four of mentions are two tasks each, as many of pairs are one."""
+    pipeline.run(config(release, tmp_path / "least", workers_on="local:10"))
+    assert "share 18 tasks" not in capsys.readouterr().err, "ranges are as small as it pays"
+    monkeypatch.setattr(by_workers, "LEAST", 1)
     pipeline.run(config(release, tmp_path, workers_on="local:10"))
     said = capsys.readouterr().err
-    assert "10 workers share 18 tasks, so that some may have nothing to do" in said
+    assert "10 workers share 18 tasks, so that many wait for the last ones" in said
     assert re.search(r"A new cache with --shard-rows 1 has more$", said, re.MULTILINE)
 
 
