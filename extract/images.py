@@ -19,6 +19,7 @@ MAX_ASPECT = 50
 MIN_SIDE = 2
 SIDE, GRAY = 224, 128
 THUMBNAIL_QUALITY = 72
+STRIP = 1 << 20  # pixels
 # "JPEG" covers MPO, whose own name raises KeyError in Pillow 13
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", *(("AVIF",) if features.check("avif") else ()))
 
@@ -102,6 +103,17 @@ def opened(path: Path) -> tuple[Image.Image | None, str, bytes]:
     return image, status, hashlib.sha256(data).digest()
 
 
+def pixels(data: bytes) -> int:
+    """Return how many pixels a picture has by its header; 0 where `decode` would refuse it for that alone."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return 0 if _refusal(image) else image.width * image.height
+    except _DAMAGE:
+        return 0
+
+
 def thumbnail(picture: Image.Image, side: int) -> bytes:
     """Return a picture of RGB as a JPEG of at most `side` pixels a side, without what its file says beside the pixels.
 
@@ -143,10 +155,17 @@ def _upright(image: Image.Image) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit gray: convert("RGB") would clip 99% of the pixels to white
         return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+    return _over_white(image) if image.has_transparency_data else image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Return a picture with transparent places over white; made by strips, as each step is another copy of it."""
+    made = Image.new("RGB", image.size)
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        layer = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        made.paste(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"), (0, top))
+    return made
 
 
 def _unidentified(data: bytes) -> str:

@@ -35,10 +35,10 @@ WHY = {
     400: "What came is no request.",
     404: "There is none.",
     408: "The request came too slowly.",
-    413: "The request is too large.",
+    413: "The request, or its pictures, are too large.",
     415: "The request is no JSON.",
     422: "What is asked cannot be answered.",
-    429: "Too many mentions from one address wait.",
+    429: "Too many mentions from one address wait, or too large pictures.",
     503: "Too many mentions wait, or the answer takes too long.",
 }
 JPEG: dict[int | str, dict[str, Any]] = {

@@ -14,10 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from extract import images
 from link.records import EntityCard, Link, NewMention
 from serve.refusals import Refusal
 
 BATCH = 32  # mentions that are linked together; a request of more is a batch of its own
+# pixels of pictures that are linked together, of one request and of one client that wait: a small file may hold 64
+# million, which take 4 bytes each and seconds
+PIXELS = 100_000_000
+ALL_PIXELS = 4 * PIXELS  # that wait
+SMALLER = "send smaller pictures, or fewer at once"
 
 
 class Links(Protocol):
@@ -33,18 +39,23 @@ class Links(Protocol):
 @dataclass(frozen=True)
 class _Ticket:
     mentions: Sequence[NewMention]
+    pixels: int
     top: int
     nil_below: float
     answer: asyncio.Future[list[Link]]
 
 
 class Line:
-    """Links for many who ask at once: at most `most` mentions wait, at most `share` of them of one client."""
+    """Links for many who ask at once: at most `most` mentions wait, at most `share` of them of one client.
+
+    So do pictures by their pixels: at most ALL_PIXELS, PIXELS of one client.
+    """
 
     def __init__(self, linker: Links, most: int, share: int, patience: float) -> None:
         self._linker, self._most, self._share, self._patience = linker, most, share, patience
         self._tickets: deque[_Ticket] = deque()
         self._of: Counter[str] = Counter()
+        self._pixels: Counter[str] = Counter()
         self._work: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="linker")
         self._pace = 0.05  # seconds of a mention in the last batch
@@ -58,9 +69,10 @@ class Line:
         """Return the answers.
 
         Raises Refusal where the line is full (503), the client has its share of it (429) or the time is over (503),
-        and MelcacheError for a mention that cannot be linked.
+        its pictures are too large (413), and MelcacheError for a mention that cannot be linked.
         """
-        count = len(mentions)
+        count, pixels = len(mentions), await _pixels_of(mentions)
+        self._check_pixels(pixels, client)
         if self._of[client] + count > self._share:
             told = f"{self._of[client]} mentions of your address wait, of at most {self._share}: wait for their answers"
             raise Refusal(429, told, self._seconds(self._of[client]))
@@ -68,16 +80,28 @@ class Line:
             told = f"{self.waiting} mentions wait, of at most {self._most}: try again later"
             raise Refusal(503, told, self._seconds(self.waiting))
         self._of[client] += count
+        self._pixels[client] += pixels
         try:
-            return await self._answer(_Ticket(mentions, top, nil_below, asyncio.get_running_loop().create_future()))
+            answer = asyncio.get_running_loop().create_future()
+            return await self._answer(_Ticket(mentions, pixels, top, nil_below, answer))
         finally:
             self._of[client] -= count
+            self._pixels[client] -= pixels
             if not self._of[client]:
-                del self._of[client]
+                del self._of[client], self._pixels[client]
 
     def close(self) -> None:
         """Let the thread end."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _check_pixels(self, pixels: int, client: str) -> None:
+        if pixels > PIXELS:
+            raise Refusal(413, f"{_millions(pixels)} in pictures, expected at most {_millions(PIXELS)}: {SMALLER}")
+        if pixels and self._pixels[client] + pixels > PIXELS:
+            told = f"{_millions(self._pixels[client])} of pictures of your address wait, of at most {_millions(PIXELS)}"
+            raise Refusal(429, f"{told}: wait for their answers, or {SMALLER}", self._seconds(self._of[client]))
+        if pixels and self._pixels.total() + pixels > ALL_PIXELS:
+            raise Refusal(503, "too many large pictures wait: try again later", self._seconds(self.waiting))
 
     async def _answer(self, ticket: _Ticket) -> list[Link]:
         self._tickets.append(ticket)
@@ -104,7 +128,9 @@ class Line:
             if self._tickets[0].answer.done():
                 self._tickets.popleft()
                 continue
-            if batch and sum(len(ticket.mentions) for ticket in [*batch, self._tickets[0]]) > BATCH:
+            with_it = [*batch, self._tickets[0]]
+            mentions, pixels = sum(len(ticket.mentions) for ticket in with_it), sum(ticket.pixels for ticket in with_it)
+            if batch and (mentions > BATCH or pixels > PIXELS):
                 break
             batch.append(self._tickets.popleft())
         return batch
@@ -130,6 +156,17 @@ class Line:
                 ticket.answer.set_result(links)
             else:
                 ticket.answer.set_exception(error)
+
+
+async def _pixels_of(mentions: Sequence[NewMention]) -> int:
+    """Return how many pixels the pictures of mentions have: each counts, be it another's copy."""
+    if pictures := [mention.image for mention in mentions if isinstance(mention.image, bytes)]:
+        return sum(await asyncio.to_thread(lambda: [images.pixels(picture) for picture in pictures]))
+    return 0
+
+
+def _millions(pixels: int) -> str:
+    return f"{pixels / 1e6:,.0f} million pixels"
 
 
 def _linked(linker: Links, mentions: Sequence[NewMention], top: int) -> list[Link]:

@@ -124,6 +124,30 @@ def test_transparency_is_laid_over_white():
     assert red == 255 and abs(green - 127) <= 1 and green == blue
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "RGB", "L"])
+def test_transparency_is_the_same_by_strips_as_at_once(mode, monkeypatch):
+    picture = noise(mode="RGB" if mode in ("RGB", "L", "P") else "RGBA").convert(mode)
+    if picture.mode.endswith("A"):
+        picture.putalpha(noise().convert("L"))
+    else:
+        seen = picture.getpixel((3, 3))
+        picture = Image.open(io.BytesIO(encoded(picture, "PNG", transparency=seen)))
+        picture.load()
+    assert picture.has_transparency_data
+    layer = picture.convert("RGBA")
+    whole = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    monkeypatch.setattr(images, "STRIP", 3 * SIZE[0])
+    assert images._rgb(picture).tobytes() == whole.tobytes()
+
+
+def test_pixels_are_known_of_a_header_as_decoding_finds_them():
+    for data in (encoded(noise(), "JPEG"), encoded(noise(mode="L"), "GIF")):
+        assert images.pixels(data) == SIZE[0] * SIZE[1]
+    too_large = encoded(noise(), "PNG").replace(struct.pack(">II", *SIZE), struct.pack(">II", 9_000, 9_000))
+    for refused in (b"", b"<svg", too_large, encoded(Image.new("RGB", (200, 2)), "PNG")):
+        assert images.pixels(refused) == 0 and images.decode(refused)[0] is None
+
+
 def test_a_transparent_palette_color_is_white():
     picture = Image.new("P", (4, 4), 1)
     picture.putpalette([0, 0, 0, 255, 0, 0])

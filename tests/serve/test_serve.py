@@ -283,8 +283,41 @@ def test_a_full_line_and_a_full_share_are_refused_and_who_waits_too_long_is_left
     assert linker.calls == [1, 1]  # the two that waited behind were never linked
 
 
-def mention(text):
-    return lines.NewMention(text, text)
+def mention(text, picture=None):
+    return lines.NewMention(text, text, image=picture)
+
+
+def png(width, height):
+    file = io.BytesIO()
+    Image.new("L", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_pictures_that_wait_are_bounded_by_their_pixels_not_by_their_bytes(linker, monkeypatch):
+    """At 100 pixels of one client and 200 of all, a batch holds 100."""
+    monkeypatch.setattr(lines, "PIXELS", 100)
+    monkeypatch.setattr(lines, "ALL_PIXELS", 200)
+    linker.gate = threading.Event()
+
+    async def ask():
+        line = lines.Line(linker, 100, 50, 20)
+        waiting = []
+        for who, sides in (("z", ()), ("a", (8,)), ("b", (6, 6)), ("c", (5,)), ("b", ()), ("b", (5,))):
+            asked = [mention("one", png(side, side)) for side in sides] or [mention("one")]
+            waiting.append(asyncio.create_task(line.link(asked, 10, 0.0, who)))
+            await asyncio.sleep(0.05)
+        for who, side, status in (("d", 11, 413), ("a", 7, 429), ("d", 5, 503)):
+            with pytest.raises(lines.Refusal) as refused:
+                await line.link([mention("one", png(side, side))], 10, 0.0, who)
+            assert refused.value.status_code == status
+        linker.gate.set()
+        await asyncio.gather(*waiting, line.link([mention("one", b"no picture")], 10, 0.0, "d"))
+        await line.link([mention("one", png(10, 10))], 10, 0.0, "a")
+        assert line.waiting == 0 and not line._pixels
+        line.close()
+
+    asyncio.run(ask())
+    assert linker.calls == [1, 1, 4, 2, 1]  # nothing, 64, 72 + 25, 25, 100 pixels
 
 
 def test_bounds_of_the_options_are_checked():
