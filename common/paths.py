@@ -104,6 +104,16 @@ def check_writable(folder: Path) -> None:
         )
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it, where it is not there.  Raises DeniedError where it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        said = denied("make the folder", path, error).text
+        away = ". Move what has that name out of the way" if isinstance(error, FileExistsError) else ""
+        raise DeniedError(f"{said}{away}") from error
+
+
 def check_output(path: Path, flag: str, *inputs: Path | None) -> None:
     """Raise ConfigError for a file to write that would replace what no such file replaces: what is read, or no file.
 

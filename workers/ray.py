@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from common.errors import ConfigError
+from common.paths import make_folder
 from workers import keeper, ray_task
 from workers.engine import Engine
 from workers.work import Coming, Work, python_path, tell_failed
@@ -45,7 +46,7 @@ def run(engine: Engine, work: Work) -> None:
 
     Raises ConfigError where the cluster is not there or another version's.
     """
-    work.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(work.folder)
     with _connected(engine.address) as ray:
         count, cores, gpus = _shares(ray, engine.count)
         for module in (keeper, ray_task):

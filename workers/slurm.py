@@ -17,7 +17,7 @@ from typing import Any
 
 from common.errors import ConfigError, WorkersError
 from common.output import say
-from common.paths import exists, names
+from common.paths import check_writable, exists, make_folder, names
 from workers import slurm_options
 from workers.engine import Engine
 from workers.slurm_job import FAILED, FINISHED, Copy
@@ -51,7 +51,8 @@ def run(engine: Engine, work: Work) -> bool:
     Raises ConfigError where Slurm or submitit is missing or refuses the jobs, WorkersError where they do not finish.
     """
     parent = work.folder.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent)
+    check_writable(parent)
     cluster = _cluster()
     _sweep(parent, work.folder.name, cluster)
     folder = Path(tempfile.mkdtemp(prefix=f"{LOGS}{work.folder.name}{cluster}-", dir=parent))

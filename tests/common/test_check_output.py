@@ -1,11 +1,11 @@
-"""Files that commands write where a person says: what they may replace."""
+"""Files and folders that commands write where a person says: what they may replace, and what is in the way."""
 
 import os
 
 import pytest
 
-from common.errors import ConfigError
-from common.paths import check_output
+from common.errors import ConfigError, DeniedError
+from common.paths import check_output, make_folder
 
 
 def test_a_new_file_and_one_that_was_written_before_are_taken(tmp_path):
@@ -28,3 +28,13 @@ def test_what_is_read_is_not_replaced_whatever_it_is_called(tmp_path):
     os.link(tmp_path / "answers", tmp_path / "same")
     with pytest.raises(ConfigError, match=r"--qrels .*same would replace .*answers, which is read"):
         check_output(tmp_path / "same", "--qrels", None, tmp_path / "answers")
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_a_line(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "link", "file/below"):
+        with pytest.raises(DeniedError, match=f"cannot make the folder .*{name}: "):
+            make_folder(tmp_path / name)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import cache
 from cache import store
 from common.commands import Command, program
-from common.errors import BusyError, ConfigError
+from common.errors import BusyError, ConfigError, DeniedError
 from common.options import as_words, given_words
 from tests.forked import Forked
 from tests.studies import run_study
@@ -520,3 +520,10 @@ def test_workers_look_at_no_result_of_a_search_before_all_have_it(toy, tmp_path,
         assert sweep.search(config, HEADS["bert"].config(), division.Division(one_of_many=True)) is None
         assert [len(own) for own in asked] == waves
         asked.clear()
+
+
+def test_a_series_whose_place_for_workers_is_taken_says_so(toy, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / tasks.AREA).write_text("")
+    with pytest.raises(DeniedError, match=r"cannot make the folder .*\.workers: File exists\. Move what has that name"):
+        shared_work.work(tasks_in(toy, tmp_path / "run"), tmp_path / "run", wait=True)

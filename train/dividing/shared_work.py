@@ -9,6 +9,7 @@ import torch
 from cache.store.claims import Claims
 from common.errors import BusyError, ConfigError, MelcacheError
 from common.output import say
+from common.paths import make_folder
 from train.dividing.tasks import AREA, Task
 
 POLL = 0.5  # seconds between two looks at what others train
@@ -43,7 +44,7 @@ def _take(task: Task, claims: Claims, failed: dict[str, MelcacheError]) -> bool:
     """Train a task unless it is over, or another process is at it; return whether it is over, or has `failed` here."""
     if task.over:
         return True
-    task.area.mkdir(parents=True, exist_ok=True)
+    make_folder(task.area)
     with claims.named(task.name) as mine:
         if not mine:
             return False

@@ -89,7 +89,7 @@ class Task:
         with store.alone(self.config.folder, wait=True):
             half = self.checkpoints.unfinished(self.config.seeds)
             if half is not None and set(half.what["seeds"]) == set(self.seeds):
-                self._folder.mkdir(parents=True, exist_ok=True)
+                paths.make_folder(self._folder)
                 _move(half.path, self._folder)
 
     def _hand_in(self) -> None:
