@@ -1,5 +1,6 @@
 """What an extraction does beside its encoders: threads that make things ahead, one that writes, and when what was."""
 
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -107,12 +108,39 @@ class Writing:
         self._failed = False
 
 
-class Ahead(Generic[Item, Result]):
-    """What threads make of items, in their order; its length is how many are begun and not taken yet."""
+class Held:
+    """How much of what threads have made ahead is in memory; behind `most` they make no more.  Safe in threads."""
 
-    def __init__(self, threads: ThreadPoolExecutor, make: Callable[[Item], Result], items: Iterable[Item]) -> None:
-        self._threads, self._make, self._items = threads, make, iter(items)
-        self._begun = deque[tuple[Item, Future[Result]]]()
+    def __init__(self, most: int) -> None:
+        self._most, self._count, self._lock = most, 0, threading.Lock()
+
+    @property
+    def full(self) -> bool:
+        """Whether no more shall be made ahead."""
+        return self._count >= self._most
+
+    def add(self, count: int) -> None:
+        """Hear of more, or of less."""
+        with self._lock:
+            self._count += count
+
+
+class Ahead(Generic[Item, Result]):
+    """What threads make of items, in their order; its length is how many are begun and not taken yet.
+
+    While `held` is full of what others have made, of which each is as much as `size` says, an item is left for `take`.
+    """
+
+    def __init__(
+        self,
+        threads: ThreadPoolExecutor,
+        make: Callable[[Item], Result],
+        items: Iterable[Item],
+        held: Held,
+        size: Callable[[Result], int],
+    ) -> None:
+        self._threads, self._make, self._items, self._held, self._size = threads, make, iter(items), held, size
+        self._begun = deque[tuple[Item, Future[Result | None]]]()
 
     def __len__(self) -> int:
         return len(self._begun)
@@ -120,17 +148,33 @@ class Ahead(Generic[Item, Result]):
     def begin(self, most: int) -> None:
         """Begin items until so many are begun, or none is left."""
         for item in islice(self._items, max(0, most - len(self))):
-            self._begun.append((item, self._threads.submit(self._make, item)))
+            self._begun.append((item, self._threads.submit(self._ahead, item)))
 
     def take(self) -> tuple[Item, Result]:
         """Return the first item that is begun and what is made of it, for which it waits."""
-        item, made = self._begun.popleft()
-        return item, made.result()
+        item, begun = self._begun.popleft()
+        if (made := begun.result()) is None:
+            return item, self._make(item)
+        self._held.add(-self._size(made))
+        return item, made
 
     def drop(self) -> None:
         """Leave what no thread is at yet."""
         while self._begun:
-            self._begun.popleft()[1].cancel()
+            begun = self._begun.popleft()[1]
+            if not begun.cancel():
+                begun.add_done_callback(self._left)
+
+    def _ahead(self, item: Item) -> Result | None:
+        if self._held.full:
+            return None
+        made = self._make(item)
+        self._held.add(self._size(made))
+        return made
+
+    def _left(self, begun: Future[Result | None]) -> None:
+        if begun.exception() is None and (made := begun.result()) is not None:
+            self._held.add(-self._size(made))
 
 
 def _union(spans: Iterable[Span]) -> list[Span]:

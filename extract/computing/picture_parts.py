@@ -1,5 +1,6 @@
 """Fill what the encoders make of pictures: each distinct one decoded once, for all of them."""
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from cache.names import ColumnName, PartName
 from common.errors import DatasetError
 from extract import images
 from extract.computing import coverage
-from extract.computing.overlap import DECODING, ENCODING, Ahead, Spans
+from extract.computing.overlap import DECODING, ENCODING, Ahead, Held, Spans
 from extract.computing.row_range import Range
 from extract.computing.tasks import Task
 from extract.config import ExtractConfig
@@ -31,6 +32,7 @@ OK = IMAGE_STATUS.index("ok")
 NONE: Mapping[str, Columns] = MappingProxyType({})
 Opened = tuple[Picture | None, str, bytes]  # decoded, or not and why; the hash of its content
 Decoding = Ahead[int, Opened]  # by row
+MOST_PIXELS = 256_000_000  # decoded and not taken: 1 GB, as much as four of the largest pictures
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Pictures:
         self._unplaced = plan.rows.unplaced()
         self.neutrals = dict(neutrals)
         self._threads = ThreadPoolExecutor(config.workers, "decoding")  # they end with it
-        self._most = 2 * config.image_batch  # pictures that are decoded ahead
+        self._most, self._held = 2 * config.image_batch, Held(MOST_PIXELS)  # pictures that are decoded ahead
         self._begun: dict[tuple[str, int], Decoding] = {}  # of ranges that are not filled yet, by their first row
         self._stop_if_too_many()
 
@@ -188,7 +190,9 @@ class Pictures:
     def _decoding(self, table: str, rows: Sequence[int], parts: Sequence[PartName]) -> Decoding:
         """Return what decodes the pictures of rows, and makes what encoders read of them for parts."""
         records, reads = self._plan.rows.records(table), self._encoders.reads(parts) if rows else []
-        return Ahead(self._threads, lambda row: _open(records[row].image.path, reads, self._spans), rows)
+        return Ahead(
+            self._threads, lambda row: _open(records[row].image.path, reads, self._spans), rows, self._held, _pixels
+        )
 
     def _decoded(
         self, table: str, decoding: Decoding, following: Callable[[], Task | None]
@@ -247,3 +251,8 @@ def _open(path: Path, reads: Sequence[Read], spans: Spans) -> Opened:
     with spans.of(DECODING):
         image, status, content = images.opened(path)
         return None if image is None else Picture(image).prepared(reads), status, content
+
+
+def _pixels(found: Opened) -> int:
+    """Return how many pixels are held of a picture."""
+    return 0 if found[0] is None else math.prod(found[0].size)

@@ -9,8 +9,9 @@ import pytest
 
 from cache.writing.draft import Draft
 from extract import images, pipeline
+from extract.computing import picture_parts
 from extract.computing.missing_shards import Work
-from extract.computing.overlap import DECODING, ENCODING, MOST, WRITING, Ahead, Spans, Writing
+from extract.computing.overlap import DECODING, ENCODING, MOST, WRITING, Ahead, Held, Spans, Writing
 from extract.encoders.joint.clip import Clip
 from extract.encoders.resnet import ResNet
 from tests.worlds import entity_record, extract_config, mention_record, write_pictures, write_release
@@ -112,8 +113,9 @@ def test_threads_make_so_many_ahead_in_order_and_no_more_of_what_is_dropped():
             on.wait(20)
         return -item
 
+    held = Held(1)
     with ThreadPoolExecutor(1) as threads:
-        ahead = Ahead(threads, make, range(9))
+        ahead = Ahead(threads, make, range(9), held, lambda made: 1 if made == -2 else 0)
         assert not ahead
         ahead.begin(3)
         ahead.begin(2)
@@ -123,7 +125,25 @@ def test_threads_make_so_many_ahead_in_order_and_no_more_of_what_is_dropped():
         assert len(ahead) == 4 and at.wait(20)
         ahead.drop()
         on.set()
-    assert made == [0, 1, 2] and not ahead
+    assert made == [0, 1, 2] and not ahead and not held.full
+
+
+def test_what_is_too_much_to_hold_is_made_when_it_is_taken():
+    made, held = [], Held(3)
+    with ThreadPoolExecutor(2) as threads:
+        ahead = Ahead(threads, lambda item: made.append(item) or item + 10, range(6), held, lambda made: 3)
+        ahead.begin(1)
+        first = ahead.take()
+        ahead.begin(6)
+    assert len(made) in (2, 3) and held.full  # each thread had looked before the other made something
+    assert [first, *(ahead.take() for _ in range(5))] == [(item, item + 10) for item in range(6)]
+    assert sorted(made) == list(range(6)) and not held.full
+
+
+def test_large_pictures_change_no_shard(release, tmp_path, monkeypatch):
+    expected = digests(pipeline.run(config(release, tmp_path / "whole")))
+    monkeypatch.setattr(picture_parts, "MOST_PIXELS", 1)
+    assert digests(pipeline.run(config(release, tmp_path / "parted"))) == expected
 
 
 def test_what_is_hidden_is_the_share_in_which_an_encoder_works():
