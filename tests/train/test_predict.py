@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import random
 import re
 import shutil
@@ -251,3 +252,9 @@ def test_sentences_of_a_release_stand_in_each_line(runs, tmp_path):
     assert "text" not in lines[-1] and [folder for folder, _ in asked] == [tmp_path / "release"]
     with pytest.raises(ConfigError, match="only `melcache predict` reads releases"):
         predict.predict(config)
+
+
+def test_a_pipe_to_write_to_is_refused_before_the_run_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match=r"--out .*pipe: no regular file has that name"):
+        predict.predict(PredictConfig(run=tmp_path / "absent", out=tmp_path / "pipe"))
