@@ -153,10 +153,22 @@ def lines() -> Iterator[None]:
         complain(NO_MEMORY)
         raise SystemExit(1) from None
     except OSError as error:
+        if error.errno == errno.ENOENT and _astray():
+            complain("the folder that this was started in has been removed. Change to one that is there (cd)")
+            raise SystemExit(MelcacheError.exit_code) from None
         if error.errno not in REFUSALS:
             raise
         complain(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}")
         raise SystemExit(MelcacheError.exit_code) from None
+
+
+def _astray() -> bool:
+    """Whether the working directory is gone: then no relative path is anything."""
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -143,6 +144,19 @@ def test_what_the_system_refuses_is_one_line_and_a_bug_keeps_its_traceback(tmp_p
         console.run(bug, "x")
     assert (sys.stdout, sys.stderr) == before
     assert str(CacheError("one", "two")) == "one\ntwo" and str(CacheError("one")) == "one"
+
+
+def test_a_folder_that_was_removed_under_a_command_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit) as ended, console.lines():
+        os.path.abspath("shards")
+    assert ended.value.code == 2
+    assert re.fullmatch("error: the folder that this was started in has been removed.*\n", capsys.readouterr().err)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError), console.lines():  # a bug keeps its traceback
+        (tmp_path / "shards").read_text()
 
 
 def test_output_is_whole_where_nothing_was_made_ready():
