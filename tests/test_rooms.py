@@ -1,9 +1,12 @@
 """Rooms: few files in each, imports only downward, and modules go by their own names."""
 
 import ast
+import re
 from collections import Counter, defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("bench", "common", "cache", "extract", "link", "report", "serve", "train", "melcache", "torture", "workers")
@@ -60,3 +63,30 @@ def test_modules_go_by_their_own_names():
     renamed = [(name, *given) for name, _, tree in found for given in imports(tree, names) if given[1]]
     assert len(renamed) > 20  # numpy as np, for one
     assert [(name, other, new) for name, other, new in renamed if other.partition(".")[0] in PACKAGES] == []
+
+
+# what every command has
+UNLISTED = {"__init__", "__main__", "cli", "command", "config"}
+
+
+def layout():
+    """Each folder of CONTRIBUTING's layout, and what the layout says of it."""
+    block = (ROOT / "CONTRIBUTING.md").read_text().partition("is for:\n\n```\n")[2].partition("\n```\n")[0]
+    return [(text.partition("/")[0], text.partition("/")[2]) for text in re.split(r"\n(?=\w)", block)]
+
+
+@pytest.mark.parametrize(("folder", "told"), layout(), ids=[folder for folder, _ in layout()])
+def test_the_layout_names_every_room_and_module(folder, told):
+    rooms = {path.name for path in (ROOT / folder).iterdir() if path.is_dir() and any(path.glob("*.*"))}
+    assert set(re.findall(r"(\w+)/", told)) == rooms
+    if folder in PACKAGES:
+        files = {path.stem for path in (ROOT / folder).glob("*.py")} - UNLISTED
+        assert {name for name in files if not re.search(rf"\b{name}\b", told)} == set()
+
+
+def test_the_layout_names_every_package():
+    assert {folder for folder, _ in layout()} == {*PACKAGES, "examples", "tests"}
+
+
+def test_every_room_says_what_it_is_for():
+    assert [name for name, path, tree in modules() if path.name == "__init__.py" and not ast.get_docstring(tree)] == []
