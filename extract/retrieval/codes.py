@@ -58,17 +58,16 @@ class Codes:
         start = -(-self._count * self._width // ALIGNED) * ALIGNED
         self._bytes = start + 3 * FLOAT * self._count
         data = _file(kept.path, self._bytes, self._made(rows)) if kept and start >= FEWEST else None
-        self._codes = torch.empty(self._count, self._width, dtype=torch.int8)
-        self._numbers = torch.empty(3, self._count)  # scales, errors, lengths
         if data is not None:
-            self._codes = torch.frombuffer(data, dtype=torch.int8, count=self._codes.numel()).view_as(self._codes)
-            self._numbers = torch.frombuffer(
-                data, dtype=torch.float32, count=self._numbers.numel(), offset=start
-            ).view_as(self._numbers)
+            numbers = torch.frombuffer(data, dtype=torch.float32, count=3 * self._count, offset=start)
+            codes = torch.frombuffer(data, dtype=torch.int8, count=self._count * self._width)
+            self._codes, self._numbers = codes.view(self._count, self._width), numbers.view(3, self._count)
         else:
-            for begin, codes, numbers in self._made(rows):
-                self._codes[begin : begin + len(codes)] = torch.from_numpy(codes)
-                self._numbers[:, begin : begin + len(codes)] = torch.from_numpy(numbers)
+            self._codes = torch.empty(self._count, self._width, dtype=torch.int8)
+            self._numbers = torch.empty(3, self._count)  # scales, errors, lengths
+            for begin, some, of in self._made(rows):
+                self._codes[begin : begin + len(some)] = torch.from_numpy(some)
+                self._numbers[:, begin : begin + len(some)] = torch.from_numpy(of)
         self._longest = max(1.0, float(self._numbers[2].amax())) if self._count else 1.0
 
     def __len__(self) -> int:
