@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.encoding import pictures as made_pictures
-from bench.encoding import texts as made_texts
+from bench.encoding import texts
+from bench.encoding.pictures import compressed
 from bench.simulation import around
 from cache import kinds
 from cache.store.claims import Claims
@@ -63,9 +63,9 @@ class Setup:
 
 
 SETUPS = {
-    "the papers' encoders": Setup(made_texts.SHAPE | BASE, "random-full", True, 2, 4),
-    "the papers' encoders, no pictures": Setup(made_texts.SHAPE | BASE, "random-full", False, 4, 32),
-    "MiniLM, no pictures": Setup(made_texts.SHAPE, "random-tiny", False, 4, 64),
+    "the papers' encoders": Setup(texts.SHAPE | BASE, "random-full", True, 2, 4),
+    "the papers' encoders, no pictures": Setup(texts.SHAPE | BASE, "random-full", False, 4, 32),
+    "MiniLM, no pictures": Setup(texts.SHAPE, "random-tiny", False, 4, 64),
 }
 
 
@@ -118,7 +118,7 @@ def measure(setup: Setup, release: Dataset, tokenizer: Path | None, folder: Path
 
 def model_folder(folder: Path, shape: dict[str, Any], tokenizer: Path | None) -> Path:
     """Make a folder of a BERT of some shape, whose weights are not there, with the tokenizer of another."""
-    made_texts.model_folder(folder)
+    texts.model_folder(folder)
     config = json.loads((folder / "config.json").read_text()) | shape
     if tokenizer is not None:
         for name in COPIED:
@@ -154,7 +154,7 @@ def _shown(records: Any, folder: Path | None, letter: str) -> Any:
     found: list[Entity | Mention] = []
     for i, record in enumerate(records):
         path = folder / f"{letter}{i}.jpg"
-        path.write_bytes(made_pictures.compressed(2 * i + (letter == "m")))
+        path.write_bytes(compressed(2 * i + (letter == "m")))
         found.append(replace(record, image=Image(path)))
     return found
 

@@ -1,6 +1,8 @@
 """How encoders compute: device, precision, and random weights that stay finite."""
 
 import contextlib
+import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -100,6 +102,17 @@ def seeded():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         yield
+
+
+@contextlib.contextmanager
+def quiet():
+    """Keep libraries from logging and warning, as of weights that are not filled: what does not fit is raised."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def tame(model: torch.nn.Module) -> torch.nn.Module:

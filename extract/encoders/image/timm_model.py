@@ -1,9 +1,5 @@
 """A timm model: what it reads of a picture and what it gives, known before its weights, which are loaded strictly."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from common.errors import WeightsError
-from extract.encoders.compute import seeded
+from extract.encoders.compute import quiet, seeded
 from extract.encoders.image.timm_files import Found
 from extract.weights import states
 
@@ -71,7 +67,7 @@ class TimmModel:
         path = self.found.weights
         if path is None:
             states.refuse_unaffordable(self._described(self._more), self.found.name)
-            with seeded(), _quiet():
+            with seeded(), quiet():
                 return timm.create_model(self.found.name, num_classes=0, **self._more)
         state, described = states.read(path, self.found.name), self._described({})
         states.refuse_larger(described, state, path, self.architecture)
@@ -79,7 +75,7 @@ class TimmModel:
         for classes in _classes(described.pretrained_cfg, state):
             told = {"state_dict": dict(state), "source": None, "num_classes": classes, "label_offset": 0}
             try:
-                with seeded(), _quiet():
+                with seeded(), quiet():
                     model = timm.create_model(
                         self.found.name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=told
                     )
@@ -116,7 +112,7 @@ class TimmModel:
     def _described(self, more: dict[str, Any]) -> torch.nn.Module:
         """Return the model without any numbers in it."""
         try:
-            with torch.device("meta"), _quiet():
+            with torch.device("meta"), quiet():
                 model = timm.create_model(self.found.name, num_classes=0, **more)
         except _BROKEN as error:
             raise self._unfit(error) from error
@@ -194,14 +190,3 @@ def _pooling(model: torch.nn.Module) -> str:
     said = getattr(model, "global_pool", None) or getattr(getattr(model, "head", None), "global_pool", "")
     found: str = said if isinstance(said, str) else getattr(said, "pool_type", "")
     return found or "its own pooling"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep timm from logging and warning: what does not fit is raised."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)

@@ -1,11 +1,9 @@
 """The two towers of an open_clip model: built from its config, filled strictly with its weights, or drawn at random."""
 
 import json
-import logging
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from transformers import CONFIG_MAPPING
 
 from cache.fingerprint import digest
 from common.errors import WeightsError
-from extract.encoders.compute import seeded
+from extract.encoders.compute import quiet, seeded
 from extract.encoders.joint import patches
 from extract.encoders.joint.base import Logits
 from extract.weights import hub_files, hub_models, states
@@ -154,7 +152,7 @@ class Towers:
         config = deepcopy(self._config)
         config["vision_cfg"] |= {"timm_model_pretrained": False, "output_tokens": False}
         config["text_cfg"]["output_tokens"] = False
-        with seeded(), _quiet(), nullcontext() if self._text is None else tempfile.TemporaryDirectory() as folder:
+        with seeded(), quiet(), nullcontext() if self._text is None else tempfile.TemporaryDirectory() as folder:
             if self._text is not None:
                 (Path(folder) / hub_files.CONFIG).write_text(json.dumps(self._text))
                 config["text_cfg"] |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
@@ -286,14 +284,3 @@ def _small_timm(name: str) -> str:
     build.__name__ = small
     timm.models.register_model(build)
     return small
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep libraries from warning of random weights, as they are until they are filled."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
