@@ -77,7 +77,11 @@ def layout():
 
 @pytest.mark.parametrize(("folder", "told"), layout(), ids=[folder for folder, _ in layout()])
 def test_the_layout_names_every_room_and_module(folder, told):
-    rooms = {path.name for path in (ROOT / folder).iterdir() if path.is_dir() and any(path.glob("*.*"))}
+    rooms = {
+        path.name
+        for path in (ROOT / folder).iterdir()
+        if path.is_dir() and path.name != "__pycache__" and any(path.glob("*.*"))
+    }
     assert set(re.findall(r"(\w+)/", told)) == rooms
     if folder in PACKAGES:
         files = {path.stem for path in (ROOT / folder).glob("*.py")} - UNLISTED
