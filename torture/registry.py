@@ -110,6 +110,6 @@ EXPERIMENTS = {
         "14. Workers may die, be preempted or canceled: the cache is that of one, and nothing is left behind",
         engines.run,
         None,
-        32,
+        36,
     ),
 }

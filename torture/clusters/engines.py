@@ -23,7 +23,7 @@ from workers import slurm
 from workers.engine import Engine
 
 Trials = Iterator[tuple[str, list[str]]]  # what happened, and what was wrong then
-TRIALS, WORKERS = 8, 4
+TRIALS, WORKERS = 9, 4
 OPTIONS = "time=10"
 REST = 2.0  # seconds after which a requeued job has ended on its node, too
 LOOK = 0.5  # seconds between two looks at the queue, which is all ours
