@@ -35,11 +35,12 @@ Groups = Mapping[str, Sequence[ShardPlan]]  # what is claimed together, by name:
 class Meeting(Alone):
     """A meeting that is joined when something is asked of it first.
 
-    `there` are the files at the remote when it was asked. No method raises an error of the remote.
+    `there` are the files that are known to lie at the remote; it is asked for others when joined. No method raises an
+    error of the remote.
     """
 
     def __init__(self, remote: Conditional, draft: Draft, groups: Groups, there: Collection[str]) -> None:
-        self._remote, self._draft, self._groups, self._there = remote, draft, groups, there
+        self._remote, self._draft, self._groups, self._there = remote, draft, groups, set(there)
         self.name = board.meeting_of(plan.key for plans in groups.values() for plan in plans)
         self._board, self._contact, self._begun = Board(remote, self.name, groups.keys()), Contact(), False
         self._coming: dict[str, Future[bool]] = {}
@@ -51,7 +52,7 @@ class Meeting(Alone):
         self._published: dict[str, ShardEntry] = {}  # where the cache was published meanwhile
         self._sending: deque[Future[None]] = deque()
         self._sender, self._fetcher, self._earlier = (ThreadPoolExecutor(1) for _ in range(3))
-        self._transfers = Transfers(remote, draft, self._contact, there)
+        self._transfers = Transfers(remote, draft, self._contact, self._there)
         self._staying = contextlib.ExitStack()
 
     @contextlib.contextmanager
@@ -126,6 +127,7 @@ class Meeting(Alone):
                 f"this one, of plan {self.name}, does not take part. To meet, give all the same release, options, "
                 "precision, weights and version of melcache, and rows in one order (--reorder)"
             )
+        self._there.update(self._remote.listing())  # which need not be sent: a worker by plan knows none
         self._board.look(now=True)
         if not self._board.finished:
             self._look_for_cache()  # it may be finished since it was asked for

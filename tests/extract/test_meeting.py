@@ -1,6 +1,7 @@
 """Extraction by machines that share no folder: `--remote URL --push` on each divides the tasks."""
 
 import os
+import shutil
 import time
 from dataclasses import replace
 from functools import partial
@@ -8,7 +9,9 @@ from functools import partial
 import pytest
 
 import melcache
+from cache import manifests
 from cache.meeting.alone import Alone
+from cache.remotes.folder import Folder
 from cache.remotes.meeting_names import MEETING
 from cache.remotes.object_store import Memory
 from cache.sharing import board
@@ -135,3 +138,16 @@ def test_a_worker_by_plan_neither_asks_what_is_published_nor_publishes(release, 
     said = capsys.readouterr().err
     assert "nothing is published" not in said and f"at {tmp_path / 'remote'}: 0 of" in said
     assert len(os.listdir(tmp_path / "remote" / MEETING)) == len(alone[1])
+
+
+def test_a_worker_by_plan_sends_nothing_that_lies_there(release, alone, tmp_path, monkeypatch):
+    """Such as what a machine has sent that died, or a cache of fewer parts."""
+    pipeline.run(config(release, tmp_path / "a", remote=str(tmp_path / "remote")))
+    (tmp_path / "remote" / manifests.NAME).unlink()
+    shutil.rmtree(tmp_path / "remote" / manifests.COPIES)
+    given = config(release, tmp_path / "b", remote=str(tmp_path / "remote"))
+    given.folder.mkdir(parents=True)
+    digest = plans.digest_of(plans.write(given.folder, prepare(given).handed(given)()))
+    monkeypatch.setattr(Folder, "create", lambda self, name, source, **more: pytest.fail(f"{name} is sent"))
+    assert melcache.open(pipeline.run(replace(given, by_plan=digest))).id == alone[0]
+    assert len(os.listdir(tmp_path / "remote" / MEETING)) == len(alone[1]), "there are receipts"
