@@ -101,7 +101,7 @@ def collect(folder: Path, *, delete: bool = False, unfinished: bool = False) -> 
 
 
 def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
-    listed, beside, finished = _belonging(folder)
+    (listed, beside, finished), copies = _belonging(folder), folder / manifests.COPIES
     for path, status in _files(folder):
         if SHARD.fullmatch(path.name) and path.name not in listed:
             new = status.st_mtime_ns >= finished
@@ -116,7 +116,7 @@ def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
         name, new = str(path.relative_to(folder)), status.st_mtime_ns >= finished
         if NAMED.fullmatch(name):
             yield Leftover(name, status.st_size, WORK if new else MET, new and not unfinished)
-    for place in (folder, folder / manifests.COPIES):
+    for place in (folder, copies, folder / MEETING):
         for path, status in _files(place):
             name = str(path.relative_to(folder))
             if path.name.startswith(temporary_names.PREFIX) and _dead(path):
@@ -130,7 +130,7 @@ def _find(folder: Path, unfinished: bool) -> Iterator[Leftover]:
                 yield Leftover(name, status.st_size, TEMPORARY)
             elif path.name.startswith(temporary_names.SEARCH):
                 yield Leftover(name, status.st_size, CODES)
-            elif place != folder and BESIDE.fullmatch(path.name) and beside is not None and name not in beside:
+            elif place == copies and BESIDE.fullmatch(path.name) and beside is not None and name not in beside:
                 yield Leftover(name, status.st_size, OTHER)
 
 

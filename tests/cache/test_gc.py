@@ -174,6 +174,7 @@ def test_claims_of_the_dead_go_and_of_the_living_stay(toy):
 
 def test_what_a_meeting_has_left_goes_once_it_is_older_than_the_cache(toy):
     left = [old(toy / f"meeting/{'0' * 16}-pair-00001.{kind}") for kind in ("claim", "json", "probe")]
+    left.append(old(toy / f"meeting/{temporary_names.PREFIX}elsewhere-1-1-{'0' * 12}"))  # of a claim half written
     theirs, work = old(toy / "meeting/notes.json"), new(toy / f"meeting/{'1' * 16}-pair-00001.claim")
     os.utime(work, (time.time() + 9,) * 2)
     found = {file.file: file.kept for file in gc.collect(toy, delete=True).files}
