@@ -65,6 +65,8 @@ def work(config: ExtractConfig, plan: Callable[[], bytes], todo: Sequence[Todo],
 
 def _advise(config: ExtractConfig, engine: Engine, todo: Sequence[Todo]) -> None:
     """Say where there is too little to do for so many workers."""
+    if not engine.count:  # as many as the cluster has, which is not known yet
+        return
     count = sum(bool(task.missing) for task in tasks.split(todo))
     better = max(LEAST, config.shard_rows * count // (ENOUGH * engine.count))
     if count < engine.count * FEW and better < config.shard_rows:

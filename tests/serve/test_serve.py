@@ -299,19 +299,26 @@ def test_pictures_that_wait_are_bounded_by_their_pixels_not_by_their_bytes(linke
     monkeypatch.setattr(lines, "ALL_PIXELS", 200)
     linker.gate = threading.Event()
 
+    async def put(line, asked, who):
+        """Let them wait in the line, behind those that do."""
+        before, answer = line.waiting, asyncio.create_task(line.link(asked, 10, 0.0, who))
+        while line.waiting == before and not answer.done():
+            await asyncio.sleep(0.01)
+        return answer
+
     async def ask():
-        line = lines.Line(linker, 100, 50, 20)
+        line = lines.Line(linker, 100, 50, 300)
         waiting = []
         for who, sides in (("z", ()), ("a", (8,)), ("b", (6, 6)), ("c", (5,)), ("b", ()), ("b", (5,))):
             asked = [mention("one", png(side, side)) for side in sides] or [mention("one")]
-            waiting.append(asyncio.create_task(line.link(asked, 10, 0.0, who)))
-            await asyncio.sleep(0.05)
+            waiting.append(await put(line, asked, who))
         for who, side, status in (("d", 11, 413), ("a", 7, 429), ("d", 5, 503)):
             with pytest.raises(lines.Refusal) as refused:
                 await line.link([mention("one", png(side, side))], 10, 0.0, who)
             assert refused.value.status_code == status
+        waiting.append(await put(line, [mention("one", b"no picture")], "d"))
         linker.gate.set()
-        await asyncio.gather(*waiting, line.link([mention("one", b"no picture")], 10, 0.0, "d"))
+        await asyncio.gather(*waiting)
         await line.link([mention("one", png(10, 10))], 10, 0.0, "a")
         assert line.waiting == 0 and not line._pixels
         line.close()

@@ -119,7 +119,8 @@ def test_without_the_columns_of_the_full_head_the_plain_one_is_ablated(wikidiver
     assert found == {"full": Described(), "raw": Described(refine=False)}
     assert lacking[0]["name"] == "described with text long"
     assert "entity.joint.description" in lacking[0]["reason"]
-    monkeypatch.setattr(type(reader), "columns", [*reader.columns, "entity.joint.description"])
+    there = [*reader.columns, "entity.joint.description"]
+    monkeypatch.setattr(type(reader.manifest), "columns", there)
     found, lacking = ablate._variants("described", {"described": Described()}, reader)
     assert lacking == []
     assert found["full"] == Described("long")

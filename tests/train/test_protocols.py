@@ -361,7 +361,7 @@ def test_scores_are_sums_without_rounding():
     vectors = torch.from_numpy(rng.normal(size=(60, 700))).float()
     table = type("T", (), {"entity_count": 60, "mention_count": 60})()
     towers = whole_kb.Towers(lambda rows: whole_kb._unit(vectors[rows]), lambda rows: whole_kb._unit(vectors[rows]))
-    held = whole_kb._vectors(towers, table, "entity", torch.arange(60)).double()
+    held = whole_kb.vectors_of(towers, table, "entity", torch.arange(60)).double()
     steps = (held * GRID).long()
     assert torch.equal(steps.double(), held * GRID)
     np.testing.assert_allclose(held, vectors / vectors.norm(dim=1, keepdim=True), rtol=0, atol=2 / GRID)
