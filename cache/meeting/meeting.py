@@ -206,14 +206,19 @@ class Meeting(Alone):
         return True
 
     def _agree(self) -> None:
-        """Where another machine has sent what was made here, too, take its bytes."""
-        if self._begun:
-            self._look()
-            for name in filter(self._finished, self._groups.keys() - self._agreed):
-                try:
-                    self._transfers.agree(self._groups[name], self._entries(name) or ())
-                except download.DamagedError as error:
-                    say(f"warning: {error}")
+        """Where others have sent what was made here, too, take their bytes, be it that nothing was left to make."""
+        if self._contact.ended.is_set() or not (self._begun or self._join()):
+            return
+        self._look()
+        names = [name for name in self._groups if self._finished(name) and name not in self._agreed]
+        with ThreadPoolExecutor(self._remote.threads) as pool:
+            list(pool.map(self._agree_on, names))
+
+    def _agree_on(self, name: str) -> None:
+        try:
+            self._transfers.agree(self._groups[name], self._entries(name) or ())
+        except download.DamagedError as error:
+            say(f"warning: {error}")
 
     def _entries(self, name: str) -> list[ShardEntry] | None:
         plans = self._groups[name]

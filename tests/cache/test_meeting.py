@@ -473,3 +473,15 @@ def test_machines_of_other_processors_have_one_cache(alone, machine, place, tmp_
     assert len(set(ids)) == 1 and melcache.open(place).id == ids[0]
     assert len(computed(tmp_path)) > GROUPS
     assert all(is_sound(tmp_path / letter / "tiny") for letter in "ab")
+
+
+def test_what_was_made_here_and_never_sent_gives_way_to_what_others_have_sent(alone, met, machine, place, tmp_path):
+    """As when workers made all that was left, one of them died before it had sent its group, and processors differ."""
+    folder = tmp_path / "a/tiny"
+    folder.mkdir(parents=True)
+    draft = Draft(folder)
+    for shard in shards(SEED, 1, parts=PARTS):
+        draft.save(shard)
+    copied(met, place)
+    assert machine("a", numbers=1).work() == alone and computed(tmp_path) == []
+    assert is_sound(folder) and left(place) == []
