@@ -1,8 +1,10 @@
 """From a dataset release to a finished cache; `run` is the function to read first."""
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cache import store
 from cache.store import claims, plans
@@ -16,7 +18,7 @@ from extract.computing.missing_shards import Work
 from extract.computing.tasks import groups
 from extract.config import ExtractConfig
 from extract.planning.shards import RANGED, missing
-from extract.preparation import prepare, with_lists
+from extract.preparation import Job, prepare, with_lists
 
 
 def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
@@ -29,47 +31,66 @@ def run(config: ExtractConfig, begun: Begun | None = None) -> Path:
     begun = begun or begin(config)
     config = begun.config
     job = prepare(config, begun)
-    draft, encoders, shared = job.draft, job.encoders, job.shared
     with store.together(config.folder):
-        draft.sweep()
-        work = Work(job.plan, encoders, draft, config)
-        for tables in (RANGED[:2], RANGED[2:]) if job.listing else (RANGED,):
-            if tables == RANGED[2:]:
-                if config.by_plan:
-                    say("entities and mentions are encoded; the process that planned makes the candidate lists")
-                    return config.folder
-                job = with_lists(config, job)
-                work.go_by(job.plan)
-            todo = missing(job.plan, draft.adopt, tables)
-            _tell_wrong(draft)
-            todo = shared.take(job.siblings.take(todo, draft), draft)
-            if config.explain:
-                console.show(explain.report(explain.reasons(job, todo), job.siblings.lent))
-            if (come := by_workers.work(config, job.handed(config), todo, encoders)) is None:
-                return config.folder
-            work.come += come
-            if any(item.missing for item in todo):
-                work.meeting = shared.meeting(partial(groups, job.plan, tables), draft)
-            work.do(todo)
-        plan = job.plan
-        counts = coverage.count(job.release, plan.lists, draft)
-        about = job.about | {"coverage": counts}
-        elsewhere = [*job.siblings.taken, *shared.taken]
-        history = provenance.of(draft, elsewhere, work.clock.seconds, encoders, time.monotonic() - start)
-        identity = draft.finish(about, history)
-        claims.clear(config.folder)
-        plans.clear(config.folder)
-    console.show(coverage.report(job.release, plan.lists, counts))
+        job.draft.sweep()
+        work = Work(job.plan, job.encoders, job.draft, config)
+        made = _make(config, job, work)
+        if made is None:
+            return config.folder
+        about, identity = _finish(made, work, start)
     for line in [*work.counters().splitlines(), *filter(None, [work.spans.told()])]:
         say(line)
     for warning in about["warnings"]:
         say(f"warning: {warning}")
     say(f"{config.folder}: cache id {identity[:16]}..., {duration(time.monotonic() - start)}")
     if config.url:
-        say(shared.account(draft))
+        say(made.shared.account(made.draft))
     if config.push and not config.by_plan:  # else the process that planned publishes
-        say(shared.push())
+        say(made.shared.push())
     return config.folder
+
+
+def _make(config: ExtractConfig, job: Job, work: Work) -> Job | None:
+    """Make what is missing and return the job with its lists; None where other processes finish the cache."""
+    for tables in (RANGED[:2], RANGED[2:]) if job.listing else (RANGED,):
+        if tables == RANGED[2:]:
+            if config.by_plan:
+                say("entities and mentions are encoded; the process that planned makes the candidate lists")
+                return None
+            job = with_lists(config, job)
+            work.go_by(job.plan)
+        if not _make_tables(config, job, work, tables):
+            return None
+    return job
+
+
+def _make_tables(config: ExtractConfig, job: Job, work: Work, tables: Sequence[str]) -> bool:
+    """Take what is missing of some tables from elsewhere and compute the rest; False where others finish them."""
+    todo = missing(job.plan, job.draft.adopt, tables)
+    _tell_wrong(job.draft)
+    todo = job.shared.take(job.siblings.take(todo, job.draft), job.draft)
+    if config.explain:
+        console.show(explain.report(explain.reasons(job, todo), job.siblings.lent))
+    if (come := by_workers.work(config, job.handed(config), todo, job.encoders)) is None:
+        return False
+    work.come += come
+    if any(item.missing for item in todo):
+        work.meeting = job.shared.meeting(partial(groups, job.plan, tables), job.draft)
+    work.do(todo)
+    return True
+
+
+def _finish(job: Job, work: Work, start: float) -> tuple[dict[str, Any], str]:
+    """Write the manifest of a cache whose every shard is there; return what it says, and the cache id."""
+    counts = coverage.count(job.release, job.plan.lists, job.draft)
+    about = job.about | {"coverage": counts}
+    elsewhere = [*job.siblings.taken, *job.shared.taken]
+    history = provenance.of(job.draft, elsewhere, work.clock.seconds, job.encoders, time.monotonic() - start)
+    identity = job.draft.finish(about, history)
+    claims.clear(job.draft.folder)
+    plans.clear(job.draft.folder)
+    console.show(coverage.report(job.release, job.plan.lists, counts))
+    return about, identity
 
 
 def _tell_wrong(draft: Draft) -> None:
