@@ -83,10 +83,6 @@ class Columns:
 
     def _known(self, name: ColumnName) -> np.ndarray | None:
         """Return a column that is held whole."""
-        part, column = name.apart()
-        if part in SEQUENCES.values():
-            counts = self.counts_of(part.table)
-            return counts if column == "count" else (counts.cumsum() - counts).astype(np.int32)
         fixed: dict[str, np.ndarray] = {
             "mention.ids.splits": self.splits,
             "mention.ids.gold": self.gold_row,
@@ -95,6 +91,10 @@ class Columns:
             "mention.tokens.start": self.starts,
             "mention.tokens.end": self.starts + 2,
         }
+        part, column = name.apart()
+        if name not in fixed and part in SEQUENCES.values():
+            counts = self.counts_of(part.table)
+            return counts if column == "count" else (counts.cumsum() - counts).astype(np.int32)
         return fixed.get(name)
 
     def _edges(self, name: ColumnName, rng: np.random.Generator, begin: int, end: int) -> np.ndarray:

@@ -29,6 +29,15 @@ def test_columns_are_the_same_however_many_rows_are_made_at_once(tmp_path, monke
 
 
 @pytest.mark.usefixtures("without_fsync")
+def test_spans_lie_inside_of_their_sentences(tmp_path):
+    synth.write(tmp_path / "x", Synthetic(40, 30, 4, 0.4, 1, "mel_hi", text_width=4, image_width=8))
+    names = ("first", "count", "start", "end")
+    first, count, start, end = (cache.open(tmp_path / "x").column(f"mention.tokens.{name}") for name in names)
+    assert first[0] == 0 and (np.diff(first) == count[:-1]).all()
+    assert (start >= 1).all() and (end == start + 2).all() and (end < count).all()
+
+
+@pytest.mark.usefixtures("without_fsync")
 def test_an_entity_more_takes_no_vector_more_of_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(synth, "SHARD_ROWS", 512)
 
