@@ -2,7 +2,7 @@
 
 A release of texts is generated: names and descriptions of Zipf's words, few mentions, which have lists. Each is planned
 in a process of its own, as `melcache extract --plan` does up to the forecast. Memory is the process's largest, with the
-libraries that it loads.
+libraries that it loads. With `--names` mentions are more, of other such names, and lists of 100 are made by name.
 """
 
 import json
@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from common import console
 
 ROOT = Path(__file__).parents[2]
 MENTIONS, LISTED, WORDS = 1_000, 10, 50_000
+NAMED = 2_000  # mentions without lists
 LENGTHS = (1, 4), (3, 15)  # words of a name, of a text
 BLOCK = 1 << 16
 SHARD_ROWS = 8_192  # ranges of 2,048 would be more shards than a manifest lists
@@ -27,18 +28,21 @@ SHARD_ROWS = 8_192  # ranges of 2,048 would be more shards than a manifest lists
 
 def main() -> None:
     """Plan a release of each size that is given, or one that is made (a folder); print a table, or its line as JSON."""
-    sizes = sys.argv[1:] or ["10000", "100000", "1000000"]
+    named = sys.argv[1:2] == ["--names"]
+    sizes = sys.argv[1 + named :] or ["10000", "100000", "1000000"]
     if not sizes[0].isdecimal():
         console.show_json(measure(Path(sizes[0])))
         return
-    found = [_apart(release(ROOT / "runs" / "bench" / f"planning-{size}", int(size))) for size in sizes]
+    folder = ROOT / "runs" / "bench"
+    made = (release(folder / f"planning-{size}{'-names' * named}", int(size), named=named) for size in sizes)
+    found = [_apart(one) for one in made]
     rows = [[f"{value:,}" if isinstance(value, int) else str(value) for value in one.values()] for one in found]
     for row in [list(found[0]), ["---"] * len(found[0]), *rows]:
         console.show(f"| {' | '.join(row)} |")
 
 
-def release(folder: Path, entities: int) -> Path:
-    """Write a release of so many entities, once; return its folder."""
+def release(folder: Path, entities: int, *, named: bool = False) -> Path:
+    """Write a release of so many entities, once; return its folder.  The mentions of a `named` one have no lists."""
     if not (folder / "mentions.jsonl").exists():
         folder.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(0)
@@ -46,12 +50,7 @@ def release(folder: Path, entities: int) -> Path:
         with (folder / "entities.jsonl").open("w") as file:
             for begin in range(0, entities, BLOCK):
                 file.writelines(_lines(rng, words, begin, min(BLOCK, entities - begin)))
-        listed = rng.integers(0, entities, (MENTIONS, LISTED))
-        with (folder / "mentions.jsonl").open("w") as file:
-            for number, row in enumerate(listed.tolist()):
-                line = {"id": f"m{number}", "text": f"{words[number]} {words[-number]}", "mention": str(words[number])}
-                names = [f"Q{entity}" for entity in dict.fromkeys(row)]
-                file.write(json.dumps(line | {"gold": names[0], "candidates": names, "split": "train"}) + "\n")
+        (folder / "mentions.jsonl").write_text("".join(_mentions(rng, words, entities, named)))
     return folder
 
 
@@ -113,6 +112,21 @@ def status(field: str, process: int | str = "self") -> int:
     """Return bytes that the system says of a process: VmHWM, the largest memory; RssAnon, its own."""
     lines = [line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith(field)]
     return sum(int(line.split()[1]) << 10 for line in lines)  # none of one that has ended
+
+
+def _mentions(rng: np.random.Generator, words: np.ndarray, entities: int, named: bool) -> Iterator[str]:
+    """Yield the lines of mentions: of single words with lists, or `named` as other entities would be, without."""
+    if named:
+        names = [json.loads(line)["name"] for line in _lines(rng, words, 0, NAMED)]
+        for number, (name, gold) in enumerate(zip(names, rng.integers(0, entities, NAMED).tolist(), strict=True)):
+            line = {"id": f"m{number}", "text": f"{name} {words[number]}", "mention": name, "gold": f"Q{gold}"}
+            yield json.dumps(line | {"split": "train"}) + "\n"
+        return
+    listed = rng.integers(0, entities, (MENTIONS, LISTED))
+    for number, row in enumerate(listed.tolist()):
+        line = {"id": f"m{number}", "text": f"{words[number]} {words[-number]}", "mention": str(words[number])}
+        candidates = [f"Q{entity}" for entity in dict.fromkeys(row)]
+        yield json.dumps(line | {"gold": candidates[0], "candidates": candidates, "split": "train"}) + "\n"
 
 
 def _apart(folder: Path) -> dict[str, Any]:

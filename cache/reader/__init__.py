@@ -6,7 +6,6 @@ regular files that it lists, inside the cache directory.
 
 import math
 import os
-import resource
 import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from cache.reader import missing_columns
 from cache.reader.shard_column import ShardColumn
 from cache.reader.strings import Strings
 from cache.schema import PARTS, READS
+from cache.store import lacking
 from common import memory
 from common.errors import CacheError
 from common.foreign import shell
@@ -158,7 +158,7 @@ class Reader:
         if check:
             with _pool() as pool:
                 list(pool.map(ShardColumn.check, shards))
-        _allow_open_files()
+        lacking.allow_open_files()
         pieces = [(stored.shard.start, stored.map(random=True)) for stored in shards]
         for start, rows in pieces if check else ():
             bounds.check(self.manifest, name, rows, self.path, start)
@@ -219,12 +219,6 @@ class Reader:
 
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(READERS, len(os.sched_getaffinity(0))))
-
-
-def _allow_open_files() -> None:
-    """Raise this process's limit of open files as far as it may: Python keeps one open for every map."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def open(path: str | Path) -> Reader:

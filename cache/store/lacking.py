@@ -9,6 +9,7 @@ import errno
 import fcntl
 import mmap
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -115,6 +116,12 @@ def lock(descriptor: int, where: Path | None, operation: int = fcntl.LOCK_EX, *,
 def mapped(descriptor: int, size: int) -> mmap.mmap:
     """Map an open file to be read.  Privately, for FUSE with direct_io has no shared maps; the pages are the same."""
     return mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+
+
+def allow_open_files() -> None:
+    """Raise this process's limit of open files as far as it may: Python keeps one open for every map."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _sync(descriptor: int, what: str, lacks: tuple[int, ...]) -> None:

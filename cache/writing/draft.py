@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,18 @@ class Draft:
         """Return a whole column whose shards are all finished."""
         entries = self._entries[ColumnName(name).part]
         return self.rows(name, np.arange(sum(entry.rows for entry in entries)))
+
+    def pieces(self, name: str) -> list[tuple[int, np.ndarray | Quantized]]:
+        """Return a column whose shards are all finished as maps of them, (first row, rows (n, ...)) in order of rows.
+
+        Raises CacheError if rows between them are in none.
+        """
+        part, column = ColumnName(name).apart()
+        entries = sorted(self._entries[part], key=lambda entry: entry.start)
+        if lost := [entry.start for before, entry in pairwise(entries) if before.stop != entry.start]:
+            raise CacheError(f"{name}: rows before {lost[0]} are in no finished shard; this is a bug")
+        lacking.allow_open_files()
+        return [(entry.start, self._read(entry, self._plans[part], column)) for entry in entries]
 
     def finish(self, about: dict[str, Any], provenance: dict[str, Any]) -> str:
         """Write the manifest of all finished shards, sweep what is left over, and return the cache id.

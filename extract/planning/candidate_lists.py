@@ -13,6 +13,7 @@ from common.records import Dataset
 from extract.planning.rows import gold_rows, named_by, rows_of
 from extract.reading.entity_columns import field
 from extract.retrieval import by_name, by_vectors
+from extract.retrieval.nearest import Mapped, Once
 from extract.retrieval.sources import Sources
 
 RECALLS = (1, 10, 100)
@@ -81,9 +82,16 @@ def blank(dataset: Dataset, length: int) -> Lists:
 
 def by_sources(dataset: Dataset, length: int, sources: Sequence[str], draft: Draft) -> Lists:
     """Retrieve `length` entities by each of the sources, whose vectors a draft holds, and fuse them."""
-    names, ids = [entity.name for entity in dataset.entities], [entity.id for entity in dataset.entities]
+    names, ids = field(dataset.entities, "name"), field(dataset.entities, "id")
     surfaces = [mention.surface for mention in dataset.mentions]
-    retrieval = Sources(sources, names, ids, draft.column, aliases_of(dataset))
+    retrieval = Sources(
+        sources,
+        names,
+        ids,
+        lambda name: Mapped(draft.pieces(name)),
+        aliases_of(dataset),
+        lambda source, *given: Once(*given),
+    )
     steps = {source: len(set(surfaces)) if source == by_vectors.NAMES else len(surfaces) for source in sources}
     with Progress(sum(steps.values()), f"candidates by {' and '.join(sources)}", "mentions") as progress:
         found = retrieval.best(surfaces, draft.column, length, lambda source, count: progress.advance(count))

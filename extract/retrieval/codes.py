@@ -63,12 +63,8 @@ class Codes:
             codes = torch.frombuffer(data, dtype=torch.int8, count=self._count * self._width)
             self._codes, self._numbers = codes.view(self._count, self._width), numbers.view(3, self._count)
         else:
-            self._codes = torch.empty(self._count, self._width, dtype=torch.int8)
-            self._numbers = torch.empty(3, self._count)  # scales, errors, lengths
-            for begin, some, of in self._made(rows):
-                self._codes[begin : begin + len(some)] = torch.from_numpy(some)
-                self._numbers[:, begin : begin + len(some)] = torch.from_numpy(of)
-        self._longest = max(1.0, float(self._numbers[2].amax())) if self._count else 1.0
+            self._codes, self._numbers = _empty(*shape)
+            _fill(self._codes, self._numbers, 0, self._made(rows))
 
     def __len__(self) -> int:
         return self._count
@@ -78,42 +74,67 @@ class Codes:
 
         Where so many may be that they take memory, `nearest` returns the k nearest of some rows to the one at a place.
         """
-        scales, codes, rest = coded(mentions)
-        count = len(mentions)
-        if count > 1:  # of one mention the second row of codes would take longer than what it saves
-            finer, second, rest = coded(rest)
-            scales, codes = np.concatenate([scales, finer]), np.concatenate([codes, second])
-        asked, steps = torch.from_numpy(codes).T.contiguous(), torch.from_numpy(scales)
-        lengths, left = torch.from_numpy(length(mentions)), torch.from_numpy(length(rest))
-        own, errors, reach = self._numbers
-        slack = SLACK * self._longest * lengths.clamp(min=1)
-        floor = torch.full((k, count), -torch.inf)  # k entities have scores of at least so much
-        kept: list[Pairs] = []
+        found = Possible(mentions, k, nearest, HELD)
         for begin in range(0, self._count, CHUNK):
             rows = slice(begin, begin + CHUNK)
-            sums = torch._int_mm(self._codes[rows], asked) * steps
-            scores = sums.view(len(sums), -1, count).sum(1).mul_(own[rows, None])
-            error = errors[rows, None] * lengths + reach[rows, None] * left + slack
-            floor = torch.cat([floor, _highest(scores - error, k)]).topk(k, dim=0).values
-            most = scores.add_(error)
-            row, mention = (most >= floor[-1]).nonzero(as_tuple=True)
-            kept.append((row + begin, mention, most[row, mention]))
-            if sum(len(rows) for rows, *_ in kept) > HELD:
-                kept = [_fewer(_reaching(kept, floor[-1]), count, nearest)]
-        row, mention, _ = _reaching(kept, floor[-1])
-        return [row[mention == one].numpy() for one in range(count)]
+            found.compare(begin, self._codes[rows], self._numbers[:, rows])
+        return found.rows()
 
     def _made(self, rows: Rows) -> Blocks:
-        """Yield the first of some rows, their codes, and their scales, errors and lengths, (3, n)."""
         label = "codes for the search" if self._bytes >= FEWEST else ""
         with Progress(self._count, label, "vectors") if label else nullcontext() as progress:
-            for begin in range(0, self._count, edges.ROWS):
-                vectors = rows(np.arange(begin, min(begin + edges.ROWS, self._count)))
-                scales, codes, rest = coded(vectors)
-                errors = length(rest) + np.float32(DRIFT) * length(vectors)
-                yield begin, codes, np.stack([scales, errors, length(scales[:, None] * codes.astype(np.float64))])
+            for block in _blocks(rows, 0, self._count):
+                yield block
                 if progress is not None:
-                    progress.advance(len(codes))
+                    progress.advance(len(block[1]))
+
+
+class Possible:
+    """Which vectors may be among the k nearest to mentions (B, D), none of them 0, after all were compared by codes.
+
+    Where more than `held` pairs may be, `nearest` returns the k nearest of some rows to the mention at a place.
+    """
+
+    def __init__(self, mentions: np.ndarray, k: int, nearest: Compare, held: int) -> None:
+        self._count, self._k, self._nearest, self._held = len(mentions), k, nearest, held
+        scales, codes, rest = coded(mentions)
+        if self._count > 1:  # of one mention the second row of codes would take longer than what it saves
+            finer, second, rest = coded(rest)
+            scales, codes = np.concatenate([scales, finer]), np.concatenate([codes, second])
+        self._asked, self._steps = torch.from_numpy(codes).T.contiguous(), torch.from_numpy(scales)
+        self._lengths, self._left = torch.from_numpy(length(mentions)), torch.from_numpy(length(rest))
+        self._floor = torch.full((k, self._count), -torch.inf)  # k vectors have scores of at least so much
+        self._kept: list[Pairs] = []
+
+    def compare(self, begin: int, codes: Tensor, numbers: Tensor) -> None:
+        """Compare vectors from a row on: codes (n, D) and their scales, errors and lengths (3, n)."""
+        own, errors, reach = numbers[:, :, None]
+        slack = SLACK * max(1.0, float(reach.amax())) * self._lengths.clamp(min=1)
+        sums = torch._int_mm(codes, self._asked) * self._steps
+        scores = sums.view(len(sums), -1, self._count).sum(1).mul_(own)
+        error = errors * self._lengths + reach * self._left + slack
+        self._floor = torch.cat([self._floor, _highest(scores - error, self._k)]).topk(self._k, dim=0).values
+        most = scores.add_(error)
+        row, mention = (most >= self._floor[-1]).nonzero(as_tuple=True)
+        self._kept.append((row + begin, mention, most[row, mention]))
+        if sum(len(rows) for rows, *_ in self._kept) > self._held:
+            reaching = _reaching(self._kept, self._floor[-1])
+            self._kept = [_fewer(reaching, self._count, self._nearest, self._held)]
+
+    def rows(self) -> list[np.ndarray]:
+        """Return for each mention the rows that may be."""
+        row, mention, _ = _reaching(self._kept, self._floor[-1])
+        return [row[mention == one].numpy() for one in range(self._count)]
+
+
+def in_chunks(rows: Rows, shape: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield what Possible.compare takes of vectors (E, D), in memory that the next ones are written to."""
+    count, width = shape
+    codes, numbers = _empty(min(CHUNK, count), width)
+    for begin in range(0, count, CHUNK):
+        end = min(begin + CHUNK, count)
+        _fill(codes, numbers, begin, _blocks(rows, begin, end))
+        yield begin, codes[: end - begin], numbers[:, : end - begin]
 
 
 def coded(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -130,10 +151,31 @@ def length(vectors: np.ndarray) -> np.ndarray:
     return (np.linalg.norm(vectors, axis=1) * (1 + SLACK)).astype(np.float32)
 
 
-def _fewer(kept: Pairs, count: int, nearest: Compare) -> Pairs:
+def _blocks(rows: Rows, first: int, stop: int) -> Blocks:
+    """Yield the first of some rows, their codes, and their scales, errors and lengths, (3, n)."""
+    for begin in range(first, stop, edges.ROWS):
+        vectors = rows(np.arange(begin, min(begin + edges.ROWS, stop)))
+        scales, codes, rest = coded(vectors)
+        errors = length(rest) + np.float32(DRIFT) * length(vectors)
+        yield begin, codes, np.stack([scales, errors, length(scales[:, None] * codes.astype(np.float64))])
+
+
+def _empty(count: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return room for codes (n, D) and for their scales, errors and lengths (3, n), as numpy holds it."""
+    return torch.from_numpy(np.empty((count, width), np.int8)), torch.from_numpy(np.empty((3, count), np.float32))
+
+
+def _fill(codes: Tensor, numbers: Tensor, first: int, blocks: Blocks) -> None:
+    """Write blocks to the place of their rows, counted from the first."""
+    for begin, some, of in blocks:
+        rows = slice(begin - first, begin - first + len(some))
+        codes[rows], numbers[:, rows] = torch.from_numpy(some), torch.from_numpy(of)
+
+
+def _fewer(kept: Pairs, count: int, nearest: Compare, held: int) -> Pairs:
     """Return of each mention the nearest of those kept, by their vectors, where there are many."""
     row, mention, _ = kept
-    if len(row) <= HELD // 2:
+    if len(row) <= held // 2:
         return kept
     found = [nearest(one, row[mention == one].numpy()) for one in range(count)]
     places = torch.repeat_interleave(torch.tensor([len(rows) for rows in found]))

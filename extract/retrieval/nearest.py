@@ -4,18 +4,21 @@ Entities that may be among the k nearest by their codes, some hundreds out of mi
 vectors: products of vectors on the grid (cache.edges) are exact in float64.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from cache import edges
 from cache.quantized import Quantized
-from extract.retrieval.codes import Codes, Kept
+from extract.retrieval.codes import Codes, Kept, Possible, in_chunks
 
 BLOCK = 16  # mentions compared at a time
 RECHECKED = 1 << 13  # entities whose stored vectors are read at a time
+HELD = 1 << 23  # pairs of a mention and an entity that may be among its nearest, of 20 bytes, in one pass of Once
+EACH, OF_K = 1 << 12, 8  # of them for a mention, and at least so many times k: some times as many as it needs
 Told = Callable[[int], None]
 
 
@@ -53,51 +56,100 @@ class Mapped:
         return found
 
 
-class Nearest:
-    """Vectors of entities (E, D), prepared to be compared with many; `order` is their place where they tie.
+class _Search(ABC):
+    """Vectors of entities (E, D) that mentions are compared with; `order` is their place where they tie."""
 
-    `kept` is where their codes are kept from one search to the next.
-    """
-
-    def __init__(self, entities: Stored, order: Places, kept: Kept | None = None) -> None:
-        self._entities, self._order = entities, order
-        self._codes = Codes(lambda rows: unit(entities[rows]), entities.shape, kept)
+    def __init__(self, entities: Stored, order: Places) -> None:
+        self._entities, self._order, self._count = entities, order, entities.shape[0]
 
     def best(self, mentions: np.ndarray, k: int, told: Told) -> np.ndarray:
         """Return the k entities nearest to each mention (N, D) by cosine, best first: rows (N, k) int32.
 
         The lists depend on the vectors alone. `told` hears of mentions that are done.
         """
-        width = min(k, len(self._codes))
-        found = np.empty((len(mentions), width), np.int32)
-        for begin in range(0, len(mentions), BLOCK):
-            block = unit(mentions[begin : begin + BLOCK])
+        width = min(k, self._count)
+        found, step = np.empty((len(mentions), width), np.int32), self._together(width)
+        for begin in range(0, len(mentions), step):
+            block = unit(mentions[begin : begin + step])
             asked = np.flatnonzero(block.any(1)) if width else np.arange(0)
-            for place, rows in zip(asked, self._possible(block[asked], width) if len(asked) else [], strict=True):
+            possible = self._possible(block[asked], width, told) if len(asked) else []
+            for place, rows in zip(asked, possible, strict=True):
                 found[begin + place] = self._nearest(block[place], rows, width)
             if width and len(asked) < len(block):  # as far from all: none need be compared
-                found[begin + np.flatnonzero(~block.any(1))] = self._in_order[:width]
-            told(len(block))
+                found[begin + np.flatnonzero(~block.any(1))] = self._first(width)
+            told(len(block) - len(asked))
         return found
 
-    def _possible(self, mentions: np.ndarray, k: int) -> list[np.ndarray]:
+    @abstractmethod
+    def _together(self, k: int) -> int:
+        """Return how many mentions are compared at a time."""
+
+    @abstractmethod
+    def _possible(self, mentions: np.ndarray, k: int, told: Told) -> list[np.ndarray]:
         """Return for each mention (B, D) rows of entities among which are its k nearest, all that are."""
-        return self._codes.possible(mentions, k, lambda place, rows: self._nearest(mentions[place], rows, k))
+
+    def _units(self, rows: np.ndarray) -> np.ndarray:
+        return unit(self._entities[rows])
 
     def _nearest(self, mention: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
         """Return the k nearest of some rows to a mention (D,), best first."""
         best, scores = rows[:0], np.empty(0)
         for begin in range(0, len(rows), RECHECKED):
             some = rows[begin : begin + RECHECKED]
-            exact = unit(self._entities[some]).astype(np.float64) @ mention.astype(np.float64)
+            exact = self._units(some).astype(np.float64) @ mention.astype(np.float64)
             best, scores = np.concatenate([best, some]), np.concatenate([scores, exact])
             best, scores = best_first(best, scores, self._order, k)
         return best
 
-    @cached_property
-    def _in_order(self) -> np.ndarray:
-        """All rows in their order, (E,)."""
-        return np.argsort(self._order[np.arange(len(self._codes))], kind="stable")
+    def _first(self, k: int) -> np.ndarray:
+        """Return the first k rows in their order."""
+        best = np.arange(0)
+        for begin in range(0, self._count, RECHECKED):
+            some = np.concatenate([best, np.arange(begin, min(begin + RECHECKED, self._count))])
+            best = some[np.argsort(self._order[some], kind="stable")[:k]]
+        return best
+
+
+class Nearest(_Search):
+    """What is prepared to be asked often: codes of all entities, in memory or where they are `kept`."""
+
+    def __init__(self, entities: Stored, order: Places, kept: Kept | None = None) -> None:
+        super().__init__(entities, order)
+        self._codes = Codes(self._units, entities.shape, kept)
+
+    def _together(self, k: int) -> int:
+        return BLOCK
+
+    def _possible(self, mentions: np.ndarray, k: int, told: Told) -> list[np.ndarray]:
+        found = self._codes.possible(mentions, k, lambda place, rows: self._nearest(mentions[place], rows, k))
+        told(len(mentions))
+        return found
+
+
+class Once(_Search):
+    """What is asked once, for many mentions: all are compared with some entities at a time, whose codes are not kept.
+
+    Memory grows with neither the entities nor the mentions; entities are read once for some thousand mentions.
+    """
+
+    def _together(self, k: int) -> int:
+        return max(BLOCK, HELD // max(EACH, OF_K * k) // BLOCK * BLOCK)
+
+    def _possible(self, mentions: np.ndarray, k: int, told: Told) -> list[np.ndarray]:
+        held, blocks, done = BLOCK * max(EACH, OF_K * k), [], 0
+        for begin in range(0, len(mentions), BLOCK):
+            some = mentions[begin : begin + BLOCK]
+            blocks.append(Possible(some, k, partial(self._nearest_of, some, k), held))
+        for begin, codes, numbers in in_chunks(self._units, self._entities.shape):
+            for block in blocks:
+                block.compare(begin, codes, numbers)
+            now = len(mentions) * (begin + len(codes)) // self._count
+            told(now - done)
+            done = now
+        return [rows for block in blocks for rows in block.rows()]
+
+    def _nearest_of(self, mentions: np.ndarray, k: int, place: int, rows: np.ndarray) -> np.ndarray:
+        return self._nearest(mentions[place], rows, k)
 
 
 def best_first(rows: np.ndarray, scores: np.ndarray, order: Places, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,8 @@
 """Candidates by vectors and by several sources: exact lists, ties by name and id, whatever the order of rows."""
 
+import tracemalloc
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,12 +10,15 @@ import torch
 
 import melcache
 from cache.checks.verify import verify
-from common.errors import ConfigError
+from common.errors import CacheError, ConfigError
+from common.records import Dataset, Entity, Mention
 from extract import pipeline
+from extract.planning import candidate_lists
+from extract.reading.entity_columns import Entities
 from extract.retrieval import by_name, codes, nearest
 from extract.retrieval.by_vectors import VECTORS, by_cosine, fused
 from extract.retrieval.name_order import NameOrder
-from extract.retrieval.nearest import Mapped, Nearest
+from extract.retrieval.nearest import Mapped, Nearest, Once
 from tests.worlds import entity_record, extract_config, mention_record, write_release
 
 pytestmark = pytest.mark.usefixtures("toys_built_once", "without_fsync")
@@ -25,11 +30,12 @@ def steps(vectors):
     return np.rint(units * 2**25).astype(np.int64)
 
 
+@pytest.mark.parametrize("search", [Nearest, Once])
 @pytest.mark.parametrize(("block", "chunk", "group"), [(16, 8192, 64), (3, 7, 2), (5, 1, 1)])
 @pytest.mark.parametrize("kept", [1 << 21, 20])
 @pytest.mark.parametrize("k", [1, 6, 40, 60])
-def test_nearest_entities_are_those_of_integers(monkeypatch, block, chunk, group, kept, k):
-    for name, value in (("BLOCK", block), ("RECHECKED", 9)):
+def test_nearest_entities_are_those_of_integers(monkeypatch, search, block, chunk, group, kept, k):
+    for name, value in (("BLOCK", block), ("RECHECKED", 9), ("HELD", kept), ("EACH", kept // block), ("OF_K", 1)):
         monkeypatch.setattr(nearest, name, value)
     for name, value in (("CHUNK", chunk), ("GROUP", group), ("HELD", kept)):
         monkeypatch.setattr(codes, name, value)
@@ -40,12 +46,13 @@ def test_nearest_entities_are_those_of_integers(monkeypatch, block, chunk, group
     order, told = rng.permutation(40), []
     scores = steps(mentions) @ steps(entities).T
     expected = [sorted(range(40), key=lambda e, row=row: (-row[e], order[e]))[:k] for row in scores]
-    assert by_cosine(mentions, entities, k, order, told.append).tolist() == expected
-    assert sum(told) == 11
+    assert search(entities, order).best(mentions, k, told.append).tolist() == expected
+    assert sum(told) == 11 and search(entities, order).best(mentions[:0], k, int).shape == (0, min(k, 40))
 
 
+@pytest.mark.parametrize("search", [Nearest, Once])
 @pytest.mark.parametrize("noise", [0, 3e-5, 1e-3, 1.0])
-def test_nearest_entities_are_found_among_thousands_that_codes_cannot_tell_apart(noise):
+def test_nearest_entities_are_found_among_thousands_that_codes_cannot_tell_apart(search, noise):
     rng = np.random.default_rng(2)
     mentions = rng.normal(size=(3, 33))
     entities = rng.normal(size=(2_500, 33))
@@ -53,13 +60,14 @@ def test_nearest_entities_are_found_among_thousands_that_codes_cannot_tell_apart
     given = entities.astype(np.float16)
     scores, order = steps(mentions.astype(np.float16)) @ steps(given).T, rng.permutation(2_500)
     mapped = Mapped([(0, given[:700]), (700, given[700:])])
-    some = Nearest(mapped, order)
+    some = search(mapped, order)
     expected = [sorted(range(2_500), key=lambda e, row=row: (-row[e], order[e]))[:20] for row in scores]
     assert some.best(mentions.astype(np.float16), 20, int).tolist() == expected
 
 
+@pytest.mark.parametrize("search", [Nearest, Once])
 @pytest.mark.parametrize("alike", ["all", "those without a picture"])
-def test_what_is_kept_is_bounded_where_entities_tie(monkeypatch, alike):
+def test_what_is_kept_is_bounded_where_entities_tie(monkeypatch, search, alike):
     """Of thousands that tie none is lost before its place by name is asked, and few are held at once."""
     rng = np.random.default_rng(4)
     entities, mentions = rng.normal(size=(3_000, 8)).astype(np.float16), rng.normal(size=(5, 8)).astype(np.float16)
@@ -69,14 +77,15 @@ def test_what_is_kept_is_bounded_where_entities_tie(monkeypatch, alike):
         mentions = np.abs(mentions)
         entities = np.where(np.arange(3_000)[:, None] % 100 == 0, -np.abs(entities), np.float16(0))
     order, held, cat = rng.permutation(3_000), [], torch.cat
-    for of, name, value in ((codes, "CHUNK", 64), (codes, "HELD", 500), (nearest, "RECHECKED", 100)):
+    bounds = ((codes, "CHUNK", 64), (codes, "HELD", 500), (nearest, "EACH", 500 // nearest.BLOCK))
+    for of, name, value in (*bounds, (nearest, "OF_K", 1), (nearest, "RECHECKED", 100)):
         monkeypatch.setattr(of, name, value)
     monkeypatch.setattr(
         codes.torch, "cat", lambda given, **more: (held.append(sum(map(len, given))), cat(given, **more))[1]
     )
     scores = steps(mentions) @ steps(entities).T
     expected = [sorted(range(3_000), key=lambda e, row=row: (-row[e], order[e]))[:7] for row in scores]
-    assert Nearest(entities, order).best(mentions, 7, int).tolist() == expected
+    assert search(entities, order).best(mentions, 7, int).tolist() == expected
     assert max(held) <= 500 + 64 * 5, "pairs at once; all that tie are 15,000"
 
 
@@ -84,7 +93,7 @@ def test_codes_leave_few_entities_to_compare():
     rng = np.random.default_rng(3)
     entities = rng.normal(size=(20_000, 64)).astype(np.float16)
     some = Nearest(entities, np.arange(20_000))
-    possible = some._possible(nearest.unit(rng.normal(size=(4, 64))), 10)
+    possible = some._possible(nearest.unit(rng.normal(size=(4, 64))), 10, int)
     assert [10 <= len(rows) <= 200 for rows in possible] == [True] * 4
 
 
@@ -92,6 +101,81 @@ def test_a_mention_without_a_vector_is_compared_with_none(monkeypatch):
     some = Nearest(np.eye(3, 4, dtype=np.float16), np.array([2, 0, 1]))
     monkeypatch.setattr(some, "_possible", None)  # which would keep all entities: they tie
     assert some.best(np.zeros((2, 4), np.float16), 2, int).tolist() == [[1, 2]] * 2
+
+
+class Repeated:
+    """Rows of a few vectors, over and over."""
+
+    def __init__(self, count):
+        rng = np.random.default_rng(5)
+        self._vectors, self.shape = rng.normal(size=(3_001, 64)).astype(np.float16), (count, 64)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return self._vectors[rows % len(self._vectors)]
+
+
+def peak_of(function, *given):
+    tracemalloc.start()
+    function(*given)
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
+@pytest.fixture
+def small_passes(monkeypatch):
+    """64 mentions are compared with 2,048 entities at a time."""
+    for of, name, value in ((codes, "CHUNK", 2_048), (nearest, "HELD", 1 << 15), (nearest, "EACH", 1 << 9)):
+        monkeypatch.setattr(of, name, value)
+
+
+def test_a_search_that_is_made_once_holds_neither_entities_nor_mentions(small_passes, monkeypatch):
+    def peak(search, entities, mentions):
+        some = search(Repeated(entities), np.arange(entities)) if search is Once else None
+        given, order = Repeated(mentions)[np.arange(mentions)], np.arange(entities)
+        return peak_of(lambda: (some or search(Repeated(entities), order)).best(given, 4, int))
+
+    small = peak(Once, 8_192, 64)
+    assert peak(Once, 32_768, 64) - small < 24_576 and peak(Once, 8_192, 256) - small < 192 * 128
+    assert peak(Nearest, 32_768, 64) - peak(Nearest, 8_192, 64) > 24_576 * 64, "what codes of all would take"
+    passes, chunks = [], codes.in_chunks
+    monkeypatch.setattr(nearest, "in_chunks", lambda *given: (passes.append(given), chunks(*given))[1])
+    peak(Once, 4_096, 256)
+    assert len(passes) == 4
+
+
+def test_lists_by_vectors_are_made_without_the_column_of_entities_in_memory(small_passes):
+    """Vectors here would take 128 bytes an entity, their codes 76, lists of names and ids 130."""
+    mention, entity = VECTORS["text"]
+
+    def peak(count):
+        entities = Entities(Entity(f"Q{row}", f"a name of {row}") for row in range(count))
+        mentions = [Mention(f"m{row}", "c", "a name", "a name", 0, 6, "Q7", 1) for row in range(8)]
+        columns = {mention: Repeated(8)[np.arange(8)], "mention.text.found": np.ones(8, bool)}
+        columns["mention.text.sentence"] = columns[mention]
+        pieces = {entity: [(begin, Repeated(2_048)) for begin in range(0, count, 2_048)]}
+        draft = SimpleNamespace(column=columns.__getitem__, pieces=pieces.__getitem__)
+        dataset = Dataset("world", mentions, entities)
+        return peak_of(candidate_lists.by_sources, dataset, 4, ("text",), draft)
+
+    peak(2_048)  # what it imports
+    assert peak(32_768) - peak(8_192) < 24_576
+
+
+def test_maps_of_a_column_have_no_gaps(release, tmp_path, watched):
+    pipeline.run(config(release, tmp_path, candidates_from=("text",)))
+    draft, name = watched[-1].draft, "entity.text.sentence"
+    pieces = draft.pieces(name)
+    assert [start for start, _ in pieces] == [0, 3, 6]
+    assert np.concatenate([rows for _, rows in pieces]).tolist() == draft.column(name).tolist()
+    draft._entries["entity.text"].sort(key=lambda entry: -entry.start)
+    assert [start for start, _ in draft.pieces(name)] == [0, 3, 6]
+    del draft._entries["entity.text"][1]
+    with pytest.raises(CacheError, match=r"rows before 6 are in no finished shard"):
+        draft.pieces(name)
 
 
 def test_lists_do_not_depend_on_the_order_of_rows():
