@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import melcache
 from bench.accuracy import real_text
+from cache.schema import UNLABELED
 from cache.writing.synth import Synthetic, write
 from common.errors import ConfigError
 from train import loop
@@ -68,6 +69,16 @@ def test_meanings_are_distinct_golds_of_a_string(meanings, label):
     }
     (slicing,) = slices.SLICINGS["surface"]
     assert slicing.label(columns, np.array([len(gold) - 1])).tolist() == [label]
+
+
+def test_an_unlabeled_mention_beside_a_single_entity_has_no_gold_by_name():
+    columns = {
+        "mention.ids.surface": np.array([b"x", b"y"]),
+        "mention.ids.gold": np.array([UNLABELED, UNLABELED], np.int32),
+        "entity.ids.name": np.array([b"x"]),
+    }
+    (slicing,) = slices.SLICINGS["name"]
+    assert slicing.label(columns, np.arange(2)).tolist() == ["another entity", "no entity"]
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ def _by_name(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
     wanted, known = set(asked), set[str]()
     for begin in range(0, len(names), NAMES):  # all at once are half a GB of Python's, for 6,000,000
         known |= wanted.intersection(_folded(names[begin : begin + NAMES]))
-    named = zip(_folded(names[gold]), asked, strict=True)  # -1 reads the last one
+    named = zip(_folded(names[gold.clip(min=0)]), asked, strict=True)
     own = (gold >= 0) & np.array([name == surface for name, surface in named], bool)
     other = np.array([surface in known for surface in asked], bool)
     return np.select([own, other], NAMED[:2], NAMED[2])
