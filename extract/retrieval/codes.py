@@ -74,7 +74,7 @@ class Codes:
 
         Where so many may be that they take memory, `nearest` returns the k nearest of some rows to the one at a place.
         """
-        found = Possible(mentions, k, nearest, HELD)
+        found = Possible(mentions, k, nearest, room(HELD))
         for begin in range(0, self._count, CHUNK):
             rows = slice(begin, begin + CHUNK)
             found.compare(begin, self._codes[rows], self._numbers[:, rows])
@@ -92,11 +92,11 @@ class Codes:
 class Possible:
     """Which vectors may be among the k nearest to mentions (B, D), none of them 0, after all were compared by codes.
 
-    Where more than `held` pairs may be, `nearest` returns the k nearest of some rows to the mention at a place.
+    Where those have no `room`, `nearest` returns the k nearest of some rows to the mention at a place.
     """
 
-    def __init__(self, mentions: np.ndarray, k: int, nearest: Compare, held: int) -> None:
-        self._count, self._k, self._nearest, self._held = len(mentions), k, nearest, held
+    def __init__(self, mentions: np.ndarray, k: int, nearest: Compare, room: Pairs) -> None:
+        self._count, self._k, self._nearest, self._held = len(mentions), k, nearest, len(room[0])
         scales, codes, rest = coded(mentions)
         if self._count > 1:  # of one mention the second row of codes would take longer than what it saves
             finer, second, rest = coded(rest)
@@ -104,7 +104,7 @@ class Possible:
         self._asked, self._steps = torch.from_numpy(codes).T.contiguous(), torch.from_numpy(scales)
         self._lengths, self._left = torch.from_numpy(length(mentions)), torch.from_numpy(length(rest))
         self._floor = torch.full((k, self._count), -torch.inf)  # k vectors have scores of at least so much
-        self._kept: list[Pairs] = []
+        self._room, self._taken = room, 0
 
     def compare(self, begin: int, codes: Tensor, numbers: Tensor) -> None:
         """Compare vectors from a row on: codes (n, D) and their scales, errors and lengths (3, n)."""
@@ -113,18 +113,36 @@ class Possible:
         sums = torch._int_mm(codes, self._asked) * self._steps
         scores = sums.view(len(sums), -1, self._count).sum(1).mul_(own)
         error = errors * self._lengths + reach * self._left + slack
-        self._floor = torch.cat([self._floor, _highest(scores - error, self._k)]).topk(self._k, dim=0).values
+        self._floor[:] = torch.cat([self._floor, _highest(scores - error, self._k)]).topk(self._k, dim=0).values
         most = scores.add_(error)
         row, mention = (most >= self._floor[-1]).nonzero(as_tuple=True)
-        self._kept.append((row + begin, mention, most[row, mention]))
-        if sum(len(rows) for rows, *_ in self._kept) > self._held:
-            reaching = _reaching(self._kept, self._floor[-1])
-            self._kept = [_fewer(reaching, self._count, self._nearest, self._held)]
+        self._keep((row + begin, mention, most[row, mention]))
 
     def rows(self) -> list[np.ndarray]:
         """Return for each mention the rows that may be."""
-        row, mention, _ = _reaching(self._kept, self._floor[-1])
+        row, mention, _ = _reaching([self._kept], self._floor[-1])
         return [row[mention == one].numpy() for one in range(self._count)]
+
+    @property
+    def _kept(self) -> Pairs:
+        row, mention, most = self._room
+        return row[: self._taken], mention[: self._taken], most[: self._taken]
+
+    def _keep(self, more: Pairs) -> None:
+        """Write pairs into the room, not beside it: what lay among a comparison's large arrays would pin their heap."""
+        if self._taken + len(more[0]) > self._held:
+            reaching = _reaching([self._kept, more], self._floor[-1])
+            more, self._taken = _fewer(reaching, self._count, self._nearest, self._held), 0
+        begin, self._taken = self._taken, self._taken + len(more[0])
+        if self._taken > len(self._room[0]):  # k of each mention are more
+            self._room = more
+        for mine, its in zip(self._kept, more, strict=True):
+            mine[begin:] = its
+
+
+def room(pairs: int) -> Pairs:
+    """Return room for so many pairs, which takes memory as it is used."""
+    return torch.empty(pairs, dtype=torch.int64), torch.empty(pairs, dtype=torch.int64), torch.empty(pairs)
 
 
 def in_chunks(rows: Rows, shape: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:

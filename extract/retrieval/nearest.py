@@ -13,7 +13,7 @@ import numpy as np
 
 from cache import edges
 from cache.quantized import Quantized
-from extract.retrieval.codes import Codes, Kept, Possible, in_chunks
+from extract.retrieval.codes import Codes, Kept, Possible, in_chunks, room
 
 BLOCK = 16  # mentions compared at a time
 RECHECKED = 1 << 13  # entities whose stored vectors are read at a time
@@ -136,10 +136,12 @@ class Once(_Search):
         return max(BLOCK, HELD // max(EACH, OF_K * k) // BLOCK * BLOCK)
 
     def _possible(self, mentions: np.ndarray, k: int, told: Told) -> list[np.ndarray]:
-        held, blocks, done = BLOCK * max(EACH, OF_K * k), [], 0
+        each, blocks, done = max(EACH, OF_K * k), [], 0
+        every = room(each * len(mentions))
         for begin in range(0, len(mentions), BLOCK):
-            some = mentions[begin : begin + BLOCK]
-            blocks.append(Possible(some, k, partial(self._nearest_of, some, k), held))
+            some, pairs = mentions[begin : begin + BLOCK], slice(begin * each, (begin + BLOCK) * each)
+            own = (every[0][pairs], every[1][pairs], every[2][pairs])
+            blocks.append(Possible(some, k, partial(self._nearest_of, some, k), own))
         for begin, codes, numbers in in_chunks(self._units, self._entities.shape):
             for block in blocks:
                 block.compare(begin, codes, numbers)

@@ -147,6 +147,20 @@ def test_a_search_that_is_made_once_holds_neither_entities_nor_mentions(small_pa
     assert len(passes) == 4
 
 
+def test_pairs_stay_in_the_room_that_was_made_for_them():
+    """What stays between a comparison's large arrays would pin their memory: 3 GB of it at a million entities."""
+    vectors, mentions = nearest.unit(Repeated(900)[np.arange(900)]), nearest.unit(Repeated(9)[np.arange(5)])
+    room = codes.room(120)
+    found = codes.Possible(mentions, 3, lambda place, rows: rows[:3], room)
+    floor = found._floor.data_ptr()
+    for begin in range(0, 900, 90):
+        scales, some, rest = codes.coded(vectors[begin : begin + 90])
+        numbers = np.stack([scales, codes.length(rest), codes.length(vectors[begin : begin + 90])])
+        found.compare(begin, torch.from_numpy(some), torch.from_numpy(numbers))
+        assert all(mine is its for mine, its in zip(found._room, room, strict=True)) and found._taken <= 120
+    assert found._floor.data_ptr() == floor and min(map(len, found.rows())) >= 3
+
+
 def test_lists_by_vectors_are_made_without_the_column_of_entities_in_memory(small_passes):
     """Vectors here would take 128 bytes an entity, their codes 76, lists of names and ids 130."""
     mention, entity = VECTORS["text"]
