@@ -141,11 +141,9 @@ class Shared:
         Raises CacheError where that is refused.
         """
         there, mine = self.manifest, manifests.load(self._folder)
-        same = there is not None and there.dataset.name == mine.dataset.name and there.id != mine.id
-        before = there.generations or () if there is not None else ()
-        grown = same and bool(before) and before == (mine.generations or ())[: len(before)]
+        grown = there is not None and there.id != mine.id and _has_grown(there, mine)
         try:
-            return str(push.push(self._folder, self.url, replace=grown))  # of the same rows and more: its files stay
+            return str(push.push(self._folder, self.url, replace=grown))  # its files stay
         except CacheError as error:
             hand = f"To publish it: melcache push {shell(self._folder)} {shell(self.url)} --replace"
             raise CacheError(f"{self._folder} is finished, but not published: {error}. {hand}") from error
@@ -168,7 +166,8 @@ class Shared:
             data = remote.state().data
             self._listing = remote.listing()
             if data is None:
-                say(f"nothing is published at {self.url}.{pull.hint(remote, self._folder.name)}")
+                hint = "" if self._config.push else pull.hint(remote, self._folder.name)
+                say(f"nothing is published at {self.url}{' yet' * self._config.push}.{hint}")
                 return
             found = manifests.read(data, remote.where(manifests.NAME))
             if not self._trusts(found):
@@ -227,6 +226,17 @@ class _GivenUpError(Exception):
 
 def _count(shards: Counter[str]) -> str:
     return f"{sum(shards.values()):,} in {len(shards)} parts" if shards else "none"
+
+
+def _has_grown(before: Manifest, now: Manifest) -> bool:
+    """Whether a cache has all parts of another, by the same recipes, of its rows and perhaps more behind them."""
+    rows, recipes = before.generations or (), {name: part.fingerprint for name, part in now.parts.items()}
+    return (
+        before.dataset.name == now.dataset.name
+        and bool(rows)
+        and rows == (now.generations or ())[: len(rows)]
+        and all(recipes.get(name) == part.fingerprint for name, part in before.parts.items())
+    )
 
 
 def _is(listed: Listed, plan: ShardPlan) -> bool:

@@ -25,6 +25,8 @@ from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from extract.planning.shards import RANGED, Plan
 
+DEAD = "Those of the dead are taken over after a minute or two of silence"
+LONG = 5.0  # seconds of waiting that are worth a line
 SOON, POLL, MORE = 0.01, 0.5, 1.25  # seconds between two looks at others' work: at first, at most, times so many each
 
 
@@ -129,7 +131,7 @@ class Sharing:
                     continue
                 if not told:
                     ranges = len({task.index for task in waiting})
-                    say(f"{name}: {ranges:,} ranges are being computed by other processes; waiting")
+                    say(f"{name}: waiting for {ranges:,} range{'s' * (ranges > 1)} that others are at. {DEAD}")
                 told = True
                 time.sleep(next(waits))
 
@@ -176,8 +178,8 @@ class Sharing:
         before = self._left.get(task.key, task.missing)
         left = [shard for shard in before if not self._work.draft.adopt(shard, self._work.meeting.origin(shard))]
         self._left[task.key] = left
-        done = {shard.part.name for shard in before} - {shard.part.name for shard in left}
-        self._advance(task)(self._work.count(task) * len(done))
+        if done := {shard.part.name for shard in before} - {shard.part.name for shard in left}:
+            self._advance(task)(self._work.count(task) * len(done))
         return left
 
     def _finish(self, task: Task, missing: list[ShardPlan]) -> None:
@@ -222,9 +224,11 @@ class Sharing:
         for key in tasks.copied_from(self._work.plan, task):
             needed = tasks.derived_from(self._open[key]) if key in self._open else ()
             for each in (*needed, key):
-                waits = pauses()
+                waits, waited = pauses(), 0.0
                 while each in self._open and not self._take(self._open[each]):
-                    time.sleep(next(waits))
+                    if waited < LONG <= (waited := waited + (pause := next(waits))):
+                        say(f"{task.name} waits for {self._open[each].name}, which another is at. {DEAD}")
+                    time.sleep(pause)
 
 
 def pauses() -> Iterator[float]:

@@ -116,7 +116,7 @@ def test_what_a_killed_worker_was_at_is_taken_over_at_once(release, alone, tmp_p
 
 
 def test_what_a_range_owns_is_encoded_before_another_that_it_copies_from_is_waited_for(
-    release, alone, tmp_path, monkeypatch
+    release, alone, tmp_path, monkeypatch, capsys
 ):
     """The other finishes the first range of entities, of which later ones copy, after we have looked twice."""
     identity, ranges = alone
@@ -138,7 +138,9 @@ def test_what_a_range_owns_is_encoded_before_another_that_it_copies_from_is_wait
             claimed.__exit__(None, None, None)
 
     monkeypatch.setattr(missing_shards.time, "sleep", sleep)
+    monkeypatch.setattr(missing_shards, "LONG", 0.02)
     pipeline.run(config(release, tmp_path))
+    assert capsys.readouterr().err.count("waits for entity.rest-00000, which another is at. Those of the dead") == 1
     assert melcache.open(folder).id == identity
     assert "entity 0" not in made and len(made) == ranges - 1
     assert sleeps == [(0.01, ["entity 3"], [3]), (0.0125, ["entity 3"], [3])], "it is begun, and copies from the first"
@@ -164,7 +166,7 @@ def test_ranges_that_others_are_at_are_waited_for_and_not_computed(release, alon
     seconds = [pause for pause, count in sleeps if count == ranges - 1]
     assert len(seconds) == 20 and seconds[0] == 0.01 and seconds[-2:] == [0.5, 0.5], "soon, then less often"
     assert seconds == sorted(seconds) and sum(seconds) < 4
-    assert "pair: 1 ranges are being computed by other processes; waiting" in capsys.readouterr().err
+    assert "pair: waiting for 1 range that others are at. Those of the dead" in capsys.readouterr().err
 
 
 def test_a_range_that_is_copied_from_and_that_nobody_is_at_is_computed_in_between(
