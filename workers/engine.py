@@ -31,9 +31,12 @@ class Engine:
     wait: bool = False
 
     @classmethod
-    def of(cls, workers_on: str | None, slurm: str = "", wait: bool = False) -> Self | None:
-        """Return the engine that --workers-on, --slurm and --wait name, None for none.  Raises ConfigError."""
-        found = None if workers_on is None else cls._named(workers_on)
+    def of(cls, workers_on: str | None, slurm: str = "", wait: bool = False, also: str = "") -> Self | None:
+        """Return the engine that --workers-on, --slurm and --wait name, None for none.
+
+        Raises ConfigError, which names what the option takes `also`.
+        """
+        found = None if workers_on is None else cls._named(workers_on, also)
         if (slurm or wait) and (found is None or found.kind != "slurm"):
             raise ConfigError(f"--{'slurm' if slurm else 'wait'} is for jobs of Slurm: add --workers-on slurm:N")
         if found is None or found.kind != "slurm":
@@ -41,7 +44,7 @@ class Engine:
         return cls("slurm", found.count, options=slurm_options.parse(slurm), wait=wait)
 
     @classmethod
-    def _named(cls, text: str) -> Self:
+    def _named(cls, text: str, also: str) -> Self:
         kind, _, rest = text.partition(":")
         if kind in ("local", "slurm", "ray") and re.fullmatch(r"[1-9][0-9]{0,2}", rest):
             return cls(kind, int(rest))
@@ -49,4 +52,4 @@ class Engine:
             return cls(kind, 0)
         if kind == "ray" and re.fullmatch(r"(ray://)?[A-Za-z0-9_.:\[\]-]*[A-Za-z_.:\[\]-][A-Za-z0-9_.:\[\]-]*", rest):
             return cls(kind, 0, rest)
-        raise ConfigError(f"--workers-on {text}: {EXPECTED}")
+        raise ConfigError(f"--workers-on {text}: {EXPECTED}{also and f'; or {also}'}")

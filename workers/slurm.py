@@ -110,7 +110,9 @@ def _submit(engine: Engine, work: Work, folder: Path, copies: Sequence[Copy], be
             jobs = executor.submit_array(copies)
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
         said = "; ".join(line.removeprefix("sbatch: error: ").strip() for line in str(error).splitlines() if line)
-        raise ConfigError(f"Slurm refuses the job: {said}. Its options are those of --slurm") from None
+        raise ConfigError(
+            f"Slurm refuses the job: {said}. Its options are those of --slurm; sinfo says whether Slurm is there"
+        ) from None
     return str(jobs[0].job_id).partition("_")[0]
 
 

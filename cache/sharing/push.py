@@ -37,7 +37,8 @@ class Pushed:
             return f"{self.url}: cache {self.id} is published already; nothing to do"
         new = "manifest" in self.news
         renewed = [f"{size(self.sent)} of shards"] * bool(self.sent) + list(self.news)
-        done = f"published, {size(self.sent)} of {size(self.total)} sent" if new else f"renewed {', '.join(renewed)}"
+        sent = f"{size(self.sent)} of {size(self.total)} sent" if self.sent else f"all {size(self.total)} were there"
+        done = f"published, {sent}" if new else f"renewed {', '.join(renewed)}"
         return f"{self.url}: {done}, in {duration(self.seconds)}\ncache id {self.id}"
 
 

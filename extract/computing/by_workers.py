@@ -10,6 +10,7 @@ from common.options import as_words
 from common.output import say
 from common.paths import names
 from extract.computing import tasks
+from extract.computing.tasks import Task
 from extract.config import ExtractConfig
 from extract.encoders import Encoders
 from workers import launch
@@ -67,11 +68,17 @@ def _advise(config: ExtractConfig, engine: Engine, todo: Sequence[Todo]) -> None
     """Say where there is too little to do for so many workers."""
     if not engine.count:  # as many as the cluster has, which is not known yet
         return
-    count = sum(bool(task.missing) for task in tasks.split(todo))
-    better = max(LEAST, config.shard_rows * count // (ENOUGH * engine.count))
-    if count < engine.count * FEW and better < config.shard_rows:
+    split = [task for task in tasks.split(todo) if task.missing]
+    rows = sum(_rows(task) for task in split)  # of each table as often as a range has tasks
+    better = max(LEAST, rows // (ENOUGH * engine.count))
+    if len(split) < engine.count * FEW and better < config.shard_rows:
         smaller = f"--shard-rows {better}" if all(item.missing for item in todo) else "a smaller --shard-rows"
         say(
-            f"{engine.count} workers share {count} tasks, so that many wait for the last ones. A new cache with "
-            f"{smaller} has more"
+            f"{engine.count} workers share {len(split)} tasks, so that many wait for the last ones. A new cache, of "
+            f"another id, with {smaller} has more"
         )
+
+
+def _rows(task: Task) -> int:
+    """Return how many rows the range of a task has, by a part of its table."""
+    return next((shard.rows for shard in task.missing if shard.part.name.table == task.table), 0)

@@ -336,7 +336,7 @@ def test_too_few_tasks_for_so_many_workers_are_told(release, tmp_path, forks, mo
     pipeline.run(config(release, tmp_path, workers_on="local:10"))
     said = capsys.readouterr().err
     assert "10 workers share 18 tasks, so that many wait for the last ones" in said
-    assert re.search(r"A new cache with --shard-rows 1 has more$", said, re.MULTILINE)
+    assert re.search(r"A new cache, of another id, with --shard-rows 1 has more$", said, re.MULTILINE)
 
 
 def test_lists_by_vectors_are_made_once_between_two_plans(release, tmp_path, forks, monkeypatch):

@@ -333,6 +333,14 @@ def test_only_push_writes_to_the_remote(release, team, tmp_path, capsys):
     assert melcache.open(place).id == team[0].id and "published" in capsys.readouterr().err
 
 
+def test_push_replaces_no_cache_of_other_recipes(release, team, tmp_path):
+    place, published = tmp_path / "place", team[0].id
+    pipeline.run(config(release, tmp_path / "a", remote=str(place), push=True))
+    with pytest.raises(CacheError, match=r"is finished, but not published: .* has another cache.*--replace"):
+        pipeline.run(config(release, tmp_path / "b", remote=str(place), push=True, sentence_tokens=9))
+    assert melcache.open(place).id == published
+
+
 def test_the_remote_comes_from_the_environment_where_no_option_names_one(monkeypatch, tmp_path):
     assert config(tmp_path, tmp_path, remote=None).url == ""
     monkeypatch.setenv("MELCACHE_REMOTE", "s3://team/caches/{name}")

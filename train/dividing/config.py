@@ -34,4 +34,4 @@ class WorkersConfig:
     @property
     def engine(self) -> Engine | None:
         """What starts the workers; None where there are none, or others start them.  Raises ConfigError."""
-        return Engine.of(None if self.one_of_many else self.workers_on, self.slurm, self.wait)
+        return Engine.of(None if self.one_of_many else self.workers_on, self.slurm, self.wait, OTHERS)
