@@ -248,8 +248,12 @@ class Meeting(Alone):
         self._contact.asked(lambda: self._board.drop(name), None)
 
     def _send(self, name: str) -> None:
-        """Upload the shards of a group, then its receipt; tried again where that fails, and left at last."""
-        for turn in range(TRIES):
+        """Upload the shards of a group, then its receipt; tried again where that fails, and left at last.
+
+        Once that was in vain each is tried once: work waits for what is sent, and a full disk stays full.
+        """
+        tries = 1 if self._unsent else TRIES
+        for turn in range(tries):
             if self._contact.over or (turn and self._contact.ended.wait(contact.RETRY)):
                 return
             try:
@@ -259,7 +263,7 @@ class Meeting(Alone):
             except SlowError as error:
                 self._contact.failed(error)
             except CacheError as error:
-                if isinstance(error, download.DamagedError) or turn == TRIES - 1:
+                if isinstance(error, download.DamagedError) or turn == tries - 1:
                     return self._not_sent(name, error)
             else:
                 self._agreed.add(name)

@@ -14,7 +14,7 @@ from cache import manifests, store
 from cache.remotes.base import CARD, Conditional, MovedError, Publication, Source, State, counted
 from cache.remotes.patience import Came
 from cache.store import lacking, temporary_names
-from cache.store.resumable_file import BLOCK, Growing
+from cache.store.resumable_file import BLOCK, Growing, WriteError
 from cache.store.temporary_names import TemporaryName
 from common.errors import CacheError
 from common.paths import exists, names
@@ -75,15 +75,18 @@ class Folder(Conditional):
 
     def create(self, name: str, source: Source, *, mend: bool = False) -> bool:
         """Upload a file whole or not at all."""
-        with Growing(self.path / name, source.sha256) as file:
-            try:
-                file.clear()
-                for block in source.blocks(self.block_size):
-                    file.write(block)
-                return file.place(replace=mend)
-            except BaseException:
-                file.clear()  # else it stays for a writer that would continue it
-                raise
+        try:
+            with Growing(self.path / name, source.sha256) as file:
+                try:
+                    file.clear()
+                    for block in source.blocks(self.block_size):
+                        file.write(block)
+                    return file.place(replace=mend)
+                except BaseException:
+                    file.clear()  # else it stays for a writer that would continue it
+                    raise
+        except WriteError as error:  # of the disk there, which tells nothing of the one here
+            raise CacheError(str(error)) from error
 
     def publish(self, what: Publication, version: str) -> None:
         """Publish a manifest under a lock, if what is published still has the version."""
@@ -162,11 +165,14 @@ class Folder(Conditional):
                         yield prefix + name, found.st_size
 
     def _make(self, folder: Path) -> None:
-        with contextlib.suppress(FileExistsError):
-            self.ask("write to", lambda: folder.mkdir(parents=True))
-            with contextlib.suppress(OSError):  # a group that shares the folder shares this one too
-                shutil.copymode(self.path, folder)
-        if not stat.S_ISDIR(folder.lstat().st_mode):
+        def make() -> os.stat_result:
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(parents=True)
+                with contextlib.suppress(OSError):  # a group that shares the folder shares this one too
+                    shutil.copymode(self.path, folder)
+            return folder.lstat()  # which someone may have removed meanwhile
+
+        if not stat.S_ISDIR(self.ask("write to", make).st_mode):
             raise CacheError(f"{folder} is not a directory; remove it")
 
     @contextlib.contextmanager
@@ -185,7 +191,7 @@ class Folder(Conditional):
             yield
         finally:
             if _is_at(lock, descriptor):
-                lock.unlink()
+                lock.unlink(missing_ok=True)
             os.close(descriptor)
 
     def _break(self, lock: Path) -> bool:

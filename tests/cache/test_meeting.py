@@ -1,9 +1,11 @@
 """Machines that share no folder divide the work in a remote: each group once, one cache, and nothing left there."""
 
+import errno
 import hashlib
 import json
 import os
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,6 +19,7 @@ from cache.remotes.folder import Folder
 from cache.remotes.meeting_names import MEETING
 from cache.sharing import board
 from cache.sharing.board import Board
+from cache.store.resumable_file import Growing
 from cache.writing.draft import Draft
 from common.errors import CacheError
 from torture.clusters.tiny_machine import Machine
@@ -380,6 +383,30 @@ def test_a_failure_that_passes_costs_little(alone, machine, place, tmp_path, mon
     assert set(at_once(machine("a"), machine("b"))) == {alone}
     assert (capsys.readouterr().err.count("goes on without others, and asks again in 0.01 s") >= 1) is bool(told)
     assert GROUPS <= len(computed(tmp_path)) <= GROUPS + 2 * told and left(place) == []
+
+
+def test_a_disk_there_that_is_full_costs_no_number_and_is_waited_for_once(
+    alone, machine, place, tmp_path, unpublished, monkeypatch, capsys
+):
+    inner, tried = Growing._new, Counter()
+
+    def new(self):
+        if self._path.parent == place:
+            tried[self._path.name] += 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return inner(self)
+
+    monkeypatch.setattr(Growing, "_new", new)
+    assert machine("a").work() == alone and is_sound(tmp_path / "a/tiny")
+    again = {(name.split(".")[0], name.split("-")[1][:5]) for name, count in tried.items() if count > 1}
+    assert len(again) == 1, "one group is tried again, behind a wait each time"
+    assert "No space left on device" in (said := capsys.readouterr().err) and said.count("warning") == 1
+
+
+def test_a_place_that_is_removed_while_it_is_written_to_is_told(place, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.mkdir", lambda path, **more: None)
+    with pytest.raises(CacheError, match=r"cannot write to .*No such file"):
+        Folder(place).swap(f"{MEETING}/x", b"", "")
 
 
 def test_failures_count_until_there_were_none_for_long(monkeypatch, capsys):
