@@ -224,10 +224,13 @@ class Sharing:
         for key in tasks.copied_from(self._work.plan, task):
             needed = tasks.derived_from(self._open[key]) if key in self._open else ()
             for each in (*needed, key):
-                waits, waited = pauses(), 0.0
+                waits, waited, told = pauses(), 0.0, False
                 while each in self._open and not self._take(self._open[each]):
-                    if waited < LONG <= (waited := waited + (pause := next(waits))):
+                    pause = next(waits)
+                    waited += pause
+                    if waited >= LONG and not told:
                         say(f"{task.name} waits for {self._open[each].name}, which another is at. {DEAD}")
+                        told = True
                     time.sleep(pause)
 
 

@@ -15,7 +15,7 @@ from cache.remotes.meeting_names import MEETING
 from cache.sharing import board, pull, push
 from cache.writing import synth
 from common.errors import CacheError, ConfigError
-from tests.copies import is_copy, shard_sizes
+from tests.copies import hand_over, is_copy, shard_sizes
 from torture.clusters.tiny_machine import Machine
 
 boto3 = pytest.importorskip("boto3", reason="needs boto3, s3fs and moto[server]")
@@ -351,17 +351,8 @@ def test_every_failure_is_one_line_without_secrets(two_caches, bucket, tmp_path,
 
 
 def test_small_files_change_hands_by_conditions(bucket):
-    place = remotes.open(URL)
-    first = place.swap("meeting/a-x.claim", b"1", "")
-    assert first and place.swap("meeting/a-x.claim", b"2", "") is None
-    assert place.versions("meeting/a-", 9) == {"meeting/a-x.claim": first}
-    second = place.swap("meeting/a-x.claim", b"2", first)
-    assert second and place.swap("meeting/a-x.claim", b"3", first) is None
-    assert place.read("meeting/a-x.claim", 9) == b"2" and place.versions("meeting/b-", 9) == {}
-    assert place.listing() == {}, "it is no file of a cache"
-    place.remove("meeting/a-x.claim")
-    place.remove("meeting/a-x.claim")
-    assert place.swap("meeting/a-x.claim", b"3", second) is None and names(bucket) == {}
+    hand_over(remotes.open(URL))
+    assert names(bucket) == {}
 
 
 def test_machines_that_share_no_folder_meet_in_a_bucket(bucket, tmp_path, monkeypatch, without_fsync):
